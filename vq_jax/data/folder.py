@@ -1,0 +1,152 @@
+"""Any folder of pictures as a data set."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import logging
+
+from vq_jax.data.source import plural
+from vq_jax.errors import UserError
+
+SUFFIXES = frozenset(
+    '.avif .bmp .gif .jfif .jpeg .jpg .pbm .pgm .png .ppm .tga .tif .tiff .webp'.split()
+)
+SPLIT_FOLDERS = ('train', 'test', 'val', 'validation')
+TEST_SHARE = 0.1
+
+
+class FolderSource:
+    """Pictures found anywhere below a folder.
+
+    If the folder has a sub-folder `train`, then its sub-folders `train`, `test`, `val` and
+    `validation` are the splits. Otherwise every picture goes to `train` or, one in ten, to `test` by a
+    hash of its path below the folder, so that adding pictures moves none of the others. Below a
+    split, the first level of folders gives the classes if every picture is in one. Examples are ordered
+    by that hash too, which makes a slice such as `train[90%:]` a fair sample of all classes.
+    """
+
+    channels = 3
+    shape = None
+    use_orientation = True
+
+    def __init__(self, folder: str, split: str) -> None:
+        """Lists the pictures.
+
+        Args:
+          folder: Path of the folder; `~` is understood.
+          split: Split in the syntax of tensorflow-datasets.
+
+        Raises:
+          UserError: If the folder or the split is not there or has no pictures.
+        """
+        root = Path(folder).expanduser()
+        if not folder or not root.is_dir():
+            raise UserError(f'There is no folder {str(root)!r}: check the path in data.name.')
+        self.name = f'folder:{root}, split {split}'
+        pictures = _pictures(root)
+        if not pictures:
+            raise UserError(
+                f'No pictures were found in {str(root)!r}: it needs files that end in '
+                f'{", ".join(sorted(SUFFIXES))}.'
+            )
+        splits = _split_folders(pictures) if (root / 'train').is_dir() else _hashed(pictures)
+        below = {path: path.split('/', 1)[1] for paths in splits.values() for path in paths}
+        if not (root / 'train').is_dir():
+            below = {path: path for path in pictures}
+        in_folders = ['/' in path for path in below.values()]
+        if any(in_folders) and not all(in_folders):
+            logging.warning(
+                '%s: some pictures are in sub-folders and some are not, so there are no classes.',
+                self.name,
+            )
+        classes = all(in_folders)
+        self.class_names = tuple(
+            sorted({path.split('/', 1)[0] for path in below.values()}) if classes else ()
+        )
+        number = {name: label for label, name in enumerate(self.class_names)}
+        chosen = _select(split, splits, str(root))
+        self._root = str(root)
+        self._paths = chosen
+        self._labels = [number[below[path].split('/', 1)[0]] if classes else 0 for path in chosen]
+
+    def __len__(self) -> int:
+        """Returns the number of pictures."""
+        return len(self._paths)
+
+    def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
+        """Returns the content of each file and its label; an unreadable file is empty."""
+        return [(self._content(index), self._labels[index]) for index in indices]
+
+    def _content(self, index: int) -> bytes:
+        try:
+            return Path(self.describe(index)).read_bytes()
+        except OSError as error:
+            logging.warning('%s cannot be read: %s', self.describe(index), error.strerror)
+            return b''
+
+    def describe(self, index: int) -> str:
+        """Returns the path of the file."""
+        return os.path.join(self._root, self._paths[index])
+
+
+def _pictures(root: Path) -> list[str]:
+    """Lists the pictures below a folder, as paths with `/` relative to it, in hashed order."""
+    found, seen = [], set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back to a folder above would otherwise never end
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        relative = Path(folder).relative_to(root)
+        found += [
+            (relative / name).as_posix()
+            for name in files
+            if not name.startswith('.') and Path(name).suffix.lower() in SUFFIXES
+        ]
+    return sorted(found, key=_hash)
+
+
+def _hash(path: str) -> float:
+    """Returns a number in [0, 1) that depends on the path alone."""
+    return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], 'big') / 2**64
+
+
+def _hashed(pictures: list[str]) -> dict[str, list[str]]:
+    """Splits pictures, which are in hashed order, into train and test; neither empty if possible."""
+    tests = sum(_hash(path) < TEST_SHARE for path in pictures)
+    tests = min(max(tests, 1), max(len(pictures) - 1, 1))
+    return {'train': pictures[tests:], 'test': pictures[:tests]}
+
+
+def _split_folders(pictures: list[str]) -> dict[str, list[str]]:
+    """Sorts pictures by the split folder they are in, and drops those in none."""
+    splits = {
+        name: [path for path in pictures if path.startswith(name + '/')] for name in SPLIT_FOLDERS
+    }
+    return {name: paths for name, paths in splits.items() if paths}
+
+
+def _select(spec: str, splits: dict[str, list[str]], root: str) -> list[str]:
+    """Returns the pictures of a split in the syntax of tensorflow-datasets."""
+    import tensorflow_datasets as tfds
+
+    infos = {
+        name: tfds.core.SplitInfo(name=name, shard_lengths=[len(paths)], num_bytes=0)
+        for name, paths in splits.items()
+    }
+    try:
+        parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(infos)
+    except (ValueError, KeyError, AssertionError) as error:
+        there = ', '.join(f'{name} ({plural(len(p), "picture")})' for name, p in splits.items())
+        raise UserError(
+            f'Split {spec!r} of folder {root!r} cannot be read: it has {there}; a part of one is '
+            "written 'train[90%:]'."
+        ) from error
+    chosen = [path for part in parts for path in splits[part.splitname][part.from_ : part.to]]
+    if not chosen:
+        raise UserError(f'Split {spec!r} of folder {root!r} has no pictures: choose a larger one.')
+    return chosen

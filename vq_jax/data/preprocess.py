@@ -1,0 +1,124 @@
+"""From the bytes of a picture file to the array that the model is given.
+
+`decode` and `arrange` hold everything that is the same at every visit of a picture, so that their
+result can be kept in memory; `window` is the crop, which in training differs from visit to visit.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vq_jax.data.config import DataConfig
+
+
+class Undecodable(Exception):
+    """A picture file that Pillow cannot turn into pixels; the message says why."""
+
+
+def decode(data: bytes, channels: int, use_orientation: bool = False) -> Image.Image:
+    """Decodes the first frame of a picture file.
+
+    Transparent pixels are laid over white; 16-bit grey is reduced to 8 bits.
+
+    Args:
+      data: Content of the file, in any format that Pillow reads.
+      channels: 1 for a grey result, 3 for RGB.
+      use_orientation: Turn the picture the way its EXIF orientation says.
+
+    Returns:
+      The picture in Pillow's mode `L` or `RGB`.
+
+    Raises:
+      Undecodable: If Pillow cannot read it.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        if use_orientation:
+            image = ImageOps.exif_transpose(image)
+        return _to_channels(image, channels)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's many readers raise nearly anything on damaged files.
+        raise Undecodable(f'{type(error).__name__}: {error}') from error
+
+
+def _to_channels(image: Image.Image, channels: int) -> Image.Image:
+    """Converts any of Pillow's modes to 8-bit grey or RGB."""
+    if image.mode == 'F':
+        raise ValueError('floating-point pixels have no fixed range')
+    if image.mode.startswith('I'):  # Pillow calls 16-bit grey I;16, and I in some formats.
+        wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert('RGBA')
+        background = Image.new('RGBA', image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(background, image)
+    mode = 'L' if channels == 1 else 'RGB'
+    return image if image.mode == mode else image.convert(mode)
+
+
+def arrange(image: Image.Image, config: DataConfig) -> np.ndarray:
+    """Pads and resizes a picture as the config says; all but the crop.
+
+    Resampling is Pillow's Lanczos filter, widened by the scale when reducing (antialiased), and is
+    left out when the size is right already.
+
+    Args:
+      image: Picture in mode `L` or `RGB`.
+      config: Says what to do.
+
+    Returns:
+      uint8 [h w c]; both sides equal `image_size` unless `fit` is `crop`, which leaves them at least
+      that large for `window` to cut.
+    """
+    if config.pad:
+        image = ImageOps.expand(image, config.pad, fill=0)
+    size = config.image_size
+    if size is not None:
+        width, height = image.size
+        if config.fit == 'stretch':
+            image = _resized(image, size, size)
+        elif config.fit == 'pad':
+            longer = max(width, height)
+            image = _resized(
+                image,
+                max(1, round(width * size / longer)),
+                max(1, round(height * size / longer)),
+            )
+            canvas = Image.new(image.mode, (size, size), 0)
+            canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+            image = canvas
+        else:
+            shorter = min(width, height)
+            side = config.resize or size
+            image = _resized(image, round(width * side / shorter), round(height * side / shorter))
+    array = np.asarray(image)
+    return array if array.ndim == 3 else array[:, :, None]
+
+
+def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Resamples to the given size unless it has it already."""
+    if image.size == (width, height):
+        return image
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def window(image: np.ndarray, size: int, place: tuple[float, float] | None = None) -> np.ndarray:
+    """Cuts a square out of a picture.
+
+    Args:
+      image: uint8 [h w c], both sides at least `size`.
+      size: Side of the square, in pixels.
+      place: Vertical and horizontal position in [0, 1) among all possible ones; None for the centre.
+
+    Returns:
+      A view of shape [size size c].
+    """
+    rows, columns = image.shape[0] - size, image.shape[1] - size
+    if place is None:
+        top, left = rows // 2, columns // 2
+    else:
+        top, left = int(place[0] * (rows + 1)), int(place[1] * (columns + 1))
+    return image[top : top + size, left : left + size]

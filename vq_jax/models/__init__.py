@@ -1,0 +1,1 @@
+"""Flax modules: descriptions with typed attributes, never a config."""

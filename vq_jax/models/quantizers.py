@@ -1,0 +1,236 @@
+"""Quantizers: vectors in, the nearest codes out, for inputs of any leading shape.
+
+Every quantizer is called with vectors `z [b ... d]` (pictures, sequences, video: the axes between are
+free) and returns a `Quantized`; `lookup` turns codes back into vectors.
+"""
+
+from typing import Any, Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vq_jax.ops import quantization
+from vq_jax.ops.collectives import global_size, take_global
+from vq_jax.ops.nearest import nearest_code
+
+STATISTICS = 'codebook'  # the collection of what a codebook learns without gradients
+REVIVALS = 'revivals'  # the collection of replacements for dead codes among the parameters
+
+
+@chex.dataclass(frozen=True)
+class Quantized:
+    """What a quantizer returns.
+
+    Attributes:
+        values: the quantized vectors, with the straight-through gradient [b ... d].
+        codes: the codes chosen, int32 [b ...].
+        loss: the codebook and commitment losses, weighted, of each example [b].
+        metrics: named scalars; those of code use are over all devices.
+    """
+
+    values: jax.Array
+    codes: jax.Array
+    loss: jax.Array
+    metrics: dict[str, jax.Array]
+
+
+class VectorQuantizer(nn.Module):
+    """The quantizer of van den Oord et al. 2017 (arXiv:1711.00937).
+
+    Its codebook learns by the gradient of the codebook loss (their equation 3) or by moving averages
+    (their appendix A.1), in which case it lives in the mutable collection 'codebook'.
+
+    Attributes:
+        num_codes: the number of codes, k.
+        dim: width of the vectors that come in and go out.
+        code_dim: width of the space in which codes are compared, reached by a linear map from the
+            input and left by another (Yu et al. 2021, arXiv:2110.04627, section 3.2); None compares
+            in the input's own space, of width `dim`.
+        learning: how the codebook learns.
+        cosine: compare directions: inputs and codes are brought to unit length (ibid.).
+        commitment: weight of the commitment loss, beta in equation 3.
+        decay: of the moving averages of code use, and of the codebook if it learns by them.
+        start: 'kmeans' has the task place the codes at the centres of the first batches' vectors;
+            'random' draws them uniformly from [-1/k, 1/k].
+        revive_below: a code used less than this share of an even share, 1/k, is dead, and is moved
+            onto a vector of the current batch. 0 never revives.
+    """
+
+    num_codes: int = 512
+    dim: int = 64
+    code_dim: int | None = None
+    learning: Literal['gradient', 'moving_average'] = 'moving_average'
+    cosine: bool = False
+    commitment: float = 0.25
+    decay: float = 0.99
+    start: Literal['kmeans', 'random'] = 'kmeans'
+    revive_below: float = 0.01
+
+    def setup(self) -> None:
+        k, d = self.num_codes, self.code_dim or self.dim
+        if self.code_dim is not None:
+            self.project_in = nn.Dense(d)
+            self.project_out = nn.Dense(self.dim)
+
+        def first_codes(key: jax.Array) -> jax.Array:
+            codes = jax.random.uniform(key, (k, d), jnp.float32, -1 / k, 1 / k)
+            return quantization.normalise(codes) if self.cosine else codes
+
+        if self.learning == 'gradient':
+            self.codebook = self.param('codebook', first_codes)
+        else:
+            self.moving_codebook = self.variable(
+                STATISTICS, 'codebook', lambda: first_codes(self.make_rng('params'))
+            )
+            # The running sum of the vectors of each code; with `shares` below, m and N of the paper.
+            self.sums = self.variable(STATISTICS, 'sums', lambda: self.moving_codebook.value / k)
+        self.shares = self.variable(STATISTICS, 'shares', lambda: jnp.full(k, 1 / k, jnp.float32))
+
+    def __call__(
+        self, z: jax.Array, train: bool = False, axis_name: str | None = None
+    ) -> Quantized:
+        """Quantizes vectors.
+
+        In training the collection 'codebook' must be mutable, and so must 'revivals' if the codebook
+        learns by gradient (see `revive`). Reviving draws from the random stream 'codebook', whose key
+        must be equal on all devices.
+
+        Args:
+            z: vectors [b ... dim].
+            train: update the statistics of the codebook.
+            axis_name: the device axis over which they are summed.
+        """
+        z = self.project(z)
+        codebook = self.vectors()
+        flat = z.reshape(-1, z.shape[-1])
+        flat_codes = nearest_code(flat, codebook)
+        codes = flat_codes.reshape(z.shape[:-1])
+        e = codebook[codes]
+
+        commitment = quantization.commitment_loss(z, e)
+        loss = self.commitment * commitment
+        metrics = {'commitment_loss': jnp.mean(commitment)}
+        if self.learning == 'gradient':
+            codebook_loss = quantization.codebook_loss(z, e)
+            loss += codebook_loss
+            metrics['codebook_loss'] = jnp.mean(codebook_loss)
+
+        shares = quantization.code_shares(codes, self.num_codes, axis_name)
+        metrics |= use_of_codes(shares)
+        if train and not self.is_initializing():
+            flat = jax.lax.stop_gradient(flat)
+            self._update_statistics(flat, flat_codes, shares, axis_name)
+            if self.revive_below:
+                metrics['codes_revived'] = self._revive(flat, axis_name)
+
+        values = self._leave(quantization.straight_through(z, e))
+        return Quantized(values=values, codes=codes, loss=loss, metrics=metrics)
+
+    def lookup(self, codes: jax.Array) -> jax.Array:
+        """The vectors [... dim] that stand for codes, int32 [...]."""
+        return self._leave(self.vectors()[codes])
+
+    def project(self, z: jax.Array) -> jax.Array:
+        """Takes vectors [... dim] to where codes are compared [... code_dim], in float32."""
+        z = z if self.code_dim is None else self.project_in(z)
+        z = z.astype(jnp.float32)
+        return quantization.normalise(z) if self.cosine else z
+
+    def vectors(self) -> jax.Array:
+        """The codebook as it is compared with vectors [k code_dim], float32."""
+        if self.learning == 'moving_average':
+            return self.moving_codebook.value
+        return quantization.normalise(self.codebook) if self.cosine else self.codebook
+
+    def place(self, centres: jax.Array, shares: jax.Array) -> None:
+        """Puts the codes at given places; the collections of the codebook must be mutable.
+
+        Args:
+            centres: the codes [k code_dim].
+            shares: the share of vectors that each is nearest to [k].
+        """
+        self.shares.value = shares
+        if self.learning == 'gradient':
+            self.put_variable('params', 'codebook', centres)
+        else:
+            self.moving_codebook.value = centres
+            self.sums.value = centres * shares[:, None]
+
+    def _leave(self, e: jax.Array) -> jax.Array:
+        return e if self.code_dim is None else self.project_out(e)
+
+    def _update_statistics(
+        self, z: jax.Array, codes: jax.Array, shares: jax.Array, axis_name: str | None
+    ) -> None:
+        """Moving averages of van den Oord et al. 2017, equations 6 to 8, in shares of positions.
+
+        Dividing their counts and sums by the number of positions leaves the quotient as it is, and
+        makes it independent of the batch size. Codes that the batch did not choose keep their place
+        (their sum and share shrink alike), so no share is ever divided by that could be zero.
+        """
+        self.shares.value = _average(self.shares.value, shares, self.decay)
+        if self.learning == 'gradient':
+            return
+        sums = quantization.code_sums(z, codes, self.num_codes, axis_name)
+        self.sums.value = _average(self.sums.value, sums, self.decay)
+        chosen = (shares > 0)[:, None]
+        means = self.sums.value / jnp.where(chosen, self.shares.value[:, None], 1)
+        means = quantization.normalise(means) if self.cosine else means
+        self.moving_codebook.value = jnp.where(chosen, means, self.moving_codebook.value)
+
+    def _revive(self, z: jax.Array, axis_name: str | None) -> jax.Array:
+        """Moves dead codes onto vectors of the batch; returns how many there were.
+
+        One vector is drawn for each code, from the k equal parts of the global batch, so that no two
+        codes get the same one where there are enough.
+        """
+        k = self.num_codes
+        n = global_size(z.shape[0], axis_name)
+        within = jax.random.uniform(self.make_rng('codebook'), (k,))
+        index = jnp.minimum(((jnp.arange(k) + within) * (n / k)).astype(jnp.int32), n - 1)
+        vectors = take_global(z, index, axis_name)
+
+        dead = self.shares.value < self.revive_below / k
+        self.shares.value = jnp.where(dead, 1 / k, self.shares.value)
+        dead_row = dead[:, None]
+        if self.learning == 'gradient':
+            self.sow(REVIVALS, 'codebook', (dead_row, vectors), reduce_fn=lambda _, new: new)
+        else:
+            self.moving_codebook.value = jnp.where(dead_row, vectors, self.moving_codebook.value)
+            self.sums.value = jnp.where(dead_row, vectors / k, self.sums.value)
+        return jnp.sum(dead)
+
+
+def revive(params: Any, revivals: Any) -> Any:
+    """Replaces dead codes among the parameters, after the optimizer's update.
+
+    Args:
+        params: the model's parameters.
+        revivals: the collection 'revivals' that the model's training call returned: at the place of
+            each codebook, which rows are dead [k 1] and what replaces them [k code_dim].
+
+    Returns:
+        The parameters, in which other leaves are as they were.
+    """
+    if isinstance(revivals, tuple):
+        dead, vectors = revivals
+        return jnp.where(dead, vectors, params)
+    return {k: revive(v, revivals[k]) if k in revivals else v for k, v in params.items()}
+
+
+def use_of_codes(shares: jax.Array) -> dict[str, jax.Array]:
+    """Perplexity, and the share of codes in use.
+
+    Args:
+        shares: the share of positions that chose each code [k].
+    """
+    return {
+        'perplexity': quantization.perplexity(shares),
+        'codes_used': jnp.mean((shares > 0).astype(jnp.float32)),
+    }
+
+
+def _average(old: jax.Array, new: jax.Array, decay: float) -> jax.Array:
+    return decay * old + (1 - decay) * new

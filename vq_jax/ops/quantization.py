@@ -1,0 +1,126 @@
+"""Vector quantization as pure functions: gradients, losses, codebook statistics."""
+
+import jax
+import jax.numpy as jnp
+
+from vq_jax.ops.collectives import global_size, psum
+from vq_jax.ops.losses import mean_square
+
+
+def straight_through(z: jax.Array, e: jax.Array) -> jax.Array:
+    """The value of `e` with the gradient of `z` (Bengio et al. 2013, arXiv:1308.3432).
+
+    Args:
+        z: what was quantized [... d].
+        e: its codes' vectors [... d].
+    """
+    return z + jax.lax.stop_gradient(e - z)
+
+
+def codebook_loss(z: jax.Array, e: jax.Array) -> jax.Array:
+    """`||sg(z) - e||^2`: moves the codes to the encoder's outputs.
+
+    The second term of van den Oord et al. 2017 (arXiv:1711.00937), equation 3.
+
+    Args:
+        z: encoder outputs [b ... d].
+        e: the codes chosen for them [b ... d].
+
+    Returns:
+        The mean over positions and dimensions for each example [b].
+    """
+    return mean_square(jax.lax.stop_gradient(z), e)
+
+
+def commitment_loss(z: jax.Array, e: jax.Array) -> jax.Array:
+    """`||z - sg(e)||^2`: keeps the encoder's outputs near their codes.
+
+    The third term of van den Oord et al. 2017 (arXiv:1711.00937), equation 3, without its weight.
+
+    Args:
+        z: encoder outputs [b ... d].
+        e: the codes chosen for them [b ... d].
+
+    Returns:
+        The mean over positions and dimensions for each example [b].
+    """
+    return mean_square(z, jax.lax.stop_gradient(e))
+
+
+def normalise(x: jax.Array, epsilon: float = 1e-12) -> jax.Array:
+    """Vectors [... d] at unit Euclidean length (zero stays zero), with a finite gradient at zero."""
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), -1, keepdims=True), epsilon))
+
+
+def code_shares(codes: jax.Array, k: int, axis_name: str | None = None) -> jax.Array:
+    """The share of all positions, over all devices, that chose each code.
+
+    Args:
+        codes: int32, any shape.
+        k: number of codes.
+        axis_name: the device axis to sum over.
+
+    Returns:
+        Shares [k], float32, summing to 1.
+    """
+    counts = psum(jnp.zeros(k, jnp.int32).at[codes.reshape(-1)].add(1), axis_name)
+    return counts / global_size(codes.size, axis_name)
+
+
+def code_sums(
+    z: jax.Array,
+    codes: jax.Array,
+    k: int,
+    axis_name: str | None = None,
+    *,
+    max_scores: int = 2**24,
+) -> jax.Array:
+    """For each code the sum of the vectors that chose it, over all devices, by all positions.
+
+    A product with one-hot rows, not a scatter: a scatter of floats adds in no fixed order on a GPU,
+    and a run could not be repeated bit for bit. Many positions are taken in blocks.
+
+    Args:
+        z: vectors [n d].
+        codes: their codes, int32 [n].
+        k: number of codes.
+        axis_name: the device axis to sum over.
+        max_scores: how many elements the one-hot table may have at once.
+
+    Returns:
+        Sums divided by the number of positions on all devices [k d], float32.
+    """
+    n, d = z.shape
+    z = z.astype(jnp.float32)
+
+    def block_sums(z: jax.Array, codes: jax.Array) -> jax.Array:
+        chosen = jax.nn.one_hot(codes, k, dtype=jnp.float32)
+        return jnp.einsum('nk,nd->kd', chosen, z, precision=jax.lax.Precision.HIGHEST)
+
+    block = min(n, max(1, max_scores // k))
+    if block == n:
+        sums = block_sums(z, codes)
+    else:
+        pad = -n % block
+        # A code of -1 has an all-zero row.
+        blocks = (
+            jnp.pad(z, ((0, pad), (0, 0))).reshape(-1, block, d),
+            jnp.pad(codes, (0, pad), constant_values=-1).reshape(-1, block),
+        )
+        sums, _ = jax.lax.scan(
+            lambda total, b: (total + block_sums(*b), None), jnp.zeros((k, d), jnp.float32), blocks
+        )
+    return psum(sums, axis_name) / global_size(n, axis_name)
+
+
+def perplexity(shares: jax.Array) -> jax.Array:
+    """`exp(-sum p log p)`: how many codes would be in use if they were used evenly.
+
+    Args:
+        shares: the share of each code [... k], summing to 1.
+
+    Returns:
+        A number [...] between 1 and k.
+    """
+    return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(shares, shares), axis=-1))
+

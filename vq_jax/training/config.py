@@ -1,0 +1,143 @@
+"""Configs without a second list of keys: a section of a config is the signature of what it builds.
+
+`defaults(VectorQuantizer)` is a `ConfigDict` with one key for every plain attribute of the class, and
+`build(VectorQuantizer, config.quantizer, 'quantizer')` makes the object from it. A key that nothing
+reads, a value of the wrong type and a name that is not among the choices are errors that say which
+key it is and what would be right.
+"""
+
+import dataclasses
+import difflib
+import functools
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from flax import linen as nn
+from ml_collections import ConfigDict, config_dict
+
+from vq_jax.errors import UserError
+
+T = TypeVar('T')
+
+_PLAIN = (bool, int, float, str, tuple)
+
+
+def defaults(cls: type, **changes: Any) -> ConfigDict:
+    """A config section holding every plain attribute of a dataclass, or Flax module, at its default.
+
+    Args:
+        cls: a dataclass (Flax modules are dataclasses). Attributes that are not plain values (bool,
+            int, float, str, tuple, or one of these or None) are left out: code provides them.
+        **changes: values that differ from the class's own defaults.
+
+    Returns:
+        A locked `ConfigDict`. Attributes that may be None can be given their other type by a flag.
+    """
+    section = ConfigDict()
+    for name, field in _fields(cls).items():
+        value = changes.get(name, field.default)
+        kind = field.kind
+        if field.optional:
+            section[name] = config_dict.placeholder(kind)
+            if value is not None:
+                section[name] = value
+        else:
+            section[name] = float(value) if kind is float else value
+    check_keys(changes, section.keys(), cls.__name__)
+    return section.lock()
+
+
+def build(cls: type[T], section: Mapping[str, Any], path: str, **given: Any) -> T:
+    """Makes `cls` from a config section.
+
+    Args:
+        cls: the dataclass or Flax module to make.
+        section: its plain attributes; those left out keep their defaults.
+        path: where the section stands in the config, for messages (`'quantizer'`).
+        **given: the attributes that are not plain values.
+
+    Raises:
+        UserError: for a key that `cls` does not have, or a value that does not fit.
+    """
+    fields = _fields(cls)
+    check_keys(section, fields, path)
+    values = {k: fields[k].checked(v, f'config.{_dotted(path, k)}') for k, v in section.items()}
+    return cls(**values, **given)
+
+
+def check_keys(keys: Mapping[str, Any], known: typing.Iterable[str], path: str) -> None:
+    """Raises a `UserError` that names the nearest real key if one of `keys` is not `known`."""
+    known = list(known)
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f'did you mean {near[0]!r}?' if near else f'the keys are {", ".join(known)}.'
+            raise UserError(f'config.{_dotted(path, key)} is not read by anything; {hint}')
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as JSON values (tuples become lists), the form in which runs store it."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Field:
+    kind: type
+    optional: bool
+    choices: tuple[Any, ...]
+    default: Any
+
+    def checked(self, value: Any, path: str) -> Any:
+        """The value in the attribute's type; raises `UserError` if it cannot be."""
+        if value is None and self.optional:
+            return None
+        if self.kind is tuple and isinstance(value, list | tuple):
+            return tuple(value)
+        if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
+            raise UserError(
+                f'{path} is {value!r}, which is not of type {self.kind.__name__}'
+                f'{" or None" if self.optional else ""}; change it in the config file or by --{path}=...'
+            )
+        if self.choices and value not in self.choices:
+            near = difflib.get_close_matches(str(value), map(str, self.choices), n=1)
+            hint = f' (did you mean {near[0]!r}?)' if near else ''
+            raise UserError(f'{path} is {value!r}; choose one of {", ".join(self.choices)}{hint}.')
+        return value
+
+
+@functools.cache
+def _fields(cls: type) -> dict[str, _Field]:
+    hints = typing.get_type_hints(cls)
+    fields = {}
+    for field in dataclasses.fields(cls):
+        if issubclass(cls, nn.Module) and field.name in ('parent', 'name'):
+            continue  # Flax's own
+        kind, optional, choices = _plain_type(hints[field.name])
+        if kind is not None:
+            fields[field.name] = _Field(kind, optional, choices, field.default)
+    return fields
+
+
+def _plain_type(hint: Any) -> tuple[type | None, bool, tuple[Any, ...]]:
+    """(type, may be None, choices) of an annotation; the type is None if it is not plain."""
+    optional = False
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        arms = [a for a in typing.get_args(hint) if a is not types.NoneType]
+        optional = len(arms) < len(typing.get_args(hint))
+        if len(arms) != 1:
+            return None, optional, ()
+        hint = arms[0]
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        return type(choices[0]), optional, choices
+    kind = typing.get_origin(hint) or hint
+    return (kind if kind in _PLAIN else None), optional, ()
+
+
+def _dotted(path: str, key: str) -> str:
+    return f'{path}.{key}' if path else key
