@@ -1,0 +1,15 @@
+"""Pictures from any place, preprocessed and batched in an order that is a function of the seed."""
+
+from vq_jax.data.batches import Batch, Batches, eval_batches, train_batches
+from vq_jax.data.config import DataConfig
+from vq_jax.data.dataset import Dataset, open_dataset
+
+__all__ = [
+    'Batch',
+    'Batches',
+    'DataConfig',
+    'Dataset',
+    'eval_batches',
+    'open_dataset',
+    'train_batches',
+]

@@ -16,23 +16,25 @@ class DataConfig:
 
     Attributes:
       name: A built-in set (`digits`, `photos`), the name of a data set prepared by
-        tensorflow-datasets (`mnist`, `imagenette/160px-v2`, `mnist:3.0.1`), or `folder:/path` for any
-        folder of pictures.
+        tensorflow-datasets (`mnist`, `imagenette/160px-v2`, `mnist:3.0.1`), or `folder:/path` for
+        any folder of pictures.
       data_dir: Folder that holds the prepared data sets. None means the environment variable
         `TFDS_DATA_DIR`, else `~/tensorflow_datasets`; the built-in sets, which prepare themselves,
-        are kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not used by
-        a folder of pictures.
+        are kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not
+        used by a folder of pictures.
       train_split: Split to train on, in the syntax of tensorflow-datasets (`train`, `train[:90%]`).
       eval_split: Split to evaluate on (`test`, `validation`, `train[90%:]`).
       image_key: Name of the picture among the features of a tensorflow-datasets record.
-      label_key: Name of the class label among those features; a set that lacks `label` has no labels.
+      label_key: Name of the class label among those features; a set that has no `label` gives no
+        labels.
       channels: 1 for grey, 3 for RGB, None for as many as the data set declares (3 for a folder).
-      pad: Black pixels added on every side before anything is resized (2 makes 32x32 of MNIST's 28x28).
+      pad: Black pixels added on every side before anything is resized (2 makes MNIST's 28x28
+        32x32).
       image_size: Side in pixels of the square pictures given to the model; None leaves them as they
         are stored, and then all must have one size.
       fit: How a picture becomes square. `crop`: resize the shorter side to `resize`, then cut out
-        the centre; `pad`: resize the longer side to `image_size`, then add black borders; `stretch`:
-        resize both sides.
+        the centre; `pad`: resize the longer side to `image_size`, then add black borders;
+        `stretch`: resize both sides.
       resize: Length in pixels of the shorter side before cropping; None means `image_size`.
       random_crop: Cut out a random place instead of the centre while training.
       flip: Mirror half of the training pictures left to right.
@@ -41,8 +43,8 @@ class DataConfig:
       workers: Processes that read and decode a set that is too large to keep; 0 uses threads.
       prefetch: Batches made ahead of need (by each worker, if there are any); 0 makes a batch when
         it is asked for.
-      max_undecodable: Share of the set, 0 to 1, that may be undecodable before the run stops. A share
-        of 0 tolerates none, any other at least one picture.
+      max_undecodable: Share of the set, 0 to 1, that may be undecodable before the run stops. A
+        share of 0 tolerates none, any other at least one picture.
     """
 
     name: str = 'digits'
@@ -83,10 +85,14 @@ class DataConfig:
         needs_crop = [key for key in ('resize', 'random_crop') if getattr(self, key)]
         if needs_crop and (self.image_size is None or self.fit != 'crop'):
             raise UserError(
-                f"data.{needs_crop[0]} has an effect only with data.fit='crop' and data.image_size: "
-                'set both, or leave it out.'
+                f"data.{needs_crop[0]} has an effect only with data.fit='crop' and a "
+                'data.image_size: set both, or leave it out.'
             )
-        if self.resize is not None and self.image_size is not None and self.resize < self.image_size:
+        if (
+            self.resize is not None
+            and self.image_size is not None
+            and self.resize < self.image_size
+        ):
             raise UserError(
                 f'data.resize is {self.resize}, too small to cut {self.image_size} pixels '
                 '(data.image_size) out of: raise it, or leave it out.'

@@ -7,7 +7,7 @@ result can be kept in memory; `window` is the crop, which in training differs fr
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vq_jax.data.config import DataConfig
 
@@ -38,6 +38,8 @@ def decode(data: bytes, channels: int, use_orientation: bool = False) -> Image.I
         if use_orientation:
             image = ImageOps.exif_transpose(image)
         return _to_channels(image, channels)
+    except UnidentifiedImageError as error:
+        raise Undecodable('not a picture in a format that Pillow reads') from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow's many readers raise nearly anything on damaged files.
@@ -70,8 +72,8 @@ def arrange(image: Image.Image, config: DataConfig) -> np.ndarray:
       config: Says what to do.
 
     Returns:
-      uint8 [h w c]; both sides equal `image_size` unless `fit` is `crop`, which leaves them at least
-      that large for `window` to cut.
+      uint8 [h w c]; both sides equal `image_size` unless `fit` is `crop`, which leaves them at
+      least that large for `window` to cut.
     """
     if config.pad:
         image = ImageOps.expand(image, config.pad, fill=0)
@@ -111,7 +113,7 @@ def window(image: np.ndarray, size: int, place: tuple[float, float] | None = Non
     Args:
       image: uint8 [h w c], both sides at least `size`.
       size: Side of the square, in pixels.
-      place: Vertical and horizontal position in [0, 1) among all possible ones; None for the centre.
+      place: Vertical and horizontal position in [0, 1) among all possible; None: the centre.
 
     Returns:
       A view of shape [size size c].

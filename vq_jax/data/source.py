@@ -25,10 +25,10 @@ class Source(Protocol):
         """Returns the number of examples."""
         ...
 
-    def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
-        """Returns the encoded picture and the label (0 if there are none) of each index.
+    def read(self, indices: Sequence[int]) -> list[tuple[bytes | OSError, int]]:
+        """Returns the encoded picture, or why it cannot be read, and the label of each index.
 
-        A picture that cannot be read comes back as empty bytes.
+        A source without labels gives 0 for each.
         """
         ...
 

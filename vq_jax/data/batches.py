@@ -1,0 +1,259 @@
+"""The order of the examples, and the batches made of them ahead of need."""
+
+import dataclasses
+import functools
+import os
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from vq_jax.data import preprocess
+from vq_jax.data.dataset import Dataset
+from vq_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+_ORDER, _AUGMENTATION = 0, 1  # keep the two streams of random numbers of one seed apart
+_ENDLESS = 2**60  # batches; Grain wants a number
+
+
+def train_batches(
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> 'Batches':
+    """Returns training batches without end.
+
+    The examples of all epochs in a row, each epoch a new permutation of the whole set, are cut
+    into batches; a batch may span epochs. Batch s with its random crops and flips is a function of
+    (seed, s) alone: it does not depend on where the iteration started, on the number of worker
+    processes or threads, nor on whether pictures are kept in memory, and the rows of all
+    `process_count` processes together are those of a single one. The row of an undecodable picture
+    is taken by the next decodable example.
+
+    Args:
+      dataset: From `open_dataset`.
+      batch_size: Number of examples in a batch over all processes.
+      seed: Zero or more.
+      start: Number of the first batch: how many were consumed already.
+      process_index: Number of this process.
+      process_count: Number of processes; it divides `batch_size`.
+
+    Returns:
+      An iterator over `{'image': uint8 [b h w c], 'label': int32 [b], 'mask': bool [b]}` with b the
+      rows of this process, `mask` all True and `label` 0 if the set has none. Leaving it, or its
+      `close`, stops its threads or processes.
+
+    Raises:
+      UserError: If the sizes do not fit; while iterating, if too many pictures are undecodable,
+        they differ in size, or a label is out of range.
+    """
+    rows = _rows(batch_size, process_index, process_count)
+    if seed < 0 or start < 0:
+        raise UserError(f'The data seed ({seed}) and start ({start}) must be zero or more.')
+    make = _TrainBatch(dataset, batch_size, seed, rows)
+    return Batches(dataset, make, start, _ENDLESS)
+
+
+def eval_batches(
+    dataset: Dataset, *, batch_size: int, process_index: int = 0, process_count: int = 1
+) -> 'Batches':
+    """Returns each example exactly once, in order.
+
+    Args:
+      dataset: From `open_dataset`.
+      batch_size: Number of examples in a batch over all processes.
+      process_index: Number of this process.
+      process_count: Number of processes; it divides `batch_size`, and all get equally many batches.
+
+    Returns:
+      An iterator as from `train_batches` that ends, without random crops and flips. `mask` is False
+      in the rows that fill up the last batch and those of undecodable pictures; they hold zeros.
+
+    Raises:
+      UserError: As `train_batches`.
+    """
+    rows = _rows(batch_size, process_index, process_count)
+    make = _EvalBatch(dataset, batch_size, rows)
+    return Batches(dataset, make, 0, -(-len(dataset) // batch_size))
+
+
+def _rows(batch_size: int, process_index: int, process_count: int) -> slice:
+    """Returns the rows of the global batch that belong to a process."""
+    if batch_size < 1 or batch_size % process_count:
+        raise UserError(
+            f'The batch size is {batch_size}: it must be a positive multiple of the number of '
+            f'processes ({process_count}).'
+        )
+    share = batch_size // process_count
+    return slice(process_index * share, (process_index + 1) * share)
+
+
+class Batches(Iterator[Batch]):
+    """Batches made ahead of need by threads or worker processes."""
+
+    def __init__(self, dataset: Dataset, make: Any, start: int, stop: int) -> None:
+        """Starts making batches.
+
+        Args:
+          dataset: The data set that they come from.
+          make: Picklable function from the number of a batch to the batch, with the undecodable
+            pictures met in the making under `faults`.
+          start: Number of the first batch.
+          stop: Number behind the last one.
+        """
+        import grain
+
+        config = dataset.config
+        ahead = config.prefetch
+        numbers = grain.MapDataset.range(start, stop).map(make)
+        if config.workers and not dataset.cached:
+            _let_grain_read_flags()
+            batches = numbers.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
+                grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=max(ahead, 1))
+            )
+        else:
+            threads = min(ahead, os.cpu_count() or 1)
+            batches = numbers.to_iter_dataset(grain.ReadOptions(threads, ahead))
+        self._dataset = dataset
+        self._shared = bool(config.workers) and not dataset.cached
+        self._batches = iter(batches)
+        # Also runs at exit, while what Grain needs to stop is still there.
+        self.close = weakref.finalize(self, self._batches.close)
+
+    def __next__(self) -> Batch:
+        """Returns the next batch."""
+        batch = next(self._batches)
+        self._dataset.report(batch.pop('faults'))
+        if self._shared:  # memory that Grain takes back
+            batch = {key: np.array(value) for key, value in batch.items()}
+        return batch
+
+
+def _let_grain_read_flags() -> None:
+    """Lets Grain read absl's flags where none were parsed, as in a notebook."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    """Returns the order of the examples in one epoch, int64 [n]."""
+    return np.random.default_rng([_ORDER, seed, epoch]).permutation(size)
+
+
+def order(seed: int, first: int, last: int, size: int) -> np.ndarray:
+    """Returns a stretch of the endless order of examples.
+
+    Args:
+      seed: Zero or more.
+      first: Position of the first example since the start of training.
+      last: Position behind the last one, more than `first`.
+      size: Number of examples in an epoch.
+
+    Returns:
+      Index of each example within the set, int64 [last - first].
+    """
+    epochs = range(first // size, (last - 1) // size + 1)
+    parts = [
+        _permutation(seed, epoch, size)[max(first - epoch * size, 0) : last - epoch * size]
+        for epoch in epochs
+    ]
+    return np.concatenate(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainBatch:
+    """Makes training batch number s."""
+
+    dataset: Dataset
+    batch_size: int
+    seed: int
+    rows: slice
+
+    def __call__(self, number: int) -> dict[str, Any]:
+        data = self.dataset
+        first = number * self.batch_size
+        stretch = (first + self.rows.start, first + self.rows.stop)
+        indices = order(self.seed, *stretch, len(data))
+        pictures = data.fetch(indices)
+        faults = data.faults(indices[~pictures.good])
+        images, labels = pictures.images, pictures.labels
+        for row in np.flatnonzero(~pictures.good):
+            images[row], labels[row] = self._substitute(int(indices[row]), faults)
+        draws = np.random.default_rng([_AUGMENTATION, self.seed, number]).random(
+            (self.batch_size, 3)
+        )[self.rows]
+        return {
+            'image': self._augment(images, draws),
+            'label': labels,
+            'mask': np.ones(len(indices), bool),
+            'faults': faults,
+        }
+
+    def _substitute(self, index: int, faults: dict[int, str]) -> tuple[np.ndarray, int]:
+        """Returns the next decodable example, and adds the undecodable ones on the way to `faults`.
+
+        The search ends when as many are undecodable as stop the run anyway.
+        """
+        data = self.dataset
+        for step in range(1, min(data.tolerated + 1, len(data))):
+            candidate = np.array([(index + step) % len(data)])
+            found = data.fetch(candidate)
+            if found.good[0]:
+                return found.images[0], int(found.labels[0])
+            faults.update(data.faults(candidate))
+        return np.zeros(data.image_shape, np.uint8), 0
+
+    def _augment(self, images: Any, draws: np.ndarray) -> np.ndarray:
+        """Crops and flips; `draws` is [b 3] in [0, 1): vertical and horizontal place, and flip."""
+        config = self.dataset.config
+        if config.random_crop:
+            images = [
+                preprocess.window(image, config.image_size, (draw[0], draw[1]))
+                for image, draw in zip(images, draws, strict=True)
+            ]
+        images = np.stack(images) if isinstance(images, list) else images
+        if config.flip:
+            mirrored = draws[:, 2] < 0.5
+            images[mirrored] = images[mirrored, :, ::-1]
+        return images
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvalBatch:
+    """Makes evaluation batch number s."""
+
+    dataset: Dataset
+    batch_size: int
+    rows: slice
+
+    def __call__(self, number: int) -> dict[str, Any]:
+        data = self.dataset
+        first = number * self.batch_size
+        indices = np.arange(first + self.rows.start, min(first + self.rows.stop, len(data)))
+        count = self.rows.stop - self.rows.start
+        image = np.zeros((count, *data.image_shape), np.uint8)
+        label = np.zeros(count, np.int32)
+        mask = np.zeros(count, bool)
+        faults = {}
+        if len(indices):
+            pictures = data.fetch(indices)
+            for row in np.flatnonzero(pictures.good):
+                image[row] = self._centre(pictures.images[row])
+                label[row] = pictures.labels[row]
+            mask[: len(indices)] = pictures.good
+            faults = data.faults(indices)
+        return {'image': image, 'label': label, 'mask': mask, 'faults': faults}
+
+    def _centre(self, image: np.ndarray) -> np.ndarray:
+        """Crops what a training set opened with random crops still has around the centre."""
+        config = self.dataset.config
+        return preprocess.window(image, config.image_size) if config.random_crop else image

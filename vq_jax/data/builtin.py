@@ -1,0 +1,217 @@
+"""Two real data sets that need no download: their pictures come inside other packages.
+
+Each is an ordinary tensorflow-datasets builder, prepared at its first use.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from vq_jax.errors import UserError
+
+# Photographs in the scikit-image wheel. Left out: its drawings and text, and motorcycle_right,
+# which shows the scene of motorcycle_left again and would put training pixels into the test set.
+PHOTOGRAPHS = (
+    'astronaut.png',
+    'brick.png',
+    'camera.png',
+    'chelsea.png',
+    'coffee.png',
+    'coins.png',
+    'grass.png',
+    'gravel.png',
+    'hubble_deep_field.jpg',
+    'ihc.png',
+    'moon.png',
+    'motorcycle_left.png',
+    'retina.jpg',
+    'rocket.jpg',
+)
+CROP = 64
+_LARGEST = 512  # Longer photographs are reduced to this, so that none outnumbers the others.
+_STEP = {'train': 24, 'test': 32}
+
+
+class Digits(tfds.core.GeneratorBasedBuilder):
+    """Handwritten digits of 8x8 pixels from scikit-learn: 1,438 to train on, 359 to test."""
+
+    VERSION = tfds.core.Version('1.0.0')
+    url_infos: ClassVar = {}  # nothing to download; tfds would look for a list beside this file
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description='The UCI handwritten digits in scikit-learn; every fifth is for testing.',
+            features=tfds.features.FeaturesDict(
+                {
+                    'image': tfds.features.Image(shape=(8, 8, 1), encoding_format='png'),
+                    'label': tfds.features.ClassLabel(num_classes=10),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+        return {split: self._generate_examples(split) for split in ('train', 'test')}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 17 levels, 0 to 16
+        for index, label in enumerate(digits.target):
+            if (index % 5 == 4) == (split == 'test'):
+                yield index, {'image': Image.fromarray(pixels[index]), 'label': int(label)}
+
+
+class Photos(tfds.core.GeneratorBasedBuilder):
+    """Crops of 64x64 pixels, RGB, from the photographs in scikit-image; the label says which one.
+
+    Test crops come from a strip on the right of each photograph that no training crop touches.
+    """
+
+    VERSION = tfds.core.Version('1.0.0')
+    url_infos: ClassVar = {}  # nothing to download; tfds would look for a list beside this file
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        names = [name.split('.')[0] for name in PHOTOGRAPHS]
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description='Crops from the photographs in scikit-image.',
+            features=tfds.features.FeaturesDict(
+                {
+                    'image': tfds.features.Image(shape=(CROP, CROP, 3), encoding_format='png'),
+                    'label': tfds.features.ClassLabel(names=names),
+                    'top': np.int64,
+                    'left': np.int64,
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+        return {split: self._generate_examples(split) for split in ('train', 'test')}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for label, photo in enumerate(_photographs()):
+            for top, left in crops(photo.width, photo.height, split):
+                crop = photo.crop((left, top, left + CROP, top + CROP))
+                file = io.BytesIO()
+                crop.save(file, 'PNG', compress_level=1)
+                file.seek(0)
+                example = {'image': file, 'label': label, 'top': top, 'left': left}
+                yield f'{label}_{top}_{left}', example
+
+
+def _photographs() -> Iterator[Image.Image]:
+    """Yields the photographs in RGB, reduced where they are larger than the rest."""
+    import skimage
+
+    folder = Path(skimage.__file__).parent / 'data'
+    for name in PHOTOGRAPHS:
+        try:
+            photo = Image.open(folder / name).convert('RGB')
+        except OSError as error:
+            raise UserError(
+                f"'photos' needs {name!r}, which this scikit-image lacks ({error}): install the "
+                'version in constraints.txt.'
+            ) from error
+        photo.thumbnail((_LARGEST, _LARGEST), Image.Resampling.LANCZOS)
+        yield photo
+
+
+def crops(width: int, height: int, split: str) -> list[tuple[int, int]]:
+    """Places the crops of one photograph.
+
+    Args:
+      width: Width of the photograph in pixels, at least two crops.
+      height: Its height, at least one crop.
+      split: `train` for the left part, `test` for a strip of a fifth of the width, but at least one
+        crop, on the right.
+
+    Returns:
+      Top and left edge of each crop.
+    """
+    border = width - max(CROP, width // 5)
+    first, end = (0, border) if split == 'train' else (border, width)
+    step = _STEP[split]
+    return [
+        (top, left)
+        for top in range(0, height - CROP + 1, step)
+        for left in range(first, end - CROP + 1, step)
+    ]
+
+
+BUILDERS = {'digits': Digits, 'photos': Photos}
+
+
+def home(data_dir: str | None) -> Path:
+    """Returns the folder in which the built-in sets are kept.
+
+    Args:
+      data_dir: `DataConfig.data_dir`; None for the user's cache folder.
+    """
+    if data_dir:
+        return Path(data_dir).expanduser()
+    cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+    return Path(cache).expanduser() / 'vq_jax' / 'datasets'
+
+
+def prepare(name: str, folder: Path) -> Path:
+    """Prepares a built-in set unless it is there already.
+
+    The set appears under its name only when it is complete, and several processes may do this at
+    once.
+
+    Args:
+      name: A key of `BUILDERS`.
+      folder: Folder that holds prepared data sets.
+
+    Returns:
+      The folder of this version of the set.
+
+    Raises:
+      UserError: If the folder cannot be written.
+    """
+    builder = BUILDERS[name]
+    final = folder / name / str(builder.VERSION)
+    if (final / 'dataset_info.json').is_file():
+        return final
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        workshop = Path(tempfile.mkdtemp(prefix=f'.{name}-', dir=folder))
+    except OSError as error:
+        raise UserError(
+            f'The built-in data set {name!r} cannot be prepared in {str(folder)!r} '
+            f'({error.strerror}): set data.data_dir to a folder that can be written.'
+        ) from error
+    try:
+        with _quiet():
+            builder(data_dir=str(workshop), file_format='array_record').download_and_prepare()
+        try:
+            (workshop / name / final.name).rename(final)
+        except OSError:
+            if not (final / 'dataset_info.json').is_file():
+                raise
+            # another process was first, with the same content
+    finally:
+        shutil.rmtree(workshop)
+    return final
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps tensorflow-datasets' progress bars and announcements off the screen."""
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()

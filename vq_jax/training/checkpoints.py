@@ -1,0 +1,505 @@
+"""Checkpoints written in the background by Orbax, and verified bit for bit when they are read.
+
+A checkpoint is a folder `<step>/`: the arrays as Orbax stores them, and `manifest.json` with the
+data position, the metrics, the shape, dtype and checksum of every array, and the SHA-256 of every
+file. It is written under the name `<step>.saving*` and gets its final name last, so a folder whose
+name is a number was once complete. Whatever happens to it after that is noticed when it is read.
+"""
+
+import concurrent.futures
+import json
+import logging as python_logging
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+
+from vq_jax.errors import UserError
+from vq_jax.training.manifest import (
+    DamagedError,
+    PyTree,
+    as_text,
+    describe,
+    flatten,
+    plain,
+    plain_type,
+    seal,
+    sha256_of,
+    start_checksums,
+    unseal,
+)
+from vq_jax.training.run_dir import write_atomically
+
+_MANIFEST = 'manifest.json'
+_DAMAGED = 'damaged'
+_ARRAYS = 'arrays'
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    With several processes every one of them makes this object on the same shared folder and calls
+    the same methods in the same order; process 0 renames and deletes.
+
+    Args:
+        directory: Where the numbered folders are; made if missing, unless `read_only`.
+        keep: How many of the newest checkpoints are kept.
+        best: Name of the metric whose best checkpoint is kept too; None keeps only the newest.
+        best_mode: Whether the smallest or the largest value is the best.
+        read_only: Nothing in `directory` is changed; `save` is refused.
+
+    Raises:
+        UserError: The folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        keep: int = 2,
+        best: str | None = None,
+        best_mode: Literal['min', 'max'] = 'min',
+        read_only: bool = False,
+    ) -> None:
+        if keep < 1:
+            raise UserError(f'At least one checkpoint has to be kept, not {keep}.')
+        if best_mode not in ('min', 'max'):
+            raise UserError(
+                f"The best checkpoint is that of the 'min' or 'max', not {best_mode!r}."
+            )
+        self._directory = Path(directory).absolute()
+        self._keep, self._best, self._best_mode = keep, best, best_mode
+        self._read_only = read_only
+        self._metric_of_step: dict[int, float | None] = {}
+        self._checkpointer = None
+        self._pending: tuple[int, concurrent.futures.Future] | None = None
+        self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix='checkpoint')
+        if not read_only and jax.process_index() == 0:
+            try:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                self._remove_leftovers()
+            except OSError as error:
+                raise UserError(
+                    f'Cannot write checkpoints to {self._directory} '
+                    f'({error.strerror or error}); choose another directory.'
+                ) from error
+
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, oldest first, whether it is damaged or not."""
+        if not self._directory.is_dir():
+            return []
+        return sorted(
+            int(path.name)
+            for path in self._directory.iterdir()
+            if path.name.isdecimal() and path.is_dir()
+        )
+
+    def best_step(self) -> int | None:
+        """The step with the best value of the metric, None if no checkpoint has one.
+
+        Of equal values the newest wins. A value that is not a number never does.
+        """
+        values = {step: self._metric(step) for step in self.steps()}
+        sign = -1 if self._best_mode == 'min' else 1
+        known = {step: sign * value for step, value in values.items() if value is not None}
+        return max(known, key=lambda step: (known[step], step)) if known else None
+
+    def save(
+        self,
+        step: int,
+        state: PyTree,
+        position: dict[str, Any],
+        metrics: dict[str, float] | None,
+    ) -> None:
+        """Starts writing a checkpoint; the state may be donated or changed when this returns.
+
+        Args:
+            step: Number of finished steps; no checkpoint of it may exist.
+            state: Arrays (device, NumPy, typed random keys) and numbers.
+            position: Where the data pipeline is, in JSON values.
+            metrics: Evaluated values, of which `best` decides what is kept.
+
+        Raises:
+            UserError: This save or the one before it could not be written.
+        """
+        if self._read_only:
+            raise ValueError(f'{self._directory} was opened to be read only.')
+        self.wait()
+        if step in self.steps():
+            raise ValueError(f'{self._directory} has a checkpoint of step {step} already.')
+        leaves, _ = flatten(state)
+        record = {
+            'step': step,
+            'position': json.loads(json.dumps(position)),
+            'metrics': {name: float(value) for name, value in (metrics or {}).items()},
+            'arrays': {name: describe(leaf) for name, leaf in leaves.items()},
+        }
+        arrays = {name: plain(leaf) for name, leaf in leaves.items()}
+        # Queued on the device ahead of the next step, which may overwrite the state.
+        checksums = start_checksums(arrays)
+        staged = self._directory / f'{step}.saving'
+        try:
+            import orbax.checkpoint as ocp
+
+            if self._checkpointer is None:
+                self._checkpointer = _make_checkpointer()
+            stored = {name: _host_if_local(x) for name, x in arrays.items() if x.size}
+            self._checkpointer.save(staged / _ARRAYS, args=ocp.args.PyTreeSave(stored))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._save_error(step, error) from error
+        self._pending = (step, self._worker.submit(self._finish, staged, record, checksums))
+
+    def wait(self) -> None:
+        """Returns when the last `save` is safely on the disk under its final name.
+
+        Raises:
+            UserError: It could not be written (once; later calls return at once).
+        """
+        if self._pending is None:
+            return
+        (step, future), self._pending = self._pending, None
+        error = future.exception()
+        if not _all_processes(error is None):
+            raise self._save_error(step, error) from error
+
+    def restore(
+        self, like: PyTree, step: int | None = None
+    ) -> tuple[int, PyTree, dict[str, Any]] | None:
+        """Reads the newest checkpoint that is as it was written.
+
+        Damaged ones are named in a warning and skipped, and when an older one is good they are
+        moved to the folder `damaged/` (unless read only), so that their steps can be saved again.
+
+        Args:
+            like: The state that is wanted: arrays or `jax.ShapeDtypeStruct`; the result has its
+                structure, kinds of leaf and placement on the devices.
+            step: The one to read instead of the newest.
+
+        Returns:
+            Step, state and data position; None if there is no checkpoint at all.
+
+        Raises:
+            UserError: `step` is absent or damaged; every checkpoint is damaged; or the checkpoint
+                holds a state that differs from `like` in its names, shapes or dtypes.
+        """
+        self.wait()
+        if step is not None:
+            if step not in self.steps():
+                raise UserError(
+                    f'{self._directory} has no checkpoint of step {step}; {self._there_are()}.'
+                )
+            try:
+                return step, *self._read(step, like)
+            except DamagedError as error:
+                raise UserError(
+                    f'The checkpoint {self._directory / str(step)} is damaged ({error}); '
+                    f'{self._there_are(without=step)}.'
+                ) from error
+        damaged = {}
+        for candidate in _from_first_process(self.steps()[::-1]):
+            try:
+                state, position = self._read(candidate, like)
+            except DamagedError as error:
+                damaged[candidate] = str(error)
+                path = self._directory / str(candidate)
+                logging.warning('The checkpoint %s is damaged (%s); not used.', path, error)
+            else:
+                for bad in damaged:
+                    self._set_aside(bad)
+                return candidate, state, position
+        if damaged:
+            # They stay where they are: the next start must not take this for a new run.
+            named = ', '.join(f'{bad} ({reason})' for bad, reason in damaged.items())
+            raise UserError(
+                f'Every checkpoint in {self._directory} is damaged: {named}; restore one from a '
+                'copy, or delete the folder to start again.'
+            )
+        return None
+
+    def close(self) -> None:
+        """Waits for the last save and ends the threads.
+
+        Raises:
+            UserError: As `wait`.
+        """
+        try:
+            self.wait()
+        finally:
+            self._worker.shutdown()
+            if self._checkpointer is not None:
+                self._checkpointer.close()
+                self._checkpointer = None
+
+    # Writing.
+
+    def _finish(self, staged: Path, record: dict[str, Any], checksums: Checksums) -> None:
+        """Runs in the worker thread: waits for Orbax, adds the manifest, gives the final name."""
+        self._checkpointer.wait_until_finished()
+        if jax.process_index() != 0:
+            return
+        for name, checksum in checksums.values().items():
+            record['arrays'][name]['checksum'] = checksum
+        record['files'] = {
+            path.relative_to(staged).as_posix(): {
+                'size': path.stat().st_size,
+                'sha256': sha256_of(path),
+            }
+            for path in sorted(staged.rglob('*'))
+            if path.is_file()
+        }
+        write_atomically(staged / _MANIFEST, seal(record))
+        staged.rename(self._directory / str(record['step']))
+        try:
+            self._prune()
+        except OSError as error:
+            logging.warning('Old checkpoints in %s stay there: %s', self._directory, error)
+
+    def _save_error(self, step: int, error: BaseException | None) -> UserError:
+        """Cleans up after a failed save and says what happened and what is left."""
+        if jax.process_index() == 0:
+            # Space on a full disk is worth having back; what cannot go now goes at the next start.
+            for path in self._directory.glob(f'{step}.*'):
+                shutil.rmtree(path, ignore_errors=True)
+        good = [s for s in self.steps() if not self._file_damage(s)]
+        left = (
+            f'still good: {", ".join(map(str, good))}, and starting again resumes from {good[-1]}'
+            if good
+            else 'there is no older one'
+        )
+        return UserError(
+            f'The checkpoint of step {step} could not be written to {self._directory} '
+            f'({_reason(error)}); make room or mend the disk ({left}).'
+        )
+
+    def _prune(self) -> None:
+        steps = self.steps()
+        kept = {*steps[-self._keep :], self.best_step()}
+        for step in steps:
+            if step not in kept:
+                path = self._directory / str(step)
+                # Renamed first: a folder under its final name is never half deleted.
+                shutil.rmtree(path.rename(self._directory / f'{step}.deleted'))
+
+    def _remove_leftovers(self) -> None:
+        """Removes what a killed process left of an unfinished save or deletion."""
+        for path in self._directory.iterdir():
+            if re.fullmatch(r'\d+\.(saving.*|deleted)', path.name):
+                shutil.rmtree(path)
+
+    def _set_aside(self, step: int) -> None:
+        if self._read_only or jax.process_index() != 0:
+            return
+        folder = self._directory / _DAMAGED
+        folder.mkdir(exist_ok=True)
+        target, number = folder / str(step), 1
+        while target.exists():
+            number += 1
+            target = folder / f'{step}-{number}'
+        (self._directory / str(step)).rename(target)
+        logging.warning('The damaged checkpoint of step %d is now %s.', step, target)
+
+    # Reading.
+
+    def _read(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
+        folder = self._directory / str(step)
+        # The files are shared, so one process reads them through for all.
+        damage = self._file_damage(step) if jax.process_index() == 0 else None
+        _agree_undamaged(damage)
+        record = unseal(folder / _MANIFEST)
+        leaves, treedef = flatten(like)
+        self._check_fits(folder, record['arrays'], leaves)
+        state = _load_arrays(folder / _ARRAYS, record['arrays'], leaves)
+        wrong = [
+            name
+            for name, checksum in start_checksums({n: plain(x) for n, x in state.items()})
+            .values()
+            .items()
+            if checksum != record['arrays'][name]['checksum']
+        ]
+        _agree_undamaged(f'the checksum of {", ".join(wrong[:3])} differs' if wrong else None)
+        return jax.tree.unflatten(treedef, [state[name] for name in leaves]), record['position']
+
+    def _file_damage(self, step: int) -> str | None:
+        """What is wrong with the files of a checkpoint, None if they are as they were written."""
+        folder = self._directory / str(step)
+        try:
+            files = unseal(folder / _MANIFEST)['files']
+            for name, expected in files.items():
+                path = folder / name
+                if not path.is_file():
+                    return f'the file {name} is missing'
+                if (size := path.stat().st_size) != expected['size']:
+                    return f'the file {name} has {size} bytes instead of {expected["size"]}'
+                if sha256_of(path) != expected['sha256']:
+                    return f'the content of the file {name} has changed'
+        except DamagedError as error:
+            return str(error)
+        except OSError as error:
+            return f'{error.filename or folder} cannot be read: {error.strerror or error}'
+        return None
+
+    def _check_fits(self, folder: Path, saved: dict[str, Any], leaves: dict[str, Any]) -> None:
+        wanted = {name: as_text(describe(leaf)) for name, leaf in leaves.items()}
+        there = {name: as_text(entry) for name, entry in saved.items()}
+        differing = [
+            f'{name} is {there.get(name, "absent")} there and {wanted.get(name, "absent")} here'
+            for name in [*wanted, *(name for name in there if name not in wanted)]
+            if there.get(name) != wanted.get(name)
+        ]
+        if differing:
+            more = f', and {len(differing) - 3} more' if len(differing) > 3 else ''
+            raise UserError(
+                f'The checkpoint {folder} holds another model or optimizer: '
+                f'{"; ".join(differing[:3])}{more}; use the config it was trained with.'
+            )
+
+    def _metric(self, step: int) -> float | None:
+        """The value of the metric `best` in a checkpoint, None where there is none."""
+        if self._best is None:
+            return None
+        if step not in self._metric_of_step:
+            try:
+                value = unseal(self._directory / str(step) / _MANIFEST)['metrics'].get(self._best)
+            except (DamagedError, OSError) as error:
+                logging.warning('The metrics of checkpoint %d cannot be read: %s', step, error)
+                value = None
+            known = value is not None and not np.isnan(value)
+            self._metric_of_step[step] = value if known else None
+        return self._metric_of_step[step]
+
+    def _there_are(self, without: int | None = None) -> str:
+        steps = [str(step) for step in self.steps() if step != without]
+        return f'there are {", ".join(steps)}' if steps else 'there is no other'
+
+
+# Arrays, to and from Orbax.
+
+
+def _host_if_local(x: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    """Orbax takes only arrays that span all processes, or NumPy ones, which process 0 writes.
+
+    An array of one process is therefore stored as that of process 0: all have the same.
+    """
+    local = isinstance(x, jax.Array) and jax.process_count() > 1 and x.is_fully_addressable
+    return np.asarray(x) if local else x
+
+
+def _placement(leaf: Any) -> jax.sharding.Sharding | None:
+    """Where the caller wants an array; None leaves that to JAX, as for a new array."""
+    if isinstance(leaf, jax.Array):
+        return leaf.sharding if leaf.committed else None
+    return getattr(leaf, 'sharding', None)
+
+
+def _load_arrays(
+    folder: Path, saved: dict[str, Any], leaves: dict[str, Any]
+) -> dict[str, jax.Array | np.ndarray]:
+    import orbax.checkpoint as ocp
+
+    item, restore_args = {}, {}
+    for name, leaf in leaves.items():
+        shape, dtype = plain_type(leaf)
+        if 0 in shape:
+            continue
+        item[name] = jax.ShapeDtypeStruct(shape, dtype)
+        sharding = _placement(leaf)
+        local = sharding is None or (jax.process_count() > 1 and sharding.is_fully_addressable)
+        restore_args[name] = (
+            ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
+            if local or _is_weak(leaf)
+            else ocp.ArrayRestoreArgs(sharding=sharding, global_shape=shape, dtype=dtype)
+        )
+    _silence_orbax()
+    args = ocp.args.PyTreeRestore(item=item, restore_args=restore_args)
+    read = ocp.PyTreeCheckpointHandler().restore(folder, args=args) if item else {}
+    return {
+        name: _as_like(read.get(name), leaf, saved[name].get('impl'))
+        for name, leaf in leaves.items()
+    }
+
+
+def _is_weak(leaf: Any) -> bool:
+    return getattr(leaf, 'weak_type', False) and leaf.ndim == 0
+
+
+def _as_like(value: Any, like: Any, impl: str | None) -> Any:
+    """Turns what was read into the kind of leaf that `like` is."""
+    if value is None:
+        shape, dtype = plain_type(like)
+        value = np.zeros(shape, dtype)
+    if isinstance(like, bool | int | float | complex):
+        return type(like)(value.item())
+    if isinstance(like, np.ndarray | np.generic):
+        return value if isinstance(like, np.ndarray) else value[()]
+    if isinstance(value, np.ndarray):
+        # A weakly typed number promotes differently, so it has to stay one.
+        value = jnp.asarray(value.item()) if _is_weak(like) else jnp.array(value)
+        if (sharding := _placement(like)) is not None:
+            value = jax.device_put(value, sharding)
+    return jax.random.wrap_key_data(value, impl=impl) if impl else value
+
+
+def _reason(error: BaseException | None) -> str:
+    """The innermost cause in a few words."""
+    if error is None:
+        return 'another process failed'
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+# Several processes.
+
+
+def _all_processes(good: bool) -> bool:
+    if jax.process_count() == 1:
+        return good
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(good))))
+
+
+def _agree_undamaged(damage: str | None) -> None:
+    """Raises `DamagedError` in every process if one of them found damage."""
+    if not _all_processes(damage is None):
+        raise DamagedError(damage or 'found by another process')
+
+
+def _from_first_process(steps: list[int]) -> list[int]:
+    if jax.process_count() == 1:
+        return steps
+    count = int(multihost_utils.broadcast_one_to_all(np.int32(len(steps))))
+    mine = np.resize(np.asarray(steps or [0], np.int32), count)
+    return [int(step) for step in multihost_utils.broadcast_one_to_all(mine)]
+
+
+# Orbax.
+
+
+def _make_checkpointer() -> Any:
+    import orbax.checkpoint as ocp
+
+    _silence_orbax()
+    return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
+
+
+def _silence_orbax() -> None:
+    logger = logging.get_absl_logger()
+    if _orbax_warnings_only not in logger.filters:
+        logger.addFilter(_orbax_warnings_only)
+
+
+def _orbax_warnings_only(record: python_logging.LogRecord) -> bool:
+    """Drops Orbax's progress reports, and tracebacks of errors that are raised again."""
+    if f'{os.sep}orbax{os.sep}' not in record.pathname:
+        return True
+    record.exc_info = None
+    return record.levelno >= python_logging.WARNING

@@ -1,0 +1,120 @@
+"""Optimizers and learning-rate schedules, from Optax, by name."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vq_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """How parameters are updated.
+
+    Attributes:
+        name: the rule.
+        learning_rate: at its peak.
+        schedule: its course after the warm-up: unchanged, or down to `final_share` of the peak at the
+            end of the run along a line or half a cosine.
+        warmup_steps: steps over which it rises from zero.
+        final_share: what remains of the peak at the end, from 0 to 1.
+        b1: decay of the first moment (momentum, for sgd).
+        b2: decay of the second moment.
+        eps: added to the denominator of Adam.
+        weight_decay: decoupled decay (adamw, lion, sgd); not of biases, scales and codebooks.
+        clip_norm: gradients whose global norm is greater are scaled down to it.
+        accumulate: gradients of this many steps are averaged before each update.
+        ema_decay: decay of the moving average of the parameters that evaluation then uses; 0 keeps
+            none.
+    """
+
+    name: Literal['adam', 'adamw', 'lion', 'sgd'] = 'adam'
+    learning_rate: float = 3e-4
+    schedule: Literal['constant', 'cosine', 'linear'] = 'constant'
+    warmup_steps: int = 0
+    final_share: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    accumulate: int = 1
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise UserError(
+                f'config.optimizer.accumulate is {self.accumulate}; give 1 or more steps.'
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(
+                f'config.optimizer.ema_decay is {self.ema_decay}; give a number from 0 to below 1.'
+            )
+        if self.name == 'adam' and self.weight_decay:
+            raise UserError(
+                'config.optimizer.name is adam, which has no weight decay; choose adamw, or set '
+                'config.optimizer.weight_decay to 0.'
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An Optax transformation and what the log and the state need to know of it.
+
+    Attributes:
+        transformation: gradients to updates.
+        learning_rate: the rate at a training step, counted from 0.
+        ema_decay: decay of the moving average of the parameters, 0 for none.
+    """
+
+    transformation: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    ema_decay: float
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
+    """The optimizer of a run of `steps` training steps."""
+    updates = max(1, steps // config.accumulate)
+    warmup = config.warmup_steps // config.accumulate
+    peak, end = config.learning_rate, config.learning_rate * config.final_share
+    rest = max(1, updates - warmup)
+    course = {
+        'constant': lambda: optax.constant_schedule(peak),
+        'cosine': lambda: optax.cosine_decay_schedule(peak, rest, config.final_share),
+        'linear': lambda: optax.linear_schedule(peak, end, rest),
+    }[config.schedule]()
+    schedule = course
+    if warmup:
+        rise = optax.linear_schedule(0.0, peak, warmup)
+        schedule = optax.join_schedules([rise, course], [warmup])
+
+    decay = {'weight_decay': config.weight_decay, 'mask': _decayed}
+    rule = {
+        'adam': lambda: optax.adam(schedule, config.b1, config.b2, config.eps),
+        'adamw': lambda: optax.adamw(schedule, config.b1, config.b2, config.eps, **decay),
+        'lion': lambda: optax.lion(schedule, config.b1, config.b2, **decay),
+        'sgd': lambda: optax.chain(
+            optax.add_decayed_weights(**decay), optax.sgd(schedule, config.b1 or None)
+        ),
+    }[config.name]()
+    if config.clip_norm is not None:
+        rule = optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
+    if config.accumulate > 1:
+        rule = optax.MultiSteps(rule, config.accumulate).gradient_transformation()
+    return Optimizer(
+        transformation=rule,
+        learning_rate=lambda step: jnp.asarray(schedule(step // config.accumulate)),
+        ema_decay=config.ema_decay,
+    )
+
+
+def _decayed(params: Any) -> Any:
+    """Which parameters decay: matrices and convolution kernels, but no codebook or embedding."""
+
+    def decays(path: tuple[Any, ...], x: jax.Array) -> bool:
+        return x.ndim > 1 and path[-1].key not in ('codebook', 'embedding')
+
+    return jax.tree_util.tree_map_with_path(decays, params)

@@ -1,0 +1,224 @@
+"""Two ways to run one step on many devices: `pmap`, and `jit` over a named mesh.
+
+Both take the step as a task writes it, `step(state, batch, axis_name)`, and host batches; both keep the
+state as an ordinary, unstacked pytree. `pmap` gives each device its part of the batch and the name of
+the axis to reduce over. `jit` shows the step the global batch and lets the compiler place the work;
+there, parameters and optimizer state can be sharded too.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from vq_jax.errors import UserError
+
+AXIS = 'data'
+
+Batch = dict[str, Any]
+Step = Callable[..., tuple[Any, dict[str, jax.Array]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """How a step runs on several devices.
+
+    Attributes:
+        engine: `pmap`, or `jit` over a mesh.
+        shard_parameters: split parameters and optimizer state over the devices (with `jit` only):
+            less memory on each, more traffic between them.
+    """
+
+    engine: Literal['pmap', 'jit'] = 'pmap'
+    shard_parameters: bool = False
+
+
+class Engine(Protocol):
+    """What the loop asks of a way to run on several devices. All batches are this process's part."""
+
+    def place(self, state: Any) -> Any:
+        """Puts a state, equal in all processes, on the devices as the steps expect it."""
+
+    def put(self, batch: Batch) -> Batch:
+        """Starts the transfer of a host batch to the devices."""
+
+    def train_step(self, step: Step) -> Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]]:
+        """Compiles a training step; it takes a batch from `put`, and its state is donated."""
+
+    def eval_sums(self, step: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
+        """Compiles a step that returns per-example arrays [b ...] into one that sums them.
+
+        The sums are over the examples of all devices whose mask is True, and their number is added
+        under the name 'examples'.
+        """
+
+    def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
+        """Compiles a function that returns per-example arrays [b ...].
+
+        It takes a host batch, and returns NumPy arrays for the examples of all processes.
+        """
+
+
+def make_engine(config: ParallelConfig, batch_size: int) -> Engine:
+    """The engine named in the config, on all devices.
+
+    Raises:
+        UserError: if the batch cannot be split evenly, or the options do not fit each other.
+    """
+    devices = jax.device_count()
+    if batch_size % devices:
+        raise UserError(
+            f'config.batch_size is {batch_size}, which {devices} devices cannot share evenly; '
+            f'use {batch_size // devices * devices or devices} or another multiple of {devices}.'
+        )
+    if config.engine == 'jit':
+        return JitEngine(config.shard_parameters)
+    if config.shard_parameters:
+        raise UserError(
+            'config.parallel.shard_parameters needs config.parallel.engine=jit; pmap keeps a whole '
+            'copy of the parameters on each device.'
+        )
+    return PmapEngine()
+
+
+class PmapEngine:
+    """Data parallelism by `pmap`: each device has the whole state and a part of the batch."""
+
+    def __init__(self) -> None:
+        self._mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+
+    def place(self, state: Any) -> Any:
+        """Copies the state to each of this process's devices."""
+        return jax.device_put(state, NamedSharding(self._mesh, PartitionSpec()))
+
+    def put(self, batch: Batch) -> Batch:
+        """Splits the batch over this process's devices: [b ...] becomes [devices b/devices ...]."""
+        n = self._mesh.size
+        split = jax.tree.map(lambda x: x.reshape(n, x.shape[0] // n, *x.shape[1:]), batch)
+        return jax.device_put(split, NamedSharding(self._mesh, PartitionSpec(AXIS)))
+
+    def train_step(self, step: Step) -> Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]]:
+        """See `Engine.train_step`."""
+        compiled = jax.pmap(
+            functools.partial(step, axis_name=AXIS),
+            axis_name=AXIS,
+            in_axes=(None, 0),
+            out_axes=(None, None),
+            # With several processes, an unstacked state cannot be donated: its second step would
+            # find the arrays deleted.
+            donate_argnums=(0,) if jax.process_count() == 1 else (),
+        )
+        return _one_at_a_time(compiled)
+
+    def eval_sums(self, step: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
+        """See `Engine.eval_sums`."""
+
+        def sums(state: Any, batch: Batch) -> Any:
+            return jax.lax.psum(_masked_sums(step(state, batch), batch['mask']), AXIS)
+
+        compiled = jax.pmap(sums, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
+        compiled = _one_at_a_time(compiled)
+        return lambda state, batch: compiled(state, self.put(batch))
+
+    def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
+        """See `Engine.per_example`."""
+        compiled = jax.jit(function)
+
+        def run(state: Any, batch: Batch) -> Any:
+            outputs = jax.device_get(compiled(state, batch))
+            if jax.process_count() == 1:
+                return outputs
+            return multihost_utils.process_allgather(outputs, tiled=True)
+
+        return run
+
+
+class JitEngine:
+    """`jit` over a mesh of all devices: the step sees the global batch and no collectives."""
+
+    def __init__(self, shard_parameters: bool = False) -> None:
+        self._mesh = jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+        self._replicated = NamedSharding(self._mesh, PartitionSpec())
+        self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
+        self._shard_parameters = shard_parameters
+
+    def place(self, state: Any) -> Any:
+        """Puts the state on all devices, split if parameters are to be sharded."""
+        return jax.jit(lambda x: x, out_shardings=self._shardings(state))(state)
+
+    def put(self, batch: Batch) -> Batch:
+        """Makes the global batch, split over the devices, of every process's part."""
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(self._split, np.asarray(x)), batch
+        )
+
+    def train_step(self, step: Step) -> Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]]:
+        """See `Engine.train_step`."""
+
+        def constrained(state: Any, batch: Batch) -> tuple[Any, dict[str, jax.Array]]:
+            state, metrics = step(state, batch, axis_name=None)
+            # The layout that goes in comes out, so that the second step does not compile again.
+            state = jax.lax.with_sharding_constraint(state, self._shardings(state))
+            return state, jax.lax.with_sharding_constraint(metrics, self._replicated)
+
+        return _one_at_a_time(jax.jit(constrained, donate_argnums=0))
+
+    def eval_sums(self, step: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
+        """See `Engine.eval_sums`."""
+
+        def sums(state: Any, batch: Batch) -> Any:
+            return _masked_sums(step(state, batch), batch['mask'])
+
+        compiled = _one_at_a_time(jax.jit(sums, out_shardings=self._replicated))
+        return lambda state, batch: compiled(state, self.put(batch))
+
+    def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
+        """See `Engine.per_example`."""
+        compiled = jax.jit(function, out_shardings=self._replicated)
+        return lambda state, batch: jax.device_get(compiled(state, self.put(batch)))
+
+    def _shardings(self, state: Any) -> Any:
+        return jax.tree.map(self._sharding, state)
+
+    def _sharding(self, x: jax.Array) -> NamedSharding:
+        """Splits the longest axis that the devices share evenly; small arrays stay whole."""
+        devices = self._mesh.size
+        if self._shard_parameters and x.size >= 2**12:
+            axes = [i for i, n in enumerate(x.shape) if n % devices == 0]
+            if axes:
+                longest = max(axes, key=lambda i: x.shape[i])
+                return NamedSharding(self._mesh, PartitionSpec(*[None] * longest, AXIS))
+        return self._replicated
+
+
+def ahead(batches: Iterator[Batch], engine: Engine, size: int = 2) -> Iterator[Batch]:
+    """Keeps `size` batches on the devices, or on their way there, ahead of the one in use."""
+    queue: list[Batch] = []
+    for batch in batches:
+        queue.append(engine.put(batch))
+        if len(queue) > size:
+            yield queue.pop(0)
+    yield from queue
+
+
+def _masked_sums(values: Any, mask: jax.Array) -> Any:
+    def masked_sum(x: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, 0), axis=0)
+
+    return {**jax.tree.map(masked_sum, values), 'examples': jnp.sum(mask)}
+
+
+def _one_at_a_time(step: Callable[..., Any]) -> Callable[..., Any]:
+    """On several devices made of one CPU, waits for each step.
+
+    Steps in the queue there take each other's threads, and a collective can wait for ever.
+    """
+    if jax.default_backend() != 'cpu' or jax.device_count() == 1:
+        return step
+    return lambda *args: jax.block_until_ready(step(*args))

@@ -1,0 +1,138 @@
+"""The run directory's own files: atomic writes, and the config a run was started with."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from vq_jax.errors import UserError
+
+CONFIG_NAME = 'config.json'
+_ABSENT = object()
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replaces a file in one step, so that no reader ever sees half of it.
+
+    Args:
+        path: The final name; its folder is made if it is not there.
+        content: Text (stored as UTF-8) or bytes.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode('utf-8') if isinstance(content, str) else content
+    # A name of its own for every writer: two processes may write the same file at once.
+    handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; a run directory is read by colleagues and TensorBoard.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_config(workdir: Path, config: dict[str, Any]) -> None:
+    """Writes `config.json`.
+
+    Args:
+        workdir: The run directory.
+        config: Nested dict of JSON values; tuples are stored as lists.
+    """
+    path = Path(workdir) / CONFIG_NAME
+    try:
+        write_atomically(path, json.dumps(config, indent=2, sort_keys=True) + '\n')
+    except OSError as error:
+        raise UserError(
+            f'Cannot write {path} ({error.strerror or error}); choose another --workdir.'
+        ) from error
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """Reads `config.json` of a run.
+
+    Args:
+        workdir: The run directory.
+
+    Returns:
+        The nested dict, with lists where the config had tuples.
+
+    Raises:
+        UserError: The directory or the file is missing, unreadable, or not a JSON object.
+    """
+    workdir = Path(workdir)
+    path = workdir / CONFIG_NAME
+    if not workdir.is_dir():
+        what = 'is a file' if workdir.exists() else 'does not exist'
+        raise UserError(f'{workdir} {what}; give the directory of a trained run.')
+    try:
+        config = json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError as error:
+        raise UserError(
+            f'{workdir} is not a run directory: it has no {CONFIG_NAME}; give the --workdir that '
+            'a run was trained in.'
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f'Cannot read {path} ({error.strerror or error}); check its permissions.'
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            f'{path} is not valid JSON ({error}); restore it from a copy or start a new run.'
+        ) from error
+    if not isinstance(config, dict):
+        raise UserError(f'{path} does not hold a JSON object; restore it from a copy.')
+    return config
+
+
+def check_same_config(workdir: Path, config: dict[str, Any]) -> None:
+    """Refuses to go on with a run under another config.
+
+    Args:
+        workdir: The run directory, with its `config.json`.
+        config: Nested dict of JSON values that is to be used now.
+
+    Raises:
+        UserError: Some keys differ; each is named (dotted) with both values. Also what
+            `read_config` raises.
+    """
+    before = _flatten(read_config(workdir))
+    now = _flatten(json.loads(json.dumps(config)))
+    differing = [
+        f'{key} (there {_show(before.get(key, _ABSENT))}, now {_show(now.get(key, _ABSENT))})'
+        for key in sorted(before.keys() | now.keys())
+        if _show(before.get(key, _ABSENT)) != _show(now.get(key, _ABSENT))
+    ]
+    if differing:
+        raise UserError(
+            f'{workdir} holds a run with another config, which differs in '
+            f'{", ".join(differing)}; use the same config to resume it or another --workdir.'
+        )
+
+
+def _flatten(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+    flat = {}
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            flat |= _flatten(item, f'{prefix}{key}.')
+        else:
+            flat[f'{prefix}{key}'] = item
+    return flat
+
+
+def _show(value: Any) -> str:
+    """One text per JSON value: unlike `==` it keeps 1, 1.0 and true apart, and NaN together."""
+    return 'absent' if value is _ABSENT else json.dumps(value)
+
+
+def _umask() -> int:
+    # The only portable way to read it is to set it; it is set back at once.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

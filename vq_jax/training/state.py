@@ -1,0 +1,84 @@
+"""The state of a training run: one pytree, changed only by steps."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from vq_jax.training.optimizer import Optimizer
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that a step reads and writes.
+
+    Attributes:
+        step: steps done, int32 scalar.
+        key: the run's random key; step s draws from `step_key`.
+        params: what the optimizer learns.
+        variables: the model's other collections, such as codebooks learned by moving average.
+        opt_state: the optimizer's own.
+        ema_params: the moving average of the parameters, or None if the optimizer keeps none.
+    """
+
+    step: jax.Array
+    key: jax.Array
+    params: Any
+    variables: Any
+    opt_state: Any
+    ema_params: Any
+
+    @classmethod
+    def create(cls, key: jax.Array, variables: Any, optimizer: Optimizer) -> 'TrainState':
+        """The state before the first step, from what the model's `init` returned."""
+        variables = dict(variables)
+        params = variables.pop('params')
+        return cls(
+            step=jnp.zeros((), jnp.int32),
+            key=key,
+            params=params,
+            variables=variables,
+            opt_state=optimizer.transformation.init(params),
+            # A copy: a step that donates its state may not be given one buffer twice.
+            ema_params=jax.tree.map(jnp.copy, params) if optimizer.ema_decay else None,
+        )
+
+    def step_key(self) -> jax.Array:
+        """The key of this step: the same on all devices, and after a resume."""
+        return jax.random.fold_in(self.key, self.step)
+
+    def apply_gradients(
+        self, grads: Any, optimizer: Optimizer
+    ) -> tuple['TrainState', dict[str, jax.Array]]:
+        """One update of the parameters, but not yet of their moving average and of the step count.
+
+        Args:
+            grads: gradients, already averaged over devices.
+            optimizer: the one the state was created with.
+
+        Returns:
+            The new state, and the global norm of the gradients and the learning rate for the log.
+        """
+        updates, opt_state = optimizer.transformation.update(grads, self.opt_state, self.params)
+        metrics = {
+            'gradient_norm': optax.global_norm(grads),
+            'learning_rate': optimizer.learning_rate(self.step),
+        }
+        params = optax.apply_updates(self.params, updates)
+        return self.replace(params=params, opt_state=opt_state), metrics
+
+    def finish_step(self, optimizer: Optimizer) -> 'TrainState':
+        """Counts the step, and takes the new parameters into their moving average."""
+        ema_params = self.ema_params
+        if optimizer.ema_decay:
+            # The average of the first steps is over few: its decay grows to the one asked for.
+            decay = jnp.minimum(optimizer.ema_decay, (1 + self.step) / (10 + self.step))
+            ema_params = optax.incremental_update(self.params, ema_params, 1 - decay)
+        return self.replace(step=self.step + 1, ema_params=ema_params)
+
+    def eval_variables(self) -> dict[str, Any]:
+        """The model's variables for evaluation: with the averaged parameters if there are any."""
+        params = self.params if self.ema_params is None else self.ema_params
+        return {'params': params, **self.variables}
