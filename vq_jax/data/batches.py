@@ -188,11 +188,8 @@ class _TrainBatch:
         images, labels = pictures.images, pictures.labels
         for row in np.flatnonzero(~pictures.good):
             images[row], labels[row] = self._substitute(int(indices[row]), faults)
-        draws = np.random.default_rng([_AUGMENTATION, self.seed, number]).random(
-            (self.batch_size, 3)
-        )[self.rows]
         return {
-            'image': self._augment(images, draws),
+            'image': self._augment(images, number),
             'label': labels,
             'mask': np.ones(len(indices), bool),
             'faults': faults,
@@ -212,15 +209,20 @@ class _TrainBatch:
             faults.update(data.faults(candidate))
         return np.zeros(data.image_shape, np.uint8), 0
 
-    def _augment(self, images: Any, draws: np.ndarray) -> np.ndarray:
-        """Crops and flips; `draws` is [b 3] in [0, 1): vertical and horizontal place, and flip."""
+    def _augment(self, images: Any, number: int) -> np.ndarray:
+        """Crops and flips the pictures of batch `number`."""
         config = self.dataset.config
+        if not (config.random_crop or config.flip):
+            return images
+        random = np.random.default_rng([_AUGMENTATION, self.seed, number])
+        # Vertical and horizontal place and flip, drawn for the rows of all processes.
+        draws = random.random((self.batch_size, 3))[self.rows]
         if config.random_crop:
             images = [
                 preprocess.window(image, config.image_size, (draw[0], draw[1]))
                 for image, draw in zip(images, draws, strict=True)
             ]
-        images = np.stack(images) if isinstance(images, list) else images
+            images = np.stack(images)
         if config.flip:
             mirrored = draws[:, 2] < 0.5
             images[mirrored] = images[mirrored, :, ::-1]

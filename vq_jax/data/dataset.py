@@ -190,8 +190,8 @@ class Dataset:
             some = [self._source.describe(index) for index in sorted(self._reported)[:3]]
             raise UserError(
                 f'{plural(len(self._reported), "picture")} of {len(self):,} in {self.name} '
-                f'cannot be decoded, for example {", ".join(some)}: repair or remove them, or raise '
-                f'data.max_undecodable ({self.config.max_undecodable}).'
+                f'cannot be decoded, for example {", ".join(some)}: repair or remove them, '
+                f'or raise data.max_undecodable ({self.config.max_undecodable}).'
             )
 
 

@@ -20,10 +20,10 @@ class FolderSource:
     """Pictures found anywhere below a folder.
 
     If the folder has a sub-folder `train`, then its sub-folders `train`, `test`, `val` and
-    `validation` are the splits. Otherwise every picture goes to `train` or, one in ten, to `test` by
-    a hash of its path below the folder, so that adding pictures moves none of the others. Below a
-    split, the first level of folders gives the classes if every picture is in one. Examples are
-    ordered by that hash too, which makes a slice such as `train[90%:]` a fair sample of all classes.
+    `validation` are the splits. Otherwise every picture goes to `train` or, one in ten, to `test`
+    by a hash of its path below the folder, so that adding pictures moves none of the others. Below
+    a split, the first level of folders gives the classes if every picture is in one. Examples are
+    ordered by that hash too, so that a slice such as `train[90%:]` is a fair sample of all classes.
     """
 
     channels = 3

@@ -43,7 +43,7 @@ class TfdsSource:
 
         builder = _builder(name, folder)
         self.name = f'{name} ({split})'
-        features = builder.info.features
+        features = dict(builder.info.features.items())
         image = features.get(image_key)
         if not isinstance(image, tfds.features.Image) or image.np_dtype.itemsize > 2:
             raise UserError(

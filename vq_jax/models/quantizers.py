@@ -54,6 +54,7 @@ class VectorQuantizer(nn.Module):
         decay: of the moving averages of code use, and of the codebook if it learns by them.
         start: 'kmeans' has the task place the codes at the centres of the first batches' vectors;
             'random' draws them uniformly from [-1/k, 1/k].
+        start_batches: how many batches k-means is given.
         revive_below: a code used less than this share of an even share, 1/k, is dead, and is moved
             onto a vector of the current batch. 0 never revives.
     """
@@ -66,6 +67,7 @@ class VectorQuantizer(nn.Module):
     commitment: float = 0.25
     decay: float = 0.99
     start: Literal['kmeans', 'random'] = 'kmeans'
+    start_batches: int = 4
     revive_below: float = 0.01
 
     def setup(self) -> None:

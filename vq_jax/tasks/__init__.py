@@ -1,0 +1,72 @@
+"""What is being learned: one file a kind of model, chosen by name from the dict below."""
+
+from ml_collections import ConfigDict
+
+from vq_jax.data import DataConfig
+from vq_jax.errors import UserError
+from vq_jax.tasks.task import Task
+from vq_jax.tasks.vqvae import VQVAETask
+from vq_jax.training.config import build, check_keys, defaults
+from vq_jax.training.loop import LoopConfig
+from vq_jax.training.optimizer import OptimizerConfig
+from vq_jax.training.parallel import ParallelConfig
+
+TASKS: dict[str, type[Task]] = {
+    'vqvae': VQVAETask,
+}
+
+
+def default_config(task: str) -> ConfigDict:
+    """The config of a task with every key at its default, for a config file to change.
+
+    Args:
+        task: a name in `TASKS`.
+
+    Returns:
+        A locked `ConfigDict`: the loop's keys at the top, and the sections 'data', 'optimizer' and
+        'parallel' beside the task's own.
+    """
+    config = ConfigDict({'task': task, **defaults(LoopConfig)})
+    config.data = defaults(DataConfig)
+    config.optimizer = defaults(OptimizerConfig)
+    config.parallel = defaults(ParallelConfig)
+    config.update(_task_class(task).default_config())
+    return config.lock()
+
+
+def complete_config(config: ConfigDict) -> ConfigDict:
+    """Checks every key and type of a config, and fills those left out with their defaults.
+
+    Raises:
+        UserError: naming the first key that nothing reads, or value that does not fit.
+    """
+    if 'task' not in config:
+        raise UserError(f'the config has no key task; set it to one of {", ".join(TASKS)}.')
+    full = default_config(config.task)
+    check_keys(config, full, '')
+    for name, value in config.items():
+        if isinstance(full[name], ConfigDict):
+            if not isinstance(value, ConfigDict):
+                raise UserError(f'config.{name} is {value!r}; it must be a section of keys.')
+            check_keys(value, full[name], name)
+    loop_keys = defaults(LoopConfig)
+    build(LoopConfig, {k: config[k] for k in loop_keys if k in config}, '')
+    full.update(config)
+    return full
+
+
+def make_task(config: ConfigDict, image_shape: tuple[int, int, int]) -> Task:
+    """The task of a full config, for pictures of a shape [h w c].
+
+    Raises:
+        UserError: if a key or value does not fit, or the model cannot take such pictures.
+    """
+    task = _task_class(config.task).from_config(config, image_channels=image_shape[-1])
+    task.check_image_shape(image_shape)
+    return task
+
+
+def _task_class(name: str) -> type[Task]:
+    if name not in TASKS:
+        raise UserError(f'config.task is {name!r}; choose one of {", ".join(TASKS)}.')
+    return TASKS[name]

@@ -150,7 +150,7 @@ class JitEngine:
 
     def place(self, state: Any) -> Any:
         """Puts the state on all devices, split if parameters are to be sharded."""
-        return jax.jit(lambda x: x, out_shardings=self._shardings(state))(state)
+        return jax.device_put(state, self._shardings(state))
 
     def put(self, batch: Batch) -> Batch:
         """Makes the global batch, split over the devices, of every process's part."""

@@ -1,0 +1,74 @@
+"""The mean of a task's per-example numbers over a data set, each example counted exactly once."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from vq_jax.data import Dataset, eval_batches
+from vq_jax.errors import UserError
+from vq_jax.tasks.task import Task
+from vq_jax.training.parallel import Engine
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What an evaluator found.
+
+    Attributes:
+        numbers: by name, for the log and the table.
+        pictures: by name, uint8 [h w 3].
+    """
+
+    numbers: dict[str, float]
+    pictures: dict[str, np.ndarray]
+
+
+class MeanEvaluator:
+    """Evaluates a state on a data set.
+
+    Attributes:
+        task: gives `eval_step`, `summarize`, `predict` and `pictures`.
+        engine: runs them.
+        dataset: the examples.
+        batch_size: of all devices and processes together.
+        num_pictures: how many of the first examples are drawn.
+    """
+
+    def __init__(
+        self, task: Task, engine: Engine, dataset: Dataset, batch_size: int, num_pictures: int
+    ) -> None:
+        self.task = task
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.num_pictures = num_pictures
+        self._sums = engine.eval_sums(task.eval_step)
+        self._predict = engine.per_example(task.predict)
+
+    def run(self, state: Any) -> Evaluation:
+        """Evaluates the state.
+
+        The sums stay on the devices until the last batch. They are added in float64.
+        """
+        first, sums = None, []
+        batches = eval_batches(
+            self.dataset,
+            batch_size=self.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        for batch in batches:
+            first = first or batch
+            sums.append(self._sums(state, batch))
+        totals = jax.tree.map(lambda *x: np.sum(np.float64(x), axis=0), *jax.device_get(sums))
+        examples = totals.pop('examples')
+        if not examples:
+            raise UserError(f'no picture of {self.dataset.name} could be decoded; check the data.')
+        means = {name: total / examples for name, total in totals.items()}
+        predictions = self._predict(state, first)
+        shown = {name: np.asarray(x)[: self.num_pictures] for name, x in predictions.items()}
+        return Evaluation(
+            numbers={**self.task.summarize(means), 'examples': int(examples)},
+            pictures=self.task.pictures(shown, means),
+        )

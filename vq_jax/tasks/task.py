@@ -1,0 +1,59 @@
+"""What the loop, the evaluators and the commands ask of a task."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from vq_jax.training.parallel import Batch, Engine
+from vq_jax.training.state import TrainState
+
+
+class Task(Protocol):
+    """What is being learned: a model, its losses, and how a step changes the state.
+
+    Batches are `{'image': uint8 [b h w c], 'label': int32 [b], 'mask': bool [b]}`. Steps are pure and
+    written once for every engine: with `axis_name` they see one device's part of the batch, without
+    it the whole.
+    """
+
+    @staticmethod
+    def default_config() -> dict[str, ConfigDict]:
+        """The sections of a config that are this task's own, with every key at its default."""
+
+    @classmethod
+    def from_config(cls, config: ConfigDict, image_channels: int) -> 'Task':
+        """The task of a full config, for pictures of so many channels."""
+
+    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
+        """Raises `UserError` if the model cannot take pictures of this shape [h w c]."""
+
+    def init(self, key: jax.Array, batch: Batch) -> TrainState:
+        """The state before the first step; only the shapes of the batch count."""
+
+    def start_from_data(
+        self, state: TrainState, batches: Iterable[Batch], engine: Engine
+    ) -> TrainState:
+        """Changes a new state by what the first training batches hold, if the task wants that."""
+
+    def train_step(
+        self, state: TrainState, batch: Batch, axis_name: str | None = None
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One step; the metrics are scalars, equal on all devices, 'loss' among them."""
+
+    def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """Per-example arrays [b ...], whose means over a data set `summarize` turns into numbers."""
+
+    def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
+        """Named numbers from the means over a data set of what `eval_step` returns."""
+
+    def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """Per-example arrays [b ...] that `pictures` draws."""
+
+    def pictures(
+        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Named pictures for people, uint8 [h w 3]."""
+

@@ -1,0 +1,221 @@
+"""The VQ-VAE: learn codes from which pictures can be rebuilt."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from vq_jax.errors import UserError
+from vq_jax.models.autoencoder import VQVAE
+from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive, use_of_codes
+from vq_jax.ops import pictures
+from vq_jax.ops.collectives import pmean
+from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.ops.kmeans import kmeans
+from vq_jax.ops.losses import mean_absolute, mean_square
+from vq_jax.ops.metrics import psnr
+from vq_jax.ops.quantization import code_shares
+from vq_jax.training.config import build, defaults
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from vq_jax.training.parallel import Batch, Engine
+from vq_jax.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """The loss of van den Oord et al. 2017 (arXiv:1711.00937), equation 3.
+
+    Attributes:
+        reconstruction: the first term, over pixels in [-1, 1]: mean squared or mean absolute error.
+        reconstruction_weight: its weight; the quantizer's terms have their own. One over the variance
+            of the pixels makes the term independent of the contrast of the data.
+    """
+
+    reconstruction: Literal['mse', 'l1'] = 'mse'
+    reconstruction_weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class VQVAETask:
+    """See `vq_jax.tasks.task.Task` for what each method does."""
+
+    model: VQVAE
+    loss: LossConfig
+    optimizer: Optimizer
+
+    @staticmethod
+    def default_config() -> dict[str, ConfigDict]:
+        """Sections 'model', 'quantizer' and 'loss'."""
+        model = defaults(VQVAE)
+        with model.unlocked():
+            del model.image_channels  # the data's
+        return {
+            'model': model,
+            'quantizer': defaults(VectorQuantizer),
+            'loss': defaults(LossConfig),
+        }
+
+    @classmethod
+    def from_config(cls, config: ConfigDict, image_channels: int) -> 'VQVAETask':
+        """The task of a full config, for pictures of so many channels."""
+        model = build(
+            VQVAE,
+            config.model,
+            'model',
+            quantizer=build(VectorQuantizer, config.quantizer, 'quantizer'),
+            image_channels=image_channels,
+        )
+        if model.stages < 1:
+            raise UserError(f'config.model.stages is {model.stages}; give 1 or more.')
+        return cls(
+            model=model,
+            loss=build(LossConfig, config.loss, 'loss'),
+            optimizer=make_optimizer(
+                build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps
+            ),
+        )
+
+    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
+        """Raises `UserError` unless height and width can be halved `stages` times."""
+        h, w, c = shape
+        factor = 2**self.model.stages
+        if h % factor or w % factor:
+            raise UserError(
+                f'pictures of {h}x{w} pixels cannot be halved {self.model.stages} times '
+                f'(config.model.stages); use a multiple of {factor}, by config.data.image_size or '
+                'config.data.pad.'
+            )
+        if c != self.model.image_channels:
+            raise UserError(
+                f'the pictures have {c} channels and the model was made for '
+                f'{self.model.image_channels}; give pictures of {self.model.image_channels}.'
+            )
+
+    def init(self, key: jax.Array, batch: Batch) -> TrainState:
+        """Random parameters."""
+        params_key, run_key = jax.random.split(key)
+        variables = self.model.init(params_key, to_float(batch['image'][:1]))
+        return TrainState.create(run_key, variables, self.optimizer)
+
+    def start_from_data(
+        self, state: TrainState, batches: Iterable[Batch], engine: Engine
+    ) -> TrainState:
+        """Places the codes by k-means over the vectors of the first batches."""
+        quantizer = self.model.quantizer
+        if quantizer.start != 'kmeans':
+            return state
+        project = engine.per_example(
+            lambda state, batch: self.model.apply(
+                state.eval_variables(), to_float(batch['image']), method='project'
+            )
+        )
+        taken = [project(state, b) for b, _ in zip(batches, range(quantizer.start_batches))]
+        vectors = np.concatenate(taken).reshape(-1, taken[0].shape[-1])
+        if len(vectors) < quantizer.num_codes:
+            raise UserError(
+                f'k-means cannot place {quantizer.num_codes} codes (config.quantizer.num_codes) with '
+                f'the {len(vectors)} vectors of {quantizer.start_batches} batches; raise '
+                'config.quantizer.start_batches or config.batch_size, or set '
+                'config.quantizer.start=random.'
+            )
+        centres, shares = jax.device_get(
+            jax.jit(kmeans, static_argnames=('k', 'cosine'))(
+                # The key of the steps is folded with their number; this one with a number of none.
+                jax.random.fold_in(jax.random.key(0), -1 % 2**32),
+                vectors,
+                k=quantizer.num_codes,
+                cosine=quantizer.cosine,
+            )
+        )
+        variables = {'params': state.params, **state.variables}
+        _, placed = self.model.apply(
+            variables, centres, shares, method='place', mutable=['params', STATISTICS]
+        )
+        params = placed.pop('params')
+        ema_params = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
+        return engine.place(
+            state.replace(
+                params=params, variables={**state.variables, **placed}, ema_params=ema_params
+            )
+        )
+
+    def train_step(
+        self, state: TrainState, batch: Batch, axis_name: str | None = None
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One update of parameters and codebook."""
+        images = to_float(batch['image'])
+
+        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
+            (outputs, quantized), changed = self.model.apply(
+                {'params': params, **state.variables},
+                images,
+                train=True,
+                axis_name=axis_name,
+                mutable=[STATISTICS, REVIVALS],
+                rngs={'codebook': state.step_key()},
+            )
+            reconstruction = self._reconstruction_loss(outputs, images)
+            loss = jnp.mean(self.loss.reconstruction_weight * reconstruction + quantized.loss)
+            metrics = {
+                'loss': loss,
+                'reconstruction_loss': jnp.mean(reconstruction),
+                **quantized.metrics,
+            }
+            return loss, (changed, metrics)
+
+        grads, (changed, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, metrics = pmean((grads, metrics), axis_name)
+        revivals = changed.pop(REVIVALS, {})
+        state, update_metrics = state.apply_gradients(grads, self.optimizer)
+        state = state.replace(
+            params=revive(state.params, revivals), variables={**state.variables, **changed}
+        )
+        return state.finish_step(self.optimizer), {**metrics, **update_metrics}
+
+    def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """Losses, errors, and the share of each code in every picture [b k]."""
+        images = to_float(batch['image'])
+        outputs, quantized = self.model.apply(state.eval_variables(), images)
+        reconstruction = self._reconstruction_loss(outputs, images)
+        return {
+            'loss': self.loss.reconstruction_weight * reconstruction + quantized.loss,
+            'mse': mean_square(outputs, images),
+            'l1': mean_absolute(outputs, images),
+            'psnr': psnr(to_uint8(outputs), batch['image']),
+            'code_shares': jax.vmap(code_shares, in_axes=(0, None))(
+                quantized.codes, self.model.quantizer.num_codes
+            ),
+        }
+
+    def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
+        """The means, with perplexity and share of codes in use over the whole set."""
+        numbers = dict(means)
+        numbers |= use_of_codes(numbers.pop('code_shares'))
+        return {name: float(value) for name, value in numbers.items()}
+
+    def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """Pictures, their codes, and what these decode to."""
+        variables = state.eval_variables()
+        codes = self.model.apply(variables, to_float(batch['image']), method='encode')
+        outputs = self.model.apply(variables, codes, method='decode')
+        return {'images': batch['image'], 'codes': codes, 'reconstructions': to_uint8(outputs)}
+
+    def pictures(
+        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Originals over reconstructions over code maps; the histogram of code use."""
+        images = predictions['images']
+        codes = pictures.code_maps(
+            predictions['codes'], self.model.quantizer.num_codes, images.shape[1:3]
+        )
+        return {
+            'reconstructions': pictures.rows([images, predictions['reconstructions'], codes]),
+            'code_use': pictures.histogram(means['code_shares']),
+        }
+
+    def _reconstruction_loss(self, outputs: jax.Array, images: jax.Array) -> jax.Array:
+        return {'mse': mean_square, 'l1': mean_absolute}[self.loss.reconstruction](outputs, images)
