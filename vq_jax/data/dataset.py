@@ -79,7 +79,11 @@ class Dataset:
         if self._kept is not None:
             return self._kept.fetch(indices)
         images, labels = self.decode(indices)
-        return Pictures(images, labels, np.array([image is not None for image in images], bool))
+        good = np.array([image is not None for image in images], bool)
+        if not self.config.random_crop:
+            blank = np.zeros(self.image_shape, np.uint8)
+            images = np.stack([blank if image is None else image for image in images])
+        return Pictures(images, labels, good)
 
     def decode(self, indices: Sequence[int]) -> tuple[list[np.ndarray | None], np.ndarray]:
         """Reads and decodes examples.
@@ -199,8 +203,7 @@ class Pictures:
     """Examples as `Dataset.fetch` returns them.
 
     Attributes:
-      images: uint8 [b h w c], or a list of b pictures uint8 [h w c] of possibly different sizes;
-        where a picture is undecodable, anything.
+      images: uint8 [b h w c], or before a random crop a list of b pictures uint8 [h w c]; where a picture is undecodable, anything.
       labels: int32 [b].
       good: bool [b], False where the picture is undecodable.
     """

@@ -41,7 +41,7 @@ class TfdsSource:
         """
         import tensorflow_datasets as tfds
 
-        builder = _builder(name, folder)
+        builder = open_builder(name, folder)
         self.name = f'{name} ({split})'
         features = dict(builder.info.features.items())
         image = features.get(image_key)
@@ -97,8 +97,19 @@ def _keys(features: Any, kind: type) -> str:
     return ', '.join(names) or 'its features (it has none of that kind)'
 
 
-def _builder(name: str, folder: Path) -> Any:
-    """Opens the data set, or says why it cannot be read."""
+def open_builder(name: str, folder: Path) -> Any:
+    """Opens a prepared data set.
+
+    Args:
+      name: What to call it in messages.
+      folder: Folder of one version of it.
+
+    Returns:
+      A read-only builder of tensorflow-datasets.
+
+    Raises:
+      UserError: If it cannot be opened, or not in the ArrayRecord format.
+    """
     import tensorflow_datasets as tfds
 
     try:

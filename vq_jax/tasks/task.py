@@ -34,7 +34,7 @@ class Task(Protocol):
         """The state before the first step; only the shapes of the batch count."""
 
     def start_from_data(
-        self, state: TrainState, batches: Iterable[Batch], engine: Engine
+        self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
     ) -> TrainState:
         """Changes a new state by what the first training batches hold, if the task wants that."""
 

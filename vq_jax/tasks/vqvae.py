@@ -102,7 +102,7 @@ class VQVAETask:
         return TrainState.create(run_key, variables, self.optimizer)
 
     def start_from_data(
-        self, state: TrainState, batches: Iterable[Batch], engine: Engine
+        self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
     ) -> TrainState:
         """Places the codes by k-means over the vectors of the first batches."""
         quantizer = self.model.quantizer
@@ -124,8 +124,7 @@ class VQVAETask:
             )
         centres, shares = jax.device_get(
             jax.jit(kmeans, static_argnames=('k', 'cosine'))(
-                # The key of the steps is folded with their number; this one with a number of none.
-                jax.random.fold_in(jax.random.key(0), -1 % 2**32),
+                key,
                 vectors,
                 k=quantizer.num_codes,
                 cosine=quantizer.cosine,

@@ -1,5 +1,6 @@
 """The state of a training run: one pytree, changed only by steps."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -82,3 +83,30 @@ class TrainState:
         """The model's variables for evaluation: with the averaged parameters if there are any."""
         params = self.params if self.ema_params is None else self.ema_params
         return {'params': params, **self.variables}
+
+
+def init_state(
+    init: Callable[[jax.Array, Any], TrainState], key: jax.Array, image_shape: tuple[int, int, int]
+) -> TrainState:
+    """A task's state before the first step, on the default device.
+
+    Args:
+        init: the task's own `init(key, batch)`.
+        key: a random key.
+        image_shape: shape [h w c] of the pictures.
+    """
+    batch = abstract_batch(1, image_shape)
+    # Nearly all the time of an initialisation goes into compiling the random number generator for
+    # every shape of a parameter; unoptimised code is compiled six times as fast and run once.
+    options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
+    compiled = jax.jit(init, compiler_options=options)
+    return compiled(key, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch))
+
+
+def abstract_batch(b: int, image_shape: tuple[int, int, int]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes and types of a batch of b pictures [h w c]."""
+    return {
+        'image': jax.ShapeDtypeStruct((b, *image_shape), jnp.uint8),
+        'label': jax.ShapeDtypeStruct((b,), jnp.int32),
+        'mask': jax.ShapeDtypeStruct((b,), jnp.bool_),
+    }

@@ -1,0 +1,24 @@
+"""A VQ-VAE on scikit-learn's handwritten digits: the first thing to run."""
+
+from ml_collections import ConfigDict
+
+from vq_jax.tasks import default_config
+
+
+def get_config() -> ConfigDict:
+    """8x8 grey digits to 4x4 codes out of 64."""
+    config = default_config('vqvae')
+    config.steps = 1500
+    config.batch_size = 64
+    config.log_every = 100
+    config.eval_every = 500
+    config.checkpoint_every = 500
+    config.data.name = 'digits'
+    config.model.channels = 64
+    config.model.stages = 1
+    config.model.residual_channels = 32
+    config.quantizer.num_codes = 64
+    config.quantizer.dim = 16
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = 'cosine'
+    return config

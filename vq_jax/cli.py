@@ -1,0 +1,82 @@
+"""What the commands share: flags, error messages, the compilation cache, several processes."""
+
+import os
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+
+from vq_jax.errors import UserError
+
+
+def main(run: Callable[[], None], *, required: tuple[str, ...] = ()) -> None:
+    """Parses the flags, runs a command, and exits.
+
+    A `UserError` is printed as one sentence, with exit status 2; other errors keep their traceback.
+
+    Args:
+        run: the command; it reads its own flags.
+        required: flags that must be given.
+    """
+    flags.mark_flags_as_required(required)
+    logging.set_verbosity(logging.WARNING)
+    try:
+        app.run(lambda _: run(), flags_parser=_parse)
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+
+
+def read_config(flag: flags.FlagHolder) -> Any:
+    """The config of a `--config` flag, complete and checked (see `vq_jax.tasks.complete_config`)."""
+    from ml_collections import ConfigDict
+
+    from vq_jax.tasks import complete_config
+
+    if not isinstance(flag.value, ConfigDict):
+        raise UserError('get_config() of the config file must return an ml_collections.ConfigDict.')
+    return complete_config(flag.value)
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled steps for the next start, in JAX_COMPILATION_CACHE_DIR or the user's cache."""
+    import jax
+
+    if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+        cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+        jax.config.update('jax_compilation_cache_dir', str(cache / 'vq_jax' / 'compiled'))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+    jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses flags; mistakes in them, and in config files, become a `UserError`."""
+    _check_config_file(argv)
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        raise UserError(f'{error}; see --help.') from error
+    except (AttributeError, KeyError) as error:
+        if not _raised_in(error.__traceback__, 'ml_collections'):
+            raise
+        # The message of a locked ConfigDict: 'key'\nDid you mean "..." instead of "..."?
+        reason = ' '.join(str(error.args[0]).replace("\\'", "'").split())
+        raise UserError(f'the config has no such key: {reason}') from error
+
+
+def _check_config_file(argv: list[str]) -> None:
+    for i, word in enumerate(argv):
+        name, _, value = word.lstrip('-').partition('=')
+        if word.startswith('-') and name == 'config':
+            file = (value or ''.join(argv[i + 1 : i + 2])).partition(':')[0]
+            if not Path(file).is_file():
+                raise UserError(f'there is no config file {file}; see the folder configs.')
+
+
+def _raised_in(traceback: types.TracebackType | None, package: str) -> bool:
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_globals['__name__'].startswith(package)

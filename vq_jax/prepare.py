@@ -1,0 +1,96 @@
+"""Prepares a data set of tensorflow-datasets for training, once.
+
+    python -m vq_jax.prepare mnist [--data_dir ~/tensorflow_datasets]
+
+The data set is downloaded and written in the ArrayRecord format, which is then read without
+TensorFlow. Writing it needs TensorFlow, except for the built-in sets `digits` and `photos`.
+"""
+
+import importlib.util
+import sys
+
+from absl import app, flags
+
+from vq_jax.data.sources import BUILT_IN
+from vq_jax.data.tfds_source import data_dir, find, open_builder
+from vq_jax.errors import UserError
+
+_DATA_DIR = flags.DEFINE_string(
+    'data_dir',
+    None,
+    'Folder to write to. Default: TFDS_DATA_DIR, else ~/tensorflow_datasets; for the built-in sets '
+    'the cache folder that training uses.',
+)
+_NEEDED = ('tensorflow', 'importlib_resources')
+
+
+def prepare(name: str, folder: str | None = None) -> str:
+    """Prepares a data set unless it is there already.
+
+    Args:
+      name: Name of a built-in set, or of any data set of tensorflow-datasets, with its config:
+        `imagenette/160px-v2`.
+      folder: Folder of data sets to write to; None as for the flag.
+
+    Returns:
+      A sentence that says what is where.
+
+    Raises:
+      UserError: If there is no such data set, or something needed to prepare it is not installed.
+    """
+    if name in BUILT_IN:
+        from vq_jax.data import builtin
+
+        place = builtin.prepare(name, builtin.home(folder))
+        return f'{name} is ready in {place}'
+    if name.startswith('folder:'):
+        raise UserError('A folder of pictures needs no preparation: train on it as it is.')
+    root = data_dir(folder)
+    place = find(name, root)
+    if place is not None:
+        open_builder(name, place)
+        return f'{name} is prepared already, in {place}'
+    lacking = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
+    if lacking:
+        raise UserError(
+            f'Preparing {name!r} needs TensorFlow installed once (training does not): run `pip '
+            f'install {" ".join(lacking)}`, then this command again.'
+        )
+    return f'{name} is ready in {_write(name, str(root))}'
+
+
+def _write(name: str, root: str) -> str:
+    """Downloads a data set and writes it as ArrayRecord; returns its folder."""
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=root, file_format='array_record')
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        sentence = str(error).strip().splitlines()[0]
+        raise UserError(
+            f'tensorflow-datasets cannot make {name!r} ({sentence}): see '
+            'https://www.tensorflow.org/datasets/catalog for names and configs.'
+        ) from error
+    try:
+        builder.download_and_prepare()
+    except OSError as error:
+        raise UserError(f'{name!r} could not be written to {root!r}: {error}.') from error
+    return str(builder.data_dir)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    if len(argv) != 2:
+        usage = 'give one data set: python -m vq_jax.prepare NAME [--data_dir DIR]'
+        print(f'error: {usage}', file=sys.stderr)
+        return 2
+    try:
+        print(prepare(argv[1], _DATA_DIR.value))
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    app.run(main)

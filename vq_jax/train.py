@@ -1,0 +1,150 @@
+"""Trains the model of a config: `python -m vq_jax.train --config configs/NAME.py --workdir DIR`.
+
+Every key can be changed by a flag, such as `--config.optimizer.learning_rate=1e-4`. Starting again with
+the same directory goes on where the run was.
+"""
+
+import functools
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from vq_jax import cli
+from vq_jax.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept; resumed if it is there.')
+_DISTRIBUTED = flags.DEFINE_bool(
+    'distributed',
+    False,
+    'This is one of several processes. On TPU pods, Slurm and the like they find each other; '
+    'elsewhere give the next three flags.',
+)
+_COORDINATOR = flags.DEFINE_string('coordinator', None, 'host:port of process 0.')
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes there are.')
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
+
+
+def main() -> None:
+    """Trains, and ends with a table of the final numbers."""
+    import jax
+    from rich.console import Console
+
+    from vq_jax.training.progress import print_table
+
+    config = cli.read_config(_CONFIG)
+    if _DISTRIBUTED.value:
+        jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    elif _COORDINATOR.value or _NUM_PROCESSES.value or _PROCESS_ID.value is not None:
+        raise UserError('--coordinator, --num_processes and --process_id need --distributed.')
+    cli.use_compilation_cache()
+    workdir = Path(_WORKDIR.value)
+    numbers = train(config, workdir)
+    console = Console(quiet=jax.process_index() != 0, highlight=False)
+    if numbers is None:
+        console.print('stopped and saved; run the same command again to go on.')
+        return
+    title = f'{config.data.name} {config.data.eval_split} after {config.steps:,} steps'
+    print_table(console, title, numbers)
+    console.print(f'pictures: {workdir / "images"}', soft_wrap=True)
+    console.print(f'log:      {workdir / "metrics.jsonl"}', soft_wrap=True)
+
+
+def train(config: ConfigDict, workdir: Path) -> dict[str, float] | None:
+    """Trains the model of a full config in a directory, from where the directory stands.
+
+    Args:
+        config: complete (see `vq_jax.tasks.complete_config`).
+        workdir: made if it is not there.
+
+    Returns:
+        The numbers of the last evaluation, or None if a signal stopped the run before its end.
+
+    Raises:
+        UserError: for what the user can mend; the directory stays as it was.
+    """
+    import jax
+
+    from vq_jax.data import DataConfig, open_dataset, train_batches
+    from vq_jax.evaluators.means import MeanEvaluator
+    from vq_jax.tasks import make_task
+    from vq_jax.training.checkpoints import Checkpoints
+    from vq_jax.training.config import build, defaults, to_json
+    from vq_jax.training.loop import LoopConfig, run_loop
+    from vq_jax.training.parallel import ParallelConfig, make_engine
+    from vq_jax.training.progress import Progress
+    from vq_jax.training.run_dir import check_same_config, write_config
+    from vq_jax.training.state import init_state
+    from vq_jax.training.writers import MetricWriter
+
+    plain = to_json(config)
+    new_run = not (workdir / 'config.json').exists()
+    if not new_run:
+        check_same_config(workdir, plain)
+
+    loop = build(LoopConfig, {k: config[k] for k in defaults(LoopConfig)}, '')
+    engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), loop.batch_size)
+    data = build(DataConfig, config.data, 'data')
+    train_set = open_dataset(data, data.train_split)
+    eval_set = open_dataset(data, data.eval_split)
+    task = make_task(config, train_set.image_shape)
+    task.check_image_shape(eval_set.image_shape)
+
+    first = jax.process_index() == 0
+    batches = functools.partial(
+        train_batches,
+        train_set,
+        batch_size=loop.batch_size,
+        seed=loop.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    init_key, start_key = jax.random.split(jax.random.key(loop.seed))
+    state = engine.place(init_state(task.init, init_key, train_set.image_shape))
+    checkpoints = Checkpoints(
+        workdir / 'checkpoints',
+        keep=loop.keep_checkpoints,
+        best=loop.best_metric,
+        best_mode=loop.best_mode,
+    )
+    restored = checkpoints.restore(state)
+    if restored is None:
+        start = 0
+        state = task.start_from_data(start_key, state, batches(), engine)
+    else:
+        _, state, position = restored
+        start = position['batches']
+        state = engine.place(state)
+    if new_run and first:
+        write_config(workdir, plain)
+
+    evaluator = MeanEvaluator(task, engine, eval_set, loop.batch_size, loop.num_pictures)
+    writer = MetricWriter(
+        workdir,
+        resume_step=start,
+        wandb_project=loop.wandb_project,
+        config=plain,
+        active=first,
+    )
+    with Progress(start, loop.steps, active=first) as progress:
+        if start:
+            progress.console.print(f'resumed at step {start}')
+        _, evaluation = run_loop(
+            loop,
+            train_step=engine.train_step(task.train_step),
+            engine=engine,
+            state=state,
+            batches=batches(start=start),
+            evaluate=evaluator.run,
+            checkpoints=checkpoints,
+            writer=writer,
+            progress=progress,
+        )
+    writer.close()
+    checkpoints.close()
+    return None if evaluation is None else evaluation.numbers
+
+
+if __name__ == '__main__':
+    cli.main(main, required=('config', 'workdir'))

@@ -1,0 +1,185 @@
+"""The one loop: steps, logs, evaluations and checkpoints, for every task."""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import jax
+
+from vq_jax.errors import UserError
+from vq_jax.training.checkpoints import Checkpoints
+from vq_jax.training.parallel import Batch, Engine, ahead
+from vq_jax.training.progress import Progress
+from vq_jax.training.stopping import StopSignal
+from vq_jax.training.writers import MetricWriter
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """How long a run is and what it leaves behind. Counts are of training steps.
+
+    Attributes:
+        seed: a run is a function of its config and this number.
+        steps: the length of the run.
+        batch_size: examples in a step, over all devices.
+        log_every: steps between lines of the log.
+        eval_every: steps between evaluations; one is always made at the end.
+        num_pictures: how many pictures an evaluation draws.
+        checkpoint_every: steps between checkpoints; one is always saved at the end.
+        keep_checkpoints: how many of the newest are kept.
+        best_metric: the evaluated number whose lowest (or highest, see `best_mode`) checkpoint is
+            kept as well, or None. Only checkpoints at steps of an evaluation can be the best.
+        best_mode: 'min' or 'max'.
+        wandb_project: a Weights & Biases project to log to, besides the run directory.
+    """
+
+    seed: int = 0
+    steps: int = 10_000
+    batch_size: int = 64
+    log_every: int = 100
+    eval_every: int = 1000
+    num_pictures: int = 8
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+    best_metric: str | None = 'loss'
+    best_mode: Literal['min', 'max'] = 'min'
+    wandb_project: str | None = None
+
+    def __post_init__(self) -> None:
+        counts = (
+            'steps',
+            'batch_size',
+            'log_every',
+            'eval_every',
+            'num_pictures',
+            'checkpoint_every',
+            'keep_checkpoints',
+        )
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise UserError(f'config.{name} is {getattr(self, name)}; give 1 or more.')
+
+
+def run_loop(
+    config: LoopConfig,
+    *,
+    train_step: Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]],
+    engine: Engine,
+    state: Any,
+    batches: Iterator[Batch],
+    evaluate: Callable[[Any], Any],
+    checkpoints: Checkpoints,
+    writer: MetricWriter,
+    progress: Progress,
+) -> tuple[Any, Any]:
+    """Trains from `state.step` to `config.steps`, or to a signal to stop.
+
+    Nothing is fetched from the devices but at steps that log, evaluate or save.
+
+    Args:
+        config: how long, and how often to do what.
+        train_step: compiled by `engine`; donates its state.
+        engine: puts batches on the devices.
+        state: the state to begin with.
+        batches: host batches, from the one of this step on.
+        evaluate: gives an object with `numbers` and `pictures` for a state.
+        checkpoints: where states are saved.
+        writer: where numbers and pictures go.
+        progress: tells the user.
+
+    Returns:
+        The last state, and its evaluation; None instead if a signal stopped the run before the end.
+
+    Raises:
+        UserError: if a loss or gradient is not finite.
+    """
+    step = int(state.step)
+    evaluation = evaluate(state) if step == config.steps else None
+    queue = ahead(batches, engine)
+    recent: list[dict[str, jax.Array]] = []  # metrics since the last check, on the devices
+    clock = _Clock()
+    with StopSignal() as stop:
+        while step < config.steps:
+            with clock.waiting():
+                batch = next(queue)
+            state, metrics = train_step(state, batch)
+            step += 1
+            recent.append(metrics)
+
+            last = step == config.steps
+            stopped = stop.requested(step)
+            log = last or step % config.log_every == 0
+            evaluating = last or step % config.eval_every == 0
+            saving = last or stopped or step % config.checkpoint_every == 0
+            if not (log or evaluating or saving):
+                continue
+
+            values = _fetch_finite(recent, step, checkpoints)
+            if log:
+                speed = clock.speed(len(recent), config.batch_size)
+                writer.scalars(step, 'train', values)
+                writer.scalars(step, 'speed', speed)
+                progress.update(step, values, speed)
+            recent = []
+            evaluation = None
+            if evaluating:
+                evaluation = evaluate(state)
+                writer.scalars(step, 'eval', evaluation.numbers)
+                for name, picture in evaluation.pictures.items():
+                    writer.image(step, name, picture)
+                progress.evaluated(step, evaluation.numbers)
+            if saving:
+                numbers = evaluation.numbers if evaluation else None
+                checkpoints.save(step, state, {'batches': step}, numbers)
+            if stopped and not last:
+                break
+            clock.restart()
+    checkpoints.wait()
+    return state, evaluation if step == config.steps else None
+
+
+def _fetch_finite(
+    recent: list[dict[str, jax.Array]], step: int, checkpoints: Checkpoints
+) -> dict[str, float]:
+    """The numbers of the last of the steps, once all of them are known to be finite."""
+    fetched = jax.device_get(recent)
+    for number, metrics in enumerate(fetched, step - len(fetched) + 1):
+        if not (math.isfinite(metrics['loss']) and math.isfinite(metrics['gradient_norm'])):
+            checkpoints.wait()
+            terms = ', '.join(f'{name} {float(value):.6g}' for name, value in metrics.items())
+            saved = checkpoints.steps()
+            where = f'the checkpoint of step {saved[-1]} is from before' if saved else 'none is saved'
+            raise UserError(
+                f'the loss or its gradient is not finite at step {number} ({terms}); {where}. '
+                'Lower config.optimizer.learning_rate or set config.optimizer.clip_norm, in a new '
+                'directory.'
+            )
+    return {name: float(value) for name, value in fetched[-1].items()}
+
+
+class _Clock:
+    """Time since the last restart, and how much of it went into waiting for data."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._start, self._waited = time.perf_counter(), 0.0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    def speed(self, steps: int, batch_size: int) -> dict[str, float]:
+        """Over `steps` steps: images per second, seconds per step, share of the time waited."""
+        elapsed = time.perf_counter() - self._start
+        return {
+            'images_per_second': steps * batch_size / elapsed,
+            'seconds_per_step': elapsed / steps,
+            'data_wait_share': self._waited / elapsed,
+        }

@@ -1,0 +1,58 @@
+"""What the user sees of a run: a bar on a terminal, lines elsewhere."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import rich.progress
+from rich.console import Console
+from rich.table import Table
+
+
+class Progress:
+    """Shows how far a run is.
+
+    Attributes:
+        console: where it is shown; a quiet one in all processes but the first.
+    """
+
+    def __init__(self, start: int, steps: int, *, active: bool = True) -> None:
+        self.console = Console(quiet=not active, highlight=False)
+        self._steps = steps
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn('step {task.completed:.0f}/{task.total:.0f}'),
+            rich.progress.BarColumn(),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn('{task.fields[numbers]}'),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._bar.add_task('', total=steps, completed=start, numbers='')
+
+    def __enter__(self) -> 'Progress':
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.stop()
+
+    def update(
+        self, step: int, values: Mapping[str, float], speed: Mapping[str, float]
+    ) -> None:
+        """Shows the loss and the speed of a step that was logged."""
+        text = f'loss {values["loss"]:.4g}  {speed["images_per_second"]:.0f} images/s'
+        self._bar.update(self._task, completed=step, numbers=text)
+        if not self.console.is_terminal:
+            self.console.print(f'step {step}/{self._steps}  {text}')
+
+    def evaluated(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Shows what an evaluation found, in one line."""
+        text = '  '.join(f'{name} {value:.4g}' for name, value in numbers.items())
+        self.console.print(f'step {step}/{self._steps}  eval: {text}', soft_wrap=True)
+
+
+def print_table(console: Console, title: str, numbers: Mapping[str, float]) -> None:
+    """Prints named numbers as a table."""
+    table = Table('metric', 'value', title=title, title_justify='left')
+    for name, value in numbers.items():
+        table.add_row(name, f'{value:,}' if isinstance(value, int) else f'{value:.6g}')
+    console.print(table)
