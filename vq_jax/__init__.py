@@ -1,0 +1,31 @@
+"""Discrete representation learning in JAX and Flax.
+
+    run = vq_jax.load('runs/quickstart')
+    codes = run.encode(images)      # uint8 [b h w c] -> int32 [b h' w']
+    images = run.decode(codes)      # -> uint8 [b h w c]
+
+The public modules are `ops` (pure functions), `models` (Flax modules), `data`, `training`, `tasks` and
+`evaluators`; each is imported when it is first used.
+"""
+
+import importlib
+from typing import Any
+
+from vq_jax.errors import UserError
+
+__all__ = ['Run', 'UserError', 'data', 'evaluators', 'load', 'models', 'ops', 'tasks', 'training']
+
+_FROM_RUN = ('Run', 'load')
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, so that a command does not wait for what it does not need.
+    if name in _FROM_RUN:
+        return getattr(importlib.import_module('vq_jax.run'), name)
+    if name in __all__:
+        return importlib.import_module(f'vq_jax.{name}')
+    raise AttributeError(f'module vq_jax has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from vq_jax.data.tfds_source import quiet
 from vq_jax.errors import UserError
 
 # Photographs in the scikit-image wheel. Left out: its drawings and text, and motorcycle_right,
@@ -193,7 +194,7 @@ def prepare(name: str, folder: Path) -> Path:
             f'({error.strerror}): set data.data_dir to a folder that can be written.'
         ) from error
     try:
-        with _quiet():
+        with quiet(), _no_progress():
             builder(data_dir=str(workshop), file_format='array_record').download_and_prepare()
         try:
             (workshop / name / final.name).rename(final)
@@ -207,7 +208,7 @@ def prepare(name: str, folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _no_progress() -> Iterator[None]:
     """Keeps tensorflow-datasets' progress bars and announcements off the screen."""
     tfds.disable_progress_bar()
     try:

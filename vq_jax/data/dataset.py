@@ -203,7 +203,8 @@ class Pictures:
     """Examples as `Dataset.fetch` returns them.
 
     Attributes:
-      images: uint8 [b h w c], or before a random crop a list of b pictures uint8 [h w c]; where a picture is undecodable, anything.
+      images: uint8 [b h w c], or before a random crop a list of b pictures uint8 [h w c]; anything
+        where a picture is undecodable.
       labels: int32 [b].
       good: bool [b], False where the picture is undecodable.
     """

@@ -1,12 +1,15 @@
 """Data sets in tensorflow-datasets' ArrayRecord format, read without TensorFlow or a network."""
 
+import contextlib
 import difflib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from absl import logging
 
 from vq_jax.data.source import plural
 from vq_jax.errors import UserError
@@ -91,6 +94,17 @@ class TfdsSource:
         return f'{self.name} record {index}'
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps tensorflow-datasets' remarks on its own work out of the log; warnings stay."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(min(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 def _keys(features: Any, kind: type) -> str:
     """Names the features of one kind, for a message."""
     names = [repr(key) for key in features if isinstance(features[key], kind)]
@@ -113,7 +127,8 @@ def open_builder(name: str, folder: Path) -> Any:
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder_from_directory(str(folder))
+        with quiet():
+            builder = tfds.builder_from_directory(str(folder))
     except ImportError as error:
         raise UserError(
             f'{name} in {str(folder)!r} has features that only TensorFlow can read ({error}): '

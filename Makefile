@@ -1,0 +1,43 @@
+# make train [CONFIG=configs/x.py] [WORKDIR=runs/x]   sets up everything and trains
+# make test                                           sets up everything and runs the tests
+
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?= configs/quickstart.py
+WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
+# With EXTRA=cuda13 or EXTRA=tpu, JAX for that accelerator.
+EXTRA ?=
+
+.PHONY: train test lint format clean
+
+train: $(VENV)/.run
+	$(VENV)/bin/python -m vq_jax.train --config $(CONFIG) --workdir $(WORKDIR)
+
+test: $(VENV)/.test lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+
+format: $(VENV)/.test
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'error: Python 3.11 or newer is needed; name one by make PYTHON=python3.11'; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.txt constraints.txt pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/pip install --quiet -r requirements.txt -c constraints.txt
+	$(if $(EXTRA),$(VENV)/bin/pip install --quiet "jax[$(EXTRA)]" -c constraints.txt)
+	$(VENV)/bin/pip install --quiet --no-deps -e .
+	@touch $@
+
+$(VENV)/.test: requirements-test.txt $(VENV)/.run
+	$(VENV)/bin/pip install --quiet -r requirements-test.txt -c constraints.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) *.egg-info

@@ -1,0 +1,46 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vq_jax.data import DataConfig, open_dataset
+
+
+@pytest.fixture(scope='session')
+def built_in_dir(tmp_path_factory):
+    """A folder in which the built-in sets are prepared once for all tests."""
+    return str(tmp_path_factory.mktemp('datasets'))
+
+
+@pytest.fixture
+def digits(built_in_dir):
+    return open_dataset(DataConfig(name='digits', data_dir=built_in_dir), 'train')
+
+
+@pytest.fixture
+def real_dir():
+    """The folder with real data sets."""
+    folder = os.environ.get('TFDS_DATA_DIR')
+    if not folder or not Path(folder, 'mnist').is_dir():
+        pytest.skip('TFDS_DATA_DIR does not point to a folder with a prepared mnist')
+    return folder
+
+
+@pytest.fixture
+def write_pictures(tmp_path):
+    """Returns a function that writes n one-coloured 6x6 pictures; the first byte is the number."""
+
+    def write(number, folder='pictures', broken=(), size=(6, 6)):
+        root = tmp_path / folder
+        root.mkdir(parents=True, exist_ok=True)
+        for i in range(number):
+            if i in broken:
+                (root / f'{i:03}.png').write_bytes(b'not a picture')
+            else:
+                pixels = np.full((size[1], size[0], 3), i, np.uint8)
+                Image.fromarray(pixels).save(root / f'{i:03}.png')
+        return root
+
+    return write
