@@ -17,7 +17,7 @@ from vq_jax.tasks import Task, complete_config, make_task
 from vq_jax.training.checkpoints import Checkpoints
 from vq_jax.training.config import build
 from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
-from vq_jax.training.run_dir import read_config
+from vq_jax.training.run_dir import read_config, read_image_shape
 from vq_jax.training.state import TrainState, init_state
 
 
@@ -32,9 +32,8 @@ def load(workdir: str | Path, step: int | None = None) -> 'Run':
         UserError: if the directory holds no run, or no checkpoint that can be read.
     """
     workdir = Path(workdir)
-    stored = read_config(workdir)
-    config = complete_config(ConfigDict(stored['config']))
-    shape = tuple(stored['image_shape'])
+    config = complete_config(ConfigDict(read_config(workdir)))
+    shape = read_image_shape(workdir)
     task = make_task(config, shape)
     like = jax.eval_shape(
         lambda: init_state(task.init, jax.random.key(config.seed), shape)

@@ -74,7 +74,7 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, float] | None:
     from vq_jax.training.loop import LoopConfig, run_loop
     from vq_jax.training.parallel import ParallelConfig, make_engine
     from vq_jax.training.progress import Progress
-    from vq_jax.training.run_dir import check_same_config, write_config
+    from vq_jax.training.run_dir import check_same_config, write_config, write_image_shape
     from vq_jax.training.state import init_state
     from vq_jax.training.writers import MetricWriter
 
@@ -117,6 +117,7 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, float] | None:
         start = position['batches']
         state = engine.place(state)
     if new_run and first:
+        write_image_shape(workdir, train_set.image_shape)
         write_config(workdir, plain)
 
     evaluator = MeanEvaluator(task, engine, eval_set, loop.batch_size, loop.num_pictures)

@@ -30,7 +30,7 @@ def real_dir():
 
 @pytest.fixture
 def write_pictures(tmp_path):
-    """Returns a function that writes n one-coloured 6x6 pictures; the first byte is the number."""
+    """Returns a function that writes n one-coloured 6x6 pictures; the first byte is the number modulo 256."""
 
     def write(number, folder='pictures', broken=(), size=(6, 6)):
         root = tmp_path / folder
@@ -39,7 +39,7 @@ def write_pictures(tmp_path):
             if i in broken:
                 (root / f'{i:03}.png').write_bytes(b'not a picture')
             else:
-                pixels = np.full((size[1], size[0], 3), i, np.uint8)
+                pixels = np.full((size[1], size[0], 3), i % 256, np.uint8)
                 Image.fromarray(pixels).save(root / f'{i:03}.png')
         return root
 

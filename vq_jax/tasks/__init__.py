@@ -51,7 +51,8 @@ def complete_config(config: ConfigDict) -> ConfigDict:
             check_keys(value, full[name], name)
     loop_keys = defaults(LoopConfig)
     build(LoopConfig, {k: config[k] for k in loop_keys if k in config}, '')
-    full.update(config)
+    with full.ignore_type():  # types are checked, with better messages, where sections are built
+        full.update(config.to_dict())
     return full
 
 

@@ -23,6 +23,7 @@ from jax.experimental import multihost_utils
 
 from vq_jax.errors import UserError
 from vq_jax.training.manifest import (
+    Checksums,
     DamagedError,
     PyTree,
     as_text,

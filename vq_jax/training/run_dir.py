@@ -9,6 +9,7 @@ from typing import Any
 from vq_jax.errors import UserError
 
 CONFIG_NAME = 'config.json'
+DATA_NAME = 'data.json'
 _ABSENT = object()
 
 
@@ -114,6 +115,38 @@ def check_same_config(workdir: Path, config: dict[str, Any]) -> None:
             f'{workdir} holds a run with another config, which differs in '
             f'{", ".join(differing)}; use the same config to resume it or another --workdir.'
         )
+
+
+def write_image_shape(workdir: Path, shape: tuple[int, int, int]) -> None:
+    """Writes `data.json`: what the model has to know of its data, so that it opens without them.
+
+    Args:
+        workdir: The run directory.
+        shape: Shape [h w c] of the pictures.
+    """
+    write_atomically(Path(workdir) / DATA_NAME, json.dumps({'image_shape': list(shape)}) + '\n')
+
+
+def read_image_shape(workdir: Path) -> tuple[int, int, int]:
+    """Reads `data.json` of a run.
+
+    Args:
+        workdir: The run directory.
+
+    Returns:
+        The shape [h w c] of the pictures of its data set.
+
+    Raises:
+        UserError: The file is missing or unreadable.
+    """
+    path = Path(workdir) / DATA_NAME
+    try:
+        h, w, c = json.loads(path.read_text(encoding='utf-8'))['image_shape']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f'Cannot read the shape of the pictures from {path} ({error}); restore it from a copy.'
+        ) from error
+    return h, w, c
 
 
 def _flatten(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -1,0 +1,161 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from vq_jax.data import DataConfig, eval_batches, open_dataset
+from vq_jax.data.folder import FolderSource
+from vq_jax.errors import UserError
+
+
+def names(root, split):
+    source = FolderSource(str(root), split)
+    return {source.describe(i).removeprefix(f'{root}/') for i in range(len(source))}
+
+
+def labels(root, split='train'):
+    source = FolderSource(str(root), split)
+    return {
+        source.describe(i).removeprefix(f'{root}/'): source.class_names[source.read([i])[0][1]]
+        for i in range(len(source))
+    }
+
+
+def test_hashed_split(write_pictures):
+    root = write_pictures(400)
+    train, test = names(root, 'train'), names(root, 'test')
+    assert not train & test
+    assert len(train | test) == 400
+    assert 20 <= len(test) <= 60  # 40 expected, standard deviation 6
+
+
+def test_hashed_split_is_stable_when_pictures_are_added(write_pictures):
+    root = write_pictures(200)
+    train, test = names(root, 'train'), names(root, 'test')
+    write_pictures(255)
+    assert train < names(root, 'train')
+    assert test < names(root, 'test')
+
+
+def test_hashed_split_does_not_depend_on_where_the_folder_is(write_pictures):
+    assert names(write_pictures(50, 'a'), 'test') == names(write_pictures(50, 'b'), 'test')
+
+
+def test_hash_is_fixed_for_ever(write_pictures):
+    """Found by `printf %s 007.png | sha256sum`: the first eight bytes over 2**64, sorted."""
+    import hashlib
+
+    root = write_pictures(40)
+    expected = {
+        f'{i:03}.png'
+        for i in range(40)
+        if hashlib.sha256(f'{i:03}.png'.encode()).hexdigest() < '1999999999999999'
+    }
+    assert expected
+    assert names(root, 'test') == expected
+
+
+@pytest.mark.parametrize(('number', 'tests'), [(1, 1), (2, 1), (3, 1)])
+def test_tiny_folder_has_both_splits(write_pictures, number, tests):
+    root = write_pictures(number)
+    assert len(names(root, 'test')) == tests
+    if number == 1:
+        with pytest.raises(UserError, match='has no pictures'):
+            names(root, 'train')
+    else:
+        assert len(names(root, 'train')) == number - tests
+
+
+def test_split_folders_and_classes(write_pictures):
+    for folder in 'train/dog', 'train/cat', 'test/cat', 'val/dog/deeper', 'elsewhere':
+        write_pictures(3, f'set/{folder}')
+    root = write_pictures(0, 'set')
+    assert set(labels(root).values()) == {'cat', 'dog'}
+    assert labels(root)['train/dog/001.png'] == 'dog'
+    assert labels(root, 'val')['val/dog/deeper/001.png'] == 'dog'
+    assert labels(root, 'test')['test/cat/001.png'] == 'cat'
+    assert FolderSource(str(root), 'test').class_names == ('cat', 'dog')
+    with pytest.raises(
+        UserError, match=r"'validation' .* train \(6 pictures\), test \(3 pictures\)"
+    ):
+        FolderSource(str(root), 'validation')
+
+
+def test_classes_of_a_hashed_split(write_pictures):
+    for folder in 'b', 'a', 'c/x', 'c/y':
+        write_pictures(10, f'set/{folder}')
+    root = write_pictures(0, 'set')
+    data = open_dataset(DataConfig(name=f'folder:{root}'), 'train')
+    assert data.class_names == ('a', 'b', 'c')
+    assert data.num_classes == 3
+    found = labels(root) | labels(root, 'test')
+    assert len(found) == 40
+    assert all(path.startswith(name + '/') for path, name in found.items())
+
+
+def test_no_classes_when_pictures_lie_directly(write_pictures):
+    root = write_pictures(20)
+    write_pictures(5, 'pictures/more')
+    data = open_dataset(DataConfig(name=f'folder:{root}'), 'train')
+    assert (data.num_classes, data.class_names) == (0, ())
+    assert all(not batch['label'].any() for batch in eval_batches(data, batch_size=8))
+
+
+def test_slices_are_disjoint_and_mixed(write_pictures):
+    for name in 'a', 'b':
+        write_pictures(50, f'set/train/{name}')
+    root = write_pictures(0, 'set')
+    first, last = names(root, 'train[:80%]'), names(root, 'train[80%:]')
+    assert (len(first), len(last)) == (80, 20)
+    assert not first & last
+    assert {name.split('/')[1] for name in last} == {'a', 'b'}
+
+
+def test_any_tree_and_odd_files(write_pictures, tmp_path):
+    root = write_pictures(2, 'set/ä b/deep er')
+    (root / 'UPPER.JPG').write_bytes((root / '000.png').read_bytes())
+    (root / '.hidden.png').write_bytes(b'')
+    (root / 'notes.txt').write_text('no picture')
+    (root / 'loop').symlink_to(tmp_path / 'set', target_is_directory=True)
+    source = names(tmp_path / 'set', 'train+test')
+    assert source == {f'ä b/deep er/{name}' for name in ('000.png', '001.png', 'UPPER.JPG')}
+
+
+def test_orientation_is_respected(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / 'train').mkdir()
+    Image.new('RGB', (8, 4)).save(tmp_path / 'train' / 'a.jpg', exif=exif)
+    data = open_dataset(DataConfig(name=f'folder:{tmp_path}'), 'train')
+    assert data.image_shape == (8, 4, 3)
+
+
+def test_channels(write_pictures):
+    root = write_pictures(4, 'set/train').parent
+    for channels, expected in (None, 3), (3, 3), (1, 1):
+        data = open_dataset(DataConfig(name=f'folder:{root}', channels=channels), 'train')
+        (batch,) = eval_batches(data, batch_size=4)
+        assert batch['image'].shape == (4, 6, 6, expected)
+        assert sorted(np.unique(batch['image'])) == [0, 1, 2, 3]
+
+
+def test_errors(tmp_path, write_pictures):
+    with pytest.raises(UserError, match=r"no folder '.*nowhere'"):
+        open_dataset(DataConfig(name=f'folder:{tmp_path}/nowhere'), 'train')
+    with pytest.raises(UserError, match='no folder'):
+        open_dataset(DataConfig(name='folder:'), 'train')
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'empty' / 'x.txt').write_text('x')
+    with pytest.raises(UserError, match=r'No pictures .*\.jpeg'):
+        open_dataset(DataConfig(name=f'folder:{tmp_path}/empty'), 'train')
+    root = write_pictures(30)
+    for split in 'validation', 'train[', '', 'train[90:200]':
+        with pytest.raises(UserError, match='cannot be read: it has train'):
+            open_dataset(DataConfig(name=f'folder:{root}'), split)
+
+
+def test_file_that_vanishes(write_pictures):
+    root = write_pictures(5, 'set/train').parent
+    data = open_dataset(DataConfig(name=f'folder:{root}', cache_gib=0), 'train')
+    (root / 'train' / '003.png').unlink()
+    (batch,) = eval_batches(data, batch_size=5)
+    assert sorted(batch['image'][batch['mask']][:, 0, 0, 0]) == [0, 1, 2, 4]

@@ -1,0 +1,91 @@
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from vq_jax import prepare
+from vq_jax.data import DataConfig, open_dataset
+from vq_jax.errors import UserError
+
+
+class TinyStock(tfds.core.GeneratorBasedBuilder):
+    """Stands for a data set that tensorflow-datasets knows by name."""
+
+    VERSION = tfds.core.Version('1.0.0')
+    url_infos = {}  # noqa: RUF012
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict({'image': tfds.features.Image(shape=(4, 4, 3))}),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {'train': self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(3):
+            file = io.BytesIO()
+            Image.fromarray(np.full((4, 4, 3), i, np.uint8)).save(file, 'PNG')
+            yield i, {'image': io.BytesIO(file.getvalue())}
+
+
+def command(*words, **environment):
+    return subprocess.run(
+        [sys.executable, '-m', 'vq_jax.prepare', *words],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=os.environ | environment,
+    )
+
+
+def test_built_in_twice(tmp_path):
+    for _ in range(2):
+        result = command('digits', '--data_dir', str(tmp_path))
+        assert (result.returncode, result.stderr) == (0, '')
+        assert result.stdout == f'digits is ready in {tmp_path}/digits/1.0.0\n'
+
+
+def test_without_tensorflow(tmp_path):
+    if importlib.util.find_spec('tensorflow'):
+        pytest.skip('TensorFlow is installed here')
+    result = command('mnist', TFDS_DATA_DIR=str(tmp_path))
+    assert result.returncode == 2
+    assert result.stdout == ''
+    assert result.stderr.startswith("error: Preparing 'mnist' needs TensorFlow installed once")
+    assert 'pip install tensorflow' in result.stderr
+    assert result.stderr.count('\n') == 1
+
+
+def test_usage():
+    result = command()
+    assert result.returncode == 2
+    assert (
+        result.stderr
+        == 'error: give one data set: python -m vq_jax.prepare NAME [--data_dir DIR]\n'
+    )
+
+
+def test_stock_set_becomes_readable(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name)
+    said = prepare.prepare('tiny_stock', str(tmp_path))
+    assert said == f'tiny_stock is ready in {tmp_path}/tiny_stock/1.0.0'
+    data = open_dataset(DataConfig(name='tiny_stock', data_dir=str(tmp_path)), 'train')
+    assert (len(data), data.image_shape, data.num_classes) == (3, (4, 4, 3), 0)
+    assert 'prepared already' in prepare.prepare('tiny_stock', str(tmp_path))
+
+
+def test_folder_needs_nothing(tmp_path):
+    with pytest.raises(UserError, match='needs no preparation'):
+        prepare.prepare(f'folder:{tmp_path}')
+
+
+def test_already_there(real_dir):
+    assert 'mnist is prepared already' in prepare.prepare('mnist', real_dir)

@@ -1,0 +1,179 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vq_jax.data import DataConfig
+from vq_jax.data.preprocess import Undecodable, arrange, decode, window
+
+
+def encoded(image, kind='PNG', **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'BMP', 'TIFF', 'WEBP', 'PPM', 'TGA'])
+def test_lossless_formats(noise, kind):
+    options = {'lossless': True} if kind == 'WEBP' else {}
+    image = decode(encoded(Image.fromarray(noise), kind, **options), 3)
+    np.testing.assert_array_equal(np.asarray(image), noise)
+
+
+def test_grey_from_colour_is_luma(noise):
+    grey = np.asarray(decode(encoded(Image.fromarray(noise)), 1)).astype(float)
+    # ITU-R BT.601, the definition of luma
+    luma = noise @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(grey - luma).max() <= 1
+
+
+def test_colour_from_grey_repeats(noise):
+    image = decode(encoded(Image.fromarray(noise[..., 0])), 3)
+    np.testing.assert_array_equal(np.asarray(image), np.repeat(noise[..., :1], 3, axis=-1))
+
+
+def test_alpha_lies_over_white():
+    pixels = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [100, 50, 0, 51]]], np.uint8)
+    image = np.asarray(decode(encoded(Image.fromarray(pixels)), 3))
+    # 51 / 255 = 0.2
+    expected = [[10, 20, 30], [255, 255, 255], [224, 214, 204]]
+    np.testing.assert_allclose(image[0], expected, atol=1)
+
+
+def test_grey_alpha_lies_over_white():
+    pixels = np.array([[[10, 255], [10, 0], [100, 51]]], np.uint8)
+    image = np.asarray(decode(encoded(Image.fromarray(pixels)), 1))
+    np.testing.assert_allclose(image[0], [10, 255, 224], atol=1)
+
+
+def test_palette_with_transparency():
+    image = Image.new('P', (3, 1))
+    image.putpalette([1, 2, 3, 40, 50, 60, 200, 100, 0])
+    image.putdata([0, 1, 2])
+    np.testing.assert_array_equal(
+        np.asarray(decode(encoded(image), 3))[0], [[1, 2, 3], [40, 50, 60], [200, 100, 0]]
+    )
+    np.testing.assert_array_equal(
+        np.asarray(decode(encoded(image, transparency=1), 3))[0],
+        [[1, 2, 3], [255, 255, 255], [200, 100, 0]],
+    )
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'TIFF', 'PPM'])
+def test_sixteen_bits_become_eight(kind):
+    levels = np.arange(256, dtype=np.uint16)[None] * 257  # 65535 / 255 = 257
+    image = Image.frombytes('I;16', (256, 1), levels.tobytes())
+    for channels in 1, 3:
+        got = np.asarray(decode(encoded(image, kind), channels))
+        np.testing.assert_array_equal(got.reshape(256, channels)[:, 0], np.arange(256))
+
+
+def test_one_bit_and_cmyk():
+    bits = Image.fromarray(np.array([[True, False]]))
+    np.testing.assert_array_equal(np.asarray(decode(encoded(bits), 1)), [[255, 0]])
+    ink = Image.new('CMYK', (8, 8), (0, 255, 255, 0))
+    red = np.asarray(decode(encoded(ink, 'TIFF'), 3))
+    assert (red == [255, 0, 0]).all()
+
+
+def test_first_frame_of_an_animation():
+    frames = [Image.new('RGB', (4, 4), colour) for colour in ('#ff0000', '#00ff00')]
+    data = encoded(frames[0], 'GIF', save_all=True, append_images=frames[1:])
+    assert (np.asarray(decode(data, 3)) == [255, 0, 0]).all()
+
+
+# EXIF 2.32, tag 0x0112: how rows and columns of the file are to be shown
+ORIENTATIONS = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.transpose(1, 0, 2),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda x: np.rot90(x, 1),
+}
+
+
+@pytest.mark.parametrize('orientation', ORIENTATIONS)
+def test_orientation(noise, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(noise), exif=exif)
+    shown = np.asarray(decode(data, 3, use_orientation=True))
+    np.testing.assert_array_equal(shown, ORIENTATIONS[orientation](noise))
+    np.testing.assert_array_equal(np.asarray(decode(data, 3)), noise)
+
+
+def test_undecodable(noise):
+    whole = encoded(Image.fromarray(noise), 'JPEG')
+    png = encoded(Image.fromarray(noise))
+    damaged = png[:60] + bytes(20) + png[80:]
+    for data in b'', b'hello', whole[: len(whole) // 2], png[: len(png) // 2], damaged:
+        with pytest.raises(Undecodable):
+            decode(data, 3)
+    with pytest.raises(Undecodable, match='floating'):
+        decode(encoded(Image.fromarray(np.zeros((4, 4), np.float32)), 'TIFF'), 3)
+
+
+def test_nothing_to_do_leaves_pixels(noise):
+    square = Image.fromarray(noise[:, :20])
+    for config in DataConfig(), DataConfig(image_size=20), DataConfig(image_size=20, fit='pad'):
+        np.testing.assert_array_equal(arrange(square, config), noise[:, :20])
+
+
+def test_pad_surrounds_with_black(noise):
+    grey = noise[:20, :20, 0]
+    padded = arrange(Image.fromarray(grey), DataConfig(pad=2, image_size=24))
+    np.testing.assert_array_equal(padded[..., 0], np.pad(grey, 2))
+
+
+@pytest.mark.parametrize(
+    ('options', 'size'),
+    [
+        ({'image_size': 10}, (15, 10)),
+        ({'image_size': 10, 'resize': 13}, (20, 13)),  # 30 * 13 / 20 = 19.5
+        ({'image_size': 40}, (60, 40)),
+        ({'image_size': 10, 'fit': 'stretch'}, (10, 10)),
+    ],
+)
+def test_resize_against_pillow(noise, options, size):
+    image = Image.fromarray(noise)
+    expected = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(arrange(image, DataConfig(**options)), expected)
+
+
+def test_reducing_averages():
+    """Without antialiasing, a fine chequerboard would come out black or white."""
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    small = arrange(Image.fromarray(board), DataConfig(image_size=16))
+    assert np.abs(small.astype(int) - 127).max() <= 20
+
+
+def test_fit_pad_keeps_the_whole_picture():
+    white = Image.new('L', (40, 20), 255)
+    image = arrange(white, DataConfig(image_size=10, fit='pad'))[..., 0]
+    expected = np.zeros((10, 10))
+    expected[2:7] = 255  # 5 rows in the middle, the smaller border above
+    np.testing.assert_array_equal(image, expected)
+    tall = arrange(white.transpose(Image.Transpose.ROTATE_90), DataConfig(image_size=10, fit='pad'))
+    np.testing.assert_array_equal(tall[..., 0], expected.T)
+
+
+def test_very_thin_picture_keeps_a_pixel():
+    image = arrange(Image.new('L', (1000, 1), 255), DataConfig(image_size=10, fit='pad'))
+    assert (image[..., 0].sum(axis=0) == 255).all()
+
+
+def test_window(noise):
+    np.testing.assert_array_equal(window(noise, 10), noise[5:15, 10:20])
+    np.testing.assert_array_equal(window(noise, 10, (0.0, 0.0)), noise[:10, :10])
+    last = np.nextafter(1.0, 0.0)
+    np.testing.assert_array_equal(window(noise, 10, (last, last)), noise[10:, 20:])
+    np.testing.assert_array_equal(window(noise, 20, (last, 0.5)), noise[:, 5:25])
