@@ -18,7 +18,7 @@ from vq_jax.training.checkpoints import Checkpoints
 from vq_jax.training.config import build
 from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
 from vq_jax.training.run_dir import read_config, read_image_shape
-from vq_jax.training.state import TrainState, init_state
+from vq_jax.training.state import TrainState, abstract_batch
 
 
 def load(workdir: str | Path, step: int | None = None) -> 'Run':
@@ -35,9 +35,7 @@ def load(workdir: str | Path, step: int | None = None) -> 'Run':
     config = complete_config(ConfigDict(read_config(workdir)))
     shape = read_image_shape(workdir)
     task = make_task(config, shape)
-    like = jax.eval_shape(
-        lambda: init_state(task.init, jax.random.key(config.seed), shape)
-    )
+    like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
     checkpoints = Checkpoints(
         workdir / 'checkpoints',
         keep=config.keep_checkpoints,

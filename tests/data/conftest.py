@@ -30,7 +30,7 @@ def real_dir():
 
 @pytest.fixture
 def write_pictures(tmp_path):
-    """Returns a function that writes n one-coloured 6x6 pictures; the first byte is the number modulo 256."""
+    """Returns a function that writes n pictures; all bytes of one are its number modulo 256."""
 
     def write(number, folder='pictures', broken=(), size=(6, 6)):
         root = tmp_path / folder

@@ -97,11 +97,11 @@ def test_other_keys(odd_dir):
     (batch,) = eval_batches(grey, batch_size=10)
     assert sorted(batch['image'][:, 0, 0, 0]) == list(range(100, 110))
     assert not batch['label'].any()
-    with pytest.raises(UserError, match="'image'.*set data.image_key to one of 'photo', 'mask'"):
+    with pytest.raises(UserError, match=r"'image'.*set data.image_key to one of 'mask', 'photo'"):
         odd(odd_dir, image_key='image')
-    with pytest.raises(UserError, match="'caption'.*image_key"):
+    with pytest.raises(UserError, match=r"'caption'.*image_key"):
         odd(odd_dir, image_key='caption')
-    with pytest.raises(UserError, match="'labl'.*set data.label_key to one of 'kind'"):
+    with pytest.raises(UserError, match=r"'labl'.*set data.label_key to one of 'kind'"):
         odd(odd_dir, label_key='labl')
 
 
@@ -168,7 +168,7 @@ def test_wrong_format_and_damage(odd_dir, tmp_path):
     shutil.copytree(Path(odd_dir, 'odd_pictures', '1.2.0'), place)
     info = json.loads((place / 'dataset_info.json').read_text())
     (place / 'dataset_info.json').write_text(json.dumps(info | {'fileFormat': 'tfrecord'}))
-    with pytest.raises(UserError, match='was prepared as tfrecord.*--data_dir'):
+    with pytest.raises(UserError, match=r'was prepared as tfrecord.*--data_dir'):
         odd(str(tmp_path))
     (place / 'dataset_info.json').write_text('{')
     with pytest.raises(UserError, match='cannot be opened'):

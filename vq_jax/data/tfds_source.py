@@ -134,11 +134,16 @@ def open_builder(name: str, folder: Path) -> Any:
             f'{name} in {str(folder)!r} has features that only TensorFlow can read ({error}): '
             'choose a data set of pictures and labels.'
         ) from error
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged files make it raise many kinds
         raise UserError(
             f'{name} in {str(folder)!r} cannot be opened ({error}): delete that folder and prepare '
             'the data set again.'
         ) from error
+    if builder.info.features is None:
+        raise UserError(
+            f'{name} in {str(folder)!r} has no features.json: delete that folder and prepare the '
+            'data set again.'
+        )
     formats = {file_format.value for file_format in builder.info.available_file_formats()}
     if 'array_record' not in formats:
         raise UserError(
@@ -168,12 +173,16 @@ def _records(builder: Any, name: str, split: str) -> Any:
         raise UserError(f'Split {split!r} of {name} has no examples: choose a larger one.')
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     try:
-        return builder.as_data_source(split, deserialize_method=raw)
+        records = builder.as_data_source(split, deserialize_method=raw)
+        for instruction in builder.info.splits[split].file_instructions:
+            Path(instruction.filename).stat()
+        records[0]  # files are opened when they are first read
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f'The files of {name} in {str(builder.data_path)!r} cannot be opened ({error}): delete '
             'that folder and prepare the data set again.'
         ) from error
+    return records
 
 
 def data_dir(given: str | None) -> Path:
