@@ -14,6 +14,8 @@ def get_config() -> ConfigDict:
     config.eval_every = 500
     config.checkpoint_every = 500
     config.data.name = 'digits'
+    config.data.image_size = 8
+    config.data.channels = 1
     config.model.channels = 64
     config.model.stages = 1
     config.model.residual_channels = 32

@@ -1,6 +1,8 @@
 """What the commands share: flags, error messages, the compilation cache, several processes."""
 
+import functools
 import os
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -21,10 +23,9 @@ def main(run: Callable[[], None], *, required: tuple[str, ...] = ()) -> None:
         run: the command; it reads its own flags.
         required: flags that must be given.
     """
-    flags.mark_flags_as_required(required)
     logging.set_verbosity(logging.WARNING)
     try:
-        app.run(lambda _: run(), flags_parser=_parse)
+        app.run(lambda _: run(), flags_parser=functools.partial(_parse, required))
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)
@@ -52,19 +53,29 @@ def use_compilation_cache() -> None:
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(required: tuple[str, ...], argv: list[str]) -> list[str]:
     """Parses flags; mistakes in them, and in config files, become a `UserError`."""
     _check_config_file(argv)
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        for name in required:
+            if flags.FLAGS[name].value is None:
+                raise UserError(f'--{name} is missing; see --help.')
+        if len(rest) > 1:
+            raise UserError(f'{rest[1]!r} is not a flag; flags are written --name=value.')
+        return rest
     except flags.Error as error:
         raise UserError(f'{error}; see --help.') from error
     except (AttributeError, KeyError) as error:
         if not _raised_in(error.__traceback__, 'ml_collections'):
             raise
-        # The message of a locked ConfigDict: 'key'\nDid you mean "..." instead of "..."?
-        reason = ' '.join(str(error.args[0]).replace("\\'", "'").split())
-        raise UserError(f'the config has no such key: {reason}') from error
+        # A locked ConfigDict says: 'key'\\nDid you mean "near" instead of "key"?
+        near = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
+        if near is None:
+            raise UserError(f'the config has no key {error}.') from error
+        raise UserError(
+            f'the config has no key {near[2]!r}; did you mean {near[1]!r}?'
+        ) from error
 
 
 def _check_config_file(argv: list[str]) -> None:

@@ -9,8 +9,9 @@ TensorFlow. Writing it needs TensorFlow, except for the built-in sets `digits` a
 import importlib.util
 import sys
 
-from absl import app, flags
+from absl import flags
 
+from vq_jax import cli
 from vq_jax.data.sources import BUILT_IN
 from vq_jax.data.tfds_source import data_dir, find, open_builder
 from vq_jax.errors import UserError
@@ -78,19 +79,13 @@ def _write(name: str, root: str) -> str:
     return str(builder.data_dir)
 
 
-def main(argv: list[str]) -> int:
-    """Runs the command; returns its exit status."""
-    if len(argv) != 2:
-        usage = 'give one data set: python -m vq_jax.prepare NAME [--data_dir DIR]'
-        print(f'error: {usage}', file=sys.stderr)
-        return 2
-    try:
-        print(prepare(argv[1], _DATA_DIR.value))
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    return 0
+def run() -> None:
+    """Prepares the data set named on the command line."""
+    words = flags.FLAGS(sys.argv)[1:]
+    if len(words) != 1:
+        raise UserError('give one data set: python -m vq_jax.prepare NAME [--data_dir DIR]')
+    print(prepare(words[0], _DATA_DIR.value))
 
 
 if __name__ == '__main__':
-    app.run(main)
+    cli.main(run)

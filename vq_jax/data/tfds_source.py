@@ -107,7 +107,7 @@ def quiet() -> Iterator[None]:
 
 def _keys(features: Any, kind: type) -> str:
     """Names the features of one kind, for a message."""
-    names = [repr(key) for key in features if isinstance(features[key], kind)]
+    names = [repr(key) for key in sorted(features) if isinstance(features[key], kind)]
     return ', '.join(names) or 'its features (it has none of that kind)'
 
 

@@ -1,5 +1,7 @@
 """The strided convolutional encoder and decoder of the VQ-VAE, and the two around a quantizer."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -111,7 +113,7 @@ class VQVAE(nn.Module):
     stages: int = 2
     residual_blocks: int = 2
     residual_channels: int = 32
-    dtype: str = 'float32'
+    dtype: Literal['float32', 'bfloat16'] = 'float32'
 
     def setup(self) -> None:
         sizes = {

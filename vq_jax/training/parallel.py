@@ -150,7 +150,7 @@ class JitEngine:
 
     def place(self, state: Any) -> Any:
         """Puts the state on all devices, split if parameters are to be sharded."""
-        return jax.device_put(state, self._shardings(state))
+        return jax.tree.map(_spread, state, self._shardings(state))
 
     def put(self, batch: Batch) -> Batch:
         """Makes the global batch, split over the devices, of every process's part."""
@@ -205,6 +205,19 @@ def ahead(batches: Iterator[Batch], engine: Engine, size: int = 2) -> Iterator[B
         if len(queue) > size:
             yield queue.pop(0)
     yield from queue
+
+
+def _spread(x: jax.Array, sharding: NamedSharding) -> jax.Array:
+    """An array on the devices of all processes, each of which has it whole."""
+    if jax.process_count() == 1:
+        return jax.device_put(x, sharding)
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        return x  # it is there already
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        words = _spread(jax.random.key_data(x), sharding)
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(x))
+    host = np.asarray(x)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def _masked_sums(values: Any, mask: jax.Array) -> Any:
