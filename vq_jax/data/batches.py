@@ -95,7 +95,11 @@ def _rows(batch_size: int, process_index: int, process_count: int) -> slice:
 
 
 class Batches(Iterator[Batch]):
-    """Batches made ahead of need by threads or worker processes."""
+    """Batches made ahead of need by threads or worker processes.
+
+    Attributes:
+      close: Function that stops them, also called when the iterator is dropped and at exit.
+    """
 
     def __init__(self, dataset: Dataset, make: Any, start: int, stop: int) -> None:
         """Starts making batches.

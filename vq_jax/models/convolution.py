@@ -1,5 +1,83 @@
-"""Stand-in until the fast one is there."""
-import functools
+"""Convolutions with the parameters of Flax's own, computed by `vq_jax.ops.conv`."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
-def Conv(features, kernel_size=(3,3), strides=1, dtype='float32'): return nn.Conv(features, kernel_size, (strides,strides), dtype=dtype)
-def ConvTranspose(features, kernel_size=(3,3), strides=1, dtype='float32'): return nn.ConvTranspose(features, kernel_size, (strides,strides), dtype=dtype)
+
+from vq_jax.ops.conv import Padding, conv2d, conv2d_transpose
+
+Initializer = Callable[..., jax.Array]
+
+
+class Conv(nn.Module):
+    """`flax.linen.Conv` over pictures: the same parameters and the same result.
+
+    Attributes:
+        features: channels of the result.
+        kernel_size: height and width of the kernel.
+        strides: step in both directions.
+        padding: 'SAME', 'VALID', or the zeros before and after height and width.
+        use_bias: add a learned number to each channel.
+        dtype: what is computed in; parameters are float32.
+        kernel_init: how the kernel starts.
+    """
+
+    features: int
+    kernel_size: tuple[int, int] = (3, 3)
+    strides: int = 1
+    padding: Padding = 'SAME'
+    use_bias: bool = True
+    dtype: str = 'float32'
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps pictures [b h w c] to [b h' w' features]."""
+        x, kernel, bias = _inputs(self, x)
+        x = conv2d(x, kernel, self.strides, self.padding)
+        return x if bias is None else x + bias
+
+
+class ConvTranspose(nn.Module):
+    """`flax.linen.ConvTranspose` over pictures: the same parameters and the same result.
+
+    Attributes:
+        features: channels of the result.
+        kernel_size: height and width of the kernel.
+        strides: how much larger the result is.
+        padding: 'SAME' or 'VALID'.
+        use_bias: add a learned number to each channel.
+        dtype: what is computed in; parameters are float32.
+        kernel_init: how the kernel starts.
+    """
+
+    features: int
+    kernel_size: tuple[int, int] = (3, 3)
+    strides: int = 1
+    padding: Literal['SAME', 'VALID'] = 'SAME'
+    use_bias: bool = True
+    dtype: str = 'float32'
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps pictures [b h w c] to [b h*strides w*strides features] (with 'SAME' padding)."""
+        x, kernel, bias = _inputs(self, x)
+        x = conv2d_transpose(x, kernel, self.strides, self.padding)
+        return x if bias is None else x + bias
+
+
+def _inputs(
+    module: Conv | ConvTranspose, x: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Input, kernel and bias in the type to compute in."""
+    shape = (*module.kernel_size, x.shape[-1], module.features)
+    kernel = module.param('kernel', module.kernel_init, shape, jnp.float32).astype(module.dtype)
+    bias = None
+    if module.use_bias:
+        zeros = nn.initializers.zeros_init()
+        bias = module.param('bias', zeros, (module.features,), jnp.float32).astype(module.dtype)
+    return x.astype(module.dtype), kernel, bias
