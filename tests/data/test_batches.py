@@ -1,4 +1,5 @@
 import itertools
+import subprocess
 import sys
 
 import numpy as np
@@ -298,3 +299,29 @@ def test_batch_size_must_fit(digits, batch_size, count):
 def test_needs_no_tensorflow(digits):
     take(train_batches(digits, batch_size=4, seed=0), 1)
     assert 'tensorflow' not in sys.modules
+
+
+def test_leaving_is_quiet_and_stops_everything(digits, tmp_path):
+    batches = train_batches(digits, batch_size=4, seed=0)
+    next(batches)
+    batches.close()
+    assert list(batches) == []
+
+    script = tmp_path / 'script.py'
+    script.write_text(
+        'import sys\n'
+        'from vq_jax.data import DataConfig, open_dataset, train_batches\n'
+        "if __name__ == '__main__':\n"
+        '    config = DataConfig(data_dir=sys.argv[1], cache_gib=0, workers=int(sys.argv[2]))\n'
+        "    batches = train_batches(open_dataset(config, 'train'), batch_size=8, seed=0)\n"
+        '    next(batches)\n'
+        '    raise SystemExit(3)\n'
+    )
+    for workers in '0', '2':
+        result = subprocess.run(
+            [sys.executable, script, digits.config.data_dir, workers],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (result.returncode, result.stderr) == (3, '')

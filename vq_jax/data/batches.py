@@ -126,17 +126,25 @@ class Batches(Iterator[Batch]):
             batches = numbers.to_iter_dataset(grain.ReadOptions(threads, ahead))
         self._dataset = dataset
         self._shared = bool(config.workers) and not dataset.cached
-        self._batches = iter(batches)
+        self._running = [iter(batches)]
         # Also runs at exit, while what Grain needs to stop is still there.
-        self.close = weakref.finalize(self, self._batches.close)
+        self.close = weakref.finalize(self, _stop, self._running)
 
     def __next__(self) -> Batch:
-        """Returns the next batch."""
-        batch = next(self._batches)
+        """Returns the next batch; there is none after `close`."""
+        if not self._running:
+            raise StopIteration
+        batch = next(self._running[0])
         self._dataset.report(batch.pop('faults'))
         if self._shared:  # memory that Grain takes back
             batch = {key: np.array(value) for key, value in batch.items()}
         return batch
+
+
+def _stop(running: list[Any]) -> None:
+    """Stops and forgets the iterator in the list, if there still is one."""
+    while running:
+        running.pop().close()
 
 
 def _let_grain_read_flags() -> None:

@@ -1,0 +1,175 @@
+"""Speed and memory of a training step, beside the same model in PyTorch where that is installed.
+
+    python benchmarks/train_step.py --config configs/vqvae_cifar10.py [--batch_size 64] [--profile]
+
+Blocks of steps of the two alternate, so that whatever else the machine does hits both; medians over the
+blocks are printed, and their ratio. Pictures are random bytes and already on the device. Compile time is
+that of a cold start. Peak memory is that of a process of its own (of the device, on GPUs).
+"""
+
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+
+from vq_jax import cli
+from vq_jax.tasks import make_task
+from vq_jax.training.config import build
+from vq_jax.training.parallel import ParallelConfig, make_engine
+from vq_jax.training.state import abstract_batch, init_state
+
+# Dense peak in TFLOP/s by what JAX calls the device, from the makers' data sheets.
+PEAK_TFLOPS = {
+    ('NVIDIA H100 80GB HBM3', 'bfloat16'): 989,
+    ('NVIDIA H100 80GB HBM3', 'float32'): 67,
+    ('NVIDIA H200', 'bfloat16'): 989,
+    ('NVIDIA H200', 'float32'): 67,
+    ('TPU v4', 'bfloat16'): 275,
+}
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'A config of the task vqvae.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', None, "Instead of the config's.")
+_ROUNDS = flags.DEFINE_integer('rounds', 5, 'Alternating blocks of each.')
+_STEPS = flags.DEFINE_integer('steps', 5, 'Steps in a block.')
+_PEER = flags.DEFINE_bool('peer', True, 'Measure PyTorch too, if it is installed.')
+_MEMORY_OF = flags.DEFINE_enum('memory_of', None, ['vq_jax', 'torch'], 'Only the peak memory of one.')
+_PROFILE = flags.DEFINE_string('profile', None, 'A directory for a trace of one block of our steps.')
+
+
+class Ours:
+    """The project's own step, compiled by its engine."""
+
+    def __init__(self, config, images):
+        task = make_task(config, images.shape[1:])
+        engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), len(images))
+        self.state = engine.place(init_state(task.init, jax.random.key(0), images.shape[1:]))
+        shapes = abstract_batch(len(images), images.shape[1:])
+        rest = {k: np.ones(v.shape, v.dtype) for k, v in shapes.items()}
+        self.batch = engine.put({**rest, 'image': images})
+        lowered = jax.jit(task.train_step).lower(self.state, shapes)
+        self.flops = lowered.cost_analysis()['flops']
+        self.step = engine.train_step(task.train_step)
+        start = time.perf_counter()
+        self.run(1)
+        self.compile_seconds = time.perf_counter() - start
+
+    def run(self, steps):
+        """Runs so many steps to their end."""
+        for _ in range(steps):
+            self.state, metrics = self.step(self.state, self.batch)
+        jax.block_until_ready((self.state, metrics))
+
+
+class Peer:
+    """The same step in PyTorch, eager."""
+
+    def __init__(self, config, images):
+        import torch
+        import torch_vqvae
+
+        self.torch = torch
+        self.device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        if self.device == 'cpu':
+            torch.set_num_threads(_cores())
+        self.step = torch_vqvae.make_step(
+            config, images.shape[-1], self.device, config.model.dtype
+        )
+        self.images = torch.from_numpy(images).to(self.device)
+        self.run(1)
+
+    def run(self, steps):
+        """Runs so many steps to their end."""
+        for _ in range(steps):
+            loss = self.step(self.images)
+        loss.item()
+
+
+def main():
+    config = cli.read_config(_CONFIG)
+    if _BATCH_SIZE.value:
+        config.batch_size = _BATCH_SIZE.value
+    size, channels = config.data.image_size, config.data.channels
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (config.batch_size, size, size, channels), np.uint8)
+    if _MEMORY_OF.value:
+        {'vq_jax': Ours, 'torch': Peer}[_MEMORY_OF.value](config, images).run(3)
+        print(json.dumps({'peak_mib': _peak_mib(_MEMORY_OF.value)}))
+        return
+
+    ours = Ours(config, images)
+    peer = Peer(config, images) if _PEER.value and _has_torch() else None
+    if _PROFILE.value:
+        with jax.profiler.trace(_PROFILE.value):
+            ours.run(_STEPS.value)
+    seconds = {'vq_jax': [], 'torch': []}
+    for _ in range(_ROUNDS.value):
+        for name, runner in (('vq_jax', ours), ('torch', peer)):
+            if runner is not None:
+                start = time.perf_counter()
+                runner.run(_STEPS.value)
+                seconds[name].append((time.perf_counter() - start) / _STEPS.value)
+
+    device = jax.devices()[0].device_kind
+    dtype = config.model.dtype
+    print(f'{device}, {_cores()} cores, Python {platform.python_version()}, jax {jax.__version__}')
+    print(f'batch {config.batch_size}, {size}x{size}x{channels}, {dtype}')
+    for name, times in seconds.items():
+        if times:
+            median = statistics.median(times)
+            print(
+                f'{name:8} {median * 1e3:8.1f} ms a step ({min(times) * 1e3:.1f} to '
+                f'{max(times) * 1e3:.1f}) {config.batch_size / median:9.1f} images/s  '
+                f'{ours.flops / median / 1e12:.3f} TFLOP/s  peak {_memory_of(name)} MiB'
+            )
+    print(f'first step of vq_jax, compilation included: {ours.compile_seconds:.1f} s')
+    if peer is not None:
+        ratios = [b / a for a, b in zip(seconds['vq_jax'], seconds['torch'], strict=True)]
+        print(
+            f'speed of vq_jax / speed of torch {peer.torch.__version__}: '
+            f'{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})'
+        )
+    if (device, dtype) in PEAK_TFLOPS:
+        reached = ours.flops / statistics.median(seconds['vq_jax']) / 1e12
+        peak = PEAK_TFLOPS[device, dtype] * jax.device_count()
+        print(f'share of peak {dtype} FLOPs: {reached / peak:.3f}')
+
+
+def _memory_of(name):
+    """Peak memory in MiB of a process that does nothing but a few steps of one of them."""
+    command = [sys.executable, *sys.argv, f'--memory_of={name}']
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.splitlines()[-1])['peak_mib']
+
+
+def _peak_mib(name):
+    if jax.default_backend() != 'cpu':
+        if name == 'torch':
+            import torch
+
+            return torch.cuda.max_memory_allocated() // 2**20
+        return jax.devices()[0].memory_stats()['peak_bytes_in_use'] // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
+
+
+def _has_torch():
+    import importlib.util
+
+    return importlib.util.find_spec('torch') is not None
+
+
+def _cores():
+    import os
+
+    return len(os.sched_getaffinity(0))
+
+
+if __name__ == '__main__':
+    cli.main(main, required=('config',))
