@@ -9,11 +9,11 @@ that of a cold start. Peak memory is that of a process of its own (of the device
 
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -156,7 +156,9 @@ def _peak_mib(name):
 
             return torch.cuda.max_memory_allocated() // 2**20
         return jax.devices()[0].memory_stats()['peak_bytes_in_use'] // 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
+    # Not ru_maxrss, which a process inherits from the one that started it.
+    status = Path('/proc/self/status').read_text()
+    return int(status.split('VmHWM:')[1].split()[0]) // 2**10
 
 
 def _has_torch():

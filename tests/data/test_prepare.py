@@ -65,6 +65,9 @@ def test_without_tensorflow(tmp_path):
 
 
 def test_usage():
+    result = command('mnist', '--data-folder', 'x')
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: Unknown command line flag 'data-folder'")
     result = command()
     assert result.returncode == 2
     assert (

@@ -116,7 +116,9 @@ class Batches(Iterator[Batch]):
         config = dataset.config
         ahead = config.prefetch
         numbers = grain.MapDataset.range(start, stop).map(make)
-        if config.workers and not dataset.cached:
+        self._dataset = dataset
+        self._shared = config.workers > 0 and not dataset.cached
+        if self._shared:
             _let_grain_read_flags()
             batches = numbers.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
                 grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=max(ahead, 1))
@@ -124,8 +126,6 @@ class Batches(Iterator[Batch]):
         else:
             threads = min(ahead, os.cpu_count() or 1)
             batches = numbers.to_iter_dataset(grain.ReadOptions(threads, ahead))
-        self._dataset = dataset
-        self._shared = bool(config.workers) and not dataset.cached
         self._running = [iter(batches)]
         # Also runs at exit, while what Grain needs to stop is still there.
         self.close = weakref.finalize(self, _stop, self._running)

@@ -1,0 +1,39 @@
+"""The modules against Flax's own, with the same parameters."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from vq_jax.models.convolution import Conv, ConvTranspose
+
+
+@pytest.mark.parametrize('kernel, stride, padding', [(4, 2, 'SAME'), (3, 1, 'SAME'), (3, 2, 'VALID')])
+@pytest.mark.parametrize('ours, flax', [(Conv, nn.Conv), (ConvTranspose, nn.ConvTranspose)])
+def test_equal_flax_with_the_same_parameters(ours, flax, kernel, stride, padding):
+    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
+    size, strides = (kernel, kernel), (stride, stride)
+    module = ours(5, size, strides=stride, padding=padding)
+    reference = flax(5, size, strides=strides, padding=padding)
+    variables = module.init(jax.random.key(1), x)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
+        jnp.shape, reference.init(jax.random.key(1), x)
+    )
+    np.testing.assert_allclose(
+        module.apply(variables, x), reference.apply(variables, x), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize('module', [Conv, ConvTranspose])
+def test_bfloat16_computes_in_it_and_learns_in_float32(module):
+    x = jnp.ones((1, 4, 4, 2))
+    layer = module(3, dtype='bfloat16')
+    variables = layer.init(jax.random.key(0), x)
+    assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(variables))
+    assert layer.apply(variables, x).dtype == jnp.bfloat16
+
+
+def test_without_bias():
+    layer = Conv(3, use_bias=False)
+    assert set(layer.init(jax.random.key(0), jnp.ones((1, 4, 4, 2)))['params']) == {'kernel'}

@@ -1,0 +1,98 @@
+"""Convolutions against `jax.lax`: values, gradients, and gradients of gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from vq_jax.ops import conv
+
+LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+
+
+def lax_conv(x, kernel, stride, padding):
+    return lax.conv_general_dilated(x, kernel, (stride,) * 2, padding, dimension_numbers=LAYOUT)
+
+
+def lax_transpose(x, kernel, stride, padding):
+    return lax.conv_transpose(x, kernel, (stride,) * 2, padding, dimension_numbers=LAYOUT)
+
+
+CASES = [
+    # height, width, kernel height, kernel width, stride, padding
+    (8, 8, 4, 4, 2, 'SAME'),
+    (9, 7, 3, 4, 2, 'SAME'),
+    (9, 10, 4, 3, 2, 'VALID'),
+    (8, 8, 3, 3, 1, 'SAME'),
+    (7, 7, 2, 2, 3, 'VALID'),
+    (8, 8, 1, 1, 1, 'SAME'),
+    (8, 8, 1, 1, 2, 'SAME'),
+    (6, 5, 5, 5, 3, 'SAME'),
+]
+
+
+@pytest.mark.parametrize('h, w, kh, kw, stride, padding', CASES)
+@pytest.mark.parametrize(
+    'ours, reference', [(conv.conv2d, lax_conv), (conv.conv2d_transpose, lax_transpose)]
+)
+def test_values_and_two_orders_of_gradients(ours, reference, h, w, kh, kw, stride, padding):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, h, w, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(kh, kw, 3, 4)) * 0.3, jnp.float32)
+
+    def everything(f):
+        def loss(x, kernel):
+            return jnp.sum(jnp.sin(f(x, kernel, stride, padding)))
+
+        def penalty(x, kernel):
+            return jnp.sum(jnp.square(jax.grad(loss)(x, kernel)))
+
+        return jax.jit(
+            lambda x, k: (
+                f(x, k, stride, padding),
+                jax.grad(loss, (0, 1))(x, k),
+                jax.grad(penalty, (0, 1))(x, k),
+            )
+        )(x, kernel)
+
+    for got, expected in zip(
+        jax.tree.leaves(everything(ours)), jax.tree.leaves(everything(reference)), strict=True
+    ):
+        assert got.shape == expected.shape
+        scale = float(jnp.max(jnp.abs(expected)))
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * max(scale, 1))
+
+
+def test_explicit_padding():
+    x = jnp.arange(2 * 5 * 6 * 2, dtype=jnp.float32).reshape(2, 5, 6, 2) / 100
+    kernel = jnp.linspace(-1, 1, 3 * 2 * 2 * 3).reshape(3, 2, 2, 3)
+    padding = ((0, 2), (1, 0))
+    np.testing.assert_allclose(
+        conv.conv2d(x, kernel, 2, padding), lax_conv(x, kernel, 2, padding), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize('size, k, stride', [(8, 4, 2), (9, 3, 2), (10, 2, 3)])
+def test_both_forms_of_the_transpose_are_the_adjoint(size, k, stride):
+    """`<down(x), y> = <x, up(y)>` for the form that spreads and the form that regroups."""
+    rng = np.random.default_rng(1)
+    pads = ((1, 1), (0, 1))
+    x = jnp.asarray(rng.normal(size=(2, size, size, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(k, k, 3, 4)), jnp.float32)
+    down = lax_conv(x, kernel, stride, pads)
+    y = jnp.asarray(rng.normal(size=down.shape), jnp.float32)
+    for up in (conv._up_by_spreading, conv._up_by_regrouping):
+        back = up(y, kernel, stride=stride, pads=pads, size=x.shape[1:3])
+        np.testing.assert_allclose(jnp.vdot(down, y), jnp.vdot(x, back), rtol=1e-4)
+
+
+def test_bfloat16_stays_bfloat16():
+    x = jnp.ones((1, 8, 8, 4), jnp.bfloat16)
+    kernel = jnp.ones((4, 4, 4, 4), jnp.bfloat16) / 64
+    for f in (conv.conv2d, conv.conv2d_transpose):
+        value, gradient = jax.value_and_grad(lambda k, f=f: f(x, k, 2).astype(jnp.float32).sum())(
+            kernel
+        )
+        assert f(x, kernel, 2).dtype == gradient.dtype == jnp.bfloat16
+        assert np.isfinite(value)

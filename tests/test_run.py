@@ -1,0 +1,101 @@
+"""A trained run in a notebook: encode, decode, reconstruct, and the mistakes that can be made."""
+
+import numpy as np
+import pytest
+
+import vq_jax
+from vq_jax.tasks import default_config
+from vq_jax.train import train
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    config = default_config('vqvae')
+    config.steps = 150
+    config.batch_size = 64
+    config.model.channels = 32
+    config.model.stages = 1
+    config.quantizer.num_codes = 32
+    config.quantizer.dim = 8
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.ema_decay = 0.9
+    workdir = tmp_path_factory.mktemp('runs') / 'run'
+    train(config, workdir)
+    return vq_jax.load(workdir)
+
+
+@pytest.fixture(scope='module')
+def digits():
+    from sklearn.datasets import load_digits
+
+    return np.round(load_digits().images[:16, ..., None] * (255 / 16)).astype(np.uint8)
+
+
+def test_codes_and_back(run, digits):
+    codes = run.encode(digits)
+    assert codes.shape == (16, 4, 4) and codes.dtype == np.int32
+    images = np.asarray(run.decode(codes))
+    assert images.shape == digits.shape and images.dtype == np.uint8
+    np.testing.assert_array_equal(images, run.reconstruct(digits))
+    error = np.mean(np.square(images / 255.0 - digits / 255.0))
+    assert error < 0.5 * np.var(digits / 255.0)
+
+
+def test_pictures_of_another_size(run, digits):
+    wide = np.concatenate([digits, digits], axis=2)
+    assert run.encode(wide).shape == (16, 4, 8)
+
+
+def test_evaluation_equals_doing_it_by_hand(run):
+    dataset = run.dataset('test')
+    from vq_jax.data import eval_batches
+
+    batches = list(eval_batches(dataset, batch_size=50))
+    images = np.concatenate([b['image'][b['mask']] for b in batches])
+    difference = np.float64(run.reconstruct(images)) - images
+    mse = np.mean(np.square(difference), axis=(1, 2, 3))
+    codes = np.bincount(np.asarray(run.encode(images)).reshape(-1), minlength=32)
+    p = codes[codes > 0] / codes.sum()
+    numbers = run.evaluate().numbers
+    assert numbers['examples'] == len(images) == 359
+    assert numbers['psnr'] == pytest.approx(np.mean(10 * np.log10(255**2 / mse)), rel=1e-4)
+    assert numbers['perplexity'] == pytest.approx(np.exp(-np.sum(p * np.log(p))), rel=1e-4)
+    assert numbers['codes_used'] == pytest.approx(np.mean(codes > 0))
+
+
+@pytest.mark.parametrize(
+    'images, words',
+    [
+        (np.zeros((1, 8, 8, 1), np.float32), 'uint8'),
+        (np.zeros((8, 8, 1), np.uint8), 'b h w c'),
+        (np.zeros((1, 7, 8, 1), np.uint8), 'multiple of 2'),
+        (np.zeros((1, 8, 8, 3), np.uint8), 'channels'),
+    ],
+)
+def test_wrong_pictures(run, images, words):
+    with pytest.raises(vq_jax.UserError, match=words):
+        run.encode(images)
+
+
+@pytest.mark.parametrize(
+    'codes', [np.full((1, 4, 4), 32), np.full((1, 4, 4), -1), np.zeros((1, 4, 4)), np.zeros(4, int)]
+)
+def test_wrong_codes(run, codes):
+    with pytest.raises(vq_jax.UserError, match='codes must be'):
+        run.decode(codes)
+
+
+def test_directories_that_cannot_be_opened(tmp_path):
+    with pytest.raises(vq_jax.UserError, match='does not exist'):
+        vq_jax.load(tmp_path / 'none')
+    with pytest.raises(vq_jax.UserError, match='config.json'):
+        vq_jax.load(tmp_path)
+    (tmp_path / 'config.json').write_text('{"task": "vqvae"')
+    with pytest.raises(vq_jax.UserError, match='JSON'):
+        vq_jax.load(tmp_path)
+
+
+def test_averaged_parameters_are_the_ones_used(run):
+    state = run.state
+    assert state.ema_params is not None
+    assert run.variables['params'] is state.ema_params

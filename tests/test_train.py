@@ -1,0 +1,280 @@
+"""Whole runs, as a user starts them: resume, kill, signals, wrong input, several devices."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import vq_jax
+
+ROOT = Path(__file__).parent.parent
+SMALL = [
+    '--config=configs/quickstart.py',
+    '--config.steps=60',
+    '--config.batch_size=32',
+    '--config.log_every=5',
+    '--config.eval_every=20',
+    '--config.checkpoint_every=10',
+    '--config.model.channels=8',
+    '--config.model.residual_channels=8',
+    '--config.quantizer.num_codes=32',
+]
+
+
+def start(arguments, *, module='vq_jax.train', devices=1):
+    environment = os.environ | {
+        'JAX_PLATFORMS': 'cpu',
+        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+    }
+    return subprocess.Popen(
+        [sys.executable, '-m', module, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, *, status=0):
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == status, output + errors
+    return output, errors
+
+
+def run(arguments, **options):
+    status = options.pop('status', 0)
+    return finish(start(arguments, **options), status=status)
+
+
+def train(workdir, *changes, **options):
+    return run([*SMALL, f'--workdir={workdir}', *changes], **options)
+
+
+def wait_for(path, process):
+    for _ in range(2400):
+        if path.exists() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f'{path} never came')
+
+
+def arrays(workdir):
+    state = vq_jax.load(workdir).state
+    return jax.tree.map(np.asarray, state.replace(key=jax.random.key_data(state.key)))
+
+
+def assert_equal_runs(a, b):
+    jax.tree.map(np.testing.assert_array_equal, arrays(a), arrays(b))
+    assert logged(a) == logged(b)
+
+
+def logged(workdir):
+    """The log without the lines that measure time."""
+    lines = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
+    return [line for line in lines if line['split'] != 'speed']
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """A run that nothing interrupted, and what it printed."""
+    workdir = tmp_path_factory.mktemp('runs') / 'whole'
+    return workdir, train(workdir)[0]
+
+
+def test_a_run_leaves_what_it_promises(whole):
+    workdir, output = whole
+    assert 'psnr' in output and str(workdir / 'images') in output.replace('\n', '')
+    names = {p.name for p in (workdir / 'images').iterdir()}
+    assert {'reconstructions_0000060.png', 'code_use_0000060.png'} <= names
+    assert list((workdir / 'tensorboard').iterdir())
+    last = {line['split']: line for line in logged(workdir)}
+    assert last['train']['step'] == last['eval']['step'] == 60
+    assert last['eval']['examples'] == 359
+    assert {'loss', 'gradient_norm', 'learning_rate', 'perplexity', 'codes_used'} <= set(
+        last['train']
+    )
+    losses = [line['loss'] for line in logged(workdir) if line['split'] == 'train']
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_finished_run_prints_its_table_again(whole):
+    workdir, first = whole
+    before = logged(workdir)
+    again = train(workdir)[0]
+    assert [x for x in again.splitlines() if '│' in x] == [x for x in first.splitlines() if '│' in x]
+    assert logged(workdir) == before
+
+
+def test_killed_and_resumed_equals_never_interrupted(whole, tmp_path):
+    workdir = tmp_path / 'run'
+    for step in (20, 40):
+        process = start([*SMALL, f'--workdir={workdir}'])
+        wait_for(workdir / 'checkpoints' / str(step), process)
+        process.kill()
+        process.communicate()
+    output = train(workdir)[0]
+    assert 'resumed at step' in output
+    assert_equal_runs(whole[0], workdir)
+
+
+def test_sigterm_saves_and_ends_well(whole, tmp_path):
+    workdir = tmp_path / 'run'
+    process = start([*SMALL, f'--workdir={workdir}'])
+    wait_for(workdir / 'checkpoints' / '10', process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = finish(process)
+    assert 'run the same command again' in output
+    train(workdir)
+    assert_equal_runs(whole[0], workdir)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(whole, tmp_path):
+    workdir = tmp_path / 'run'
+    process = start([*SMALL, f'--workdir={workdir}'])
+    wait_for(workdir / 'checkpoints' / '30', process)
+    process.send_signal(signal.SIGTERM)
+    finish(process)
+    newest = max((int(p.name), p) for p in (workdir / 'checkpoints').iterdir() if p.name.isdigit())
+    largest = max((p for p in newest[1].rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
+    damaged = bytearray(largest.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    largest.write_bytes(damaged)
+    output, errors = train(workdir)
+    assert str(newest[0]) in errors and 'resumed at step' in output
+    assert f'resumed at step {newest[0]}\n' not in output
+    assert_equal_runs(whole[0], workdir)
+
+
+@pytest.mark.parametrize('engine', ['pmap', 'jit'])
+def test_eight_devices_equal_one(engine, tmp_path):
+    changes = ['--config.steps=20', '--config.quantizer.revive_below=0.5']
+    train(tmp_path / 'one', *changes)
+    for learning in ('moving_average', 'gradient'):
+        options = [*changes, f'--config.quantizer.learning={learning}']
+        train(tmp_path / f'{learning}1', *options)
+        train(tmp_path / f'{learning}8', *options, f'--config.parallel.engine={engine}', devices=8)
+        assert_close(tmp_path / f'{learning}1', tmp_path / f'{learning}8')
+
+
+def test_sharded_parameters_train_the_same(tmp_path):
+    changes = ['--config.steps=20', '--config.model.channels=64']
+    train(tmp_path / 'one', *changes)
+    sharded = ['--config.parallel.engine=jit', '--config.parallel.shard_parameters=true']
+    train(tmp_path / 'eight', *changes, *sharded, devices=8)
+    assert_close(tmp_path / 'one', tmp_path / 'eight')
+
+
+@pytest.mark.parametrize('engine', ['pmap', 'jit'])
+def test_two_processes_with_two_devices_equal_one_with_four(engine, tmp_path):
+    changes = ['--config.steps=20', f'--config.parallel.engine={engine}']
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    processes = [
+        start(
+            [
+                *SMALL,
+                *changes,
+                f'--workdir={tmp_path / "two"}',
+                '--distributed',
+                f'--coordinator=127.0.0.1:{port}',
+                '--num_processes=2',
+                f'--process_id={i}',
+            ],
+            devices=2,
+        )
+        for i in range(2)
+    ]
+    for process in processes:
+        finish(process)
+    train(tmp_path / 'one', *changes, devices=4)
+    assert_close(tmp_path / 'two', tmp_path / 'one')
+    counted = [[x['examples'] for x in logged(d) if x['split'] == 'eval'] for d in tmp_path.iterdir()]
+    assert counted[0] == counted[1] == [359]
+
+
+def assert_close(a, b):
+    """Equal but for the order in which floats are added."""
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=2e-5), arrays(a), arrays(b)
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):
+    workdir = tmp_path / 'run'
+    # The rate rises until the numbers overflow.
+    changes = ['--config.optimizer.name=sgd', '--config.optimizer.learning_rate=1e12']
+    changes += ['--config.optimizer.schedule=constant', '--config.optimizer.warmup_steps=1000000']
+    changes += ['--config.checkpoint_every=1', '--config.log_every=50']
+    _, errors = train(workdir, *changes, status=2)
+    assert 'not finite at step' in errors and 'reconstruction_loss' in errors
+    assert 'Traceback' not in errors
+    state = arrays(workdir)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
+
+
+ERRORS = [
+    (['--config.optimizer.learning_rat=1'], 'learning_rate'),
+    (['--config.data.name=nosuchset', '--config.data.data_dir=/nonexistent'], 'vq_jax.prepare'),
+    (['--config.data.name=folder:/nonexistent'], '/nonexistent'),
+    (['--config.model.stages=4'], 'multiple of 16'),
+    (['--config.quantizer.num_codes=100000'], 'config.quantizer.start_batches'),
+    (['--config.quantizer.learning=gradien'], "did you mean 'gradient'"),
+    (['--config.batch_size=0'], 'config.batch_size'),
+    (['--config.data.eval_split=tset'], 'tset'),
+    (['--config=configs/nosuch.py'], 'configs/nosuch.py'),
+    (['--confg=configs/quickstart.py'], 'confg'),
+]
+
+
+@pytest.mark.parametrize('changes, words', ERRORS, ids=[c[0][0] for c in ERRORS])
+def test_a_mistake_is_one_sentence_and_leaves_nothing(changes, words, tmp_path):
+    output, errors = train(tmp_path / 'run', *changes, status=2)
+    assert errors.startswith('error: ') and errors.count('\n') == 1
+    assert words in errors
+    assert not (tmp_path / 'run' / 'config.json').exists()
+
+
+def test_a_batch_that_devices_cannot_share(tmp_path):
+    _, errors = train(tmp_path / 'run', '--config.batch_size=30', devices=8, status=2)
+    assert '8 devices' in errors
+
+
+def test_another_config_in_the_same_directory_is_refused(whole):
+    before = logged(whole[0])
+    _, errors = train(whole[0], '--config.optimizer.learning_rate=0.5', status=2)
+    assert 'optimizer.learning_rate' in errors and '0.5' in errors
+    assert logged(whole[0]) == before
+
+
+def test_evaluate_gives_the_numbers_of_the_log(whole, tmp_path):
+    output = tmp_path / 'numbers.json'
+    run([f'--workdir={whole[0]}', f'--output={output}'], module='vq_jax.evaluate')
+    numbers = json.loads(output.read_text())
+    for name, value in logged(whole[0])[-1].items():
+        if name not in ('step', 'split'):
+            assert numbers[name] == pytest.approx(value, rel=1e-5)
+
+
+def test_evaluate_a_directory_without_a_run(tmp_path):
+    _, errors = run([f'--workdir={tmp_path}'], module='vq_jax.evaluate', status=2)
+    assert errors.startswith('error: ') and str(tmp_path) in errors
+
+
+def test_summary_ends_with_the_number_of_parameters(whole):
+    output, _ = run(['--config=configs/quickstart.py'], module='vq_jax.summary')
+    params = vq_jax.load(whole[0]).state.params
+    assert output.rstrip().splitlines()[-1].endswith('131,665')
+    small = [a for a in SMALL if 'model' in a or 'quantizer' in a or a.startswith('--config=')]
+    output, _ = run(small, module='vq_jax.summary')
+    total = sum(x.size for x in jax.tree.leaves(params))
+    assert output.rstrip().splitlines()[-1].endswith(f'{total:,}')
