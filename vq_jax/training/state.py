@@ -64,7 +64,7 @@ class TrainState:
         """
         updates, opt_state = optimizer.transformation.update(grads, self.opt_state, self.params)
         metrics = {
-            'gradient_norm': optax.global_norm(grads),
+            'gradient_norm': optax.tree.norm(grads),
             'learning_rate': optimizer.learning_rate(self.step),
         }
         params = optax.apply_updates(self.params, updates)
