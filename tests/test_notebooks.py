@@ -1,0 +1,21 @@
+"""The notebooks run from top to bottom."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / 'notebooks').glob('*.ipynb'))
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path, tmp_path, monkeypatch):
+    monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+    notebook = nbformat.read(path, as_version=4)
+    resources = {'metadata': {'path': str(tmp_path)}}
+    NotebookClient(notebook, timeout=240, kernel_name='python3', resources=resources).execute()
+    outputs = [o for c in notebook.cells if c.cell_type == 'code' for o in c.outputs]
+    pictures = [o for o in outputs if 'image/png' in o.get('data', {})]
+    assert len(pictures) >= 4
+    assert not any(o.output_type == 'error' for o in outputs)
