@@ -1,0 +1,235 @@
+"""Checkpoints: written whole, read bit for bit, damage noticed."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.training.checkpoints import Checkpoints
+
+
+def make_state(seed=0):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    params = {'w': jax.random.normal(keys[0], (33, 7)), 'b': jnp.zeros((0, 3))}
+    return {
+        'step': jnp.asarray(seed, jnp.int32),
+        'key': keys[1],
+        'params': params,
+        'half': jax.random.normal(keys[2], (5,)).astype(jnp.bfloat16),
+        'flags': jnp.asarray([True, False, seed % 2 == 0]),
+        'opt': optax.adam(1e-3).init(params),
+        'none': None,
+    }
+
+
+def assert_equal(a, b):
+    def data(x):
+        return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(np.asarray(data(x)), np.asarray(data(y)))
+
+
+def save(directory, steps, **options):
+    checkpoints = Checkpoints(directory, keep=10, **options)
+    for step in steps:
+        checkpoints.save(step, make_state(step), {'batches': step}, {'loss': 1 / step})
+    checkpoints.close()
+
+
+def restore(directory, step=None, **options):
+    checkpoints = Checkpoints(directory, **options)
+    try:
+        return checkpoints.restore(make_state(), step)
+    finally:
+        checkpoints.close()
+
+
+def test_round_trip_is_bit_for_bit(tmp_path):
+    save(tmp_path, [3])
+    step, state, position = restore(tmp_path)
+    assert (step, position) == (3, {'batches': 3})
+    assert_equal(state, make_state(3))
+
+
+def test_none_at_all(tmp_path):
+    assert restore(tmp_path) is None
+
+
+def test_newest_and_best_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2, best='psnr', best_mode='max')
+    for step, psnr in enumerate([1.0, 9.0, 3.0, None, float('nan'), 4.0], 1):
+        metrics = None if psnr is None else {'psnr': psnr}
+        checkpoints.save(step, make_state(step), {}, metrics)
+    checkpoints.wait()
+    assert checkpoints.steps() == [2, 5, 6] and checkpoints.best_step() == 2
+    checkpoints.close()
+
+
+def test_the_state_may_be_donated_at_once(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    state = {'w': jnp.arange(2**20, dtype=jnp.float32)}
+    overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x * 0 - 1, s), donate_argnums=0)
+    checkpoints.save(1, state, {}, None)
+    state = overwrite(state)
+    jax.block_until_ready(state)
+    _, restored, _ = checkpoints.restore(state)
+    np.testing.assert_array_equal(restored['w'], np.arange(2**20, dtype=np.float32))
+    checkpoints.close()
+
+
+def test_one_flipped_bit_anywhere_is_noticed(tmp_path, caplog):
+    save(tmp_path / 'good', [1, 2])
+    files = [p.relative_to(tmp_path / 'good') for p in (tmp_path / 'good' / '2').rglob('*')]
+    files = [p for p in files if (tmp_path / 'good' / p).stat().st_size]
+    files = [p for p in files if (tmp_path / 'good' / p).is_file()]
+    assert len(files) >= 4
+    for number, name in enumerate(files):
+        directory = tmp_path / f'flip{number}'
+        shutil.copytree(tmp_path / 'good', directory)
+        content = bytearray((directory / name).read_bytes())
+        content[len(content) // 2] ^= 4
+        (directory / name).write_bytes(content)
+        step, state, _ = restore(directory)
+        assert step == 1, name
+        assert_equal(state, make_state(1))
+        assert (directory / 'damaged' / '2').is_dir()
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'missing', 'emptied'])
+def test_other_damage_is_noticed(damage, tmp_path):
+    save(tmp_path, [1, 2])
+    largest = max((tmp_path / '2').rglob('*'), key=lambda p: p.stat().st_size if p.is_file() else 0)
+    if damage == 'truncated':
+        largest.write_bytes(largest.read_bytes()[:-5])
+    elif damage == 'missing':
+        largest.unlink()
+    else:
+        shutil.rmtree(tmp_path / '2')
+        (tmp_path / '2').mkdir()
+    assert restore(tmp_path)[0] == 1
+    save(tmp_path, [2])  # its number is free again
+    assert restore(tmp_path)[0] == 2
+
+
+def test_all_damaged_is_an_error_that_names_them(tmp_path):
+    save(tmp_path, [1])
+    (tmp_path / '1' / 'manifest.json').write_text('{}')
+    with pytest.raises(UserError, match='1'):
+        restore(tmp_path)
+    assert (tmp_path / '1').is_dir()
+
+
+def test_read_only_moves_nothing(tmp_path):
+    save(tmp_path, [1, 2])
+    (tmp_path / '2' / 'manifest.json').write_text('{}')
+    assert restore(tmp_path, read_only=True)[0] == 1
+    assert not (tmp_path / 'damaged').exists()
+
+
+def test_a_step_that_is_not_there(tmp_path):
+    save(tmp_path, [1, 2])
+    assert restore(tmp_path, 1)[0] == 1
+    with pytest.raises(UserError, match='1, 2'):
+        restore(tmp_path, 7)
+
+
+@pytest.mark.parametrize('change', ['shape', 'dtype', 'name'])
+def test_another_state_is_no_damage(change, tmp_path):
+    save(tmp_path, [1])
+    other = make_state()
+    w = other['params'].pop('w')
+    changed = {'shape': w[:-1], 'dtype': w.astype(jnp.bfloat16), 'name': w}[change]
+    other['params']['v' if change == 'name' else 'w'] = changed
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(UserError, match='params'):
+        checkpoints.restore(other)
+    checkpoints.close()
+    assert (tmp_path / '1').is_dir()
+
+
+SAVE_UNDER_A_LIMIT = """
+    import resource, signal, sys
+    from pathlib import Path
+    import jax.numpy as jnp
+    from vq_jax.errors import UserError
+    from vq_jax.training.checkpoints import Checkpoints
+    checkpoints = Checkpoints(Path(sys.argv[1]))
+    checkpoints.save(1, {'w': jnp.ones(1000)}, {}, None)
+    checkpoints.wait()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    try:
+        import numpy as np
+        noise = np.random.default_rng(0).normal(size=10**6)
+        checkpoints.save(2, {'w': jnp.asarray(noise)}, {}, None)
+        checkpoints.wait()
+    except UserError as error:
+        print(error)
+    checkpoints.close()
+"""
+
+
+def test_a_full_disk_is_told_and_the_older_checkpoint_is_good(tmp_path):
+    result = subprocess.run(
+        [sys.executable, '-c', textwrap.dedent(SAVE_UNDER_A_LIMIT), str(tmp_path)],
+        env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert 'step 2 could not be written' in result.stdout and 'still good: 1' in result.stdout
+    checkpoints = Checkpoints(tmp_path)
+    step, state, _ = checkpoints.restore({'w': jnp.zeros(1000)})
+    assert step == 1
+    np.testing.assert_array_equal(state['w'], 1)
+    checkpoints.close()
+
+
+SAVE_FOR_EVER = """
+    import sys
+    from pathlib import Path
+    import jax.numpy as jnp
+    from vq_jax.training.checkpoints import Checkpoints
+    checkpoints = Checkpoints(Path(sys.argv[1]), keep=3)
+    last = checkpoints.restore({'w': jnp.zeros(300_000)})
+    step = last[0] if last else 0
+    while True:
+        step += 1
+        checkpoints.save(step, {'w': jnp.full(300_000, step, jnp.float32)}, {}, None)
+        print(step, flush=True)
+"""
+
+
+def test_kill_during_a_save_leaves_the_one_before(tmp_path):
+    for delay in (0.0, 0.02, 0.05):
+        process = subprocess.Popen(
+            [sys.executable, '-c', textwrap.dedent(SAVE_FOR_EVER), str(tmp_path)],
+            env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3):
+            started = int(process.stdout.readline())
+        if delay:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(delay)
+        process.kill()
+        process.communicate()
+        checkpoints = Checkpoints(tmp_path)
+        step, state, _ = checkpoints.restore({'w': jnp.zeros(300_000)})
+        checkpoints.close()
+        assert step >= started - 1
+        np.testing.assert_array_equal(state['w'], step)
+        assert not [p for p in tmp_path.iterdir() if 'saving' in p.name]
