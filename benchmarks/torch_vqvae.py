@@ -62,9 +62,7 @@ class Quantizer(nn.Module):
 class VQVAE(nn.Module):
     """Encoder, quantizer and decoder."""
 
-    def __init__(
-        self, *, image_channels, channels, stages, residual_blocks, residual_channels, quantizer
-    ):
+    def __init__(self, *, image_channels, channels, stages, residual_blocks, residual_channels, quantizer):
         super().__init__()
         encoder = []
         for i in range(stages):
@@ -94,8 +92,7 @@ def make_step(config, image_channels, device, dtype):
     q = config.quantizer
     quantizer = Quantizer(q.num_codes, q.code_dim or q.dim, q.decay, q.commitment, q.revive_below)
     sizes = {
-        name: config.model[name]
-        for name in ('channels', 'stages', 'residual_blocks', 'residual_channels')
+        name: config.model[name] for name in ('channels', 'stages', 'residual_blocks', 'residual_channels')
     }
     model = VQVAE(image_channels=image_channels, quantizer=quantizer, **sizes).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optimizer.learning_rate)

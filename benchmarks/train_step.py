@@ -79,9 +79,7 @@ class Peer:
         self.device = 'cuda' if torch.cuda.is_available() else 'cpu'
         if self.device == 'cpu':
             torch.set_num_threads(_cores())
-        self.step = torch_vqvae.make_step(
-            config, images.shape[-1], self.device, config.model.dtype
-        )
+        self.step = torch_vqvae.make_step(config, images.shape[-1], self.device, config.model.dtype)
         self.images = torch.from_numpy(images).to(self.device)
         self.run(1)
 

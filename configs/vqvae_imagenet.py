@@ -2,9 +2,12 @@
 
 128x128 pictures to 32x32 codes out of 512.
 
-    python -m vq_jax.prepare imagenet2012 --data_dir gs://BUCKET/tfds
+    python -m vq_jax.prepare imagenet2012 --data_dir /mnt/shared/tfds
     ./launch_tpu.sh --name vq --zone us-central2-b --type v4-32 -- \
-        --config configs/vqvae_imagenet.py --workdir gs://BUCKET/runs/vqvae_imagenet
+        --config configs/vqvae_imagenet.py --config.data.data_dir=/mnt/shared/tfds \
+        --workdir /mnt/shared/runs/vqvae_imagenet
+
+All workers must see the same folder, such as a bucket mounted with gcsfuse.
 
 Not run: neither ImageNet nor a pod was at hand.
 """

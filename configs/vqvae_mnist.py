@@ -1,6 +1,6 @@
 """A VQ-VAE on MNIST: 28x28 digits, padded to 32x32, to 8x8 codes out of 256.
 
-    python -m vq_jax.train --config configs/vqvae_mnist.py --workdir runs/vqvae_mnist
+python -m vq_jax.train --config configs/vqvae_mnist.py --workdir runs/vqvae_mnist
 """
 
 from ml_collections import ConfigDict

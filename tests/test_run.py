@@ -88,7 +88,7 @@ def test_wrong_codes(run, codes):
 def test_directories_that_cannot_be_opened(tmp_path):
     with pytest.raises(vq_jax.UserError, match='does not exist'):
         vq_jax.load(tmp_path / 'none')
-    with pytest.raises(vq_jax.UserError, match='config.json'):
+    with pytest.raises(vq_jax.UserError, match=r'config\.json'):
         vq_jax.load(tmp_path)
     (tmp_path / 'config.json').write_text('{"task": "vqvae"')
     with pytest.raises(vq_jax.UserError, match='JSON'):

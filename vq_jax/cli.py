@@ -73,9 +73,7 @@ def _parse(required: tuple[str, ...], argv: list[str]) -> list[str]:
         near = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
         if near is None:
             raise UserError(f'the config has no key {error}.') from error
-        raise UserError(
-            f'the config has no key {near[2]!r}; did you mean {near[1]!r}?'
-        ) from error
+        raise UserError(f'the config has no key {near[2]!r}; did you mean {near[1]!r}?') from error
 
 
 def _check_config_file(argv: list[str]) -> None:

@@ -154,7 +154,7 @@ class Run:
                 f"codes must be integers [b h' w']; these are {codes.dtype} of shape {codes.shape}."
             )
         k = self.config.quantizer.num_codes
-        if codes.size and not (0 <= codes.min() and codes.max() < k):
+        if codes.size and not (codes.min() >= 0 and codes.max() < k):
             raise UserError(
                 f'codes must be from 0 to {k - 1}; these are from {codes.min()} to {codes.max()}.'
             )

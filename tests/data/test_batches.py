@@ -79,9 +79,7 @@ def test_order_is_uniform(write_pictures):
     """Each of the six orders of three examples comes up equally often."""
     write_pictures(3, 'set/train')
     data = open_folder(write_pictures(0, 'set'))
-    orders = [
-        tuple(b['image'][:, 0, 0, 0]) for b in take(train_batches(data, batch_size=3, seed=1), 1200)
-    ]
+    orders = [tuple(b['image'][:, 0, 0, 0]) for b in take(train_batches(data, batch_size=3, seed=1), 1200)]
     counts = [orders.count(order) for order in itertools.permutations(range(3))]
     assert sum(counts) == 1200
     # Standard deviation sqrt(1200 * 1/6 * 5/6) = 12.9; five of them
@@ -124,17 +122,11 @@ def test_processes_share_the_global_batch(varied, cache_gib):
         take(train_batches(data, batch_size=6, seed=9, process_index=p, process_count=2), 10)
         for p in range(2)
     ]
-    joined = [
-        {key: np.concatenate([a[key], b[key]]) for key in a} for a, b in zip(*parts, strict=True)
-    ]
+    joined = [{key: np.concatenate([a[key], b[key]]) for key in a} for a, b in zip(*parts, strict=True)]
     same(joined, whole)
     whole = list(eval_batches(data, batch_size=6))
-    parts = [
-        list(eval_batches(data, batch_size=6, process_index=p, process_count=2)) for p in range(2)
-    ]
-    joined = [
-        {key: np.concatenate([a[key], b[key]]) for key in a} for a, b in zip(*parts, strict=True)
-    ]
+    parts = [list(eval_batches(data, batch_size=6, process_index=p, process_count=2)) for p in range(2)]
+    joined = [{key: np.concatenate([a[key], b[key]]) for key in a} for a, b in zip(*parts, strict=True)]
     same(joined, whole)
 
 
@@ -144,9 +136,7 @@ def test_crops_and_flips_cover_all_places(tmp_path):
     numbered = np.arange(36, dtype=np.uint8).reshape(6, 6)
     Image.fromarray(numbered).save(tmp_path / 'train' / 'a.png')
     data = augmented(tmp_path, channels=1)
-    images = np.concatenate(
-        [b['image'] for b in take(train_batches(data, batch_size=50, seed=0), 20)]
-    )
+    images = np.concatenate([b['image'] for b in take(train_batches(data, batch_size=50, seed=0), 20)])
     found = set()
     for image in images[..., 0]:
         flipped = image[0, 0] > image[0, 1]
@@ -183,9 +173,7 @@ def test_evaluation_sees_each_example_once_in_order(write_pictures, batch_size):
 
 
 def options_of(mode):
-    return {'memory': {}, 'threads': {'cache_gib': 0}, 'process': {'cache_gib': 0, 'workers': 1}}[
-        mode
-    ]
+    return {'memory': {}, 'threads': {'cache_gib': 0}, 'process': {'cache_gib': 0, 'workers': 1}}[mode]
 
 
 @pytest.fixture

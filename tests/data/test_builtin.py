@@ -42,9 +42,7 @@ def test_digits_are_those_of_scikit_learn(built_in_dir):
         wanted = [i for i in range(1797) if (i % 5 == 4) == (split == 'test')]
         expected = {
             (label, pixels.tobytes())
-            for label, pixels in zip(
-                digits.target[wanted], digits.data[wanted].astype(np.uint8), strict=True
-            )
+            for label, pixels in zip(digits.target[wanted], digits.data[wanted].astype(np.uint8), strict=True)
         }
         # 16 levels become 255: rounding back is exact
         found = {

@@ -74,9 +74,7 @@ def test_split_folders_and_classes(write_pictures):
     assert labels(root, 'val')['val/dog/deeper/001.png'] == 'dog'
     assert labels(root, 'test')['test/cat/001.png'] == 'cat'
     assert FolderSource(str(root), 'test').class_names == ('cat', 'dog')
-    with pytest.raises(
-        UserError, match=r"'validation' .* train \(6 pictures\), test \(3 pictures\)"
-    ):
+    with pytest.raises(UserError, match=r"'validation' .* train \(6 pictures\), test \(3 pictures\)"):
         FolderSource(str(root), 'validation')
 
 

@@ -132,9 +132,7 @@ def test_names_versions_and_configs(odd_dir, tmp_path):
     assert find('more', tmp_path) == tmp_path / 'more/small/2.0.0'
 
 
-@pytest.mark.parametrize(
-    'name', ['mnist', 'no_such_set', 'imagenette/no_such_config', 'mnist:9.9.9']
-)
+@pytest.mark.parametrize('name', ['mnist', 'no_such_set', 'imagenette/no_such_config', 'mnist:9.9.9'])
 def test_missing_set_fails_at_once(tmp_path, no_network, name):
     begin = time.monotonic()
     with pytest.raises(UserError) as caught:
@@ -201,13 +199,9 @@ def test_mnist(real_dir, no_network):
 
 def test_mnist_in_thirty_two_pixels(real_dir):
     plain = open_dataset(DataConfig(name='mnist', data_dir=real_dir), 'test[:10]')
-    padded = open_dataset(
-        DataConfig(name='mnist', data_dir=real_dir, pad=2, image_size=32), 'test[:10]'
-    )
+    padded = open_dataset(DataConfig(name='mnist', data_dir=real_dir, pad=2, image_size=32), 'test[:10]')
     (one,), (other,) = eval_batches(plain, batch_size=10), eval_batches(padded, batch_size=10)
-    np.testing.assert_array_equal(
-        other['image'], np.pad(one['image'], ((0, 0), (2, 2), (2, 2), (0, 0)))
-    )
+    np.testing.assert_array_equal(other['image'], np.pad(one['image'], ((0, 0), (2, 2), (2, 2), (0, 0))))
 
 
 def test_imagenette(real_dir, no_network):

@@ -17,9 +17,7 @@ def test_equal_flax_with_the_same_parameters(ours, flax, kernel, stride, padding
     module = ours(5, size, strides=stride, padding=padding)
     reference = flax(5, size, strides=strides, padding=padding)
     variables = module.init(jax.random.key(1), x)
-    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
-        jnp.shape, reference.init(jax.random.key(1), x)
-    )
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, reference.init(jax.random.key(1), x))
     np.testing.assert_allclose(
         module.apply(variables, x), reference.apply(variables, x), rtol=1e-5, atol=1e-5
     )

@@ -33,9 +33,7 @@ CASES = [
 
 
 @pytest.mark.parametrize('h, w, kh, kw, stride, padding', CASES)
-@pytest.mark.parametrize(
-    'ours, reference', [(conv.conv2d, lax_conv), (conv.conv2d_transpose, lax_transpose)]
-)
+@pytest.mark.parametrize('ours, reference', [(conv.conv2d, lax_conv), (conv.conv2d_transpose, lax_transpose)])
 def test_values_and_two_orders_of_gradients(ours, reference, h, w, kh, kw, stride, padding):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, h, w, 3)), jnp.float32)
@@ -91,8 +89,6 @@ def test_bfloat16_stays_bfloat16():
     x = jnp.ones((1, 8, 8, 4), jnp.bfloat16)
     kernel = jnp.ones((4, 4, 4, 4), jnp.bfloat16) / 64
     for f in (conv.conv2d, conv.conv2d_transpose):
-        value, gradient = jax.value_and_grad(lambda k, f=f: f(x, k, 2).astype(jnp.float32).sum())(
-            kernel
-        )
+        value, gradient = jax.value_and_grad(lambda k, f=f: f(x, k, 2).astype(jnp.float32).sum())(kernel)
         assert f(x, kernel, 2).dtype == gradient.dtype == jnp.bfloat16
         assert np.isfinite(value)

@@ -41,9 +41,7 @@ def test_what_is_not_finite_is_valid_json(tmp_path):
     writer = MetricWriter(tmp_path, resume_step=0)
     writer.scalars(1, 'train', {'loss': float('nan'), 'norm': float('inf'), 'rate': 0.5})
     writer.close()
-    assert lines(tmp_path) == [
-        {'step': 1, 'split': 'train', 'loss': None, 'norm': None, 'rate': 0.5}
-    ]
+    assert lines(tmp_path) == [{'step': 1, 'split': 'train', 'loss': None, 'norm': None, 'rate': 0.5}]
 
 
 def test_pictures(tmp_path):

@@ -77,9 +77,7 @@ class DataConfig:
             if getattr(self, key) < 0:
                 raise UserError(f'data.{key} is {getattr(self, key)}: use zero or more.')
         if not 0 <= self.max_undecodable <= 1:
-            raise UserError(
-                f'data.max_undecodable is {self.max_undecodable}: it is a share, from 0 to 1.'
-            )
+            raise UserError(f'data.max_undecodable is {self.max_undecodable}: it is a share, from 0 to 1.')
         if self.image_size is not None and self.image_size < 1:
             raise UserError(f'data.image_size is {self.image_size}: use one pixel or more.')
         needs_crop = [key for key in ('resize', 'random_crop') if getattr(self, key)]
@@ -88,11 +86,7 @@ class DataConfig:
                 f"data.{needs_crop[0]} has an effect only with data.fit='crop' and a "
                 'data.image_size: set both, or leave it out.'
             )
-        if (
-            self.resize is not None
-            and self.image_size is not None
-            and self.resize < self.image_size
-        ):
+        if self.resize is not None and self.image_size is not None and self.resize < self.image_size:
             raise UserError(
                 f'data.resize is {self.resize}, too small to cut {self.image_size} pixels '
                 '(data.image_size) out of: raise it, or leave it out.'

@@ -47,8 +47,7 @@ class FolderSource:
         pictures = _pictures(root)
         if not pictures:
             raise UserError(
-                f'No pictures were found in {str(root)!r}: it needs files that end in '
-                f'{", ".join(SUFFIXES)}.'
+                f'No pictures were found in {str(root)!r}: it needs files that end in {", ".join(SUFFIXES)}.'
             )
         if (root / 'train').is_dir():
             splits = _split_folders(pictures)
@@ -123,9 +122,7 @@ def _hashed(pictures: list[str]) -> dict[str, list[str]]:
 
 def _split_folders(pictures: list[str]) -> dict[str, list[str]]:
     """Sorts pictures by the split folder they are in, and drops those in none."""
-    splits = {
-        name: [path for path in pictures if path.startswith(name + '/')] for name in SPLIT_FOLDERS
-    }
+    splits = {name: [path for path in pictures if path.startswith(name + '/')] for name in SPLIT_FOLDERS}
     return {name: paths for name, paths in splits.items() if paths}
 
 

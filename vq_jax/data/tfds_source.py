@@ -25,9 +25,7 @@ class TfdsSource:
     that a damaged one is this package's to skip.
     """
 
-    use_orientation = (
-        False  # as in tensorflow-datasets' own decoding, which published numbers rest on
-    )
+    use_orientation = False  # as in tensorflow-datasets' own decoding, which published numbers rest on
 
     def __init__(self, name: str, folder: Path, split: str, image_key: str, label_key: str) -> None:
         """Opens the split.
@@ -83,8 +81,7 @@ class TfdsSource:
         """Returns the encoded picture and the label of each record."""
         records = self._records.__getitems__([int(index) for index in indices])
         examples = [
-            self._features.deserialize_example_np(record, decoders=self._decoders)
-            for record in records
+            self._features.deserialize_example_np(record, decoders=self._decoders) for record in records
         ]
         image, label = self._keys['image'], self._keys['label']
         return [(example[image], int(example.get(label, 0))) for example in examples]
@@ -162,8 +159,7 @@ def _records(builder: Any, name: str, split: str) -> Any:
         size = builder.info.splits[split].num_examples
     except (ValueError, KeyError) as error:
         there = ', '.join(
-            f'{key} ({plural(info.num_examples, "example")})'
-            for key, info in builder.info.splits.items()
+            f'{key} ({plural(info.num_examples, "example")})' for key, info in builder.info.splits.items()
         )
         raise UserError(
             f'Split {split!r} of {name} cannot be read: it has {there}; a part of one is written '

@@ -115,7 +115,7 @@ class VQVAE(nn.Module):
     residual_channels: int = 32
     dtype: Literal['float32', 'bfloat16'] = 'float32'
 
-    def setup(self) -> None:
+    def setup(self) -> None:  # noqa: D102 (Flax's)
         sizes = {
             'channels': self.channels,
             'stages': self.stages,

@@ -70,9 +70,7 @@ class ConvTranspose(nn.Module):
         return x if bias is None else x + bias
 
 
-def _inputs(
-    module: Conv | ConvTranspose, x: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+def _inputs(module: Conv | ConvTranspose, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Input, kernel and bias in the type to compute in."""
     shape = (*module.kernel_size, x.shape[-1], module.features)
     kernel = module.param('kernel', module.kernel_init, shape, jnp.float32).astype(module.dtype)

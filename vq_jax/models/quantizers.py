@@ -70,7 +70,7 @@ class VectorQuantizer(nn.Module):
     start_batches: int = 4
     revive_below: float = 0.01
 
-    def setup(self) -> None:
+    def setup(self) -> None:  # noqa: D102 (Flax's)
         k, d = self.num_codes, self.code_dim or self.dim
         if self.code_dim is not None:
             self.project_in = nn.Dense(d)
@@ -90,9 +90,7 @@ class VectorQuantizer(nn.Module):
             self.sums = self.variable(STATISTICS, 'sums', lambda: self.moving_codebook.value / k)
         self.shares = self.variable(STATISTICS, 'shares', lambda: jnp.full(k, 1 / k, jnp.float32))
 
-    def __call__(
-        self, z: jax.Array, train: bool = False, axis_name: str | None = None
-    ) -> Quantized:
+    def __call__(self, z: jax.Array, train: bool = False, axis_name: str | None = None) -> Quantized:
         """Quantizes vectors.
 
         In training the collection 'codebook' must be mutable, and so must 'revivals' if the codebook

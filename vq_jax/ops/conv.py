@@ -73,15 +73,13 @@ def conv2d_transpose(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _down(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
-    """x [b h w c], kernel [kh kw c d] -> y [b h' w' d]."""
+    """X [b h w c], kernel [kh kw c d] -> y [b h' w' d]."""
     return _plain_down(x, kernel, stride=stride, pads=pads)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _up(
-    y: jax.Array, kernel: jax.Array, stride: int, pads: _Pads, size: tuple[int, int]
-) -> jax.Array:
-    """y [b h' w' d], kernel [kh kw c d] -> x [b h w c] with (h, w) = size."""
+def _up(y: jax.Array, kernel: jax.Array, stride: int, pads: _Pads, size: tuple[int, int]) -> jax.Array:
+    """Y [b h' w' d], kernel [kh kw c d] -> x [b h w c] with (h, w) = size."""
     spread = functools.partial(_up_by_spreading, stride=stride, pads=pads, size=size)
     if stride == 1:
         return spread(y, kernel)
@@ -90,10 +88,8 @@ def _up(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _correlate(
-    x: jax.Array, y: jax.Array, stride: int, pads: _Pads, size: tuple[int, int]
-) -> jax.Array:
-    """x [b h w c], y [b h' w' d] -> kernel [kh kw c d] with (kh, kw) = size."""
+def _correlate(x: jax.Array, y: jax.Array, stride: int, pads: _Pads, size: tuple[int, int]) -> jax.Array:
+    """X [b h w c], y [b h' w' d] -> kernel [kh kw c d] with (kh, kw) = size."""
     kernel = jax.ShapeDtypeStruct((*size, x.shape[-1], y.shape[-1]), x.dtype)
     plain = functools.partial(_plain_down, x, stride=stride, pads=pads)
     return jax.linear_transpose(plain, kernel)(y)[0]

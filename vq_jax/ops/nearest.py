@@ -1,5 +1,7 @@
 """Nearest-code search that never holds the whole table of distances when it is large."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -39,7 +41,7 @@ def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) 
     first = jnp.arange(codes.shape[0], dtype=jnp.int32) * k_block
 
     def search(block: jax.Array) -> jax.Array:
-        def step(best, codes_of_step):
+        def step(best: Any, codes_of_step: Any) -> tuple[Any, None]:
             score, index = _least(block, *codes_of_step[:2])
             # Strictly less: at a tie the earlier block, and so the lower index, stays.
             better = score < best[0]

@@ -22,9 +22,7 @@ def rows(batches: Sequence[np.ndarray]) -> np.ndarray:
     h, w = table.shape[2:4]
     scale = max(1, 64 // max(h, w))
     table = table.repeat(scale, 2).repeat(scale, 3)
-    table = np.pad(
-        table, ((0, 0), (0, 0), (0, _GAP), (0, _GAP), (0, 0)), constant_values=_PAPER
-    )
+    table = np.pad(table, ((0, 0), (0, 0), (0, _GAP), (0, _GAP), (0, 0)), constant_values=_PAPER)
     r, b, h, w, _ = table.shape
     sheet = table.transpose(0, 2, 1, 3, 4).reshape(r * h, b * w, 3)
     return np.pad(sheet, ((_GAP, 0), (_GAP, 0), (0, 0)), constant_values=_PAPER)

@@ -123,4 +123,3 @@ def perplexity(shares: jax.Array) -> jax.Array:
         A number [...] between 1 and k.
     """
     return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(shares, shares), axis=-1))
-

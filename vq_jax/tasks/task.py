@@ -56,4 +56,3 @@ class Task(Protocol):
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Named pictures for people, uint8 [h w 3]."""
-

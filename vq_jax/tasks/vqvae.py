@@ -1,6 +1,7 @@
 """The VQ-VAE: learn codes from which pictures can be rebuilt."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -74,9 +75,7 @@ class VQVAETask:
         return cls(
             model=model,
             loss=build(LossConfig, config.loss, 'loss'),
-            optimizer=make_optimizer(
-                build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps
-            ),
+            optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
         )
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
@@ -113,7 +112,7 @@ class VQVAETask:
                 state.eval_variables(), to_float(batch['image']), method='project'
             )
         )
-        taken = [project(state, b) for b, _ in zip(batches, range(quantizer.start_batches))]
+        taken = [project(state, b) for b in itertools.islice(batches, quantizer.start_batches)]
         vectors = np.concatenate(taken).reshape(-1, taken[0].shape[-1])
         if len(vectors) < quantizer.num_codes:
             raise UserError(
@@ -137,9 +136,7 @@ class VQVAETask:
         params = placed.pop('params')
         ema_params = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
         return engine.place(
-            state.replace(
-                params=params, variables={**state.variables, **placed}, ema_params=ema_params
-            )
+            state.replace(params=params, variables={**state.variables, **placed}, ema_params=ema_params)
         )
 
     def train_step(
@@ -170,9 +167,7 @@ class VQVAETask:
         grads, metrics = pmean((grads, metrics), axis_name)
         revivals = changed.pop(REVIVALS, {})
         state, update_metrics = state.apply_gradients(grads, self.optimizer)
-        state = state.replace(
-            params=revive(state.params, revivals), variables={**state.variables, **changed}
-        )
+        state = state.replace(params=revive(state.params, revivals), variables={**state.variables, **changed})
         return state.finish_step(self.optimizer), {**metrics, **update_metrics}
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
@@ -208,9 +203,7 @@ class VQVAETask:
     ) -> dict[str, np.ndarray]:
         """Originals over reconstructions over code maps; the histogram of code use."""
         images = predictions['images']
-        codes = pictures.code_maps(
-            predictions['codes'], self.model.quantizer.num_codes, images.shape[1:3]
-        )
+        codes = pictures.code_maps(predictions['codes'], self.model.quantizer.num_codes, images.shape[1:3])
         return {
             'reconstructions': pictures.rows([images, predictions['reconstructions'], codes]),
             'code_use': pictures.histogram(means['code_shares']),

@@ -72,9 +72,7 @@ class Checkpoints:
         if keep < 1:
             raise UserError(f'At least one checkpoint has to be kept, not {keep}.')
         if best_mode not in ('min', 'max'):
-            raise UserError(
-                f"The best checkpoint is that of the 'min' or 'max', not {best_mode!r}."
-            )
+            raise UserError(f"The best checkpoint is that of the 'min' or 'max', not {best_mode!r}.")
         self._directory = Path(directory).absolute()
         self._keep, self._best, self._best_mode = keep, best, best_mode
         self._read_only = read_only
@@ -97,9 +95,7 @@ class Checkpoints:
         if not self._directory.is_dir():
             return []
         return sorted(
-            int(path.name)
-            for path in self._directory.iterdir()
-            if path.name.isdecimal() and path.is_dir()
+            int(path.name) for path in self._directory.iterdir() if path.name.isdecimal() and path.is_dir()
         )
 
     def best_step(self) -> int | None:
@@ -170,9 +166,7 @@ class Checkpoints:
         if not _all_processes(error is None):
             raise self._save_error(step, error) from error
 
-    def restore(
-        self, like: PyTree, step: int | None = None
-    ) -> tuple[int, PyTree, dict[str, Any]] | None:
+    def restore(self, like: PyTree, step: int | None = None) -> tuple[int, PyTree, dict[str, Any]] | None:
         """Reads the newest checkpoint that is as it was written.
 
         Damaged ones are named in a warning and skipped, and when an older one is good they are
@@ -193,9 +187,7 @@ class Checkpoints:
         self.wait()
         if step is not None:
             if step not in self.steps():
-                raise UserError(
-                    f'{self._directory} has no checkpoint of step {step}; {self._there_are()}.'
-                )
+                raise UserError(f'{self._directory} has no checkpoint of step {step}; {self._there_are()}.')
             try:
                 return step, *self._read(step, like)
             except DamagedError as error:
@@ -319,9 +311,7 @@ class Checkpoints:
         state = _load_arrays(folder / _ARRAYS, record['arrays'], leaves)
         wrong = [
             name
-            for name, checksum in start_checksums({n: plain(x) for n, x in state.items()})
-            .values()
-            .items()
+            for name, checksum in start_checksums({n: plain(x) for n, x in state.items()}).values().items()
             if checksum != record['arrays'][name]['checksum']
         ]
         _agree_undamaged(f'the checksum of {", ".join(wrong[:3])} differs' if wrong else None)
@@ -420,10 +410,7 @@ def _load_arrays(
     _silence_orbax()
     args = ocp.args.PyTreeRestore(item=item, restore_args=restore_args)
     read = ocp.PyTreeCheckpointHandler().restore(folder, args=args) if item else {}
-    return {
-        name: _as_like(read.get(name), leaf, saved[name].get('impl'))
-        for name, leaf in leaves.items()
-    }
+    return {name: _as_like(read.get(name), leaf, saved[name].get('impl')) for name, leaf in leaves.items()}
 
 
 def _is_weak(leaf: Any) -> bool:

@@ -82,9 +82,7 @@ def start_checksums(arrays: dict[str, jax.Array | np.ndarray]) -> Checksums:
         placed = isinstance(x, jax.Array) and x.committed
         devices = tuple(sorted(d.id for d in x.sharding.device_set)) if placed else None
         groups.setdefault(devices, {})[name] = x if isinstance(x, jax.Array) else _host_words(x)
-    return Checksums(
-        [(list(group), _checksum_all(list(group.values()))) for group in groups.values()]
-    )
+    return Checksums([(list(group), _checksum_all(list(group.values()))) for group in groups.values()])
 
 
 def _host_words(x: np.ndarray) -> np.ndarray:

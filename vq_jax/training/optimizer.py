@@ -46,9 +46,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
-            raise UserError(
-                f'config.optimizer.accumulate is {self.accumulate}; give 1 or more steps.'
-            )
+            raise UserError(f'config.optimizer.accumulate is {self.accumulate}; give 1 or more steps.')
         if not 0 <= self.ema_decay < 1:
             raise UserError(
                 f'config.optimizer.ema_decay is {self.ema_decay}; give a number from 0 to below 1.'

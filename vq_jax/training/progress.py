@@ -35,9 +35,7 @@ class Progress:
     def __exit__(self, *_: Any) -> None:
         self._bar.stop()
 
-    def update(
-        self, step: int, values: Mapping[str, float], speed: Mapping[str, float]
-    ) -> None:
+    def update(self, step: int, values: Mapping[str, float], speed: Mapping[str, float]) -> None:
         """Shows the loss and the speed of a step that was logged."""
         text = f'loss {values["loss"]:.4g}  {speed["images_per_second"]:.0f} images/s'
         self._bar.update(self._task, completed=step, numbers=text)

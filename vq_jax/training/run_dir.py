@@ -80,9 +80,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
             'a run was trained in.'
         ) from error
     except OSError as error:
-        raise UserError(
-            f'Cannot read {path} ({error.strerror or error}); check its permissions.'
-        ) from error
+        raise UserError(f'Cannot read {path} ({error.strerror or error}); check its permissions.') from error
     except ValueError as error:
         raise UserError(
             f'{path} is not valid JSON ({error}); restore it from a copy or start a new run.'

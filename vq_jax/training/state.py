@@ -50,9 +50,7 @@ class TrainState:
         """The key of this step: the same on all devices, and after a resume."""
         return jax.random.fold_in(self.key, self.step)
 
-    def apply_gradients(
-        self, grads: Any, optimizer: Optimizer
-    ) -> tuple['TrainState', dict[str, jax.Array]]:
+    def apply_gradients(self, grads: Any, optimizer: Optimizer) -> tuple['TrainState', dict[str, jax.Array]]:
         """One update of the parameters, but not yet of their moving average and of the step count.
 
         Args:

@@ -115,8 +115,6 @@ def _start_wandb(workdir: Path, project: str, config: dict[str, Any] | None) -> 
 
     note = workdir / 'wandb_id.txt'
     identity = note.read_text().strip() if note.exists() else None
-    run = wandb.init(
-        project=project, id=identity, resume='allow', config=config, dir=str(workdir)
-    )
+    run = wandb.init(project=project, id=identity, resume='allow', config=config, dir=str(workdir))
     write_atomically(note, run.id + '\n')
     return run
