@@ -14,18 +14,19 @@ from absl import app, flags, logging
 from vq_jax.errors import UserError
 
 
-def main(run: Callable[[], None], *, required: tuple[str, ...] = ()) -> None:
+def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tuple[str, ...] = ()) -> None:
     """Parses the flags, runs a command, and exits.
 
     A `UserError` is printed as one sentence, with exit status 2; other errors keep their traceback.
 
     Args:
-        run: the command; it reads its own flags.
+        run: the command; it reads its own flags, and is given the words beside them.
         required: flags that must be given.
+        words: names of the words that must be given beside flags.
     """
     logging.set_verbosity(logging.WARNING)
     try:
-        app.run(lambda _: run(), flags_parser=functools.partial(_parse, required))
+        app.run(lambda argv: run(*argv[1:]), flags_parser=functools.partial(_parse, required, words))
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)
@@ -53,7 +54,7 @@ def use_compilation_cache() -> None:
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
-def _parse(required: tuple[str, ...], argv: list[str]) -> list[str]:
+def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -> list[str]:
     """Parses flags; mistakes in them, and in config files, become a `UserError`."""
     _check_config_file(argv)
     try:
@@ -61,8 +62,10 @@ def _parse(required: tuple[str, ...], argv: list[str]) -> list[str]:
         for name in required:
             if flags.FLAGS[name].value is None:
                 raise UserError(f'--{name} is missing; see --help.')
-        if len(rest) > 1:
-            raise UserError(f'{rest[1]!r} is not a flag; flags are written --name=value.')
+        if len(rest) - 1 > len(words):
+            raise UserError(f'{rest[-1]!r} is not a flag; flags are written --name=value.')
+        for name in words[len(rest) - 1 :]:
+            raise UserError(f'{name} is missing; see --help.')
         return rest
     except flags.Error as error:
         raise UserError(f'{error}; see --help.') from error

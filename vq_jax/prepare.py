@@ -7,10 +7,10 @@ TensorFlow. Writing it needs TensorFlow, except for the built-in sets `digits` a
 """
 
 import importlib.util
-import sys
 
-from absl import app, flags, logging
+from absl import flags
 
+from vq_jax import cli
 from vq_jax.data.sources import BUILT_IN
 from vq_jax.data.tfds_source import data_dir, find, open_builder
 from vq_jax.errors import UserError
@@ -78,26 +78,10 @@ def _write(name: str, root: str) -> str:
     return str(builder.data_dir)
 
 
-def _parse(argv: list[str]) -> list[str]:
-    """Parses flags, and expects one word beside them."""
-    try:
-        words = flags.FLAGS(argv)
-    except flags.Error as error:
-        raise UserError(f'{error}; see --help.') from error
-    if len(words) != 2:
-        raise UserError('give one data set: python -m vq_jax.prepare NAME [--data_dir DIR]')
-    return words
-
-
-def main() -> None:
-    """Runs the command; `vq_jax.cli.main` is for commands that take nothing but flags."""
-    logging.set_verbosity(logging.WARNING)
-    try:
-        app.run(lambda words: print(prepare(words[1], _DATA_DIR.value)), flags_parser=_parse)
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
+def main(name: str) -> None:
+    """Prepares the data set and says where it is."""
+    print(prepare(name, _DATA_DIR.value))
 
 
 if __name__ == '__main__':
-    main()
+    cli.main(main, words=('NAME',))
