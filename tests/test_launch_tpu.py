@@ -2,11 +2,13 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+BASH = shutil.which('bash')
 ROOT = Path(__file__).parent.parent
 GIVEN = ['--name', 'vq', '--zone', 'us-central2-b', '--type', 'v4-32']
 TRAIN = ['--', '--config', 'configs/vqvae_imagenet.py', '--workdir', "/mnt/it's here"]
@@ -21,7 +23,7 @@ exit 0
 
 def launch(*arguments, **environment):
     return subprocess.run(
-        [ROOT / 'launch_tpu.sh', *arguments],
+        [BASH, ROOT / 'launch_tpu.sh', *arguments],
         capture_output=True,
         text=True,
         env=os.environ | environment,
@@ -38,9 +40,7 @@ def with_gcloud(tmp_path, *arguments, exists):
     path = f'{tmp_path}:{os.environ["PATH"]}'
     result = launch(*arguments, CALLS=str(calls), TPU_EXISTS=str(exists), PATH=path)
     assert result.returncode == 0, result.stderr
-    return [call.split('\0')[:-1] for call in calls.read_text().split('\0\n')[:-1]] or [
-        call.rstrip('\0').split('\0') for call in calls.read_text().splitlines()
-    ]
+    return [call.split('\0') for call in calls.read_text().split('\0\n')[:-1]]
 
 
 def trained_with(command):
@@ -50,7 +50,7 @@ def trained_with(command):
 
 
 def test_the_dry_run_prints_every_command_and_needs_no_gcloud():
-    result = launch('--dry-run', *GIVEN, '--env', 'TFDS_DATA_DIR=/mnt/a b', *TRAIN, PATH='/usr/bin:/bin')
+    result = launch('--dry-run', *GIVEN, '--env', 'TFDS_DATA_DIR=/mnt/a b', *TRAIN)
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stdout.splitlines() if line.startswith('gcloud')]
     commands = [shlex.split(line) for line in lines]
@@ -99,6 +99,8 @@ def test_a_mistake_is_one_sentence(arguments, words):
     assert words in result.stderr
 
 
-def test_without_gcloud():
-    result = launch(*GIVEN, *TRAIN, PATH='/usr/bin:/bin')
-    assert result.returncode == 2 and 'gcloud' in result.stderr
+def test_without_gcloud(tmp_path):
+    for tool in ('bash', 'dirname'):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    result = launch(*GIVEN, *TRAIN, PATH=str(tmp_path))
+    assert result.returncode == 2 and 'gcloud is not installed' in result.stderr

@@ -70,7 +70,7 @@ def test_usage():
     assert result.stderr.startswith("error: Unknown command line flag 'data-folder'")
     result = command()
     assert result.returncode == 2
-    assert result.stderr == 'error: give one data set: python -m vq_jax.prepare NAME [--data_dir DIR]\n'
+    assert result.stderr == 'error: NAME is missing; see --help.\n'
 
 
 def test_stock_set_becomes_readable(tmp_path, monkeypatch):
