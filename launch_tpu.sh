@@ -95,10 +95,11 @@ if [[ $dry_run ]]; then
 else
   run "${tpu[@]}" scp "$archive/vq_jax.tar.gz" "$name:" "${where[@]}" --worker=all
 fi
-on_workers 'mkdir -p vq_jax && tar -xzf vq_jax.tar.gz -C vq_jax && cd vq_jax &&
-{ python3 -m venv .venv || { sudo apt-get install -y python3-venv && python3 -m venv .venv; }; } &&
-.venv/bin/pip install --quiet -r requirements.txt "jax[tpu]" -c constraints.txt &&
-.venv/bin/pip install --quiet --no-deps -e .'
+install='mkdir -p vq_jax && tar -xzf vq_jax.tar.gz -C vq_jax && cd vq_jax'
+install+=' && { python3 -m venv .venv || { sudo apt-get install -y python3-venv && python3 -m venv .venv; }; }'
+install+=' && .venv/bin/pip install --quiet -r requirements.txt "jax[tpu]" -c constraints.txt'
+install+=' && .venv/bin/pip install --quiet --no-deps -e .'
+on_workers "$install"
 
 # Quoted for the workers' shell, so that spaces and quotes in arguments arrive as they are.
 command=$(printf '%q ' ${environment[@]+"${environment[@]}"} .venv/bin/python -m vq_jax.train --distributed "$@")
