@@ -1,4 +1,9 @@
-"""A VQ-VAE on scikit-learn's handwritten digits: the first thing to run."""
+"""A VQ-VAE on scikit-learn's handwritten digits, which come inside a dependency: the first thing to run.
+
+8x8 grey pictures to 4x4 codes out of 64.
+
+    make train
+"""
 
 from ml_collections import ConfigDict
 
@@ -6,11 +11,10 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """8x8 grey digits to 4x4 codes out of 64."""
+    """Small enough for a laptop's processor."""
     config = default_config('vqvae')
     config.steps = 1500
     config.batch_size = 64
-    config.log_every = 100
     config.eval_every = 500
     config.checkpoint_every = 500
     config.data.name = 'digits'
@@ -18,7 +22,6 @@ def get_config() -> ConfigDict:
     config.data.channels = 1
     config.model.channels = 64
     config.model.stages = 1
-    config.model.residual_channels = 32
     config.quantizer.num_codes = 64
     config.quantizer.dim = 16
     config.optimizer.learning_rate = 1e-3

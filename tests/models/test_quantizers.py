@@ -1,0 +1,169 @@
+"""The quantizer against the paper in NumPy, and its properties."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
+
+
+def make(z, **options):
+    options = {'num_codes': 6, 'dim': z.shape[-1], 'start': 'random', 'revive_below': 0.0} | options
+    quantizer = VectorQuantizer(**options)
+    return quantizer, quantizer.init(jax.random.key(0), z)
+
+
+def step(quantizer, variables, z, seed=0):
+    return quantizer.apply(
+        variables,
+        z,
+        train=True,
+        mutable=[STATISTICS, REVIVALS],
+        rngs={'codebook': jax.random.key(seed)},
+    )
+
+
+def vectors(shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def test_moving_average_is_the_papers():
+    """van den Oord et al. 2017, equations 6 to 8, with counts; codes out of the batch stay."""
+    k, gamma = 6, 0.9
+    z = vectors((4, 10, 3))
+    quantizer, variables = make(z, decay=gamma, num_codes=k)
+    e = np.float64(variables[STATISTICS]['codebook'])
+    n = z[..., 0].size
+    counts, sums = np.full(k, n / k), e * n / k
+    for seed in range(5):
+        z = vectors((4, 10, 3), seed)
+        flat = np.float64(z).reshape(-1, 3)
+        codes = np.square(flat[:, None] - e).sum(-1).argmin(1)
+        chosen = np.eye(k)[codes]
+        counts = gamma * counts + (1 - gamma) * chosen.sum(0)
+        sums = gamma * sums + (1 - gamma) * chosen.T @ flat
+        e = np.where(chosen.sum(0)[:, None] > 0, sums / counts[:, None], e)
+
+        quantized, changed = step(quantizer, variables, z)
+        variables = {**variables, STATISTICS: changed[STATISTICS]}
+        np.testing.assert_array_equal(quantized.codes.reshape(-1), codes)
+        np.testing.assert_allclose(variables[STATISTICS]['codebook'], e, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(variables[STATISTICS]['shares'], counts / n, rtol=1e-5)
+
+
+def test_gradient_of_the_codebook_is_the_closed_form():
+    z = vectors((2, 7, 3))
+    quantizer, variables = make(z, learning='gradient', commitment=0.25)
+
+    def loss(params, z):
+        return quantizer.apply({**variables, 'params': params}, z).loss.sum()
+
+    d_params, d_z = jax.grad(loss, (0, 1))(variables['params'], z)
+    e = np.asarray(variables['params']['codebook'])
+    codes = np.asarray(quantizer.apply(variables, z).codes)
+    difference = 2 * (e[codes] - z) / (7 * 3)
+    expected = np.zeros_like(e)
+    np.add.at(expected, codes.reshape(-1), difference.reshape(-1, 3))
+    np.testing.assert_allclose(d_params['codebook'], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(d_z, -0.25 * difference, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('options', [{}, {'cosine': True}, {'code_dim': 2}, {'learning': 'gradient'}])
+@pytest.mark.parametrize('shape', [(2, 12), (2, 3, 4), (2, 3, 2, 2)])
+def test_any_leading_shape(options, shape):
+    z = vectors((*shape, 4))
+    quantizer, variables = make(z, **options)
+    quantized = quantizer.apply(variables, z)
+    assert quantized.codes.shape == shape and quantized.loss.shape == shape[:1]
+    assert quantized.values.shape == z.shape
+    flat = quantizer.apply(variables, z.reshape(2, -1, 4))
+    np.testing.assert_array_equal(flat.codes.reshape(-1), quantized.codes.reshape(-1))
+    looked_up = quantizer.apply(variables, quantized.codes, method='lookup')
+    np.testing.assert_allclose(looked_up, quantized.values, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('learning', ['gradient', 'moving_average'])
+def test_cosine_compares_directions(learning):
+    z = vectors((2, 20, 3))
+    quantizer, variables = make(z, cosine=True, learning=learning)
+    _, changed = step(quantizer, variables, z)
+    variables = {**variables, STATISTICS: changed[STATISTICS]}
+    codebook = quantizer.apply(variables, method='vectors')
+    np.testing.assert_allclose(np.linalg.norm(codebook, axis=-1), 1, rtol=1e-5)
+    codes = quantizer.apply(variables, z).codes
+    np.testing.assert_array_equal(codes, np.argmax(np.asarray(z) @ np.asarray(codebook).T, -1))
+    np.testing.assert_array_equal(codes, quantizer.apply(variables, 5 * z).codes)
+
+
+@pytest.mark.parametrize('learning', ['gradient', 'moving_average'])
+def test_dead_codes_move_onto_vectors_of_the_batch(learning):
+    z = vectors((4, 16, 3))
+    quantizer, variables = make(z, learning=learning, revive_below=0.5, decay=0.9)
+    far = jnp.full((6, 3), 1e3).at[0].set(0.0)
+    shares = jnp.asarray([1.0, 0, 0, 0, 0, 0])
+    _, placed = quantizer.apply(variables, far, shares, method='place', mutable=['params', STATISTICS])
+    variables = {**variables, **placed}
+    quantized, changed = step(quantizer, variables, z)
+    assert quantized.metrics['codes_revived'] == 5
+    params = revive(variables.get('params', {}), changed.get(REVIVALS, {}))
+    variables = {'params': params, STATISTICS: changed[STATISTICS]}
+    codebook = np.asarray(quantizer.apply(variables, method='vectors'))
+    flat = np.asarray(z).reshape(-1, 3)
+    for code in codebook[1:]:
+        assert (flat == code).all(1).any()
+    assert len(np.unique(codebook[1:], axis=0)) == 5
+    assert set(np.unique(quantizer.apply(variables, z).codes)) >= {1, 2, 3, 4, 5}
+    # They have time to prove themselves.
+    assert step(quantizer, variables, z)[0].metrics['codes_revived'] == 0
+
+
+def test_revive_changes_dead_rows_alone():
+    params = {'a': {'codebook': jnp.zeros((3, 2)), 'w': jnp.ones(2)}, 'b': jnp.ones(1)}
+    dead = jnp.asarray([[False], [True], [False]])
+    out = revive(params, {'a': {'codebook': (dead, jnp.full((3, 2), 7.0))}})
+    np.testing.assert_array_equal(out['a']['codebook'], [[0, 0], [7, 7], [0, 0]])
+    assert out['a']['w'] is params['a']['w'] and out['b'] is params['b']
+
+
+def test_evaluation_changes_nothing():
+    z = vectors((2, 5, 3))
+    quantizer, variables = make(z, revive_below=0.5)
+    _, changed = quantizer.apply(variables, z, mutable=True)
+    jax.tree.map(np.testing.assert_array_equal, changed[STATISTICS], variables[STATISTICS])
+
+
+def test_statistics_are_float32_for_bfloat16_vectors():
+    z = vectors((2, 5, 4)).astype(jnp.bfloat16)
+    quantizer, variables = make(z, code_dim=2, revive_below=0.1)
+    quantized, changed = step(quantizer, variables, z)
+    assert quantized.loss.dtype == jnp.float32
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(changed[STATISTICS]))
+
+
+@pytest.mark.parametrize('learning', ['gradient', 'moving_average'])
+def test_a_batch_split_over_an_axis_counts_as_one(learning):
+    """The device axis, stood for by `vmap`: statistics and revivals are of the whole batch."""
+    z = vectors((8, 6, 3))
+    quantizer, variables = make(z, learning=learning, revive_below=0.9, num_codes=16)
+    whole, changed = step(quantizer, variables, z)
+
+    def part(z):
+        return quantizer.apply(
+            variables,
+            z,
+            train=True,
+            axis_name='devices',
+            mutable=[STATISTICS, REVIVALS],
+            rngs={'codebook': jax.random.key(0)},
+        )
+
+    parts, changed_parts = jax.vmap(part, axis_name='devices')(z.reshape(4, 2, 6, 3))
+    np.testing.assert_array_equal(parts.codes.reshape(8, 6), whole.codes)
+    for name in ('perplexity', 'codes_used', 'codes_revived'):
+        np.testing.assert_allclose(parts.metrics[name], whole.metrics[name], rtol=1e-5)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, np.broadcast_to(y, x.shape), rtol=1e-4, atol=1e-6),
+        changed_parts,
+        changed,
+    )

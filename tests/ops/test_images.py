@@ -1,0 +1,54 @@
+"""Bytes and floats, losses, metrics, and what is drawn."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vq_jax.ops import images, losses, metrics, pictures
+
+
+def test_every_byte_comes_back():
+    x = jnp.arange(256, dtype=jnp.uint8)
+    floats = images.to_float(x)
+    assert (floats.min(), floats.max()) == (-1, 1)
+    np.testing.assert_array_equal(images.to_uint8(floats), x)
+    np.testing.assert_array_equal(images.to_uint8(jnp.asarray([-7.0, 7.0])), [0, 255])
+
+
+def test_losses_are_per_example():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 3, 4, 5, 2))
+    np.testing.assert_allclose(losses.mean_square(x, y), np.square(x - y).mean((1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(losses.mean_absolute(x, y), np.abs(x - y).mean((1, 2, 3)), rtol=1e-5)
+
+
+def test_psnr():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (2, 3, 8, 8, 3), np.uint8)
+    mse = np.square(np.float64(x) - y).mean((1, 2, 3))
+    np.testing.assert_allclose(metrics.psnr(x, y), 10 * np.log10(255**2 / mse), rtol=1e-5)
+    assert np.isfinite(metrics.psnr(x, x)).all()
+    assert metrics.psnr(x, x)[0] >= metrics.psnr(x, np.where(np.arange(3) == 0, x ^ 1, x))[0]
+
+
+def test_rows_hold_the_pictures():
+    grey = np.arange(2 * 64 * 64, dtype=np.uint8).reshape(2, 64, 64, 1)
+    colour = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    sheet = pictures.rows([grey, colour])
+    assert sheet.shape == (2 + 2 * 66, 2 + 2 * 66, 3) and sheet.dtype == np.uint8
+    np.testing.assert_array_equal(sheet[2:66, 2:66], grey[0].repeat(3, -1))
+    np.testing.assert_array_equal(sheet[68:132, 68:132], colour[1])
+
+
+def test_code_maps_tell_codes_apart():
+    codes = np.arange(64).reshape(1, 8, 8)
+    drawn = pictures.code_maps(codes, 64, (16, 16))
+    assert drawn.shape == (1, 16, 16, 3)
+    assert len({tuple(p) for p in drawn[0, ::2, ::2].reshape(-1, 3).tolist()}) == 64
+
+
+@pytest.mark.parametrize('k', [3, 512, 5000])
+def test_histogram_is_tallest_at_the_left(k):
+    shares = np.random.default_rng(0).dirichlet(np.full(k, 0.3))
+    ink = (pictures.histogram(shares) == pictures._INK).all(-1).sum(0)
+    assert ink[0] == ink.max() > 0 and (np.diff(ink) <= 1).all()

@@ -1,0 +1,50 @@
+"""The nearest-code search against the direct one in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vq_jax.ops.nearest import nearest_code
+
+
+def direct(z, codebook):
+    """The first code at the least distance, from the definition."""
+    distances = np.square(np.float64(z)[:, None] - np.float64(codebook)[None]).sum(-1)
+    return distances.argmin(1)
+
+
+@pytest.mark.parametrize('max_scores', [2**24, 2**12, 2**6])
+def test_random_vectors(max_scores):
+    rng = np.random.default_rng(0)
+    z, codebook = rng.normal(size=(301, 8)), rng.normal(size=(1003, 8))
+    found = nearest_code(jnp.asarray(z, 'f4'), jnp.asarray(codebook, 'f4'), max_scores=max_scores)
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found, direct(z, codebook))
+
+
+@pytest.mark.parametrize('max_scores', [2**24, 2**10, 2**6, 1])
+def test_ties_go_to_the_first_code(max_scores):
+    """Whole numbers are exact in float32, so equal distances are equal; codes repeat across blocks."""
+    rng = np.random.default_rng(1)
+    z = rng.integers(-2, 3, (67, 3))
+    codebook = np.concatenate([rng.integers(-2, 3, (50, 3))] * 3)
+    expected = direct(z, codebook)
+    distances = np.square(z[:, None] - codebook[None]).sum(-1)
+    assert (distances == distances.min(1, keepdims=True)).sum() >= 3 * 67  # there are ties
+    found = nearest_code(jnp.asarray(z, 'f4'), jnp.asarray(codebook, 'f4'), max_scores=max_scores)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_large_search_fits_in_two_gigabytes():
+    z = jax.ShapeDtypeStruct((65_536, 8), jnp.float32)
+    codebook = jax.ShapeDtypeStruct((262_144, 8), jnp.float32)
+    memory = jax.jit(nearest_code).lower(z, codebook).compile().memory_analysis()
+    used = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    assert used < 2e9
+
+
+def test_no_gradient_passes():
+    z, codebook = jnp.ones((4, 2)), jnp.eye(2)
+    gradient = jax.grad(lambda z: codebook[nearest_code(z, codebook)].sum())(z)
+    np.testing.assert_array_equal(gradient, 0)

@@ -1,0 +1,50 @@
+"""The house rules: who imports whom, and how long a file may be."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / 'vq_jax'
+LEVELS = {'ops': 0, 'models': 1, 'data': 2, 'sampling': 2, 'training': 3, 'tasks': 4, 'evaluators': 4}
+ENTRY = 5
+FILES = sorted(ROOT.rglob('*.py'))
+
+
+def level(parts):
+    """The level of a module, by the path of its name below vq_jax; errors are below all."""
+    if not parts or parts[0] == 'errors':
+        return -1
+    return LEVELS.get(parts[0], ENTRY)
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{path} has a relative import'
+            if node.module == 'vq_jax':
+                yield from (f'vq_jax.{alias.name}' for alias in node.names)
+            else:
+                yield node.module
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_from_its_level_and_below(path):
+    parts = path.relative_to(ROOT).with_suffix('').parts
+    own = ENTRY if parts == ('__init__',) else level(parts)
+    folder = parts[0] if len(parts) > 1 else None
+    for name in imported(path):
+        assert name.split('.')[0] != 'torch'
+        if name.startswith('vq_jax.'):
+            other = name.split('.')[1:]
+            if folder is None or other[0] != folder:
+                below = level(other) < own or (own == ENTRY and folder is None)
+                same_floor = folder == 'evaluators' and other[0] == 'tasks'
+                assert below or same_floor, f'{path} imports {name}'
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_is_not_long(path):
+    assert len(path.read_text().splitlines()) <= 520

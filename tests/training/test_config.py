@@ -1,0 +1,112 @@
+"""Configs made from signatures, and checked against them."""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from vq_jax.errors import UserError
+from vq_jax.tasks import complete_config, default_config, make_task
+from vq_jax.training.config import build, defaults, to_json
+from vq_jax.training.state import init_state
+
+CONFIGS = sorted((Path(__file__).parents[2] / 'configs').glob('*.py'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Thing:
+    size: int = 3
+    rate: float = 1
+    sizes: tuple[int, ...] = (1, 2)
+    limit: float | None = None
+    mode: Literal['fast', 'slow'] = 'fast'
+    part: object = None
+
+
+class Module(nn.Module):
+    width: int = 4
+    name_of_it: str = 'x'
+
+
+def test_a_section_has_the_plain_attributes():
+    section = defaults(Thing)
+    assert set(section) == {'size', 'rate', 'sizes', 'limit', 'mode'}
+    assert set(defaults(Module)) == {'width', 'name_of_it'}
+    section.limit = 0.5
+    with pytest.raises(AttributeError):
+        section.szie = 4
+    assert build(Thing, section, 'thing', part='p') == Thing(3, 1.0, (1, 2), 0.5, 'fast', 'p')
+
+
+def test_json_and_back():
+    section = defaults(Thing, size=7)
+    stored = json.loads(json.dumps(to_json(section)))
+    assert stored['sizes'] == [1, 2] and stored['limit'] is None
+    assert build(Thing, stored, 'thing') == Thing(size=7)
+
+
+@pytest.mark.parametrize(
+    'section, words',
+    [
+        ({'siez': 3}, "config.thing.siez is not read by anything; did you mean 'size'"),
+        ({'qqq': 3}, 'the keys are size'),
+        ({'size': 2.5}, 'config.thing.size is 2.5, which is not of type int'),
+        ({'size': True}, 'not of type int'),
+        ({'limit': 'x'}, 'not of type float or None'),
+        ({'mode': 'fats'}, "choose one of fast, slow (did you mean 'fast'?)"),
+    ],
+)
+def test_mistakes(section, words):
+    with pytest.raises(UserError) as error:
+        build(Thing, section, 'thing')
+    assert words in str(error.value)
+
+
+def test_a_config_of_few_keys_is_completed():
+    full = complete_config(ConfigDict({'task': 'vqvae', 'steps': 7, 'quantizer': {'num_codes': 9}}))
+    assert (full.steps, full.quantizer.num_codes, full.quantizer.dim) == (7, 9, 64)
+    assert set(full) == set(default_config('vqvae'))
+
+
+@pytest.mark.parametrize(
+    'config, words',
+    [
+        ({'task': 'vqvea'}, 'choose one of vqvae'),
+        ({}, 'no key task'),
+        ({'task': 'vqvae', 'stesp': 1}, "did you mean 'steps'"),
+        ({'task': 'vqvae', 'data': {'nmae': 'x'}}, 'config.data.nmae is not read by anything; did you mean'),
+        ({'task': 'vqvae', 'data': 'mnist'}, 'section'),
+        ({'task': 'vqvae', 'steps': 'x'}, 'config.steps'),
+    ],
+)
+def test_full_configs_with_mistakes(config, words):
+    with pytest.raises(UserError) as error:
+        complete_config(ConfigDict(config))
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_every_config_trains_a_step(path):
+    """One real step on two pictures of the config's size, and the docstring says how to run it."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert path.name in module.__doc__ or 'make train' in module.__doc__
+    config = complete_config(module.get_config())
+    shape = (config.data.image_size, config.data.image_size, config.data.channels)
+    task = make_task(config, shape)
+    state = init_state(task.init, jax.random.key(0), shape)
+    images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
+    batch = {'image': images, 'label': np.zeros(2, np.int32), 'mask': np.ones(2, bool)}
+    after, metrics = jax.jit(task.train_step)(state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert int(after.step) == 1 and np.isfinite(metrics['loss'])
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, after.params)
+    assert config.optimizer.warmup_steps or all(jax.tree.leaves(moved))

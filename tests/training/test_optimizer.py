@@ -1,0 +1,86 @@
+"""Optimizers, schedules, accumulation, and the moving average of the parameters."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.training.optimizer import OptimizerConfig, make_optimizer
+from vq_jax.training.state import TrainState
+
+PARAMS = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2), 'codebook': jnp.ones((2, 2))}
+
+
+def train(grads, steps=100, **config):
+    """The states after each of a list of gradients, and the metrics."""
+    optimizer = make_optimizer(OptimizerConfig(**config), steps)
+    state = TrainState.create(jax.random.key(0), {'params': PARAMS}, optimizer)
+    states, metrics = [state], []
+    for g in grads:
+        state, m = state.apply_gradients(jax.tree.map(lambda p, g=g: jnp.full_like(p, g), PARAMS), optimizer)
+        state = state.finish_step(optimizer)
+        states.append(state)
+        metrics.append(m)
+    return states, metrics
+
+
+def test_accumulated_steps_equal_one_on_the_mean():
+    whole, _ = train([2.0, -1.0], name='adam', learning_rate=0.1)
+    parts, _ = train([1.0, 2.0, 3.0, -3.0, 0.0, 0.0], name='adam', learning_rate=0.1, accumulate=3)
+    for a, b in ((3, 1), (6, 2)):
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), parts[a].params, whole[b].params
+        )
+    np.testing.assert_array_equal(parts[2].params['bias'], 1)
+
+
+def test_clipping_and_the_norm_that_is_logged():
+    states, metrics = train([3.0], name='sgd', b1=0.0, learning_rate=1.0, clip_norm=1.0)
+    norm = 3 * np.sqrt(10)
+    np.testing.assert_allclose(metrics[0]['gradient_norm'], norm, rtol=1e-6)
+    np.testing.assert_allclose(states[1].params['bias'], 1 - 3 / norm, rtol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['adamw', 'lion', 'sgd'])
+def test_only_kernels_decay(name):
+    states, _ = train([0.0], name=name, learning_rate=0.1, weight_decay=0.5)
+    after = states[1].params
+    np.testing.assert_allclose(after['kernel'], 0.95, rtol=1e-5)
+    np.testing.assert_array_equal(after['bias'], 1)
+    np.testing.assert_array_equal(after['codebook'], 1)
+
+
+@pytest.mark.parametrize(
+    'config, rates',
+    [
+        ({'schedule': 'constant'}, {0: 1, 99: 1}),
+        ({'schedule': 'constant', 'warmup_steps': 10}, {0: 0, 5: 0.5, 10: 1, 50: 1}),
+        ({'schedule': 'linear'}, {0: 1, 50: 0.5, 100: 0}),
+        ({'schedule': 'cosine', 'warmup_steps': 20}, {10: 0.5, 20: 1, 60: 0.5, 100: 0}),
+        ({'schedule': 'cosine', 'final_share': 0.2}, {0: 1, 50: 0.6, 100: 0.2}),
+        ({'schedule': 'linear', 'accumulate': 4}, {0: 1, 3: 1, 4: 0.96, 99: 0.04}),
+    ],
+)
+def test_schedules(config, rates):
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=1.0, **config), 100)
+    for step, rate in rates.items():
+        np.testing.assert_allclose(optimizer.learning_rate(jnp.asarray(step)), rate, atol=1e-6)
+
+
+def test_moving_average_of_the_parameters():
+    states, _ = train([1.0, 1.0, 1.0], name='sgd', b1=0.0, learning_rate=0.1, ema_decay=0.15)
+    average = 1.0
+    for step, state in enumerate(states[1:]):
+        decay = min(0.15, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * float(state.params['bias'][0])
+        np.testing.assert_allclose(state.ema_params['bias'], average, rtol=1e-5)
+        assert state.eval_variables()['params'] is state.ema_params
+
+
+@pytest.mark.parametrize(
+    'config', [{'accumulate': 0}, {'ema_decay': 1.0}, {'name': 'adam', 'weight_decay': 0.1}]
+)
+def test_settings_that_make_no_sense(config):
+    with pytest.raises(UserError, match=r'config\.optimizer'):
+        OptimizerConfig(**config)
