@@ -68,7 +68,7 @@ class VectorQuantizer(nn.Module):
     decay: float = 0.99
     start: Literal['kmeans', 'random'] = 'kmeans'
     start_batches: int = 4
-    revive_below: float = 0.01
+    revive_below: float = 0.1
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
         k, d = self.num_codes, self.code_dim or self.dim
