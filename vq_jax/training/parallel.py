@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -77,13 +78,14 @@ def make_engine(config: ParallelConfig, batch_size: int) -> Engine:
             f'config.batch_size is {batch_size}, which {devices} devices cannot share evenly; '
             f'use {batch_size // devices * devices or devices} or another multiple of {devices}.'
         )
-    if config.engine == 'jit':
-        return JitEngine(config.shard_parameters)
-    if config.shard_parameters:
+    if config.engine == 'pmap' and config.shard_parameters:
         raise UserError(
             'config.parallel.shard_parameters needs config.parallel.engine=jit; pmap keeps a whole '
             'copy of the parameters on each device.'
         )
+    # On one device both do the same, and `jit` can be told how to compile.
+    if config.engine == 'jit' or devices == 1:
+        return JitEngine(config.shard_parameters)
     return PmapEngine()
 
 
@@ -167,7 +169,9 @@ class JitEngine:
             state = jax.lax.with_sharding_constraint(state, self._shardings(state))
             return state, jax.lax.with_sharding_constraint(metrics, self._replicated)
 
-        return _one_at_a_time(jax.jit(constrained, donate_argnums=0))
+        return _one_at_a_time(
+            jax.jit(constrained, donate_argnums=0, compiler_options=_compiler_options())
+        )
 
     def eval_sums(self, step: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
         """See `Engine.eval_sums`."""
@@ -225,6 +229,22 @@ def _masked_sums(values: Any, mask: jax.Array) -> Any:
         return jnp.sum(jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, 0), axis=0)
 
     return {**jax.tree.map(masked_sum, values), 'examples': jnp.sum(mask)}
+
+
+def _compiler_options() -> dict[str, str] | None:
+    """On CPUs, has XLA not hand convolutions to YNNPACK, which computes some of them at half its speed.
+
+    Seen with jaxlib 0.10.2; a later one may not know the option, and then needs none.
+    """
+    options = {'xla_cpu_experimental_ynn_fusion_type': ''}
+    if jax.default_backend() != 'cpu':
+        return None
+    try:
+        jax.jit(lambda: 0.0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        logging.info('XLA compiles without %s: %s', options, error)
+        return None
+    return options
 
 
 def _one_at_a_time(step: Callable[..., Any]) -> Callable[..., Any]:
