@@ -169,9 +169,7 @@ class JitEngine:
             state = jax.lax.with_sharding_constraint(state, self._shardings(state))
             return state, jax.lax.with_sharding_constraint(metrics, self._replicated)
 
-        return _one_at_a_time(
-            jax.jit(constrained, donate_argnums=0, compiler_options=_compiler_options())
-        )
+        return _one_at_a_time(jax.jit(constrained, donate_argnums=0, compiler_options=_compiler_options()))
 
     def eval_sums(self, step: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
         """See `Engine.eval_sums`."""
