@@ -233,6 +233,7 @@ ERRORS = [
     (['--config.batch_size=0'], 'config.batch_size'),
     (['--config.data.eval_split=tset'], 'tset'),
     (['--config=configs/nosuch.py'], 'configs/nosuch.py'),
+    (['--config=configs/vqvae_imagenette.py:65'], 'choose :64 or :128'),
     (['--confg=configs/quickstart.py'], 'confg'),
 ]
 

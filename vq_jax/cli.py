@@ -68,6 +68,10 @@ def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -
             raise UserError(f'{name} is missing; see --help.')
         return rest
     except flags.Error as error:
+        # What a config file raises comes as the text of its traceback.
+        _, raised, sentence = str(error).rpartition(f'{UserError.__module__}.{UserError.__name__}: ')
+        if raised:
+            raise UserError(sentence.splitlines()[0]) from error
         raise UserError(f'{error}; see --help.') from error
     except (AttributeError, KeyError) as error:
         if not _raised_in(error.__traceback__, 'ml_collections'):

@@ -230,7 +230,7 @@ def _masked_sums(values: Any, mask: jax.Array) -> Any:
 
 
 def _compiler_options() -> dict[str, str] | None:
-    """On CPUs, has XLA not hand convolutions to YNNPACK, which computes some of them at half its speed.
+    """On CPUs, keeps XLA from handing convolutions to YNNPACK, which is slower at some of them.
 
     Seen with jaxlib 0.10.2; a later one may not know the option, and then needs none.
     """
