@@ -130,6 +130,15 @@ def test_all_damaged_is_an_error_that_names_them(tmp_path):
     assert (tmp_path / '1').is_dir()
 
 
+def test_a_step_that_another_run_has_saved(tmp_path):
+    save(tmp_path, [1])
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(UserError, match='another run'):
+        checkpoints.save(1, make_state(1), {}, None)
+    checkpoints.close()
+    assert restore(tmp_path)[0] == 1
+
+
 def test_read_only_moves_nothing(tmp_path):
     save(tmp_path, [1, 2])
     (tmp_path / '2' / 'manifest.json').write_text('{}')

@@ -124,13 +124,16 @@ class Checkpoints:
             metrics: Evaluated values, of which `best` decides what is kept.
 
         Raises:
-            UserError: This save or the one before it could not be written.
+            UserError: This save or the one before it could not be written, or `step` is there already.
         """
         if self._read_only:
             raise ValueError(f'{self._directory} was opened to be read only.')
         self.wait()
         if step in self.steps():
-            raise ValueError(f'{self._directory} has a checkpoint of step {step} already.')
+            raise UserError(
+                f'{self._directory} has a checkpoint of step {step} already; is another run writing to '
+                'the same directory? Stop one of the two, or give it its own --workdir.'
+            )
         leaves, _ = flatten(state)
         record = {
             'step': step,
