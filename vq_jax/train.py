@@ -128,22 +128,24 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, float] | None:
         config=plain,
         active=first,
     )
-    with Progress(start, loop.steps, active=first) as progress:
-        if start:
-            progress.console.print(f'resumed at step {start}')
-        _, evaluation = run_loop(
-            loop,
-            train_step=engine.train_step(task.train_step),
-            engine=engine,
-            state=state,
-            batches=batches(start=start),
-            evaluate=evaluator.run,
-            checkpoints=checkpoints,
-            writer=writer,
-            progress=progress,
-        )
-    writer.close()
-    checkpoints.close()
+    try:
+        with Progress(start, loop.steps, active=first) as progress:
+            if start:
+                progress.console.print(f'resumed at step {start}')
+            _, evaluation = run_loop(
+                loop,
+                train_step=engine.train_step(task.train_step),
+                engine=engine,
+                state=state,
+                batches=batches(start=start),
+                evaluate=evaluator.run,
+                checkpoints=checkpoints,
+                writer=writer,
+                progress=progress,
+            )
+    finally:  # what was saved and logged before an error is kept
+        writer.close()
+        checkpoints.close()
     return None if evaluation is None else evaluation.numbers
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,9 @@ import optax
 import pytest
 
 from vq_jax.errors import UserError
+from vq_jax.training import checkpoints as checkpoints_module
 from vq_jax.training.checkpoints import Checkpoints
+from vq_jax.training.manifest import start_checksums
 
 
 def make_state(seed=0):
@@ -86,6 +89,53 @@ def test_the_state_may_be_donated_at_once(tmp_path):
     _, restored, _ = checkpoints.restore(state)
     np.testing.assert_array_equal(restored['w'], np.arange(2**20, dtype=np.float32))
     checkpoints.close()
+
+
+def test_kinds_of_leaf_and_their_placement_come_back(tmp_path):
+    second = jax.sharding.SingleDeviceSharding(jax.devices()[-1])
+    state = {
+        'placed': jax.device_put(jnp.arange(6.0), second),
+        'weak': jnp.asarray(1 / 3),
+        'whole': 5,
+        'real': 1 / 3,
+        'double': np.linspace(0, 1, 7),
+        'scalar': np.float64(2 / 3),
+        'bytes': np.arange(5, dtype=np.uint8),
+    }
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state, {}, None)
+    _, restored, _ = checkpoints.restore(state)
+    checkpoints.close()
+    assert {k: type(v) for k, v in restored.items()} == {k: type(v) for k, v in state.items()}
+    for name, value in state.items():
+        assert np.asarray(restored[name]).dtype == np.asarray(value).dtype
+        np.testing.assert_array_equal(restored[name], value)
+    assert restored['placed'].sharding == second and restored['placed'].committed
+    assert restored['weak'].weak_type and not restored['weak'].committed
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'int32', 'uint8', 'bool'])
+def test_every_single_change_alters_the_checksum(dtype):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)) > 0, dtype)
+    changes = [x] + [x.at[i, j].set((1 - x[i, j]).astype(dtype)) for i in range(4) for j in range(5)]
+    changes += [x.at[0].set(x[1]).at[1].set(x[0])] if bool(jnp.any(x[0] != x[1])) else []
+    numbers = {start_checksums({'x': change}).values()['x'] for change in changes}
+    assert len(numbers) == len(changes)
+    assert start_checksums({'x': np.asarray(x)}).values() == start_checksums({'x': x}).values()
+
+
+def test_an_array_other_than_the_one_saved_is_noticed(tmp_path, monkeypatch):
+    save(tmp_path, [1, 2])
+    load = checkpoints_module._load_arrays
+
+    def load_wrongly(folder, *rest):
+        arrays = load(folder, *rest)
+        if folder.parent.name == '2':
+            arrays["['params']['w']"] = arrays["['params']['w']"].at[3, 3].add(1e-3)
+        return arrays
+
+    monkeypatch.setattr(checkpoints_module, '_load_arrays', load_wrongly)
+    assert restore(tmp_path)[0] == 1
 
 
 def test_one_flipped_bit_anywhere_is_noticed(tmp_path, caplog):
@@ -199,6 +249,7 @@ def test_a_full_disk_is_told_and_the_older_checkpoint_is_good(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert 'step 2 could not be written' in result.stdout and 'still good: 1' in result.stdout
+    assert '(File too large)' in result.stdout
     checkpoints = Checkpoints(tmp_path)
     step, state, _ = checkpoints.restore({'w': jnp.zeros(1000)})
     assert step == 1
@@ -242,3 +293,77 @@ def test_kill_during_a_save_leaves_the_one_before(tmp_path):
         assert step >= started - 1
         np.testing.assert_array_equal(state['w'], step)
         assert not [p for p in tmp_path.iterdir() if 'saving' in p.name]
+
+
+TWO_PROCESSES = """
+    import sys
+    import jax
+    coordinator, index, directory, expected = sys.argv[1:]
+    jax.distributed.initialize(coordinator, 2, int(index))
+    import numpy as np
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+    from vq_jax.training.checkpoints import Checkpoints
+
+    everywhere = Mesh(np.array(jax.devices()), ('all',))
+    here = Mesh(np.array(jax.local_devices()), ('all',))
+    numbers = np.arange(24, dtype=np.float32).reshape(4, 6)
+
+    def make_state(step):
+        def spread(*axes):
+            sharding = NamedSharding(everywhere, P(*axes))
+            return jax.make_array_from_callback((4, 6), sharding, lambda i: (numbers * step)[i])
+
+        local = NamedSharding(here, P())
+        return {
+            'sharded': spread('all'),
+            'replicated': spread(),
+            'local': jax.device_put(numbers * step, local),
+            'key': jax.device_put(jax.random.key_data(jax.random.key(step)), local),
+            'unplaced': jax.numpy.asarray(step),
+        }
+
+    checkpoints = Checkpoints(directory)
+    if not checkpoints.steps():
+        for step in (1, 2):
+            checkpoints.save(step, make_state(step), {'batches': step}, None)
+    step, state, position = checkpoints.restore(make_state(9))
+    assert step == int(expected) and position == {'batches': step}
+    for name, wanted in make_state(step).items():
+        assert state[name].sharding == wanted.sharding, name
+        for x, y in zip(state[name].addressable_shards, wanted.addressable_shards, strict=True):
+            np.testing.assert_array_equal(x.data, y.data)
+    checkpoints.close()
+"""
+
+
+def run_two_processes(directory, expected):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        coordinator = f'127.0.0.1:{free.getsockname()[1]}'
+    flags = {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}
+    command = [sys.executable, '-c', textwrap.dedent(TWO_PROCESSES), coordinator]
+    processes = [
+        subprocess.Popen(
+            [*command, str(index), str(directory), str(expected)],
+            env=os.environ | flags,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], errors
+
+
+def test_two_processes_save_restore_and_agree_on_damage(tmp_path):
+    run_two_processes(tmp_path, 2)
+    file = max((tmp_path / '2' / 'arrays').rglob('d/*'), key=lambda p: p.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    run_two_processes(tmp_path, 1)
+    assert (tmp_path / 'damaged' / '2').is_dir() and not (tmp_path / '2').exists()

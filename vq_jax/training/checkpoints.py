@@ -445,6 +445,9 @@ def _reason(error: BaseException | None) -> str:
         error = error.__cause__
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    # Tensorstore, which writes Orbax's arrays, tells the system's error at the end of a long text.
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
 
