@@ -13,12 +13,13 @@ from vq_jax.data import DataConfig, Dataset, open_dataset
 from vq_jax.errors import UserError
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.ops.images import to_float, to_uint8
-from vq_jax.tasks import Task, complete_config, make_task
+from vq_jax.tasks import complete_config, make_task
+from vq_jax.tasks.task import State, Task
 from vq_jax.training.checkpoints import Checkpoints
 from vq_jax.training.config import build
 from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
-from vq_jax.training.run_dir import read_config, read_image_shape
-from vq_jax.training.state import TrainState, abstract_batch
+from vq_jax.training.run_dir import read_config, read_data_facts
+from vq_jax.training.state import abstract_batch
 
 
 def load(workdir: str | Path, step: int | None = None) -> 'Run':
@@ -33,8 +34,8 @@ def load(workdir: str | Path, step: int | None = None) -> 'Run':
     """
     workdir = Path(workdir)
     config = complete_config(ConfigDict(read_config(workdir)))
-    shape = read_image_shape(workdir)
-    task = make_task(config, shape)
+    shape, num_classes = read_data_facts(workdir)
+    task = make_task(config, shape, num_classes)
     like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
     checkpoints = Checkpoints(
         workdir / 'checkpoints',
@@ -67,7 +68,7 @@ class Run:
         *,
         config: ConfigDict,
         task: Task,
-        state: TrainState,
+        state: State,
         image_shape: tuple[int, int, int],
         step: int,
     ) -> None:
@@ -112,7 +113,8 @@ class Run:
         evaluator = MeanEvaluator(
             self.task, engine, dataset, self.config.batch_size, self.config.num_pictures
         )
-        return evaluator.run(engine.place(self.state))
+        state = self.state.replace(frozen=self.task.pretrained())
+        return evaluator.run(engine.place(state))
 
     def dataset(self, split: str) -> Dataset:
         """A split of the run's data set, preprocessed as in training."""

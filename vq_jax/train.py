@@ -74,7 +74,7 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, float] | None:
     from vq_jax.training.loop import LoopConfig, run_loop
     from vq_jax.training.parallel import ParallelConfig, make_engine
     from vq_jax.training.progress import Progress
-    from vq_jax.training.run_dir import check_same_config, write_config, write_image_shape
+    from vq_jax.training.run_dir import check_same_config, write_config, write_data_facts
     from vq_jax.training.state import init_state
     from vq_jax.training.writers import MetricWriter
 
@@ -88,7 +88,7 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, float] | None:
     data = build(DataConfig, config.data, 'data')
     train_set = open_dataset(data, data.train_split)
     eval_set = open_dataset(data, data.eval_split)
-    task = make_task(config, train_set.image_shape)
+    task = make_task(config, train_set.image_shape, train_set.num_classes)
     task.check_image_shape(eval_set.image_shape)
 
     first = jax.process_index() == 0
@@ -101,6 +101,7 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, float] | None:
         process_count=jax.process_count(),
     )
     init_key, start_key = jax.random.split(jax.random.key(loop.seed))
+    pretrained = engine.place(task.pretrained())
     state = engine.place(init_state(task.init, init_key, train_set.image_shape))
     checkpoints = Checkpoints(
         workdir / 'checkpoints',
@@ -116,8 +117,9 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, float] | None:
         _, state, position = restored
         start = position['batches']
         state = engine.place(state)
+    state = state.replace(frozen=pretrained)
     if new_run and first:
-        write_image_shape(workdir, train_set.image_shape)
+        write_data_facts(workdir, train_set.image_shape, train_set.num_classes)
         write_config(workdir, plain)
 
     evaluator = MeanEvaluator(task, engine, eval_set, loop.batch_size, loop.num_pictures)
@@ -139,6 +141,7 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, float] | None:
                 state=state,
                 batches=batches(start=start),
                 evaluate=evaluator.run,
+                watch=task.watch,
                 checkpoints=checkpoints,
                 writer=writer,
                 progress=progress,

@@ -4,7 +4,10 @@ from ml_collections import ConfigDict
 
 from vq_jax.data import DataConfig
 from vq_jax.errors import UserError
+from vq_jax.tasks.gan import GANTask
 from vq_jax.tasks.task import Task
+from vq_jax.tasks.vae import VAETask
+from vq_jax.tasks.vqgan import VQGANTask
 from vq_jax.tasks.vqvae import VQVAETask
 from vq_jax.training.config import build, check_keys, defaults
 from vq_jax.training.loop import LoopConfig
@@ -12,7 +15,10 @@ from vq_jax.training.optimizer import OptimizerConfig
 from vq_jax.training.parallel import ParallelConfig
 
 TASKS: dict[str, type[Task]] = {
+    'vae': VAETask,
     'vqvae': VQVAETask,
+    'gan': GANTask,
+    'vqgan': VQGANTask,
 }
 
 
@@ -56,13 +62,13 @@ def complete_config(config: ConfigDict) -> ConfigDict:
     return full
 
 
-def make_task(config: ConfigDict, image_shape: tuple[int, int, int]) -> Task:
-    """The task of a full config, for pictures of a shape [h w c].
+def make_task(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int = 0) -> Task:
+    """The task of a full config, for pictures of a shape [h w c] of so many classes (0: no labels).
 
     Raises:
         UserError: if a key or value does not fit, or the model cannot take such pictures.
     """
-    task = _task_class(config.task).from_config(config, image_channels=image_shape[-1])
+    task = _task_class(config.task).from_config(config, image_shape, num_classes)
     task.check_image_shape(image_shape)
     return task
 

@@ -1,14 +1,16 @@
 """What the loop, the evaluators and the commands ask of a task."""
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from vq_jax.training.parallel import Batch, Engine
-from vq_jax.training.state import TrainState
+from vq_jax.training.state import TrainState, TwoPlayerState
+
+State = TrainState | TwoPlayerState
 
 
 class Task(Protocol):
@@ -16,40 +18,57 @@ class Task(Protocol):
 
     Batches are `{'image': uint8 [b h w c], 'label': int32 [b], 'mask': bool [b]}`. Steps are pure and
     written once for every engine: with `axis_name` they see one device's part of the batch, without
-    it the whole.
+    it the whole. A task that can generate has a method more:
+    `sample(state, keys [n], labels int32 [n]) -> uint8 [n h w c]`.
+
+    Attributes:
+        model: the Flax module that `state.eval_variables()` belong to.
+        num_labels: how many classes the model is conditioned on; 0 for none.
     """
+
+    model: Any
+    num_labels: int = 0
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
         """The sections of a config that are this task's own, with every key at its default."""
 
     @classmethod
-    def from_config(cls, config: ConfigDict, image_channels: int) -> 'Task':
-        """The task of a full config, for pictures of so many channels."""
+    def from_config(cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int) -> 'Task':
+        """The task of a full config, for pictures [h w c] of so many classes (0 without labels)."""
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` if the model cannot take pictures of this shape [h w c]."""
 
-    def init(self, key: jax.Array, batch: Batch) -> TrainState:
+    def init(self, key: jax.Array, batch: Batch) -> State:
         """The state before the first step; only the shapes of the batch count."""
 
+    def pretrained(self) -> Any:
+        """Weights from elsewhere that steps read as `state.frozen`; None if there are none."""
+        return None
+
     def start_from_data(
-        self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
-    ) -> TrainState:
+        self, key: jax.Array, state: State, batches: Iterable[Batch], engine: Engine
+    ) -> State:
         """Changes a new state by what the first training batches hold, if the task wants that."""
+        return state
 
     def train_step(
-        self, state: TrainState, batch: Batch, axis_name: str | None = None
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        self, state: State, batch: Batch, axis_name: str | None = None
+    ) -> tuple[State, dict[str, jax.Array]]:
         """One step; the metrics are scalars, equal on all devices, 'loss' among them."""
 
-    def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+    def watch(self, metrics: dict[str, float]) -> str | None:
+        """A warning for people if the metrics of a step show that training goes wrong."""
+        return None
+
+    def eval_step(self, state: State, batch: Batch) -> dict[str, jax.Array]:
         """Per-example arrays [b ...], whose means over a data set `summarize` turns into numbers."""
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """Named numbers from the means over a data set of what `eval_step` returns."""
 
-    def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+    def predict(self, state: State, batch: Batch) -> dict[str, jax.Array]:
         """Per-example arrays [b ...] that `pictures` draws."""
 
     def pictures(

@@ -1,7 +1,6 @@
 """The VQ-VAE: learn codes from which pictures can be rebuilt."""
 
 import dataclasses
-import itertools
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -12,14 +11,19 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 from vq_jax.models.autoencoder import VQVAE
-from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive, use_of_codes
-from vq_jax.ops import pictures
+from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
-from vq_jax.ops.kmeans import kmeans
 from vq_jax.ops.losses import mean_absolute, mean_square
-from vq_jax.ops.metrics import psnr
-from vq_jax.ops.quantization import code_shares
+from vq_jax.tasks.autoencoding import (
+    check_size,
+    code_pictures,
+    errors,
+    shares_of_codes,
+    start_codes,
+    summarize,
+)
+from vq_jax.tasks.task import Task
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch, Engine
@@ -41,7 +45,7 @@ class LossConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class VQVAETask:
+class VQVAETask(Task):
     """See `vq_jax.tasks.task.Task` for what each method does."""
 
     model: VQVAE
@@ -51,24 +55,23 @@ class VQVAETask:
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
         """Sections 'model', 'quantizer' and 'loss'."""
-        model = defaults(VQVAE)
-        with model.unlocked():
-            del model.image_channels  # the data's
         return {
-            'model': model,
+            'model': defaults(VQVAE, without=('image_channels',)),
             'quantizer': defaults(VectorQuantizer),
             'loss': defaults(LossConfig),
         }
 
     @classmethod
-    def from_config(cls, config: ConfigDict, image_channels: int) -> 'VQVAETask':
-        """The task of a full config, for pictures of so many channels."""
+    def from_config(
+        cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
+    ) -> 'VQVAETask':
+        """The task of a full config, for pictures [h w c]; classes are not used."""
         model = build(
             VQVAE,
             config.model,
             'model',
             quantizer=build(VectorQuantizer, config.quantizer, 'quantizer'),
-            image_channels=image_channels,
+            image_channels=image_shape[-1],
         )
         if model.stages < 1:
             raise UserError(f'config.model.stages is {model.stages}; give 1 or more.')
@@ -80,19 +83,7 @@ class VQVAETask:
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless height and width can be halved `stages` times."""
-        h, w, c = shape
-        factor = 2**self.model.stages
-        if h % factor or w % factor:
-            raise UserError(
-                f'pictures of {h}x{w} pixels cannot be halved {self.model.stages} times '
-                f'(config.model.stages); use a multiple of {factor}, by config.data.image_size or '
-                'config.data.pad.'
-            )
-        if c != self.model.image_channels:
-            raise UserError(
-                f'the pictures have {c} channels and the model was made for '
-                f'{self.model.image_channels}; give pictures of {self.model.image_channels}.'
-            )
+        check_size(shape, 2**self.model.stages, self.model.image_channels, 'config.model.stages')
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
@@ -104,40 +95,12 @@ class VQVAETask:
         self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
     ) -> TrainState:
         """Places the codes by k-means over the vectors of the first batches."""
-        quantizer = self.model.quantizer
-        if quantizer.start != 'kmeans':
-            return state
-        project = engine.per_example(
-            lambda state, batch: self.model.apply(
-                state.eval_variables(), to_float(batch['image']), method='project'
-            )
-        )
-        taken = [project(state, b) for b in itertools.islice(batches, quantizer.start_batches)]
-        vectors = np.concatenate(taken).reshape(-1, taken[0].shape[-1])
-        if len(vectors) < quantizer.num_codes:
-            raise UserError(
-                f'k-means cannot place {quantizer.num_codes} codes (config.quantizer.num_codes) with '
-                f'the {len(vectors)} vectors of {quantizer.start_batches} batches; raise '
-                'config.quantizer.start_batches or config.batch_size, or set '
-                'config.quantizer.start=random.'
-            )
-        centres, shares = jax.device_get(
-            jax.jit(kmeans, static_argnames=('k', 'cosine'))(
-                key,
-                vectors,
-                k=quantizer.num_codes,
-                cosine=quantizer.cosine,
-            )
-        )
-        variables = {'params': state.params, **state.variables}
-        _, placed = self.model.apply(
-            variables, centres, shares, method='place', mutable=['params', STATISTICS]
-        )
-        params = placed.pop('params')
-        ema_params = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
-        return engine.place(
-            state.replace(params=params, variables={**state.variables, **placed}, ema_params=ema_params)
-        )
+
+        def project(state: TrainState, batch: Batch) -> jax.Array:
+            return self.model.apply(state.eval_variables(), to_float(batch['image']), method='project')
+
+        model, quantizer = self.model, self.model.quantizer
+        return start_codes(key, state, batches, engine, model=model, quantizer=quantizer, project=project)
 
     def train_step(
         self, state: TrainState, batch: Batch, axis_name: str | None = None
@@ -177,19 +140,13 @@ class VQVAETask:
         reconstruction = self._reconstruction_loss(outputs, images)
         return {
             'loss': self.loss.reconstruction_weight * reconstruction + quantized.loss,
-            'mse': mean_square(outputs, images),
-            'l1': mean_absolute(outputs, images),
-            'psnr': psnr(to_uint8(outputs), batch['image']),
-            'code_shares': jax.vmap(code_shares, in_axes=(0, None))(
-                quantized.codes, self.model.quantizer.num_codes
-            ),
+            **errors(outputs, images),
+            'code_shares': shares_of_codes(quantized.codes, self.model.quantizer.num_codes),
         }
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """The means, with perplexity and share of codes in use over the whole set."""
-        numbers = dict(means)
-        numbers |= use_of_codes(numbers.pop('code_shares'))
-        return {name: float(value) for name, value in numbers.items()}
+        return summarize(means)
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Pictures, their codes, and what these decode to."""
@@ -202,12 +159,7 @@ class VQVAETask:
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Originals over reconstructions over code maps; the histogram of code use."""
-        images = predictions['images']
-        codes = pictures.code_maps(predictions['codes'], self.model.quantizer.num_codes, images.shape[1:3])
-        return {
-            'reconstructions': pictures.rows([images, predictions['reconstructions'], codes]),
-            'code_use': pictures.histogram(means['code_shares']),
-        }
+        return code_pictures(predictions, means, self.model.quantizer.num_codes)
 
     def _reconstruction_loss(self, outputs: jax.Array, images: jax.Array) -> jax.Array:
         return {'mse': mean_square, 'l1': mean_absolute}[self.loss.reconstruction](outputs, images)

@@ -25,28 +25,29 @@ T = TypeVar('T')
 _PLAIN = (bool, int, float, str, tuple)
 
 
-def defaults(cls: type, **changes: Any) -> ConfigDict:
+def defaults(cls: type, *, without: tuple[str, ...] = ()) -> ConfigDict:
     """A config section holding every plain attribute of a dataclass, or Flax module, at its default.
 
     Args:
         cls: a dataclass (Flax modules are dataclasses). Attributes that are not plain values (bool,
-            int, float, str, tuple, or one of these or None) are left out: code provides them.
-        **changes: values that differ from the class's own defaults.
+            int, float, str, tuple, or one of these or None), or have no default, are left out: code
+            provides them.
+        without: further attributes that code provides.
 
     Returns:
         A locked `ConfigDict`. Attributes that may be None can be given their other type by a flag.
     """
     section = ConfigDict()
     for name, field in _fields(cls).items():
-        value = changes.get(name, field.default)
-        kind = field.kind
+        value, kind = field.default, field.kind
+        if value is dataclasses.MISSING or name in without:
+            continue
         if field.optional:
             section[name] = config_dict.placeholder(kind)
             if value is not None:
                 section[name] = value
         else:
             section[name] = float(value) if kind is float else value
-    check_keys(changes, section.keys(), cls.__name__)
     return section.lock()
 
 

@@ -71,6 +71,7 @@ def run_loop(
     state: Any,
     batches: Iterator[Batch],
     evaluate: Callable[[Any], Any],
+    watch: Callable[[dict[str, float]], str | None],
     checkpoints: Checkpoints,
     writer: MetricWriter,
     progress: Progress,
@@ -86,6 +87,7 @@ def run_loop(
         state: the state to begin with.
         batches: host batches, from the one of this step on.
         evaluate: gives an object with `numbers` and `pictures` for a state.
+        watch: gives a warning for the numbers of a step, or None.
         checkpoints: where states are saved.
         writer: where numbers and pictures go.
         progress: tells the user.
@@ -123,6 +125,7 @@ def run_loop(
                 writer.scalars(step, 'train', values)
                 writer.scalars(step, 'speed', speed)
                 progress.update(step, values, speed)
+                progress.warn(step, watch(values))
             recent = []
             evaluation = None
             if evaluating:
@@ -133,7 +136,7 @@ def run_loop(
                 progress.evaluated(step, evaluation.numbers)
             if saving:
                 numbers = evaluation.numbers if evaluation else None
-                checkpoints.save(step, state, {'batches': step}, numbers)
+                checkpoints.save(step, state.replace(frozen=None), {'batches': step}, numbers)
             if stopped and not last:
                 break
             clock.restart()
@@ -147,13 +150,13 @@ def _fetch_finite(
     """The numbers of the last of the steps, once all of them are known to be finite."""
     fetched = jax.device_get(recent)
     for number, metrics in enumerate(fetched, step - len(fetched) + 1):
-        if not (math.isfinite(metrics['loss']) and math.isfinite(metrics['gradient_norm'])):
+        if not all(map(math.isfinite, metrics.values())):
             checkpoints.wait()
             terms = ', '.join(f'{name} {float(value):.6g}' for name, value in metrics.items())
             saved = checkpoints.steps()
             where = f'the checkpoint of step {saved[-1]} is from before' if saved else 'none is saved'
             raise UserError(
-                f'the loss or its gradient is not finite at step {number} ({terms}); {where}. '
+                f'a loss or a gradient is not finite at step {number} ({terms}); {where}. '
                 'Lower config.optimizer.learning_rate or set config.optimizer.clip_norm, in a new '
                 'directory.'
             )

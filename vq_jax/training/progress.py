@@ -18,6 +18,7 @@ class Progress:
     def __init__(self, start: int, steps: int, *, active: bool = True) -> None:
         self.console = Console(quiet=not active, highlight=False)
         self._steps = steps
+        self._warning: str | None = None
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn('step {task.completed:.0f}/{task.total:.0f}'),
             rich.progress.BarColumn(),
@@ -41,6 +42,12 @@ class Progress:
         self._bar.update(self._task, completed=step, numbers=text)
         if not self.console.is_terminal:
             self.console.print(f'step {step}/{self._steps}  {text}')
+
+    def warn(self, step: int, warning: str | None) -> None:
+        """Shows a warning, once for as long as it holds; None ends it."""
+        if warning and warning != self._warning:
+            self.console.print(f'step {step}/{self._steps}  warning: {warning}', soft_wrap=True)
+        self._warning = warning
 
     def evaluated(self, step: int, numbers: Mapping[str, float]) -> None:
         """Shows what an evaluation found, in one line."""

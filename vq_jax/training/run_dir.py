@@ -115,36 +115,39 @@ def check_same_config(workdir: Path, config: dict[str, Any]) -> None:
         )
 
 
-def write_image_shape(workdir: Path, shape: tuple[int, int, int]) -> None:
+def write_data_facts(workdir: Path, image_shape: tuple[int, int, int], num_classes: int) -> None:
     """Writes `data.json`: what the model has to know of its data, so that it opens without them.
 
     Args:
         workdir: The run directory.
-        shape: Shape [h w c] of the pictures.
+        image_shape: Shape [h w c] of the pictures.
+        num_classes: Number of classes; 0 without labels.
     """
-    write_atomically(Path(workdir) / DATA_NAME, json.dumps({'image_shape': list(shape)}) + '\n')
+    facts = {'image_shape': list(image_shape), 'num_classes': num_classes}
+    write_atomically(Path(workdir) / DATA_NAME, json.dumps(facts) + '\n')
 
 
-def read_image_shape(workdir: Path) -> tuple[int, int, int]:
+def read_data_facts(workdir: Path) -> tuple[tuple[int, int, int], int]:
     """Reads `data.json` of a run.
 
     Args:
         workdir: The run directory.
 
     Returns:
-        The shape [h w c] of the pictures of its data set.
+        The shape [h w c] of the pictures of its data set, and the number of its classes.
 
     Raises:
         UserError: The file is missing or unreadable.
     """
     path = Path(workdir) / DATA_NAME
     try:
-        h, w, c = json.loads(path.read_text(encoding='utf-8'))['image_shape']
+        facts = json.loads(path.read_text(encoding='utf-8'))
+        h, w, c = facts['image_shape']
+        return (h, w, c), int(facts['num_classes'])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f'Cannot read the shape of the pictures from {path} ({error}); restore it from a copy.'
         ) from error
-    return h, w, c
 
 
 def _flatten(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:

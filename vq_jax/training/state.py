@@ -22,6 +22,7 @@ class TrainState:
         variables: the model's other collections, such as codebooks learned by moving average.
         opt_state: the optimizer's own.
         ema_params: the moving average of the parameters, or None if the optimizer keeps none.
+        frozen: what steps read and never change: weights from elsewhere. Not part of checkpoints.
     """
 
     step: jax.Array
@@ -30,6 +31,7 @@ class TrainState:
     variables: Any
     opt_state: Any
     ema_params: Any
+    frozen: Any = None
 
     @classmethod
     def create(cls, key: jax.Array, variables: Any, optimizer: Optimizer) -> 'TrainState':
@@ -83,9 +85,33 @@ class TrainState:
         return {'params': params, **self.variables}
 
 
+@struct.dataclass
+class TwoPlayerState:
+    """The state of a generator and its discriminator; the run's step is the generator's.
+
+    Attributes:
+        generator: what evaluation and sampling use.
+        discriminator: its own step counts its updates, which may begin later.
+        frozen: as in `TrainState`; that of the players is None.
+    """
+
+    generator: TrainState
+    discriminator: TrainState
+    frozen: Any = None
+
+    @property
+    def step(self) -> jax.Array:
+        """Steps done, int32 scalar."""
+        return self.generator.step
+
+    def eval_variables(self) -> dict[str, Any]:
+        """The generator's variables for evaluation."""
+        return self.generator.eval_variables()
+
+
 def init_state(
-    init: Callable[[jax.Array, Any], TrainState], key: jax.Array, image_shape: tuple[int, int, int]
-) -> TrainState:
+    init: Callable[[jax.Array, Any], Any], key: jax.Array, image_shape: tuple[int, int, int]
+) -> Any:
     """A task's state before the first step, on the default device.
 
     Args:

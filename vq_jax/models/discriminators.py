@@ -1,0 +1,161 @@
+"""Discriminators: one logit for a picture (DCGAN), or one for each of its patches (PatchGAN).
+
+Both return a `Judgement`, share their convolutions, and can be conditioned on a class by projection.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vq_jax.models.convolution import Conv
+
+_INIT = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
+BATCH_STATS = 'batch_stats'  # the collection of what normalisations learn without gradients
+
+
+@chex.dataclass(frozen=True)
+class Judgement:
+    """What a discriminator returns.
+
+    Attributes:
+        logits: greater where a picture seems real: float32, [b] or [b h' w'].
+        classes: logits of the classes that a linear probe reads from the features, without a
+            gradient to them [b k]; None without labels.
+    """
+
+    logits: jax.Array
+    classes: jax.Array | None
+
+
+class Discriminator(nn.Module):
+    """The discriminator of DCGAN: Radford et al. 2016 (arXiv:1511.06434), section 3.
+
+    Convolutions of size 4 and stride 2 down to 4x4 places, then a linear layer.
+
+    Attributes:
+        channels: of the first convolution; each further one doubles them.
+        norm: batch normalisation after all convolutions but the first, or none.
+        spectral_norm: divide each weight by its largest singular value (Miyato et al. 2018,
+            arXiv:1802.05957).
+        num_classes: classes that the probe tells apart; 0 without labels.
+        conditional: judge whether a picture fits its class, by projection (Miyato and Koyama 2018,
+            arXiv:1802.05637, equation 3).
+        dtype: what the convolutions compute in.
+    """
+
+    channels: int = 64
+    norm: Literal['batch', 'none'] = 'batch'
+    spectral_norm: bool = False
+    num_classes: int = 0
+    conditional: bool = False
+    dtype: Literal['float32', 'bfloat16'] = 'float32'
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
+    ) -> Judgement:
+        """Judges pictures [b h w c], h = w = 4 * 2^n, with labels int32 [b]."""
+        layer, norm = _layers(self, train, axis_name)
+        stages = (x.shape[1] // 4).bit_length() - 1
+        for stage in range(stages):
+            last_bias = self.norm == 'none' or stage == 0
+            conv = Conv(
+                self.channels * 2**stage,
+                (4, 4),
+                strides=2,
+                use_bias=last_bias,
+                dtype=self.dtype,
+                kernel_init=_INIT,
+            )
+            x = layer(conv)(x)
+            x = nn.leaky_relu(x if stage == 0 else norm(x), 0.2)
+        x = x.astype(jnp.float32)
+        logits = layer(nn.Dense(1, kernel_init=_INIT))(x.reshape(x.shape[0], -1))[:, 0]
+        pooled = jnp.mean(x, (1, 2))
+        if self.conditional:
+            vectors = nn.Embed(self.num_classes, x.shape[-1], embedding_init=_INIT)(labels)
+            logits += jnp.sum(vectors * pooled, -1)
+        classes = None
+        if self.num_classes:
+            flat = jax.lax.stop_gradient(x.reshape(x.shape[0], -1))
+            classes = nn.Dense(self.num_classes, name='probe')(flat)
+        return Judgement(logits=logits, classes=classes)
+
+
+class PatchDiscriminator(nn.Module):
+    """PatchGAN: Isola et al. 2017 (arXiv:1611.07004), appendix 6.1.2, as VQGAN uses it.
+
+    Attributes:
+        channels: of the first convolution; each further one doubles them, up to eight times.
+        stages: convolutions of stride 2; with 3, each logit sees 70x70 pixels.
+        norm: batch normalisation after all convolutions but the first and the last, or none.
+        spectral_norm: divide each kernel by its largest singular value (Miyato et al. 2018,
+            arXiv:1802.05957).
+        num_classes: classes to be conditioned on; 0 for none.
+        dtype: what the convolutions compute in.
+    """
+
+    channels: int = 64
+    stages: int = 3
+    norm: Literal['batch', 'none'] = 'batch'
+    spectral_norm: bool = False
+    num_classes: int = 0
+    dtype: Literal['float32', 'bfloat16'] = 'float32'
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
+    ) -> Judgement:
+        """Judges the patches of pictures [b h w c], with labels int32 [b]; logits [b h' w']."""
+        layer, norm = _layers(self, train, axis_name)
+        conv = functools.partial(
+            Conv,
+            kernel_size=(4, 4),
+            padding=((1, 1), (1, 1)),
+            dtype=self.dtype,
+            kernel_init=_INIT,
+        )
+        x = nn.leaky_relu(layer(conv(self.channels, strides=2))(x), 0.2)
+        for stage in range(1, self.stages + 1):
+            strides = 2 if stage < self.stages else 1
+            width = self.channels * min(2**stage, 8)
+            x = layer(conv(width, strides=strides, use_bias=self.norm == 'none'))(x)
+            x = nn.leaky_relu(norm(x), 0.2)
+        logits = layer(conv(1))(x)[..., 0].astype(jnp.float32)
+        if self.num_classes:
+            vectors = nn.Embed(self.num_classes, x.shape[-1], embedding_init=_INIT)(labels)
+            fit = jnp.mean(x.astype(jnp.float32), (1, 2)) * vectors
+            logits += jnp.sum(fit, -1)[:, None, None]
+        return Judgement(logits=logits, classes=None)
+
+
+def batch_norm(train: bool, axis_name: str | None) -> nn.BatchNorm:
+    """Batch normalisation over all devices, with the constants of DCGAN's published code."""
+    return nn.BatchNorm(
+        use_running_average=not train,
+        axis_name=axis_name,
+        momentum=0.9,
+        epsilon=1e-5,
+        scale_init=lambda key, *rest: 1 + _INIT(key, *rest),
+    )
+
+
+def _layers(
+    module: Discriminator | PatchDiscriminator, train: bool, axis_name: str | None
+) -> tuple[Callable[[nn.Module], Any], Callable[[jax.Array], jax.Array]]:
+    """Functions that wrap a layer in, and apply, the normalisations that a discriminator is made with."""
+
+    def layer(inner: nn.Module) -> Any:
+        if not module.spectral_norm:
+            return inner
+        return functools.partial(nn.SpectralNorm(inner, collection_name=BATCH_STATS), update_stats=train)
+
+    def norm(x: jax.Array) -> jax.Array:
+        return batch_norm(train, axis_name)(x) if module.norm == 'batch' else x
+
+    return layer, norm

@@ -1,0 +1,81 @@
+"""The continuous latent: a diagonal Gaussian for every example, vector or grid."""
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vq_jax.models.quantizers import Quantized
+from vq_jax.ops import gaussians
+from vq_jax.ops.collectives import example_keys
+
+LATENT = 'latent'  # the random stream that samples are drawn from
+
+
+@chex.dataclass(frozen=True)
+class Posterior:
+    """A diagonal Gaussian for each example.
+
+    Attributes:
+        mean: [b ... d].
+        log_variance: [b ... d].
+    """
+
+    mean: jax.Array
+    log_variance: jax.Array
+
+    def kl(self) -> jax.Array:
+        """The divergence of each dimension from the standard normal, in nats [b ... d]."""
+        return gaussians.kl_to_standard(self.mean, self.log_variance)
+
+
+class GaussianBottleneck(nn.Module):
+    """A bottleneck that is called like a quantizer, and passes a sample of a Gaussian on.
+
+    Kingma and Welling 2014 (arXiv:1312.6114), section 3; over a grid, the latent of Rombach et al. 2022
+    (arXiv:2112.10752), section 3.1.
+
+    Attributes:
+        latent_dim: dimensions of the Gaussian, at each place of a grid.
+        dim: width of the vectors that go out; None passes the sample on as it is.
+    """
+
+    latent_dim: int = 4
+    dim: int | None = None
+
+    def setup(self) -> None:  # noqa: D102 (Flax's)
+        self.project_in = nn.Dense(2 * self.latent_dim)
+        if self.dim is not None:
+            self.project_out = nn.Dense(self.dim)
+
+    def __call__(self, z: jax.Array, train: bool = False, axis_name: str | None = None) -> Quantized:
+        """Passes on a sample in training, drawn from the random stream 'latent', else the mean.
+
+        Args:
+            z: vectors [b ... d].
+            train: draw a sample; the stream's key must be equal on all devices.
+            axis_name: the device axis that the batch is split over.
+
+        Returns:
+            Like a quantizer's; the 'codes' are the means, float32 [b ... latent_dim], the loss is the
+            divergence from the standard normal in nats.
+        """
+        posterior = self.posterior(z)
+        latent = posterior.mean
+        if train and not self.is_initializing():
+            keys = example_keys(self.make_rng(LATENT), z.shape[0], axis_name)
+            latent = gaussians.sample(keys, posterior.mean, posterior.log_variance)
+        kl = jnp.sum(posterior.kl(), axis=tuple(range(1, z.ndim)))
+        return Quantized(
+            values=self.lookup(latent), codes=posterior.mean, loss=kl, metrics={'kl': jnp.mean(kl)}
+        )
+
+    def posterior(self, z: jax.Array) -> Posterior:
+        """The Gaussian of each example, from vectors [b ... d]."""
+        mean, log_variance = jnp.split(self.project_in(z.astype(jnp.float32)), 2, axis=-1)
+        # Where exp is finite in float32, with room for sums.
+        return Posterior(mean=mean, log_variance=jnp.clip(log_variance, -30.0, 20.0))
+
+    def lookup(self, latents: jax.Array) -> jax.Array:
+        """What goes out for latents [b ... latent_dim]: [b ... dim]."""
+        return latents if self.dim is None else self.project_out(latents)

@@ -1,0 +1,62 @@
+"""The generator of DCGAN."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vq_jax.models.convolution import ConvTranspose
+from vq_jax.models.discriminators import batch_norm
+
+_INIT = nn.initializers.normal(0.02)
+
+
+class Generator(nn.Module):
+    """The generator of DCGAN: Radford et al. 2016 (arXiv:1511.06434), section 3 and figure 1.
+
+    Noise is projected to 4x4 places, and transposed convolutions of size 4 and stride 2 enlarge it.
+
+    Attributes:
+        image_size: side of the pictures, 4 * 2^n pixels.
+        image_channels: 1 for grey pictures, 3 for colour.
+        noise_dim: dimensions of the noise.
+        channels: before the last convolution; each one before has twice as many.
+        num_classes: if not 0, the vector of a class is appended to the noise.
+        dtype: what the convolutions compute in.
+    """
+
+    image_size: int
+    image_channels: int
+    noise_dim: int = 100
+    channels: int = 64
+    num_classes: int = 0
+    dtype: Literal['float32', 'bfloat16'] = 'float32'
+
+    @nn.compact
+    def __call__(
+        self, noise: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
+    ) -> jax.Array:
+        """Maps noise [b noise_dim] and labels int32 [b] to pictures [b h w c] in [-1, 1], float32."""
+
+        def normal(x: jax.Array) -> jax.Array:
+            return nn.relu(batch_norm(train, axis_name)(x))
+
+        if self.num_classes:
+            noise = jnp.concatenate([noise, nn.Embed(self.num_classes, self.noise_dim)(labels)], -1)
+        stages = (self.image_size // 4).bit_length() - 1
+        width = self.channels * 2 ** (stages - 1)
+        x = nn.Dense(16 * width, use_bias=False, kernel_init=_INIT, dtype=self.dtype)(noise)
+        x = normal(x.reshape(-1, 4, 4, width))
+        for stage in reversed(range(stages)):
+            last = stage == 0
+            conv = ConvTranspose(
+                self.image_channels if last else self.channels * 2 ** (stage - 1),
+                (4, 4),
+                strides=2,
+                use_bias=last,
+                dtype=self.dtype,
+                kernel_init=_INIT,
+            )
+            x = conv(x) if last else normal(conv(x))
+        return jnp.tanh(x.astype(jnp.float32))

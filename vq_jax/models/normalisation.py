@@ -1,0 +1,43 @@
+"""Group normalisation that reads its input twice, not four times."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class GroupNorm(nn.Module):
+    """`flax.linen.GroupNorm` over pictures: the same parameters and, but for rounding, the same result.
+
+    Wu and He 2018 (arXiv:1803.08494). Means and scales of groups are folded into one factor and one
+    summand a channel, so that the only work on whole pictures is two sums and one multiplication; on
+    CPUs this is three times as fast as Flax's (see benchmarks/README.md).
+
+    Attributes:
+        groups: of channels; their greatest common divisor with the number of channels is used.
+        epsilon: added to variances.
+    """
+
+    groups: int = 32
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises pictures [b h w c], with statistics in float32."""
+        b, _, _, c = x.shape
+        groups = math.gcd(self.groups, c)
+        scale = self.param('scale', nn.initializers.ones_init(), (c,), jnp.float32)
+        bias = self.param('bias', nn.initializers.zeros_init(), (c,), jnp.float32)
+
+        def of_groups(values: jax.Array) -> jax.Array:
+            means = jnp.mean(values, (1, 2)).reshape(b, groups, c // groups).mean(-1)
+            return jnp.repeat(means, c // groups, axis=1)
+
+        wide = x.astype(jnp.float32)
+        mean = of_groups(wide)
+        # Rounding may bring the difference below zero.
+        variance = jnp.maximum(of_groups(jnp.square(wide)) - jnp.square(mean), 0)
+        factor = scale * jax.lax.rsqrt(variance + self.epsilon)
+        summand = bias - mean * factor
+        return (wide * factor[:, None, None] + summand[:, None, None]).astype(x.dtype)

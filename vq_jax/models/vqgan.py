@@ -1,0 +1,79 @@
+"""VQGAN's generator: encoder, bottleneck, decoder. With a Gaussian bottleneck, the KL autoencoder."""
+
+import jax
+from flax import linen as nn
+
+from vq_jax.models.gaussian import GaussianBottleneck
+from vq_jax.models.quantizers import Quantized, VectorQuantizer
+from vq_jax.models.residual import ResidualDecoder, ResidualEncoder, ResidualSizes
+
+LAST_KERNEL = ('decoder', 'last', 'kernel')  # where the kernel of the last layer is among the parameters
+
+
+class VQGAN(nn.Module):
+    """The generator of Esser et al. 2021 (arXiv:2012.09841).
+
+    Attributes:
+        bottleneck: the quantizer, or the Gaussian of Rombach et al. 2022 (arXiv:2112.10752). Its `dim`
+            must be `sizes.features`.
+        sizes: of encoder and decoder.
+        image_channels: of the pictures that come out; those that go in may have others.
+        num_classes: if not 0, what the decoder paints depends on a class as well as on the codes.
+    """
+
+    bottleneck: VectorQuantizer | GaussianBottleneck
+    sizes: ResidualSizes
+    image_channels: int = 3
+    num_classes: int = 0
+
+    def setup(self) -> None:  # noqa: D102 (Flax's)
+        gaussian = isinstance(self.bottleneck, GaussianBottleneck)
+        self.encoder = ResidualEncoder(self.sizes, self.sizes.features * (2 if gaussian else 1))
+        self.decoder = ResidualDecoder(self.sizes, self.image_channels)
+        if self.num_classes:
+            self.class_vectors = nn.Embed(self.num_classes, self.sizes.features)
+
+    def __call__(
+        self,
+        images: jax.Array,
+        labels: jax.Array | None = None,
+        train: bool = False,
+        axis_name: str | None = None,
+    ) -> tuple[jax.Array, Quantized]:
+        """Reconstructs pictures [b h w c] in [-1, 1]; also returns what the bottleneck did."""
+        features, latent = self.features(images, labels, train, axis_name)
+        return self.paint(features), latent
+
+    def features(
+        self,
+        images: jax.Array,
+        labels: jax.Array | None = None,
+        train: bool = False,
+        axis_name: str | None = None,
+    ) -> tuple[jax.Array, Quantized]:
+        """All but the last layer; `paint` is the rest."""
+        latent = self.bottleneck(self.encoder(images), train=train, axis_name=axis_name)
+        return self.decoder.trunk(self._conditioned(latent.values, labels)), latent
+
+    def paint(self, features: jax.Array) -> jax.Array:
+        """The last layer: pictures [b h w image_channels], float32, of what `features` returned."""
+        return self.decoder.paint(features)
+
+    def encode(self, images: jax.Array) -> jax.Array:
+        """Codes, int32 [b h' w'], or latents, float32 [b h' w' d], of pictures [b h w c] in [-1, 1]."""
+        return self.bottleneck(self.encoder(images)).codes
+
+    def decode(self, codes: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        """Pictures [b h w image_channels], about in [-1, 1], of codes or latents."""
+        return self.decoder(self._conditioned(self.bottleneck.lookup(codes), labels))
+
+    def project(self, images: jax.Array) -> jax.Array:
+        """The vectors [b h' w' code_dim] that are compared with the codes."""
+        return self.bottleneck.project(self.encoder(images))
+
+    def place(self, centres: jax.Array, shares: jax.Array) -> None:
+        """Puts the codes at given places (see `VectorQuantizer.place`)."""
+        self.bottleneck.place(centres, shares)
+
+    def _conditioned(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
+        return z + self.class_vectors(labels)[:, None, None] if self.num_classes else z

@@ -1,0 +1,134 @@
+"""The losses of two players, one number for each example.
+
+Logits are the discriminator's, greater where a picture seems real; each example has one, or a grid of
+them (one for each patch), over which losses are means.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+GameLoss = Literal['non_saturating', 'vanilla', 'hinge', 'wasserstein']
+
+
+def discriminator_loss(name: GameLoss, real: jax.Array, fake: jax.Array) -> jax.Array:
+    """What the discriminator lowers.
+
+    - 'non_saturating', 'vanilla': `-log s(real) - log(1 - s(fake))`, s the sigmoid (Goodfellow et al.
+      2014, arXiv:1406.2661, equation 1).
+    - 'hinge': `max(0, 1 - real) + max(0, 1 + fake)` (Miyato et al. 2018, arXiv:1802.05957, equation 16).
+    - 'wasserstein': `fake - real` (Arjovsky et al. 2017, arXiv:1701.07875, equation 2).
+
+    Args:
+        name: which of them.
+        real: logits of real pictures [b ...].
+        fake: logits of generated pictures [b ...].
+
+    Returns:
+        float32 [b].
+    """
+    losses = {
+        'non_saturating': lambda: jax.nn.softplus(-real) + jax.nn.softplus(fake),
+        'vanilla': lambda: jax.nn.softplus(-real) + jax.nn.softplus(fake),
+        'hinge': lambda: jax.nn.relu(1 - real) + jax.nn.relu(1 + fake),
+        'wasserstein': lambda: fake - real,
+    }
+    return _mean(losses[name]())
+
+
+def generator_loss(name: GameLoss, fake: jax.Array) -> jax.Array:
+    """What the generator lowers.
+
+    - 'non_saturating': `-log s(fake)` (Goodfellow et al. 2014, arXiv:1406.2661, section 3).
+    - 'vanilla', 'hinge', 'wasserstein': `-fake`. This is what VQGAN's published training does under
+      the name 'vanilla'.
+
+    Args:
+        name: which of them.
+        fake: logits of generated pictures [b ...].
+
+    Returns:
+        float32 [b].
+    """
+    return _mean(jax.nn.softplus(-fake) if name == 'non_saturating' else -fake)
+
+
+def squared_gradients(logits: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
+    """The squared length of the gradient of each picture's logit with respect to the picture.
+
+    Half its mean over real pictures, times gamma, is R1 (Mescheder et al. 2018, arXiv:1801.04406,
+    equation 9).
+
+    Args:
+        logits: maps pictures to logits [b ...], each picture by itself.
+        images: pictures [b h w c].
+
+    Returns:
+        float32 [b].
+    """
+    gradients = jax.grad(lambda x: jnp.sum(_mean(logits(x))))(images)
+    return jnp.sum(jnp.square(gradients), axis=tuple(range(1, gradients.ndim)))
+
+
+def gradient_penalty(
+    logits: Callable[[jax.Array], jax.Array], keys: jax.Array, real: jax.Array, fake: jax.Array
+) -> jax.Array:
+    """`(|gradient| - 1)^2` at a random point between a real and a generated picture.
+
+    Gulrajani et al. 2017 (arXiv:1704.00028), equation 3, without its weight.
+
+    Args:
+        logits: maps pictures to logits [b ...], each picture by itself.
+        keys: a random key for each example [b].
+        real: real pictures [b h w c].
+        fake: generated pictures [b h w c].
+
+    Returns:
+        float32 [b].
+    """
+    share = jax.vmap(jax.random.uniform)(keys).reshape(-1, *[1] * (real.ndim - 1))
+    squares = squared_gradients(logits, fake + share * (real - fake))
+    # The root has no finite gradient at zero, where a critic that is still constant starts.
+    return jnp.square(jnp.sqrt(jnp.maximum(squares, 1e-12)) - 1)
+
+
+def lecam(real: jax.Array, fake: jax.Array, real_average: jax.Array, fake_average: jax.Array) -> jax.Array:
+    """Keeps logits from running away from the moving average of the other kind.
+
+    `max(0, real - fake_average)^2 + max(0, real_average - fake)^2`: Tseng et al. 2021
+    (arXiv:2104.03310), equation 6, with the clipping of its authors' code.
+
+    Args:
+        real: logits of real pictures [b ...].
+        fake: logits of generated pictures [b ...].
+        real_average: moving average of the logits of real pictures, scalar.
+        fake_average: moving average of the logits of generated pictures, scalar.
+
+    Returns:
+        float32 [b].
+    """
+    above = jnp.square(jax.nn.relu(real - fake_average))
+    below = jnp.square(jax.nn.relu(real_average - fake))
+    return _mean(above) + _mean(below)
+
+
+def adaptive_weight(reconstruction: jax.Array, adversarial: jax.Array) -> jax.Array:
+    """How much the adversarial loss may count, so that both pull equally at the last layer.
+
+    Esser et al. 2021 (arXiv:2012.09841), equation 7, with the published code's bounds.
+
+    Args:
+        reconstruction: gradient of the reconstruction loss with respect to the last layer's kernel.
+        adversarial: gradient of the generator's adversarial loss with respect to it.
+
+    Returns:
+        `|reconstruction| / (|adversarial| + 1e-4)`, from 0 to 10,000, scalar, without a gradient.
+    """
+    ratio = jnp.linalg.norm(reconstruction) / (jnp.linalg.norm(adversarial) + 1e-4)
+    return jax.lax.stop_gradient(jnp.clip(ratio, 0, 1e4))
+
+
+def _mean(values: jax.Array) -> jax.Array:
+    return jnp.mean(values.astype(jnp.float32), axis=tuple(range(1, values.ndim)))

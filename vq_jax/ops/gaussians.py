@@ -1,0 +1,51 @@
+"""Diagonal Gaussians: the posterior of a VAE and its distance to the prior. Variances are logarithms."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+def sample(keys: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """Draws with the reparameterisation of Kingma and Welling 2014 (arXiv:1312.6114), section 2.4.
+
+    Args:
+        keys: a random key for each example [b].
+        mean: means [b ...].
+        log_variance: logarithms of variances [b ...].
+
+    Returns:
+        `mean + exp(log_variance / 2) * noise`, float32 [b ...].
+    """
+    noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(keys)
+    return mean + jnp.exp(0.5 * log_variance) * noise
+
+
+def kl_to_standard(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """The Kullback-Leibler divergence of each dimension from the standard normal, in nats.
+
+    Kingma and Welling 2014 (arXiv:1312.6114), appendix B, before the sum over dimensions.
+
+    Args:
+        mean: means [...].
+        log_variance: logarithms of variances [...].
+
+    Returns:
+        `(mean^2 + variance - 1 - log variance) / 2`, [...], never negative.
+    """
+    return 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance)
+
+
+def log_density(x: jax.Array, mean: jax.Array | float, log_variance: jax.Array | float) -> jax.Array:
+    """The logarithm of the density of each dimension, in nats.
+
+    Args:
+        x: numbers [...].
+        mean: means, of a shape that broadcasts to that of x.
+        log_variance: logarithms of variances, likewise.
+
+    Returns:
+        `log N(x; mean, variance)` [...].
+    """
+    squares = jnp.square(x - mean) * jnp.exp(-jnp.asarray(log_variance))
+    return -0.5 * (math.log(2 * math.pi) + log_variance + squares)

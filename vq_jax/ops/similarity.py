@@ -1,0 +1,92 @@
+"""Structural similarity of pictures, one number for each example."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+# Wang et al. 2003, "Multiscale structural similarity for image quality assessment", section 3.2.
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+WINDOW = 11  # pixels
+_SIGMA = 1.5
+_RANGE = 2.0  # of pixels in [-1, 1]
+_C1, _C2 = (0.01 * _RANGE) ** 2, (0.03 * _RANGE) ** 2
+
+
+def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Structural similarity of pictures.
+
+    Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity",
+    equation 13, with its Gaussian window of 11 pixels, where the whole window lies in the picture; the
+    mean over places and channels.
+
+    Args:
+        x: pictures in [-1, 1] [b h w c], at least 11 pixels high and wide.
+        y: pictures likewise.
+
+    Returns:
+        float32 [b], at most 1 (equal pictures).
+    """
+    luminance, contrast = _terms(x, y)
+    return jnp.mean(luminance * contrast, axis=(1, 2, 3))
+
+
+def ms_ssim(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Structural similarity over several scales.
+
+    Wang et al. 2003, equation 7, with its weights: contrast and structure at each scale, luminance at
+    the coarsest; each scale halves the pictures. Pictures too small for five scales are given as many
+    as the window fits into (four from 88 pixels on, three from 44), whose weights then sum to one.
+    Negative terms, which have no real power, count as zero.
+
+    Args:
+        x: pictures in [-1, 1] [b h w c], at least 11 pixels high and wide.
+        y: pictures likewise.
+
+    Returns:
+        float32 [b], from 0 to 1 (equal pictures).
+    """
+    scales = min(len(SCALE_WEIGHTS), int(np.log2(min(x.shape[1:3]) / WINDOW)) + 1)
+    weights = np.array(SCALE_WEIGHTS[:scales]) / sum(SCALE_WEIGHTS[:scales])
+    result = 1.0
+    for scale, weight in enumerate(weights):
+        luminance, contrast = _terms(x, y)
+        last = scale == scales - 1
+        term = jnp.mean(luminance * contrast if last else contrast, axis=(1, 2))
+        # A power's gradient is infinite at zero.
+        result *= jnp.maximum(term, 1e-6) ** weight
+        if not last:
+            x, y = _halved(x), _halved(y)
+    return jnp.mean(result, axis=-1)
+
+
+def _terms(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Luminance, and contrast times structure, at each place [b h' w' c]."""
+    x, y = x.astype(jnp.float32), y.astype(jnp.float32)
+    moments = _blurred(jnp.concatenate([x, y, x * x, y * y, x * y], axis=-1))
+    mx, my, xx, yy, xy = jnp.split(moments, 5, axis=-1)
+    luminance = (2 * mx * my + _C1) / (mx * mx + my * my + _C1)
+    contrast = (2 * (xy - mx * my) + _C2) / (xx - mx * mx + yy - my * my + _C2)
+    return luminance, contrast
+
+
+def _blurred(x: jax.Array) -> jax.Array:
+    """The Gaussian window along height, then width, where it lies within."""
+    offsets = np.arange(WINDOW) - WINDOW // 2
+    window = np.exp(-(offsets**2) / (2 * _SIGMA**2))
+    window = (window / window.sum()).astype(np.float32)
+    # Sums of shifted slices: a convolution with one channel a group is slow on CPUs.
+    for axis in (1, 2):
+        n = x.shape[axis] - WINDOW + 1
+        shifted = (lax.slice_in_dim(x, i, i + n, axis=axis) * w for i, w in enumerate(window))
+        x = functools.reduce(jnp.add, shifted)
+    return x
+
+
+def _halved(x: jax.Array) -> jax.Array:
+    """Means of squares of 2x2 pixels; an odd last row or column is left out."""
+    b, h, w, c = x.shape
+    x = x[:, : h // 2 * 2, : w // 2 * 2]
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))

@@ -1,0 +1,140 @@
+"""What the tasks that rebuild pictures share."""
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vq_jax.errors import UserError
+from vq_jax.models.quantizers import STATISTICS, VectorQuantizer, use_of_codes
+from vq_jax.ops import pictures
+from vq_jax.ops.images import to_uint8
+from vq_jax.ops.kmeans import kmeans
+from vq_jax.ops.losses import mean_absolute, mean_square
+from vq_jax.ops.metrics import psnr
+from vq_jax.ops.quantization import code_shares
+from vq_jax.training.parallel import Batch, Engine
+from vq_jax.training.state import TrainState
+
+
+def check_size(shape: tuple[int, int, int], factor: int, channels: int, key: str) -> None:
+    """Checks that a model which divides height and width by a factor can take pictures.
+
+    Args:
+        shape: of the pictures [h w c].
+        factor: must divide h and w.
+        channels: must be c.
+        key: what in the config sets the factor, for the message.
+
+    Raises:
+        UserError: if it cannot.
+    """
+    h, w, c = shape
+    if h % factor or w % factor:
+        raise UserError(
+            f'pictures of {h}x{w} pixels cannot be divided by {factor} ({key}); use a multiple of '
+            f'{factor}, by config.data.image_size or config.data.pad.'
+        )
+    if c != channels:
+        raise UserError(
+            f'the pictures have {c} channels and the model was made for {channels}; give pictures of '
+            f'{channels}.'
+        )
+
+
+def start_codes(
+    key: jax.Array,
+    state: TrainState,
+    batches: Iterable[Batch],
+    engine: Engine,
+    *,
+    model: Any,
+    quantizer: VectorQuantizer,
+    project: Callable[[TrainState, Batch], jax.Array],
+) -> TrainState:
+    """Places the codes by k-means over the vectors of the first batches, if the quantizer wants that.
+
+    Args:
+        key: a random key.
+        state: the new state of the model.
+        batches: training batches.
+        engine: runs `project`.
+        model: has the method `place`.
+        quantizer: the model's.
+        project: the vectors of a batch that are compared with the codes [b ... d].
+
+    Raises:
+        UserError: if there are fewer vectors than codes.
+    """
+    if quantizer.start != 'kmeans':
+        return state
+    compiled = engine.per_example(project)
+    taken = [compiled(state, batch) for batch in islice(batches, quantizer.start_batches)]
+    vectors = np.concatenate(taken).reshape(-1, taken[0].shape[-1])
+    if len(vectors) < quantizer.num_codes:
+        raise UserError(
+            f'k-means cannot place {quantizer.num_codes} codes (config.quantizer.num_codes) with the '
+            f'{len(vectors)} vectors of {quantizer.start_batches} batches; raise '
+            'config.quantizer.start_batches or config.batch_size, or set config.quantizer.start=random.'
+        )
+    cluster = jax.jit(kmeans, static_argnames=('k', 'cosine'))
+    found = cluster(key, vectors, k=quantizer.num_codes, cosine=quantizer.cosine)
+    centres, shares = jax.device_get(found)
+    variables = {'params': state.params, **state.variables}
+    _, placed = model.apply(variables, centres, shares, method='place', mutable=['params', STATISTICS])
+    params = placed.pop('params')
+    ema_params = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
+    return engine.place(
+        state.replace(params=params, variables={**state.variables, **placed}, ema_params=ema_params)
+    )
+
+
+def errors(outputs: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
+    """How far reconstructions are from their originals, for each example [b].
+
+    Args:
+        outputs: reconstructions, about in [-1, 1] [b h w c].
+        images: originals in [-1, 1] [b h w c].
+
+    Returns:
+        'mse' and 'l1' of the outputs as they are, 'psnr' of the bytes that they become.
+    """
+    return {
+        'mse': mean_square(outputs, images),
+        'l1': mean_absolute(outputs, images),
+        'psnr': psnr(to_uint8(outputs), to_uint8(images)),
+    }
+
+
+def shares_of_codes(codes: jax.Array, num_codes: int) -> jax.Array:
+    """The share of each code in every picture [b k], of codes int32 [b h w]."""
+    return jax.vmap(code_shares, in_axes=(0, None))(codes, num_codes)
+
+
+def summarize(means: dict[str, np.ndarray]) -> dict[str, float]:
+    """The means, with perplexity and share of codes in use over the whole set for 'code_shares'."""
+    numbers = dict(means)
+    if 'code_shares' in numbers:
+        numbers |= use_of_codes(numbers.pop('code_shares'))
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def code_pictures(
+    predictions: dict[str, np.ndarray], means: dict[str, np.ndarray], num_codes: int
+) -> dict[str, np.ndarray]:
+    """Originals over reconstructions over code maps; the histogram of code use.
+
+    Args:
+        predictions: 'images' and 'reconstructions', uint8 [b h w c], and 'codes' [b h' w'].
+        means: 'code_shares', the share of each code over the data set [k].
+        num_codes: k.
+    """
+    images = predictions['images']
+    codes = pictures.code_maps(predictions['codes'], num_codes, images.shape[1:3])
+    return {
+        'reconstructions': pictures.rows([images, predictions['reconstructions'], codes]),
+        'code_use': pictures.histogram(means['code_shares']),
+    }

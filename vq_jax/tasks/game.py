@@ -1,0 +1,225 @@
+"""The discriminator's side of a step, and what it tells the generator."""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from vq_jax.errors import UserError
+from vq_jax.ops import adversarial
+from vq_jax.ops.collectives import example_keys, pmean
+from vq_jax.training.optimizer import Optimizer
+from vq_jax.training.state import TrainState
+
+_AVERAGES = 'averages'  # the collection of the game's own moving averages
+_DECAY = 0.99  # of them: about a hundred steps
+
+
+@dataclasses.dataclass(frozen=True)
+class GameConfig:
+    """What the two players lower (see `vq_jax.ops.adversarial`).
+
+    Attributes:
+        loss: of both players.
+        r1: gamma of R1, the penalty on the gradient at real pictures.
+        gradient_penalty: weight of the penalty on gradients between real and generated pictures.
+        lecam: weight of the LeCam regularisation.
+    """
+
+    loss: Literal['non_saturating', 'vanilla', 'hinge', 'wasserstein'] = 'non_saturating'
+    r1: float = 0.0
+    gradient_penalty: float = 0.0
+    lecam: float = 0.0
+
+
+@chex.dataclass(frozen=True)
+class Turn:
+    """What comes of a turn of the discriminator.
+
+    Attributes:
+        gradient: of the generator's loss, the mean over this device's batch, with respect to the
+            generated pictures [b h w c].
+        state: the discriminator's new state.
+        metrics: scalars, equal on all devices.
+    """
+
+    gradient: jax.Array
+    state: TrainState
+    metrics: dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Game:
+    """A discriminator and how it learns.
+
+    Attributes:
+        config: see `GameConfig`.
+        discriminator: a module of `vq_jax.models.discriminators`.
+        optimizer: changes its parameters.
+    """
+
+    config: GameConfig
+    discriminator: nn.Module
+    optimizer: Optimizer
+
+    def __post_init__(self) -> None:
+        for name in ('r1', 'gradient_penalty'):
+            if getattr(self.config, name) and self.discriminator.norm == 'batch':
+                raise UserError(
+                    f'config.game.{name} is a penalty on the gradient of each picture by itself, which batch '
+                    'normalisation mixes; set config.discriminator.norm=none.'
+                )
+
+    def init(self, key: jax.Array, images: jax.Array, labels: jax.Array) -> TrainState:
+        """The discriminator's state before the first step; only the shapes [b h w c], [b] count."""
+        params_key, run_key = jax.random.split(key)
+        variables = self.discriminator.init(params_key, images, labels)
+        averages = {'real': 0.0, 'fake': 0.0, 'accuracy': 0.5, 'loss': self._chance}
+        return TrainState.create(
+            run_key, {**variables, _AVERAGES: jax.tree.map(jnp.float32, averages)}, self.optimizer
+        )
+
+    def play(
+        self, state: TrainState, real: jax.Array, fake: jax.Array, labels: jax.Array, axis_name: str | None
+    ) -> Turn:
+        """Judges real and generated pictures once, together, for both players, and learns from it.
+
+        The batch statistics are those of real and generated pictures together. One forward pass serves
+        both players: its pullback is asked for the gradient of the discriminator's loss with respect
+        to the parameters, and of the generator's with respect to the generated pictures.
+
+        Args:
+            state: the discriminator's.
+            real: pictures in [-1, 1] [b h w c].
+            fake: as many generated ones.
+            labels: classes of both, int32 [b].
+            axis_name: the device axis.
+        """
+        learned = {k: v for k, v in state.variables.items() if k != _AVERAGES}
+        averages = state.variables[_AVERAGES]
+        b = len(real)
+
+        def judge(params: Any, fake: jax.Array) -> tuple[Any, Any]:
+            judgement, changed = self.discriminator.apply(
+                {'params': params, **learned},
+                jnp.concatenate([real, fake]),
+                jnp.concatenate([labels, labels]),
+                train=True,
+                axis_name=axis_name,
+                mutable=list(learned),
+            )
+            classes = None if judgement.classes is None else judgement.classes[:b]
+            return (judgement.logits[:b], judgement.logits[b:], classes), changed
+
+        def loss_fn(judged: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            real_logits, fake_logits, classes = judged
+            name = self.config.loss
+            game = jnp.mean(adversarial.discriminator_loss(name, real_logits, fake_logits))
+            loss, metrics = game, {'discriminator_loss': game}
+            if self.config.lecam:
+                lecam = jnp.mean(
+                    adversarial.lecam(real_logits, fake_logits, averages['real'], averages['fake'])
+                )
+                loss, metrics = loss + self.config.lecam * lecam, {**metrics, 'lecam': lecam}
+            if classes is not None:
+                probe = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(classes, labels))
+                loss, metrics = loss + probe, {**metrics, 'probe_loss': probe}
+            return loss, metrics
+
+        judged, pull, changed = jax.vjp(judge, state.params, fake, has_aux=True)
+        real_logits, fake_logits, classes = judged
+        at_judged, metrics = jax.grad(loss_fn, has_aux=True)(judged)
+        grads, _ = pull(at_judged)
+        generator_loss, at_fake = jax.value_and_grad(
+            lambda logits: jnp.mean(adversarial.generator_loss(self.config.loss, logits))
+        )(fake_logits)
+        nothing = (jnp.zeros_like(real_logits), None if classes is None else jnp.zeros_like(classes))
+        _, gradient = pull((nothing[0], at_fake, nothing[1]))
+
+        if self.config.r1 or self.config.gradient_penalty:
+            keys = example_keys(state.step_key(), b, axis_name)
+            penalties = jax.grad(self._penalty, has_aux=True)(
+                state.params, learned, keys, real, fake, labels, axis_name
+            )
+            grads = jax.tree.map(jnp.add, grads, penalties[0])
+            metrics |= penalties[1]
+
+        metrics |= {
+            'generator_loss': generator_loss,
+            'logits_real': jnp.mean(real_logits),
+            'logits_fake': jnp.mean(fake_logits),
+        }
+        accuracy = jnp.mean((real_logits > fake_logits).astype(jnp.float32))
+        grads, metrics, accuracy = pmean((grads, metrics, accuracy), axis_name)
+        new = {
+            'real': metrics['logits_real'],
+            'fake': metrics['logits_fake'],
+            'accuracy': accuracy,
+            'loss': metrics['discriminator_loss'],
+        }
+        averages = optax.incremental_update(new, averages, 1 - _DECAY)
+        state, update = state.apply_gradients(grads, self.optimizer)
+        state = state.replace(variables={**changed, _AVERAGES: averages})
+        metrics |= {
+            'discriminator_gradient_norm': update['gradient_norm'],
+            'discriminator_accuracy': averages['accuracy'],
+            'discriminator_average_loss': averages['loss'],
+        }
+        return Turn(gradient=gradient, state=state.finish_step(self.optimizer), metrics=metrics)
+
+    def watch(self, metrics: dict[str, float]) -> str | None:
+        """A warning if one player has been far ahead of the other for about a hundred steps.
+
+        'discriminator_accuracy' is the share of pairs in which the real picture's logit is the greater.
+        """
+        if 'discriminator_accuracy' not in metrics:
+            return None
+        accuracy, loss = metrics['discriminator_accuracy'], metrics['discriminator_average_loss']
+        scaled = self.config.loss != 'wasserstein'
+        if accuracy > 0.98 and (not scaled or loss < 0.1 * self._chance):
+            return (
+                f'the discriminator has won: it ranks {accuracy:.1%} of pairs right, and the generator '
+                'learns little from it. Lower config.discriminator_optimizer.learning_rate, or add '
+                'config.game.r1 or config.game.lecam.'
+            )
+        if accuracy < 0.3 or (scaled and loss > 1.5 * self._chance):
+            return (
+                f'the discriminator has lost: it ranks {accuracy:.1%} of pairs right, at a loss of '
+                f'{loss:.4g}, and what the generator learns from it means nothing. If its loss or logits '
+                'grow, lower config.discriminator_optimizer.learning_rate; if not, raise it.'
+            )
+        return None
+
+    def _penalty(
+        self,
+        params: Any,
+        learned: Any,
+        keys: jax.Array,
+        real: jax.Array,
+        fake: jax.Array,
+        labels: jax.Array,
+        axis_name: str | None,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        def logits(images: jax.Array) -> jax.Array:
+            variables = {'params': params, **learned}
+            return self.discriminator.apply(variables, images, labels, axis_name=axis_name).logits
+
+        loss, metrics = 0.0, {}
+        if self.config.r1:
+            metrics['r1'] = 0.5 * jnp.mean(adversarial.squared_gradients(logits, real))
+            loss += self.config.r1 * metrics['r1']
+        if self.config.gradient_penalty:
+            penalty = jnp.mean(adversarial.gradient_penalty(logits, keys, real, fake))
+            metrics['gradient_penalty'] = penalty
+            loss += self.config.gradient_penalty * penalty
+        return loss, metrics
+
+    @property
+    def _chance(self) -> float:
+        """The loss of a discriminator that knows nothing: all logits 0."""
+        return {'hinge': 2.0, 'wasserstein': 0.0}.get(self.config.loss, 2 * math.log(2))

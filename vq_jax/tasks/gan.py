@@ -1,0 +1,250 @@
+"""The GAN: a generator learns to draw what a discriminator cannot tell from real pictures."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from vq_jax.errors import UserError
+from vq_jax.models.discriminators import BATCH_STATS, Discriminator
+from vq_jax.models.generator import Generator
+from vq_jax.ops import pictures
+from vq_jax.ops.collectives import content_keys, example_keys, pmean
+from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.ops.quantization import perplexity
+from vq_jax.tasks.game import Game, GameConfig
+from vq_jax.tasks.task import Task
+from vq_jax.training.config import build, defaults
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from vq_jax.training.parallel import Batch
+from vq_jax.training.state import TrainState, TwoPlayerState
+
+# A class is covered if samples of it come at least a tenth as often as if all were drawn alike.
+_COVERED = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class GANConfig:
+    """What the players are conditioned on.
+
+    Attributes:
+        class_conditional: the generator draws a given class, the discriminator judges whether a
+            picture fits its class.
+    """
+
+    class_conditional: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class GANTask(Task):
+    """See `vq_jax.tasks.task.Task` for what each method does.
+
+    Attributes:
+        model: the generator.
+        game: the discriminator's side.
+        optimizer: changes the generator.
+        image_shape: [h w c].
+        num_classes: of the data; 0 without labels.
+        num_labels: classes that the generator is conditioned on; 0 for none.
+    """
+
+    model: Generator
+    game: Game
+    optimizer: Optimizer
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    num_labels: int
+
+    @staticmethod
+    def default_config() -> dict[str, ConfigDict]:
+        """Sections 'model', 'generator', 'discriminator', 'game' and 'discriminator_optimizer'."""
+        return {
+            'model': defaults(GANConfig),
+            'generator': defaults(Generator, without=('num_classes',)),
+            'discriminator': defaults(Discriminator, without=('num_classes', 'conditional')),
+            'game': defaults(GameConfig),
+            'discriminator_optimizer': defaults(OptimizerConfig),
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
+    ) -> 'GANTask':
+        """The task of a full config, for pictures [h w c] of so many classes."""
+        conditional = build(GANConfig, config.model, 'model').class_conditional
+        if conditional and not num_classes:
+            raise UserError(
+                'config.model.class_conditional needs data with labels; set it to false or config.data.name '
+                'to a set that has them.'
+            )
+        num_labels = num_classes if conditional else 0
+        model = build(
+            Generator,
+            config.generator,
+            'generator',
+            image_size=image_shape[0],
+            image_channels=image_shape[-1],
+            num_classes=num_labels,
+        )
+        discriminator = build(
+            Discriminator,
+            config.discriminator,
+            'discriminator',
+            num_classes=num_classes,
+            conditional=conditional,
+        )
+        section = 'discriminator_optimizer'
+        return cls(
+            model=model,
+            game=Game(
+                build(GameConfig, config.game, 'game'),
+                discriminator,
+                make_optimizer(build(OptimizerConfig, config[section], section), config.steps),
+            ),
+            optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
+            image_shape=image_shape,
+            num_classes=num_classes,
+            num_labels=num_labels,
+        )
+
+    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
+        """Raises `UserError` unless pictures are square, of 8, 16, 32 ... pixels, and like the model's."""
+        h, w, _ = shape
+        if h != w or h < 8 or h & (h - 1):
+            raise UserError(
+                f'pictures of {h}x{w} pixels are not squares of 8, 16, 32, 64 ... pixels, which DCGAN needs; '
+                'set config.data.image_size or config.data.pad.'
+            )
+        if shape != self.image_shape:
+            raise UserError(f'the pictures are {shape} and the model was made for {self.image_shape}.')
+
+    def init(self, key: jax.Array, batch: Batch) -> TwoPlayerState:
+        """Random parameters of both players."""
+        generator_key, discriminator_key = jax.random.split(key)
+        params_key, run_key = jax.random.split(generator_key)
+        images, labels = to_float(batch['image'][:1]), batch['label'][:1]
+        variables = self.model.init(params_key, jnp.zeros((1, self.model.noise_dim)), labels)
+        return TwoPlayerState(
+            generator=TrainState.create(run_key, variables, self.optimizer),
+            discriminator=self.game.init(discriminator_key, images, labels),
+        )
+
+    def train_step(
+        self, state: TwoPlayerState, batch: Batch, axis_name: str | None = None
+    ) -> tuple[TwoPlayerState, dict[str, jax.Array]]:
+        """One update of both players, of one forward pass of each."""
+        images, labels = to_float(batch['image']), batch['label']
+        generator = state.generator
+        noise = self._noise(example_keys(generator.step_key(), len(images), axis_name))
+
+        def draw(params: Any) -> tuple[jax.Array, Any]:
+            return self.model.apply(
+                {'params': params, **generator.variables},
+                noise,
+                labels,
+                train=True,
+                axis_name=axis_name,
+                mutable=[BATCH_STATS],
+            )
+
+        fake, pull, changed = jax.vjp(draw, generator.params, has_aux=True)
+        turn = self.game.play(state.discriminator, images, fake, labels, axis_name)
+        (grads,) = pull(turn.gradient)
+        generator, update = generator.apply_gradients(pmean(grads, axis_name), self.optimizer)
+        generator = generator.replace(variables=changed).finish_step(self.optimizer)
+        diversity = _variance(fake, axis_name) / _variance(images, axis_name)
+        metrics = {
+            'loss': turn.metrics['generator_loss'],
+            **turn.metrics,
+            **update,
+            'diversity': diversity,
+        }
+        return state.replace(generator=generator, discriminator=turn.state), metrics
+
+    def watch(self, metrics: dict[str, float]) -> str | None:
+        """A warning if one player has won, or if the samples are all alike."""
+        if metrics['diversity'] < 0.1:
+            return (
+                f'the generator has collapsed: its samples vary {metrics["diversity"]:.3f} as much as real '
+                'pictures. Lower config.optimizer.learning_rate, or add config.game.r1.'
+            )
+        return self.game.watch(metrics)
+
+    def eval_step(self, state: TwoPlayerState, batch: Batch) -> dict[str, jax.Array]:
+        """Logits, moments of pixels, and the classes that the probe sees, of pictures and samples.
+
+        There is one sample for each picture, of the picture's class, from noise that depends on the
+        picture's bytes alone.
+        """
+        labels = batch['label']
+        fake = self._draw(state, content_keys(batch['image']), labels)
+        real = to_float(batch['image'])
+        discriminator = state.discriminator
+        values = {}
+        for name, images in (('real', real), ('fake', fake)):
+            # Bytes, which is what people see.
+            images = to_float(to_uint8(images))
+            variables = {'params': discriminator.params, **discriminator.variables}
+            judgement = self.game.discriminator.apply(variables, images, labels)
+            values[f'logits_{name}'] = judgement.logits
+            values[f'{name}_mean'], values[f'{name}_square'] = images, jnp.square(images)
+            if self.num_classes:
+                seen = jnp.argmax(judgement.classes, -1)
+                values[f'{name}_agree'] = (seen == labels).astype(jnp.float32)
+                values[f'{name}_classes'] = jax.nn.one_hot(seen, self.num_classes)
+        return values
+
+    def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
+        """Mean logits, diversity, and how well samples cover the classes.
+
+        'diversity' is the variance of samples' pixels relative to that of pictures'. Classes are those
+        that a linear probe of the discriminator's features sees; 'probe_accuracy' says how well it
+        sees them in pictures.
+        """
+        variances = {
+            name: np.sum(means[f'{name}_square'] - np.square(means[f'{name}_mean']))
+            for name in ('real', 'fake')
+        }
+        numbers = {
+            'logits_real': means['logits_real'],
+            'logits_fake': means['logits_fake'],
+            'diversity': variances['fake'] / variances['real'],
+        }
+        if self.num_classes:
+            shares = means['fake_classes']
+            numbers['classes_covered'] = np.sum(shares > _COVERED / self.num_classes)
+            numbers['class_perplexity'] = perplexity(jnp.asarray(shares))
+            numbers['probe_accuracy'] = means['real_agree']
+        if self.num_labels:
+            numbers['label_accuracy'] = means['fake_agree']
+        return {name: float(value) for name, value in numbers.items()}
+
+    def predict(self, state: TwoPlayerState, batch: Batch) -> dict[str, jax.Array]:
+        """Pictures, and a sample of the class of each."""
+        samples = self.sample(state, content_keys(batch['image']), batch['label'])
+        return {'images': batch['image'], 'samples': samples}
+
+    def pictures(
+        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Pictures over samples."""
+        return {'samples': pictures.rows([predictions['images'], predictions['samples']])}
+
+    def sample(self, state: TwoPlayerState, keys: jax.Array, labels: jax.Array) -> jax.Array:
+        """Pictures [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them."""
+        return to_uint8(self._draw(state, keys, labels))
+
+    def _draw(self, state: TwoPlayerState, keys: jax.Array, labels: jax.Array) -> jax.Array:
+        return self.model.apply(state.eval_variables(), self._noise(keys), labels)
+
+    def _noise(self, keys: jax.Array) -> jax.Array:
+        return jax.vmap(lambda key: jax.random.normal(key, (self.model.noise_dim,)))(keys)
+
+
+def _variance(images: jax.Array, axis_name: str | None) -> jax.Array:
+    """The variance of pixels over the batches of all devices, summed over the pixels."""
+    mean, square = pmean((jnp.mean(images, 0), jnp.mean(jnp.square(images), 0)), axis_name)
+    return jnp.sum(square - jnp.square(mean))

@@ -1,0 +1,72 @@
+"""The perceptual loss that a config names, and the weights that it needs."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from vq_jax.errors import UserError
+from vq_jax.models.lpips import LPIPS, params_from_published
+from vq_jax.ops.similarity import WINDOW, ms_ssim
+from vq_jax.training.pretrained import LPIPS_FILES, download, read_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Perceptual:
+    """How different two pictures look.
+
+    Attributes:
+        kind: 'lpips' (see `vq_jax.models.lpips`) needs published weights; 'random_vgg' is the same with
+            random weights; 'ms_ssim' is one minus the similarity over several scales; 'none' is 0.
+        weights: files of VGG-16 and of the heads of LPIPS, `.npz`, `.safetensors` or `.pth`. Empty
+            looks in `~/.cache/vq_jax/weights`, and downloads the published ones if they are not there.
+    """
+
+    kind: Literal['lpips', 'random_vgg', 'ms_ssim', 'none'] = 'lpips'
+    weights: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.weights and self.kind != 'lpips':
+            raise UserError(
+                f'config.perceptual.weights is given, but config.perceptual.kind is {self.kind}, which needs '
+                'none; set it to lpips, or leave the weights out.'
+            )
+
+    def check_image_size(self, h: int, w: int) -> None:
+        """Raises `UserError` if pictures of h x w pixels are too small."""
+        least = {'lpips': 16, 'random_vgg': 16, 'ms_ssim': WINDOW}.get(self.kind, 1)
+        if min(h, w) < least:
+            raise UserError(
+                f'config.perceptual.kind={self.kind} needs pictures of {least} pixels or more, not {h}x{w}; '
+                'set it to none or config.data.image_size to a greater one.'
+            )
+
+    def pretrained(self) -> Any:
+        """The parameters of the network, or None.
+
+        Raises:
+            UserError: if the published weights can be found nowhere; nothing else is taken instead.
+        """
+        if self.kind == 'lpips':
+            return params_from_published(read_weights(self.weights or download(LPIPS_FILES)))
+        if self.kind == 'random_vgg':
+            pictures = jnp.zeros((1, 16, 16, 3))
+            init = jax.jit(lambda key: LPIPS().init(key, pictures, pictures)['params'])
+            return jax.device_get(init(jax.random.key(0)))
+        return None
+
+    def distance(self, params: Any, x: jax.Array, y: jax.Array, dtype: str) -> jax.Array:
+        """The distance of pictures [b h w c] in [-1, 1], float32 [b].
+
+        Args:
+            params: what `pretrained` returned.
+            x: pictures.
+            y: pictures; cheaper than x where only x has a gradient.
+            dtype: what the network computes in.
+        """
+        if self.kind == 'none':
+            return jnp.zeros(x.shape[0])
+        if self.kind == 'ms_ssim':
+            return 1 - ms_ssim(x, y)
+        return LPIPS(dtype).apply({'params': params}, x, y)

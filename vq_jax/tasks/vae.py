@@ -1,0 +1,268 @@
+"""The VAE: learn a density of pictures, and a latent from which they can be drawn."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from vq_jax.errors import UserError
+from vq_jax.models.gaussian import GaussianBottleneck
+from vq_jax.models.residual import ResidualDecoder, ResidualEncoder, ResidualSizes
+from vq_jax.models.vae import (
+    VAE,
+    ConvolutionalSizes,
+    FlatDecoder,
+    FlatEncoder,
+    Likelihood,
+    MLPDecoder,
+    MLPEncoder,
+    MLPSizes,
+)
+from vq_jax.ops import gaussians, pictures
+from vq_jax.ops.collectives import content_keys, example_keys, pmean
+from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.ops.likelihoods import bits_per_dimension
+from vq_jax.tasks.autoencoding import check_size, errors
+from vq_jax.tasks.task import Task
+from vq_jax.training.config import build, defaults
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from vq_jax.training.parallel import Batch
+from vq_jax.training.state import TrainState
+
+_ACTIVE = 0.01  # Burda et al. 2016 (arXiv:1509.00519), section 5.2
+
+
+@dataclasses.dataclass(frozen=True)
+class VAEConfig:
+    """What the VAE is made of.
+
+    Attributes:
+        backbone: encoder and decoder: connected layers (section 'mlp') or convolutions (section
+            'convolutional') around a vector, or VQGAN's blocks (section 'residual') around a grid.
+        latent_dim: dimensions of the latent; at each place, if it is a grid.
+        likelihood: of pixels under the decoder's outputs (see `vq_jax.models.vae.VAE`).
+        importance_samples: samples for the bound of Burda et al. 2016 in evaluation, k.
+    """
+
+    backbone: Literal['mlp', 'convolutional', 'residual'] = 'mlp'
+    latent_dim: int = 50
+    likelihood: Likelihood = 'bernoulli'
+    importance_samples: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ('latent_dim', 'importance_samples'):
+            if getattr(self, name) < 1:
+                raise UserError(f'config.model.{name} is {getattr(self, name)}; give 1 or more.')
+
+
+@dataclasses.dataclass(frozen=True)
+class VAELossConfig:
+    """The negative evidence lower bound, in nats a picture.
+
+    Attributes:
+        beta: weight of the divergence from the prior (Higgins et al. 2017); 1 is the bound.
+        beta_warmup: steps over which the weight rises from 0 (Bowman et al. 2016, arXiv:1511.06349).
+        free_bits: nats, on average over a batch, that each dimension of the latent may hold for
+            nothing (Kingma et al. 2016, arXiv:1606.04934, equation 15).
+    """
+
+    beta: float = 1.0
+    beta_warmup: int = 0
+    free_bits: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class VAETask(Task):
+    """See `vq_jax.tasks.task.Task` for what each method does.
+
+    Attributes:
+        model: see `vq_jax.models.vae.VAE`.
+        latent_shape: of one picture's latent, [d] or [h' w' d].
+        image_shape: [h w c].
+        factor: must divide height and width.
+        importance_samples: k of the importance-weighted bound.
+        loss: see `VAELossConfig`.
+        optimizer: changes the parameters.
+    """
+
+    model: VAE
+    latent_shape: tuple[int, ...]
+    image_shape: tuple[int, int, int]
+    factor: int
+    importance_samples: int
+    loss: VAELossConfig
+    optimizer: Optimizer
+
+    @staticmethod
+    def default_config() -> dict[str, ConfigDict]:
+        """Sections 'model', 'mlp', 'convolutional', 'residual' and 'loss'."""
+        return {
+            'model': defaults(VAEConfig),
+            'mlp': defaults(MLPSizes),
+            'convolutional': defaults(ConvolutionalSizes),
+            'residual': defaults(ResidualSizes),
+            'loss': defaults(VAELossConfig),
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
+    ) -> 'VAETask':
+        """The task of a full config, for pictures [h w c]; classes are not used."""
+        options = build(VAEConfig, config.model, 'model')
+        sizes = {
+            'mlp': build(MLPSizes, config.mlp, 'mlp'),
+            'convolutional': build(ConvolutionalSizes, config.convolutional, 'convolutional'),
+            'residual': build(ResidualSizes, config.residual, 'residual'),
+        }[options.backbone]
+        h, w, c = image_shape
+        factor, latent_shape, features = 1, (options.latent_dim,), None
+        if isinstance(sizes, MLPSizes):
+            encoder, decoder = MLPEncoder(sizes), MLPDecoder(sizes, image_shape)
+        elif isinstance(sizes, ConvolutionalSizes):
+            encoder, decoder = FlatEncoder(sizes), FlatDecoder(sizes, image_shape)
+            factor = 2**sizes.stages
+        else:
+            encoder = ResidualEncoder(sizes, 2 * sizes.features)
+            decoder = ResidualDecoder(sizes, c)
+            factor, features = sizes.factor, sizes.features
+            latent_shape = (h // factor, w // factor, options.latent_dim)
+        model = VAE(
+            encoder=encoder,
+            latent=GaussianBottleneck(options.latent_dim, features),
+            decoder=decoder,
+            image_channels=c,
+            likelihood=options.likelihood,
+        )
+        return cls(
+            model=model,
+            latent_shape=latent_shape,
+            image_shape=image_shape,
+            factor=factor,
+            importance_samples=options.importance_samples,
+            loss=build(VAELossConfig, config.loss, 'loss'),
+            optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
+        )
+
+    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
+        """Raises `UserError` if the size does not fit; only a grid of latents takes other sizes."""
+        check_size(shape, self.factor, self.model.image_channels, 'the stages of the encoder')
+        if len(self.latent_shape) == 1 and shape != self.image_shape:
+            raise UserError(
+                f'the pictures are {shape} and the model was made for {self.image_shape}; resize them.'
+            )
+
+    def init(self, key: jax.Array, batch: Batch) -> TrainState:
+        """Random parameters."""
+        params_key, run_key = jax.random.split(key)
+        variables = self.model.init(params_key, to_float(batch['image'][:1]))
+        return TrainState.create(run_key, variables, self.optimizer)
+
+    def train_step(
+        self, state: TrainState, batch: Batch, axis_name: str | None = None
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One update of the parameters."""
+        images = to_float(batch['image'])
+        observing, sampling = jax.random.split(state.step_key())
+        observed = self.model.observe(example_keys(observing, len(images), axis_name), images)
+        keys = example_keys(sampling, len(images), axis_name)
+        warm = jnp.minimum(1.0, state.step / max(1, self.loss.beta_warmup)) if self.loss.beta_warmup else 1.0
+
+        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
+            variables = {'params': params}
+            posterior = self.model.apply(variables, observed, method='posterior')
+            z = gaussians.sample(keys, posterior.mean, posterior.log_variance)
+            reconstruction = jnp.mean(self.model.apply(variables, observed, z, method='log_probability'))
+            units = jnp.mean(posterior.kl(), axis=0)
+            # Whether a dimension is below its free bits is a matter of the whole batch.
+            paid = pmean(jax.lax.stop_gradient(units), axis_name) > self.loss.free_bits
+            divergence = jnp.sum(jnp.where(paid, units, self.loss.free_bits))
+            loss = self.loss.beta * warm * divergence - reconstruction
+            kl = jnp.sum(units)
+            metrics = {'loss': loss, 'elbo': reconstruction - kl, 'reconstruction': reconstruction, 'kl': kl}
+            return loss, metrics
+
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, metrics = pmean((grads, metrics), axis_name)
+        state, update_metrics = state.apply_gradients(grads, self.optimizer)
+        return state.finish_step(self.optimizer), {**metrics, **update_metrics}
+
+    def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """The bounds and their parts in nats [b], errors, and moments of the posterior's means.
+
+        The draws of a picture depend on its bytes alone.
+        """
+        variables = state.eval_variables()
+        images = to_float(batch['image'])
+        keys = content_keys(batch['image'])
+
+        def stream(number: int | jax.Array) -> jax.Array:
+            return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+
+        observed = self.model.apply(variables, stream(0), images, method='observe')
+        posterior = self.model.apply(variables, observed, method='posterior')
+        kl = jnp.sum(posterior.kl(), axis=tuple(range(1, posterior.mean.ndim)))
+
+        def draw(carry: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[Any, None]:
+            """Adds a sample to log-sum-exp of the weights, and to the sum of reconstructions."""
+            z = gaussians.sample(stream(number), posterior.mean, posterior.log_variance)
+            reconstruction = self.model.apply(variables, observed, z, method='log_probability')
+            log_ratio = gaussians.log_density(z, 0.0, 0.0) - gaussians.log_density(
+                z, posterior.mean, posterior.log_variance
+            )
+            log_weight = reconstruction + jnp.sum(log_ratio, axis=tuple(range(1, z.ndim)))
+            weights, reconstructions = carry
+            return (jnp.logaddexp(weights, log_weight), reconstructions + reconstruction), None
+
+        k = self.importance_samples
+        start = (jnp.full(len(images), -jnp.inf), jnp.zeros(len(images)))
+        (weights, reconstructions), _ = jax.lax.scan(draw, start, 1 + jnp.arange(k))
+        reconstruction = reconstructions / k
+        mean = posterior.mean.reshape(len(images), -1)
+        return {
+            'elbo': reconstruction - kl,
+            'reconstruction': reconstruction,
+            'kl': kl,
+            'iwae': weights - jnp.log(k),
+            **errors(self.model.apply(variables, posterior.mean, method='decode'), images),
+            'latent_mean': mean,
+            'latent_square': jnp.square(mean),
+        }
+
+    def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
+        """The means; bits per dimension of both bounds; how many dimensions of the latent are active."""
+        numbers = dict(means)
+        # A dimension is active if its mean varies with the picture.
+        variance = numbers.pop('latent_square') - np.square(numbers.pop('latent_mean'))
+        numbers['active_units'] = np.sum(variance > _ACTIVE)
+        dimensions = int(np.prod(self.image_shape))
+        numbers['loss'] = -numbers['elbo']
+        numbers['bits_per_dimension'] = bits_per_dimension(numbers['elbo'], dimensions)
+        numbers['iwae_bits_per_dimension'] = bits_per_dimension(numbers['iwae'], dimensions)
+        return {name: float(value) for name, value in numbers.items()}
+
+    def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """Pictures, their reconstructions, and as many samples."""
+        images, keys = batch['image'], content_keys(batch['image'])
+        variables = state.eval_variables()
+        latents = self.model.apply(variables, to_float(images), method='encode')
+        rebuilt = self.model.apply(variables, latents, method='decode')
+        samples = self.sample(state, keys, batch['label'])
+        return {'images': images, 'reconstructions': to_uint8(rebuilt), 'samples': samples}
+
+    def pictures(
+        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Originals over reconstructions; samples from the prior."""
+        return {
+            'reconstructions': pictures.rows([predictions['images'], predictions['reconstructions']]),
+            'samples': pictures.rows([predictions['samples']]),
+        }
+
+    def sample(self, state: TrainState, keys: jax.Array, labels: jax.Array) -> jax.Array:
+        """Pictures [n h w c], uint8, of latents drawn from the prior."""
+        z = jax.vmap(lambda key: jax.random.normal(key, self.latent_shape))(keys)
+        return to_uint8(self.model.apply(state.eval_variables(), z, method='decode'))

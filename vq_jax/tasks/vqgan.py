@@ -1,0 +1,431 @@
+"""VQGAN: an autoencoder with a bottleneck, a perceptual loss and a discriminator."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
+
+from vq_jax.errors import UserError
+from vq_jax.models.discriminators import PatchDiscriminator
+from vq_jax.models.gaussian import LATENT, GaussianBottleneck
+from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
+from vq_jax.models.residual import ResidualSizes
+from vq_jax.models.vqgan import LAST_KERNEL, VQGAN
+from vq_jax.ops import adversarial, pictures
+from vq_jax.ops.collectives import pmean
+from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.ops.losses import mean_absolute, mean_square
+from vq_jax.tasks.autoencoding import (
+    check_size,
+    code_pictures,
+    errors,
+    shares_of_codes,
+    start_codes,
+    summarize,
+)
+from vq_jax.tasks.game import Game, GameConfig
+from vq_jax.tasks.perceptual import Perceptual
+from vq_jax.tasks.task import Task
+from vq_jax.training.config import build, defaults
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from vq_jax.training.parallel import Batch, Engine
+from vq_jax.training.state import TrainState, TwoPlayerState
+
+_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow has it
+
+
+@dataclasses.dataclass(frozen=True)
+class VariantConfig:
+    """Which kind of autoencoder.
+
+    Attributes:
+        bottleneck: 'quantizer' (section 'quantizer') makes VQGAN, 'gaussian' (section 'gaussian') the KL
+            autoencoder of latent diffusion.
+        source: what the encoder sees: the picture itself; or, to translate one picture into another
+            (Isola et al. 2017, arXiv:1611.07004), its grey values or a copy reduced to a quarter of
+            height and width. The discriminator then judges pairs, concatenated.
+        class_conditional: decoder and discriminator are given the class.
+    """
+
+    bottleneck: Literal['quantizer', 'gaussian'] = 'quantizer'
+    source: Literal['image', 'grey', 'small'] = 'image'
+    class_conditional: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class VQGANLossConfig:
+    """The generator's losses.
+
+    Attributes:
+        reconstruction: mean absolute or mean squared difference of pixels in [-1, 1].
+        reconstruction_weight: its weight.
+        perceptual_weight: of the perceptual loss.
+        quantizer_weight: of the quantizer's own losses.
+        kl_weight: of the divergence of a Gaussian bottleneck, in nats for each value of a pixel.
+    """
+
+    reconstruction: Literal['l1', 'mse'] = 'l1'
+    reconstruction_weight: float = 1.0
+    perceptual_weight: float = 1.0
+    quantizer_weight: float = 1.0
+    kl_weight: float = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialConfig:
+    """How much the discriminator counts, and from when on.
+
+    Attributes:
+        weight: of the adversarial loss, times the adaptive weight.
+        adaptive: weigh it so that both losses pull equally at the last layer (Esser et al. 2021,
+            equation 7).
+        start: the step from which the generator feels it; before, it costs nothing. At or beyond the
+            end of the run there is no adversarial loss at all.
+        warmup: steps before `start` in which the discriminator learns alone.
+        ramp: steps after `start` over which its weight rises from 0.
+    """
+
+    weight: float = 0.8
+    adaptive: bool = True
+    start: int = 0
+    warmup: int = 0
+    ramp: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ('start', 'warmup', 'ramp'):
+            if getattr(self, name) < 0:
+                raise UserError(f'config.adversarial.{name} is {getattr(self, name)}; give 0 or more steps.')
+
+
+@dataclasses.dataclass(frozen=True)
+class VQGANTask(Task):
+    """See `vq_jax.tasks.task.Task` for what each method does.
+
+    Attributes:
+        model: the generator.
+        game: the discriminator's side.
+        optimizer: changes the generator.
+        loss: see `VQGANLossConfig`.
+        perceptual: see `Perceptual`.
+        adversarial: see `AdversarialConfig`.
+        source: see `VariantConfig`.
+        num_labels: classes that decoder and discriminator are conditioned on; 0 for none.
+    """
+
+    model: VQGAN
+    game: Game
+    optimizer: Optimizer
+    loss: VQGANLossConfig
+    perceptual: Perceptual
+    adversarial: AdversarialConfig
+    source: str
+    num_labels: int
+
+    @staticmethod
+    def default_config() -> dict[str, ConfigDict]:
+        """Sections for generator, bottlenecks, discriminator and losses."""
+        return {
+            'variant': defaults(VariantConfig),
+            'model': defaults(ResidualSizes),
+            'quantizer': defaults(VectorQuantizer, without=('dim',)),
+            'gaussian': defaults(GaussianBottleneck, without=('dim',)),
+            'discriminator': defaults(PatchDiscriminator, without=('num_classes',)),
+            'loss': defaults(VQGANLossConfig),
+            'perceptual': defaults(Perceptual),
+            'adversarial': defaults(AdversarialConfig),
+            'game': defaults(GameConfig),
+            'discriminator_optimizer': defaults(OptimizerConfig),
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
+    ) -> 'VQGANTask':
+        """The task of a full config, for pictures [h w c] of so many classes."""
+        variant = build(VariantConfig, config.variant, 'variant')
+        if variant.class_conditional and not num_classes:
+            raise UserError(
+                'config.variant.class_conditional needs data with labels; set it to false or '
+                'config.data.name to a set that has them.'
+            )
+        num_labels = num_classes if variant.class_conditional else 0
+        sizes = build(ResidualSizes, config.model, 'model')
+        bottlenecks = {
+            'quantizer': lambda: build(VectorQuantizer, config.quantizer, 'quantizer', dim=sizes.features),
+            'gaussian': lambda: build(GaussianBottleneck, config.gaussian, 'gaussian', dim=sizes.features),
+        }
+        discriminator = build(
+            PatchDiscriminator, config.discriminator, 'discriminator', num_classes=num_labels
+        )
+        section = 'discriminator_optimizer'
+        return cls(
+            model=VQGAN(
+                bottleneck=bottlenecks[variant.bottleneck](),
+                sizes=sizes,
+                image_channels=image_shape[-1],
+                num_classes=num_labels,
+            ),
+            game=Game(
+                build(GameConfig, config.game, 'game'),
+                discriminator,
+                make_optimizer(build(OptimizerConfig, config[section], section), config.steps),
+            ),
+            optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
+            loss=build(VQGANLossConfig, config.loss, 'loss'),
+            perceptual=build(Perceptual, config.perceptual, 'perceptual'),
+            adversarial=build(AdversarialConfig, config.adversarial, 'adversarial'),
+            source=variant.source,
+            num_labels=num_labels,
+        )
+
+    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
+        """Raises `UserError` unless the model, and the perceptual loss, can take such pictures."""
+        check_size(shape, self.model.sizes.factor, self.model.image_channels, 'config.model.multipliers')
+        self.perceptual.check_image_size(*shape[:2])
+        if self.source == 'small' and (shape[0] % 4 or shape[1] % 4):
+            raise UserError(f'config.variant.source=small needs a multiple of 4 pixels, not {shape[:2]}.')
+
+    def init(self, key: jax.Array, batch: Batch) -> TwoPlayerState:
+        """Random parameters of both players."""
+        generator_key, discriminator_key = jax.random.split(key)
+        params_key, run_key = jax.random.split(generator_key)
+        images, labels = to_float(batch['image'][:1]), batch['label'][:1]
+        variables = self.model.init(params_key, self.seen(images), labels)
+        return TwoPlayerState(
+            generator=TrainState.create(run_key, variables, self.optimizer),
+            discriminator=self.game.init(discriminator_key, self._judged(images, images), labels),
+        )
+
+    def pretrained(self) -> Any:
+        """The weights of the perceptual loss."""
+        return self.perceptual.pretrained()
+
+    def start_from_data(
+        self, key: jax.Array, state: TwoPlayerState, batches: Iterable[Batch], engine: Engine
+    ) -> TwoPlayerState:
+        """Places the codes by k-means over the vectors of the first batches."""
+        if not isinstance(self.model.bottleneck, VectorQuantizer):
+            return state
+
+        def project(generator: TrainState, batch: Batch) -> jax.Array:
+            images = self.seen(to_float(batch['image']))
+            return self.model.apply(generator.eval_variables(), images, method='project')
+
+        model, quantizer = self.model, self.model.bottleneck
+        generator = start_codes(
+            key, state.generator, batches, engine, model=model, quantizer=quantizer, project=project
+        )
+        return state.replace(generator=generator)
+
+    def train_step(
+        self, state: TwoPlayerState, batch: Batch, axis_name: str | None = None
+    ) -> tuple[TwoPlayerState, dict[str, jax.Array]]:
+        """One update of both players.
+
+        The generator runs forward once. Each loss gives its gradient with respect to the pictures
+        that come out; weighed and summed, they go back through the generator together.
+        """
+        generator, labels = state.generator, batch['label']
+        images = to_float(batch['image'])
+
+        def rebuild(params: Any) -> tuple[Any, Any]:
+            variables = {'params': params, **generator.variables}
+            (features, latent), changed = self.model.apply(
+                variables,
+                self.seen(images),
+                labels,
+                train=True,
+                axis_name=axis_name,
+                method='features',
+                mutable=[STATISTICS, REVIVALS],
+                rngs={name: generator.step_key() for name in ('codebook', LATENT)},
+            )
+            outputs = self.model.apply(variables, features, method='paint')
+            return (outputs, jnp.mean(self._latent_loss(latent.loss, images))), (
+                features,
+                changed,
+                latent.metrics,
+            )
+
+        def rebuilding_loss(outputs: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+            reconstruction, perceptual = self._reconstruction_losses(state.frozen, outputs, images)
+            loss = jnp.mean(self._weighed(reconstruction, perceptual))
+            metrics = {
+                'reconstruction_loss': jnp.mean(reconstruction),
+                'perceptual_loss': jnp.mean(perceptual),
+            }
+            return loss, metrics
+
+        outcome = jax.vjp(rebuild, generator.params, has_aux=True)
+        (outputs, latent_loss), pull, (features, changed, latent_metrics) = outcome
+        (loss, metrics), gradient = jax.value_and_grad(rebuilding_loss, has_aux=True)(outputs)
+
+        def last_layer(at_outputs: jax.Array) -> jax.Array:
+            """The gradient with respect to the last kernel that one at the outputs amounts to."""
+            flat = flatten_dict(generator.params)
+
+            def paint(kernel: jax.Array) -> jax.Array:
+                params = unflatten_dict({**flat, LAST_KERNEL: kernel})
+                return self.model.apply({'params': params}, features, method='paint')
+
+            _, pull_last = jax.vjp(paint, flat[LAST_KERNEL])
+            return pmean(pull_last(at_outputs)[0], axis_name)
+
+        discriminator, against, game_metrics = self._play(
+            state, images, outputs, gradient, labels, last_layer, axis_name
+        )
+        (grads,) = pull((gradient + against, jnp.ones(())))
+        metrics = {'loss': loss + latent_loss, **metrics, 'latent_loss': latent_loss, **latent_metrics}
+        grads, metrics = pmean((grads, metrics), axis_name)
+        revivals = changed.pop(REVIVALS, {})
+        generator, update = generator.apply_gradients(grads, self.optimizer)
+        generator = generator.replace(
+            params=revive(generator.params, revivals), variables={**generator.variables, **changed}
+        ).finish_step(self.optimizer)
+        state = state.replace(generator=generator, discriminator=discriminator)
+        return state, {**metrics, **update, **game_metrics}
+
+    def watch(self, metrics: dict[str, float]) -> str | None:
+        """A warning if one player has won."""
+        return self.game.watch(metrics) if metrics['adversarial_weight'] else None
+
+    def eval_step(self, state: TwoPlayerState, batch: Batch) -> dict[str, jax.Array]:
+        """Losses without the adversarial one, errors, and the share of each code [b k]."""
+        images = to_float(batch['image'])
+        outputs, latent = self.model.apply(state.eval_variables(), self.seen(images), batch['label'])
+        reconstruction, perceptual = self._reconstruction_losses(state.frozen, outputs, images)
+        latent_loss = self._latent_loss(latent.loss, images)
+        values = {
+            'loss': self._weighed(reconstruction, perceptual) + latent_loss,
+            **errors(outputs, images),
+        }
+        if self.perceptual.kind != 'none':
+            values[self.perceptual.kind] = perceptual
+        if isinstance(self.model.bottleneck, VectorQuantizer):
+            values['code_shares'] = shares_of_codes(latent.codes, self.model.bottleneck.num_codes)
+        else:
+            values['kl'] = latent.loss
+        return values
+
+    def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
+        """The means, with perplexity and share of codes in use over the whole set."""
+        return summarize(means)
+
+    def predict(self, state: TwoPlayerState, batch: Batch) -> dict[str, jax.Array]:
+        """Pictures, what the encoder saw, codes, and what these decode to."""
+        variables, images = state.eval_variables(), batch['image']
+        seen = self.seen(to_float(images))
+        codes = self.model.apply(variables, seen, method='encode')
+        outputs = self.model.apply(variables, codes, batch['label'], method='decode')
+        predictions = {'images': images, 'codes': codes, 'reconstructions': to_uint8(outputs)}
+        return predictions if self.source == 'image' else {**predictions, 'seen': to_uint8(seen)}
+
+    def pictures(
+        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Originals over reconstructions (over code maps); the histogram of code use."""
+        shown = {}
+        if 'seen' in predictions:
+            rows = [predictions[name] for name in ('seen', 'reconstructions', 'images')]
+            shown['translations'] = pictures.rows(rows)
+        if isinstance(self.model.bottleneck, VectorQuantizer):
+            return {**shown, **code_pictures(predictions, means, self.model.bottleneck.num_codes)}
+        rows = [predictions['images'], predictions['reconstructions']]
+        return {**shown, 'reconstructions': pictures.rows(rows)}
+
+    def seen(self, images: jax.Array) -> jax.Array:
+        """What the encoder is given of pictures [b h w c] in [-1, 1]; of their size."""
+        if self.source == 'grey' and images.shape[-1] == 3:
+            return images @ jnp.array(_GREY)[:, None]
+        if self.source == 'small':
+            b, h, w, c = images.shape
+            means = images.reshape(b, h // 4, 4, w // 4, 4, c).mean((2, 4))
+            return means.repeat(4, 1).repeat(4, 2)
+        return images
+
+    def _judged(self, outputs: jax.Array, images: jax.Array) -> jax.Array:
+        """What the discriminator is given: a picture, beside what it was made of."""
+        if self.source == 'image':
+            return outputs
+        return jnp.concatenate([outputs, self.seen(images)], axis=-1)
+
+    def _play(
+        self,
+        state: TwoPlayerState,
+        images: jax.Array,
+        outputs: jax.Array,
+        gradient: jax.Array,
+        labels: jax.Array,
+        last_layer: Any,
+        axis_name: str | None,
+    ) -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
+        """The discriminator's turn, in the phase that the step is in.
+
+        Returns:
+            The discriminator's state, the weighed gradient of the adversarial loss with respect to
+            the outputs, and metrics, which are 0 while there is no game.
+        """
+        config, step = self.adversarial, state.step
+
+        def absent() -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
+            return state.discriminator, jnp.zeros_like(outputs), {}
+
+        def alone() -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
+            turn = self._turn(state, images, outputs, labels, axis_name)
+            weight = jnp.zeros(())
+            return turn.state, jnp.zeros_like(outputs), {**turn.metrics, 'adversarial_weight': weight}
+
+        def together() -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
+            turn = self._turn(state, images, outputs, labels, axis_name)
+            against = turn.gradient[..., : outputs.shape[-1]]
+            weight = config.weight * jnp.clip((step - config.start + 1) / max(1, config.ramp), 0, 1)
+            if config.adaptive:
+                weight *= adversarial.adaptive_weight(last_layer(gradient), last_layer(against))
+            return turn.state, weight * against, {**turn.metrics, 'adversarial_weight': weight}
+
+        shapes = jax.eval_shape(together)[2]
+
+        def filled(phase: Any) -> Any:
+            def run() -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
+                discriminator, against, metrics = phase()
+                return discriminator, against, jax.tree.map(jnp.zeros_like, shapes) | metrics
+
+            return run
+
+        begun = jnp.int32(step >= config.start - config.warmup) + jnp.int32(step >= config.start)
+        return jax.lax.switch(begun, [filled(absent), filled(alone), filled(together)])
+
+    def _turn(
+        self,
+        state: TwoPlayerState,
+        images: jax.Array,
+        outputs: jax.Array,
+        labels: jax.Array,
+        axis_name: str | None,
+    ) -> Any:
+        real, fake = self._judged(images, images), self._judged(outputs, images)
+        return self.game.play(state.discriminator, real, fake, labels, axis_name)
+
+    def _reconstruction_losses(
+        self, frozen: Any, outputs: jax.Array, images: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The difference of pixels and the perceptual loss of each example [b]."""
+        difference = {'l1': mean_absolute, 'mse': mean_square}[self.loss.reconstruction]
+        return (
+            difference(outputs, images),
+            self.perceptual.distance(frozen, outputs, images, self.model.sizes.dtype),
+        )
+
+    def _weighed(self, reconstruction: jax.Array, perceptual: jax.Array) -> jax.Array:
+        return self.loss.reconstruction_weight * reconstruction + self.loss.perceptual_weight * perceptual
+
+    def _latent_loss(self, loss: jax.Array, images: jax.Array) -> jax.Array:
+        """The bottleneck's own loss, weighted [b]."""
+        if isinstance(self.model.bottleneck, GaussianBottleneck):
+            return self.loss.kl_weight * loss / images[0].size
+        return self.loss.quantizer_weight * loss

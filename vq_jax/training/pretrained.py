@@ -1,0 +1,119 @@
+"""Weights from elsewhere: read from local files, or downloaded once, with their source and checksum."""
+
+import hashlib
+import importlib.util
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from vq_jax.errors import UserError
+from vq_jax.training.run_dir import write_atomically
+
+# name: (address, how the SHA-256 of the file begins or None). VGG-16 of torchvision, and the heads that
+# the authors of LPIPS published, version 0.1.
+LPIPS_FILES = {
+    'vgg16-397923af.pth': ('https://download.pytorch.org/models/vgg16-397923af.pth', '397923af'),
+    'lpips_vgg_v0.1.pth': (
+        'https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth',
+        None,
+    ),
+}
+_TIMEOUT = 20  # seconds without an answer
+
+
+def read_weights(paths: Sequence[str | Path]) -> dict[str, np.ndarray]:
+    """The arrays of several files together, by their names in the files.
+
+    Source and SHA-256 of each are printed.
+
+    Args:
+        paths: `.npz`, `.safetensors`, or, where PyTorch is installed, `.pth` (a state dict).
+
+    Raises:
+        UserError: if a file is not there or cannot be read.
+    """
+    weights: dict[str, np.ndarray] = {}
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise UserError(f'there is no file of weights {path}.')
+        readers = {'.npz': _read_npz, '.safetensors': _read_safetensors, '.pth': _read_pth, '.pt': _read_pth}
+        if path.suffix not in readers:
+            raise UserError(f'{path} is not a .npz, .safetensors or .pth file of weights.')
+        weights |= readers[path.suffix](path)
+        print(f'weights: {path}, SHA-256 {_sha256(path)}', flush=True)
+    return weights
+
+
+def download(files: dict[str, tuple[str, str | None]]) -> list[Path]:
+    """Files from the network, kept for the next time in `$XDG_CACHE_HOME/vq_jax/weights`.
+
+    Args:
+        files: address, and the beginning of the SHA-256 or None, by the name to keep each under.
+
+    Raises:
+        UserError: if one can neither be found there nor downloaded, or is damaged.
+    """
+    folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'vq_jax' / 'weights'
+    for name, (address, begin) in files.items():
+        if (folder / name).is_file():
+            continue
+        logging.warning('downloading %s', address)
+        try:
+            with urllib.request.urlopen(address, timeout=_TIMEOUT) as answer:
+                data = answer.read()
+        except (urllib.error.URLError, OSError) as error:
+            raise UserError(
+                f'{address} cannot be downloaded ({getattr(error, "reason", error)}); get it elsewhere and '
+                f'put it at {folder / name}, or name your own files in config.perceptual.weights, or choose '
+                'config.perceptual.kind=ms_ssim or random_vgg.'
+            ) from error
+        if begin and not hashlib.sha256(data).hexdigest().startswith(begin):
+            raise UserError(f'what came from {address} is damaged: its SHA-256 does not begin with {begin}.')
+        write_atomically(folder / name, data)
+    return [folder / name for name in files]
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_pth(path: Path) -> dict[str, np.ndarray]:
+    if importlib.util.find_spec('torch') is None:
+        raise UserError(
+            f'{path} is a PyTorch file, and PyTorch is not installed; install it, or convert the file to '
+            '.safetensors or .npz where it is.'
+        )
+    torch = importlib.import_module('torch')
+    try:
+        tensors = torch.load(path, map_location='cpu', weights_only=True)
+        return {name: tensor.float().numpy() for name, tensor in tensors.items()}
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f'{path} cannot be read as a file of weights ({str(error).splitlines()[0]}).')
+
+
+def _sha256(path: Path) -> str:
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
