@@ -2,11 +2,14 @@
 
     python benchmarks/train_step.py --config configs/vqvae_cifar10.py [--batch_size 64] [--profile]
 
-Blocks of steps of the two alternate, so that whatever else the machine does hits both; medians over the
-blocks are printed, and their ratio. Pictures are random bytes and already on the device. Compile time is
-that of a cold start. Peak memory is that of a process of its own (of the device, on GPUs).
+The peers, `torch_vqvae.py` and `torch_vqgan.py`, are written for the purpose; other tasks have none, and
+their own figures are printed alone. Blocks of steps of the two alternate, so that whatever else the
+machine does hits both; medians over the blocks are printed, and their ratio. Pictures are random bytes and
+already on the device. Compile time is that of a cold start. Peak memory is that of a process of its own
+(of the device, on GPUs).
 """
 
+import importlib.util
 import json
 import platform
 import statistics
@@ -35,7 +38,9 @@ PEAK_TFLOPS = {
     ('TPU v4', 'bfloat16'): 275,
 }
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'A config of the task vqvae.')
+PEERS = {'vqvae': 'torch_vqvae', 'vqgan': 'torch_vqgan'}
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', None, "Instead of the config's.")
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Alternating blocks of each.')
 _STEPS = flags.DEFINE_integer('steps', 5, 'Steps in a block.')
@@ -48,9 +53,10 @@ class Ours:
     """The project's own step, compiled by its engine."""
 
     def __init__(self, config, images):
-        task = make_task(config, images.shape[1:])
+        task = make_task(config, images.shape[1:], num_classes=10)
         engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), len(images))
-        self.state = engine.place(init_state(task.init, jax.random.key(0), images.shape[1:]))
+        state = init_state(task.init, jax.random.key(0), images.shape[1:])
+        self.state = engine.place(state.replace(frozen=task.pretrained()))
         shapes = abstract_batch(len(images), images.shape[1:])
         rest = {k: np.ones(v.shape, v.dtype) for k, v in shapes.items()}
         self.batch = engine.put({**rest, 'image': images})
@@ -73,13 +79,13 @@ class Peer:
 
     def __init__(self, config, images):
         import torch
-        import torch_vqvae
 
         self.torch = torch
         self.device = 'cuda' if torch.cuda.is_available() else 'cpu'
         if self.device == 'cpu':
             torch.set_num_threads(_cores())
-        self.step = torch_vqvae.make_step(config, images.shape[-1], self.device, config.model.dtype)
+        peer = importlib.import_module(PEERS[config.task])
+        self.step = peer.make_step(config, images.shape[-1], self.device, config.model.dtype)
         self.images = torch.from_numpy(images).to(self.device)
         self.run(1)
 
@@ -103,7 +109,7 @@ def main():
         return
 
     ours = Ours(config, images)
-    peer = Peer(config, images) if _PEER.value and _has_torch() else None
+    peer = Peer(config, images) if _PEER.value and config.task in PEERS and _has_torch() else None
     if _PROFILE.value:
         with jax.profiler.trace(_PROFILE.value):
             ours.run(_STEPS.value)
@@ -116,7 +122,7 @@ def main():
                 seconds[name].append((time.perf_counter() - start) / _STEPS.value)
 
     device = jax.devices()[0].device_kind
-    dtype = config.model.dtype
+    dtype = _dtype(config)
     print(f'{device}, {_cores()} cores, Python {platform.python_version()}, jax {jax.__version__}')
     print(f'batch {config.batch_size}, {size}x{size}x{channels}, {dtype}')
     for name, times in seconds.items():
@@ -159,9 +165,14 @@ def _peak_mib(name):
     return int(status.split('VmHWM:')[1].split()[0]) // 2**10
 
 
-def _has_torch():
-    import importlib.util
+def _dtype(config):
+    for name in ('generator', 'model'):
+        if name in config and 'dtype' in config[name]:
+            return config[name].dtype
+    return config[config.model.backbone].get('dtype', 'float32')  # a VAE's
 
+
+def _has_torch():
     return importlib.util.find_spec('torch') is not None
 
 

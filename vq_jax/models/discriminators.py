@@ -76,10 +76,9 @@ class Discriminator(nn.Module):
             x = nn.leaky_relu(x if stage == 0 else norm(x), 0.2)
         x = x.astype(jnp.float32)
         logits = layer(nn.Dense(1, kernel_init=_INIT))(x.reshape(x.shape[0], -1))[:, 0]
-        pooled = jnp.mean(x, (1, 2))
         if self.conditional:
-            vectors = nn.Embed(self.num_classes, x.shape[-1], embedding_init=_INIT)(labels)
-            logits += jnp.sum(vectors * pooled, -1)
+            vectors = nn.Embed(self.num_classes, x.shape[-1])(labels)
+            logits += jnp.sum(vectors * jnp.sum(x, (1, 2)), -1)
         classes = None
         if self.num_classes:
             flat = jax.lax.stop_gradient(x.reshape(x.shape[0], -1))
@@ -128,14 +127,18 @@ class PatchDiscriminator(nn.Module):
             x = nn.leaky_relu(norm(x), 0.2)
         logits = layer(conv(1))(x)[..., 0].astype(jnp.float32)
         if self.num_classes:
-            vectors = nn.Embed(self.num_classes, x.shape[-1], embedding_init=_INIT)(labels)
-            fit = jnp.mean(x.astype(jnp.float32), (1, 2)) * vectors
-            logits += jnp.sum(fit, -1)[:, None, None]
+            vectors = nn.Embed(self.num_classes, x.shape[-1])(labels)
+            logits += jnp.einsum('bhwc,bc->bhw', x.astype(jnp.float32), vectors)
         return Judgement(logits=logits, classes=None)
 
 
 def batch_norm(train: bool, axis_name: str | None) -> nn.BatchNorm:
-    """Batch normalisation over all devices, with the constants of DCGAN's published code."""
+    """Batch normalisation over all devices, with the constants of DCGAN's published code.
+
+    Args:
+        train: use the statistics of the batch, and learn from them.
+        axis_name: the device axis.
+    """
     return nn.BatchNorm(
         use_running_average=not train,
         axis_name=axis_name,

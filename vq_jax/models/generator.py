@@ -22,7 +22,7 @@ class Generator(nn.Module):
         image_channels: 1 for grey pictures, 3 for colour.
         noise_dim: dimensions of the noise.
         channels: before the last convolution; each one before has twice as many.
-        num_classes: if not 0, the vector of a class is appended to the noise.
+        num_classes: if not 0, the class is appended to the noise.
         dtype: what the convolutions compute in.
     """
 
@@ -43,7 +43,11 @@ class Generator(nn.Module):
             return nn.relu(batch_norm(train, axis_name)(x))
 
         if self.num_classes:
-            noise = jnp.concatenate([noise, nn.Embed(self.num_classes, self.noise_dim)(labels)], -1)
+            # Of mean 0 over the classes. A constant would let the first layer make one picture of it
+            # before it has learned to use the noise, and training collapses.
+            k = self.num_classes
+            classes = (jax.nn.one_hot(labels, k) - 1 / k) * jnp.sqrt(k)
+            noise = jnp.concatenate([noise, classes], -1)
         stages = (self.image_size // 4).bit_length() - 1
         width = self.channels * 2 ** (stages - 1)
         x = nn.Dense(16 * width, use_bias=False, kernel_init=_INIT, dtype=self.dtype)(noise)

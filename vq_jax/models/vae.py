@@ -59,7 +59,9 @@ class MLPEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b h w c] to [b hidden]."""
-        return _hidden(x.reshape(x.shape[0], -1), self.sizes.hidden, self.sizes.activation)
+        # Black is 0 here: with it at -1, its many pixels drive the first layer into saturation.
+        grey = (x.reshape(x.shape[0], -1) + 1) / 2
+        return _hidden(grey, self.sizes.hidden, self.sizes.activation)
 
 
 class MLPDecoder(nn.Module):

@@ -87,11 +87,13 @@ class Game:
     def play(
         self, state: TrainState, real: jax.Array, fake: jax.Array, labels: jax.Array, axis_name: str | None
     ) -> Turn:
-        """Judges real and generated pictures once, together, for both players, and learns from it.
+        """Judges real and generated pictures once, for both players, and learns from it.
 
-        The batch statistics are those of real and generated pictures together. One forward pass serves
-        both players: its pullback is asked for the gradient of the discriminator's loss with respect
-        to the parameters, and of the generator's with respect to the generated pictures.
+        Real and generated pictures are normalised apart, each by the statistics of their own kind
+        (together, their distance within the batch gives them away), and both enter the running
+        statistics. One forward pass serves both players: its pullback is asked for the gradient of
+        the discriminator's loss with respect to the parameters, and of the generator's with respect
+        to the generated pictures.
 
         Args:
             state: the discriminator's.
@@ -102,22 +104,23 @@ class Game:
         """
         learned = {k: v for k, v in state.variables.items() if k != _AVERAGES}
         averages = state.variables[_AVERAGES]
-        b = len(real)
 
         def judge(params: Any, fake: jax.Array) -> tuple[Any, Any]:
-            judgement, changed = self.discriminator.apply(
-                {'params': params, **learned},
-                jnp.concatenate([real, fake]),
-                jnp.concatenate([labels, labels]),
-                train=True,
-                axis_name=axis_name,
-                mutable=list(learned),
-            )
-            classes = None if judgement.classes is None else judgement.classes[:b]
-            return (judgement.logits[:b], judgement.logits[b:], classes), changed
+            judgements, changed = [], learned
+            for images in (real, fake):
+                judgement, changed = self.discriminator.apply(
+                    {'params': params, **changed},
+                    images,
+                    labels,
+                    train=True,
+                    axis_name=axis_name,
+                    mutable=list(learned),
+                )
+                judgements.append(judgement)
+            return tuple(judgements), changed
 
         def loss_fn(judged: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            real_logits, fake_logits, classes = judged
+            (real_logits, fake_logits), classes = (x.logits for x in judged), judged[0].classes
             name = self.config.loss
             game = jnp.mean(adversarial.discriminator_loss(name, real_logits, fake_logits))
             loss, metrics = game, {'discriminator_loss': game}
@@ -132,17 +135,17 @@ class Game:
             return loss, metrics
 
         judged, pull, changed = jax.vjp(judge, state.params, fake, has_aux=True)
-        real_logits, fake_logits, classes = judged
+        real_logits, fake_logits = (x.logits for x in judged)
         at_judged, metrics = jax.grad(loss_fn, has_aux=True)(judged)
         grads, _ = pull(at_judged)
         generator_loss, at_fake = jax.value_and_grad(
             lambda logits: jnp.mean(adversarial.generator_loss(self.config.loss, logits))
         )(fake_logits)
-        nothing = (jnp.zeros_like(real_logits), None if classes is None else jnp.zeros_like(classes))
-        _, gradient = pull((nothing[0], at_fake, nothing[1]))
+        nothing = jax.tree.map(jnp.zeros_like, judged)
+        _, gradient = pull((nothing[0], nothing[1].replace(logits=at_fake)))
 
         if self.config.r1 or self.config.gradient_penalty:
-            keys = example_keys(state.step_key(), b, axis_name)
+            keys = example_keys(state.step_key(), len(real), axis_name)
             penalties = jax.grad(self._penalty, has_aux=True)(
                 state.params, learned, keys, real, fake, labels, axis_name
             )

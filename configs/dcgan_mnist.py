@@ -1,0 +1,33 @@
+"""DCGAN (Radford et al. 2016, arXiv:1511.06434) on MNIST at 32 pixels, class-conditional.
+
+    python -m vq_jax.train --config configs/dcgan_mnist.py --workdir runs/dcgan_mnist
+    python -m vq_jax.sample --workdir runs/dcgan_mnist --num 64 --label 3 --output threes.png
+
+Nothing seen yet.
+"""
+
+from ml_collections import ConfigDict
+
+from vq_jax.tasks import default_config
+
+
+def get_config() -> ConfigDict:
+    """Half the paper's channels, its optimizer, and a moving average of the generator."""
+    config = default_config('gan')
+    config.steps = 6_000
+    config.batch_size = 64
+    config.eval_every = 1_000
+    config.checkpoint_every = 1_000
+    config.best_metric = None
+    config.data.name = 'mnist'
+    config.data.pad = 2
+    config.data.image_size = 32
+    config.data.channels = 1
+    config.model.class_conditional = True
+    config.generator.channels = 32
+    config.discriminator.channels = 32
+    for optimizer in (config.optimizer, config.discriminator_optimizer):
+        optimizer.learning_rate = 2e-4
+        optimizer.b1 = 0.5
+    config.optimizer.ema_decay = 0.999
+    return config

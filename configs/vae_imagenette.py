@@ -1,0 +1,37 @@
+"""A convolutional VAE on Imagenette at 64 pixels, with a discretised-logistic likelihood of the bytes.
+
+    python -m vq_jax.prepare imagenette/160px-v2
+    python -m vq_jax.train --config configs/vae_imagenette.py --workdir runs/vae_imagenette
+
+Nothing seen yet.
+"""
+
+from ml_collections import ConfigDict
+
+from vq_jax.tasks import default_config
+
+
+def get_config() -> ConfigDict:
+    """256 latent dimensions; the divergence warms up, so that they are put to use."""
+    config = default_config('vae')
+    config.steps = 20_000
+    config.batch_size = 64
+    config.eval_every = 2_000
+    config.checkpoint_every = 2_000
+    config.data.name = 'imagenette/160px-v2'
+    config.data.eval_split = 'validation'
+    config.data.image_size = 64
+    config.data.channels = 3
+    config.data.flip = True
+    config.model.backbone = 'convolutional'
+    config.model.latent_dim = 256
+    config.model.likelihood = 'discretised_logistic'
+    config.model.importance_samples = 8
+    config.convolutional.channels = 64
+    config.convolutional.stages = 3
+    config.loss.beta_warmup = 1_000
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.schedule = 'cosine'
+    config.optimizer.warmup_steps = 200
+    config.optimizer.clip_norm = 20_000.0  # in nats a picture; only spikes of the scale reach it
+    return config

@@ -1,0 +1,44 @@
+"""A very small VQGAN on crops of scikit-image's photographs, which come inside a dependency.
+
+64x64 pictures to 16x16 codes out of 256.
+
+    python -m vq_jax.train --config configs/vqgan_photos.py --workdir runs/vqgan_photos
+
+Nothing seen yet.
+"""
+
+from ml_collections import ConfigDict
+
+from vq_jax.tasks import default_config
+
+
+def get_config() -> ConfigDict:
+    """Sizes for a first look; the discriminator joins at half of the run."""
+    config = default_config('vqgan')
+    config.steps = 600
+    config.batch_size = 16
+    config.log_every = 50
+    config.eval_every = 200
+    config.checkpoint_every = 200
+    config.data.name = 'photos'
+    config.data.image_size = 64
+    config.data.channels = 3
+    config.data.flip = True
+    config.model.channels = 16
+    config.model.multipliers = (1, 2, 2)
+    config.model.residual_blocks = 1
+    config.model.attention_levels = ()
+    config.model.features = 32
+    config.quantizer.num_codes = 256
+    config.quantizer.code_dim = 8
+    config.discriminator.channels = 16
+    config.perceptual.kind = 'ms_ssim'
+    config.game.loss = 'hinge'
+    config.adversarial.start = 300
+    config.adversarial.warmup = 50
+    config.adversarial.ramp = 50
+    for optimizer in (config.optimizer, config.discriminator_optimizer):
+        optimizer.learning_rate = 1e-3
+        optimizer.b1 = 0.5
+        optimizer.b2 = 0.9
+    return config
