@@ -17,9 +17,9 @@ from vq_jax.tasks import default_config
 def get_config() -> ConfigDict:
     """1.6M parameters; the discriminator joins at half of the run."""
     config = default_config('vqgan')
-    config.steps = 1_200
+    config.steps = 1_000
     config.batch_size = 16
-    config.eval_every = 400
+    config.eval_every = 500
     config.checkpoint_every = 200
     config.data.name = 'imagenette/160px-v2'
     config.data.eval_split = 'validation'
@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.discriminator.channels = 32
     config.perceptual.kind = 'ms_ssim'
     config.game.loss = 'hinge'
-    config.adversarial.start = 600
+    config.adversarial.start = 500
     config.adversarial.warmup = 100
     config.adversarial.ramp = 100
     for optimizer in (config.optimizer, config.discriminator_optimizer):

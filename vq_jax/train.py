@@ -6,6 +6,7 @@ the same directory goes on where the run was.
 
 import functools
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -122,6 +123,11 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, float] | None:
         write_data_facts(workdir, train_set.image_shape, train_set.num_classes)
         write_config(workdir, plain)
 
+    @functools.cache
+    def compiled(phase: str) -> Any:
+        step = functools.partial(task.train_step, phase=phase) if phase else task.train_step
+        return engine.train_step(step)
+
     evaluator = MeanEvaluator(task, engine, eval_set, loop.batch_size, loop.num_pictures)
     writer = MetricWriter(
         workdir,
@@ -136,7 +142,7 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, float] | None:
                 progress.console.print(f'resumed at step {start}')
             _, evaluation = run_loop(
                 loop,
-                train_step=engine.train_step(task.train_step),
+                train_step=lambda step: compiled(task.phase(step)),
                 engine=engine,
                 state=state,
                 batches=batches(start=start),

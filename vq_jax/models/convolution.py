@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.ops.conv import Padding, conv2d, conv2d_transpose
+from vq_jax.ops.places import shift
 
 Initializer = Callable[..., jax.Array]
 
@@ -38,7 +39,7 @@ class Conv(nn.Module):
         """Maps pictures [b h w c] to [b h' w' features]."""
         x, kernel, bias = _inputs(self, x)
         x = conv2d(x, kernel, self.strides, self.padding)
-        return x if bias is None else x + bias
+        return x if bias is None else shift(x, bias)
 
 
 class ConvTranspose(nn.Module):
@@ -67,7 +68,7 @@ class ConvTranspose(nn.Module):
         """Maps pictures [b h w c] to [b h*strides w*strides features] (with 'SAME' padding)."""
         x, kernel, bias = _inputs(self, x)
         x = conv2d_transpose(x, kernel, self.strides, self.padding)
-        return x if bias is None else x + bias
+        return x if bias is None else shift(x, bias)
 
 
 def _inputs(module: Conv | ConvTranspose, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:

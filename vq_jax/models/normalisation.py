@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax.ops.places import scale_and_shift, sum_places
+
 
 class GroupNorm(nn.Module):
     """`flax.linen.GroupNorm` over pictures: the same parameters and, but for rounding, the same result.
@@ -25,13 +27,13 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises pictures [b h w c], with statistics in float32."""
-        b, _, _, c = x.shape
+        b, h, w, c = x.shape
         groups = math.gcd(self.groups, c)
         scale = self.param('scale', nn.initializers.ones_init(), (c,), jnp.float32)
         bias = self.param('bias', nn.initializers.zeros_init(), (c,), jnp.float32)
 
         def of_groups(values: jax.Array) -> jax.Array:
-            means = jnp.mean(values, (1, 2)).reshape(b, groups, c // groups).mean(-1)
+            means = (sum_places(values) / (h * w)).reshape(b, groups, c // groups).mean(-1)
             return jnp.repeat(means, c // groups, axis=1)
 
         wide = x.astype(jnp.float32)
@@ -40,4 +42,4 @@ class GroupNorm(nn.Module):
         variance = jnp.maximum(of_groups(jnp.square(wide)) - jnp.square(mean), 0)
         factor = scale * jax.lax.rsqrt(variance + self.epsilon)
         summand = bias - mean * factor
-        return (wide * factor[:, None, None] + summand[:, None, None]).astype(x.dtype)
+        return scale_and_shift(wide, factor, summand).astype(x.dtype)

@@ -14,6 +14,7 @@ from vq_jax.errors import UserError
 from vq_jax.models.convolution import Conv
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.ops.conv import conv2d_transpose
+from vq_jax.ops.places import shift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Upsample(nn.Module):
         bias = self.param('bias', nn.initializers.zeros_init(), (c,), jnp.float32)
         corners = (jnp.pad(kernel, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0))) for i in (0, 1) for j in (0, 1))
         spread = sum(corners).astype(self.dtype)
-        return conv2d_transpose(x.astype(self.dtype), spread, 2) + bias.astype(self.dtype)
+        return shift(conv2d_transpose(x.astype(self.dtype), spread, 2), bias.astype(self.dtype))
 
 
 class ResidualEncoder(nn.Module):

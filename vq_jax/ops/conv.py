@@ -90,6 +90,8 @@ def _up(y: jax.Array, kernel: jax.Array, stride: int, pads: _Pads, size: tuple[i
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _correlate(x: jax.Array, y: jax.Array, stride: int, pads: _Pads, size: tuple[int, int]) -> jax.Array:
     """X [b h w c], y [b h' w' d] -> kernel [kh kw c d] with (kh, kw) = size."""
+    # Else what x and y are computed from is computed again where they are read, transposed.
+    x, y = lax.optimization_barrier((x, y))
     kernel = jax.ShapeDtypeStruct((*size, x.shape[-1], y.shape[-1]), x.dtype)
     plain = functools.partial(_plain_down, x, stride=stride, pads=pads)
     return jax.linear_transpose(plain, kernel)(y)[0]

@@ -53,10 +53,20 @@ class Task(Protocol):
         """Changes a new state by what the first training batches hold, if the task wants that."""
         return state
 
+    def phase(self, step: int) -> str:
+        """The phase that a step, counted from 0, is in; for most tasks there is one, without a name.
+
+        Each phase is compiled by itself, so that what it leaves out costs nothing.
+        """
+        return ''
+
     def train_step(
         self, state: State, batch: Batch, axis_name: str | None = None
     ) -> tuple[State, dict[str, jax.Array]]:
-        """One step; the metrics are scalars, equal on all devices, 'loss' among them."""
+        """One step; the metrics are scalars, equal on all devices, 'loss' among them.
+
+        A task with named phases takes the keyword `phase`.
+        """
 
     def watch(self, metrics: dict[str, float]) -> str | None:
         """A warning for people if the metrics of a step show that training goes wrong."""

@@ -222,10 +222,16 @@ class VQGANTask(Task):
         )
         return state.replace(generator=generator)
 
+    def phase(self, step: int) -> str:
+        """'absent' before the discriminator learns, 'alone' while it does so alone, then 'together'."""
+        if step < self.adversarial.start - self.adversarial.warmup:
+            return 'absent'
+        return 'alone' if step < self.adversarial.start else 'together'
+
     def train_step(
-        self, state: TwoPlayerState, batch: Batch, axis_name: str | None = None
+        self, state: TwoPlayerState, batch: Batch, axis_name: str | None = None, phase: str = 'together'
     ) -> tuple[TwoPlayerState, dict[str, jax.Array]]:
-        """One update of both players.
+        """One update of the players.
 
         The generator runs forward once. Each loss gives its gradient with respect to the pictures
         that come out; weighed and summed, they go back through the generator together.
@@ -276,10 +282,19 @@ class VQGANTask(Task):
             _, pull_last = jax.vjp(paint, flat[LAST_KERNEL])
             return pmean(pull_last(at_outputs)[0], axis_name)
 
-        discriminator, against, game_metrics = self._play(
-            state, images, outputs, gradient, labels, last_layer, axis_name
-        )
-        (grads,) = pull((gradient + against, jnp.ones(())))
+        discriminator, weight, game_metrics = state.discriminator, jnp.zeros(()), {}
+        if phase != 'absent':
+            real, fake = self._judged(images, images), self._judged(outputs, images)
+            turn = self.game.play(state.discriminator, real, fake, labels, axis_name)
+            discriminator, game_metrics = turn.state, turn.metrics
+        if phase == 'together':
+            against = turn.gradient[..., : outputs.shape[-1]]
+            weight = self._ramp(state.step)
+            if self.adversarial.adaptive:
+                weight *= adversarial.adaptive_weight(last_layer(gradient), last_layer(against))
+            gradient += weight * against
+        (grads,) = pull((gradient, jnp.ones(())))
+        game_metrics = {**game_metrics, 'adversarial_weight': weight}
         metrics = {'loss': loss + latent_loss, **metrics, 'latent_loss': latent_loss, **latent_metrics}
         grads, metrics = pmean((grads, metrics), axis_name)
         revivals = changed.pop(REVIVALS, {})
@@ -292,7 +307,7 @@ class VQGANTask(Task):
 
     def watch(self, metrics: dict[str, float]) -> str | None:
         """A warning if one player has won."""
-        return self.game.watch(metrics) if metrics['adversarial_weight'] else None
+        return self.game.watch(metrics)
 
     def eval_step(self, state: TwoPlayerState, batch: Batch) -> dict[str, jax.Array]:
         """Losses without the adversarial one, errors, and the share of each code [b k]."""
@@ -354,62 +369,10 @@ class VQGANTask(Task):
             return outputs
         return jnp.concatenate([outputs, self.seen(images)], axis=-1)
 
-    def _play(
-        self,
-        state: TwoPlayerState,
-        images: jax.Array,
-        outputs: jax.Array,
-        gradient: jax.Array,
-        labels: jax.Array,
-        last_layer: Any,
-        axis_name: str | None,
-    ) -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
-        """The discriminator's turn, in the phase that the step is in.
-
-        Returns:
-            The discriminator's state, the weighed gradient of the adversarial loss with respect to
-            the outputs, and metrics, which are 0 while there is no game.
-        """
-        config, step = self.adversarial, state.step
-
-        def absent() -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
-            return state.discriminator, jnp.zeros_like(outputs), {}
-
-        def alone() -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
-            turn = self._turn(state, images, outputs, labels, axis_name)
-            weight = jnp.zeros(())
-            return turn.state, jnp.zeros_like(outputs), {**turn.metrics, 'adversarial_weight': weight}
-
-        def together() -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
-            turn = self._turn(state, images, outputs, labels, axis_name)
-            against = turn.gradient[..., : outputs.shape[-1]]
-            weight = config.weight * jnp.clip((step - config.start + 1) / max(1, config.ramp), 0, 1)
-            if config.adaptive:
-                weight *= adversarial.adaptive_weight(last_layer(gradient), last_layer(against))
-            return turn.state, weight * against, {**turn.metrics, 'adversarial_weight': weight}
-
-        shapes = jax.eval_shape(together)[2]
-
-        def filled(phase: Any) -> Any:
-            def run() -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
-                discriminator, against, metrics = phase()
-                return discriminator, against, jax.tree.map(jnp.zeros_like, shapes) | metrics
-
-            return run
-
-        begun = jnp.int32(step >= config.start - config.warmup) + jnp.int32(step >= config.start)
-        return jax.lax.switch(begun, [filled(absent), filled(alone), filled(together)])
-
-    def _turn(
-        self,
-        state: TwoPlayerState,
-        images: jax.Array,
-        outputs: jax.Array,
-        labels: jax.Array,
-        axis_name: str | None,
-    ) -> Any:
-        real, fake = self._judged(images, images), self._judged(outputs, images)
-        return self.game.play(state.discriminator, real, fake, labels, axis_name)
+    def _ramp(self, step: jax.Array) -> jax.Array:
+        """The weight of the adversarial loss at a step from `start` on, without the adaptive one."""
+        since = step - self.adversarial.start + 1
+        return self.adversarial.weight * jnp.minimum(1.0, since / max(1, self.adversarial.ramp))
 
     def _reconstruction_losses(
         self, frozen: Any, outputs: jax.Array, images: jax.Array

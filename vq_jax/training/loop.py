@@ -66,7 +66,7 @@ class LoopConfig:
 def run_loop(
     config: LoopConfig,
     *,
-    train_step: Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]],
+    train_step: Callable[[int], Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]]],
     engine: Engine,
     state: Any,
     batches: Iterator[Batch],
@@ -82,7 +82,8 @@ def run_loop(
 
     Args:
         config: how long, and how often to do what.
-        train_step: compiled by `engine`; donates its state.
+        train_step: gives the function, compiled by `engine`, for a step counted from 0; it donates its
+            state.
         engine: puts batches on the devices.
         state: the state to begin with.
         batches: host batches, from the one of this step on.
@@ -107,7 +108,7 @@ def run_loop(
         while step < config.steps:
             with clock.waiting():
                 batch = next(queue)
-            state, metrics = train_step(state, batch)
+            state, metrics = train_step(step)(state, batch)
             step += 1
             recent.append(metrics)
 

@@ -1,0 +1,62 @@
+"""Sums over the places of pictures, and the affine maps whose gradients are such sums.
+
+XLA's CPU compiler runs a sum down to a few channels on one core, and folds two sums into one. A barrier
+between the sum over width and the rest keeps the first in parallel: 0.5 ms instead of 12.6 for 16 pictures
+of 64x64x64 on two cores.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def sum_places(x: jax.Array) -> jax.Array:
+    """The sum over height and width: [b h w c] to [b c]."""
+    return jnp.sum(_barrier(jnp.sum(x, axis=2)), axis=1)
+
+
+@jax.custom_vjp
+def shift(x: jax.Array, summand: jax.Array) -> jax.Array:
+    """Adds a number to each channel.
+
+    Args:
+        x: pictures [b h w c].
+        summand: [c].
+    """
+    return x + summand
+
+
+@jax.custom_vjp
+def scale_and_shift(x: jax.Array, factor: jax.Array, summand: jax.Array) -> jax.Array:
+    """Multiplies each channel of each picture by a number, and adds one.
+
+    Args:
+        x: pictures [b h w c].
+        factor: [b c].
+        summand: [b c].
+    """
+    return x * factor[:, None, None] + summand[:, None, None]
+
+
+def _shift_fwd(x, summand):  # noqa: ANN001, ANN202
+    return x + summand, None
+
+
+def _shift_bwd(_, g):  # noqa: ANN001, ANN202
+    return g, jnp.sum(sum_places(g), axis=0)
+
+
+def _scale_and_shift_fwd(x, factor, summand):  # noqa: ANN001, ANN202
+    return scale_and_shift(x, factor, summand), (x, factor)
+
+
+def _scale_and_shift_bwd(saved, g):  # noqa: ANN001, ANN202
+    x, factor = saved
+    return g * factor[:, None, None], sum_places(g * x), sum_places(g)
+
+
+shift.defvjp(_shift_fwd, _shift_bwd)
+scale_and_shift.defvjp(_scale_and_shift_fwd, _scale_and_shift_bwd)
+
+
+def _barrier(x: jax.Array) -> jax.Array:
+    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
