@@ -1,15 +1,21 @@
 """Evaluates a trained run: `python -m vq_jax.evaluate --workdir DIR [--split test] [--output FILE]`."""
 
+import ast
 import json
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from vq_jax import cli
+from vq_jax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
 _SPLIT = flags.DEFINE_string('split', None, "A split of its data; the config's eval_split if none.")
 _STEP = flags.DEFINE_integer('step', None, 'The checkpoint; the newest if none is given.')
+_OVERRIDE = flags.DEFINE_multi_string(
+    'override', [], 'Another value for a key of its config, such as model.importance_samples=5000.'
+)
 _OUTPUT = flags.DEFINE_string('output', None, 'A .json file to write the numbers to.')
 
 
@@ -22,7 +28,7 @@ def main() -> None:
     from vq_jax.training.run_dir import write_atomically
 
     cli.use_compilation_cache()
-    run = load(_WORKDIR.value, _STEP.value)
+    run = load(_WORKDIR.value, _STEP.value, dict(map(_parsed, _OVERRIDE.value)))
     split = _SPLIT.value or run.config.data.eval_split
     numbers = run.evaluate(split).numbers
     console = Console(highlight=False)
@@ -31,6 +37,16 @@ def main() -> None:
         record = {'dataset': run.config.data.name, 'split': split, 'step': run.step, **numbers}
         write_atomically(Path(_OUTPUT.value), json.dumps(record, indent=2) + '\n')
         console.print(f'written to {_OUTPUT.value}', soft_wrap=True)
+
+
+def _parsed(override: str) -> tuple[str, Any]:
+    key, equals, value = override.partition('=')
+    if not equals:
+        raise UserError(f'--override is {override!r}; write it as key=value.')
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value  # a plain word
 
 
 if __name__ == '__main__':

@@ -10,62 +10,84 @@ from typing import Any
 import jax
 from absl import flags
 from flax import linen as nn
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 from rich.table import Table
 
 from vq_jax import cli
 from vq_jax.errors import UserError
+from vq_jax.models.quantizers import Quantized
 from vq_jax.tasks import make_task
-from vq_jax.training.state import abstract_batch
+from vq_jax.tasks.task import State, Task
+from vq_jax.training.state import TwoPlayerState, abstract_batch
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
 _IMAGE_SHAPE = flags.DEFINE_list(
     'image_shape', None, 'height,width,channels of the pictures, where the config does not say.'
 )
+_NUM_CLASSES = flags.DEFINE_integer('num_classes', 0, 'Classes of the data, for a model that depends on it.')
 
 
 def main() -> None:
-    """Prints the table; the last line is the total number of parameters."""
+    """Prints the table; the last lines are the numbers of parameters."""
     config = cli.read_config(_CONFIG)
     shape = _image_shape(config.data)
-    task = make_task(config, shape)
+    task = make_task(config, shape, _NUM_CLASSES.value)
     batch = abstract_batch(config.batch_size, shape)
     key = jax.random.key(0)
 
-    state = jax.eval_shape(task.init, key, batch)
+    state = jax.eval_shape(task.init, key, batch).replace(frozen=task.pretrained_shapes())
+    calls = _calls(task.train_step, state, batch)
     step = jax.jit(task.train_step).lower(state, batch)
-    total = _count(state.params)
+    players = _players(task, state)
 
-    table = Table('module', 'returns (one picture)', 'parameters')
-    for path, output in _outputs(task.model, state.eval_variables(), shape):
-        params = functools.reduce(lambda tree, name: tree.get(name, {}), path, state.params)
-        table.add_row('/'.join(path) or '(all)', _shape(output), f'{_count(params):,}')
+    table = Table('module', 'returns', 'parameters')
+    for (root, path), output in calls.items():
+        params = players.get(root)
+        known = params is not None
+        if known:
+            params = functools.reduce(lambda tree, name: tree.get(name, {}), path, params)
+        table.add_row('/'.join((root, *path)), _shape(output), f'{_count(params):,}' if known else 'frozen')
     console = Console(highlight=False)
     console.print(table)
     console.print(f'pictures: {config.batch_size} x {" x ".join(map(str, shape))}')
     console.print(f'FLOPs of a training step: {step.cost_analysis()["flops"]:,.0f}')
-    console.print(f'parameters in total: {total:,}')
+    for root, params in players.items():
+        console.print(f'parameters of {root}: {_count(params):,}')
 
 
-def _outputs(
-    model: nn.Module, variables: Any, shape: tuple[int, int, int]
-) -> list[tuple[tuple[str, ...], Any]]:
-    """What the call of each module returns, by the module's path, in the order of the parameters."""
-    images = jax.ShapeDtypeStruct((1, *shape), 'float32')
-    _, captured = jax.eval_shape(
-        lambda v, x: model.apply(v, x, capture_intermediates=True, mutable=['intermediates']),
-        variables,
-        images,
-    )
-    calls = flatten_dict(captured['intermediates'])
-    return [(path[:-1], output[0]) for path, output in calls.items() if path[-1] == '__call__']
+def _players(task: Task, state: State) -> dict[str, Any]:
+    """The parameters that are learned, by the name of their module."""
+    if isinstance(state, TwoPlayerState):
+        return {
+            type(task.model).__name__: state.generator.params,
+            type(task.game.discriminator).__name__: state.discriminator.params,
+        }
+    return {type(task.model).__name__: state.params}
+
+
+def _calls(step: Any, state: State, batch: Any) -> dict[tuple[str, tuple[str, ...]], Any]:
+    """What the call of each module in a step returns, by its outermost module and its path therein."""
+    calls = {}
+
+    def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        output = call(*args, **kwargs)
+        if context.method_name == '__call__':
+            root = context.module
+            while isinstance(root.parent, nn.Module):
+                root = root.parent
+            shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), output)
+            calls[type(root).__name__, context.module.path] = shapes
+        return output
+
+    with nn.intercept_methods(record):
+        jax.eval_shape(step, state, batch)
+    return calls
 
 
 def _shape(output: Any) -> str:
     """The first array of a module's output, such as the pictures of an autoencoder."""
-    first = getattr(output, 'values', None) or jax.tree.leaves(output)[0]
+    first = output.values if isinstance(output, Quantized) else jax.tree.leaves(output)[0]
     return f'{first.dtype} {list(first.shape)}'
 
 

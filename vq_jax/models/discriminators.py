@@ -128,7 +128,8 @@ class PatchDiscriminator(nn.Module):
         logits = layer(conv(1))(x)[..., 0].astype(jnp.float32)
         if self.num_classes:
             vectors = nn.Embed(self.num_classes, x.shape[-1])(labels)
-            logits += jnp.einsum('bhwc,bc->bhw', x.astype(jnp.float32), vectors)
+            pooled = jnp.mean(x.astype(jnp.float32), (1, 2))
+            logits += jnp.sum(vectors * pooled, -1)[:, None, None]
         return Judgement(logits=logits, classes=None)
 
 

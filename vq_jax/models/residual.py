@@ -224,6 +224,9 @@ def _middle(sizes: ResidualSizes, x: jax.Array) -> jax.Array:
 
 
 def _blocks(sizes: ResidualSizes) -> tuple[type[nn.Module], type[nn.Module]]:
-    if sizes.remat:
-        return nn.remat(ResidualBlock), nn.remat(Attention)
-    return ResidualBlock, Attention
+    if not sizes.remat:
+        return ResidualBlock, Attention
+    lifted = nn.remat(ResidualBlock), nn.remat(Attention)
+    for original, kind in zip((ResidualBlock, Attention), lifted, strict=True):
+        kind.__name__ = original.__name__  # parameters are named by it, with remat or without
+    return lifted

@@ -1,6 +1,7 @@
 """Pictures for people, drawn on the host: grids, code maps, histograms. All are uint8 [h w 3]."""
 
 import colorsys
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,6 +27,19 @@ def rows(batches: Sequence[np.ndarray]) -> np.ndarray:
     r, b, h, w, _ = table.shape
     sheet = table.transpose(0, 2, 1, 3, 4).reshape(r * h, b * w, 3)
     return np.pad(sheet, ((_GAP, 0), (_GAP, 0), (0, 0)), constant_values=_PAPER)
+
+
+def grid(images: np.ndarray) -> np.ndarray:
+    """Pictures as a sheet that is about square, row by row; places left over are white.
+
+    Args:
+        images: uint8 [n h w c], with c 1 (grey) or 3.
+    """
+    n = len(images)
+    columns = math.ceil(math.sqrt(n))
+    blank = np.full((-n % columns, *images.shape[1:]), _PAPER, np.uint8)
+    filled = np.concatenate([images, blank])
+    return rows([filled[i : i + columns] for i in range(0, len(filled), columns)])
 
 
 def code_maps(codes: np.ndarray, k: int, size: tuple[int, int]) -> np.ndarray:

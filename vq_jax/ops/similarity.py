@@ -11,8 +11,7 @@ from jax import lax
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW = 11  # pixels
 _SIGMA = 1.5
-_RANGE = 2.0  # of pixels in [-1, 1]
-_C1, _C2 = (0.01 * _RANGE) ** 2, (0.03 * _RANGE) ** 2
+_C1, _C2 = 0.01**2, 0.03**2  # for pixels in [0, 1]
 
 
 def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -64,7 +63,8 @@ def ms_ssim(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def _terms(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Luminance, and contrast times structure, at each place [b h' w' c]."""
-    x, y = x.astype(jnp.float32), y.astype(jnp.float32)
+    # In [0, 1], as published; luminance depends on where zero is.
+    x, y = ((v.astype(jnp.float32) + 1) / 2 for v in (x, y))
     moments = _blurred(jnp.concatenate([x, y, x * x, y * y, x * y], axis=-1))
     mx, my, xx, yy, xy = jnp.split(moments, 5, axis=-1)
     luminance = (2 * mx * my + _C1) / (mx * mx + my * my + _C1)

@@ -50,11 +50,11 @@ class Perceptual:
         """
         if self.kind == 'lpips':
             return params_from_published(read_weights(self.weights or download(LPIPS_FILES)))
-        if self.kind == 'random_vgg':
-            pictures = jnp.zeros((1, 16, 16, 3))
-            init = jax.jit(lambda key: LPIPS().init(key, pictures, pictures)['params'])
-            return jax.device_get(init(jax.random.key(0)))
-        return None
+        return jax.device_get(jax.jit(_random_network)()) if self.kind == 'random_vgg' else None
+
+    def shapes(self) -> Any:
+        """The shapes and types of what `pretrained` returns."""
+        return jax.eval_shape(_random_network) if self.kind in ('lpips', 'random_vgg') else None
 
     def distance(self, params: Any, x: jax.Array, y: jax.Array, dtype: str) -> jax.Array:
         """The distance of pictures [b h w c] in [-1, 1], float32 [b].
@@ -70,3 +70,9 @@ class Perceptual:
         if self.kind == 'ms_ssim':
             return 1 - ms_ssim(x, y)
         return LPIPS(dtype).apply({'params': params}, x, y)
+
+
+def _random_network() -> Any:
+    """The same random parameters whenever it is called."""
+    pictures = jnp.zeros((1, 16, 16, 3))
+    return LPIPS().init(jax.random.key(0), pictures, pictures)['params']

@@ -47,6 +47,10 @@ class Task(Protocol):
         """Weights from elsewhere that steps read as `state.frozen`; None if there are none."""
         return None
 
+    def pretrained_shapes(self) -> Any:
+        """The shapes and types of what `pretrained` returns, without reading it."""
+        return None
+
     def start_from_data(
         self, key: jax.Array, state: State, batches: Iterable[Batch], engine: Engine
     ) -> State:

@@ -205,6 +205,10 @@ class VQGANTask(Task):
         """The weights of the perceptual loss."""
         return self.perceptual.pretrained()
 
+    def pretrained_shapes(self) -> Any:
+        """Their shapes."""
+        return self.perceptual.shapes()
+
     def start_from_data(
         self, key: jax.Array, state: TwoPlayerState, batches: Iterable[Batch], engine: Engine
     ) -> TwoPlayerState:

@@ -1,0 +1,81 @@
+"""LPIPS against its authors' code on the same random weights and pictures."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.models.lpips import LPIPS, STAGES, params_from_published
+
+# Distances, and lengths of their gradients with respect to the first pictures, of lpips.LPIPS(net='vgg')
+# (package lpips 0.1.4, PyTorch 2.13.0, CPU) with the weights and pictures below.
+DISTANCES = [0.68073577, 0.010109332, 0.0]
+GRADIENTS = [0.017497765, 0.0063256761, 0.0]
+
+
+@pytest.fixture(scope='module')
+def published():
+    """Random weights under the names of the published files."""
+    weights, channels, index = {}, 3, 0
+    for k, widths in enumerate(STAGES):
+        for width in widths:
+            rng = np.random.RandomState(index)
+            kernel = rng.standard_normal((width, channels, 3, 3)) * np.sqrt(2 / (9 * channels))
+            weights[f'features.{index}.weight'] = kernel.astype('float32')
+            weights[f'features.{index}.bias'] = (rng.standard_normal(width) * 0.01).astype('float32')
+            channels, index = width, index + 2
+        index += 1
+        head = np.random.RandomState(100 + k).uniform(size=(1, channels, 1, 1))
+        weights[f'lin{k}.model.1.weight'] = head.astype('float32')
+    return weights
+
+
+@pytest.fixture(scope='module')
+def pictures():
+    rng = np.random.RandomState(7)
+    x, y = (rng.uniform(-1, 1, (3, 48, 32, 3)).astype('float32') for _ in range(2))
+    y[1], y[2] = x[1] + 0.1 * y[1], x[2]
+    return x, y
+
+
+def test_equals_its_authors_code(published, pictures):
+    params = params_from_published(published)
+    x, y = pictures
+
+    def total(x):
+        distances = LPIPS().apply({'params': params}, x, y)
+        return distances.sum(), distances
+
+    gradients, distances = jax.jit(jax.grad(total, has_aux=True))(x)
+    np.testing.assert_allclose(distances, DISTANCES, rtol=1e-4, atol=1e-9)
+    lengths = np.sqrt(np.square(gradients).sum((1, 2, 3)))
+    np.testing.assert_allclose(lengths, GRADIENTS, rtol=1e-3, atol=1e-9)
+    # Grey pictures are taken as three equal channels.
+    grey = LPIPS().apply({'params': params}, x[..., :1], y[..., :1])
+    colour = LPIPS().apply({'params': params}, *(jnp.repeat(v[..., :1], 3, -1) for v in (x, y)))
+    np.testing.assert_allclose(grey, colour, rtol=1e-5)
+
+
+def test_a_whole_lpips_network_is_read_too(published):
+    stages = [0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
+    indices = sorted({int(k.split('.')[1]) for k in published if k.startswith('features')})
+    slices = dict(zip(indices, stages, strict=True))
+    renamed = {}
+    for name, value in published.items():
+        first, number, *rest = name.split('.')
+        if first == 'features':
+            name = '.'.join(['net', f'slice{slices[int(number)] + 1}', number, *rest])
+        renamed[name] = value
+    a, b = params_from_published(published), params_from_published(renamed)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_weights_that_are_missing_or_of_another_network(published):
+    heads = {k: v for k, v in published.items() if k.startswith('lin')}
+    with pytest.raises(UserError, match='VGG-16'):
+        params_from_published(heads)
+    with pytest.raises(UserError, match='LPIPS heads'):
+        params_from_published({k: v for k, v in published.items() if k not in heads})
+    with pytest.raises(UserError, match='shape'):
+        params_from_published({**published, 'features.0.weight': np.zeros((64, 1, 3, 3))})

@@ -1,0 +1,90 @@
+"""VQGAN's blocks against Flax and plain arithmetic, and its published sizes."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from vq_jax.errors import UserError
+from vq_jax.models.gaussian import GaussianBottleneck
+from vq_jax.models.normalisation import GroupNorm
+from vq_jax.models.quantizers import VectorQuantizer
+from vq_jax.models.residual import ResidualEncoder, ResidualSizes, Upsample
+from vq_jax.models.vqgan import VQGAN
+
+RNG = np.random.default_rng(0)
+SMALL = ResidualSizes(channels=8, multipliers=(1, 2), residual_blocks=1, attention_levels=(1,), features=6)
+
+
+def parameters(model):
+    pictures = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), pictures)
+    return sum(x.size for x in jax.tree.leaves(variables['params']))
+
+
+def test_the_published_numbers_of_parameters():
+    """f16-1024 of Esser et al. 2021 and kl-f8 of Rombach et al. 2022, without their discriminators."""
+    quantizer = VectorQuantizer(1024, 256, 256, learning='gradient')
+    assert parameters(VQGAN(quantizer, ResidualSizes())) == 72_141_699
+    f8 = ResidualSizes(multipliers=(1, 2, 4, 4), attention_levels=(), features=4)
+    assert parameters(VQGAN(GaussianBottleneck(4, 4), f8)) == 83_653_863
+
+
+def test_group_norm_equals_flax():
+    x = RNG.normal(size=(2, 5, 6, 24)).astype(np.float32) * 3 + 1
+    params = {'scale': RNG.normal(size=24), 'bias': RNG.normal(size=24)}
+    ours, flax = GroupNorm(8), nn.GroupNorm(8, epsilon=1e-6)
+
+    def outcome(module):
+        def loss(params, x):
+            return jnp.sum(jnp.sin(module.apply({'params': params}, x)))
+
+        return module.apply({'params': params}, x), jax.grad(loss, (0, 1))(params, x)
+
+    for a, b in zip(jax.tree.leaves(outcome(ours)), jax.tree.leaves(outcome(flax)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_group_norm_of_constant_pictures_is_finite():
+    x = jnp.full((1, 4, 4, 8), 1000.1)
+    variables = GroupNorm().init(jax.random.key(0), x)
+    assert np.isfinite(GroupNorm().apply(variables, x)).all()
+
+
+def test_upsample_equals_repeating_and_convolving():
+    x = RNG.normal(size=(2, 5, 4, 3)).astype(np.float32)
+    variables = Upsample().init(jax.random.key(0), x)
+    variables = jax.tree.map(lambda p: RNG.normal(size=p.shape).astype(np.float32), variables)
+    plain = nn.Conv(3, (3, 3)).apply(variables, x.repeat(2, 1).repeat(2, 2))
+    np.testing.assert_allclose(Upsample().apply(variables, x), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_remat_changes_nothing_but_memory():
+    x = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32)
+    grads = []
+    for remat in (False, True):
+        model = ResidualEncoder(dataclasses.replace(SMALL, remat=remat), 6)
+        params = model.init(jax.random.key(0), x)
+        grads.append(jax.tree.leaves(jax.grad(lambda p, m=model: jnp.sum(m.apply(p, x) ** 2))(params)))
+    for a, b in zip(*grads, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_is_near_float32():
+    x = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32)
+    quantizer = VectorQuantizer(16, 6, 4, start='random')
+    model = VQGAN(quantizer, SMALL)
+    variables = model.init(jax.random.key(0), x)
+    half = VQGAN(quantizer, dataclasses.replace(SMALL, dtype='bfloat16'))
+    a, b = (m.apply(variables, x, method='encode') for m in (model, half))
+    outputs = half.apply(variables, a, method='decode')
+    assert outputs.dtype == jnp.float32 and a.shape == b.shape == (2, 4, 4)
+    np.testing.assert_allclose(outputs, model.apply(variables, a, method='decode'), atol=0.1)
+
+
+def test_a_level_that_is_not_there():
+    with pytest.raises(UserError, match='from 0 to 1'):
+        ResidualSizes(multipliers=(1, 2), attention_levels=(2,))

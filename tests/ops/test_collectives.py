@@ -1,0 +1,29 @@
+"""Random keys of examples."""
+
+import jax
+import numpy as np
+
+from vq_jax.ops.collectives import content_keys, example_keys
+
+
+def data(keys):
+    return np.asarray(jax.random.key_data(keys))
+
+
+def test_example_keys_are_those_of_the_whole_batch_on_any_device():
+    whole = data(example_keys(jax.random.key(3), 6, None))
+    assert len(np.unique(whole, axis=0)) == 6
+    parts = jax.vmap(
+        lambda _: jax.random.key_data(example_keys(jax.random.key(3), 2, 'data')), axis_name='data'
+    )(np.arange(3))
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_content_keys_depend_on_the_bytes_alone():
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
+    keys = data(content_keys(images))
+    np.testing.assert_array_equal(data(content_keys(images[2:3])), keys[2:3])
+    for byte in ((0, 0, 0), (3, 3, 2), (1, 2, 0)):
+        changed = images[:1].copy()
+        changed[(0, *byte)] ^= 1
+        assert (data(content_keys(changed)) != keys[:1]).any()

@@ -1,0 +1,45 @@
+"""Against scikit-image and the figures of another implementation."""
+
+import jax
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+
+from vq_jax.ops.similarity import ms_ssim, ssim
+
+
+@pytest.fixture(scope='module')
+def pictures():
+    """Smooth pictures in [-1, 1] and noisy copies."""
+    rng = np.random.RandomState(8)
+    a = np.cumsum(np.cumsum(rng.standard_normal((2, 192, 208, 3)), 1), 2)
+    a = (a / np.abs(a).max()).astype('float32')
+    return a, np.clip(a + 0.2 * rng.standard_normal(a.shape), -1, 1).astype('float32')
+
+
+def test_ssim_equals_scikit_image(pictures):
+    options = {'gaussian_weights': True, 'sigma': 1.5, 'use_sample_covariance': False}
+    expected = [
+        structural_similarity(x / 2 + 0.5, y / 2 + 0.5, data_range=1.0, channel_axis=-1, **options)
+        for x, y in zip(*pictures, strict=True)
+    ]
+    np.testing.assert_allclose(ssim(*pictures), expected, rtol=1e-4)
+
+
+def test_both_equal_another_implementation(pictures):
+    """Figures of `pytorch_msssim` 1.0.0 (ssim and ms_ssim of the same arrays, data_range=1)."""
+    np.testing.assert_allclose(ssim(*pictures), [0.13584716618061066, 0.13963527977466583], rtol=1e-4)
+    np.testing.assert_allclose(ms_ssim(*pictures), [0.6648463606834412, 0.6776477694511414], rtol=1e-4)
+
+
+def test_small_pictures_have_fewer_scales(pictures):
+    a, b = (x[:, :32, :32] for x in pictures)
+    assert 0 < ms_ssim(a, b).min() < 1
+    np.testing.assert_allclose(ms_ssim(a[:, :11, :11], b[:, :11, :11]), ssim(a[:, :11, :11], b[:, :11, :11]))
+
+
+def test_equal_and_opposite_pictures_have_finite_gradients(pictures):
+    a = pictures[0][:, :48, :48]
+    np.testing.assert_allclose(ms_ssim(a, a), 1.0, rtol=1e-5)
+    for b in (a, -a):
+        assert np.isfinite(jax.grad(lambda x, b=b: ms_ssim(x, b).sum())(a)).all()

@@ -1,0 +1,271 @@
+"""GAN and VQGAN steps against brute-force differentiation, and what must not leak."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from vq_jax.errors import UserError
+from vq_jax.models.discriminators import BATCH_STATS
+from vq_jax.ops import adversarial
+from vq_jax.ops.images import to_float
+from vq_jax.ops.losses import mean_absolute
+from vq_jax.ops.similarity import ms_ssim
+from vq_jax.tasks import default_config, make_task
+
+RNG = np.random.default_rng(0)
+SMALL = {
+    'model.channels': 8,
+    'model.multipliers': (1, 2),
+    'model.residual_blocks': 1,
+    'model.attention_levels': (),
+    'model.features': 8,
+    'quantizer.num_codes': 16,
+    'quantizer.start': 'random',
+    'discriminator.channels': 8,
+    'discriminator.stages': 2,
+    'perceptual.kind': 'ms_ssim',
+    # Plain gradient descent: what changes is the gradient.
+    'optimizer.name': 'sgd',
+    'optimizer.b1': 0.0,
+    'optimizer.learning_rate': 1.0,
+}
+
+
+def batch(size, channels=3, b=4):
+    images = RNG.integers(0, 256, (b, size, size, channels), np.uint8)
+    return {'image': images, 'label': np.arange(b, dtype=np.int32) % 3, 'mask': np.ones(b, bool)}
+
+
+def make(name, data, changes, num_classes=3):
+    config = default_config(name)
+    with config.unlocked():
+        for key, value in changes.items():
+            section, leaf = key.split('.')
+            config[section][leaf] = value
+    task = make_task(config, data['image'].shape[1:], num_classes)
+    task.check_image_shape(data['image'].shape[1:])
+    return task, jax.jit(task.init)(jax.random.key(0), data)
+
+
+@pytest.fixture(scope='module')
+def vqgan():
+    data = batch(16)
+    return *make('vqgan', data, SMALL), data
+
+
+def judged(task, state, images, labels):
+    discriminator = state.discriminator
+    variables = {'params': discriminator.params, **discriminator.variables}
+    judgement, _ = task.game.discriminator.apply(variables, images, labels, train=True, mutable=[BATCH_STATS])
+    return judgement.logits
+
+
+def brute(task, state, data):
+    """Losses of a VQGAN as functions of all parameters of the generator."""
+    images = to_float(data['image'])
+
+    def run(params):
+        variables = {'params': params, **state.generator.variables}
+        (outputs, latent), _ = task.model.apply(
+            variables,
+            task.seen(images),
+            data['label'],
+            train=True,
+            mutable=['codebook', 'revivals'],
+            rngs={'codebook': state.generator.step_key(), 'latent': state.generator.step_key()},
+        )
+        return outputs, latent
+
+    def rebuilding(params):
+        outputs, _ = run(params)
+        return jnp.mean(mean_absolute(outputs, images) + 1 - ms_ssim(outputs, images))
+
+    def against(params):
+        outputs, _ = run(params)
+        shown = outputs if task.source == 'image' else jnp.concatenate([outputs, task.seen(images)], -1)
+        return jnp.mean(adversarial.generator_loss('hinge', judged(task, state, shown, data['label'])))
+
+    return rebuilding, against, lambda params: jnp.mean(run(params)[1].loss)
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [{}, {'variant.source': 'grey'}, {'variant.class_conditional': True}, {'variant.source': 'small'}],
+    ids=['plain', 'grey', 'class', 'small'],
+)
+def test_the_vqgan_step_is_the_gradient_of_the_whole(changes):
+    data = batch(16)
+    task, state = make('vqgan', data, {**SMALL, 'game.loss': 'hinge', **changes})
+    after, metrics = jax.jit(task.train_step)(state, data)
+    rebuilding, against, latent = brute(task, state, data)
+    params = state.generator.params
+    a, b = jax.jit(lambda p: (jax.grad(rebuilding)(p), jax.grad(against)(p)))(params)
+    kernel = lambda tree: tree['decoder']['last']['kernel']  # noqa: E731
+    weight = 0.8 * jnp.linalg.norm(kernel(a)) / (jnp.linalg.norm(kernel(b)) + 1e-4)
+    np.testing.assert_allclose(metrics['adversarial_weight'], weight, rtol=1e-3)
+    expected = jax.jit(jax.grad(lambda p: rebuilding(p) + weight * against(p) + latent(p)))(params)
+    stepped = jax.tree.map(lambda old, new: old - new, params, after.generator.params)
+    for x, y in zip(jax.tree.leaves(stepped), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=2e-2, atol=2e-4 * float(jnp.abs(y).max()) + 1e-6)
+
+
+def test_the_generator_runs_once_and_the_discriminator_twice(vqgan):
+    task, state, data = vqgan
+    calls = []
+
+    def record(call, args, kwargs, context):
+        if context.method_name == '__call__' and not context.module.path[1:]:
+            calls.append(type(context.module).__name__)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(record):
+        jax.eval_shape(task.train_step, state, data)
+    assert calls.count('ResidualEncoder') == 1
+    assert calls.count('PatchDiscriminator') == 2  # on real and on generated pictures
+
+
+def test_before_the_start_a_broken_discriminator_changes_nothing(vqgan):
+    task, state, data = vqgan
+    task = dataclasses.replace(task, adversarial=dataclasses.replace(task.adversarial, start=10, warmup=4))
+    assert [task.phase(s) for s in (0, 5, 6, 9, 10, 99)] == [
+        'absent', 'absent', 'alone', 'alone', 'together', 'together'
+    ]  # fmt: skip
+    nan = jax.tree.map(lambda p: p * jnp.nan, state.discriminator.params)
+    broken = state.replace(discriminator=state.discriminator.replace(params=nan))
+    absent = jax.jit(lambda s, b: task.train_step(s, b, phase='absent'))
+    alone = jax.jit(lambda s, b: task.train_step(s, b, phase='alone'))
+    results = [absent(state, data), absent(broken, data), alone(broken, data)]
+    for after, _ in results[1:]:
+        for x, y in zip(
+            jax.tree.leaves(results[0][0].generator.params),
+            jax.tree.leaves(after.generator.params),
+            strict=True,
+        ):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+    assert 'discriminator_loss' not in results[0][1]
+    flops = [
+        jax.jit(lambda s, b, p=p: task.train_step(s, b, phase=p)).lower(state, data).cost_analysis()['flops']
+        for p in ('absent', 'alone', 'together')
+    ]
+    assert flops[0] < flops[1] < flops[2]
+
+
+def test_the_weight_ramps_up_from_the_start(vqgan):
+    task, state, data = vqgan
+    config = dataclasses.replace(task.adversarial, start=10, ramp=4, adaptive=False)
+    task = dataclasses.replace(task, adversarial=config)
+    step = jax.jit(task.train_step)
+    weights = []
+    for number in (10, 11, 13, 40):
+        at = state.replace(generator=state.generator.replace(step=jnp.int32(number)))
+        weights.append(float(step(at, data)[1]['adversarial_weight']))
+    np.testing.assert_allclose(weights, [0.2, 0.4, 0.8, 0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize('loss', ['non_saturating', 'hinge', 'wasserstein'])
+def test_the_gan_step_is_the_gradient_of_the_whole(loss):
+    data = batch(8)
+    changes = {
+        'model.class_conditional': True,
+        'generator.channels': 8,
+        'discriminator.channels': 8,
+        'discriminator.norm': 'none',
+        'game.loss': loss,
+        'game.r1': 0.3,
+        'game.gradient_penalty': 0.2,
+        'game.lecam': 0.1,
+    }
+    for player in ('optimizer', 'discriminator_optimizer'):
+        changes |= {f'{player}.name': 'sgd', f'{player}.b1': 0.0, f'{player}.learning_rate': 1.0}
+    task, state = make('gan', data, changes)
+    after, _ = jax.jit(task.train_step)(state, data)
+    real, labels = to_float(data['image']), data['label']
+
+    def draw(params):
+        variables = {'params': params, **state.generator.variables}
+        from vq_jax.ops.collectives import example_keys
+
+        noise = jax.vmap(lambda key: jax.random.normal(key, (100,)))(
+            example_keys(state.generator.step_key(), 4, None)
+        )
+        return task.model.apply(variables, noise, labels, train=True, mutable=[BATCH_STATS])[0]
+
+    def discriminate(params, images):
+        variables = {'params': params, **state.discriminator.variables}
+        return task.game.discriminator.apply(variables, images, labels)
+
+    def generator_loss(params):
+        logits = discriminate(state.discriminator.params, draw(params)).logits
+        return jnp.mean(adversarial.generator_loss(loss, logits))
+
+    def discriminator_loss(params):
+        from vq_jax.ops.collectives import example_keys
+
+        fake = draw(state.generator.params)
+        r, f = discriminate(params, real), discriminate(params, fake)
+        logits = lambda x: discriminate(params, x).logits  # noqa: E731
+        keys = example_keys(state.discriminator.step_key(), 4, None)
+        probe = -jnp.take_along_axis(jax.nn.log_softmax(r.classes), labels[:, None], 1)
+        return jnp.mean(
+            adversarial.discriminator_loss(loss, r.logits, f.logits)
+            + 0.15 * adversarial.squared_gradients(logits, real)
+            + 0.2 * adversarial.gradient_penalty(logits, keys, real, fake)
+            + 0.1 * adversarial.lecam(r.logits, f.logits, 0.0, 0.0)
+            + probe[:, 0]
+        )
+
+    for player, whole in (('generator', generator_loss), ('discriminator', discriminator_loss)):
+        before = getattr(state, player).params
+        stepped = jax.tree.map(lambda a, b: a - b, before, getattr(after, player).params)
+        expected = jax.jit(jax.grad(whole))(before)
+        for x, y in zip(jax.tree.leaves(stepped), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * float(jnp.abs(y).max()) + 1e-6)
+
+
+def test_running_statistics_see_real_and_generated_pictures():
+    data = batch(8)
+    task, state = make('gan', data, {'generator.channels': 8, 'discriminator.channels': 8})
+    real, fake = jnp.ones((4, 8, 8, 3)), -jnp.ones((4, 8, 8, 3))
+    play = lambda a, b: task.game.play(state.discriminator, a, b, data['label'], None)  # noqa: E731
+    means = [
+        jax.tree.leaves(play(a, b).state.variables[BATCH_STATS])
+        for a, b in ((real, fake), (real, real), (fake, fake))
+    ]
+    # 8x8 pictures pass one convolution, without normalisation; 16x16 have one. Here there is none to see.
+    assert means == [[], [], []] or not np.allclose(means[0][0], means[1][0])
+
+
+def test_warnings_name_who_has_won(vqgan):
+    game = vqgan[0].game
+    metrics = lambda a, l: {'discriminator_accuracy': a, 'discriminator_average_loss': l}  # noqa: E731
+    assert game.watch(metrics(0.7, 1.0)) is None and game.watch({}) is None
+    assert 'won' in game.watch(metrics(0.995, 0.01))
+    assert 'lost' in game.watch(metrics(0.1, 1.4))
+    assert 'lost' in game.watch(metrics(0.5, 80.0))
+
+
+@pytest.mark.parametrize(
+    'task, size, changes, words',
+    [
+        ('gan', 8, {'game.r1': 1.0}, 'discriminator.norm=none'),
+        ('gan', 24, {}, '8, 16, 32'),
+        ('vqgan', 18, {'model.multipliers': (1, 2, 4)}, 'divided by 4'),
+        ('vqgan', 8, {'perceptual.kind': 'ms_ssim'}, '11 pixels'),
+        ('vqgan', 16, {'perceptual.weights': ('x.npz',), 'perceptual.kind': 'none'}, 'perceptual.kind'),
+        ('vqgan', 16, {'adversarial.ramp': -1}, 'adversarial.ramp'),
+    ],
+)
+def test_mistakes(task, size, changes, words):
+    smaller = {k: v for k, v in SMALL.items() if task == 'vqgan'}
+    with pytest.raises(UserError, match=words):
+        make(task, batch(size), {**smaller, **changes})
+
+
+def test_a_condition_needs_labels():
+    for name, key in (('gan', 'model.class_conditional'), ('vqgan', 'variant.class_conditional')):
+        with pytest.raises(UserError, match='needs data with labels'):
+            make(name, batch(16), {key: True}, num_classes=0)

@@ -1,0 +1,112 @@
+"""The bounds of the VAE against integration, and its other promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.ops.images import to_float
+from vq_jax.tasks import default_config, make_task
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (6, 8, 8, 1), np.uint8)
+BATCH = {'image': IMAGES, 'label': np.zeros(6, np.int32), 'mask': np.ones(6, bool)}
+
+
+def make(**changes):
+    config = default_config('vae')
+    config.model.latent_dim = 1
+    config.mlp.hidden = (16,)
+    with config.unlocked():
+        for name, value in changes.items():
+            section, key = name.split('__')
+            config[section][key] = value
+    task = make_task(config, (8, 8, 1))
+    return task, task.init(jax.random.key(0), BATCH)
+
+
+@pytest.mark.parametrize('likelihood', ['bernoulli', 'gaussian', 'discretised_logistic'])
+def test_bounds_are_below_the_likelihood_and_the_better_one_comes_near(likelihood):
+    task, state = make(model__likelihood=likelihood, model__importance_samples=500)
+    # Outputs that depend much on z, so that the posterior is wrong and the bounds are apart.
+    state = state.replace(params=jax.tree.map(lambda p: 1.5 * p, state.params))
+    values = jax.jit(task.eval_step)(state, BATCH)
+
+    # log p(x) by integration over z; the observed pictures are drawn from their bytes.
+    from vq_jax.ops.collectives import content_keys
+
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(content_keys(IMAGES))
+    variables = state.eval_variables()
+    observed = task.model.apply(variables, keys, to_float(IMAGES), method='observe')
+    z = np.linspace(-8, 8, 4001, dtype=np.float32)
+    log_p = jax.vmap(
+        lambda v: task.model.apply(variables, observed, jnp.full((6, 1), v), method='log_probability')
+    )(z)
+    joint = np.float64(log_p) + (-0.5 * z**2 - 0.5 * np.log(2 * np.pi))[:, None]
+    top = joint.max(0)
+    exact = top + np.log(np.trapezoid(np.exp(joint - top), z, axis=0))
+    assert (values['elbo'] < exact + 0.1).all()
+    assert (values['elbo'] < values['iwae']).all()
+    np.testing.assert_allclose(values['iwae'], exact, atol=0.5)
+    np.testing.assert_allclose(values['elbo'], values['reconstruction'] - values['kl'], rtol=1e-6)
+
+
+def test_evaluation_of_a_picture_does_not_depend_on_its_batch():
+    task, state = make()
+    whole = task.eval_step(state, BATCH)
+    part = task.eval_step(state, {k: v[3:5] for k, v in BATCH.items()})
+    for name, values in part.items():
+        np.testing.assert_allclose(values, whole[name][3:5], rtol=1e-5, atol=1e-5)
+
+
+def test_active_units_are_those_whose_means_vary():
+    task, _ = make()
+    mean = np.array([0.5, 0.0, -2.0])
+    means = {name: np.float64(-100.0) for name in ('elbo', 'iwae')}
+    numbers = task.summarize(
+        {**means, 'latent_mean': mean, 'latent_square': mean**2 + np.array([0.2, 0.005, 1.0])}
+    )
+    assert numbers['active_units'] == 2
+    assert numbers['bits_per_dimension'] == pytest.approx(100 / 64 / np.log(2))
+
+
+def test_free_bits_and_warm_up():
+    """Free dimensions cost what is free; a weight of 0 leaves the decoder alone to learn."""
+    task, state = make(loss__free_bits=50.0)
+    after, metrics = jax.jit(task.train_step)(state, BATCH)
+    assert metrics['loss'] == pytest.approx(50.0 - metrics['reconstruction'], rel=1e-5)
+    assert int(after.step) == 1
+    task, state = make(loss__beta_warmup=10)
+    _, metrics = jax.jit(task.train_step)(state, BATCH)
+    assert metrics['loss'] == pytest.approx(-metrics['reconstruction'], rel=1e-5)
+    _, metrics = jax.jit(task.train_step)(state.replace(step=jnp.int32(5)), BATCH)
+    assert metrics['loss'] == pytest.approx(0.5 * metrics['kl'] - metrics['reconstruction'], rel=1e-5)
+
+
+@pytest.mark.parametrize('backbone, latent', [('convolutional', (1,)), ('residual', (4, 4, 1))])
+def test_other_backbones_train_and_sample(backbone, latent):
+    changes = {
+        'convolutional__stages': 1,
+        'convolutional__channels': 8,
+        'residual__channels': 8,
+        'residual__multipliers': (1, 1),
+        'residual__attention_levels': (),
+        'residual__features': 4,
+    }
+    task, state = make(model__backbone=backbone, model__likelihood='gaussian', **changes)
+    assert task.latent_shape == latent
+    after, metrics = jax.jit(task.train_step)(state, BATCH)
+    assert np.isfinite(list(metrics.values())).all()
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, after.params)
+    assert all(jax.tree.leaves(moved))
+    samples = task.sample(after, jax.random.split(jax.random.key(0), 3), np.zeros(3, int))
+    assert samples.shape == (3, 8, 8, 1) and samples.dtype == np.uint8
+
+
+def test_a_size_that_does_not_fit():
+    task, _ = make()
+    with pytest.raises(UserError, match='made for'):
+        task.check_image_shape((16, 16, 1))
+    with pytest.raises(UserError, match='importance_samples'):
+        make(model__importance_samples=0)
