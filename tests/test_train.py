@@ -1,21 +1,16 @@
 """Whole runs, as a user starts them: resume, kill, signals, wrong input, several devices."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import vq_jax
+from tests.runs import arrays, assert_close, assert_equal_runs, finish, logged, run, start, wait_for
 
-ROOT = Path(__file__).parent.parent
 SMALL = [
     '--config=configs/quickstart.py',
     '--config.steps=60',
@@ -29,58 +24,8 @@ SMALL = [
 ]
 
 
-def start(arguments, *, module='vq_jax.train', devices=1):
-    environment = os.environ | {
-        'JAX_PLATFORMS': 'cpu',
-        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
-    }
-    return subprocess.Popen(
-        [sys.executable, '-m', module, *map(str, arguments)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process, *, status=0):
-    output, errors = process.communicate(timeout=240)
-    assert process.returncode == status, output + errors
-    return output, errors
-
-
-def run(arguments, **options):
-    status = options.pop('status', 0)
-    return finish(start(arguments, **options), status=status)
-
-
 def train(workdir, *changes, **options):
     return run([*SMALL, f'--workdir={workdir}', *changes], **options)
-
-
-def wait_for(path, process):
-    for _ in range(2400):
-        if path.exists() or process.poll() is not None:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f'{path} never came')
-
-
-def arrays(workdir):
-    state = vq_jax.load(workdir).state
-    return jax.tree.map(np.asarray, state.replace(key=jax.random.key_data(state.key)))
-
-
-def assert_equal_runs(a, b):
-    jax.tree.map(np.testing.assert_array_equal, arrays(a), arrays(b))
-    assert logged(a) == logged(b)
-
-
-def logged(workdir):
-    """The log without the lines that measure time."""
-    lines = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
-    return [line for line in lines if line['split'] != 'speed']
 
 
 @pytest.fixture(scope='module')
@@ -197,17 +142,6 @@ def test_two_processes_with_two_devices_equal_one_with_four(engine, tmp_path):
     assert_close(tmp_path / 'two', tmp_path / 'one')
     counted = [[x['examples'] for x in logged(d) if x['split'] == 'eval'] for d in tmp_path.iterdir()]
     assert counted[0] == counted[1] == [359]
-
-
-def assert_close(a, b):
-    """Parameters and codebooks are equal but for the order in which floats are added."""
-    a, b = arrays(a), arrays(b)
-    assert a.step == b.step
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=2e-5),
-        (a.params, a.variables),
-        (b.params, b.variables),
-    )
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):

@@ -1,0 +1,84 @@
+"""Starts whole runs as a user does, and compares what they leave."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import vq_jax
+
+ROOT = Path(__file__).parent.parent
+
+
+def start(arguments, *, module='vq_jax.train', devices=1):
+    environment = os.environ | {
+        'JAX_PLATFORMS': 'cpu',
+        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+    }
+    return subprocess.Popen(
+        [sys.executable, '-m', module, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, *, status=0):
+    """What it printed; its exit status must be the given one, if any is."""
+    output, errors = process.communicate(timeout=240)
+    assert status is None or process.returncode == status, output + errors
+    return output, errors
+
+
+def run(arguments, **options):
+    status = options.pop('status', 0)
+    return finish(start(arguments, **options), status=status)
+
+
+def wait_for(path, process):
+    for _ in range(2400):
+        if path.exists() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f'{path} never came')
+
+
+def arrays(workdir):
+    """The state of a run; its random keys as numbers."""
+
+    def array(x):
+        key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(x) if key else x)
+
+    return jax.tree.map(array, vq_jax.load(workdir).state)
+
+
+def assert_equal_runs(a, b):
+    jax.tree.map(np.testing.assert_array_equal, arrays(a), arrays(b))
+    assert logged(a) == logged(b)
+
+
+def logged(workdir):
+    """The log without the lines that measure time."""
+    lines = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
+    return [line for line in lines if line['split'] != 'speed']
+
+
+def assert_close(a, b, rtol=1e-3, atol=2e-5):
+    """Parameters and what is learned beside them are equal but for the order in which floats are added."""
+    a, b = arrays(a), arrays(b)
+    assert a.step == b.step
+    for name in ('generator', 'discriminator') if hasattr(a, 'generator') else ('',):
+        x, y = (getattr(state, name) if name else state for state in (a, b))
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol),
+            (x.params, x.variables),
+            (y.params, y.variables),
+        )

@@ -1,0 +1,217 @@
+"""Whole runs of VAE, GAN and VQGAN, as a user starts them: resume, devices, sampling, mistakes."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import vq_jax
+from tests.runs import arrays, assert_close, assert_equal_runs, finish, logged, run, start, wait_for
+
+COMMON = [
+    '--config.batch_size=16',
+    '--config.log_every=4',
+    '--config.eval_every=8',
+    '--config.checkpoint_every=4',
+    '--config.data.name=digits',
+    '--config.data.image_size=16',
+    '--config.data.channels=1',
+]
+GAN = [
+    '--config=configs/dcgan_mnist.py',
+    *COMMON,
+    '--config.steps=16',
+    '--config.data.pad=4',
+    '--config.generator.channels=8',
+    '--config.discriminator.channels=8',
+    '--config.optimizer.ema_decay=0.9',
+]
+VQGAN = [
+    '--config=configs/vqgan_photos.py',
+    *COMMON,
+    '--config.steps=16',
+    '--config.data.flip=false',
+    '--config.model.channels=8',
+    '--config.model.multipliers=(1,2)',
+    '--config.model.features=8',
+    '--config.quantizer.num_codes=16',
+    '--config.discriminator.channels=8',
+    '--config.discriminator.stages=2',
+    '--config.adversarial.start=8',
+    '--config.adversarial.warmup=4',
+    '--config.adversarial.ramp=4',
+]
+VAE = ['--config=configs/vae_mnist.py', *COMMON, '--config.steps=16', '--config.model.importance_samples=4']
+ARGUMENTS = {'gan': GAN, 'vqgan': VQGAN, 'vae': VAE}
+
+
+def train(name, workdir, *changes, **options):
+    return run([*ARGUMENTS[name], f'--workdir={workdir}', *changes], **options)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """Runs that nothing interrupted, each trained when it is first asked for."""
+    folder = tmp_path_factory.mktemp('runs')
+
+    def get(name):
+        if not (folder / name).exists():
+            train(name, folder / name)
+        return folder / name
+
+    return get
+
+
+@pytest.mark.parametrize('name', ['gan', 'vqgan'])
+def test_killed_and_resumed_equals_never_interrupted(name, whole, tmp_path):
+    """Killed before the discriminator of the VQGAN has joined, and after."""
+    workdir = tmp_path / 'run'
+    for step in (4, 12):
+        process = start([*ARGUMENTS[name], f'--workdir={workdir}'])
+        wait_for(workdir / 'checkpoints' / str(step), process)
+        process.kill()
+        process.communicate()
+    train(name, workdir)
+    assert_equal_runs(whole(name), workdir)
+
+
+@pytest.mark.parametrize('engine', ['pmap', 'jit'])
+@pytest.mark.parametrize('name', ['gan', 'vqgan', 'vae'])
+def test_four_devices_equal_one(name, engine, whole, tmp_path):
+    train(name, tmp_path / 'four', f'--config.parallel.engine={engine}', devices=4)
+    assert_close(whole(name), tmp_path / 'four', rtol=2e-2, atol=5e-3)
+    one, four = logged(whole(name)), logged(tmp_path / 'four')
+    for a, b in zip(one, four, strict=True):
+        assert a.keys() == b.keys()
+        for key in ('loss', 'discriminator_loss', 'kl', 'diversity'):
+            if key in a:
+                assert a[key] == pytest.approx(b[key], rel=2e-2, abs=2e-2), (key, a, b)
+
+
+@pytest.mark.parametrize('name', ['gan', 'vqgan'])
+def test_bfloat16_trains(name, tmp_path):
+    sections = ['discriminator', 'generator' if name == 'gan' else 'model']
+    train(name, tmp_path / 'run', *[f'--config.{s}.dtype=bfloat16' for s in sections])
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(arrays(tmp_path / 'run')))
+
+
+def test_the_log_of_a_vqgan_holds_both_players(whole):
+    lines = [line for line in logged(whole('vqgan')) if line['split'] == 'train']
+    players = {
+        'generator_loss',
+        'discriminator_loss',
+        'logits_real',
+        'logits_fake',
+        'discriminator_gradient_norm',
+    }
+    assert [players <= line.keys() for line in lines] == [False, True, True, True]
+    assert [line['adversarial_weight'] > 0 for line in lines] == [False, False, True, True]
+    assert all('gradient_norm' in line and 'perplexity' in line for line in lines)
+
+
+def test_sampling_draws_the_same_from_the_command_and_in_a_notebook(whole, tmp_path):
+    arguments = [f'--workdir={whole("gan")}', '--num=20', '--seed=3']
+    run([*arguments, '--label=2', f'--output={tmp_path / "a.npz"}'], module='vq_jax.sample')
+    opened = vq_jax.load(whole('gan'))
+    with np.load(tmp_path / 'a.npz') as file:
+        drawn = file['images']
+        assert drawn.shape == (20, 16, 16, 1) and (file['labels'] == 2).all()
+        again = np.asarray(opened.sample(20, label=2, seed=3))
+        np.testing.assert_allclose(drawn.astype(int), again.astype(int), atol=1)
+        few = np.asarray(opened.sample(3, label=2, seed=3))
+        np.testing.assert_allclose(few.astype(int), again[:3].astype(int), atol=1)
+    assert np.abs(again.astype(int) - np.asarray(opened.sample(20, label=2, seed=4))).max() > 1
+    run([*arguments, f'--output={tmp_path / "a.png"}'], module='vq_jax.sample')
+    with Image.open(tmp_path / 'a.png') as sheet:
+        assert sheet.width > 5 * 16 and sheet.height > 4 * 16
+    with pytest.raises(vq_jax.UserError, match='from 0 to 9'):
+        opened.sample(2, label=10)
+
+
+def test_a_vae_in_a_notebook(whole):
+    opened = vq_jax.load(whole('vae'))
+    images = next(iter(vq_jax.data.eval_batches(opened.dataset('test'), batch_size=4)))['image']
+    latents = opened.encode(images)
+    assert latents.shape == (4, 50) and opened.decode(latents).shape == images.shape
+    between = np.asarray(opened.interpolate(images[0], images[1], 5))
+    ends = np.asarray(opened.reconstruct(images[:2]))
+    np.testing.assert_allclose(between[[0, -1]].astype(int), ends.astype(int), atol=1)
+    noise = np.random.default_rng(0).integers(0, 256, images.shape, np.uint8)
+    assert opened.anomaly_score(noise).min() > opened.anomaly_score(images).max()
+    assert opened.sample(3).shape == (3, 16, 16, 1)
+    with pytest.raises(vq_jax.UserError, match='not conditioned'):
+        opened.sample(3, label=1)
+    more = vq_jax.load(whole('vae'), overrides={'model.importance_samples': 64}).evaluate().numbers
+    assert more['iwae'] > opened.evaluate().numbers['iwae']
+
+
+def test_a_vqgan_in_a_notebook(whole):
+    opened = vq_jax.load(whole('vqgan'))
+    images = next(iter(vq_jax.data.eval_batches(opened.dataset('test'), batch_size=4)))['image']
+    codes = opened.encode(images)
+    assert codes.shape == (4, 8, 8) and codes.dtype == np.int32
+    assert opened.decode(codes).shape == images.shape
+    with pytest.raises(vq_jax.UserError, match='cannot sample'):
+        opened.sample(2)
+    with pytest.raises(vq_jax.UserError, match='nothing lies'):
+        opened.interpolate(images[0], images[1])
+    with pytest.raises(vq_jax.UserError, match='no likelihood'):
+        opened.anomaly_score(images)
+
+
+def test_evaluate_gives_the_numbers_of_the_log(whole, tmp_path):
+    output = tmp_path / 'numbers.json'
+    run([f'--workdir={whole("gan")}', f'--output={output}'], module='vq_jax.evaluate')
+    numbers = json.loads(output.read_text())
+    for name, value in logged(whole('gan'))[-1].items():
+        if name not in ('step', 'split'):
+            assert numbers[name] == pytest.approx(value, rel=1e-3), name
+
+
+def test_weights_that_cannot_be_had_stop_the_run_before_it_begins(tmp_path):
+    changes = ['--config.perceptual.kind=lpips', '--config.perceptual.weights=("/nonexistent.npz",)']
+    _, errors = train('vqgan', tmp_path / 'run', *changes, status=2)
+    assert errors.startswith('error: ') and '/nonexistent.npz' in errors and errors.count('\n') == 1
+    assert not (tmp_path / 'run' / 'config.json').exists()
+
+
+def test_a_discriminator_that_diverges_is_told(tmp_path):
+    changes = ['--config.discriminator_optimizer.learning_rate=30', '--config.steps=200']
+    output, errors = run(
+        [*GAN, f'--workdir={tmp_path / "run"}', *changes, '--config.eval_every=200'], status=None
+    )
+    assert 'warning: the ' in output or 'not finite' in errors
+
+
+def test_a_discriminator_that_overflows_stops_the_run(tmp_path):
+    changes = ['--config.discriminator_optimizer.learning_rate=1e38']
+    changes += ['--config.discriminator_optimizer.name=sgd']
+    _, errors = train('gan', tmp_path / 'run', *changes, status=2)
+    assert 'not finite at step' in errors and 'discriminator_loss' in errors
+
+
+@pytest.mark.parametrize(
+    'module, arguments, words',
+    [
+        ('vq_jax.sample', ['--output=x.jpg'], '.png or .npz'),
+        ('vq_jax.sample', ['--output=x.png', '--num=0'], '1 or more'),
+        ('vq_jax.sample', ['--output=x.png', '--label=11'], 'from 0 to 9'),
+        ('vq_jax.evaluate', ['--override=model.nosuch=1'], 'config.model.nosuch'),
+        ('vq_jax.evaluate', ['--override=generator.channels=4'], 'checkpoint'),
+    ],
+)
+def test_mistakes_are_one_sentence(module, arguments, words, whole):
+    _, errors = run([f'--workdir={whole("gan")}', *arguments], module=module, status=2)
+    assert errors.startswith('error: ') and words in errors and 'Traceback' not in errors
+
+
+def test_a_run_goes_on_after_a_signal(tmp_path, whole):
+    workdir = tmp_path / 'run'
+    process = start([*VQGAN, f'--workdir={workdir}'])
+    wait_for(workdir / 'checkpoints' / '8', process)
+    process.terminate()
+    finish(process)
+    train('vqgan', workdir)
+    assert_equal_runs(whole('vqgan'), workdir)
