@@ -14,8 +14,8 @@ VGG = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
 def normal(channels):
-    """Group normalisation with as many of 32 groups as fit."""
-    groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0 and 32 % g == 0)
+    """Group normalisation with up to 32 groups of four channels or more."""
+    groups = next(g for g in range(min(32, channels // 4), 0, -1) if channels % g == 0)
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 

@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     config.data.channels = 1
     config.model.latent_dim = 50
     config.mlp.hidden = (200, 200)
+    config.mlp.activation = 'tanh'
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = 'cosine'
     return config

@@ -43,4 +43,5 @@ def get_config() -> ConfigDict:
         optimizer.learning_rate = 5e-4
         optimizer.b1 = 0.5
         optimizer.b2 = 0.9
+    config.optimizer.ema_decay = 0.99
     return config

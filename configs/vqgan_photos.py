@@ -38,7 +38,8 @@ def get_config() -> ConfigDict:
     config.adversarial.warmup = 50
     config.adversarial.ramp = 50
     for optimizer in (config.optimizer, config.discriminator_optimizer):
-        optimizer.learning_rate = 1e-3
+        optimizer.learning_rate = 5e-4
         optimizer.b1 = 0.5
         optimizer.b2 = 0.9
+    config.optimizer.ema_decay = 0.99
     return config

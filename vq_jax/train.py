@@ -52,7 +52,7 @@ def main() -> None:
     console.print(f'log:      {workdir / "metrics.jsonl"}', soft_wrap=True)
 
 
-def train(config: ConfigDict, workdir: Path) -> dict[str, float] | None:
+def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
     """Trains the model of a full config in a directory, from where the directory stands.
 
     Args:
@@ -79,6 +79,7 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, float] | None:
     from vq_jax.training.state import init_state
     from vq_jax.training.writers import MetricWriter
 
+    workdir = Path(workdir)
     plain = to_json(config)
     new_run = not (workdir / 'config.json').exists()
     if not new_run:

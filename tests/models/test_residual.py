@@ -36,7 +36,7 @@ def test_the_published_numbers_of_parameters():
 def test_group_norm_equals_flax():
     x = RNG.normal(size=(2, 5, 6, 24)).astype(np.float32) * 3 + 1
     params = {'scale': RNG.normal(size=24), 'bias': RNG.normal(size=24)}
-    ours, flax = GroupNorm(8), nn.GroupNorm(8, epsilon=1e-6)
+    ours, flax = GroupNorm(32), nn.GroupNorm(6, epsilon=1e-6)
 
     def outcome(module):
         def loss(params, x):

@@ -46,7 +46,8 @@ def test_a_section_has_the_plain_attributes():
 
 
 def test_json_and_back():
-    section = defaults(Thing, size=7)
+    section = defaults(Thing)
+    section.size = 7
     stored = json.loads(json.dumps(to_json(section)))
     assert stored['sizes'] == [1, 2] and stored['limit'] is None
     assert build(Thing, stored, 'thing') == Thing(size=7)
@@ -78,7 +79,7 @@ def test_a_config_of_few_keys_is_completed():
 @pytest.mark.parametrize(
     'config, words',
     [
-        ({'task': 'vqvea'}, 'choose one of vqvae'),
+        ({'task': 'vqvea'}, 'choose one of vae, vqvae, gan, vqgan'),
         ({}, 'no key task'),
         ({'task': 'vqvae', 'stesp': 1}, "did you mean 'steps'"),
         ({'task': 'vqvae', 'data': {'nmae': 'x'}}, 'config.data.nmae is not read by anything; did you mean'),

@@ -1,7 +1,5 @@
 """Group normalisation that reads its input twice, not four times."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -17,7 +15,8 @@ class GroupNorm(nn.Module):
     CPUs this is three times as fast as Flax's (see benchmarks/README.md).
 
     Attributes:
-        groups: of channels; their greatest common divisor with the number of channels is used.
+        groups: of channels. As many as divide the channels and hold four or more each are used: alone,
+            a channel would lose its mean over the picture, which is where colour and brightness are.
         epsilon: added to variances.
     """
 
@@ -28,7 +27,8 @@ class GroupNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises pictures [b h w c], with statistics in float32."""
         b, h, w, c = x.shape
-        groups = math.gcd(self.groups, c)
+        fitting = (g for g in range(min(self.groups, c // 4), 0, -1) if c % g == 0)
+        groups = next(fitting, 1)
         scale = self.param('scale', nn.initializers.ones_init(), (c,), jnp.float32)
         bias = self.param('bias', nn.initializers.zeros_init(), (c,), jnp.float32)
 

@@ -21,11 +21,12 @@ class MLPSizes:
 
     Attributes:
         hidden: units of the encoder's layers; the decoder has them in reverse order.
-        activation: after each of them.
+        activation: after each of them. 'tanh' is odd: in a short run, latents opposite to those of the
+            data can decode to negatives of pictures.
     """
 
     hidden: tuple[int, ...] = (200, 200)
-    activation: Literal['tanh', 'relu'] = 'tanh'
+    activation: Literal['tanh', 'relu'] = 'relu'
 
 
 @dataclasses.dataclass(frozen=True)
