@@ -41,7 +41,7 @@ class Quantizer(nn.Module):
             codes = scores.argmin(1)
             shares = torch.bincount(codes, minlength=k) / len(codes)
             e = self.codebook[codes]
-            sums = torch.zeros_like(self.sums).index_add_(0, codes, flat) / len(codes)
+            sums = torch.zeros_like(self.sums).index_add_(0, codes, flat.float()) / len(codes)
             self.shares.lerp_(shares, 1 - self.decay)
             self.sums.lerp_(sums, 1 - self.decay)
             used = shares[:, None] > 0

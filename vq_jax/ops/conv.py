@@ -149,8 +149,8 @@ def _down_fwd(x, kernel, stride, pads):  # noqa: ANN001, ANN202
 
 def _down_bwd(stride, pads, saved, g):  # noqa: ANN001, ANN202
     x, kernel = saved
-    dx = _up(g, kernel, stride, pads, x.shape[1:3])
-    return dx, _correlate(x, g, stride, pads, kernel.shape[:2])
+    dk = _correlate(x, g, stride, pads, kernel.shape[:2])
+    return _after(_up(g, kernel, stride, pads, x.shape[1:3]), dk), dk
 
 
 def _up_fwd(y, kernel, stride, pads, size):  # noqa: ANN001, ANN202
@@ -159,7 +159,8 @@ def _up_fwd(y, kernel, stride, pads, size):  # noqa: ANN001, ANN202
 
 def _up_bwd(stride, pads, size, saved, g):  # noqa: ANN001, ANN202
     y, kernel = saved
-    return _down(g, kernel, stride, pads), _correlate(g, y, stride, pads, kernel.shape[:2])
+    dk = _correlate(g, y, stride, pads, kernel.shape[:2])
+    return _after(_down(g, kernel, stride, pads), dk), dk
 
 
 def _correlate_fwd(x, y, stride, pads, size):  # noqa: ANN001, ANN202
@@ -174,6 +175,16 @@ def _correlate_bwd(stride, pads, size, saved, g):  # noqa: ANN001, ANN202
 _down.defvjp(_down_fwd, _down_bwd)
 _up.defvjp(_up_fwd, _up_bwd)
 _correlate.defvjp(_correlate_fwd, _correlate_bwd)
+
+
+def _after(x: jax.Array, other: jax.Array) -> jax.Array:
+    """X, but on CPUs not before the first element of `other` is known.
+
+    Nothing waits for the gradient of a kernel, and XLA's CPU scheduler, which knows no barriers, may put
+    them all off to the end of the backward pass, and until then keep what they are made of.
+    """
+    first = other[(0,) * other.ndim]
+    return lax.platform_dependent(x, first, cpu=lambda x, y: x + 0 * y, default=lambda x, y: x)
 
 
 def _as_pads(padding: Sequence[tuple[int, int]]) -> _Pads:
