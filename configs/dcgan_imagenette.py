@@ -1,4 +1,4 @@
-"""DCGAN (Radford et al. 2016, arXiv:1511.06434) on Imagenette at 64 pixels, with its paper's sizes.
+"""DCGAN (Radford et al. 2016, arXiv:1511.06434) on Imagenette at 64 pixels, in its published code's sizes.
 
     python -m vq_jax.prepare imagenette/160px-v2
     python -m vq_jax.train --config configs/dcgan_imagenette.py --workdir runs/dcgan_imagenette
@@ -12,7 +12,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """The paper's sizes and optimizer, and a moving average of the generator."""
+    """The published sizes and optimizer, and a moving average of the generator."""
     config = default_config('gan')
     config.steps = 30_000
     config.batch_size = 128

@@ -39,6 +39,8 @@ def get_config() -> ConfigDict:
     config.loss.kl_weight = 1e-6
     config.adversarial.weight = 0.5
     config.adversarial.start = 50_000
+    # The published loss is a sum over the pixels, and so is what its bound of 1e4 is compared with.
+    config.adversarial.most_adaptive = 1e4 / (256 * 256 * 3)
     config.game.loss = 'hinge'
     for optimizer in (config.optimizer, config.discriminator_optimizer):
         optimizer.learning_rate = 4.5e-6 * 96

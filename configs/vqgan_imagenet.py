@@ -11,6 +11,11 @@
 
 LPIPS needs its published weights; see config.perceptual.weights.
 
+Sizes, losses and f16_1024's weights and start of the discriminator are the published ones. Not as published:
+codes start by k-means and dead ones are revived (`quantizer.start`, `quantizer.revive_below`), the commitment
+is that of the equation (the published code has beta on the other term: `quantizer.commitment=4
+loss.quantizer_weight=0.25` is its loss), and the other variants' discriminators start as late as f16_1024's.
+
 Not run: neither ImageNet nor an accelerator was at hand.
 """
 
@@ -23,7 +28,7 @@ VARIANTS = ('f16_1024', 'f16_16384', 'f8')
 
 
 def get_config(variant: str = 'f16_1024') -> ConfigDict:
-    """The config of a variant, with the published sizes and weights."""
+    """The config of a variant."""
     if variant not in VARIANTS:
         raise UserError(f'vqgan_imagenet.py:{variant} is not there; choose one of {", ".join(VARIANTS)}.')
     config = default_config('vqgan')
@@ -47,7 +52,7 @@ def get_config(variant: str = 'f16_1024') -> ConfigDict:
     config.quantizer.code_dim = config.model.features
     config.quantizer.learning = 'gradient'
     config.discriminator.stages = 2 if variant == 'f16_16384' else 3
-    config.adversarial.weight = 0.75
+    config.adversarial.weight = 0.8 if variant == 'f16_1024' else 0.75
     config.adversarial.start = 250_000
     config.game.loss = 'hinge'
     for optimizer in (config.optimizer, config.discriminator_optimizer):

@@ -8,19 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from vq_jax.data import DataConfig, Dataset, open_dataset
 from vq_jax.errors import UserError
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
-from vq_jax.ops.images import to_float, to_uint8
-from vq_jax.tasks import complete_config, make_task
-from vq_jax.tasks.task import State, Task
-from vq_jax.training.checkpoints import Checkpoints
-from vq_jax.training.config import build
+from vq_jax.tasks.restore import Restored, restore
+from vq_jax.tasks.task import State
+from vq_jax.training.config import build, check_keys
 from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
-from vq_jax.training.run_dir import read_config, read_data_facts
-from vq_jax.training.state import abstract_batch
 
 
 def load(workdir: str | Path, step: int | None = None, overrides: Mapping[str, Any] | None = None) -> 'Run':
@@ -36,26 +31,7 @@ def load(workdir: str | Path, step: int | None = None, overrides: Mapping[str, A
         UserError: if the directory holds no run, no checkpoint that can be read, or one of another
             model than the overrides make.
     """
-    workdir = Path(workdir)
-    plain = ConfigDict(read_config(workdir))
-    for key, value in (overrides or {}).items():
-        _override(plain, key, value)
-    config = complete_config(plain)
-    shape, num_classes = read_data_facts(workdir)
-    task = make_task(config, shape, num_classes)
-    like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
-    checkpoints = Checkpoints(
-        workdir / 'checkpoints',
-        keep=config.keep_checkpoints,
-        best=config.best_metric,
-        best_mode=config.best_mode,
-        read_only=True,
-    )
-    restored = checkpoints.restore(like, step)
-    checkpoints.close()
-    if restored is None:
-        raise UserError(f'{workdir} holds no checkpoint yet; train it first, with vq_jax.train.')
-    return Run(config=config, task=task, state=restored[1], image_shape=shape, step=restored[0])
+    return Run(restore(workdir, step, overrides))
 
 
 class Run:
@@ -70,20 +46,12 @@ class Run:
         step: the training step of the checkpoint.
     """
 
-    def __init__(
-        self,
-        *,
-        config: ConfigDict,
-        task: Task,
-        state: State,
-        image_shape: tuple[int, int, int],
-        step: int,
-    ) -> None:
-        self.config = config
-        self.task = task
-        self.state = state
-        self.image_shape = image_shape
-        self.step = step
+    def __init__(self, restored: Restored) -> None:
+        self.config = restored.config
+        self.task = restored.task
+        self.state = restored.state
+        self.image_shape = restored.image_shape
+        self.step = restored.step
 
     def __repr__(self) -> str:
         return f'Run(task={self.config.task!r}, image_shape={self.image_shape}, step={self.step})'
@@ -104,7 +72,7 @@ class Run:
             Codes, int32 [b h' w'], or the latents of a VAE or KL autoencoder, float32 [b d] or
             [b h' w' d].
         """
-        return self._encode(self.variables, self._checked_images(images))
+        return self._encode(self.state, self._checked_images(images))
 
     def decode(self, codes: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
         """Codes, int [b h' w'], or latents to pictures, uint8 [b h w c].
@@ -114,18 +82,18 @@ class Run:
             label: the class of all, or of each [b], for a model that is conditioned on it.
         """
         codes = self._checked_codes(codes)
-        if not self.task.num_labels:
-            self.labels(len(codes), label)
-            return self._decode(self.variables, codes)
-        if label is None:
+        if self.task.num_labels and label is None:
             raise UserError('this model decodes codes of a class; give label=, one number or one for each.')
-        return self._decode(self.variables, codes, self.labels(len(codes), label))
+        labels = self._labels(len(codes), label)
+        return self._decode(self.state, codes, labels)
 
     def reconstruct(self, images: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
         """Pictures, uint8 [b h w c], to codes and back."""
         return self.decode(self.encode(images), label)
 
-    def sample(self, n: int, label: int | np.ndarray | None = None, seed: int = 0) -> jax.Array:
+    def sample(
+        self, n: int, label: int | np.ndarray | None = None, seed: int = 0, **sampling: Any
+    ) -> jax.Array:
         """Draws pictures.
 
         Picture number i depends on the seed and on i alone, not on n.
@@ -135,24 +103,56 @@ class Run:
             label: the class of all, or of each [n], for a model that is conditioned on it; None draws
                 all classes in turn.
             seed: the same gives the same pictures.
+            **sampling: for a prior, other values for keys of its config's section 'sampling'.
 
         Returns:
             uint8 [n h w c].
         """
-        if not hasattr(self.task, 'sample'):
-            raise UserError(f'a run of the task {self.config.task} cannot sample by itself; vae and gan can.')
-        if n < 1:
-            raise UserError(f'{n} samples cannot be drawn; ask for 1 or more.')
-        labels = self.labels(n, label)
-        labels = np.zeros(n, np.int32) if labels is None else labels
-        b = min(n, self.config.batch_size)
-        drawn = []
-        for start in range(0, n, b):  # the last one overlaps, so that one compilation serves all
-            first = min(start, n - b)
-            numbers = np.arange(first, first + b)
-            images = self._sample(self.state, seed, numbers, labels[numbers])
-            drawn.append(images[start - first :])
-        return jnp.concatenate(drawn)
+        self._needs('sample')
+        return self._in_parts(self._sample(self._sampling(sampling)), n, label, seed)
+
+    def inpaint(
+        self,
+        images: np.ndarray | jax.Array,
+        mask: np.ndarray,
+        label: int | np.ndarray | None = None,
+        seed: int = 0,
+        **sampling: Any,
+    ) -> jax.Array:
+        """Draws a part of pictures anew, with a prior.
+
+        Args:
+            images: uint8 [b h w c].
+            mask: True where a picture is to be drawn anew, bool [h w] or [b h w]; every token that has a
+                part in it is drawn.
+            label: as for `sample`.
+            seed: the same gives the same pictures.
+            **sampling: as for `sample`.
+
+        Returns:
+            uint8 [b h w c].
+        """
+        self._needs('sample_tokens')
+        images = self._checked_images(images)
+        b, h, w, _ = images.shape
+        mask = np.asarray(mask)
+        if mask.dtype != bool or mask.shape not in ((h, w), (b, h, w)):
+            raise UserError(
+                f'the mask must be bool of shape {(h, w)} or {(b, h, w)}; this is {mask.dtype} {mask.shape}.'
+            )
+        codes = np.asarray(self.encode(images))
+        rows, columns = codes.shape[1:]
+        parts = np.broadcast_to(mask, (b, h, w)).reshape(b, rows, h // rows, columns, w // columns)
+        given = np.where(parts.any((2, 4)), -1, codes)
+        return self._in_parts(self._sample(self._sampling(sampling)), b, label, seed, given)
+
+    def log_prob(self, codes: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
+        """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b]."""
+        self._needs('log_probability')
+        codes = self._checked_codes(codes)
+        if self.task.num_labels and label is None:
+            raise UserError('this prior is conditioned on classes; give label=, one number or one for each.')
+        return self._log_prob(self.state, codes, self._labels(len(codes), label))
 
     def labels(self, n: int, label: int | np.ndarray | None) -> np.ndarray | None:
         """Checked classes for n pictures, int32 [n]; None if the model is not conditioned on any."""
@@ -170,22 +170,30 @@ class Run:
             )
         return np.broadcast_to(labels, n).astype(np.int32)
 
-    def interpolate(self, a: np.ndarray, b: np.ndarray, n: int = 8) -> jax.Array:
-        """Pictures on the way from one to another, through the latents of a VAE.
+    def interpolate(
+        self, a: np.ndarray, b: np.ndarray, n: int = 8, label: int | np.ndarray | None = None
+    ) -> jax.Array:
+        """Pictures on the way from one to another, through the latents of a VAE or KL autoencoder.
 
         Args:
             a: where to begin, uint8 [h w c].
             b: where to end, uint8 [h w c].
             n: how many pictures, both ends included.
+            label: as for `decode`.
 
         Returns:
             uint8 [n h w c].
         """
+        if np.shape(a) != np.shape(b) or n < 2:
+            raise UserError(
+                f'interpolation is between pictures of one shape, and gives 2 or more; these are of '
+                f'{np.shape(a)} and {np.shape(b)}, for {n}.'
+            )
         ends = self.encode(np.stack([np.asarray(a), np.asarray(b)]))
         if not jnp.issubdtype(ends.dtype, jnp.floating):
             raise UserError(f'a run of the task {self.config.task} has codes, between which nothing lies.')
         share = jnp.linspace(0, 1, n).reshape(-1, *[1] * (ends.ndim - 1))
-        return self.decode((1 - share) * ends[0] + share * ends[1])
+        return self.decode((1 - share) * ends[0] + share * ends[1], label)
 
     def anomaly_score(self, images: np.ndarray | jax.Array) -> jax.Array:
         """How surprising each picture is to a VAE: the negative evidence lower bound.
@@ -220,22 +228,64 @@ class Run:
 
     @functools.cached_property
     def _encode(self) -> Any:
-        model = self._model_with('encode')
-        seen = getattr(self.task, 'seen', lambda images: images)  # what the encoder is given of pictures
-        return jax.jit(lambda v, images: model.apply(v, seen(to_float(images)), method='encode'))
+        self._needs('encode')
+        return jax.jit(self.task.encode)
 
     @functools.cached_property
     def _decode(self) -> Any:
-        model = self._model_with('decode')
-        return jax.jit(lambda v, *inputs: to_uint8(model.apply(v, *inputs, method='decode')))
+        self._needs('decode')
+        return jax.jit(self.task.decode)
 
     @functools.cached_property
-    def _sample(self) -> Any:
-        def sample(state: State, seed: int, numbers: jax.Array, labels: jax.Array) -> jax.Array:
+    def _log_prob(self) -> Any:
+        return jax.jit(self.task.log_probability)
+
+    @functools.cache  # noqa: B019 (a run is kept for as long as it is used)
+    def _sample(self, sampling: Any) -> Any:
+        options = {} if sampling is None else {'sampling': sampling}
+
+        def sample(state: State, seed: int, numbers: jax.Array, labels: jax.Array, *given: Any) -> jax.Array:
             keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(numbers)
-            return self.task.sample(state, keys, labels)
+            if not given:
+                return self.task.sample(state, keys, labels, **options)
+            tokens = self.task.sample_tokens(state, keys, labels, *given, **options)
+            return self.task.decode(state, tokens, labels)
 
         return jax.jit(sample)
+
+    def _sampling(self, changes: dict[str, Any]) -> Any:
+        """How to draw, if the config is not to decide alone."""
+        if not changes:
+            return None
+        if not hasattr(self.task, 'sampling'):
+            raise UserError(
+                f'a run of the task {self.config.task} has nothing to choose in sampling; leave out '
+                f'{", ".join(changes)}.'
+            )
+        check_keys(changes, self.config.sampling, 'sampling')
+        section = {**self.config.sampling, **changes}
+        return build(type(self.task.sampling), section, 'sampling')
+
+    def _in_parts(self, draw: Any, n: int, label: Any, seed: int, *given: np.ndarray) -> jax.Array:
+        """Draws n pictures in batches of one size, so that one compilation serves all."""
+        if n < 1:
+            raise UserError(f'{n} samples cannot be drawn; ask for 1 or more.')
+        if not 0 <= seed < 2**31:
+            raise UserError(f'the seed is {seed}; give a number from 0 to {2**31 - 1}.')
+        labels = self._labels(n, label)
+        b = min(n, self.config.batch_size)
+        drawn = []
+        for start in range(0, n, b):
+            first = min(start, n - b)  # the last batch overlaps the one before
+            numbers = np.arange(first, first + b)
+            images = draw(self.state, seed, numbers, labels[numbers], *(x[numbers] for x in given))
+            drawn.append(images[start - first :])
+        return jnp.concatenate(drawn)
+
+    def _labels(self, n: int, label: int | np.ndarray | None) -> np.ndarray:
+        """As `labels`, but zeros for a model that is not conditioned on any."""
+        labels = self.labels(n, label)
+        return np.zeros(n, np.int32) if labels is None else labels
 
     @functools.cached_property
     def _elbo(self) -> Any:
@@ -245,10 +295,9 @@ class Run:
 
         return jax.jit(score)
 
-    def _model_with(self, method: str) -> Any:
-        if not hasattr(self.task.model, method):
-            raise UserError(f'a run of the task {self.config.task} cannot {method}.')
-        return self.task.model
+    def _needs(self, method: str) -> None:
+        if not hasattr(self.task, method):
+            raise UserError(f'a run of the task {self.config.task} cannot {method.replace("_", " ")}.')
 
     def _checked_images(self, images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
         images = np.asarray(images) if not isinstance(images, jax.Array) else images
@@ -266,6 +315,13 @@ class Run:
         if k is None:
             if not np.issubdtype(codes.dtype, np.floating):
                 raise UserError(f'latents must be floats, as encode returns them; these are {codes.dtype}.')
+            one = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8)
+            like = jax.eval_shape(self.task.encode, self.state, one).shape
+            if codes.ndim != len(like) or codes.shape[-1] != like[-1]:
+                raise UserError(
+                    f'latents must be as encode returns them, [b {" ".join(map(str, like[1:]))}]; these are '
+                    f'of shape {codes.shape}.'
+                )
             return codes
         if not np.issubdtype(codes.dtype, np.integer) or codes.ndim != 3:
             raise UserError(
@@ -279,16 +335,5 @@ class Run:
 
     def _num_codes(self) -> int | None:
         """The number of codes; None for a model whose latents are continuous."""
-        model = self._model_with('decode')
-        bottleneck = getattr(model, 'quantizer', None) or getattr(model, 'bottleneck', None)
-        return getattr(bottleneck, 'num_codes', None)
-
-
-def _override(config: ConfigDict, key: str, value: Any) -> None:
-    *sections, name = key.split('.')
-    section = config
-    for part in sections:
-        section = section.get(part)
-        if not isinstance(section, ConfigDict):
-            raise UserError(f'the config of the run has no section {part!r}, which the override {key} names.')
-    section[name] = value  # whether anything reads it is checked with all other keys
+        self._needs('decode')
+        return self.task.num_codes

@@ -17,6 +17,13 @@ _NUM = flags.DEFINE_integer('num', 64, 'How many pictures.')
 _LABEL = flags.DEFINE_integer('label', None, 'The class, counted from 0.')
 _SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same pictures.')
 _STEP = flags.DEFINE_integer('step', None, 'The checkpoint; the newest if none is given.')
+_SAMPLING = {
+    'temperature': flags.DEFINE_float('temperature', None, 'Of a prior: logits are divided by it.'),
+    'top_k': flags.DEFINE_integer('top_k', None, 'Of a prior: draw from the k most likely tokens.'),
+    'top_p': flags.DEFINE_float('top_p', None, 'Of a prior: draw from the fewest that reach this share.'),
+    'guidance': flags.DEFINE_float('guidance', None, 'Of a prior: towards the class; 1 is none.'),
+    'steps': flags.DEFINE_integer('steps', None, 'Of a masked prior: in how many steps to draw.'),
+}
 _OUTPUT = flags.DEFINE_string('output', None, 'A .png file for a sheet of them, or .npz for arrays.')
 
 
@@ -34,7 +41,8 @@ def main() -> None:
     cli.use_compilation_cache()
     run = load(_WORKDIR.value, _STEP.value)
     labels = run.labels(_NUM.value, _LABEL.value)
-    images = np.asarray(run.sample(_NUM.value, label=_LABEL.value, seed=_SEED.value))
+    sampling = {name: flag.value for name, flag in _SAMPLING.items() if flag.value is not None}
+    images = np.asarray(run.sample(_NUM.value, label=_LABEL.value, seed=_SEED.value, **sampling))
     file = io.BytesIO()
     if output.suffix == '.png':
         Image.fromarray(grid(images)).save(file, 'png')

@@ -38,6 +38,13 @@ def test_small_pictures_have_fewer_scales(pictures):
     np.testing.assert_allclose(ms_ssim(a[:, :11, :11], b[:, :11, :11]), ssim(a[:, :11, :11], b[:, :11, :11]))
 
 
+def test_a_negative_term_counts_as_zero():
+    checks = np.indices((48, 48)).sum(0) % 2 * 0.2 - 0.1
+    a = np.broadcast_to(checks[None, :, :, None], (1, 48, 48, 3)).astype('float32')
+    assert ssim(a, -a) < -0.5
+    assert ms_ssim(a, -a) == 0
+
+
 def test_equal_and_opposite_pictures_have_finite_gradients(pictures):
     a = pictures[0][:, :48, :48]
     np.testing.assert_allclose(ms_ssim(a, a), 1.0, rtol=1e-5)

@@ -238,8 +238,16 @@ def test_running_statistics_see_real_and_generated_pictures():
 
 def test_warnings_name_who_has_won(vqgan):
     game = vqgan[0].game
-    metrics = lambda a, b: {'discriminator_accuracy': a, 'discriminator_average_loss': b}  # noqa: E731
+
+    def metrics(accuracy, loss, diversity=1.0):
+        return {
+            'discriminator_accuracy': accuracy,
+            'discriminator_average_loss': loss,
+            'diversity': diversity,
+        }
+
     assert game.watch(metrics(0.7, 1.0)) is None and game.watch({}) is None
+    assert 'collapsed' in game.watch(metrics(0.7, 1.0, 0.01))
     assert 'won' in game.watch(metrics(0.995, 0.01))
     assert 'lost' in game.watch(metrics(0.1, 1.4))
     assert 'lost' in game.watch(metrics(0.5, 80.0))
@@ -254,12 +262,36 @@ def test_warnings_name_who_has_won(vqgan):
         ('vqgan', 8, {'perceptual.kind': 'ms_ssim'}, '11 pixels'),
         ('vqgan', 16, {'perceptual.weights': ('x.npz',), 'perceptual.kind': 'none'}, 'perceptual.kind'),
         ('vqgan', 16, {'adversarial.ramp': -1}, 'adversarial.ramp'),
+        ('vqgan', 16, {'adversarial.start': 5, 'adversarial.warmup': 6}, 'raise start or lower warmup'),
+        ('vqgan', 16, {'discriminator.stages': 3}, 'discriminator.stages'),
+        ('gan', 16, {'game.loss': 'wasserstein'}, 'game.gradient_penalty=10'),
+        ('gan', 16, {'game.lecam': -1.0}, 'game.lecam'),
+        ('gan', 16, {'discriminator_optimizer.ema_decay': 0.9}, 'config.optimizer.ema_decay'),
     ],
 )
 def test_mistakes(task, size, changes, words):
     smaller = {k: v for k, v in SMALL.items() if task == 'vqgan'}
     with pytest.raises(UserError, match=words):
         make(task, batch(size), {**smaller, **changes})
+
+
+def test_averaged_parameters_come_with_averaged_statistics():
+    data = batch(16)
+    changes = {'generator.channels': 8, 'discriminator.channels': 8, 'optimizer.ema_decay': 0.5}
+    task, state = make('gan', data, changes)
+    after, _ = jax.jit(task.train_step)(state, data)
+    used = after.generator.eval_variables()
+    # The average of the first step has the decay 1/10.
+    for name, now, before in (
+        ('params', after.generator.params, state.generator.params),
+        (BATCH_STATS, after.generator.variables[BATCH_STATS], state.generator.variables[BATCH_STATS]),
+    ):
+        jax.tree.map(
+            lambda x, y, z: np.testing.assert_allclose(x, 0.9 * y + 0.1 * z, rtol=1e-4, atol=1e-6),
+            used[name],
+            now,
+            before,
+        )
 
 
 def test_a_condition_needs_labels():

@@ -106,3 +106,8 @@ def test_a_size_that_does_not_fit():
         task.check_image_shape((16, 16, 1))
     with pytest.raises(UserError, match='importance_samples'):
         make(model__importance_samples=0)
+
+
+def test_sizes_that_make_no_decoder():
+    with pytest.raises(UserError, match='convolutional.stages'):
+        make(model__backbone='convolutional', convolutional__stages=0)

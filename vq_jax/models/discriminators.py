@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.models.convolution import Conv
+from vq_jax.models.normalisation import BATCH_STATS, batch_norm
 
 _INIT = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
-BATCH_STATS = 'batch_stats'  # the collection of what normalisations learn without gradients
 
 
 @chex.dataclass(frozen=True)
@@ -63,12 +63,12 @@ class Discriminator(nn.Module):
         layer, norm = _layers(self, train, axis_name)
         stages = (x.shape[1] // 4).bit_length() - 1
         for stage in range(stages):
-            last_bias = self.norm == 'none' or stage == 0
+            use_bias = self.norm == 'none' or stage == 0
             conv = Conv(
                 self.channels * 2**stage,
                 (4, 4),
                 strides=2,
-                use_bias=last_bias,
+                use_bias=use_bias,
                 dtype=self.dtype,
                 kernel_init=_INIT,
             )
@@ -77,7 +77,7 @@ class Discriminator(nn.Module):
         x = x.astype(jnp.float32)
         logits = layer(nn.Dense(1, kernel_init=_INIT))(x.reshape(x.shape[0], -1))[:, 0]
         if self.conditional:
-            vectors = nn.Embed(self.num_classes, x.shape[-1])(labels)
+            vectors = layer(nn.Embed(self.num_classes, x.shape[-1]))(labels)
             logits += jnp.sum(vectors * jnp.sum(x, (1, 2)), -1)
         classes = None
         if self.num_classes:
@@ -127,26 +127,10 @@ class PatchDiscriminator(nn.Module):
             x = nn.leaky_relu(norm(x), 0.2)
         logits = layer(conv(1))(x)[..., 0].astype(jnp.float32)
         if self.num_classes:
-            vectors = nn.Embed(self.num_classes, x.shape[-1])(labels)
+            vectors = layer(nn.Embed(self.num_classes, x.shape[-1]))(labels)
             pooled = jnp.mean(x.astype(jnp.float32), (1, 2))
             logits += jnp.sum(vectors * pooled, -1)[:, None, None]
         return Judgement(logits=logits, classes=None)
-
-
-def batch_norm(train: bool, axis_name: str | None) -> nn.BatchNorm:
-    """Batch normalisation over all devices, with the constants of DCGAN's published code.
-
-    Args:
-        train: use the statistics of the batch, and learn from them.
-        axis_name: the device axis.
-    """
-    return nn.BatchNorm(
-        use_running_average=not train,
-        axis_name=axis_name,
-        momentum=0.9,
-        epsilon=1e-5,
-        scale_init=lambda key, *rest: 1 + _INIT(key, *rest),
-    )
 
 
 def _layers(
@@ -160,6 +144,6 @@ def _layers(
         return functools.partial(nn.SpectralNorm(inner, collection_name=BATCH_STATS), update_stats=train)
 
     def norm(x: jax.Array) -> jax.Array:
-        return batch_norm(train, axis_name)(x) if module.norm == 'batch' else x
+        return batch_norm(train, axis_name, module.dtype)(x) if module.norm == 'batch' else x
 
     return layer, norm

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.models.convolution import ConvTranspose
-from vq_jax.models.discriminators import batch_norm
+from vq_jax.models.normalisation import batch_norm
 
 _INIT = nn.initializers.normal(0.02)
 
@@ -40,7 +40,7 @@ class Generator(nn.Module):
         """Maps noise [b noise_dim] and labels int32 [b] to pictures [b h w c] in [-1, 1], float32."""
 
         def normal(x: jax.Array) -> jax.Array:
-            return nn.relu(batch_norm(train, axis_name)(x))
+            return nn.relu(batch_norm(train, axis_name, self.dtype)(x))
 
         if self.num_classes:
             # Of mean 0 over the classes. A constant would let the first layer make one picture of it

@@ -1,10 +1,31 @@
-"""Group normalisation that reads its input twice, not four times."""
+"""Batch normalisation of GANs, and a group normalisation that reads its input twice, not four times."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.ops.places import scale_and_shift, sum_places
+
+BATCH_STATS = 'batch_stats'  # the collection of what normalisations learn without gradients
+_SCALE = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
+
+
+def batch_norm(train: bool, axis_name: str | None, dtype: str) -> nn.BatchNorm:
+    """Batch normalisation over all devices, with the constants of DCGAN's published code.
+
+    Args:
+        train: use the statistics of the batch, and learn from them.
+        axis_name: the device axis.
+        dtype: of what comes out; statistics are float32.
+    """
+    return nn.BatchNorm(
+        use_running_average=not train,
+        axis_name=axis_name,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=dtype,
+        scale_init=lambda key, *rest: 1 + _SCALE(key, *rest),
+    )
 
 
 class GroupNorm(nn.Module):

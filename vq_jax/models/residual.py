@@ -43,6 +43,8 @@ class ResidualSizes:
     remat: bool = False
 
     def __post_init__(self) -> None:
+        if min(self.channels, self.features, *self.multipliers) < 1:
+            raise UserError('channels, features and multipliers of a model must be 1 or more.')
         levels = range(len(self.multipliers))
         if not self.multipliers or any(level not in levels for level in self.attention_levels):
             raise UserError(

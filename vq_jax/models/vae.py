@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax.errors import UserError
 from vq_jax.models.autoencoder import Decoder, Encoder
 from vq_jax.models.gaussian import GaussianBottleneck, Posterior
 from vq_jax.ops import likelihoods
@@ -46,6 +47,11 @@ class ConvolutionalSizes:
     residual_blocks: int = 2
     residual_channels: int = 32
     dtype: Literal['float32', 'bfloat16'] = 'float32'
+
+    def __post_init__(self) -> None:
+        for name in ('channels', 'stages', 'residual_channels'):
+            if getattr(self, name) < 1:
+                raise UserError(f'config.convolutional.{name} is {getattr(self, name)}; give 1 or more.')
 
 
 class MLPEncoder(nn.Module):

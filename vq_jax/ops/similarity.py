@@ -55,7 +55,7 @@ def ms_ssim(x: jax.Array, y: jax.Array) -> jax.Array:
         last = scale == scales - 1
         term = jnp.mean(luminance * contrast if last else contrast, axis=(1, 2))
         # A power's gradient is infinite at zero.
-        result *= jnp.maximum(term, 1e-6) ** weight
+        result *= jnp.where(term > 0, jnp.maximum(term, 1e-6) ** weight, 0)
         if not last:
             x, y = _halved(x), _halved(y)
     return jnp.mean(result, axis=-1)

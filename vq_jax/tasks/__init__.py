@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 from vq_jax.data import DataConfig
 from vq_jax.errors import UserError
 from vq_jax.tasks.gan import GANTask
+from vq_jax.tasks.prior import PriorTask
 from vq_jax.tasks.task import Task
 from vq_jax.tasks.vae import VAETask
 from vq_jax.tasks.vqgan import VQGANTask
@@ -19,6 +20,7 @@ TASKS: dict[str, type[Task]] = {
     'vqvae': VQVAETask,
     'gan': GANTask,
     'vqgan': VQGANTask,
+    'prior': PriorTask,
 }
 
 

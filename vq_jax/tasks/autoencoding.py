@@ -11,13 +11,36 @@ import numpy as np
 from vq_jax.errors import UserError
 from vq_jax.models.quantizers import STATISTICS, VectorQuantizer, use_of_codes
 from vq_jax.ops import pictures
-from vq_jax.ops.images import to_uint8
+from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.kmeans import kmeans
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.ops.metrics import psnr
 from vq_jax.ops.quantization import code_shares
+from vq_jax.tasks.task import State, Task
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState
+
+
+class AutoencodingTask(Task):
+    """What a task whose model has the methods `encode` and `decode` can do beyond training."""
+
+    @property
+    def num_codes(self) -> int | None:
+        """How many codes there are; None for a model whose latents are continuous."""
+        return None
+
+    def seen(self, images: jax.Array) -> jax.Array:
+        """What the encoder is given of pictures [b h w c] in [-1, 1]; of their size."""
+        return images
+
+    def encode(self, state: State, images: jax.Array) -> jax.Array:
+        """Codes, int32 [b h' w'], or latents, float32 [b ... d], of pictures, uint8 [b h w c]."""
+        return self.model.apply(state.eval_variables(), self.seen(to_float(images)), method='encode')
+
+    def decode(self, state: State, codes: jax.Array, labels: jax.Array) -> jax.Array:
+        """Pictures, uint8 [b h w c], of codes or latents, and of classes int32 [b] if it is conditioned."""
+        given = (labels,) if self.num_labels else ()
+        return to_uint8(self.model.apply(state.eval_variables(), codes, *given, method='decode'))
 
 
 def check_size(shape: tuple[int, int, int], factor: int, channels: int, key: str) -> None:

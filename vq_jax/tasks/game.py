@@ -1,19 +1,22 @@
 """The discriminator's side of a step, and what it tells the generator."""
 
 import dataclasses
+import functools
 import math
-from typing import Any, Literal
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 from vq_jax.ops import adversarial
 from vq_jax.ops.collectives import example_keys, pmean
-from vq_jax.training.optimizer import Optimizer
+from vq_jax.training.config import build
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.state import TrainState
 
 _AVERAGES = 'averages'  # the collection of the game's own moving averages
@@ -25,16 +28,22 @@ class GameConfig:
     """What the two players lower (see `vq_jax.ops.adversarial`).
 
     Attributes:
-        loss: of both players.
+        loss: of both players; 'wasserstein' needs a `gradient_penalty` or spectral normalisation. Both
+            players take one step each in turn.
         r1: gamma of R1, the penalty on the gradient at real pictures.
         gradient_penalty: weight of the penalty on gradients between real and generated pictures.
         lecam: weight of the LeCam regularisation.
     """
 
-    loss: Literal['non_saturating', 'vanilla', 'hinge', 'wasserstein'] = 'non_saturating'
+    loss: adversarial.GameLoss = 'non_saturating'
     r1: float = 0.0
     gradient_penalty: float = 0.0
     lecam: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ('r1', 'gradient_penalty', 'lecam'):
+            if getattr(self, name) < 0:
+                raise UserError(f'config.game.{name} is {getattr(self, name)}; give 0 or more.')
 
 
 @chex.dataclass(frozen=True)
@@ -75,11 +84,30 @@ class Game:
                     'normalisation mixes; set config.discriminator.norm=none.'
                 )
 
+        bounded = self.config.gradient_penalty or self.discriminator.spectral_norm
+        if self.config.loss == 'wasserstein' and not bounded:
+            raise UserError(
+                'config.game.loss=wasserstein needs a discriminator whose slope is bounded; set '
+                'config.game.gradient_penalty=10 and config.discriminator.norm=none, or '
+                'config.discriminator.spectral_norm=true.'
+            )
+
+    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
+        """Raises `UserError` if the discriminator has nothing to say of such pictures [h w c]."""
+        images, labels = jnp.zeros((1, *shape)), jnp.zeros(1, jnp.int32)
+        judge = functools.partial(self.discriminator.init_with_output, jax.random.key(0))
+        judgement, _ = jax.eval_shape(judge, images, labels)
+        if not judgement.logits.size:
+            raise UserError(
+                f'pictures of {shape[0]}x{shape[1]} pixels are too small for the discriminator; lower '
+                'config.discriminator.stages, or give larger ones.'
+            )
+
     def init(self, key: jax.Array, images: jax.Array, labels: jax.Array) -> TrainState:
         """The discriminator's state before the first step; only the shapes [b h w c], [b] count."""
         params_key, run_key = jax.random.split(key)
         variables = self.discriminator.init(params_key, images, labels)
-        averages = {'real': 0.0, 'fake': 0.0, 'accuracy': 0.5, 'loss': self._chance}
+        averages = {'real': 0.0, 'fake': 0.0, 'accuracy': 0.5, 'loss': self._chance, 'diversity': 1.0}
         return TrainState.create(
             run_key, {**variables, _AVERAGES: jax.tree.map(jnp.float32, averages)}, self.optimizer
         )
@@ -157,13 +185,16 @@ class Game:
             'logits_real': jnp.mean(real_logits),
             'logits_fake': jnp.mean(fake_logits),
         }
-        accuracy = jnp.mean((real_logits > fake_logits).astype(jnp.float32))
+        accuracy = jnp.mean(0.5 + 0.5 * jnp.sign(real_logits - fake_logits))
         grads, metrics, accuracy = pmean((grads, metrics, accuracy), axis_name)
+        # Pictures that are all alike have no variance to compare with.
+        diversity = _variance(fake, axis_name) / jnp.maximum(_variance(real, axis_name), 1e-6)
         new = {
             'real': metrics['logits_real'],
             'fake': metrics['logits_fake'],
             'accuracy': accuracy,
             'loss': metrics['discriminator_loss'],
+            'diversity': diversity,
         }
         averages = optax.incremental_update(new, averages, 1 - _DECAY)
         state, update = state.apply_gradients(grads, self.optimizer)
@@ -172,19 +203,28 @@ class Game:
             'discriminator_gradient_norm': update['gradient_norm'],
             'discriminator_accuracy': averages['accuracy'],
             'discriminator_average_loss': averages['loss'],
+            'diversity': averages['diversity'],
         }
         return Turn(gradient=gradient, state=state.finish_step(self.optimizer), metrics=metrics)
 
     def watch(self, metrics: dict[str, float]) -> str | None:
         """A warning if one player has been far ahead of the other for about a hundred steps.
 
-        'discriminator_accuracy' is the share of pairs in which the real picture's logit is the greater.
+        'discriminator_accuracy' is the share of pairs in which the real picture's logit is the greater,
+        ties counted as half; 'diversity' is the variance of generated pictures' pixels relative to that of
+        real pictures'. Both are moving averages.
         """
         if 'discriminator_accuracy' not in metrics:
             return None
         accuracy, loss = metrics['discriminator_accuracy'], metrics['discriminator_average_loss']
+        if metrics['diversity'] < 0.1:
+            return (
+                f'the generator has collapsed: its pictures vary {metrics["diversity"]:.3f} as much as real '
+                'ones. Lower config.optimizer.learning_rate, or add config.game.r1.'
+            )
+        # A critic of the Wasserstein distance is meant to rank all pairs right, and its loss has no scale.
         scaled = self.config.loss != 'wasserstein'
-        if accuracy > 0.98 and (not scaled or loss < 0.1 * self._chance):
+        if scaled and accuracy > 0.98 and loss < 0.1 * self._chance:
             return (
                 f'the discriminator has won: it ranks {accuracy:.1%} of pairs right, and the generator '
                 'learns little from it. Lower config.discriminator_optimizer.learning_rate, or add '
@@ -226,3 +266,27 @@ class Game:
     def _chance(self) -> float:
         """The loss of a discriminator that knows nothing: all logits 0."""
         return {'hinge': 2.0, 'wasserstein': 0.0}.get(self.config.loss, 2 * math.log(2))
+
+
+def make_game(config: ConfigDict, discriminator: nn.Module, steps: int) -> Game:
+    """The discriminator's side of a task, from sections 'game' and 'discriminator_optimizer'.
+
+    Args:
+        config: of the run.
+        discriminator: the module.
+        steps: in which the discriminator learns.
+    """
+    section = 'discriminator_optimizer'
+    options = build(OptimizerConfig, config[section], section)
+    if options.ema_decay:
+        raise UserError(
+            f'config.{section}.ema_decay is {options.ema_decay}, and nothing reads an average of the '
+            'discriminator; set config.optimizer.ema_decay for that of the generator.'
+        )
+    return Game(build(GameConfig, config.game, 'game'), discriminator, make_optimizer(options, max(1, steps)))
+
+
+def _variance(images: jax.Array, axis_name: str | None) -> jax.Array:
+    """The variance of pixels over the batches of all devices, summed over the pixels."""
+    mean, square = pmean((jnp.mean(images, 0), jnp.mean(jnp.square(images), 0)), axis_name)
+    return jnp.sum(square - jnp.square(mean))

@@ -9,14 +9,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
-from vq_jax.models.discriminators import BATCH_STATS, Discriminator
+from vq_jax.models.discriminators import Discriminator
 from vq_jax.models.generator import Generator
+from vq_jax.models.normalisation import BATCH_STATS
 from vq_jax.ops import pictures
 from vq_jax.ops.collectives import content_keys, example_keys, pmean
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.quantization import perplexity
-from vq_jax.tasks.game import Game, GameConfig
-from vq_jax.tasks.task import Task
+from vq_jax.tasks.game import Game, GameConfig, make_game
+from vq_jax.tasks.task import Task, check_labels
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch
@@ -75,11 +76,7 @@ class GANTask(Task):
     ) -> 'GANTask':
         """The task of a full config, for pictures [h w c] of so many classes."""
         conditional = build(GANConfig, config.model, 'model').class_conditional
-        if conditional and not num_classes:
-            raise UserError(
-                'config.model.class_conditional needs data with labels; set it to false or config.data.name '
-                'to a set that has them.'
-            )
+        check_labels(conditional, num_classes, 'model')
         num_labels = num_classes if conditional else 0
         model = build(
             Generator,
@@ -96,14 +93,9 @@ class GANTask(Task):
             num_classes=num_classes,
             conditional=conditional,
         )
-        section = 'discriminator_optimizer'
         return cls(
             model=model,
-            game=Game(
-                build(GameConfig, config.game, 'game'),
-                discriminator,
-                make_optimizer(build(OptimizerConfig, config[section], section), config.steps),
-            ),
+            game=make_game(config, discriminator, config.steps),
             optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
             image_shape=image_shape,
             num_classes=num_classes,
@@ -155,22 +147,11 @@ class GANTask(Task):
         (grads,) = pull(turn.gradient)
         generator, update = generator.apply_gradients(pmean(grads, axis_name), self.optimizer)
         generator = generator.replace(variables=changed).finish_step(self.optimizer)
-        diversity = _variance(fake, axis_name) / _variance(images, axis_name)
-        metrics = {
-            'loss': turn.metrics['generator_loss'],
-            **turn.metrics,
-            **update,
-            'diversity': diversity,
-        }
+        metrics = {'loss': turn.metrics['generator_loss'], **turn.metrics, **update}
         return state.replace(generator=generator, discriminator=turn.state), metrics
 
     def watch(self, metrics: dict[str, float]) -> str | None:
         """A warning if one player has won, or if the samples are all alike."""
-        if metrics['diversity'] < 0.1:
-            return (
-                f'the generator has collapsed: its samples vary {metrics["diversity"]:.3f} as much as real '
-                'pictures. Lower config.optimizer.learning_rate, or add config.game.r1.'
-            )
         return self.game.watch(metrics)
 
     def eval_step(self, state: TwoPlayerState, batch: Batch) -> dict[str, jax.Array]:
@@ -242,9 +223,3 @@ class GANTask(Task):
 
     def _noise(self, keys: jax.Array) -> jax.Array:
         return jax.vmap(lambda key: jax.random.normal(key, (self.model.noise_dim,)))(keys)
-
-
-def _variance(images: jax.Array, axis_name: str | None) -> jax.Array:
-    """The variance of pixels over the batches of all devices, summed over the pixels."""
-    mean, square = pmean((jnp.mean(images, 0), jnp.mean(jnp.square(images), 0)), axis_name)
-    return jnp.sum(square - jnp.square(mean))

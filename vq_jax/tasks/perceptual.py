@@ -20,7 +20,8 @@ class Perceptual:
         kind: 'lpips' (see `vq_jax.models.lpips`) needs published weights; 'random_vgg' is the same with
             random weights; 'ms_ssim' is one minus the similarity over several scales; 'none' is 0.
         weights: files of VGG-16 and of the heads of LPIPS, `.npz`, `.safetensors` or `.pth`. Empty
-            looks in `~/.cache/vq_jax/weights`, and downloads the published ones if they are not there.
+            looks in `~/.cache/vq_jax/weights`, and downloads the published ones, which need PyTorch to be
+            read, if they are not there.
     """
 
     kind: Literal['lpips', 'random_vgg', 'ms_ssim', 'none'] = 'lpips'

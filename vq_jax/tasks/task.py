@@ -1,12 +1,13 @@
 """What the loop, the evaluators and the commands ask of a task."""
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from vq_jax.errors import UserError
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState, TwoPlayerState
 
@@ -18,16 +19,19 @@ class Task(Protocol):
 
     Batches are `{'image': uint8 [b h w c], 'label': int32 [b], 'mask': bool [b]}`. Steps are pure and
     written once for every engine: with `axis_name` they see one device's part of the batch, without
-    it the whole. A task that can generate has a method more:
-    `sample(state, keys [n], labels int32 [n]) -> uint8 [n h w c]`.
+    it the whole. A task that can generate has the method
+    `sample(state, keys [n], labels int32 [n]) -> uint8 [n h w c]`, and one that can encode has
+    `encode(state, images)` and `decode(state, codes, labels)` (see `AutoencodingTask`).
 
     Attributes:
         model: the Flax module that `state.eval_variables()` belong to.
         num_labels: how many classes the model is conditioned on; 0 for none.
+        inference_needs_frozen: whether encoding, decoding and sampling read `state.frozen`.
     """
 
     model: Any
     num_labels: int = 0
+    inference_needs_frozen: ClassVar[bool] = False
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
@@ -89,3 +93,12 @@ class Task(Protocol):
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Named pictures for people, uint8 [h w 3]."""
+
+
+def check_labels(conditional: bool, num_classes: int, section: str) -> None:
+    """Raises `UserError` if a model is to be conditioned on classes that the data does not have."""
+    if conditional and not num_classes:
+        raise UserError(
+            f'config.{section}.class_conditional needs data with labels; set it to false or config.data.name '
+            'to a set that has them (vq_jax.summary takes --num_classes).'
+        )

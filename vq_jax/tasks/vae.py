@@ -23,10 +23,9 @@ from vq_jax.models.vae import (
 )
 from vq_jax.ops import gaussians, pictures
 from vq_jax.ops.collectives import content_keys, example_keys, pmean
-from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.ops.images import to_float
 from vq_jax.ops.likelihoods import bits_per_dimension
-from vq_jax.tasks.autoencoding import check_size, errors
-from vq_jax.tasks.task import Task
+from vq_jax.tasks.autoencoding import AutoencodingTask, check_size, errors
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch
@@ -75,7 +74,7 @@ class VAELossConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class VAETask(Task):
+class VAETask(AutoencodingTask):
     """See `vq_jax.tasks.task.Task` for what each method does.
 
     Attributes:
@@ -246,12 +245,10 @@ class VAETask(Task):
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Pictures, their reconstructions, and as many samples."""
-        images, keys = batch['image'], content_keys(batch['image'])
-        variables = state.eval_variables()
-        latents = self.model.apply(variables, to_float(images), method='encode')
-        rebuilt = self.model.apply(variables, latents, method='decode')
-        samples = self.sample(state, keys, batch['label'])
-        return {'images': images, 'reconstructions': to_uint8(rebuilt), 'samples': samples}
+        images, labels = batch['image'], batch['label']
+        rebuilt = self.decode(state, self.encode(state, images), labels)
+        samples = self.sample(state, content_keys(images), labels)
+        return {'images': images, 'reconstructions': rebuilt, 'samples': samples}
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
@@ -265,4 +262,4 @@ class VAETask(Task):
     def sample(self, state: TrainState, keys: jax.Array, labels: jax.Array) -> jax.Array:
         """Pictures [n h w c], uint8, of latents drawn from the prior."""
         z = jax.vmap(lambda key: jax.random.normal(key, self.latent_shape))(keys)
-        return to_uint8(self.model.apply(state.eval_variables(), z, method='decode'))
+        return self.decode(state, z, labels)

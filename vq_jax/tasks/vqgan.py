@@ -21,6 +21,7 @@ from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.tasks.autoencoding import (
+    AutoencodingTask,
     check_size,
     code_pictures,
     errors,
@@ -28,9 +29,9 @@ from vq_jax.tasks.autoencoding import (
     start_codes,
     summarize,
 )
-from vq_jax.tasks.game import Game, GameConfig
+from vq_jax.tasks.game import Game, GameConfig, make_game
 from vq_jax.tasks.perceptual import Perceptual
-from vq_jax.tasks.task import Task
+from vq_jax.tasks.task import check_labels
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch, Engine
@@ -88,6 +89,7 @@ class AdversarialConfig:
             end of the run there is no adversarial loss at all.
         warmup: steps before `start` in which the discriminator learns alone.
         ramp: steps after `start` over which its weight rises from 0.
+        most_adaptive: the adaptive weight is held below it.
     """
 
     weight: float = 0.8
@@ -95,15 +97,21 @@ class AdversarialConfig:
     start: int = 0
     warmup: int = 0
     ramp: int = 0
+    most_adaptive: float = 1e4
 
     def __post_init__(self) -> None:
         for name in ('start', 'warmup', 'ramp'):
             if getattr(self, name) < 0:
                 raise UserError(f'config.adversarial.{name} is {getattr(self, name)}; give 0 or more steps.')
+        if self.warmup > self.start:
+            raise UserError(
+                f'config.adversarial.warmup is {self.warmup} steps before config.adversarial.start, which is '
+                f'{self.start}; raise start or lower warmup.'
+            )
 
 
 @dataclasses.dataclass(frozen=True)
-class VQGANTask(Task):
+class VQGANTask(AutoencodingTask):
     """See `vq_jax.tasks.task.Task` for what each method does.
 
     Attributes:
@@ -148,11 +156,7 @@ class VQGANTask(Task):
     ) -> 'VQGANTask':
         """The task of a full config, for pictures [h w c] of so many classes."""
         variant = build(VariantConfig, config.variant, 'variant')
-        if variant.class_conditional and not num_classes:
-            raise UserError(
-                'config.variant.class_conditional needs data with labels; set it to false or '
-                'config.data.name to a set that has them.'
-            )
+        check_labels(variant.class_conditional, num_classes, 'variant')
         num_labels = num_classes if variant.class_conditional else 0
         sizes = build(ResidualSizes, config.model, 'model')
         bottlenecks = {
@@ -162,7 +166,7 @@ class VQGANTask(Task):
         discriminator = build(
             PatchDiscriminator, config.discriminator, 'discriminator', num_classes=num_labels
         )
-        section = 'discriminator_optimizer'
+        against = build(AdversarialConfig, config.adversarial, 'adversarial')
         return cls(
             model=VQGAN(
                 bottleneck=bottlenecks[variant.bottleneck](),
@@ -170,23 +174,26 @@ class VQGANTask(Task):
                 image_channels=image_shape[-1],
                 num_classes=num_labels,
             ),
-            game=Game(
-                build(GameConfig, config.game, 'game'),
-                discriminator,
-                make_optimizer(build(OptimizerConfig, config[section], section), config.steps),
-            ),
+            game=make_game(config, discriminator, config.steps - (against.start - against.warmup)),
             optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
             loss=build(VQGANLossConfig, config.loss, 'loss'),
             perceptual=build(Perceptual, config.perceptual, 'perceptual'),
-            adversarial=build(AdversarialConfig, config.adversarial, 'adversarial'),
+            adversarial=against,
             source=variant.source,
             num_labels=num_labels,
         )
+
+    @property
+    def num_codes(self) -> int | None:
+        """How many codes there are; None for a Gaussian bottleneck."""
+        bottleneck = self.model.bottleneck
+        return bottleneck.num_codes if isinstance(bottleneck, VectorQuantizer) else None
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless the model, and the perceptual loss, can take such pictures."""
         check_size(shape, self.model.sizes.factor, self.model.image_channels, 'config.model.multipliers')
         self.perceptual.check_image_size(*shape[:2])
+        self.game.check_image_shape(self._judged_shape(shape))
         if self.source == 'small' and (shape[0] % 4 or shape[1] % 4):
             raise UserError(f'config.variant.source=small needs a multiple of 4 pixels, not {shape[:2]}.')
 
@@ -295,7 +302,8 @@ class VQGANTask(Task):
             against = turn.gradient[..., : outputs.shape[-1]]
             weight = self._ramp(state.step)
             if self.adversarial.adaptive:
-                weight *= adversarial.adaptive_weight(last_layer(gradient), last_layer(against))
+                pulls = last_layer(gradient), last_layer(against)
+                weight *= jnp.minimum(adversarial.adaptive_weight(*pulls), self.adversarial.most_adaptive)
             gradient += weight * against
         (grads,) = pull((gradient, jnp.ones(())))
         game_metrics = {**game_metrics, 'adversarial_weight': weight}
@@ -337,12 +345,13 @@ class VQGANTask(Task):
 
     def predict(self, state: TwoPlayerState, batch: Batch) -> dict[str, jax.Array]:
         """Pictures, what the encoder saw, codes, and what these decode to."""
-        variables, images = state.eval_variables(), batch['image']
-        seen = self.seen(to_float(images))
-        codes = self.model.apply(variables, seen, method='encode')
-        outputs = self.model.apply(variables, codes, batch['label'], method='decode')
-        predictions = {'images': images, 'codes': codes, 'reconstructions': to_uint8(outputs)}
-        return predictions if self.source == 'image' else {**predictions, 'seen': to_uint8(seen)}
+        images = batch['image']
+        codes = self.encode(state, images)
+        rebuilt = self.decode(state, codes, batch['label'])
+        predictions = {'images': images, 'codes': codes, 'reconstructions': rebuilt}
+        if self.source == 'image':
+            return predictions
+        return {**predictions, 'seen': to_uint8(self.seen(to_float(images)))}
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
@@ -372,6 +381,10 @@ class VQGANTask(Task):
         if self.source == 'image':
             return outputs
         return jnp.concatenate([outputs, self.seen(images)], axis=-1)
+
+    def _judged_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+        return jax.eval_shape(self._judged, images, images).shape[1:]
 
     def _ramp(self, step: jax.Array) -> jax.Array:
         """The weight of the adversarial loss at a step from `start` on, without the adaptive one."""

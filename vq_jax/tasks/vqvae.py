@@ -13,9 +13,10 @@ from vq_jax.errors import UserError
 from vq_jax.models.autoencoder import VQVAE
 from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
 from vq_jax.ops.collectives import pmean
-from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.ops.images import to_float
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.tasks.autoencoding import (
+    AutoencodingTask,
     check_size,
     code_pictures,
     errors,
@@ -23,7 +24,6 @@ from vq_jax.tasks.autoencoding import (
     start_codes,
     summarize,
 )
-from vq_jax.tasks.task import Task
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch, Engine
@@ -45,7 +45,7 @@ class LossConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class VQVAETask(Task):
+class VQVAETask(AutoencodingTask):
     """See `vq_jax.tasks.task.Task` for what each method does."""
 
     model: VQVAE
@@ -80,6 +80,11 @@ class VQVAETask(Task):
             loss=build(LossConfig, config.loss, 'loss'),
             optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
         )
+
+    @property
+    def num_codes(self) -> int:
+        """How many codes there are."""
+        return self.model.quantizer.num_codes
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless height and width can be halved `stages` times."""
@@ -150,10 +155,9 @@ class VQVAETask(Task):
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Pictures, their codes, and what these decode to."""
-        variables = state.eval_variables()
-        codes = self.model.apply(variables, to_float(batch['image']), method='encode')
-        outputs = self.model.apply(variables, codes, method='decode')
-        return {'images': batch['image'], 'codes': codes, 'reconstructions': to_uint8(outputs)}
+        codes = self.encode(state, batch['image'])
+        rebuilt = self.decode(state, codes, batch['label'])
+        return {'images': batch['image'], 'codes': codes, 'reconstructions': rebuilt}
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]

@@ -135,6 +135,7 @@ def run_loop(
                 for name, picture in evaluation.pictures.items():
                     writer.image(step, name, picture)
                 progress.evaluated(step, evaluation.numbers)
+                progress.warn(step, _unknown_best(config, evaluation.numbers))
             if saving:
                 numbers = evaluation.numbers if evaluation else None
                 checkpoints.save(step, state.replace(frozen=None), {'batches': step}, numbers)
@@ -143,6 +144,15 @@ def run_loop(
             clock.restart()
     checkpoints.wait()
     return state, evaluation if step == config.steps else None
+
+
+def _unknown_best(config: LoopConfig, numbers: dict[str, float]) -> str | None:
+    if config.best_metric is None or config.best_metric in numbers:
+        return None
+    return (
+        f'config.best_metric is {config.best_metric}, which this evaluation does not give; it gives '
+        f'{", ".join(numbers)}. No best checkpoint is kept.'
+    )
 
 
 def _fetch_finite(

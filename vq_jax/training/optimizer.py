@@ -46,16 +46,11 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
-            raise UserError(f'config.optimizer.accumulate is {self.accumulate}; give 1 or more steps.')
+            raise UserError(f"an optimizer's accumulate is {self.accumulate}; give 1 or more steps.")
         if not 0 <= self.ema_decay < 1:
-            raise UserError(
-                f'config.optimizer.ema_decay is {self.ema_decay}; give a number from 0 to below 1.'
-            )
+            raise UserError(f"an optimizer's ema_decay is {self.ema_decay}; give a number from 0 to below 1.")
         if self.name == 'adam' and self.weight_decay:
-            raise UserError(
-                'config.optimizer.name is adam, which has no weight decay; choose adamw, or set '
-                'config.optimizer.weight_decay to 0.'
-            )
+            raise UserError('adam has no weight decay; choose adamw, or set weight_decay to 0.')
 
 
 @dataclasses.dataclass(frozen=True)

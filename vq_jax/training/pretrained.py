@@ -1,6 +1,7 @@
 """Weights from elsewhere: read from local files, or downloaded once, with their source and checksum."""
 
 import hashlib
+import http.client
 import importlib.util
 import os
 import urllib.error
@@ -62,11 +63,13 @@ def download(files: dict[str, tuple[str, str | None]]) -> list[Path]:
     for name, (address, begin) in files.items():
         if (folder / name).is_file():
             continue
+        if name.endswith('.pth'):
+            _check_torch(folder / name)
         logging.warning('downloading %s', address)
         try:
             with urllib.request.urlopen(address, timeout=_TIMEOUT) as answer:
                 data = answer.read()
-        except (urllib.error.URLError, OSError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             raise UserError(
                 f'{address} cannot be downloaded ({getattr(error, "reason", error)}); get it elsewhere and '
                 f'put it at {folder / name}, or name your own files in config.perceptual.weights, or choose '
@@ -74,6 +77,8 @@ def download(files: dict[str, tuple[str, str | None]]) -> list[Path]:
             ) from error
         if begin and not hashlib.sha256(data).hexdigest().startswith(begin):
             raise UserError(f'what came from {address} is damaged: its SHA-256 does not begin with {begin}.')
+        if data[:64].lstrip().startswith(b'<'):
+            raise UserError(f'what came from {address} is a page, not the file; get it elsewhere.')
         write_atomically(folder / name, data)
     return [folder / name for name in files]
 
@@ -97,17 +102,22 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_pth(path: Path) -> dict[str, np.ndarray]:
-    if importlib.util.find_spec('torch') is None:
-        raise UserError(
-            f'{path} is a PyTorch file, and PyTorch is not installed; install it, or convert the file to '
-            '.safetensors or .npz where it is.'
-        )
+    _check_torch(path)
     torch = importlib.import_module('torch')
     try:
         tensors = torch.load(path, map_location='cpu', weights_only=True)
         return {name: tensor.float().numpy() for name, tensor in tensors.items()}
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def _check_torch(path: Path) -> None:
+    if importlib.util.find_spec('torch') is None:
+        raise UserError(
+            f'{path} is a PyTorch file, and PyTorch is not installed; install it, or convert the file to '
+            '.safetensors or .npz where it is and name that in config.perceptual.weights, or choose '
+            'config.perceptual.kind=ms_ssim or random_vgg.'
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

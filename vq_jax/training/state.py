@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from vq_jax.models.normalisation import BATCH_STATS
 from vq_jax.training.optimizer import Optimizer
 
 
@@ -22,6 +23,8 @@ class TrainState:
         variables: the model's other collections, such as codebooks learned by moving average.
         opt_state: the optimizer's own.
         ema_params: the moving average of the parameters, or None if the optimizer keeps none.
+        ema_stats: that of the statistics of batch normalisation, which belong to the parameters they were
+            seen with.
         frozen: what steps read and never change: weights from elsewhere. Not part of checkpoints.
     """
 
@@ -31,6 +34,7 @@ class TrainState:
     variables: Any
     opt_state: Any
     ema_params: Any
+    ema_stats: Any = None
     frozen: Any = None
 
     @classmethod
@@ -38,14 +42,20 @@ class TrainState:
         """The state before the first step, from what the model's `init` returned."""
         variables = dict(variables)
         params = variables.pop('params')
+        stats = {k: v for k, v in variables.items() if k == BATCH_STATS}
+
+        def averaged(tree: Any) -> Any:
+            # A copy: a step that donates its state may not be given one buffer twice.
+            return jax.tree.map(jnp.copy, tree) if optimizer.ema_decay else None
+
         return cls(
             step=jnp.zeros((), jnp.int32),
             key=key,
             params=params,
             variables=variables,
             opt_state=optimizer.transformation.init(params),
-            # A copy: a step that donates its state may not be given one buffer twice.
-            ema_params=jax.tree.map(jnp.copy, params) if optimizer.ema_decay else None,
+            ema_params=averaged(params),
+            ema_stats=averaged(stats),
         )
 
     def step_key(self) -> jax.Array:
@@ -72,17 +82,27 @@ class TrainState:
 
     def finish_step(self, optimizer: Optimizer) -> 'TrainState':
         """Counts the step, and takes the new parameters into their moving average."""
-        ema_params = self.ema_params
+        averages = self.ema_params, self.ema_stats
         if optimizer.ema_decay:
             # The average of the first steps is over few: its decay grows to the one asked for.
             decay = jnp.minimum(optimizer.ema_decay, (1 + self.step) / (10 + self.step))
-            ema_params = optax.incremental_update(self.params, ema_params, 1 - decay)
-        return self.replace(step=self.step + 1, ema_params=ema_params)
+            now = self.params, {k: self.variables[k] for k in self.ema_stats}
+            averages = optax.incremental_update(now, averages, 1 - decay)
+        return self.replace(step=self.step + 1, ema_params=averages[0], ema_stats=averages[1])
 
     def eval_variables(self) -> dict[str, Any]:
         """The model's variables for evaluation: with the averaged parameters if there are any."""
-        params = self.params if self.ema_params is None else self.ema_params
-        return {'params': params, **self.variables}
+        if self.ema_params is None:
+            return {'params': self.params, **self.variables}
+        return {'params': self.ema_params, **self.variables, **self.ema_stats}
+
+    def for_inference(self) -> 'TrainState':
+        """A state with nothing in it but what `eval_variables` returns."""
+        variables = self.eval_variables()
+        params = variables.pop('params')
+        return TrainState(
+            step=None, key=None, params=params, variables=variables, opt_state=None, ema_params=None
+        )
 
 
 @struct.dataclass
@@ -107,6 +127,10 @@ class TwoPlayerState:
     def eval_variables(self) -> dict[str, Any]:
         """The generator's variables for evaluation."""
         return self.generator.eval_variables()
+
+    def for_inference(self) -> TrainState:
+        """A state with nothing in it but what `eval_variables` returns."""
+        return self.generator.for_inference()
 
 
 def init_state(

@@ -1,0 +1,35 @@
+"""The gated PixelCNN sees all that is above and to the left, and nothing else."""
+
+import jax
+import numpy as np
+import pytest
+
+from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
+
+H, W, TOKENS = 5, 6, 4
+
+
+@pytest.mark.parametrize('first_kernel, kernel', [(7, 3), (3, 5)])
+def test_a_change_of_a_token_reaches_every_later_one_and_no_other(first_kernel, kernel):
+    # Layers enough for the whole grid to be in the field, so that a blind spot would show.
+    sizes = PixelCNNSizes(depth=7, channels=8, first_kernel=first_kernel, kernel=kernel)
+    model = PixelCNN(sizes, TOKENS, num_classes=2)
+    tokens = np.random.default_rng(0).integers(0, TOKENS, (1, H, W))
+    labels = np.array([1])
+    variables = model.init(jax.random.key(0), tokens, labels)
+    variables = jax.tree.map(lambda p: 2 * p, variables)
+    network = jax.jit(lambda tokens: model.apply(variables, tokens, labels))
+    before = network(tokens)
+    for place in range(H * W):
+        other = tokens.copy()
+        other.flat[place] = (other.flat[place] + 1) % TOKENS
+        changed = np.abs(np.asarray(network(other) - before)).max(-1).ravel() > 0
+        assert changed.tolist() == [later > place for later in range(H * W)]
+
+
+def test_the_class_counts_everywhere():
+    model = PixelCNN(PixelCNNSizes(depth=2, channels=8), TOKENS, num_classes=2)
+    tokens = np.zeros((1, H, W), int)
+    variables = model.init(jax.random.key(0), tokens, np.array([0]))
+    a, b = (model.apply(variables, tokens, np.array([label])) for label in (0, 2))
+    assert (np.abs(np.asarray(a - b)).max(-1) > 0).all()

@@ -1,0 +1,109 @@
+"""Tokens drawn one by one: from the right distribution, and with a cache the same as without."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
+from vq_jax.models.transformer import Transformer, TransformerSizes
+from vq_jax.sampling.autoregressive import Choice, generate, generate_without_cache
+
+GRID, TOKENS = (2, 2), 3
+N = 4
+
+
+def transformer(tokens=TOKENS, grid=GRID):
+    sizes = TransformerSizes(depth=2, width=16, heads=2)
+    model = Transformer(sizes, tokens, tokens, grid)
+    zeros = jnp.zeros((1, grid[0] * grid[1]), int)
+    variables = model.init(jax.random.key(0), zeros, jnp.zeros(1, int))
+    variables = jax.tree.map(lambda p: p + jax.random.normal(jax.random.key(p.size), p.shape), variables)
+    return model, variables
+
+
+def pixelcnn():
+    model = PixelCNN(PixelCNNSizes(depth=3, channels=8, first_kernel=3), TOKENS)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, *GRID), int), jnp.zeros(1, int))
+    return model, jax.tree.map(lambda p: 3 * p, variables)
+
+
+def network_of(model, variables):
+    def network(tokens):
+        labels = jnp.zeros(len(tokens), int)
+        if isinstance(model, PixelCNN):
+            logits = model.apply(variables, tokens.reshape(-1, *GRID), labels)
+            return logits.reshape(*tokens.shape, -1)
+        return model.apply(variables, tokens, labels)
+
+    return network
+
+
+def all_probabilities(network):
+    """Every grid of tokens [81 4], and its probability."""
+    grids = jnp.array(list(itertools.product(range(TOKENS), repeat=N)))
+    log_p = jax.nn.log_softmax(network(grids))
+    picked = jnp.take_along_axis(log_p, grids[..., None], -1)[..., 0]
+    return np.asarray(grids), np.exp(np.asarray(picked, np.float64).sum(1))
+
+
+@pytest.mark.parametrize('make', [transformer, pixelcnn])
+def test_probabilities_of_all_grids_sum_to_one(make):
+    _, probabilities = all_probabilities(network_of(*make()))
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert probabilities.std() > 0.005  # it is no uniform distribution
+
+
+@pytest.mark.parametrize('make', [transformer, pixelcnn])
+def test_frequencies_of_samples_are_the_probabilities(make):
+    network, n = network_of(*make()), 20_000
+    keys = jax.random.split(jax.random.key(1), n)
+    drawn = jax.jit(lambda keys: generate_without_cache(network, keys, N, Choice()))(keys)
+    _, probabilities = all_probabilities(network)
+    numbers = np.asarray(drawn) @ TOKENS ** np.arange(N)[::-1]
+    counts, expected = np.bincount(numbers, minlength=TOKENS**N), n * probabilities
+    rare = expected < 5
+    counts = np.append(counts[~rare], counts[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum())
+    statistic = np.sum((counts - expected) ** 2 / np.maximum(expected, 1e-9))
+    freedom = len(counts) - 1
+    assert statistic < freedom + 4 * np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize(
+    'choice', [Choice(), Choice(temperature=0.7, top_k=4, top_p=0.8), Choice(temperature=0)]
+)
+def test_with_a_cache_the_same_tokens_come(choice):
+    model, variables = transformer(tokens=11, grid=(3, 5))
+    keys = jax.random.split(jax.random.key(1), 6)
+    labels = jnp.zeros(6, int)
+
+    def step(before, i, cache):
+        return model.apply(variables, before, labels, i, cache, method='step')
+
+    cached = generate(step, model.empty_cache(6), keys, 15, choice)
+    plain = generate_without_cache(network_of(model, variables), keys, 15, choice)
+    np.testing.assert_array_equal(cached, plain)
+    different = len(np.unique(np.asarray(plain), axis=0))
+    assert different == 1 if choice.temperature == 0 else different > 1
+
+
+def test_what_is_given_stays():
+    model, variables = transformer(tokens=11, grid=(3, 5))
+    given = jnp.full((2, 15), -1).at[:, :4].set(7).at[:, 9].set(2)
+    keys = jax.random.split(jax.random.key(1), 2)
+    tokens = generate_without_cache(network_of(model, variables), keys, 15, Choice(), given)
+    np.testing.assert_array_equal(np.where(given >= 0, tokens, -1), given)
+    assert (np.asarray(tokens) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    'values, words',
+    [({'temperature': -1}, 'temperature'), ({'top_k': 0}, 'top_k'), ({'top_p': 0.0}, 'top_p')],
+)
+def test_choices_that_make_no_sense(values, words):
+    with pytest.raises(UserError, match=words):
+        Choice(**values)

@@ -1,0 +1,23 @@
+"""Dropout with a random key for each example, so that it is the same however a batch is split."""
+
+import jax
+import jax.numpy as jnp
+
+
+def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
+    """Sets a share of the numbers to 0 and divides the others by the rest (Srivastava et al. 2014).
+
+    Args:
+        x: [b ...].
+        keys: a random key for each example [b]; None changes nothing.
+        rate: the share, from 0 to below 1.
+    """
+    if keys is None or rate == 0:
+        return x
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
+    return jnp.where(kept, x / (1 - rate), 0)
+
+
+def fold_in(keys: jax.Array | None, number: int | jax.Array) -> jax.Array | None:
+    """Other keys [b], for another use; None stays None."""
+    return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)

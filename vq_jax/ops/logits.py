@@ -1,0 +1,61 @@
+"""What is done to logits before a token is drawn from them.
+
+All take logits [... k] of k tokens and return such; a token that must not be drawn has -inf.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def top_k(logits: jax.Array, k: int) -> jax.Array:
+    """Keeps the k most likely tokens (Fan et al. 2018, arXiv:1805.04833); of equals at the limit, all.
+
+    Args:
+        logits: [... n].
+        k: how many, static; n or more keeps all.
+    """
+    if k >= logits.shape[-1]:
+        return logits
+    least = jax.lax.top_k(logits, k)[0][..., -1:]
+    return jnp.where(logits < least, -jnp.inf, logits)
+
+
+def top_p(logits: jax.Array, p: float | jax.Array) -> jax.Array:
+    """Keeps the fewest most likely tokens whose probabilities reach p (Holtzman et al. 2020).
+
+    arXiv:1904.09751, section 3.1. The most likely token is always kept, and so are equals at the limit.
+
+    Args:
+        logits: [... n].
+        p: from 0 to 1; 1 keeps all.
+    """
+    ordered = -jnp.sort(-logits, axis=-1)
+    shares = jax.nn.softmax(ordered, axis=-1)
+    before = jnp.cumsum(shares, axis=-1) - shares  # the share of all tokens that are more likely
+    kept = (before < p).at[..., 0].set(True)
+    least = jnp.min(jnp.where(kept, ordered, jnp.inf), axis=-1, keepdims=True)
+    return jnp.where((logits < least) & (jnp.asarray(p) < 1), -jnp.inf, logits)
+
+
+def guide(conditional: jax.Array, unconditional: jax.Array, guidance: float | jax.Array) -> jax.Array:
+    """Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598, equation 6, with w + 1 here).
+
+    Args:
+        conditional: logits given the class [... n].
+        unconditional: logits without it [... n].
+        guidance: 1 is the conditional model, 0 the unconditional one; more leans towards the class.
+    """
+    return unconditional + guidance * (conditional - unconditional)
+
+
+def draw(keys: jax.Array, logits: jax.Array) -> jax.Array:
+    """A token for each example from its own random key.
+
+    Args:
+        keys: [b].
+        logits: [b ... n].
+
+    Returns:
+        Tokens, int32 [b ...].
+    """
+    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)

@@ -1,0 +1,114 @@
+"""Tokens drawn one after the other.
+
+Every example has a random key of its own, so that what is drawn for it does not depend on the batch.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vq_jax.errors import UserError
+from vq_jax.ops import logits as ops
+from vq_jax.ops.dropout import fold_in
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """How a token is chosen from logits.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the most likely token.
+        top_k: draw from the k most likely tokens alone; None from all.
+        top_p: draw from the fewest tokens whose probabilities reach p, after `top_k`; None from all.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise UserError(f'the temperature is {self.temperature}; give 0 or more.')
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f'top_k is {self.top_k}; give 1 or more.')
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f'top_p is {self.top_p}; give a share above 0, up to 1.')
+
+    def filtered(self, logits: jax.Array) -> jax.Array:
+        """The logits [... n] to draw from."""
+        if self.temperature == 0:
+            return ops.top_k(logits, 1)
+        logits = logits / self.temperature
+        if self.top_k is not None:
+            logits = ops.top_k(logits, self.top_k)
+        return logits if self.top_p is None else ops.top_p(logits, self.top_p)
+
+
+def generate(
+    step: Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]],
+    cache: Any,
+    keys: jax.Array,
+    length: int,
+    choice: Choice,
+    given: jax.Array | None = None,
+) -> jax.Array:
+    """Draws sequences, in one compiled loop.
+
+    Args:
+        step: asked for token number i, with the tokens before it int [b] and a cache, returns logits
+            [b k] and the next cache; see `vq_jax.models.transformer.Transformer.step`.
+        cache: of the first token.
+        keys: a random key for each sequence [b].
+        length: tokens to draw, n.
+        choice: how.
+        given: tokens that are there already, int [b n]; -1 where one is to be drawn.
+
+    Returns:
+        Tokens, int32 [b n].
+    """
+    given = jnp.full((keys.shape[0], length), -1) if given is None else given
+
+    def advance(carry: tuple[jax.Array, Any], at: tuple[jax.Array, jax.Array]) -> Any:
+        before, cache = carry
+        i, fixed = at
+        logits, cache = step(before, i, cache)
+        drawn = ops.draw(fold_in(keys, i), choice.filtered(logits))
+        token = jnp.where(fixed >= 0, fixed, drawn).astype(jnp.int32)
+        return (token, cache), token
+
+    start = (jnp.zeros(keys.shape[0], jnp.int32), cache)
+    _, tokens = jax.lax.scan(advance, start, (jnp.arange(length), given.T))
+    return tokens.T
+
+
+def generate_without_cache(
+    network: Callable[[jax.Array], jax.Array],
+    keys: jax.Array,
+    length: int,
+    choice: Choice,
+    given: jax.Array | None = None,
+) -> jax.Array:
+    """Draws sequences from a network that keeps no cache: all logits are computed anew for each token.
+
+    Args:
+        network: tokens int [b n] to logits [b n k], of which those at i depend on tokens before i alone.
+        keys: a random key for each sequence [b].
+        length: tokens to draw, n.
+        choice: how.
+        given: tokens that are there already, int [b n]; -1 where one is to be drawn.
+
+    Returns:
+        Tokens, int32 [b n].
+    """
+    given = jnp.full((keys.shape[0], length), -1) if given is None else given
+
+    def advance(i: jax.Array, tokens: jax.Array) -> jax.Array:
+        logits = jax.lax.dynamic_index_in_dim(network(tokens), i, axis=1, keepdims=False)
+        drawn = ops.draw(fold_in(keys, i), choice.filtered(logits))
+        fixed = jax.lax.dynamic_index_in_dim(given, i, axis=1, keepdims=False)
+        return tokens.at[:, i].set(jnp.where(fixed >= 0, fixed, drawn))
+
+    return jax.lax.fori_loop(0, length, advance, jnp.zeros_like(given, jnp.int32))

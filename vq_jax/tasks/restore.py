@@ -1,0 +1,85 @@
+"""A trained model from its run directory: config, task and state."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from vq_jax.errors import UserError
+from vq_jax.tasks import complete_config, make_task
+from vq_jax.tasks.task import State, Task
+from vq_jax.training.checkpoints import Checkpoints
+from vq_jax.training.run_dir import read_config, read_data_facts
+from vq_jax.training.state import abstract_batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What a run directory holds.
+
+    Attributes:
+        config: the full config of the run.
+        task: what was learned.
+        state: of the checkpoint; its frozen weights are there if inference needs them.
+        image_shape: shape [h w c] of the pictures it was trained on.
+        step: the training step of the checkpoint.
+    """
+
+    config: ConfigDict
+    task: Task
+    state: State
+    image_shape: tuple[int, int, int]
+    step: int
+
+
+def restore(
+    workdir: str | Path, step: int | None = None, overrides: Mapping[str, Any] | None = None
+) -> Restored:
+    """Reads a trained run.
+
+    Args:
+        workdir: the directory that `vq_jax.train` wrote.
+        step: the checkpoint to use; None is the newest that is undamaged.
+        overrides: other values for keys of its config, by their dotted names, such as
+            `{'model.importance_samples': 5000}`. What the parameters depend on must stay.
+
+    Raises:
+        UserError: if the directory holds no run, no checkpoint that can be read, or one of another
+            model than the overrides make.
+    """
+    workdir = Path(workdir)
+    plain = ConfigDict(read_config(workdir))
+    for key, value in (overrides or {}).items():
+        _override(plain, key, value)
+    config = complete_config(plain)
+    shape, num_classes = read_data_facts(workdir)
+    task = make_task(config, shape, num_classes)
+    like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
+    checkpoints = Checkpoints(
+        workdir / 'checkpoints',
+        keep=config.keep_checkpoints,
+        best=config.best_metric,
+        best_mode=config.best_mode,
+        read_only=True,
+    )
+    restored = checkpoints.restore(like, step)
+    checkpoints.close()
+    if restored is None:
+        raise UserError(f'{workdir} holds no checkpoint yet; train it first, with vq_jax.train.')
+    step, state, _ = restored
+    if task.inference_needs_frozen:
+        state = state.replace(frozen=task.pretrained())
+    return Restored(config=config, task=task, state=state, image_shape=shape, step=step)
+
+
+def _override(config: ConfigDict, key: str, value: Any) -> None:
+    *sections, name = key.split('.')
+    section = config
+    for part in sections:
+        section = section.get(part)
+        if not isinstance(section, ConfigDict):
+            raise UserError(f'the config of the run has no section {part!r}, which the override {key} names.')
+    section[name] = value  # whether anything reads it is checked with all other keys
