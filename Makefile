@@ -14,7 +14,7 @@ train: $(VENV)/.run
 	$(VENV)/bin/python -m vq_jax.train --config $(CONFIG) --workdir $(WORKDIR)
 
 test: $(VENV)/.test lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .

@@ -46,7 +46,7 @@ def test_a_negative_term_counts_as_zero():
 
 
 def test_equal_and_opposite_pictures_have_finite_gradients(pictures):
-    a = pictures[0][:, :48, :48]
+    a = pictures[0][:, :24, :24]
     np.testing.assert_allclose(ms_ssim(a, a), 1.0, rtol=1e-5)
     for b in (a, -a):
         assert np.isfinite(jax.grad(lambda x, b=b: ms_ssim(x, b).sum())(a)).all()

@@ -109,5 +109,5 @@ def test_a_size_that_does_not_fit():
 
 
 def test_sizes_that_make_no_decoder():
-    with pytest.raises(UserError, match='convolutional.stages'):
+    with pytest.raises(UserError, match='give 1 or more'):
         make(model__backbone='convolutional', convolutional__stages=0)

@@ -1,0 +1,186 @@
+"""Priors learn what they are shown, and the chain from picture to codes to picture holds."""
+
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vq_jax
+from vq_jax.errors import UserError
+from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.prior import Sampling
+from vq_jax.train import train
+
+RNG = np.random.default_rng(0)
+STATELESS = types.SimpleNamespace(frozen=None)  # grey values need nothing that is learned
+KINDS = ('transformer', 'pixelcnn', 'maskgit')
+
+
+def small(kind, **changes):
+    config = default_config('prior')
+    config.model.kind = kind
+    config.transformer.depth = 2
+    config.transformer.width = 32
+    config.transformer.heads = 2
+    config.pixelcnn.depth = 3
+    config.pixelcnn.channels = 16
+    config.pixelcnn.first_kernel = 5
+    config.optimizer.learning_rate = 3e-3
+    with config.unlocked():
+        for name, value in changes.items():
+            section, key = name.split('__')
+            config[section][key] = value
+    return config
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_samples_of_a_class_are_what_the_class_looks_like(kind):
+    """Two classes of two black and white pictures each, which are learned by heart."""
+    patterns = RNG.integers(0, 2, (2, 2, 4, 4, 1)).astype(np.uint8) * 255
+    labels = np.arange(32, dtype=np.int32) % 2
+    batch = {'image': patterns[labels, np.arange(32) // 2 % 2], 'label': labels, 'mask': np.ones(32, bool)}
+    config = small(kind, model__class_conditional=True, tokenizer__levels=2)
+    config.optimizer.learning_rate = 1e-3 if kind == 'maskgit' else 3e-3
+    task = make_task(config, (4, 4, 1), num_classes=2)
+    state = jax.jit(task.init)(jax.random.key(0), batch)
+    step = jax.jit(task.train_step, donate_argnums=0)
+    for _ in range(600 if kind == 'maskgit' else 300):
+        state, metrics = step(state, batch)
+    assert metrics['loss'] < {'maskgit': 0.3}.get(kind, 0.12)  # at least log(2) / 16 for the choice of two
+    asked = jnp.arange(40) % 2
+    # In so many steps a masked model draws one token at a time; several at once may not go together.
+    draw = jax.jit(functools.partial(task.sample, sampling=Sampling(steps=32)))
+    sampled = draw(state, jax.random.split(jax.random.key(1), 40), asked)
+    right = (np.asarray(sampled)[:, None] == patterns[asked]).all((2, 3, 4))  # [40, 2]
+    assert right.any(1).mean() > (0.6 if kind == 'maskgit' else 0.85)
+    for label in (0, 1):
+        assert right[asked == label].any(0).all()  # both pictures of the class come
+    if kind != 'maskgit':
+        nats = -task.log_probability(state, task.encode(state, batch['image']), labels)
+        values = jax.jit(task.eval_step)(state, batch)
+        np.testing.assert_allclose(values['nats'], nats, rtol=1e-4)
+        assert task.summarize({k: np.mean(v, 0) for k, v in values.items()})['nats'] < 2.0
+
+
+def test_guidance_of_one_is_the_model_and_zero_forgets_the_class():
+    config = small('transformer', model__class_conditional=True, tokenizer__levels=4)
+    task = make_task(config, (3, 3, 1), num_classes=2)
+    batch = {'image': np.zeros((1, 3, 3, 1), np.uint8), 'label': np.zeros(1, np.int32)}
+    state = jax.jit(task.init)(jax.random.key(0), batch)
+    state = state.replace(params=jax.tree.map(lambda p: 20 * p, state.params))
+    keys = jax.random.split(jax.random.key(1), 16)
+
+    def tokens(label, guidance):
+        asked = jnp.full(16, label)
+        return np.asarray(task.sample_tokens(state, keys, asked, None, Sampling(guidance=guidance)))
+
+    # Not the very same code runs: with the factor next to 1, both passes are made.
+    np.testing.assert_array_equal(tokens(0, 1.0), tokens(0, 1.0 + 1e-7))
+    np.testing.assert_array_equal(tokens(0, 0.0), tokens(1, 0.0))
+    assert (tokens(0, 1.0) != tokens(1, 1.0)).any()
+
+
+def test_grey_values_and_back():
+    task = make_task(small('pixelcnn', tokenizer__levels=16), (8, 8, 1))
+    images = RNG.integers(0, 256, (2, 8, 8, 1), np.uint8)
+    tokens = task.encode(STATELESS, images)
+    assert tokens.min() >= 0 and tokens.max() <= 15
+    back = np.asarray(task.decode(STATELESS, tokens, None)).astype(int)
+    assert np.abs(back - images).max() <= 16
+    assert task.decode(STATELESS, jnp.array([[[0, 15]]]), None).ravel().tolist() == [0, 255]
+
+
+@pytest.fixture(scope='module')
+def tokenizer(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('tokenizer') / 'run'
+    config = default_config('vqvae')
+    config.steps = config.eval_every = config.log_every = 40
+    config.data.name = 'digits'
+    config.data.channels = 1
+    config.model.channels = 16
+    config.model.stages = 1
+    config.quantizer.num_codes = 16
+    config.quantizer.dim = 8
+    train(config, workdir)
+    return workdir
+
+
+@pytest.fixture(scope='module')
+def prior(tokenizer, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('prior') / 'run'
+    config = small('maskgit', tokenizer__workdir=str(tokenizer), model__class_conditional=True)
+    config.steps = config.eval_every = config.log_every = 20
+    config.num_pictures = 4
+    config.data.name = 'digits'
+    config.data.channels = 1
+    train(config, workdir)
+    return vq_jax.load(workdir)
+
+
+def pictures_of(run, n=6):
+    batch = next(iter(vq_jax.data.eval_batches(run.dataset('test'), batch_size=n)))
+    return batch['image'], batch['label']
+
+
+def test_a_prior_encodes_and_decodes_as_its_tokenizer(prior, tokenizer):
+    images, labels = pictures_of(prior)
+    run = vq_jax.load(tokenizer)
+    codes = prior.encode(images)
+    np.testing.assert_array_equal(codes, run.encode(images))
+    np.testing.assert_array_equal(prior.decode(codes, label=labels), run.decode(codes))
+
+
+def test_a_sample_depends_on_its_number_and_the_seed_alone(prior):
+    three, five = prior.sample(3, label=7), prior.sample(5, label=7)
+    np.testing.assert_array_equal(three, five[:3])
+    assert (np.asarray(five) != np.asarray(prior.sample(5, label=7, seed=1))).any()
+    assert prior.sample(3, steps=1, temperature=0.5, top_k=3, guidance=2.0).shape == (3, 8, 8, 1)
+
+
+def test_inpainting_keeps_the_codes_outside_of_the_mask(prior):
+    images, labels = pictures_of(prior)
+    mask = np.zeros((8, 8), bool)
+    mask[:, 5:] = True  # a part of the last two of four columns of codes
+    codes = np.asarray(prior.encode(images))
+    given = np.where([[False, False, True, True]], -1, codes)
+    keys = jax.random.split(jax.random.key(0), len(images))
+    tokens = np.asarray(prior.task.sample_tokens(prior.state, keys, labels, given))
+    np.testing.assert_array_equal(tokens[..., :2], codes[..., :2])
+    assert (tokens[..., 2:] != codes[..., 2:]).any() and (tokens >= 0).all()
+    rebuilt = np.asarray(prior.decode(codes, label=labels))
+    assert (np.asarray(prior.inpaint(images, mask, label=labels)) != rebuilt).any()
+    np.testing.assert_array_equal(prior.inpaint(images, np.zeros((8, 8), bool), label=labels), rebuilt)
+
+
+def test_mistakes_with_a_prior(prior):
+    images, labels = pictures_of(prior)
+    for call, words in (
+        (lambda: prior.sample(2, label=10), 'from 0 to 9'),
+        (lambda: prior.sample(2, tempreature=1.0), "did you mean 'temperature'"),
+        (lambda: prior.sample(2, top_p=1.5), 'top_p'),
+        (lambda: prior.sample(2, seed=-1), 'seed'),
+        (lambda: prior.decode(np.full((1, 4, 4), 16), label=0), 'from 0 to 15'),
+        (lambda: prior.decode(np.zeros((1, 4, 4), int)), 'give label='),
+        (lambda: prior.inpaint(images, np.zeros((4, 4), bool), label=labels), 'mask'),
+        (lambda: prior.inpaint(images, np.zeros((8, 8)), label=labels), 'mask'),
+    ):
+        with pytest.raises(UserError, match=words):
+            call()
+
+
+@pytest.mark.parametrize(
+    'changes, shape, words',
+    [
+        ({}, (8, 8, 3), 'grey pictures'),
+        ({'tokenizer__levels': 1}, (8, 8, 1), 'levels'),
+        ({'tokenizer__workdir': '/nowhere'}, (8, 8, 1), 'nowhere'),
+        ({'model__class_conditional': True}, (8, 8, 1), 'needs data with labels'),
+        ({'sampling__top_k': 0}, (8, 8, 1), 'top_k'),
+    ],
+)
+def test_mistakes_in_a_config(changes, shape, words):
+    with pytest.raises(UserError, match=words):
+        make_task(small('transformer', **changes), shape, num_classes=0)
