@@ -3,9 +3,10 @@
     run = vq_jax.load('runs/quickstart')
     codes = run.encode(images)      # uint8 [b h w c] -> int32 [b h' w']
     images = run.decode(codes)      # -> uint8 [b h w c]
+    images = vq_jax.load('runs/prior').sample(16, label=3)
 
-The public modules are `ops` (pure functions), `models` (Flax modules), `data`, `training`, `tasks` and
-`evaluators`; each is imported when it is first used.
+The public modules are `ops` (pure functions), `models` (Flax modules), `data`, `sampling`, `training`,
+`tasks` and `evaluators`; each is imported when it is first used.
 """
 
 import importlib
@@ -13,7 +14,18 @@ from typing import Any
 
 from vq_jax.errors import UserError
 
-__all__ = ['Run', 'UserError', 'data', 'evaluators', 'load', 'models', 'ops', 'tasks', 'training']
+__all__ = [
+    'Run',
+    'UserError',
+    'data',
+    'evaluators',
+    'load',
+    'models',
+    'ops',
+    'sampling',
+    'tasks',
+    'training',
+]
 
 _FROM_RUN = ('Run', 'load')
 

@@ -40,15 +40,7 @@ def restore(
 ) -> Restored:
     """Reads a trained run.
 
-    Args:
-        workdir: the directory that `vq_jax.train` wrote.
-        step: the checkpoint to use; None is the newest that is undamaged.
-        overrides: other values for keys of its config, by their dotted names, such as
-            `{'model.importance_samples': 5000}`. What the parameters depend on must stay.
-
-    Raises:
-        UserError: if the directory holds no run, no checkpoint that can be read, or one of another
-            model than the overrides make.
+    Arguments and errors are those of `vq_jax.load`.
     """
     workdir = Path(workdir)
     plain = ConfigDict(read_config(workdir))
