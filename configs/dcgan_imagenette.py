@@ -3,7 +3,7 @@
     python -m vq_jax.prepare imagenette/160px-v2
     python -m vq_jax.train --config configs/dcgan_imagenette.py --workdir runs/dcgan_imagenette
 
-Nothing seen yet.
+Not run for more than a step.
 """
 
 from ml_collections import ConfigDict

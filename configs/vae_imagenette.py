@@ -3,7 +3,10 @@
     python -m vq_jax.prepare imagenette/160px-v2
     python -m vq_jax.train --config configs/vae_imagenette.py --workdir runs/vae_imagenette
 
-Nothing seen yet.
+Seen with `--config.steps=600 --config.batch_size=32`, two cores of a shared x86-64 machine (jax 0.10.2), 2
+minutes: 7.20 bits per dimension on the validation set (importance-weighted with 8 samples 7.20), the
+divergence 439 nats, all 256 dimensions active, PSNR 16.8 dB. The full run was not made. The Imagenette here
+is a 128-pixel copy whose pictures were squashed to squares.
 """
 
 from ml_collections import ConfigDict
