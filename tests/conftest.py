@@ -5,3 +5,15 @@ import os
 # Nearly all of the time of a test is XLA's compilation, and what is compiled runs once. Processes that
 # tests start set their own flags.
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=0'
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _forget_what_was_compiled() -> Iterator[None]:
+    """Compiled functions of one file are of no use to the next, and would add up to gigabytes."""
+    yield
+    jax.clear_caches()
