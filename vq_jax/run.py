@@ -227,6 +227,12 @@ class Run:
         return make_engine(parallel, self.config.batch_size)
 
     @functools.cached_property
+    def _latent_shape(self) -> tuple[int, ...]:
+        """Of what `encode` returns for one picture."""
+        one = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8)
+        return jax.eval_shape(self.task.encode, self.state, one).shape
+
+    @functools.cached_property
     def _encode(self) -> Any:
         self._needs('encode')
         return jax.jit(self.task.encode)
@@ -315,8 +321,7 @@ class Run:
         if k is None:
             if not np.issubdtype(codes.dtype, np.floating):
                 raise UserError(f'latents must be floats, as encode returns them; these are {codes.dtype}.')
-            one = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8)
-            like = jax.eval_shape(self.task.encode, self.state, one).shape
+            like = self._latent_shape
             if codes.ndim != len(like) or codes.shape[-1] != like[-1]:
                 raise UserError(
                     f'latents must be as encode returns them, [b {" ".join(map(str, like[1:]))}]; these are '

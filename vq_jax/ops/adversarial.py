@@ -114,7 +114,7 @@ def lecam(real: jax.Array, fake: jax.Array, real_average: jax.Array, fake_averag
     return _mean(above) + _mean(below)
 
 
-def adaptive_weight(reconstruction: jax.Array, adversarial: jax.Array) -> jax.Array:
+def adaptive_weight(reconstruction: jax.Array, adversarial: jax.Array, most: float = 1e4) -> jax.Array:
     """How much the adversarial loss may count, so that both pull equally at the last layer.
 
     Esser et al. 2021 (arXiv:2012.09841), equation 7, with the published code's bounds.
@@ -122,12 +122,13 @@ def adaptive_weight(reconstruction: jax.Array, adversarial: jax.Array) -> jax.Ar
     Args:
         reconstruction: gradient of the reconstruction loss with respect to the last layer's kernel.
         adversarial: gradient of the generator's adversarial loss with respect to it.
+        most: the weight is no greater.
 
     Returns:
-        `|reconstruction| / (|adversarial| + 1e-4)`, from 0 to 10,000, scalar, without a gradient.
+        `|reconstruction| / (|adversarial| + 1e-4)`, from 0 to `most`, scalar, without a gradient.
     """
     ratio = jnp.linalg.norm(reconstruction) / (jnp.linalg.norm(adversarial) + 1e-4)
-    return jax.lax.stop_gradient(jnp.clip(ratio, 0, 1e4))
+    return jax.lax.stop_gradient(jnp.clip(ratio, 0, most))
 
 
 def _mean(values: jax.Array) -> jax.Array:

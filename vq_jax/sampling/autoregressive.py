@@ -75,8 +75,7 @@ def generate(
         before, cache = carry
         i, fixed = at
         logits, cache = step(before, i, cache)
-        drawn = ops.draw(fold_in(keys, i), choice.filtered(logits))
-        token = jnp.where(fixed >= 0, fixed, drawn).astype(jnp.int32)
+        token = _next(keys, i, logits, choice, fixed)
         return (token, cache), token
 
     start = (jnp.zeros(keys.shape[0], jnp.int32), cache)
@@ -107,8 +106,13 @@ def generate_without_cache(
 
     def advance(i: jax.Array, tokens: jax.Array) -> jax.Array:
         logits = jax.lax.dynamic_index_in_dim(network(tokens), i, axis=1, keepdims=False)
-        drawn = ops.draw(fold_in(keys, i), choice.filtered(logits))
         fixed = jax.lax.dynamic_index_in_dim(given, i, axis=1, keepdims=False)
-        return tokens.at[:, i].set(jnp.where(fixed >= 0, fixed, drawn))
+        return tokens.at[:, i].set(_next(keys, i, logits, choice, fixed))
 
     return jax.lax.fori_loop(0, length, advance, jnp.zeros_like(given, jnp.int32))
+
+
+def _next(keys: jax.Array, i: jax.Array, logits: jax.Array, choice: Choice, fixed: jax.Array) -> jax.Array:
+    """Token number i of each sequence [b]: the one that is fixed, or one drawn where that is -1."""
+    drawn = ops.draw(fold_in(keys, i), choice.filtered(logits))
+    return jnp.where(fixed >= 0, fixed, drawn).astype(jnp.int32)

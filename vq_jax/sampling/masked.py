@@ -5,6 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from vq_jax.ops.dropout import fold_in
+from vq_jax.ops.logits import draw
 from vq_jax.ops.masking import Schedule, masked_share
 from vq_jax.sampling.autoregressive import Choice
 
@@ -40,9 +42,9 @@ def generate_masked(
     missing = jnp.sum(given < 0, axis=1)  # [b]
 
     def advance(i: jax.Array, tokens: jax.Array) -> jax.Array:
-        pairs = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)))(keys)
+        pairs = jax.vmap(jax.random.split)(fold_in(keys, i))
         logits = network(tokens)
-        drawn = jax.vmap(jax.random.categorical)(pairs[:, 0], choice.filtered(logits))
+        drawn = draw(pairs[:, 0], choice.filtered(logits))
         log_p = jax.nn.log_softmax(logits)
         confidence = jnp.take_along_axis(log_p, drawn[..., None], axis=-1)[..., 0]
         done = (i + 1) / steps

@@ -174,7 +174,7 @@ class PriorTask(Task):
 
     def pretrained_shapes(self) -> Any:
         """Their shapes."""
-        return self.tokenizer.shapes()
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.tokenizer.state())
 
     def train_step(
         self, state: TrainState, batch: Batch, axis_name: str | None = None
@@ -274,8 +274,8 @@ class PriorTask(Task):
         if guided:
             labels = jnp.concatenate([labels, jnp.full_like(labels, self.num_labels)])
 
-        def ask(network: Any, tokens: jax.Array, *rest: Any) -> Any:
-            return network(jnp.concatenate([tokens, tokens]) if guided else tokens, *rest)
+        def asked_with(tokens: jax.Array) -> jax.Array:
+            return jnp.concatenate([tokens, tokens]) if guided else tokens
 
         def merged(logits: jax.Array) -> jax.Array:
             return guide(*jnp.split(logits, 2), sampling.guidance) if guided else logits
@@ -285,10 +285,8 @@ class PriorTask(Task):
         if self.config.kind == 'transformer':
 
             def step(before: jax.Array, i: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-                def network(before: jax.Array) -> Any:
-                    return self.model.apply(variables, before, labels, i, cache, method='step')
-
-                logits, grown = ask(network, before)
+                inputs = asked_with(before), labels, i, cache
+                logits, grown = self.model.apply(variables, *inputs, method='step')
                 return merged(logits), grown
 
             cache = self.model.empty_cache(len(labels))
@@ -296,16 +294,14 @@ class PriorTask(Task):
         else:
 
             def network(tokens: jax.Array) -> jax.Array:
-                return self._logits(variables, tokens, tokens < 0, labels, None)
-
-            def whole(tokens: jax.Array) -> jax.Array:
-                return merged(ask(network, tokens))
+                tokens = asked_with(tokens)
+                return merged(self._logits(variables, tokens, tokens < 0, labels, None))
 
             if self.config.kind == 'pixelcnn':
-                tokens = generate_without_cache(whole, keys, n, sampling.choice(), given)
+                tokens = generate_without_cache(network, keys, n, sampling.choice(), given)
             else:
                 tokens = generate_masked(
-                    whole,
+                    network,
                     keys,
                     given,
                     steps=sampling.steps,

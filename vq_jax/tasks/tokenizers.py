@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vq_jax.errors import UserError
 
@@ -46,9 +45,6 @@ class Tokenizer(Protocol):
     def state(self) -> Any:
         """What `encode` and `decode` are given as their first argument."""
 
-    def shapes(self) -> Any:
-        """The shapes and types of that, without reading it."""
-
     def encode(self, state: Any, images: jax.Array) -> jax.Array:
         """Pictures, uint8 [b h w c], to tokens, int32 [b h' w']."""
 
@@ -71,9 +67,6 @@ class GreyValues:
 
     def state(self) -> None:
         """None: nothing is learned."""
-
-    def shapes(self) -> None:
-        """None."""
 
     def encode(self, state: Any, images: jax.Array) -> jax.Array:
         """Each level is as many bytes wide as the others, to within one."""
@@ -109,10 +102,6 @@ class Codes:
     def state(self) -> Any:
         """What the run learned."""
         return self._state
-
-    def shapes(self) -> Any:
-        """The shapes and types of it."""
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), self._state)
 
     def encode(self, state: Any, images: jax.Array) -> jax.Array:
         """See `Tokenizer.encode`."""

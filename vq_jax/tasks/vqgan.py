@@ -303,7 +303,7 @@ class VQGANTask(AutoencodingTask):
             weight = self._ramp(state.step)
             if self.adversarial.adaptive:
                 pulls = last_layer(gradient), last_layer(against)
-                weight *= jnp.minimum(adversarial.adaptive_weight(*pulls), self.adversarial.most_adaptive)
+                weight *= adversarial.adaptive_weight(*pulls, self.adversarial.most_adaptive)
             gradient += weight * against
         (grads,) = pull((gradient, jnp.ones(())))
         game_metrics = {**game_metrics, 'adversarial_weight': weight}
