@@ -1,11 +1,12 @@
 """What the commands share: flags, error messages, the compilation cache, several processes."""
 
+import ast
 import functools
 import os
 import re
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,20 @@ def use_compilation_cache() -> None:
         jax.config.update('jax_compilation_cache_dir', str(cache / 'vq_jax' / 'compiled'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """The values of `--override` flags, written key=value, by key."""
+    parsed = {}
+    for override in overrides:
+        key, equals, value = override.partition('=')
+        if not equals:
+            raise UserError(f'--override is {override!r}; write it as key=value.')
+        try:
+            parsed[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            parsed[key] = value  # a plain word
+    return parsed
 
 
 def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -> list[str]:

@@ -1,14 +1,11 @@
 """Evaluates a trained run: `python -m vq_jax.evaluate --workdir DIR [--split test] [--output FILE]`."""
 
-import ast
 import json
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from vq_jax import cli
-from vq_jax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
 _SPLIT = flags.DEFINE_string('split', None, "A split of its data; the config's eval_split if none.")
@@ -28,7 +25,7 @@ def main() -> None:
     from vq_jax.training.run_dir import write_atomically
 
     cli.use_compilation_cache()
-    run = load(_WORKDIR.value, _STEP.value, dict(map(_parsed, _OVERRIDE.value)))
+    run = load(_WORKDIR.value, _STEP.value, cli.parse_overrides(_OVERRIDE.value))
     split = _SPLIT.value or run.config.data.eval_split
     numbers = run.evaluate(split).numbers
     console = Console(highlight=False)
@@ -37,16 +34,6 @@ def main() -> None:
         record = {'dataset': run.config.data.name, 'split': split, 'step': run.step, **numbers}
         write_atomically(Path(_OUTPUT.value), json.dumps(record, indent=2) + '\n')
         console.print(f'written to {_OUTPUT.value}', soft_wrap=True)
-
-
-def _parsed(override: str) -> tuple[str, Any]:
-    key, equals, value = override.partition('=')
-    if not equals:
-        raise UserError(f'--override is {override!r}; write it as key=value.')
-    try:
-        return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key, value  # a plain word
 
 
 if __name__ == '__main__':

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vq_jax.data import DataConfig, Dataset, open_dataset
+from vq_jax.data import AnyDataset, DataConfig, open_dataset
 from vq_jax.errors import UserError
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.tasks.restore import Restored, restore
 from vq_jax.tasks.task import State
 from vq_jax.training.config import build, check_keys
-from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
+from vq_jax.training.parallel import Batch, Engine, ParallelConfig, make_engine
+from vq_jax.training.progress import track
 
 
 def load(workdir: str | Path, step: int | None = None, overrides: Mapping[str, Any] | None = None) -> 'Run':
@@ -92,24 +93,31 @@ class Run:
         return self.decode(self.encode(images), label)
 
     def sample(
-        self, n: int, label: int | np.ndarray | None = None, seed: int = 0, **sampling: Any
-    ) -> jax.Array:
-        """Draws pictures.
+        self,
+        n: int,
+        label: int | np.ndarray | None = None,
+        seed: int = 0,
+        *,
+        progress: bool = False,
+        **sampling: Any,
+    ) -> np.ndarray:
+        """Draws pictures, on all devices.
 
-        Picture number i depends on the seed and on i alone, not on n.
+        Picture number i depends on the seed and on i alone, not on n nor on the devices.
 
         Args:
             n: how many.
             label: the class of all, or of each [n], for a model that is conditioned on it; None draws
                 all classes in turn.
             seed: the same gives the same pictures.
+            progress: show a bar.
             **sampling: for a prior, other values for keys of its config's section 'sampling'.
 
         Returns:
             uint8 [n h w c].
         """
         self._needs('sample')
-        return self._in_parts(self._sample(self._sampling(sampling)), n, label, seed)
+        return self._in_parts('sample', n, label, seed, progress, sampling)
 
     def inpaint(
         self,
@@ -117,8 +125,10 @@ class Run:
         mask: np.ndarray,
         label: int | np.ndarray | None = None,
         seed: int = 0,
+        *,
+        progress: bool = False,
         **sampling: Any,
-    ) -> jax.Array:
+    ) -> np.ndarray:
         """Draws a part of pictures anew, with a prior.
 
         Args:
@@ -127,24 +137,22 @@ class Run:
                 part in it is drawn.
             label: as for `sample`.
             seed: the same gives the same pictures.
+            progress: show a bar.
             **sampling: as for `sample`.
 
         Returns:
             uint8 [b h w c].
         """
-        self._needs('sample_tokens')
-        images = self._checked_images(images)
+        self._needs('inpaint')
+        images = np.asarray(self._checked_images(images))
         b, h, w, _ = images.shape
         mask = np.asarray(mask)
         if mask.dtype != bool or mask.shape not in ((h, w), (b, h, w)):
             raise UserError(
                 f'the mask must be bool of shape {(h, w)} or {(b, h, w)}; this is {mask.dtype} {mask.shape}.'
             )
-        codes = np.asarray(self.encode(images))
-        rows, columns = codes.shape[1:]
-        parts = np.broadcast_to(mask, (b, h, w)).reshape(b, rows, h // rows, columns, w // columns)
-        given = np.where(parts.any((2, 4)), -1, codes)
-        return self._in_parts(self._sample(self._sampling(sampling)), b, label, seed, given)
+        given = {'images': images, 'mask': np.broadcast_to(mask, (b, h, w))}
+        return self._in_parts('inpaint', b, label, seed, progress, sampling, **given)
 
     def log_prob(self, codes: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
         """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b]."""
@@ -210,21 +218,21 @@ class Run:
 
     def evaluate(self, split: str | None = None) -> Evaluation:
         """Numbers and pictures over a split of the run's data set, by default its `eval_split`."""
-        engine, dataset = self._engine(), self.dataset(split or self.config.data.eval_split)
-        self.task.check_image_shape(dataset.image_shape)
+        engine = self._engine(self.config.batch_size)
+        dataset = self.dataset(split or self.config.data.eval_split)
+        self.task.check_dataset(dataset)
         evaluator = MeanEvaluator(
             self.task, engine, dataset, self.config.batch_size, self.config.num_pictures
         )
         state = self.state.replace(frozen=self.task.pretrained())
         return evaluator.run(engine.place(state))
 
-    def dataset(self, split: str) -> Dataset:
+    def dataset(self, split: str) -> AnyDataset:
         """A split of the run's data set, preprocessed as in training."""
         return open_dataset(build(DataConfig, self.config.data, 'data'), split)
 
-    def _engine(self) -> Engine:
-        parallel = build(ParallelConfig, self.config.parallel, 'parallel')
-        return make_engine(parallel, self.config.batch_size)
+    def _engine(self, batch_size: int) -> Engine:
+        return make_engine(build(ParallelConfig, self.config.parallel, 'parallel'), batch_size)
 
     @functools.cached_property
     def _latent_shape(self) -> tuple[int, ...]:
@@ -247,17 +255,18 @@ class Run:
         return jax.jit(self.task.log_probability)
 
     @functools.cache  # noqa: B019 (a run is kept for as long as it is used)
-    def _sample(self, sampling: Any) -> Any:
+    def _drawing(self, method: str, sampling: Any, batch_size: int) -> Any:
+        """Compiles a method of the task that draws one picture for each random key."""
         options = {} if sampling is None else {'sampling': sampling}
 
-        def sample(state: State, seed: int, numbers: jax.Array, labels: jax.Array, *given: Any) -> jax.Array:
-            keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(numbers)
-            if not given:
-                return self.task.sample(state, keys, labels, **options)
-            tokens = self.task.sample_tokens(state, keys, labels, *given, **options)
-            return self.task.decode(state, tokens, labels)
+        def draw(state: State, batch: Batch) -> jax.Array:
+            keys = jax.vmap(lambda seed, i: jax.random.fold_in(jax.random.key(seed), i))(
+                batch['seed'], batch['number']
+            )
+            given = {k: v for k, v in batch.items() if k not in ('seed', 'number', 'labels')}
+            return getattr(self.task, method)(state, keys, labels=batch['labels'], **given, **options)
 
-        return jax.jit(sample)
+        return self._engine(batch_size).per_example(draw)
 
     def _sampling(self, changes: dict[str, Any]) -> Any:
         """How to draw, if the config is not to decide alone."""
@@ -272,21 +281,38 @@ class Run:
         section = {**self.config.sampling, **changes}
         return build(type(self.task.sampling), section, 'sampling')
 
-    def _in_parts(self, draw: Any, n: int, label: Any, seed: int, *given: np.ndarray) -> jax.Array:
+    def _in_parts(
+        self,
+        method: str,
+        n: int,
+        label: Any,
+        seed: int,
+        progress: bool,
+        changes: dict[str, Any],
+        **given: np.ndarray,
+    ) -> np.ndarray:
         """Draws n pictures in batches of one size, so that one compilation serves all."""
         if n < 1:
             raise UserError(f'{n} samples cannot be drawn; ask for 1 or more.')
         if not 0 <= seed < 2**31:
             raise UserError(f'the seed is {seed}; give a number from 0 to {2**31 - 1}.')
         labels = self._labels(n, label)
-        b = min(n, self.config.batch_size)
+        devices = jax.device_count()
+        b = -(-min(n, self.config.batch_size) // devices) * devices
+        draw = self._drawing(method, self._sampling(changes), b)
         drawn = []
-        for start in range(0, n, b):
-            first = min(start, n - b)  # the last batch overlaps the one before
-            numbers = np.arange(first, first + b)
-            images = draw(self.state, seed, numbers, labels[numbers], *(x[numbers] for x in given))
-            drawn.append(images[start - first :])
-        return jnp.concatenate(drawn)
+        for start in track(range(0, n, b), 'drawing', shown=progress):
+            number = np.arange(start, start + b)
+            batch = {'labels': labels, **given}
+            batch = {name: x[number % n] for name, x in batch.items()}  # what is too much is left out
+            batch |= {'seed': np.full(b, seed), 'number': number}
+            drawn.append(draw(self._placed_state, batch))
+        return np.concatenate(drawn)[:n]
+
+    @functools.cached_property
+    def _placed_state(self) -> State:
+        """The state on all devices."""
+        return self._engine(jax.device_count()).place(self.state)
 
     def _labels(self, n: int, label: int | np.ndarray | None) -> np.ndarray:
         """As `labels`, but zeros for a model that is not conditioned on any."""

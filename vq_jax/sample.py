@@ -42,7 +42,7 @@ def main() -> None:
     run = load(_WORKDIR.value, _STEP.value)
     labels = run.labels(_NUM.value, _LABEL.value)
     sampling = {name: flag.value for name, flag in _SAMPLING.items() if flag.value is not None}
-    images = np.asarray(run.sample(_NUM.value, label=_LABEL.value, seed=_SEED.value, **sampling))
+    images = run.sample(_NUM.value, label=_LABEL.value, seed=_SEED.value, progress=True, **sampling)
     file = io.BytesIO()
     if output.suffix == '.png':
         Image.fromarray(grid(images)).save(file, 'png')

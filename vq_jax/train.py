@@ -75,7 +75,14 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
     from vq_jax.training.loop import LoopConfig, run_loop
     from vq_jax.training.parallel import ParallelConfig, make_engine
     from vq_jax.training.progress import Progress
-    from vq_jax.training.run_dir import check_same_config, write_config, write_data_facts
+    from vq_jax.training.run_dir import (
+        DataFacts,
+        check_built_on,
+        check_same_config,
+        pin_steps,
+        write_config,
+        write_data_facts,
+    )
     from vq_jax.training.state import init_state
     from vq_jax.training.writers import MetricWriter
 
@@ -90,8 +97,12 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
     data = build(DataConfig, config.data, 'data')
     train_set = open_dataset(data, data.train_split)
     eval_set = open_dataset(data, data.eval_split)
-    task = make_task(config, train_set.image_shape, train_set.num_classes)
-    task.check_image_shape(eval_set.image_shape)
+    pinned = config if new_run else pin_steps(config, workdir)
+    task = make_task(pinned, train_set.image_shape, train_set.num_classes)
+    for dataset in (train_set, eval_set):
+        task.check_dataset(dataset)
+    if not new_run:
+        check_built_on(workdir, task.built_on())
 
     first = jax.process_index() == 0
     batches = functools.partial(
@@ -121,7 +132,8 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
         state = engine.place(state)
     state = state.replace(frozen=pretrained)
     if new_run and first:
-        write_data_facts(workdir, train_set.image_shape, train_set.num_classes)
+        facts = DataFacts(train_set.image_shape, train_set.num_classes, task.built_on())
+        write_data_facts(workdir, facts)
         write_config(workdir, plain)
 
     @functools.cache

@@ -9,16 +9,17 @@ from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 H, W, TOKENS = 5, 6, 4
 
 
-@pytest.mark.parametrize('first_kernel, kernel', [(7, 3), (3, 5)])
-def test_a_change_of_a_token_reaches_every_later_one_and_no_other(first_kernel, kernel):
+@pytest.mark.parametrize('first_kernel, kernel, num_above', [(7, 3, 0), (3, 5, 0), (7, 3, 4)])
+def test_a_change_of_a_token_reaches_every_later_one_and_no_other(first_kernel, kernel, num_above):
     # Layers enough for the whole grid to be in the field, so that a blind spot would show.
     sizes = PixelCNNSizes(depth=7, channels=8, first_kernel=first_kernel, kernel=kernel)
-    model = PixelCNN(sizes, TOKENS, num_classes=2)
+    model = PixelCNN(sizes, TOKENS, num_classes=2, num_above=num_above)
     tokens = np.random.default_rng(0).integers(0, TOKENS, (1, H, W))
     labels = np.array([1])
-    variables = model.init(jax.random.key(0), tokens, labels)
+    above = [np.array([[[1, 2, 3]]])] if num_above else []
+    variables = model.init(jax.random.key(0), tokens, labels, *above)
     variables = jax.tree.map(lambda p: 2 * p, variables)
-    network = jax.jit(lambda tokens: model.apply(variables, tokens, labels))
+    network = jax.jit(lambda tokens: model.apply(variables, tokens, labels, *above))
     before = network(tokens)
     for place in range(H * W):
         other = tokens.copy()
@@ -32,4 +33,13 @@ def test_the_class_counts_everywhere():
     tokens = np.zeros((1, H, W), int)
     variables = model.init(jax.random.key(0), tokens, np.array([0]))
     a, b = (model.apply(variables, tokens, np.array([label])) for label in (0, 2))
+    assert (np.abs(np.asarray(a - b)).max(-1) > 0).all()
+
+
+def test_the_level_above_counts_everywhere():
+    model = PixelCNN(PixelCNNSizes(depth=2, channels=8), TOKENS, num_above=3)
+    tokens, labels = np.zeros((1, 4, 4), int), np.array([0])
+    above = np.zeros((1, 2, 2), int)
+    variables = model.init(jax.random.key(0), tokens, labels, above)
+    a, b = (model.apply(variables, tokens, labels, x) for x in (above, above + 1))
     assert (np.abs(np.asarray(a - b)).max(-1) > 0).all()

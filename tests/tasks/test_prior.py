@@ -16,7 +16,7 @@ from vq_jax.tasks.prior import Sampling
 from vq_jax.train import train
 
 RNG = np.random.default_rng(0)
-STATELESS = types.SimpleNamespace(frozen=None)  # grey values need nothing that is learned
+STATELESS = types.SimpleNamespace(frozen={'tokenizer': None})  # grey values need nothing that is learned
 KINDS = ('transformer', 'pixelcnn', 'maskgit')
 
 
@@ -46,7 +46,7 @@ def test_samples_of_a_class_are_what_the_class_looks_like(kind):
     config = small(kind, model__class_conditional=True, tokenizer__levels=2)
     config.optimizer.learning_rate = 1e-3 if kind == 'maskgit' else 3e-3
     task = make_task(config, (4, 4, 1), num_classes=2)
-    state = jax.jit(task.init)(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), batch).replace(frozen=task.pretrained())
     step = jax.jit(task.train_step, donate_argnums=0)
     for _ in range(600 if kind == 'maskgit' else 300):
         state, metrics = step(state, batch)
@@ -71,7 +71,7 @@ def test_guidance_of_one_is_the_model_and_zero_forgets_the_class():
     config = small('transformer', model__class_conditional=True, tokenizer__levels=4)
     task = make_task(config, (3, 3, 1), num_classes=2)
     batch = {'image': np.zeros((1, 3, 3, 1), np.uint8), 'label': np.zeros(1, np.int32)}
-    state = jax.jit(task.init)(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), batch).replace(frozen=task.pretrained())
     state = state.replace(params=jax.tree.map(lambda p: 20 * p, state.params))
     keys = jax.random.split(jax.random.key(1), 16)
 

@@ -1,12 +1,16 @@
 """Pictures from any place, preprocessed and batched in an order that is a function of the seed."""
 
 from vq_jax.data.batches import Batch, Batches, eval_batches, train_batches
+from vq_jax.data.codes import CodeDataset
 from vq_jax.data.config import DataConfig
-from vq_jax.data.dataset import Dataset, open_dataset
+from vq_jax.data.dataset import Dataset
+from vq_jax.data.open import AnyDataset, open_dataset
 
 __all__ = [
+    'AnyDataset',
     'Batch',
     'Batches',
+    'CodeDataset',
     'DataConfig',
     'Dataset',
     'eval_batches',

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vq_jax.data import preprocess
-from vq_jax.data.dataset import Dataset
+from vq_jax.data.open import AnyDataset
 from vq_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -19,7 +19,7 @@ _ENDLESS = 2**60  # batches; Grain wants a number
 
 
 def train_batches(
-    dataset: Dataset,
+    dataset: AnyDataset,
     *,
     batch_size: int,
     seed: int,
@@ -46,8 +46,8 @@ def train_batches(
 
     Returns:
       An iterator over `{'image': uint8 [b h w c], 'label': int32 [b], 'mask': bool [b]}` with b the
-      rows of this process, `mask` all True and `label` 0 if the set has none. Leaving it, or its
-      `close`, stops its threads or processes.
+      rows of this process, `mask` all True and `label` 0 if the set has none; written codes have
+      'codes': int32 [b n] for 'image'. Leaving it, or its `close`, stops its threads or processes.
 
     Raises:
       UserError: If the sizes do not fit; while iterating, if too many pictures are undecodable,
@@ -61,13 +61,19 @@ def train_batches(
 
 
 def eval_batches(
-    dataset: Dataset, *, batch_size: int, process_index: int = 0, process_count: int = 1
+    dataset: AnyDataset,
+    *,
+    batch_size: int,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> 'Batches':
     """Returns each example exactly once, in order.
 
     Args:
       dataset: From `open_dataset`.
       batch_size: Number of examples in a batch over all processes.
+      start: Number of the first batch.
       process_index: Number of this process.
       process_count: Number of processes; it divides `batch_size`, and all get equally many batches.
 
@@ -80,7 +86,7 @@ def eval_batches(
     """
     rows = _rows(batch_size, process_index, process_count)
     make = _EvalBatch(dataset, batch_size, rows)
-    return Batches(dataset, make, 0, -(-len(dataset) // batch_size))
+    return Batches(dataset, make, start, -(-len(dataset) // batch_size))
 
 
 def _rows(batch_size: int, process_index: int, process_count: int) -> slice:
@@ -101,7 +107,7 @@ class Batches(Iterator[Batch]):
       close: Function that stops them, also called when the iterator is dropped and at exit.
     """
 
-    def __init__(self, dataset: Dataset, make: Any, start: int, stop: int) -> None:
+    def __init__(self, dataset: AnyDataset, make: Any, start: int, stop: int) -> None:
         """Starts making batches.
 
         Args:
@@ -185,7 +191,7 @@ def order(seed: int, first: int, last: int, size: int) -> np.ndarray:
 class _TrainBatch:
     """Makes training batch number s."""
 
-    dataset: Dataset
+    dataset: AnyDataset
     batch_size: int
     seed: int
     rows: slice
@@ -201,7 +207,7 @@ class _TrainBatch:
         for row in np.flatnonzero(~pictures.good):
             images[row], labels[row] = self._substitute(int(indices[row]), faults)
         return {
-            'image': self._augment(images, number),
+            data.item: self._augment(images, number),
             'label': labels,
             'mask': np.ones(len(indices), bool),
             'faults': faults,
@@ -245,7 +251,7 @@ class _TrainBatch:
 class _EvalBatch:
     """Makes evaluation batch number s."""
 
-    dataset: Dataset
+    dataset: AnyDataset
     batch_size: int
     rows: slice
 
@@ -254,18 +260,18 @@ class _EvalBatch:
         first = number * self.batch_size
         indices = np.arange(first + self.rows.start, min(first + self.rows.stop, len(data)))
         count = self.rows.stop - self.rows.start
-        image = np.zeros((count, *data.image_shape), np.uint8)
+        items = np.zeros((count, *data.item_shape), data.item_dtype)
         label = np.zeros(count, np.int32)
         mask = np.zeros(count, bool)
         faults = {}
         if len(indices):
             pictures = data.fetch(indices)
             for row in np.flatnonzero(pictures.good):
-                image[row] = self._centre(pictures.images[row])
+                items[row] = self._centre(pictures.images[row])
                 label[row] = pictures.labels[row]
             mask[: len(indices)] = pictures.good
             faults = data.faults(indices)
-        return {'image': image, 'label': label, 'mask': mask, 'faults': faults}
+        return {data.item: items, 'label': label, 'mask': mask, 'faults': faults}
 
     def _centre(self, image: np.ndarray) -> np.ndarray:
         """Crops what a training set opened with random crops still has around the centre."""

@@ -16,8 +16,9 @@ class DataConfig:
 
     Attributes:
       name: A built-in set (`digits`, `photos`), the name of a data set prepared by
-        tensorflow-datasets (`mnist`, `imagenette/160px-v2`, `mnist:3.0.1`), or `folder:/path` for
-        any folder of pictures.
+        tensorflow-datasets (`mnist`, `imagenette/160px-v2`, `mnist:3.0.1`), `folder:/path` for any
+        folder of pictures, or `codes:/path` for what `vq_jax.tokenize` wrote, which only priors learn
+        from; of the other attributes, codes need the splits, `cache_gib`, `workers` and `prefetch`.
       data_dir: Folder that holds the prepared data sets. None means the environment variable
         `TFDS_DATA_DIR`, else `~/tensorflow_datasets`; the built-in sets, which prepare themselves,
         are kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not

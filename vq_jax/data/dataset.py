@@ -1,7 +1,7 @@
 """A data set as the pipeline sees it: preprocessed pictures and labels by index."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from absl import logging
@@ -9,7 +9,6 @@ from absl import logging
 from vq_jax.data import preprocess
 from vq_jax.data.config import DataConfig
 from vq_jax.data.source import Source, plural
-from vq_jax.data.sources import open_source
 from vq_jax.errors import UserError
 
 _PROBES = 16  # pictures looked at to estimate how much memory all need
@@ -25,7 +24,13 @@ class Dataset:
       num_classes: Their number; 0 if there are no labels.
       image_shape: Height, width and channels of every picture in a batch.
       cached: Whether pictures are kept in memory once they are decoded.
+      item: The name of the pictures in a batch.
+      item_shape: The same as `image_shape`.
+      item_dtype: uint8.
     """
+
+    item: ClassVar[str] = 'image'
+    item_dtype: ClassVar[type] = np.uint8
 
     def __init__(self, config: DataConfig, source: Source) -> None:
         """Looks at the first pictures of a source.
@@ -61,6 +66,11 @@ class Dataset:
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the pictures behind when the data set is sent to a worker process."""
         return {**self.__dict__, '_kept': None}
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """The shape of what a batch has of every example."""
+        return self.image_shape
 
     @property
     def cached(self) -> bool:
@@ -260,19 +270,3 @@ class _Kept:
 def _size(shape: tuple[int, ...]) -> str:
     """Writes a height and width the way people do."""
     return f'{shape[1]}x{shape[0]}'
-
-
-def open_dataset(config: DataConfig, split: str) -> Dataset:
-    """Opens one split of a data set; a built-in set that is not there yet is prepared first.
-
-    Args:
-      config: Which data set, where it is, and how its pictures are preprocessed.
-      split: Split in the syntax of tensorflow-datasets, for example `config.train_split`.
-
-    Returns:
-      The split, ready for `train_batches` and `eval_batches`.
-
-    Raises:
-      UserError: If the data set or the split is not there or cannot be read.
-    """
-    return Dataset(config, open_source(config, split))

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vq_jax.data import Dataset, eval_batches
+from vq_jax.data import AnyDataset, eval_batches
 from vq_jax.errors import UserError
 from vq_jax.tasks.task import Task
 from vq_jax.training.parallel import Engine
@@ -37,7 +37,7 @@ class MeanEvaluator:
     """
 
     def __init__(
-        self, task: Task, engine: Engine, dataset: Dataset, batch_size: int, num_pictures: int
+        self, task: Task, engine: Engine, dataset: AnyDataset, batch_size: int, num_pictures: int
     ) -> None:
         self.task = task
         self.dataset = dataset

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax.models.conditioning import ConditioningStack
 from vq_jax.models.convolution import Conv
 from vq_jax.ops.dropout import dropout, fold_in
 
@@ -44,19 +45,28 @@ class PixelCNN(nn.Module):
         sizes: see `PixelCNNSizes`.
         num_tokens: the tokens, k.
         num_classes: classes that can be asked for; one more stands for none.
+        num_above: tokens of the coarser level that these are finer ones of; 0 where there is none.
     """
 
     sizes: PixelCNNSizes
     num_tokens: int
     num_classes: int = 0
+    num_above: int = 0
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, labels: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        tokens: jax.Array,
+        labels: jax.Array,
+        above: jax.Array | None = None,
+        keys: jax.Array | None = None,
+    ) -> jax.Array:
         """The logits of all tokens.
 
         Args:
             tokens: int [b h w].
             labels: int [b]; `num_classes` stands for no class.
+            above: tokens of the coarser level, int [b h' w'], if there is one.
             keys: a random key for each example [b], for dropout; None drops nothing.
 
         Returns:
@@ -65,10 +75,14 @@ class PixelCNN(nn.Module):
         """
         s = self.sizes
         x = nn.Embed(self.num_tokens, s.channels)(tokens).astype(s.dtype)
+        context = None
+        if self.num_above:
+            grid = tokens.shape[1:]
+            context = ConditioningStack(self.num_above, s.channels, grid, dtype=s.dtype)(above)
         vertical, horizontal, skipped = x, x, 0.0
         for i in range(s.depth):
             vertical, horizontal, skip = GatedLayer(s, self.num_classes, first=i == 0)(
-                vertical, horizontal, labels, fold_in(keys, i)
+                vertical, horizontal, labels, context, fold_in(keys, i)
             )
             skipped = skipped + skip
         x = Conv(s.channels, (1, 1), dtype=s.dtype)(nn.relu(skipped))
@@ -90,9 +104,17 @@ class GatedLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, vertical: jax.Array, horizontal: jax.Array, labels: jax.Array, keys: jax.Array | None
+        self,
+        vertical: jax.Array,
+        horizontal: jax.Array,
+        labels: jax.Array,
+        context: jax.Array | None,
+        keys: jax.Array | None,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Maps both stacks [b h w c] to the same; the third result is what the horizontal one skips ahead."""
+        """Maps both stacks [b h w c] to the same; the third result is what the horizontal one skips ahead.
+
+        `context`, [b h w c] or None, is what each place is told of a coarser level.
+        """
         s = self.sizes
         c, k = s.channels, s.first_kernel if self.first else s.kernel
         r = k // 2
@@ -100,12 +122,12 @@ class GatedLayer(nn.Module):
         # One row down: what the horizontal stack is given of the vertical one is above its row.
         above = jnp.pad(v[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0)))
         h = self._left(horizontal) + Conv(2 * c, (1, 1), dtype=s.dtype, name='from_vertical')(above)
-        h = dropout(self._gate(h, labels, 'horizontal_class'), keys, s.dropout)
+        h = dropout(self._gate(h, labels, context, 'horizontal'), keys, s.dropout)
         skip = Conv(c, (1, 1), dtype=s.dtype, name='skip')(h)
         h = Conv(c, (1, 1), dtype=s.dtype, name='onwards')(h)
         if not self.first:
             h = h + horizontal
-        return self._gate(v, labels, 'vertical_class'), h, skip
+        return self._gate(v, labels, context, 'vertical'), h, skip
 
     def _left(self, x: jax.Array) -> jax.Array:
         """The horizontal convolution."""
@@ -116,8 +138,11 @@ class GatedLayer(nn.Module):
             return conv(x)[:, :, :-1]
         return Conv(2 * s.channels, (1, r + 1), padding=((0, 0), (r, 0)), dtype=s.dtype, name='horizontal')(x)
 
-    def _gate(self, x: jax.Array, labels: jax.Array, name: str) -> jax.Array:
-        """The paper's equation 3: what passes is tanh of one half times the sigmoid of the other."""
-        given = nn.Embed(self.num_classes + 1, x.shape[-1], name=name)(labels)
-        a, b = jnp.split(x + given[:, None, None].astype(x.dtype), 2, axis=-1)
+    def _gate(self, x: jax.Array, labels: jax.Array, context: jax.Array | None, stack: str) -> jax.Array:
+        """The paper's equations 4 and 5: what passes is tanh of one half times the sigmoid of the other."""
+        given = nn.Embed(self.num_classes + 1, x.shape[-1], name=f'{stack}_class')(labels)
+        x = x + given[:, None, None].astype(x.dtype)
+        if context is not None:
+            x = x + Conv(x.shape[-1], (1, 1), dtype=self.sizes.dtype, name=f'{stack}_context')(context)
+        a, b = jnp.split(x, 2, axis=-1)
         return jnp.tanh(a) * nn.sigmoid(b)

@@ -6,7 +6,7 @@ all predicts each token at the token's own slot.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,13 @@ import numpy as np
 from flax import linen as nn
 
 from vq_jax.errors import UserError
+from vq_jax.models.conditioning import ConditioningStack
 from vq_jax.ops.dropout import dropout, fold_in
 
 _INIT = nn.initializers.normal(0.02)  # Radford et al. 2019
 _ROTARY_BASE = 10_000.0  # Su et al. 2021 (arXiv:2104.09864), section 3.2.2
 
-Cache = list[dict[str, jax.Array]]
+Cache = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Transformer(nn.Module):
         grid: rows and columns of the tokens [h w], which are read row by row.
         num_classes: classes that can be asked for; one more stands for none.
         causal: each slot sees itself and what is before it.
+        num_above: tokens of the coarser level that these are finer ones of; 0 where there is none.
     """
 
     sizes: TransformerSizes
@@ -73,6 +75,7 @@ class Transformer(nn.Module):
     grid: tuple[int, int]
     num_classes: int = 0
     causal: bool = True
+    num_above: int = 0
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
         s, n = self.sizes, self.grid[0] * self.grid[1]
@@ -80,23 +83,35 @@ class Transformer(nn.Module):
         self.label = nn.Embed(self.num_classes + 1, s.width, embedding_init=_INIT)
         if s.positions == 'learned':
             self.place = self.param('place', _INIT, (n + 1, s.width), jnp.float32)
+        if self.num_above:
+            self.conditioning = ConditioningStack(self.num_above, s.width, self.grid, dtype=s.dtype)
         self.blocks = [Block(s) for _ in range(s.depth)]
         self.norm = nn.LayerNorm(dtype=s.dtype)
         self.head = nn.Dense(self.num_outputs, kernel_init=_INIT)
 
-    def __call__(self, tokens: jax.Array, labels: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        tokens: jax.Array,
+        labels: jax.Array,
+        above: jax.Array | None = None,
+        keys: jax.Array | None = None,
+    ) -> jax.Array:
         """The logits of all tokens.
 
         Args:
             tokens: int [b n], n = h w.
             labels: int [b]; `num_classes` stands for no class.
+            above: tokens of the coarser level, int [b h' w'], if there is one.
             keys: a random key for each example [b], for dropout; None drops nothing.
 
         Returns:
             float32 [b n k]; if causal, those at i depend on the tokens before i alone.
         """
-        x = jnp.concatenate([self.label(labels)[:, None], self.token(tokens)], axis=1)
-        x = x[:, :-1] if self.causal else x
+        label, token = self.label(labels)[:, None], self.token(tokens)
+        if self.causal:
+            x = jnp.concatenate([label, token[:, :-1]], axis=1) + self._context(above)
+        else:
+            x = jnp.concatenate([label, token + self._context(above)], axis=1)
         slots = jnp.arange(x.shape[1])
         x = dropout(self._placed(x, slots), fold_in(keys, 0), self.sizes.dropout)
         mask = slots[:, None] >= slots if self.causal else None
@@ -105,35 +120,42 @@ class Transformer(nn.Module):
         x = x if self.causal else x[:, 1:]
         return self._logits(x)
 
-    def empty_cache(self, b: int) -> Cache:
-        """The cache of `step` before the first token, for b examples."""
+    def start(self, labels: jax.Array, above: jax.Array | None = None) -> Cache:
+        """What `step` is given for the first token: an empty cache, and what all steps are told."""
         s = self.sizes
-        shape = (b, s.heads, self.grid[0] * self.grid[1], s.width // s.heads)
+        shape = (len(labels), s.heads, self.grid[0] * self.grid[1], s.width // s.heads)
         zeros = jnp.zeros(shape, s.dtype)
-        return [{'keys': zeros, 'values': zeros} for _ in range(s.depth)]
+        blocks = [{'keys': zeros, 'values': zeros} for _ in range(s.depth)]
+        return {'label': self.label(labels), 'context': self._context(above), 'blocks': blocks}
 
-    def step(
-        self, tokens: jax.Array, labels: jax.Array, slot: jax.Array, cache: Cache
-    ) -> tuple[jax.Array, Cache]:
+    def step(self, tokens: jax.Array, slot: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """The logits of one token, given those before it; only for a causal transformer.
 
         Args:
             tokens: the token before it, int [b]; of no meaning in slot 0.
-            labels: int [b].
             slot: which token is asked for, int, from 0 to n - 1.
-            cache: what the steps for the tokens before it returned.
+            cache: what the step for the token before it returned, or `start`.
 
         Returns:
             Logits float32 [b k], and the cache for the next token.
         """
-        x = jnp.where(slot == 0, self.label(labels), self.token(tokens))[:, None]
+        x = jnp.where(slot == 0, cache['label'], self.token(tokens))[:, None]
+        if self.num_above:
+            x = x + jax.lax.dynamic_slice_in_dim(cache['context'], slot, 1, axis=1)
         slots = slot[None]
         x = self._placed(x, slots)
         grown = []
-        for block, one in zip(self.blocks, cache, strict=True):
+        for block, one in zip(self.blocks, cache['blocks'], strict=True):
             x, one = block.step(x, self._angles(slots), slot, one)
             grown.append(one)
-        return self._logits(x)[:, 0], grown
+        return self._logits(x)[:, 0], {**cache, 'blocks': grown}
+
+    def _context(self, above: jax.Array | None) -> jax.Array | float:
+        """What each token's place is told of the coarser level [b n width]; 0 if there is none."""
+        if not self.num_above:
+            return 0.0
+        context = self.conditioning(above)
+        return context.reshape(len(context), -1, self.sizes.width)
 
     def _placed(self, x: jax.Array, slots: jax.Array) -> jax.Array:
         if self.sizes.positions == 'learned':

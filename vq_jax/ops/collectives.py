@@ -60,19 +60,19 @@ def example_keys(key: jax.Array, n: int, axis_name: str | None) -> jax.Array:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(n))
 
 
-def content_keys(images: jax.Array) -> jax.Array:
-    """A random key for each picture that depends on its bytes alone.
+def content_keys(items: jax.Array) -> jax.Array:
+    """A random key for each picture, or grid of tokens, that depends on its content alone.
 
     Evaluation draws from them, so that its numbers are the same in any batch and on any devices.
 
     Args:
-        images: uint8 [b h w c].
+        items: integers [b ...].
 
     Returns:
         Keys [b].
     """
-    pixels = images.reshape(images.shape[0], -1).astype(jnp.uint32)
-    # A sum with odd factors, modulo 2^32: a change of one byte always changes it.
-    factors = jnp.arange(pixels.shape[1], dtype=jnp.uint32) * jnp.uint32(2654435761 & ~1) + jnp.uint32(1)
-    words = jnp.sum(pixels * factors, axis=1, dtype=jnp.uint32)
+    values = items.reshape(items.shape[0], -1).astype(jnp.uint32)
+    # A sum with odd factors, modulo 2^32: a change of one number always changes it.
+    factors = jnp.arange(values.shape[1], dtype=jnp.uint32) * jnp.uint32(2654435761 & ~1) + jnp.uint32(1)
+    words = jnp.sum(values * factors, axis=1, dtype=jnp.uint32)
     return jax.vmap(lambda word: jax.random.fold_in(jax.random.key(0), word))(words)

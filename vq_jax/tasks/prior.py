@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from vq_jax.data import AnyDataset, CodeDataset
 from vq_jax.errors import UserError
 from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 from vq_jax.models.transformer import Transformer, TransformerSizes
@@ -17,12 +18,17 @@ from vq_jax.ops import pictures
 from vq_jax.ops.collectives import content_keys, example_keys, pmean
 from vq_jax.ops.dropout import fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
-from vq_jax.ops.logits import guide
-from vq_jax.ops.masking import Schedule, random_mask
-from vq_jax.sampling.autoregressive import Choice, generate, generate_without_cache
-from vq_jax.sampling.masked import generate_masked
+from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.task import Task, check_labels
-from vq_jax.tasks.tokenizers import Tokenizer, TokenizerConfig, make_tokenizer
+from vq_jax.tasks.token_network import TokenNetwork, make_network
+from vq_jax.tasks.tokenizers import (
+    Levels,
+    Tokenizer,
+    TokenizerConfig,
+    as_codes,
+    as_levels,
+    make_tokenizer,
+)
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch
@@ -30,62 +36,29 @@ from vq_jax.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
-class PriorConfig:
-    """Which network learns the tokens, and what it is told.
+class TopPrior:
+    """The prior of the coarser level.
 
     Attributes:
-        kind: 'transformer' (section 'transformer') and 'pixelcnn' (section 'pixelcnn') predict each token
-            from those before it; 'maskgit' is a transformer that predicts masked tokens from all others.
-        class_conditional: draw tokens of a given class.
-        label_dropout: share of the training examples whose class is kept from the network, which guidance
-            needs (Ho and Salimans 2022).
-        mask_schedule: of the share that is masked, in training and sampling, for 'maskgit'.
+        task: draws its tokens.
+        state: what the task learned, on the host.
     """
 
-    kind: Literal['transformer', 'pixelcnn', 'maskgit'] = 'transformer'
-    class_conditional: bool = False
-    label_dropout: float = 0.1
-    mask_schedule: Schedule = 'cosine'
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn.
-
-    Attributes:
-        temperature: logits are divided by it; 0 takes the most likely token.
-        top_k: draw from the k most likely tokens alone; None from all.
-        top_p: draw from the fewest tokens whose probabilities reach p; None from all.
-        guidance: towards the class; 1 is the model itself (see `vq_jax.ops.logits.guide`).
-        steps: of 'maskgit'.
-        confidence_temperature: of 'maskgit' (see `vq_jax.sampling.masked.generate_masked`).
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    guidance: float = 1.0
-    steps: int = 12
-    confidence_temperature: float = 4.5
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f'steps is {self.steps}; give 1 or more.')
-        self.choice()  # checks the rest
-
-    def choice(self) -> Choice:
-        """How one token is chosen."""
-        return Choice(self.temperature, self.top_k, self.top_p)
+    task: 'PriorTask'
+    state: TrainState
 
 
 @dataclasses.dataclass(frozen=True)
 class PriorTask(Task):
-    """See `vq_jax.tasks.task.Task` for what each method does; `state.frozen` is the tokenizer's.
+    """See `vq_jax.tasks.task.Task` for what each method does.
+
+    `state.frozen` is `{'tokenizer': its state, 'top': that of the prior of the top codes, or None}`.
 
     Attributes:
-        model: tokens to logits.
+        network: tokens to logits, and what is drawn from them.
         tokenizer: pictures to tokens and back.
-        config: see `PriorConfig`.
+        level: which of the tokenizer's levels is learned, counted from the coarsest.
+        top: the prior of the level above, if there is one and it is known.
         sampling: see `Sampling`.
         optimizer: changes the parameters.
         image_shape: [h w c].
@@ -94,9 +67,10 @@ class PriorTask(Task):
 
     inference_needs_frozen: ClassVar[bool] = True
 
-    model: Transformer | PixelCNN
+    network: TokenNetwork
     tokenizer: Tokenizer
-    config: PriorConfig
+    level: int
+    top: TopPrior | None
     sampling: Sampling
     optimizer: Optimizer
     image_shape: tuple[int, int, int]
@@ -127,28 +101,33 @@ class PriorTask(Task):
                 'the decoder of this tokenizer is conditioned on classes; set '
                 'config.model.class_conditional=true.'
             )
-        k = tokenizer.num_tokens
-        if options.kind == 'pixelcnn':
-            model = PixelCNN(build(PixelCNNSizes, config.pixelcnn, 'pixelcnn'), k, num_labels)
-        else:
-            causal = options.kind == 'transformer'
-            model = Transformer(
-                build(TransformerSizes, config.transformer, 'transformer'),
-                num_inputs=k if causal else k + 1,
-                num_outputs=k,
-                grid=tokenizer.grid,
-                num_classes=num_labels,
-                causal=causal,
-            )
+        level = options.level_of(len(tokenizer.grids))
+        sizes = {
+            'transformer': build(TransformerSizes, config.transformer, 'transformer'),
+            'pixelcnn': build(PixelCNNSizes, config.pixelcnn, 'pixelcnn'),
+        }
         return cls(
-            model=model,
+            network=make_network(
+                options,
+                sizes,
+                num_tokens=tokenizer.num_tokens,
+                grid=tokenizer.grids[level],
+                num_labels=num_labels,
+                has_level_above=level > 0,
+            ),
             tokenizer=tokenizer,
+            level=level,
+            top=_top_prior(options, tokenizer, num_labels),
             num_labels=num_labels,
-            config=options,
             sampling=build(Sampling, config.sampling, 'sampling'),
             optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
             image_shape=image_shape,
         )
+
+    @property
+    def model(self) -> Transformer | PixelCNN:
+        """The Flax module."""
+        return self.network.model
 
     @property
     def num_codes(self) -> int:
@@ -160,37 +139,51 @@ class PriorTask(Task):
         if shape != self.image_shape:
             raise UserError(f'the pictures are {shape} and the model was made for {self.image_shape}.')
 
+    def check_dataset(self, dataset: AnyDataset) -> None:
+        """Also raises `UserError` if a data set holds the codes of another tokenizer."""
+        self.check_image_shape(dataset.image_shape)
+        if not isinstance(dataset, CodeDataset):
+            return
+        theirs, ours = dataset.facts.tokenizer, self.tokenizer.identity
+        if ours is None or theirs['checksum'] != ours['checksum']:
+            named = f'{ours["workdir"]}, step {ours["step"]}' if ours else 'grey values'
+            raise UserError(
+                f'{dataset.name} holds codes of another tokenizer ({theirs["workdir"]}, step '
+                f'{theirs["step"]}) than this prior decodes them with ({named}); write them again with '
+                'vq_jax.tokenize, or change config.tokenizer.workdir or config.tokenizer.step.'
+            )
+
+    def built_on(self) -> dict[str, dict[str, Any]]:
+        """The tokenizer."""
+        return {'tokenizer': self.tokenizer.identity} if self.tokenizer.identity else {}
+
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
-        tokens = jnp.zeros((1, *self.tokenizer.grid), jnp.int32)
-        tokens = tokens if isinstance(self.model, PixelCNN) else tokens.reshape(1, -1)
-        variables = self.model.init(params_key, tokens, batch['label'][:1])
+        above = [jnp.zeros((1, *grid), jnp.int32) for grid in self.tokenizer.grids[: self.level]]
+        variables = self.network.init(params_key, above)
         return TrainState.create(run_key, variables, self.optimizer)
 
     def pretrained(self) -> Any:
-        """What the tokenizer learned."""
-        return self.tokenizer.state()
+        """What the tokenizer, and the prior of the top codes, learned."""
+        return {'tokenizer': self.tokenizer.state(), 'top': self.top and self.top.state}
 
     def pretrained_shapes(self) -> Any:
         """Their shapes."""
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.tokenizer.state())
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.pretrained())
 
     def train_step(
         self, state: TrainState, batch: Batch, axis_name: str | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One update of the parameters."""
-        tokens = self._tokens(state, batch)
+        *above, tokens = self._learned(self._levels(state, batch))
         keys = example_keys(state.step_key(), len(tokens), axis_name)
-        labels = self._labels(batch['label'])
-        if self.num_labels:
-            hidden = jax.vmap(lambda key: jax.random.bernoulli(key, self.config.label_dropout))
-            labels = jnp.where(hidden(fold_in(keys, 0)), self.num_labels, labels)
-        asked = self._asked(fold_in(keys, 1), tokens)
+        labels = self.network.hide(fold_in(keys, 0), batch['label'])
+        asked = self.network.asked(fold_in(keys, 1))
         share = pmean(jnp.mean(asked), axis_name)
 
         def loss_fn(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            logits = self._logits({'params': params}, tokens, asked, labels, fold_in(keys, 2))
+            logits = self.network.logits({'params': params}, tokens, asked, labels, above, fold_in(keys, 2))
             nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
             right = (jnp.argmax(logits, -1) == tokens) & asked
             # Over all tokens that were asked for, on whatever device.
@@ -203,49 +196,121 @@ class PriorTask(Task):
         return state.finish_step(self.optimizer), {**metrics, **update}
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """Nats of the tokens; of a masked model, of those in a mask that depends on the picture alone."""
-        tokens = self._tokens(state, batch)
-        asked = self._asked(content_keys(batch['image']), tokens)
-        labels = self._labels(batch['label'])
-        logits = self._logits(state.eval_variables(), tokens, asked, labels, None)
+        """Nats of the tokens; of a masked model, of those in a mask that depends on the tokens alone.
+
+        Where all levels have a prior with a likelihood, and so has the tokenizer, also the nats of the
+        pictures given their tokens.
+        """
+        levels = self._levels(state, batch)
+        *above, tokens = self._learned(levels)
+        asked = self.network.asked(content_keys(tokens))
+        logits = self.network.logits(state.eval_variables(), tokens, asked, batch['label'], above)
         nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
         right = (jnp.argmax(logits, -1) == tokens) & asked
-        return {
+        values = {
             'nats': jnp.sum(nats * asked, -1),
             'right': jnp.mean(right, -1),
             'asked': jnp.mean(asked, -1),
         }
+        if self.network.masked or (self.top and self.top.task.network.masked):
+            return values
+        if self.top:
+            top = self.top.task.log_probability(state.frozen['top'], levels, batch['label'])
+            values['top_nats'] = -top
+        whole = self.level == 0 or self.top is not None
+        if whole and self._is_finest and self.tokenizer.has_likelihood and 'image' in batch:
+            frozen = state.frozen['tokenizer']
+            values['log_likelihood'] = self.tokenizer.log_likelihood(frozen, batch['image'], levels)
+        return values
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
-        """'loss' is nats a token asked for; a causal model also has the likelihood of whole grids."""
-        n, share = math.prod(self.tokenizer.grid), means['asked']
+        """'loss' is nats a token asked for; a causal model also has the likelihood of whole grids.
+
+        With a tokenizer that has a likelihood, 'bound' is `log p(picture | codes) + log p(codes)` in nats,
+        the bound of van den Oord et al. 2017, section 3.2, and 'pixel_bits_per_dimension' the same in bits.
+        """
+        n, share = math.prod(self.network.grid), means['asked']
         numbers = {'loss': means['nats'] / n / share, 'accuracy': means['right'] / share}
-        if self.config.kind != 'maskgit':
+        if not self.network.masked:
             numbers |= {'nats': means['nats'], 'bits_per_dimension': bits_per_dimension(-means['nats'], n)}
+        if 'top_nats' in means:
+            numbers['top_nats'] = means['top_nats']
+        if 'log_likelihood' in means:
+            bound = means['log_likelihood'] - means['nats'] - means.get('top_nats', 0.0)
+            dimensions = math.prod(self.image_shape)
+            numbers['bound'] = bound
+            numbers['pixel_bits_per_dimension'] = bits_per_dimension(bound, dimensions)
         return {name: float(value) for name, value in numbers.items()}
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """Pictures, what their tokens decode to, and a sample of the class of each."""
-        images, labels = batch['image'], batch['label']
-        return {
-            'images': images,
-            'decoded': self.decode(state, self.encode(state, images), labels),
-            'samples': self.sample(state, content_keys(images), labels),
-        }
+        """Pictures if there are, what their tokens decode to, and a sample of the class of each.
+
+        Top codes are not decoded by themselves: of those, maps are drawn.
+        """
+        levels = self._levels(state, batch)
+        keys, labels = content_keys(levels[self.level].reshape(len(batch['label']), -1)), batch['label']
+        shown = {'images': batch['image']} if 'image' in batch else {}
+        above = levels[: self.level]
+        if not self._is_finest:
+            drawn = self.sample_tokens(state, keys, labels, above=above)
+            return {**shown, 'codes': levels[self.level], 'sampled_codes': drawn}
+        if self.top:
+            samples = self.sample(state, keys, labels)
+        else:
+            drawn = self.sample_tokens(state, keys, labels, above=above)
+            samples = self._decode(state, (*above, drawn), labels)
+        return {**shown, 'decoded': self._decode(state, levels, labels), 'samples': samples}
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Pictures over what their tokens decode to over samples."""
-        rows = [predictions[name] for name in ('images', 'decoded', 'samples')]
+        size = self.image_shape[:2]
+        rows = [
+            pictures.code_maps(x, self.num_codes, size) if name.endswith('codes') else x
+            for name, x in predictions.items()
+        ]
         return {'samples': pictures.rows(rows)}
 
     def sample(
         self, state: TrainState, keys: jax.Array, labels: jax.Array, sampling: Sampling | None = None
     ) -> jax.Array:
-        """Pictures [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them."""
-        tokens = self.sample_tokens(state, keys, labels, None, sampling)
-        return self.decode(state, tokens, labels)
+        """Pictures [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them.
+
+        Raises:
+            UserError: if this is not a prior of all levels of codes.
+        """
+        return self._draw(state, keys, labels, [None] * len(self.tokenizer.grids), sampling)
+
+    def inpaint(
+        self,
+        state: TrainState,
+        keys: jax.Array,
+        images: jax.Array,
+        mask: jax.Array,
+        labels: jax.Array,
+        sampling: Sampling | None = None,
+    ) -> jax.Array:
+        """Draws parts of pictures anew; every token that has a pixel in such a part is drawn.
+
+        Args:
+            state: of the model.
+            keys: a random key for each picture [b].
+            images: uint8 [b h w c].
+            mask: True where a picture is to be drawn anew, bool [b h w].
+            labels: int32 [b].
+            sampling: how; by default as the config says.
+
+        Returns:
+            uint8 [b h w c].
+        """
+        b, h, w = mask.shape
+        given = []
+        for tokens in self._encode(state, images):
+            rows, columns = tokens.shape[1:]
+            parts = mask.reshape(b, rows, h // rows, columns, w // columns)
+            given.append(jnp.where(parts.any((2, 4)), -1, tokens))
+        return self._draw(state, keys, labels, given, sampling)
 
     def sample_tokens(
         self,
@@ -254,105 +319,106 @@ class PriorTask(Task):
         labels: jax.Array,
         given: jax.Array | None = None,
         sampling: Sampling | None = None,
+        above: Levels = (),
     ) -> jax.Array:
-        """Draws grids of tokens.
+        """Draws grids of the tokens that are learned, int32 [b h w] (see `TokenNetwork.draw`)."""
+        variables = state.eval_variables()
+        return self.network.draw(variables, keys, labels, sampling or self.sampling, given, above)
+
+    def log_probability(self, state: TrainState, codes: jax.Array | Levels, labels: jax.Array) -> jax.Array:
+        """Of the codes of the level that is learned, given those above it, in nats [b].
 
         Args:
-            state: of the model.
-            keys: a random key for each grid [b].
-            labels: int32 [b]; without meaning for a model that is not conditioned on them.
-            given: tokens that stay as they are, int [b h w]; -1 where one is to be drawn.
-            sampling: how; by default as the config says.
-
-        Returns:
-            int32 [b h w].
+            state: of the model, which must not be a masked one: that has no likelihood.
+            codes: as `encode` returns them.
+            labels: int32 [b].
         """
-        sampling = sampling or self.sampling
-        b, n = len(keys), math.prod(self.tokenizer.grid)
-        labels = self._labels(labels)
-        guided = bool(self.num_labels) and sampling.guidance != 1
-        if guided:
-            labels = jnp.concatenate([labels, jnp.full_like(labels, self.num_labels)])
+        *above, tokens = self._learned(as_levels(codes))
+        asked = jnp.ones(tokens.shape, bool)
+        logits = self.network.logits(state.eval_variables(), tokens, asked, labels, above)
+        return -jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, tokens), -1)
 
-        def asked_with(tokens: jax.Array) -> jax.Array:
-            return jnp.concatenate([tokens, tokens]) if guided else tokens
+    def encode(self, state: TrainState, images: jax.Array) -> jax.Array | Levels:
+        """The tokens, int32 [b h' w'], of pictures, uint8 [b h w c]; of two levels, a tuple."""
+        return as_codes(self._encode(state, images))
 
-        def merged(logits: jax.Array) -> jax.Array:
-            return guide(*jnp.split(logits, 2), sampling.guidance) if guided else logits
+    def decode(self, state: TrainState, codes: jax.Array | Levels, labels: jax.Array) -> jax.Array:
+        """Pictures, uint8 [b h w c], of tokens as `encode` returns them, of the classes int32 [b]."""
+        return self._decode(state, as_levels(codes), labels)
 
-        variables = state.eval_variables()
-        given = jnp.full((b, n), -1) if given is None else given.reshape(b, n)
-        if self.config.kind == 'transformer':
+    @property
+    def _is_finest(self) -> bool:
+        return self.level == len(self.tokenizer.grids) - 1
 
-            def step(before: jax.Array, i: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-                inputs = asked_with(before), labels, i, cache
-                logits, grown = self.model.apply(variables, *inputs, method='step')
-                return merged(logits), grown
+    def _encode(self, state: TrainState, images: jax.Array) -> Levels:
+        return self.tokenizer.encode(state.frozen['tokenizer'], images)
 
-            cache = self.model.empty_cache(len(labels))
-            tokens = generate(step, cache, keys, n, sampling.choice(), given)
-        else:
+    def _decode(self, state: TrainState, levels: Levels, labels: jax.Array) -> jax.Array:
+        return self.tokenizer.decode(state.frozen['tokenizer'], levels, labels)
 
-            def network(tokens: jax.Array) -> jax.Array:
-                tokens = asked_with(tokens)
-                return merged(self._logits(variables, tokens, tokens < 0, labels, None))
-
-            if self.config.kind == 'pixelcnn':
-                tokens = generate_without_cache(network, keys, n, sampling.choice(), given)
-            else:
-                tokens = generate_masked(
-                    network,
-                    keys,
-                    given,
-                    steps=sampling.steps,
-                    choice=sampling.choice(),
-                    schedule=self.config.mask_schedule,
-                    confidence_temperature=sampling.confidence_temperature,
-                )
-        return tokens.reshape(b, *self.tokenizer.grid)
-
-    def log_probability(self, state: TrainState, tokens: jax.Array, labels: jax.Array) -> jax.Array:
-        """Of grids of tokens, int [b h w], in nats [b]; a masked model has none."""
-        flat = tokens.reshape(len(tokens), -1)
-        asked = jnp.ones(flat.shape, bool)
-        logits = self._logits(state.eval_variables(), flat, asked, self._labels(labels), None)
-        return -jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, flat), -1)
-
-    def encode(self, state: TrainState, images: jax.Array) -> jax.Array:
-        """The tokens, int32 [b h' w'], of pictures, uint8 [b h w c]."""
-        return self.tokenizer.encode(state.frozen, images)
-
-    def decode(self, state: TrainState, codes: jax.Array, labels: jax.Array) -> jax.Array:
-        """Pictures, uint8 [b h w c], of tokens, int [b h' w'], of the classes int32 [b]."""
-        return self.tokenizer.decode(state.frozen, codes, labels)
-
-    def _tokens(self, state: TrainState, batch: Batch) -> jax.Array:
-        """[b n], without a gradient."""
-        tokens = self.encode(state, batch['image'])
-        return jax.lax.stop_gradient(tokens).reshape(len(tokens), -1)
-
-    def _labels(self, labels: jax.Array) -> jax.Array:
-        return labels if self.num_labels else jnp.zeros_like(labels)
-
-    def _asked(self, keys: jax.Array, tokens: jax.Array) -> jax.Array:
-        """Which tokens the network is to predict at once, bool [b n]."""
-        if self.config.kind == 'maskgit':
-            return random_mask(keys, tokens.shape[1], self.config.mask_schedule)
-        return jnp.ones(tokens.shape, bool)
-
-    def _logits(
+    def _draw(
         self,
-        variables: Any,
-        tokens: jax.Array,
-        asked: jax.Array,
+        state: TrainState,
+        keys: jax.Array,
         labels: jax.Array,
-        keys: jax.Array | None,
+        given: list[jax.Array | None],
+        sampling: Sampling | None,
     ) -> jax.Array:
-        """Logits of all tokens [b n k]; a masked model does not see those asked for."""
-        if self.config.kind == 'maskgit':
-            tokens = jnp.where(asked, self.tokenizer.num_tokens, tokens)
-        if isinstance(self.model, PixelCNN):
-            grids = tokens.reshape(-1, *self.tokenizer.grid)
-            logits = self.model.apply(variables, grids, labels, keys)
-            return logits.reshape(*tokens.shape, -1)
-        return self.model.apply(variables, tokens, labels, keys)
+        """Pictures whose codes are drawn level by level, where they are not given."""
+        if not self._is_finest:
+            raise UserError(
+                'this prior draws the top codes alone; draw pictures with a prior of the bottom codes, whose '
+                'config.model.top_workdir is this run.'
+            )
+        above: Levels = ()
+        if self.level:
+            if not self.top:
+                raise UserError(
+                    'this prior draws the bottom codes alone; set model.top_workdir to the run of a prior of '
+                    'the top codes, in the config or by overriding it.'
+                )
+            top = state.frozen['top']
+            above = (self.top.task.sample_tokens(top, fold_in(keys, 0), labels, given[0], sampling),)
+            keys = fold_in(keys, 1)
+        drawn = self.sample_tokens(state, keys, labels, given[-1], sampling, above)
+        return self._decode(state, (*above, drawn), labels)
+
+    def _levels(self, state: TrainState, batch: Batch) -> Levels:
+        """All tokens of a batch, written or made now, without a gradient."""
+        if 'codes' not in batch:
+            return jax.lax.stop_gradient(self._encode(state, batch['image']))
+        ends = np.cumsum([math.prod(grid) for grid in self.tokenizer.grids])[:-1]
+        parts = jnp.split(batch['codes'], ends, axis=1)
+        grids = self.tokenizer.grids
+        return tuple(part.reshape(-1, *grid) for part, grid in zip(parts, grids, strict=True))
+
+    def _learned(self, levels: Levels) -> Levels:
+        """The levels above as grids, and the tokens that are learned [b n]."""
+        tokens = levels[self.level]
+        return (*levels[: self.level], tokens.reshape(len(tokens), -1))
+
+
+def _top_prior(options: PriorConfig, tokenizer: Tokenizer, num_labels: int) -> TopPrior | None:
+    """The prior of the top codes that a config names, once it is known to fit."""
+    workdir = options.top_workdir
+    if not workdir:
+        return None
+    if options.level != 'bottom':
+        raise UserError(
+            'config.model.top_workdir is for the prior of the bottom codes; leave it out, or set '
+            'config.model.level=bottom.'
+        )
+    from vq_jax.tasks.restore import restore  # which imports all tasks, and so cannot come first
+
+    restored = restore(workdir)
+    task = restored.task
+    if not isinstance(task, PriorTask) or task.level or len(task.tokenizer.grids) == 1:
+        raise UserError(f'{workdir} is no run of a prior of top codes; set config.model.top_workdir to one.')
+    if task.built_on()['tokenizer']['checksum'] != tokenizer.identity['checksum']:
+        raise UserError(f'the prior {workdir} has another tokenizer than this one; train both on one.')
+    if task.num_labels not in (0, num_labels):
+        raise UserError(
+            f'the prior {workdir} is conditioned on {task.num_labels} classes and this one on {num_labels}; '
+            'set config.model.class_conditional alike.'
+        )
+    return TopPrior(task, jax.device_get(restored.state.for_inference()))

@@ -12,7 +12,7 @@ from vq_jax.errors import UserError
 from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.checkpoints import Checkpoints
-from vq_jax.training.run_dir import read_config, read_data_facts
+from vq_jax.training.run_dir import check_built_on, pin_steps, read_config, read_data_facts
 from vq_jax.training.state import abstract_batch
 
 
@@ -43,12 +43,11 @@ def restore(
     Arguments and errors are those of `vq_jax.load`.
     """
     workdir = Path(workdir)
-    plain = ConfigDict(read_config(workdir))
-    for key, value in (overrides or {}).items():
-        _override(plain, key, value)
-    config = complete_config(plain)
-    shape, num_classes = read_data_facts(workdir)
-    task = make_task(config, shape, num_classes)
+    config = config_of(workdir, overrides)
+    facts = read_data_facts(workdir)
+    shape = facts.image_shape
+    task = make_task(pin_steps(config, workdir), shape, facts.num_classes)
+    check_built_on(workdir, task.built_on())
     like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
     checkpoints = Checkpoints(
         workdir / 'checkpoints',
@@ -65,6 +64,14 @@ def restore(
     if task.inference_needs_frozen:
         state = state.replace(frozen=task.pretrained())
     return Restored(config=config, task=task, state=state, image_shape=shape, step=step)
+
+
+def config_of(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
+    """The full config of a run, with other values for some keys."""
+    plain = ConfigDict(read_config(workdir))
+    for key, value in (overrides or {}).items():
+        _override(plain, key, value)
+    return complete_config(plain)
 
 
 def _override(config: ConfigDict, key: str, value: Any) -> None:

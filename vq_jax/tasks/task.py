@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from vq_jax.data import AnyDataset
 from vq_jax.errors import UserError
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState, TwoPlayerState
@@ -43,6 +44,19 @@ class Task(Protocol):
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` if the model cannot take pictures of this shape [h w c]."""
+
+    def check_dataset(self, dataset: AnyDataset) -> None:
+        """Raises `UserError` if the model cannot learn from, or be evaluated on, a data set."""
+        if dataset.item != 'image':
+            raise UserError(
+                f'{dataset.name} holds codes, and this task needs pictures; set config.data.name to a set of '
+                'pictures, or config.task=prior.'
+            )
+        self.check_image_shape(dataset.image_shape)
+
+    def built_on(self) -> dict[str, dict[str, Any]]:
+        """The runs whose weights the model uses (see `vq_jax.training.run_dir.DataFacts`)."""
+        return {}
 
     def init(self, key: jax.Array, batch: Batch) -> State:
         """The state before the first step; only the shapes of the batch count."""

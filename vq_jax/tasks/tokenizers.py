@@ -1,12 +1,13 @@
 """What turns pictures into the tokens that a prior learns, and back."""
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from vq_jax.errors import UserError
+from vq_jax.training.manifest import fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,51 +30,64 @@ class TokenizerConfig:
             raise UserError(f'config.tokenizer.levels is {self.levels}; give a number from 2 to 256.')
 
 
+Levels = tuple[jax.Array, ...]  # tokens of each level [b h w], the coarsest first
+
+
 class Tokenizer(Protocol):
     """Pictures to grids of tokens and back.
 
     Attributes:
-        grid: rows and columns of tokens.
-        num_tokens: how many there are, k.
+        grids: rows and columns of each level of tokens, the coarsest first; for most there is one.
+        num_tokens: how many there are in each level, k.
         num_labels: classes that `decode` is conditioned on; 0 for none.
+        has_likelihood: whether `log_likelihood` is there.
+        identity: the run that it is: 'workdir', 'step' and 'checksum'; None if nothing is learned.
     """
 
-    grid: tuple[int, int]
+    grids: tuple[tuple[int, int], ...]
     num_tokens: int
     num_labels: int
+    has_likelihood: bool
+    identity: dict[str, Any] | None
 
     def state(self) -> Any:
-        """What `encode` and `decode` are given as their first argument."""
+        """What the other methods are given as their first argument."""
 
-    def encode(self, state: Any, images: jax.Array) -> jax.Array:
-        """Pictures, uint8 [b h w c], to tokens, int32 [b h' w']."""
+    def encode(self, state: Any, images: jax.Array) -> Levels:
+        """Pictures, uint8 [b h w c], to tokens, int32 [b h' w'] of each level."""
 
-    def decode(self, state: Any, tokens: jax.Array, labels: jax.Array) -> jax.Array:
-        """Tokens, int [b h' w'], and classes int32 [b] to pictures, uint8 [b h w c]."""
+    def decode(self, state: Any, levels: Levels, labels: jax.Array) -> jax.Array:
+        """Tokens, int [b h' w'] of each level, and classes int32 [b] to pictures, uint8 [b h w c]."""
+
+    def log_likelihood(self, state: Any, images: jax.Array, levels: Levels) -> jax.Array:
+        """`log p(picture | tokens)` in nats [b]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class GreyValues:
-    """The grey values of pictures, in so many levels.
+    """The grey values of pictures, in so many levels of grey.
 
     Attributes:
-        grid: height and width of the pictures.
-        num_tokens: levels.
+        grids: height and width of the pictures, once.
+        num_tokens: levels of grey.
     """
 
-    grid: tuple[int, int]
+    grids: tuple[tuple[int, int]]
     num_tokens: int
     num_labels: int = 0
+    has_likelihood: ClassVar[bool] = False
+    identity: ClassVar[None] = None
 
     def state(self) -> None:
         """None: nothing is learned."""
 
-    def encode(self, state: Any, images: jax.Array) -> jax.Array:
-        """Each level is as many bytes wide as the others, to within one."""
-        return images[..., 0].astype(jnp.int32) * self.num_tokens // 256
+    def encode(self, state: Any, images: jax.Array) -> Levels:
+        """Each level of grey is as many bytes wide as the others, to within one."""
+        return (images[..., 0].astype(jnp.int32) * self.num_tokens // 256,)
 
-    def decode(self, state: Any, tokens: jax.Array, labels: jax.Array) -> jax.Array:
-        """The first level is black and the last one white."""
+    def decode(self, state: Any, levels: Levels, labels: jax.Array) -> jax.Array:
+        """The first level of grey is black and the last one white."""
+        (tokens,) = levels
         return jnp.round(tokens * (255 / (self.num_tokens - 1))).astype(jnp.uint8)[..., None]
 
 
@@ -95,21 +109,41 @@ class Codes:
         self._task.check_image_shape(image_shape)
         self._state = jax.device_get(restored.state.for_inference())
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
-        self.grid = jax.eval_shape(self.encode, self._state, images).shape[1:]
+        self.grids = tuple(x.shape[1:] for x in jax.eval_shape(self.encode, self._state, images))
         self.num_tokens = num_codes
         self.num_labels = self._task.num_labels
+        self.has_likelihood = getattr(self._task, 'has_likelihood', False)
+        self.identity = {
+            'workdir': str(config.workdir),
+            'step': restored.step,
+            'checksum': fingerprint(self._state),
+        }
 
     def state(self) -> Any:
         """What the run learned."""
         return self._state
 
-    def encode(self, state: Any, images: jax.Array) -> jax.Array:
+    def encode(self, state: Any, images: jax.Array) -> Levels:
         """See `Tokenizer.encode`."""
-        return self._task.encode(state, images)
+        return as_levels(self._task.encode(state, images))
 
-    def decode(self, state: Any, tokens: jax.Array, labels: jax.Array) -> jax.Array:
+    def decode(self, state: Any, levels: Levels, labels: jax.Array) -> jax.Array:
         """See `Tokenizer.decode`."""
-        return self._task.decode(state, tokens, labels)
+        return self._task.decode(state, as_codes(levels), labels)
+
+    def log_likelihood(self, state: Any, images: jax.Array, levels: Levels) -> jax.Array:
+        """See `Tokenizer.log_likelihood`; raises `AttributeError` unless `has_likelihood`."""
+        return self._task.log_likelihood(state, images, as_codes(levels))
+
+
+def as_levels(codes: jax.Array | Levels) -> Levels:
+    """The codes of a task as levels: models of one level give their codes as one array."""
+    return codes if isinstance(codes, tuple) else (codes,)
+
+
+def as_codes(levels: Levels) -> jax.Array | Levels:
+    """Levels as codes of a task."""
+    return levels[0] if len(levels) == 1 else levels
 
 
 def make_tokenizer(config: TokenizerConfig, image_shape: tuple[int, int, int]) -> Tokenizer:
@@ -125,4 +159,4 @@ def make_tokenizer(config: TokenizerConfig, image_shape: tuple[int, int, int]) -
             'grey values are tokens of grey pictures; set config.data.channels=1, or '
             'config.tokenizer.workdir to a run of vqvae or vqgan.'
         )
-    return GreyValues(grid=image_shape[:2], num_tokens=config.levels)
+    return GreyValues(grids=(image_shape[:2],), num_tokens=config.levels)

@@ -133,6 +133,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
+def fingerprint(tree: PyTree) -> str:
+    """Hexadecimal SHA-256 of the names, types and contents of the arrays of a tree."""
+    digest = hashlib.sha256()
+    for name, leaf in sorted(flatten(tree)[0].items()):
+        array = np.asarray(plain(leaf))
+        digest.update(f'{name} {as_text(describe(array))} '.encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
 def seal(record: dict[str, Any]) -> str:
     """JSON text of a record with a hash of itself, so that `unseal` notices any change."""
     digest = hashlib.sha256(_dump(record).encode()).hexdigest()

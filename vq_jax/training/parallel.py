@@ -130,10 +130,11 @@ class PmapEngine:
 
     def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
         """See `Engine.per_example`."""
-        compiled = jax.jit(function)
+        compiled = _one_at_a_time(jax.pmap(function, axis_name=AXIS, in_axes=(None, 0)))
 
         def run(state: Any, batch: Batch) -> Any:
-            outputs = jax.device_get(compiled(state, batch))
+            outputs = jax.device_get(compiled(state, self.put(batch)))
+            outputs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
             if jax.process_count() == 1:
                 return outputs
             return multihost_utils.process_allgather(outputs, tiled=True)

@@ -1,11 +1,13 @@
 """What the user sees of a run: a bar on a terminal, lines elsewhere."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import rich.progress
 from rich.console import Console
 from rich.table import Table
+
+T = TypeVar('T')
 
 
 class Progress:
@@ -53,6 +55,25 @@ class Progress:
         """Shows what an evaluation found, in one line."""
         text = '  '.join(f'{name} {value:.4g}' for name, value in numbers.items())
         self.console.print(f'step {step}/{self._steps}  eval: {text}', soft_wrap=True)
+
+
+def track(items: Sequence[T], what: str, *, shown: bool = True) -> Iterator[T]:
+    """Goes through items, with a bar on a terminal, and a line at the end of each tenth elsewhere."""
+    console = Console(quiet=not shown, highlight=False)
+    columns = (
+        rich.progress.TextColumn('{task.description} {task.completed:.0f}/{task.total:.0f}'),
+        rich.progress.SpinnerColumn(),
+        rich.progress.BarColumn(),
+        rich.progress.TimeElapsedColumn(),
+    )
+    with rich.progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=len(items))
+        for done, item in enumerate(items, 1):
+            yield item
+            bar.advance(task)
+            tenth = max(1, len(items) // 10)
+            if not console.is_terminal and (done % tenth == 0 or done == len(items)):
+                console.print(f'{what} {done}/{len(items)}')
 
 
 def print_table(console: Console, title: str, numbers: Mapping[str, float]) -> None:

@@ -1,10 +1,13 @@
 """The run directory's own files: atomic writes, and the config a run was started with."""
 
+import dataclasses
 import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 
@@ -115,26 +118,28 @@ def check_same_config(workdir: Path, config: dict[str, Any]) -> None:
         )
 
 
-def write_data_facts(workdir: Path, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    """Writes `data.json`: what the model has to know of its data, so that it opens without them.
+@dataclasses.dataclass(frozen=True)
+class DataFacts:
+    """What a model has to know of its data, so that it opens without them.
 
-    Args:
-        workdir: The run directory.
+    Attributes:
         image_shape: Shape [h w c] of the pictures.
         num_classes: Number of classes; 0 without labels.
+        built_on: The runs whose weights it uses, by their part in it: 'workdir', 'step', 'checksum'.
     """
-    facts = {'image_shape': list(image_shape), 'num_classes': num_classes}
-    write_atomically(Path(workdir) / DATA_NAME, json.dumps(facts) + '\n')
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    built_on: dict[str, dict[str, Any]]
 
 
-def read_data_facts(workdir: Path) -> tuple[tuple[int, int, int], int]:
+def write_data_facts(workdir: Path, facts: DataFacts) -> None:
+    """Writes `data.json`."""
+    write_atomically(Path(workdir) / DATA_NAME, json.dumps(dataclasses.asdict(facts)) + '\n')
+
+
+def read_data_facts(workdir: Path) -> DataFacts:
     """Reads `data.json` of a run.
-
-    Args:
-        workdir: The run directory.
-
-    Returns:
-        The shape [h w c] of the pictures of its data set, and the number of its classes.
 
     Raises:
         UserError: The file is missing or unreadable.
@@ -143,11 +148,42 @@ def read_data_facts(workdir: Path) -> tuple[tuple[int, int, int], int]:
     try:
         facts = json.loads(path.read_text(encoding='utf-8'))
         h, w, c = facts['image_shape']
-        return (h, w, c), int(facts['num_classes'])
+        return DataFacts((h, w, c), int(facts['num_classes']), dict(facts.get('built_on', {})))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f'Cannot read the shape of the pictures from {path} ({error}); restore it from a copy.'
         ) from error
+
+
+def pin_steps(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """A config of a run in which the runs that it is built on are those of the steps of its beginning.
+
+    A run whose config leaves the step open was begun with the newest of that time.
+    """
+    config = config.copy_and_resolve_references()
+    for name, before in read_data_facts(workdir).built_on.items():
+        if config[name].workdir and config[name].step is None:
+            config[name].step = before['step']
+    return config
+
+
+def check_built_on(workdir: Path, now: dict[str, dict[str, Any]]) -> None:
+    """Refuses to use a run with other weights of another run than it was trained with.
+
+    Args:
+        workdir: The run directory.
+        now: As `DataFacts.built_on`.
+
+    Raises:
+        UserError: A checksum differs.
+    """
+    for name, before in read_data_facts(workdir).built_on.items():
+        if name in now and now[name]['checksum'] != before['checksum']:
+            raise UserError(
+                f'{workdir} was trained with the {name} of step {before["step"]} of {before["workdir"]} '
+                f'(checksum {before["checksum"][:12]}), and step {now[name]["step"]} of '
+                f'{now[name]["workdir"]} holds other weights; put those back, or train in a new directory.'
+            )
 
 
 def _flatten(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:

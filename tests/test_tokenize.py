@@ -1,0 +1,166 @@
+"""Codes of a whole data set: every picture once, gone on with after a kill, and of one tokenizer alone."""
+
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+import vq_jax
+from tests.runs import arrays, finish, run, start, wait_for
+from vq_jax.data import CodeDataset, DataConfig, eval_batches
+from vq_jax.errors import UserError
+from vq_jax.tasks import default_config
+from vq_jax.tasks.codes import write_codes
+from vq_jax.train import train
+
+
+def tokenizer_config(steps):
+    config = default_config('vqvae')
+    config.steps = config.eval_every = config.log_every = steps
+    config.checkpoint_every = 10
+    config.keep_checkpoints = 3
+    config.data.name = 'digits'
+    config.data.channels = 1
+    config.model.channels = 8
+    config.model.stages = 1
+    config.quantizer.num_codes = 16
+    config.quantizer.dim = 4
+    return config
+
+
+@pytest.fixture(scope='module')
+def tokenizer(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('tokenizer') / 'run'
+    train(tokenizer_config(20), workdir)
+    return workdir
+
+
+@pytest.fixture(scope='module')
+def codes(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('codes') / 'digits'
+    assert write_codes(tokenizer, folder, shard_batches=4) == {'train': 1438, 'test': 359}
+    return folder
+
+
+def prior_config(tokenizer, data):
+    config = default_config('prior')
+    config.steps = config.eval_every = config.log_every = 6
+    config.batch_size = 32
+    config.num_pictures = 4
+    config.data.name = data
+    config.data.channels = 1
+    config.tokenizer.workdir = str(tokenizer)
+    config.model.class_conditional = True
+    config.transformer.depth = 1
+    config.transformer.width = 16
+    config.transformer.heads = 2
+    return config
+
+
+def opened(folder, split='train', **options):
+    return CodeDataset(DataConfig(name=f'codes:{folder}', **options), split)
+
+
+@pytest.mark.parametrize('cache_gib', [1.0, 0.0])
+def test_each_picture_has_its_codes_and_its_label(codes, tokenizer, cache_gib):
+    tokenizing = vq_jax.load(tokenizer)
+    written = opened(codes, cache_gib=cache_gib)
+    assert written.cached == bool(cache_gib) and len(written) == 1438
+    pictures = eval_batches(tokenizing.dataset('train'), batch_size=100)
+    rows = eval_batches(written, batch_size=100)
+    for picture, row in zip(pictures, rows, strict=True):
+        mask = picture['mask']
+        np.testing.assert_array_equal(row['mask'], mask)
+        np.testing.assert_array_equal(row['label'][mask], picture['label'][mask])
+        expected = np.asarray(tokenizing.encode(picture['image'][mask]))
+        np.testing.assert_array_equal(row['codes'][mask], expected.reshape(len(expected), -1))
+
+
+def test_a_killed_command_goes_on_where_it_was(codes, tokenizer, tmp_path):
+    folder = tmp_path / 'codes'
+    arguments = [f'--workdir={tokenizer}', f'--output={folder}', '--shard_batches=4']
+    process = start(arguments, module='vq_jax.tokenize')
+    wait_for(folder / 'train-00001-of-00006.array_record', process)
+    process.send_signal(signal.SIGKILL)
+    finish(process, status=None)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob('*.array_record')}
+    assert before
+    output, _ = run(arguments, module='vq_jax.tokenize')
+    assert 'train: codes of 1,438 pictures' in output
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    names = {path.name for path in codes.iterdir()}
+    assert {path.name for path in folder.iterdir() if path.suffix != '.partial'} == names
+    for path in codes.glob('*.array_record'):
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_prior_learns_the_same_from_pictures_and_from_codes(codes, tokenizer, tmp_path):
+    numbers = {
+        name: train(prior_config(tokenizer, data), tmp_path / name)
+        for name, data in (('pictures', 'digits'), ('codes', f'codes:{codes}'))
+    }
+    assert numbers['codes'] == pytest.approx(numbers['pictures'], rel=1e-4)
+    a, b = arrays(tmp_path / 'pictures'), arrays(tmp_path / 'codes')
+    for x, y in zip(a.params['blocks_0'].values(), b.params['blocks_0'].values(), strict=True):
+        for name in x:
+            np.testing.assert_allclose(x[name], y[name], rtol=1e-3, atol=1e-5)
+    prior = vq_jax.load(tmp_path / 'codes')
+    assert prior.sample(2, label=3).shape == (2, 8, 8, 1)
+    assert prior.evaluate().numbers['loss'] == pytest.approx(numbers['codes']['loss'], rel=1e-5)
+
+
+def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, tmp_path):
+    other = tmp_path / 'other'
+    train(tokenizer_config(10), other)
+    with pytest.raises(UserError, match='holds other codes, which differ in tokenizer'):
+        write_codes(other, codes, shard_batches=4)
+    with pytest.raises(UserError, match='codes of another tokenizer'):
+        train(prior_config(other, f'codes:{codes}'), tmp_path / 'prior')
+    with pytest.raises(UserError, match='this task needs pictures'):
+        config = tokenizer_config(10)
+        config.data.name = f'codes:{codes}'
+        train(config, tmp_path / 'vqvae')
+    assert not (tmp_path / 'prior').exists() and not (tmp_path / 'vqvae').exists()
+
+
+def test_a_prior_keeps_to_the_tokenizer_that_it_was_trained_with(tmp_path):
+    tokenizer, prior = tmp_path / 'tokenizer', tmp_path / 'prior'
+    train(tokenizer_config(10), tokenizer)
+    train(prior_config(tokenizer, 'digits'), prior)
+    drawn = vq_jax.load(prior).sample(2, label=3)
+
+    # Trained on in its directory: the checkpoint of that time is used.
+    longer = tmp_path / 'longer'
+    train(tokenizer_config(20), longer)
+    shutil.copytree(longer / 'checkpoints' / '20', tokenizer / 'checkpoints' / '20')
+    assert vq_jax.load(tokenizer).step == 20
+    np.testing.assert_array_equal(vq_jax.load(prior).sample(2, label=3), drawn)
+
+    # Replaced by another, or gone: not decoded with.
+    shutil.rmtree(tokenizer / 'checkpoints' / '10')
+    with pytest.raises(UserError, match='no checkpoint of step 10'):
+        vq_jax.load(prior)
+    shutil.rmtree(tokenizer)
+    config = tokenizer_config(10)
+    config.seed = 1
+    train(config, tokenizer)
+    with pytest.raises(UserError, match='trained with the tokenizer of step 10'):
+        vq_jax.load(prior)
+    with pytest.raises(UserError, match='trained with the tokenizer of step 10'):
+        train(prior_config(tokenizer, 'digits'), prior)
+
+
+def test_mistakes_with_codes(codes, tmp_path):
+    for make, words in (
+        (lambda: opened(tmp_path), 'holds no codes'),
+        (lambda: opened(codes, 'validation'), "no codes of the split 'validation'; it has train, test"),
+        (lambda: opened(codes, flip=True), 'need pictures'),
+    ):
+        with pytest.raises(UserError, match=words):
+            make()
+    partly = tmp_path / 'partly'
+    shutil.copytree(codes, partly)
+    (partly / 'train-00002-of-00006.array_record').unlink()
+    with pytest.raises(UserError, match='1 of 6 files'):
+        opened(partly)

@@ -1,0 +1,93 @@
+"""The codes of a whole data set, written once, with what they are codes of."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vq_jax.data import CodeDataset, DataConfig, eval_batches, open_dataset
+from vq_jax.data.codes import PREFIX, CodeFacts, write_facts, write_shard
+from vq_jax.errors import UserError
+from vq_jax.tasks.restore import config_of
+from vq_jax.tasks.tokenizers import TokenizerConfig, make_tokenizer
+from vq_jax.training.config import build, to_json
+from vq_jax.training.parallel import ParallelConfig, make_engine
+from vq_jax.training.progress import track
+
+
+def write_codes(
+    workdir: str | Path,
+    output: str | Path,
+    *,
+    splits: Sequence[str] | None = None,
+    step: int | None = None,
+    batch_size: int = 64,
+    shard_batches: int = 256,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, int]:
+    """Writes the codes of a data set that are not there yet.
+
+    Pictures are cropped as in evaluation, without random crops and flips.
+
+    Args:
+        workdir: a run of the task vqvae or vqgan.
+        output: the folder to write, see `vq_jax.data.codes`.
+        splits: of the run's data set; None takes those that it was trained and evaluated on.
+        step: the checkpoint of the run; None is its newest.
+        batch_size: pictures that are encoded at once, over all devices.
+        shard_batches: batches whose codes go into one file.
+        overrides: other values for keys of the run's config, such as `{'data.name': 'imagenette'}`.
+
+    Returns:
+        How many pictures have codes, by split. Those that could not be decoded have none.
+
+    Raises:
+        UserError: if the run has no codes, its data cannot be read, or the folder has other codes.
+    """
+    if batch_size < 1 or shard_batches < 1:
+        raise UserError(f'batch_size is {batch_size} and shard_batches {shard_batches}; give 1 or more.')
+    output = Path(output)
+    config = config_of(workdir, overrides)
+    # The order is that of the data set, so that a shard holds the same pictures whenever it is written.
+    data = dataclasses.replace(build(DataConfig, config.data, 'data'), random_crop=False, flip=False)
+    engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), batch_size)
+    datasets = {split: open_dataset(data, split) for split in splits or (data.train_split, data.eval_split)}
+    first = next(iter(datasets.values()))
+    if first.item != 'image':
+        raise UserError(f'{first.name} holds codes already; set data.name to pictures.')
+    tokenizer = make_tokenizer(TokenizerConfig(str(workdir), step), first.image_shape)
+    facts = CodeFacts(
+        tokenizer={**tokenizer.identity, 'config': to_json(config)},
+        data=dataclasses.asdict(data),
+        image_shape=first.image_shape,
+        class_names=first.class_names,
+        num_codes=tokenizer.num_tokens,
+        grids=tokenizer.grids,
+        splits={split: len(dataset) for split, dataset in datasets.items()},
+        shard_size=batch_size * shard_batches,
+    )
+    write_facts(output, facts)
+    encode = engine.per_example(lambda state, batch: tokenizer.encode(state, batch['image']))
+    state = engine.place(tokenizer.state())
+
+    def examples(split: str, number: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Label and codes of the pictures of a shard."""
+        start = number * shard_batches
+        batches = eval_batches(datasets[split], batch_size=batch_size, start=start)
+        for batch in islice(batches, shard_batches):
+            levels = [codes.reshape(batch_size, -1) for codes in encode(state, batch)]
+            rows = np.concatenate([batch['label'][:, None], *levels], axis=1)[batch['mask']]
+            yield from ((row[0], row[1:]) for row in rows)
+        batches.close()
+
+    written = {}
+    for split in datasets:
+        shards = list(enumerate(facts.shards(output, split)))
+        lacking = [(number, path) for number, path in shards if not path.exists()]
+        for number, path in track(lacking, f'files of {split}'):
+            write_shard(path, facts, examples(split, number))
+        written[split] = len(CodeDataset(DataConfig(name=f'{PREFIX}{output}', cache_gib=0), split))
+    return written

@@ -1,0 +1,75 @@
+"""What can be said about a prior, and about drawing from it, in an experiment config."""
+
+import dataclasses
+from typing import Literal
+
+from vq_jax.errors import UserError
+from vq_jax.ops.masking import Schedule
+from vq_jax.sampling.autoregressive import Choice
+
+
+@dataclasses.dataclass(frozen=True)
+class PriorConfig:
+    """Which network learns the tokens, and what it is told.
+
+    Attributes:
+        kind: 'transformer' (section 'transformer') and 'pixelcnn' (section 'pixelcnn') predict each token
+            from those before it; 'maskgit' is a transformer that predicts masked tokens from all others.
+        class_conditional: draw tokens of a given class.
+        label_dropout: share of the training examples whose class is kept from the network, which guidance
+            needs (Ho and Salimans 2022).
+        mask_schedule: of the share that is masked, in training and sampling, for 'maskgit'.
+        level: of a tokenizer with two levels of codes (Razavi et al. 2019), the one to learn; the prior of
+            the bottom codes is given the top ones.
+        top_workdir: the run of the prior of the top codes, which the one of the bottom codes needs to draw
+            pictures, but not to learn.
+    """
+
+    kind: Literal['transformer', 'pixelcnn', 'maskgit'] = 'transformer'
+    class_conditional: bool = False
+    label_dropout: float = 0.1
+    mask_schedule: Schedule = 'cosine'
+    level: Literal['top', 'bottom'] | None = None
+    top_workdir: str = ''
+
+    def level_of(self, levels: int) -> int:
+        """Which of so many levels of codes is to be learned, counted from the coarsest."""
+        if levels == 1:
+            if self.level:
+                raise UserError('this tokenizer has one level of codes; leave config.model.level out.')
+            return 0
+        if not self.level:
+            raise UserError(
+                'this tokenizer has two levels of codes; set config.model.level to top or bottom.'
+            )
+        return 0 if self.level == 'top' else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the most likely token.
+        top_k: draw from the k most likely tokens alone; None from all.
+        top_p: draw from the fewest tokens whose probabilities reach p; None from all.
+        guidance: towards the class; 1 is the model itself (see `vq_jax.ops.logits.guide`).
+        steps: of 'maskgit'.
+        confidence_temperature: of 'maskgit' (see `vq_jax.sampling.masked.generate_masked`).
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    guidance: float = 1.0
+    steps: int = 12
+    confidence_temperature: float = 4.5
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f'steps is {self.steps}; give 1 or more.')
+        self.choice()  # checks the rest
+
+    def choice(self) -> Choice:
+        """How one token is chosen."""
+        return Choice(self.temperature, self.top_k, self.top_p)
