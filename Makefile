@@ -12,6 +12,11 @@ EXTRA ?=
 
 train: $(VENV)/.run
 	$(VENV)/bin/python -m vq_jax.train --config $(CONFIG) --workdir $(WORKDIR)
+ifeq ($(CONFIG),configs/quickstart.py)
+	$(VENV)/bin/python -m vq_jax.train --config configs/quickstart_prior.py --workdir $(WORKDIR)_prior \
+	  --config.tokenizer.workdir=$(WORKDIR)
+	$(VENV)/bin/python -m vq_jax.sample --workdir $(WORKDIR)_prior --num 100 --output $(WORKDIR)_prior/samples.png
+endif
 
 test: $(VENV)/.test lint
 	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4

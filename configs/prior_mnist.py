@@ -15,7 +15,7 @@ from vq_jax.tasks import default_config
 def get_config() -> ConfigDict:
     """Small networks; classes are dropped from a tenth of the examples, for guidance."""
     config = default_config('prior')
-    config.steps = 10_000
+    config.steps = 3_000
     config.batch_size = 64
     config.eval_every = 1_000
     config.checkpoint_every = 1_000

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vq_jax.data import AnyDataset, DataConfig, open_dataset
+from vq_jax.data import AnyDataset, DataConfig, open_dataset, preprocess
 from vq_jax.errors import UserError
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.tasks.restore import Restored, restore
@@ -83,8 +83,7 @@ class Run:
             label: the class of all, or of each [b], for a model that is conditioned on it.
         """
         codes = self._checked_codes(codes)
-        if self.task.num_labels and label is None:
-            raise UserError('this model decodes codes of a class; give label=, one number or one for each.')
+        self._needs_label(label)
         labels = self._labels(len(codes), label)
         return self._decode(self.state, codes, labels)
 
@@ -133,9 +132,9 @@ class Run:
 
         Args:
             images: uint8 [b h w c].
-            mask: True where a picture is to be drawn anew, bool [h w] or [b h w]; every token that has a
-                part in it is drawn.
-            label: as for `sample`.
+            mask: True where a picture is to be drawn anew, bool [h w] or [b h w]. Every token that has a
+                part in it is drawn; pixels outside of it stay as they are.
+            label: the class of all, or of each [b], for a model that is conditioned on it.
             seed: the same gives the same pictures.
             progress: show a bar.
             **sampling: as for `sample`.
@@ -151,15 +150,45 @@ class Run:
             raise UserError(
                 f'the mask must be bool of shape {(h, w)} or {(b, h, w)}; this is {mask.dtype} {mask.shape}.'
             )
+        self._needs_label(label)
         given = {'images': images, 'mask': np.broadcast_to(mask, (b, h, w))}
         return self._in_parts('inpaint', b, label, seed, progress, sampling, **given)
+
+    def prepare(self, image: bytes, mask: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """Decodes a picture file and its mask for `inpaint`.
+
+        Args:
+            image: the content of a file in any format that Pillow reads. A picture that is not of the size
+                the model was trained on is padded, cropped and resized as its data were.
+            mask: the same for a picture of the same size, white where it is to be drawn anew.
+
+        Returns:
+            uint8 [h w c], and bool [h w].
+        """
+        config = build(DataConfig, self.config.data, 'data')
+        h, w, c = self.image_shape
+        try:
+            pair = preprocess.decode(image, c), preprocess.decode(mask, 1)
+        except preprocess.Undecodable as error:
+            raise UserError(f'the picture or its mask cannot be decoded ({error}); give others.') from error
+        if pair[0].size != pair[1].size:
+            sizes = [f'{part.width}x{part.height}' for part in pair]
+            raise UserError(f'the picture is {sizes[0]} pixels and the mask {sizes[1]}; make them alike.')
+        if pair[0].size != (w, h):
+            pair = tuple(preprocess.centred(part, config) for part in pair)
+        arrays = [np.asarray(part).reshape(*np.shape(part)[:2], -1) for part in pair]
+        if arrays[0].shape != self.image_shape:
+            raise UserError(
+                f'the picture has {arrays[0].shape[1]}x{arrays[0].shape[0]} pixels and the model was trained '
+                f'on {w}x{h}; resize it, and its mask.'
+            )
+        return arrays[0], arrays[1][..., 0] > 127
 
     def log_prob(self, codes: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
         """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b]."""
         self._needs('log_probability')
         codes = self._checked_codes(codes)
-        if self.task.num_labels and label is None:
-            raise UserError('this prior is conditioned on classes; give label=, one number or one for each.')
+        self._needs_label(label)
         return self._log_prob(self.state, codes, self._labels(len(codes), label))
 
     def labels(self, n: int, label: int | np.ndarray | None) -> np.ndarray | None:
@@ -330,6 +359,10 @@ class Run:
     def _needs(self, method: str) -> None:
         if not hasattr(self.task, method):
             raise UserError(f'a run of the task {self.config.task} cannot {method.replace("_", " ")}.')
+
+    def _needs_label(self, label: Any) -> None:
+        if self.task.num_labels and label is None:
+            raise UserError('this model is conditioned on classes; give a label, one for all or for each.')
 
     def _checked_images(self, images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
         images = np.asarray(images) if not isinstance(images, jax.Array) else images

@@ -1,15 +1,17 @@
 """Priors learn what they are shown, and the chain from picture to codes to picture holds."""
 
 import functools
+import io
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import vq_jax
-from tests.runs import run
+from tests.runs import assert_close, run
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.prior import Sampling
@@ -158,19 +160,93 @@ def test_the_command_draws_the_same(prior, workdir, tmp_path):
     assert errors.splitlines()[-1].startswith('error: top_p is 2')
 
 
-def test_inpainting_keeps_the_codes_outside_of_the_mask(prior):
+def test_inpainting_draws_the_codes_in_the_mask_and_no_other_pixels(prior):
     images, labels = pictures_of(prior)
     mask = np.zeros((8, 8), bool)
     mask[:, 5:] = True  # a part of the last two of four columns of codes
     codes = np.asarray(prior.encode(images))
     given = np.where([[False, False, True, True]], -1, codes)
-    keys = jax.random.split(jax.random.key(0), len(images))
-    tokens = np.asarray(prior.task.sample_tokens(prior.state, keys, labels, given))
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(4), i))(jnp.arange(len(images)))
+    tokens = np.asarray(jax.jit(prior.task.sample_tokens)(prior.state, keys, labels, given))
     np.testing.assert_array_equal(tokens[..., :2], codes[..., :2])
     assert (tokens[..., 2:] != codes[..., 2:]).any() and (tokens >= 0).all()
-    rebuilt = np.asarray(prior.decode(codes, label=labels))
-    assert (np.asarray(prior.inpaint(images, mask, label=labels)) != rebuilt).any()
-    np.testing.assert_array_equal(prior.inpaint(images, np.zeros((8, 8), bool), label=labels), rebuilt)
+    drawn = prior.inpaint(images, mask, label=labels, seed=4)
+    by_hand = np.where(mask[..., None], prior.decode(tokens, label=labels), images)
+    np.testing.assert_array_equal(drawn, by_hand)
+    np.testing.assert_array_equal(prior.inpaint(images, np.zeros((8, 8), bool), label=labels), images)
+
+
+def test_the_edit_command(prior, workdir, tmp_path):
+    images, labels = pictures_of(prior, 1)
+    mask = np.zeros((8, 8), bool)
+    mask[4:] = True
+    Image.fromarray(images[0, ..., 0]).save(tmp_path / 'digit.png')
+    Image.fromarray(mask).convert('L').save(tmp_path / 'mask.png')
+    Image.fromarray(np.zeros((4, 8), np.uint8)).save(tmp_path / 'small.png')
+
+    def edit(mask, label, **options):
+        files = [f'--input={tmp_path}/digit.png', f'--mask={tmp_path}/{mask}', f'--output={tmp_path}/x.npz']
+        options = {'module': 'vq_jax.edit', **options}
+        return run([f'--workdir={workdir}', *files, *label, '--num=3', '--seed=5'], **options)
+
+    edit('mask.png', [f'--label={labels[0]}'])
+    repeated = np.repeat(images, 3, axis=0)
+    expected = prior.inpaint(repeated, mask, label=int(labels[0]), seed=5)
+    np.testing.assert_array_equal(np.load(tmp_path / 'x.npz')['images'], expected)
+    for name, label, words in (
+        ('small.png', ['--label=1'], 'error: the picture is 8x8 pixels and the mask 8x4; make them alike.'),
+        ('nosuch.png', ['--label=1'], f'error: {tmp_path}/nosuch.png cannot be read'),
+        ('mask.png', [], 'error: this model is conditioned on classes; give a label'),
+    ):
+        _, errors = edit(name, label, status=2)
+        assert errors.splitlines()[-1].startswith(words)
+
+
+def test_pictures_of_another_size_are_prepared_as_the_data(prior):
+    file = io.BytesIO()
+    wide = np.arange(16 * 32, dtype=np.uint8).reshape(16, 32)
+    Image.fromarray(wide).save(file, 'png')
+    with pytest.raises(UserError, match='32x16 pixels and the model was trained on 8x8'):
+        prior.prepare(file.getvalue(), file.getvalue())
+    prior.config.data.image_size = 8
+    image, mask = prior.prepare(file.getvalue(), file.getvalue())
+    prior.config.data.image_size = None
+    middle = Image.fromarray(wide).resize((16, 8), Image.Resampling.LANCZOS).crop((4, 0, 12, 8))
+    np.testing.assert_array_equal(image[..., 0], middle)
+    np.testing.assert_array_equal(mask, np.asarray(middle) > 127)
+    with pytest.raises(UserError, match='cannot be decoded'):
+        prior.prepare(b'nothing', file.getvalue())
+
+
+@pytest.mark.parametrize('kind', ['transformer', 'maskgit'])
+@pytest.mark.parametrize('engine', ['pmap', 'jit'])
+def test_eight_devices_train_and_draw_as_one_does(kind, engine, tmp_path):
+    """With dropout, classes that are hidden, and random masks."""
+    options = [
+        f'--config.parallel.engine={engine}',
+        f'--config.model.kind={kind}',
+        '--config.data.image_size=8',
+        '--config.tokenizer.workdir=',
+        '--config.tokenizer.levels=4',
+        '--config.steps=3',
+        '--config.batch_size=16',
+        '--config.log_every=1',
+        '--config.transformer.depth=1',
+        '--config.optimizer.name=sgd',  # Adam enlarges rounding where a gradient is zero, as that of keys' biases
+        '--config.optimizer.learning_rate=0.1',
+        '--config.optimizer.warmup_steps=0',
+    ]
+    for devices in (1, 8):
+        workdir = tmp_path / str(devices)
+        command = ['--config=configs/quickstart_prior.py', f'--workdir={workdir}', *options]
+        run(command, devices=devices)
+    assert_close(tmp_path / '1', tmp_path / '8')
+    for devices in (1, 8):
+        command = [f'--workdir={tmp_path}/1', f'--output={tmp_path}/{devices}.npz', '--num=11']
+        run([*command, '--guidance=2'], module='vq_jax.sample', devices=devices)
+    drawn = [np.load(tmp_path / f'{devices}.npz')['images'] for devices in (1, 8)]
+    np.testing.assert_array_equal(*drawn)
+    assert drawn[0].shape == (11, 8, 8, 1)
 
 
 def test_mistakes_with_a_prior(prior):
@@ -181,7 +257,7 @@ def test_mistakes_with_a_prior(prior):
         (lambda: prior.sample(2, top_p=1.5), 'top_p'),
         (lambda: prior.sample(2, seed=-1), 'seed'),
         (lambda: prior.decode(np.full((1, 4, 4), 16), label=0), 'from 0 to 15'),
-        (lambda: prior.decode(np.zeros((1, 4, 4), int)), 'give label='),
+        (lambda: prior.decode(np.zeros((1, 4, 4), int)), 'give a label'),
         (lambda: prior.inpaint(images, np.zeros((4, 4), bool), label=labels), 'mask'),
         (lambda: prior.inpaint(images, np.zeros((8, 8)), label=labels), 'mask'),
     ):

@@ -118,7 +118,7 @@ def test_every_config_trains_a_step(path):
     shape = (size, size, config.data.channels)
     task = make_task(config, shape, num_classes=10)
     task.check_image_shape(shape)
-    state = init_state(task.init, jax.random.key(0), shape)
+    state = init_state(task.init, jax.random.key(0), shape).replace(frozen=task.pretrained())
     images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
     batch = {'image': images, 'label': np.zeros(2, np.int32), 'mask': np.ones(2, bool)}
     after, metrics = jax.jit(task.train_step)(state, batch)

@@ -100,6 +100,20 @@ def arrange(image: Image.Image, config: DataConfig) -> np.ndarray:
     return array if array.ndim == 3 else array[:, :, None]
 
 
+def centred(image: Image.Image, config: DataConfig) -> np.ndarray:
+    """Does to a picture what evaluation does.
+
+    Args:
+      image: Picture in mode `L` or `RGB`.
+      config: Says what to do.
+
+    Returns:
+      uint8 [h w c].
+    """
+    array = arrange(image, config)
+    return array if config.image_size is None else window(array, config.image_size)
+
+
 def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
     """Resamples to the given size unless it has it already."""
     if image.size == (width, height):

@@ -293,6 +293,8 @@ class PriorTask(Task):
     ) -> jax.Array:
         """Draws parts of pictures anew; every token that has a pixel in such a part is drawn.
 
+        Pixels outside of these parts stay as they are.
+
         Args:
             state: of the model.
             keys: a random key for each picture [b].
@@ -310,7 +312,8 @@ class PriorTask(Task):
             rows, columns = tokens.shape[1:]
             parts = mask.reshape(b, rows, h // rows, columns, w // columns)
             given.append(jnp.where(parts.any((2, 4)), -1, tokens))
-        return self._draw(state, keys, labels, given, sampling)
+        drawn = self._draw(state, keys, labels, given, sampling)
+        return jnp.where(mask[..., None], drawn, images)
 
     def sample_tokens(
         self,

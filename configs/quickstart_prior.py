@@ -1,0 +1,35 @@
+"""Digits of a class asked for: a transformer over the 4x4 codes of the quickstart's VQ-VAE.
+
+    make train
+
+trains `quickstart.py` and then this, and draws ten of each digit. Not run yet.
+"""
+
+from ml_collections import ConfigDict
+
+from vq_jax.tasks import default_config
+
+
+def get_config() -> ConfigDict:
+    """Small enough for a laptop's processor."""
+    config = default_config('prior')
+    config.steps = 1200
+    config.batch_size = 64
+    config.eval_every = 600
+    config.checkpoint_every = 600
+    config.data.name = 'digits'
+    config.data.image_size = 8
+    config.data.channels = 1
+    config.tokenizer.workdir = 'runs/quickstart'
+    config.model.class_conditional = True
+    config.transformer.depth = 3
+    config.transformer.width = 96
+    config.transformer.heads = 4
+    config.transformer.dropout = 0.2
+    config.optimizer.name = 'adamw'
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.schedule = 'cosine'
+    config.optimizer.warmup_steps = 100
+    config.optimizer.ema_decay = 0.995
+    return config

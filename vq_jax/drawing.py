@@ -1,0 +1,64 @@
+"""What the commands that draw pictures share: flags, and the file that is written."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from vq_jax.errors import UserError
+
+WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
+LABEL = flags.DEFINE_integer('label', None, 'The class, counted from 0.')
+SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same pictures.')
+STEP = flags.DEFINE_integer('step', None, 'The checkpoint; the newest if none is given.')
+OVERRIDE = flags.DEFINE_multi_string(
+    'override', [], "Another value for a key of the run's config, such as model.top_workdir=runs/top."
+)
+OUTPUT = flags.DEFINE_string('output', None, 'A .png file for a sheet of pictures, or .npz for arrays.')
+_SAMPLING = {
+    'temperature': flags.DEFINE_float('temperature', None, 'Of a prior: logits are divided by it.'),
+    'top_k': flags.DEFINE_integer('top_k', None, 'Of a prior: draw from the k most likely tokens.'),
+    'top_p': flags.DEFINE_float('top_p', None, 'Of a prior: draw from the fewest that reach this share.'),
+    'guidance': flags.DEFINE_float('guidance', None, 'Towards the class; 1 is none.'),
+    'steps': flags.DEFINE_integer('steps', None, 'Of a masked prior: in how many steps to draw.'),
+}
+
+
+def sampling() -> dict[str, Any]:
+    """The flags that were given of those that say how to draw."""
+    return {name: flag.value for name, flag in _SAMPLING.items() if flag.value is not None}
+
+
+def output() -> Path:
+    """The file to write.
+
+    Raises:
+        UserError: if its name does not say what it is to hold.
+    """
+    path = Path(OUTPUT.value)
+    if path.suffix not in ('.png', '.npz'):
+        raise UserError(f'--output is {path}; give a name that ends in .png or .npz.')
+    return path
+
+
+def write(path: Path, images: np.ndarray, **arrays: np.ndarray | None) -> None:
+    """Writes pictures as a sheet, or with other arrays as arrays.
+
+    Args:
+        path: as `output` returns it.
+        images: uint8 [n h w c].
+        **arrays: what an .npz file also holds; None is left out.
+    """
+    from PIL import Image
+
+    from vq_jax.ops.pictures import grid
+    from vq_jax.training.run_dir import write_atomically
+
+    file = io.BytesIO()
+    if path.suffix == '.png':
+        Image.fromarray(grid(images)).save(file, 'png')
+    else:
+        np.savez(file, images=images, **{k: v for k, v in arrays.items() if v is not None})
+    write_atomically(path, file.getvalue())
