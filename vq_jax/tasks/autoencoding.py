@@ -29,6 +29,11 @@ class AutoencodingTask(Task):
         """How many codes there are; None for a model whose latents are continuous."""
         return None
 
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether there is `log_likelihood(state, images, codes, labels) -> nats [b]`, `log p(x | codes)`."""
+        return False
+
     def seen(self, images: jax.Array) -> jax.Array:
         """What the encoder is given of pictures [b h w c] in [-1, 1]; of their size."""
         return images

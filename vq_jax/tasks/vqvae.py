@@ -1,6 +1,7 @@
 """The VQ-VAE: learn codes from which pictures can be rebuilt."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -11,9 +12,11 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 from vq_jax.models.autoencoder import VQVAE
+from vq_jax.models.observation import Observation, PixelDistribution, to_picture
 from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
-from vq_jax.ops.collectives import pmean
-from vq_jax.ops.images import to_float
+from vq_jax.ops.collectives import content_keys, example_keys, pmean
+from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.tasks.autoencoding import (
     AutoencodingTask,
@@ -35,12 +38,14 @@ class LossConfig:
     """The loss of van den Oord et al. 2017 (arXiv:1711.00937), equation 3.
 
     Attributes:
-        reconstruction: the first term, over pixels in [-1, 1]: mean squared or mean absolute error.
+        reconstruction: the first term: mean squared or mean absolute error of pixels in [-1, 1]; or
+            `-log p(x | z)` in nats a value (see `vq_jax.models.observation.Observation`), with which
+            evaluation gives a bound on the likelihood of pictures.
         reconstruction_weight: its weight; the quantizer's terms have their own. One over the variance
-            of the pixels makes the term independent of the contrast of the data.
+            of the pixels makes an error independent of the contrast of the data.
     """
 
-    reconstruction: Literal['mse', 'l1'] = 'mse'
+    reconstruction: Literal['mse', 'l1', 'bernoulli', 'gaussian', 'discretised_logistic'] = 'mse'
     reconstruction_weight: float = 1.0
 
 
@@ -66,18 +71,22 @@ class VQVAETask(AutoencodingTask):
         cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
     ) -> 'VQVAETask':
         """The task of a full config, for pictures [h w c]; classes are not used."""
+        loss = build(LossConfig, config.loss, 'loss')
+        painted = loss.reconstruction in ('mse', 'l1')
         model = build(
             VQVAE,
             config.model,
             'model',
             quantizer=build(VectorQuantizer, config.quantizer, 'quantizer'),
+            observation=None if painted else Observation(loss.reconstruction),
             image_channels=image_shape[-1],
         )
-        if model.stages < 1:
-            raise UserError(f'config.model.stages is {model.stages}; give 1 or more.')
+        for name in ('channels', 'stages', 'residual_channels'):
+            if getattr(model, name) < 1:
+                raise UserError(f'config.model.{name} is {getattr(model, name)}; give 1 or more.')
         return cls(
             model=model,
-            loss=build(LossConfig, config.loss, 'loss'),
+            loss=loss,
             optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
         )
 
@@ -85,6 +94,11 @@ class VQVAETask(AutoencodingTask):
     def num_codes(self) -> int:
         """How many codes there are."""
         return self.model.quantizer.num_codes
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether the decoder is a likelihood."""
+        return self.model.observation is not None
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless height and width can be halved `stages` times."""
@@ -102,7 +116,8 @@ class VQVAETask(AutoencodingTask):
         """Places the codes by k-means over the vectors of the first batches."""
 
         def project(state: TrainState, batch: Batch) -> jax.Array:
-            return self.model.apply(state.eval_variables(), to_float(batch['image']), method='project')
+            images = self.seen(to_float(batch['image']))
+            return self.model.apply(state.eval_variables(), images, method='project')
 
         model, quantizer = self.model, self.model.quantizer
         return start_codes(key, state, batches, engine, model=model, quantizer=quantizer, project=project)
@@ -112,6 +127,8 @@ class VQVAETask(AutoencodingTask):
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One update of parameters and codebook."""
         images = to_float(batch['image'])
+        key = state.step_key()
+        images = self._observed(example_keys(jax.random.fold_in(key, 0), len(images), axis_name), images)
 
         def loss_fn(params: Any) -> tuple[jax.Array, Any]:
             (outputs, quantized), changed = self.model.apply(
@@ -120,7 +137,7 @@ class VQVAETask(AutoencodingTask):
                 train=True,
                 axis_name=axis_name,
                 mutable=[STATISTICS, REVIVALS],
-                rngs={'codebook': state.step_key()},
+                rngs={'codebook': key},
             )
             reconstruction = self._reconstruction_loss(outputs, images)
             loss = jnp.mean(self.loss.reconstruction_weight * reconstruction + quantized.loss)
@@ -139,15 +156,31 @@ class VQVAETask(AutoencodingTask):
         return state.finish_step(self.optimizer), {**metrics, **update_metrics}
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """Losses, errors, and the share of each code in every picture [b k]."""
+        """Losses, errors, and the share of each code in every picture [b k].
+
+        With a likelihood also, in nats, 'reconstruction', `log p(x | z)`, and 'kl_uniform_prior', what the
+        codes cost if all are equally likely; and the bits per dimension of both together, an upper bound
+        on those of the picture. What is drawn of a picture depends on its bytes alone.
+        """
         images = to_float(batch['image'])
-        outputs, quantized = self.model.apply(state.eval_variables(), images)
-        reconstruction = self._reconstruction_loss(outputs, images)
-        return {
+        observed = self.seen(images)
+        outputs, quantized = self.model.apply(state.eval_variables(), observed)
+        reconstruction = self._reconstruction_loss(outputs, observed)
+        values = {
             'loss': self.loss.reconstruction_weight * reconstruction + quantized.loss,
-            **errors(outputs, images),
-            'code_shares': shares_of_codes(quantized.codes, self.model.quantizer.num_codes),
+            **errors(to_picture(outputs), images),
+            'code_shares': shares_of_codes(quantized.codes, self.num_codes),
         }
+        if self.has_likelihood:
+            places = sum(codes[0].size for codes in jax.tree.leaves(quantized.codes))
+            nats = outputs.log_probability(observed)
+            kl = jnp.full_like(nats, places * math.log(self.num_codes))
+            values |= {
+                'reconstruction': nats,
+                'kl_uniform_prior': kl,
+                'bits_per_dimension_uniform_prior': bits_per_dimension(nats - kl, images[0].size),
+            }
+        return values
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """The means, with perplexity and share of codes in use over the whole set."""
@@ -163,7 +196,35 @@ class VQVAETask(AutoencodingTask):
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Originals over reconstructions over code maps; the histogram of code use."""
-        return code_pictures(predictions, means, self.model.quantizer.num_codes)
+        return code_pictures(predictions, means, self.num_codes)
 
-    def _reconstruction_loss(self, outputs: jax.Array, images: jax.Array) -> jax.Array:
+    def seen(self, images: jax.Array) -> jax.Array:
+        """Pictures [b h w c] in [-1, 1] as the likelihood observes them; a function of their bytes."""
+        return self._observed(content_keys(to_uint8(images)), images)
+
+    def log_likelihood(
+        self, state: TrainState, images: jax.Array, codes: jax.Array, labels: jax.Array | None = None
+    ) -> jax.Array:
+        """`log p(x | codes)`, in nats [b]; only if `has_likelihood`.
+
+        Where the likelihood is one of what is drawn of a picture, such as black and white pixels, the draw is
+        the one that `encode` makes, so that `log p(x | z) + log p(z)` bounds `log p(x)` from below with
+        `z = encode(state, images)`.
+
+        Args:
+            state: of the model.
+            images: uint8 [b h w c].
+            codes: as `encode` returns them.
+            labels: not used.
+        """
+        pixels = self.model.apply(state.eval_variables(), codes, method='outputs')
+        return pixels.log_probability(self.seen(to_float(images)))
+
+    def _observed(self, keys: jax.Array, images: jax.Array) -> jax.Array:
+        return self.model.observation.observe(keys, images) if self.has_likelihood else images
+
+    def _reconstruction_loss(self, outputs: jax.Array | PixelDistribution, images: jax.Array) -> jax.Array:
+        """Of each example [b]."""
+        if isinstance(outputs, PixelDistribution):
+            return -outputs.log_probability(images) / images[0].size
         return {'mse': mean_square, 'l1': mean_absolute}[self.loss.reconstruction](outputs, images)
