@@ -1,4 +1,4 @@
-"""A VQ-VAE on MNIST whose decoder is a likelihood: black and white 32x32 digits to 8x8 codes out of 256.
+"""A VQ-VAE on MNIST whose decoder is a likelihood: black and white 32x32 digits to 4x4 codes out of 256.
 
 python -m vq_jax.train --config configs/vqvae_likelihood_mnist.py --workdir runs/vqvae_likelihood_mnist
 
@@ -11,7 +11,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """The sizes of `vqvae_mnist.py`; pixels are binarized anew each time they are seen."""
+    """The sizes of `vqvae_mnist.py` and a stage more; pixels are binarized anew each time they are seen."""
     config = default_config('vqvae')
     config.steps = 1500
     config.batch_size = 64
@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     config.data.image_size = 32
     config.data.channels = 1
     config.model.channels = 64
+    config.model.stages = 3
     config.model.residual_channels = 32
     config.quantizer.num_codes = 256
     config.quantizer.dim = 32

@@ -1,4 +1,4 @@
-"""The VQ-VAE whose decoder is a likelihood: its bound, what it observes, and that it learns."""
+"""VQ-VAEs with a likelihood (its bound, what it observes, that it learns) and with two levels of codes."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,10 @@ import pytest
 from scipy import stats
 
 from vq_jax.errors import UserError
+from vq_jax.models.quantizers import STATISTICS
 from vq_jax.ops.images import to_float
 from vq_jax.tasks import default_config, make_task
+from vq_jax.training.parallel import ParallelConfig, make_engine
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 8, 8, 3), np.uint8)
@@ -111,6 +113,60 @@ def test_without_a_likelihood_there_is_no_bound():
     assert not task.has_likelihood
     assert 'bits_per_dimension_uniform_prior' not in task.eval_step(state, batch_of(IMAGES))
     assert make('bernoulli')[0].has_likelihood
+
+
+def test_the_codes_of_both_levels_cost():
+    task, state = make('discretised_logistic', model__top_stages=1)
+    values = jax.jit(task.eval_step)(state, batch_of(IMAGES))
+    np.testing.assert_allclose(values['kl_uniform_prior'], (2 * 2 + 4 * 4) * np.log(8), rtol=1e-6)
+    codes = task.encode(state, IMAGES)
+    nats = task.log_likelihood(state, IMAGES, codes)
+    np.testing.assert_allclose(nats, values['reconstruction'], rtol=1e-4)
+    for name, level in (('top_code_shares', codes[0]), ('code_shares', codes[1])):
+        expected = [np.bincount(np.asarray(c).reshape(-1), minlength=8) / c.size for c in level]
+        np.testing.assert_allclose(values[name], expected, rtol=1e-6)
+    numbers = task.summarize({name: np.mean(np.float64(v), axis=0) for name, v in values.items()})
+    p = np.bincount(np.asarray(codes[0]).reshape(-1), minlength=8) / codes[0].size
+    assert numbers['top_perplexity'] == pytest.approx(np.exp(-np.sum(p[p > 0] * np.log(p[p > 0]))), rel=1e-4)
+    assert numbers['codes_used'] == np.mean(np.bincount(np.asarray(codes[1]).reshape(-1), minlength=8) > 0)
+
+
+def test_kmeans_places_the_top_and_then_the_bottom_given_it():
+    """The bottom's codes are means of the vectors that the placed top leads to."""
+    task, state = make('mse', model__top_stages=1, quantizer__start_batches=1)
+    engine = make_engine(ParallelConfig(), len(IMAGES))
+    batches = iter([batch_of(IMAGES)] * 2)
+    state = task.start_from_data(jax.random.key(1), state, batches, engine)
+    for name, method in (('top_quantizer', 'project_top'), ('quantizer', 'project')):
+        z = task.model.apply(state.eval_variables(), to_float(IMAGES), method=method)
+        z = np.float64(z).reshape(-1, 4)
+        codebook = np.float64(state.variables[STATISTICS][name]['codebook'])
+        nearest = np.square(z[:, None] - codebook).sum(-1).argmin(1)
+        shares = np.bincount(nearest, minlength=8) / len(z)
+        np.testing.assert_allclose(state.variables[STATISTICS][name]['shares'], shares, atol=1e-6)
+        error = np.square(z - codebook[nearest]).sum()
+        assert error < 0.8 * np.square(z - z.mean(0)).sum()
+
+
+@pytest.mark.parametrize('learning', ['gradient', 'moving_average'])
+def test_dead_codes_of_both_levels_are_revived(learning):
+    task, state = make('mse', model__top_stages=1, quantizer__learning=learning, quantizer__revive_below=0.5)
+    statistics = {
+        name: {**level, 'shares': jnp.zeros(8).at[0].set(1.0)}
+        for name, level in state.variables[STATISTICS].items()
+    }
+    state = state.replace(variables={**state.variables, STATISTICS: statistics})
+    after, metrics = jax.jit(task.train_step)(state, batch_of(IMAGES))
+    for level, name in (('', 'quantizer'), ('top_', 'top_quantizer')):
+        assert metrics[f'{level}codes_revived'] > 0
+        before, now = (
+            s.params[name]['codebook']
+            if learning == 'gradient'
+            else s.variables[STATISTICS][name]['codebook']
+            for s in (state, after)
+        )
+        # Those that start at random are no longer than 1/k; vectors of the batch are longer.
+        assert np.abs(before).max() <= 1 / 8 < np.abs(now).max()
 
 
 @pytest.mark.parametrize('name', ['stages', 'channels', 'residual_channels'])

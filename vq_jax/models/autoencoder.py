@@ -129,6 +129,11 @@ class VQVAE(nn.Module):
         self.encoder = Encoder(features=self.quantizer.dim, **sizes)
         self.decoder = Decoder(features=self.image_channels, **sizes)
 
+    @property
+    def factor(self) -> int:
+        """How much smaller the grid of codes is than the picture, in height and width."""
+        return 2**self.stages
+
     def __call__(
         self, images: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> tuple[jax.Array | PixelDistribution, Quantized]:

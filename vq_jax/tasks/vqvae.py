@@ -1,8 +1,9 @@
 """The VQ-VAE: learn codes from which pictures can be rebuilt."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import jax
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 from vq_jax.models.autoencoder import VQVAE
+from vq_jax.models.hierarchy import VQVAE2
 from vq_jax.models.observation import Observation, PixelDistribution, to_picture
 from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
 from vq_jax.ops.collectives import content_keys, example_keys, pmean
@@ -20,6 +22,8 @@ from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.tasks.autoencoding import (
     AutoencodingTask,
+    Encoded,
+    by_level,
     check_size,
     code_pictures,
     errors,
@@ -31,6 +35,8 @@ from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState
+
+_ERRORS = {'mse': mean_square, 'l1': mean_absolute}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,20 +57,24 @@ class LossConfig:
 
 @dataclasses.dataclass(frozen=True)
 class VQVAETask(AutoencodingTask):
-    """See `vq_jax.tasks.task.Task` for what each method does."""
+    """See `vq_jax.tasks.task.Task` for what each method does.
 
-    model: VQVAE
+    Attributes:
+        model: with one level of codes, or with two.
+        loss: see `LossConfig`.
+        optimizer: changes the parameters.
+    """
+
+    model: VQVAE | VQVAE2
     loss: LossConfig
     optimizer: Optimizer
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
-        """Sections 'model', 'quantizer' and 'loss'."""
-        return {
-            'model': defaults(VQVAE, without=('image_channels',)),
-            'quantizer': defaults(VectorQuantizer),
-            'loss': defaults(LossConfig),
-        }
+        """Sections 'model' (of `VQVAE2`; with `top_stages` 0, of `VQVAE`), 'quantizer' and 'loss'."""
+        model = defaults(VQVAE2, without=('image_channels',))
+        model.top_stages = 0
+        return {'model': model, 'quantizer': defaults(VectorQuantizer), 'loss': defaults(LossConfig)}
 
     @classmethod
     def from_config(
@@ -72,18 +82,20 @@ class VQVAETask(AutoencodingTask):
     ) -> 'VQVAETask':
         """The task of a full config, for pictures [h w c]; classes are not used."""
         loss = build(LossConfig, config.loss, 'loss')
-        painted = loss.reconstruction in ('mse', 'l1')
-        model = build(
-            VQVAE,
-            config.model,
-            'model',
-            quantizer=build(VectorQuantizer, config.quantizer, 'quantizer'),
-            observation=None if painted else Observation(loss.reconstruction),
-            image_channels=image_shape[-1],
-        )
-        for name in ('channels', 'stages', 'residual_channels'):
-            if getattr(model, name) < 1:
-                raise UserError(f'config.model.{name} is {getattr(model, name)}; give 1 or more.')
+        given = {
+            'quantizer': build(VectorQuantizer, config.quantizer, 'quantizer'),
+            'observation': None if loss.reconstruction in _ERRORS else Observation(loss.reconstruction),
+            'image_channels': image_shape[-1],
+        }
+        top_quantizer = build(VectorQuantizer, config.quantizer, 'quantizer')
+        model = build(VQVAE2, config.model, 'model', top_quantizer=top_quantizer, **given)
+        least_of = {'channels': 1, 'stages': 1, 'top_stages': 0, 'residual_blocks': 0, 'residual_channels': 1}
+        for name, least in least_of.items():
+            if getattr(model, name) < least:
+                raise UserError(f'config.model.{name} is {getattr(model, name)}; give {least} or more.')
+        if not model.top_stages:
+            one_level = {name: value for name, value in config.model.items() if name != 'top_stages'}
+            model = build(VQVAE, one_level, 'model', **given)
         return cls(
             model=model,
             loss=loss,
@@ -92,7 +104,7 @@ class VQVAETask(AutoencodingTask):
 
     @property
     def num_codes(self) -> int:
-        """How many codes there are."""
+        """How many codes there are in a level."""
         return self.model.quantizer.num_codes
 
     @property
@@ -101,8 +113,8 @@ class VQVAETask(AutoencodingTask):
         return self.model.observation is not None
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
-        """Raises `UserError` unless height and width can be halved `stages` times."""
-        check_size(shape, 2**self.model.stages, self.model.image_channels, 'config.model.stages')
+        """Raises `UserError` unless height and width can be halved as often as the model must."""
+        check_size(shape, self.model.factor, self.model.image_channels, 'config.model.stages and top_stages')
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
@@ -113,14 +125,21 @@ class VQVAETask(AutoencodingTask):
     def start_from_data(
         self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
     ) -> TrainState:
-        """Places the codes by k-means over the vectors of the first batches."""
+        """Places the codes by k-means over the vectors of the first batches; those of the top first."""
 
-        def project(state: TrainState, batch: Batch) -> jax.Array:
-            images = self.seen(to_float(batch['image']))
-            return self.model.apply(state.eval_variables(), images, method='project')
+        def projection(method: str) -> Callable[[TrainState, Batch], jax.Array]:
+            def project(state: TrainState, batch: Batch) -> jax.Array:
+                images = self.seen(to_float(batch['image']))
+                return self.model.apply(state.eval_variables(), images, method=method)
 
-        model, quantizer = self.model, self.model.quantizer
-        return start_codes(key, state, batches, engine, model=model, quantizer=quantizer, project=project)
+            return project
+
+        start = functools.partial(start_codes, model=self.model, quantizer=self.model.quantizer)
+        if isinstance(self.model, VQVAE2):
+            key, top_key = jax.random.split(key)
+            top = {'project': projection('project_top'), 'place': 'place_top'}
+            state = start(top_key, state, batches, engine, **top)
+        return start(key, state, batches, engine, project=projection('project'))
 
     def train_step(
         self, state: TrainState, batch: Batch, axis_name: str | None = None
@@ -156,7 +175,7 @@ class VQVAETask(AutoencodingTask):
         return state.finish_step(self.optimizer), {**metrics, **update_metrics}
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """Losses, errors, and the share of each code in every picture [b k].
+        """Losses, errors, and the share of each code in every picture [b k], for each level.
 
         With a likelihood also, in nats, 'reconstruction', `log p(x | z)`, and 'kl_uniform_prior', what the
         codes cost if all are equally likely; and the bits per dimension of both together, an upper bound
@@ -169,7 +188,7 @@ class VQVAETask(AutoencodingTask):
         values = {
             'loss': self.loss.reconstruction_weight * reconstruction + quantized.loss,
             **errors(to_picture(outputs), images),
-            'code_shares': shares_of_codes(quantized.codes, self.num_codes),
+            **shares_of_codes(quantized.codes, self.num_codes),
         }
         if self.has_likelihood:
             places = sum(codes[0].size for codes in jax.tree.leaves(quantized.codes))
@@ -190,12 +209,12 @@ class VQVAETask(AutoencodingTask):
         """Pictures, their codes, and what these decode to."""
         codes = self.encode(state, batch['image'])
         rebuilt = self.decode(state, codes, batch['label'])
-        return {'images': batch['image'], 'codes': codes, 'reconstructions': rebuilt}
+        return {'images': batch['image'], **by_level('codes', codes), 'reconstructions': rebuilt}
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Originals over reconstructions over code maps; the histogram of code use."""
+        """Originals over reconstructions over code maps, the top's first; histograms of code use."""
         return code_pictures(predictions, means, self.num_codes)
 
     def seen(self, images: jax.Array) -> jax.Array:
@@ -203,7 +222,7 @@ class VQVAETask(AutoencodingTask):
         return self._observed(content_keys(to_uint8(images)), images)
 
     def log_likelihood(
-        self, state: TrainState, images: jax.Array, codes: jax.Array, labels: jax.Array | None = None
+        self, state: TrainState, images: jax.Array, codes: Encoded, labels: jax.Array | None = None
     ) -> jax.Array:
         """`log p(x | codes)`, in nats [b]; only if `has_likelihood`.
 
@@ -227,4 +246,4 @@ class VQVAETask(AutoencodingTask):
         """Of each example [b]."""
         if isinstance(outputs, PixelDistribution):
             return -outputs.log_probability(images) / images[0].size
-        return {'mse': mean_square, 'l1': mean_absolute}[self.loss.reconstruction](outputs, images)
+        return _ERRORS[self.loss.reconstruction](outputs, images)
