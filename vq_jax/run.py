@@ -62,7 +62,7 @@ class Run:
         """The model's variables for evaluation."""
         return self.state.eval_variables()
 
-    def encode(self, images: np.ndarray | jax.Array) -> jax.Array:
+    def encode(self, images: np.ndarray | jax.Array) -> jax.Array | tuple[jax.Array, jax.Array]:
         """Pictures to codes.
 
         Args:
@@ -71,11 +71,15 @@ class Run:
 
         Returns:
             Codes, int32 [b h' w'], or the latents of a VAE or KL autoencoder, float32 [b d] or
-            [b h' w' d].
+            [b h' w' d]. Of a model with two levels of codes, a pair: those of the top and of the bottom.
         """
         return self._encode(self.state, self._checked_images(images))
 
-    def decode(self, codes: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
+    def decode(
+        self,
+        codes: np.ndarray | jax.Array | tuple[np.ndarray | jax.Array, np.ndarray | jax.Array],
+        label: int | np.ndarray | None = None,
+    ) -> jax.Array:
         """Codes, int [b h' w'], or latents to pictures, uint8 [b h w c].
 
         Args:
@@ -84,7 +88,7 @@ class Run:
         """
         codes = self._checked_codes(codes)
         self._needs_label(label)
-        labels = self._labels(len(codes), label)
+        labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
         return self._decode(self.state, codes, labels)
 
     def reconstruct(self, images: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
@@ -189,7 +193,8 @@ class Run:
         self._needs('log_probability')
         codes = self._checked_codes(codes)
         self._needs_label(label)
-        return self._log_prob(self.state, codes, self._labels(len(codes), label))
+        labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
+        return self._log_prob(self.state, codes, labels)
 
     def labels(self, n: int, label: int | np.ndarray | None) -> np.ndarray | None:
         """Checked classes for n pictures, int32 [n]; None if the model is not conditioned on any."""
@@ -264,10 +269,10 @@ class Run:
         return make_engine(build(ParallelConfig, self.config.parallel, 'parallel'), batch_size)
 
     @functools.cached_property
-    def _latent_shape(self) -> tuple[int, ...]:
-        """Of what `encode` returns for one picture."""
+    def _encoded(self) -> Any:
+        """The shape and type of what `encode` returns for one picture; a pair of them for two levels."""
         one = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8)
-        return jax.eval_shape(self.task.encode, self.state, one).shape
+        return jax.eval_shape(self.task.encode, self.state, one)
 
     @functools.cached_property
     def _encode(self) -> Any:
@@ -374,19 +379,40 @@ class Run:
         self.task.check_image_shape(images.shape[1:])
         return images
 
-    def _checked_codes(self, codes: np.ndarray | jax.Array) -> np.ndarray:
-        codes = np.asarray(codes)
+    def _checked_codes(self, codes: Any) -> Any:
+        """Latents or codes as `encode` returns them; raises `UserError` for others."""
+        if self._num_codes() is None:
+            return self._checked_latents(np.asarray(codes))
+        levels = self._encoded
+        if not isinstance(levels, tuple):
+            if isinstance(codes, tuple):
+                raise UserError("this model has one level of codes; give one array, int [b h' w'].")
+            return self._checked_grid(np.asarray(codes))
+        if not isinstance(codes, tuple) or len(codes) != 2:
+            raise UserError('codes must be a pair, top and bottom, as encode returns them: two levels.')
+        top, bottom = (self._checked_grid(np.asarray(level)) for level in codes)
+        factor = levels[1].shape[1] // levels[0].shape[1]
+        b, h, w = top.shape
+        if bottom.shape != (b, factor * h, factor * w):
+            raise UserError(
+                f'codes must be {factor} times as many in height and width at the bottom as at the top; '
+                f'these are of shapes {top.shape} (top) and {bottom.shape} (bottom).'
+            )
+        return top, bottom
+
+    def _checked_latents(self, latents: np.ndarray) -> np.ndarray:
+        if not np.issubdtype(latents.dtype, np.floating):
+            raise UserError(f'latents must be floats, as encode returns them; these are {latents.dtype}.')
+        like = self._encoded.shape
+        if latents.ndim != len(like) or latents.shape[-1] != like[-1]:
+            raise UserError(
+                f'latents must be as encode returns them, [b {" ".join(map(str, like[1:]))}]; these are '
+                f'of shape {latents.shape}.'
+            )
+        return latents
+
+    def _checked_grid(self, codes: np.ndarray) -> np.ndarray:
         k = self._num_codes()
-        if k is None:
-            if not np.issubdtype(codes.dtype, np.floating):
-                raise UserError(f'latents must be floats, as encode returns them; these are {codes.dtype}.')
-            like = self._latent_shape
-            if codes.ndim != len(like) or codes.shape[-1] != like[-1]:
-                raise UserError(
-                    f'latents must be as encode returns them, [b {" ".join(map(str, like[1:]))}]; these are '
-                    f'of shape {codes.shape}.'
-                )
-            return codes
         if not np.issubdtype(codes.dtype, np.integer) or codes.ndim != 3:
             raise UserError(
                 f"codes must be integers [b h' w']; these are {codes.dtype} of shape {codes.shape}."
@@ -398,6 +424,6 @@ class Run:
         return codes.astype(np.int32)
 
     def _num_codes(self) -> int | None:
-        """The number of codes; None for a model whose latents are continuous."""
+        """The number of codes, of each level; None for a model whose latents are continuous."""
         self._needs('decode')
         return self.task.num_codes

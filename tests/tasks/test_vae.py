@@ -34,10 +34,12 @@ def test_bounds_are_below_the_likelihood_and_the_better_one_comes_near(likelihoo
     # log p(x) by integration over z; the observed pictures are drawn from their bytes.
     keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(content_keys(IMAGES))
     variables = state.eval_variables()
-    observed = task.model.apply(variables, keys, to_float(IMAGES), method='observe')
+    observed = task.model.observation.observe(keys, to_float(IMAGES))
     z = np.linspace(-8, 8, 4001, dtype=np.float32)
     log_p = jax.vmap(
-        lambda v: task.model.apply(variables, observed, jnp.full((6, 1), v), method='log_probability')
+        lambda v: task.model.apply(variables, jnp.full((6, 1), v), method='distribution').log_probability(
+            observed
+        )
     )(z)
     joint = np.float64(log_p) + (-0.5 * z**2 - 0.5 * np.log(2 * np.pi))[:, None]
     top = joint.max(0)

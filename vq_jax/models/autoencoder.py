@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.models.convolution import Conv, ConvTranspose
+from vq_jax.models.observation import Observation, PixelDistribution, to_picture
 from vq_jax.models.quantizers import Quantized, VectorQuantizer
 
 
@@ -99,6 +100,7 @@ class VQVAE(nn.Module):
 
     Attributes:
         quantizer: turns the encoder's vectors into codes.
+        observation: what the decoder's outputs say about pixels; None if they are the pixels.
         image_channels: 1 for grey pictures, 3 for colour.
         channels: channels of encoder and decoder.
         stages: how often height and width are halved, at least once: 2 makes 32x32 pixels 8x8 codes.
@@ -108,6 +110,7 @@ class VQVAE(nn.Module):
     """
 
     quantizer: VectorQuantizer
+    observation: Observation | None = None
     image_channels: int = 3
     channels: int = 128
     stages: int = 2
@@ -126,20 +129,35 @@ class VQVAE(nn.Module):
         self.encoder = Encoder(features=self.quantizer.dim, **sizes)
         self.decoder = Decoder(features=self.image_channels, **sizes)
 
+    @property
+    def factor(self) -> int:
+        """How much smaller the grid of codes is than the picture, in height and width."""
+        return 2**self.stages
+
     def __call__(
         self, images: jax.Array, train: bool = False, axis_name: str | None = None
-    ) -> tuple[jax.Array, Quantized]:
-        """Reconstructs pictures [b h w c] in [-1, 1]; also returns what the quantizer did."""
+    ) -> tuple[jax.Array | PixelDistribution, Quantized]:
+        """What is made of pictures in [-1, 1] (see `outputs`), and what the quantizer did.
+
+        Args:
+            images: [b h w c].
+            train: update the statistics of the codebook (see `VectorQuantizer`).
+            axis_name: the device axis over which they are summed.
+        """
         quantized = self.quantizer(self.encoder(images), train=train, axis_name=axis_name)
-        return self.decoder(quantized.values), quantized
+        return self._outputs(quantized.values), quantized
 
     def encode(self, images: jax.Array) -> jax.Array:
         """Codes, int32 [b h' w'], of pictures [b h w c] in [-1, 1]."""
         return self.quantizer(self.encoder(images)).codes
 
+    def outputs(self, codes: jax.Array) -> jax.Array | PixelDistribution:
+        """Pictures [b h w c], about in [-1, 1], or `p(x | z)`, of codes, int32 [b h' w']."""
+        return self._outputs(self.quantizer.lookup(codes))
+
     def decode(self, codes: jax.Array) -> jax.Array:
         """Pictures [b h w c], about in [-1, 1], of codes, int32 [b h' w']."""
-        return self.decoder(self.quantizer.lookup(codes))
+        return to_picture(self.outputs(codes))
 
     def project(self, images: jax.Array) -> jax.Array:
         """The vectors [b h' w' code_dim] that are compared with the codes."""
@@ -148,3 +166,7 @@ class VQVAE(nn.Module):
     def place(self, centres: jax.Array, shares: jax.Array) -> None:
         """Puts the codes at given places (see `VectorQuantizer.place`)."""
         self.quantizer.place(centres, shares)
+
+    def _outputs(self, values: jax.Array) -> jax.Array | PixelDistribution:
+        painted = self.decoder(values)
+        return painted if self.observation is None else self.observation(painted)

@@ -21,7 +21,7 @@ REVIVALS = 'revivals'  # the collection of replacements for dead codes among the
 
 @chex.dataclass(frozen=True)
 class Quantized:
-    """What a quantizer returns.
+    """What a quantizer returns; a model with two says how it joins theirs.
 
     Attributes:
         values: the quantized vectors, with the straight-through gradient [b ... d].

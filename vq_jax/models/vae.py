@@ -1,4 +1,4 @@
-"""The VAE: an encoder, a Gaussian latent, a decoder and the likelihood of its outputs."""
+"""The VAE: an encoder, a Gaussian latent, a decoder and the distribution of pixels it describes."""
 
 import dataclasses
 import math
@@ -11,9 +11,7 @@ from flax import linen as nn
 from vq_jax.errors import UserError
 from vq_jax.models.autoencoder import Decoder, Encoder
 from vq_jax.models.gaussian import GaussianBottleneck, Posterior
-from vq_jax.ops import likelihoods
-
-Likelihood = Literal['bernoulli', 'gaussian', 'discretised_logistic']
+from vq_jax.models.observation import Observation, PixelDistribution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,57 +131,28 @@ class VAE(nn.Module):
         encoder: pictures [b h w c] to features [b ... d]; a vector or a grid of them.
         latent: the Gaussian that is made of the features.
         decoder: latents to outputs [b h w c].
+        observation: what the outputs say about pixels.
         image_channels: 1 for grey pictures, 3 for colour.
-        likelihood: what the outputs are parameters of: logits of black and white pixels, or means of
-            a normal density or of a discretised logistic, whose scale is learned for each channel.
     """
 
     encoder: nn.Module
     latent: GaussianBottleneck
     decoder: nn.Module
+    observation: Observation
     image_channels: int = 3
-    likelihood: Likelihood = 'bernoulli'
 
-    def setup(self) -> None:  # noqa: D102 (Flax's)
-        if self.likelihood != 'bernoulli':
-            start = nn.initializers.constant(math.log(0.2))
-            self.log_scale = self.param('log_scale', start, (self.image_channels,))
-
-    def __call__(self, images: jax.Array) -> tuple[jax.Array, Posterior]:
-        """The outputs of pictures [b h w c] in [-1, 1] at the means of their posteriors."""
+    def __call__(self, images: jax.Array) -> tuple[PixelDistribution, Posterior]:
+        """What is made of pictures [b h w c] in [-1, 1] at the means of their posteriors."""
         posterior = self.posterior(images)
-        return self.log_probability(images, posterior.mean), posterior
+        return self.distribution(posterior.mean), posterior
 
     def posterior(self, images: jax.Array) -> Posterior:
         """The Gaussian of pictures [b h w c] in [-1, 1]."""
         return self.latent.posterior(self.encoder(images))
 
-    def observe(self, keys: jax.Array, images: jax.Array) -> jax.Array:
-        """Pictures in [-1, 1] in the form that the likelihood is one of, still in [-1, 1].
-
-        Bernoulli draws black or white pixels, Gaussian spreads bytes over their level; the discretised
-        logistic takes bytes as they are.
-
-        Args:
-            keys: a random key for each [b].
-            images: [b h w c].
-        """
-        if self.likelihood == 'bernoulli':
-            return likelihoods.binarize(keys, images) * 2 - 1
-        return likelihoods.dequantize(keys, images) if self.likelihood == 'gaussian' else images
-
-    def log_probability(self, x: jax.Array, z: jax.Array) -> jax.Array:
-        """`log p(x | z)` of observed pictures [b h w c] and latents [b ... d], in nats [b].
-
-        For the Gaussian, of bytes: the density times the width of a level.
-        """
-        outputs = self._outputs(z)
-        if self.likelihood == 'bernoulli':
-            return likelihoods.bernoulli((x + 1) / 2, outputs)
-        if self.likelihood == 'discretised_logistic':
-            return likelihoods.discretised_logistic(x, outputs, self.log_scale)
-        width = math.prod(x.shape[1:]) * math.log(likelihoods.LEVEL)
-        return likelihoods.gaussian(x, outputs, self.log_scale) + width
+    def distribution(self, z: jax.Array) -> PixelDistribution:
+        """`p(x | z)` of latents [b ... d]."""
+        return self.observation(self.decoder(self.latent.lookup(z)))
 
     def encode(self, images: jax.Array) -> jax.Array:
         """The means [b ... d] of the posteriors of pictures [b h w c] in [-1, 1]."""
@@ -191,13 +160,7 @@ class VAE(nn.Module):
 
     def decode(self, z: jax.Array) -> jax.Array:
         """The expected pictures [b h w c] of latents [b ... d], in [-1, 1]."""
-        outputs = self._outputs(z)
-        if self.likelihood == 'bernoulli':
-            return jax.nn.sigmoid(outputs) * 2 - 1
-        return jnp.clip(outputs, -1, 1)
-
-    def _outputs(self, z: jax.Array) -> jax.Array:
-        return self.decoder(self.latent.lookup(z)).astype(jnp.float32)
+        return self.distribution(z).picture()
 
 
 def _hidden(x: jax.Array, widths: tuple[int, ...], activation: str) -> jax.Array:

@@ -20,6 +20,8 @@ from vq_jax.tasks.task import State, Task
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState
 
+Encoded = jax.Array | tuple[jax.Array, jax.Array]  # of one level, or of the top and the bottom one
+
 
 class AutoencodingTask(Task):
     """What a task whose model has the methods `encode` and `decode` can do beyond training."""
@@ -29,15 +31,23 @@ class AutoencodingTask(Task):
         """How many codes there are; None for a model whose latents are continuous."""
         return None
 
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether there is `log_likelihood(state, images, codes, labels) -> nats [b]`, `log p(x | codes)`."""
+        return False
+
     def seen(self, images: jax.Array) -> jax.Array:
         """What the encoder is given of pictures [b h w c] in [-1, 1]; of their size."""
         return images
 
-    def encode(self, state: State, images: jax.Array) -> jax.Array:
-        """Codes, int32 [b h' w'], or latents, float32 [b ... d], of pictures, uint8 [b h w c]."""
+    def encode(self, state: State, images: jax.Array) -> Encoded:
+        """Codes, int32 [b h' w'], or latents, float32 [b ... d], of pictures, uint8 [b h w c].
+
+        Of a model with two levels of codes, a pair: those of the top and those of the bottom.
+        """
         return self.model.apply(state.eval_variables(), self.seen(to_float(images)), method='encode')
 
-    def decode(self, state: State, codes: jax.Array, labels: jax.Array) -> jax.Array:
+    def decode(self, state: State, codes: Encoded, labels: jax.Array) -> jax.Array:
         """Pictures, uint8 [b h w c], of codes or latents, and of classes int32 [b] if it is conditioned."""
         given = (labels,) if self.num_labels else ()
         return to_uint8(self.model.apply(state.eval_variables(), codes, *given, method='decode'))
@@ -77,6 +87,7 @@ def start_codes(
     model: Any,
     quantizer: VectorQuantizer,
     project: Callable[[TrainState, Batch], jax.Array],
+    place: str = 'place',
 ) -> TrainState:
     """Places the codes by k-means over the vectors of the first batches, if the quantizer wants that.
 
@@ -88,6 +99,7 @@ def start_codes(
         model: has the method `place`.
         quantizer: the model's.
         project: the vectors of a batch that are compared with the codes [b ... d].
+        place: the name of the method, of a model with several quantizers.
 
     Raises:
         UserError: if there are fewer vectors than codes.
@@ -107,7 +119,7 @@ def start_codes(
     found = cluster(key, vectors, k=quantizer.num_codes, cosine=quantizer.cosine)
     centres, shares = jax.device_get(found)
     variables = {'params': state.params, **state.variables}
-    _, placed = model.apply(variables, centres, shares, method='place', mutable=['params', STATISTICS])
+    _, placed = model.apply(variables, centres, shares, method=place, mutable=['params', STATISTICS])
     params = placed.pop('params')
     ema_params = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
     return engine.place(
@@ -132,32 +144,51 @@ def errors(outputs: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-def shares_of_codes(codes: jax.Array, num_codes: int) -> jax.Array:
-    """The share of each code in every picture [b k], of codes int32 [b h w]."""
-    return jax.vmap(code_shares, in_axes=(0, None))(codes, num_codes)
+def by_level(name: str, levels: Any) -> dict[str, Any]:
+    """Names what a model has for each level of its codes.
+
+    Args:
+        name: of the only level, or of the bottom one; that of the top begins with 'top_'.
+        levels: what there is, or a pair of it, top and bottom.
+    """
+    if not isinstance(levels, tuple):
+        return {name: levels}
+    top, bottom = levels
+    return {f'top_{name}': top, name: bottom}
+
+
+def shares_of_codes(codes: Encoded, num_codes: int) -> dict[str, jax.Array]:
+    """'code_shares', the share of each code in every picture [b k], for each level (see `by_level`)."""
+    shares = jax.vmap(code_shares, in_axes=(0, None))
+    return by_level('code_shares', jax.tree.map(lambda level: shares(level, num_codes), codes))
 
 
 def summarize(means: dict[str, np.ndarray]) -> dict[str, float]:
     """The means, with perplexity and share of codes in use over the whole set for 'code_shares'."""
-    numbers = dict(means)
-    if 'code_shares' in numbers:
-        numbers |= use_of_codes(numbers.pop('code_shares'))
+    numbers = {}
+    for name, mean in means.items():
+        if name.endswith('code_shares'):
+            level = name.removesuffix('code_shares')
+            numbers |= {f'{level}{use}': value for use, value in use_of_codes(mean).items()}
+        else:
+            numbers[name] = mean
     return {name: float(value) for name, value in numbers.items()}
 
 
 def code_pictures(
     predictions: dict[str, np.ndarray], means: dict[str, np.ndarray], num_codes: int
 ) -> dict[str, np.ndarray]:
-    """Originals over reconstructions over code maps; the histogram of code use.
+    """Originals over reconstructions over code maps, the top's first; the histogram of code use.
 
     Args:
-        predictions: 'images' and 'reconstructions', uint8 [b h w c], and 'codes' [b h' w'].
-        means: 'code_shares', the share of each code over the data set [k].
+        predictions: 'images' and 'reconstructions', uint8 [b h w c], and 'codes' [b h' w'] of each level.
+        means: 'code_shares' of each level, the share of each code over the data set [k].
         num_codes: k.
     """
     images = predictions['images']
-    codes = pictures.code_maps(predictions['codes'], num_codes, images.shape[1:3])
-    return {
-        'reconstructions': pictures.rows([images, predictions['reconstructions'], codes]),
-        'code_use': pictures.histogram(means['code_shares']),
-    }
+    levels = [level for level in ('top_', '') if f'{level}codes' in predictions]
+    maps = [
+        pictures.code_maps(predictions[f'{level}codes'], num_codes, images.shape[1:3]) for level in levels
+    ]
+    uses = {f'{level}code_use': pictures.histogram(means[f'{level}code_shares']) for level in levels}
+    return {'reconstructions': pictures.rows([images, predictions['reconstructions'], *maps]), **uses}

@@ -10,13 +10,13 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 from vq_jax.models.gaussian import GaussianBottleneck
+from vq_jax.models.observation import Likelihood, Observation
 from vq_jax.models.residual import ResidualDecoder, ResidualEncoder, ResidualSizes
 from vq_jax.models.vae import (
     VAE,
     ConvolutionalSizes,
     FlatDecoder,
     FlatEncoder,
-    Likelihood,
     MLPDecoder,
     MLPEncoder,
     MLPSizes,
@@ -42,7 +42,7 @@ class VAEConfig:
         backbone: encoder and decoder: connected layers (section 'mlp') or convolutions (section
             'convolutional') around a vector, or VQGAN's blocks (section 'residual') around a grid.
         latent_dim: dimensions of the latent; at each place, if it is a grid.
-        likelihood: of pixels under the decoder's outputs (see `vq_jax.models.vae.VAE`).
+        likelihood: of pixels under the decoder's outputs (see `vq_jax.models.observation.Observation`).
         importance_samples: samples for the bound of Burda et al. 2016 in evaluation, k.
     """
 
@@ -133,8 +133,8 @@ class VAETask(AutoencodingTask):
             encoder=encoder,
             latent=GaussianBottleneck(options.latent_dim, features),
             decoder=decoder,
+            observation=Observation(options.likelihood),
             image_channels=c,
-            likelihood=options.likelihood,
         )
         return cls(
             model=model,
@@ -166,7 +166,8 @@ class VAETask(AutoencodingTask):
         """One update of the parameters."""
         images = to_float(batch['image'])
         observing, sampling = jax.random.split(state.step_key())
-        observed = self.model.observe(example_keys(observing, len(images), axis_name), images)
+        observation_keys = example_keys(observing, len(images), axis_name)
+        observed = self.model.observation.observe(observation_keys, images)
         keys = example_keys(sampling, len(images), axis_name)
         warm = jnp.minimum(1.0, state.step / max(1, self.loss.beta_warmup)) if self.loss.beta_warmup else 1.0
 
@@ -174,7 +175,8 @@ class VAETask(AutoencodingTask):
             variables = {'params': params}
             posterior = self.model.apply(variables, observed, method='posterior')
             z = gaussians.sample(keys, posterior.mean, posterior.log_variance)
-            reconstruction = jnp.mean(self.model.apply(variables, observed, z, method='log_probability'))
+            pixels = self.model.apply(variables, z, method='distribution')
+            reconstruction = jnp.mean(pixels.log_probability(observed))
             units = jnp.mean(posterior.kl(), axis=0)
             # Whether a dimension is below its free bits is a matter of the whole batch.
             paid = pmean(jax.lax.stop_gradient(units), axis_name) > self.loss.free_bits
@@ -201,14 +203,15 @@ class VAETask(AutoencodingTask):
         def stream(number: int | jax.Array) -> jax.Array:
             return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
-        observed = self.model.apply(variables, stream(0), images, method='observe')
+        observed = self.model.observation.observe(stream(0), images)
         posterior = self.model.apply(variables, observed, method='posterior')
         kl = jnp.sum(posterior.kl(), axis=tuple(range(1, posterior.mean.ndim)))
 
         def draw(carry: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[Any, None]:
             """Adds a sample to log-sum-exp of the weights, and to the sum of reconstructions."""
             z = gaussians.sample(stream(number), posterior.mean, posterior.log_variance)
-            reconstruction = self.model.apply(variables, observed, z, method='log_probability')
+            pixels = self.model.apply(variables, z, method='distribution')
+            reconstruction = pixels.log_probability(observed)
             log_ratio = gaussians.log_density(z, 0.0, 0.0) - gaussians.log_density(
                 z, posterior.mean, posterior.log_variance
             )

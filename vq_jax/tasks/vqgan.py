@@ -334,7 +334,7 @@ class VQGANTask(AutoencodingTask):
         if self.perceptual.kind != 'none':
             values[self.perceptual.kind] = perceptual
         if isinstance(self.model.bottleneck, VectorQuantizer):
-            values['code_shares'] = shares_of_codes(latent.codes, self.model.bottleneck.num_codes)
+            values |= shares_of_codes(latent.codes, self.model.bottleneck.num_codes)
         else:
             values['kl'] = latent.loss
         return values

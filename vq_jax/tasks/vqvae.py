@@ -1,7 +1,9 @@
 """The VQ-VAE: learn codes from which pictures can be rebuilt."""
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import jax
@@ -11,12 +13,17 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 from vq_jax.models.autoencoder import VQVAE
+from vq_jax.models.hierarchy import VQVAE2
+from vq_jax.models.observation import Observation, PixelDistribution, to_picture
 from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
-from vq_jax.ops.collectives import pmean
-from vq_jax.ops.images import to_float
+from vq_jax.ops.collectives import content_keys, example_keys, pmean
+from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.tasks.autoencoding import (
     AutoencodingTask,
+    Encoded,
+    by_level,
     check_size,
     code_pictures,
     errors,
@@ -29,66 +36,85 @@ from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState
 
+_ERRORS = {'mse': mean_square, 'l1': mean_absolute}
+
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
     """The loss of van den Oord et al. 2017 (arXiv:1711.00937), equation 3.
 
     Attributes:
-        reconstruction: the first term, over pixels in [-1, 1]: mean squared or mean absolute error.
+        reconstruction: the first term: mean squared or mean absolute error of pixels in [-1, 1]; or
+            `-log p(x | z)` in nats a value (see `vq_jax.models.observation.Observation`), with which
+            evaluation gives a bound on the likelihood of pictures.
         reconstruction_weight: its weight; the quantizer's terms have their own. One over the variance
-            of the pixels makes the term independent of the contrast of the data.
+            of the pixels makes an error independent of the contrast of the data.
     """
 
-    reconstruction: Literal['mse', 'l1'] = 'mse'
+    reconstruction: Literal['mse', 'l1', 'bernoulli', 'gaussian', 'discretised_logistic'] = 'mse'
     reconstruction_weight: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class VQVAETask(AutoencodingTask):
-    """See `vq_jax.tasks.task.Task` for what each method does."""
+    """See `vq_jax.tasks.task.Task` for what each method does.
 
-    model: VQVAE
+    Attributes:
+        model: with one level of codes, or with two.
+        loss: see `LossConfig`.
+        optimizer: changes the parameters.
+    """
+
+    model: VQVAE | VQVAE2
     loss: LossConfig
     optimizer: Optimizer
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
-        """Sections 'model', 'quantizer' and 'loss'."""
-        return {
-            'model': defaults(VQVAE, without=('image_channels',)),
-            'quantizer': defaults(VectorQuantizer),
-            'loss': defaults(LossConfig),
-        }
+        """Sections 'model' (of `VQVAE2`; with `top_stages` 0, of `VQVAE`), 'quantizer' and 'loss'."""
+        model = defaults(VQVAE2, without=('image_channels',))
+        model.top_stages = 0
+        return {'model': model, 'quantizer': defaults(VectorQuantizer), 'loss': defaults(LossConfig)}
 
     @classmethod
     def from_config(
         cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
     ) -> 'VQVAETask':
         """The task of a full config, for pictures [h w c]; classes are not used."""
-        model = build(
-            VQVAE,
-            config.model,
-            'model',
-            quantizer=build(VectorQuantizer, config.quantizer, 'quantizer'),
-            image_channels=image_shape[-1],
-        )
-        if model.stages < 1:
-            raise UserError(f'config.model.stages is {model.stages}; give 1 or more.')
+        loss = build(LossConfig, config.loss, 'loss')
+        given = {
+            'quantizer': build(VectorQuantizer, config.quantizer, 'quantizer'),
+            'observation': None if loss.reconstruction in _ERRORS else Observation(loss.reconstruction),
+            'image_channels': image_shape[-1],
+        }
+        top_quantizer = build(VectorQuantizer, config.quantizer, 'quantizer')
+        model = build(VQVAE2, config.model, 'model', top_quantizer=top_quantizer, **given)
+        least_of = {'channels': 1, 'stages': 1, 'top_stages': 0, 'residual_blocks': 0, 'residual_channels': 1}
+        for name, least in least_of.items():
+            if getattr(model, name) < least:
+                raise UserError(f'config.model.{name} is {getattr(model, name)}; give {least} or more.')
+        if not model.top_stages:
+            one_level = {name: value for name, value in config.model.items() if name != 'top_stages'}
+            model = build(VQVAE, one_level, 'model', **given)
         return cls(
             model=model,
-            loss=build(LossConfig, config.loss, 'loss'),
+            loss=loss,
             optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
         )
 
     @property
     def num_codes(self) -> int:
-        """How many codes there are."""
+        """How many codes there are in a level."""
         return self.model.quantizer.num_codes
 
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether the decoder is a likelihood."""
+        return self.model.observation is not None
+
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
-        """Raises `UserError` unless height and width can be halved `stages` times."""
-        check_size(shape, 2**self.model.stages, self.model.image_channels, 'config.model.stages')
+        """Raises `UserError` unless height and width can be halved as often as the model must."""
+        check_size(shape, self.model.factor, self.model.image_channels, 'config.model.stages and top_stages')
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
@@ -99,19 +125,29 @@ class VQVAETask(AutoencodingTask):
     def start_from_data(
         self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
     ) -> TrainState:
-        """Places the codes by k-means over the vectors of the first batches."""
+        """Places the codes by k-means over the vectors of the first batches; those of the top first."""
 
-        def project(state: TrainState, batch: Batch) -> jax.Array:
-            return self.model.apply(state.eval_variables(), to_float(batch['image']), method='project')
+        def projection(method: str) -> Callable[[TrainState, Batch], jax.Array]:
+            def project(state: TrainState, batch: Batch) -> jax.Array:
+                images = self.seen(to_float(batch['image']))
+                return self.model.apply(state.eval_variables(), images, method=method)
 
-        model, quantizer = self.model, self.model.quantizer
-        return start_codes(key, state, batches, engine, model=model, quantizer=quantizer, project=project)
+            return project
+
+        start = functools.partial(start_codes, model=self.model, quantizer=self.model.quantizer)
+        if isinstance(self.model, VQVAE2):
+            key, top_key = jax.random.split(key)
+            top = {'project': projection('project_top'), 'place': 'place_top'}
+            state = start(top_key, state, batches, engine, **top)
+        return start(key, state, batches, engine, project=projection('project'))
 
     def train_step(
         self, state: TrainState, batch: Batch, axis_name: str | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One update of parameters and codebook."""
         images = to_float(batch['image'])
+        key = state.step_key()
+        images = self._observed(example_keys(jax.random.fold_in(key, 0), len(images), axis_name), images)
 
         def loss_fn(params: Any) -> tuple[jax.Array, Any]:
             (outputs, quantized), changed = self.model.apply(
@@ -120,7 +156,7 @@ class VQVAETask(AutoencodingTask):
                 train=True,
                 axis_name=axis_name,
                 mutable=[STATISTICS, REVIVALS],
-                rngs={'codebook': state.step_key()},
+                rngs={'codebook': key},
             )
             reconstruction = self._reconstruction_loss(outputs, images)
             loss = jnp.mean(self.loss.reconstruction_weight * reconstruction + quantized.loss)
@@ -139,15 +175,31 @@ class VQVAETask(AutoencodingTask):
         return state.finish_step(self.optimizer), {**metrics, **update_metrics}
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """Losses, errors, and the share of each code in every picture [b k]."""
+        """Losses, errors, and the share of each code in every picture [b k], for each level.
+
+        With a likelihood also, in nats, 'reconstruction', `log p(x | z)`, and 'kl_uniform_prior', what the
+        codes cost if all are equally likely; and the bits per dimension of both together, an upper bound
+        on those of the picture. What is drawn of a picture depends on its bytes alone.
+        """
         images = to_float(batch['image'])
-        outputs, quantized = self.model.apply(state.eval_variables(), images)
-        reconstruction = self._reconstruction_loss(outputs, images)
-        return {
+        observed = self.seen(images)
+        outputs, quantized = self.model.apply(state.eval_variables(), observed)
+        reconstruction = self._reconstruction_loss(outputs, observed)
+        values = {
             'loss': self.loss.reconstruction_weight * reconstruction + quantized.loss,
-            **errors(outputs, images),
-            'code_shares': shares_of_codes(quantized.codes, self.model.quantizer.num_codes),
+            **errors(to_picture(outputs), images),
+            **shares_of_codes(quantized.codes, self.num_codes),
         }
+        if self.has_likelihood:
+            places = sum(codes[0].size for codes in jax.tree.leaves(quantized.codes))
+            nats = outputs.log_probability(observed)
+            kl = jnp.full_like(nats, places * math.log(self.num_codes))
+            values |= {
+                'reconstruction': nats,
+                'kl_uniform_prior': kl,
+                'bits_per_dimension_uniform_prior': bits_per_dimension(nats - kl, images[0].size),
+            }
+        return values
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """The means, with perplexity and share of codes in use over the whole set."""
@@ -157,13 +209,41 @@ class VQVAETask(AutoencodingTask):
         """Pictures, their codes, and what these decode to."""
         codes = self.encode(state, batch['image'])
         rebuilt = self.decode(state, codes, batch['label'])
-        return {'images': batch['image'], 'codes': codes, 'reconstructions': rebuilt}
+        return {'images': batch['image'], **by_level('codes', codes), 'reconstructions': rebuilt}
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Originals over reconstructions over code maps; the histogram of code use."""
-        return code_pictures(predictions, means, self.model.quantizer.num_codes)
+        """Originals over reconstructions over code maps, the top's first; histograms of code use."""
+        return code_pictures(predictions, means, self.num_codes)
 
-    def _reconstruction_loss(self, outputs: jax.Array, images: jax.Array) -> jax.Array:
-        return {'mse': mean_square, 'l1': mean_absolute}[self.loss.reconstruction](outputs, images)
+    def seen(self, images: jax.Array) -> jax.Array:
+        """Pictures [b h w c] in [-1, 1] as the likelihood observes them; a function of their bytes."""
+        return self._observed(content_keys(to_uint8(images)), images)
+
+    def log_likelihood(
+        self, state: TrainState, images: jax.Array, codes: Encoded, labels: jax.Array | None = None
+    ) -> jax.Array:
+        """`log p(x | codes)`, in nats [b]; only if `has_likelihood`.
+
+        Where the likelihood is one of what is drawn of a picture, such as black and white pixels, the draw is
+        the one that `encode` makes, so that `log p(x | z) + log p(z)` bounds `log p(x)` from below with
+        `z = encode(state, images)`.
+
+        Args:
+            state: of the model.
+            images: uint8 [b h w c].
+            codes: as `encode` returns them.
+            labels: not used.
+        """
+        pixels = self.model.apply(state.eval_variables(), codes, method='outputs')
+        return pixels.log_probability(self.seen(to_float(images)))
+
+    def _observed(self, keys: jax.Array, images: jax.Array) -> jax.Array:
+        return self.model.observation.observe(keys, images) if self.has_likelihood else images
+
+    def _reconstruction_loss(self, outputs: jax.Array | PixelDistribution, images: jax.Array) -> jax.Array:
+        """Of each example [b]."""
+        if isinstance(outputs, PixelDistribution):
+            return -outputs.log_probability(images) / images[0].size
+        return _ERRORS[self.loss.reconstruction](outputs, images)

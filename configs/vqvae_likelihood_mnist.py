@@ -1,0 +1,32 @@
+"""A VQ-VAE on MNIST whose decoder is a likelihood: black and white 32x32 digits to 4x4 codes out of 256.
+
+python -m vq_jax.train --config configs/vqvae_likelihood_mnist.py --workdir runs/vqvae_likelihood_mnist
+
+Not run yet.
+"""
+
+from ml_collections import ConfigDict
+
+from vq_jax.tasks import default_config
+
+
+def get_config() -> ConfigDict:
+    """The sizes of `vqvae_mnist.py` and a stage more; pixels are binarized anew each time they are seen."""
+    config = default_config('vqvae')
+    config.steps = 1500
+    config.batch_size = 64
+    config.eval_every = 500
+    config.checkpoint_every = 500
+    config.data.name = 'mnist'
+    config.data.pad = 2
+    config.data.image_size = 32
+    config.data.channels = 1
+    config.model.channels = 64
+    config.model.stages = 3
+    config.model.residual_channels = 32
+    config.quantizer.num_codes = 256
+    config.quantizer.dim = 32
+    config.loss.reconstruction = 'bernoulli'
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = 'cosine'
+    return config

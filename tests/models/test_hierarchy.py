@@ -1,0 +1,145 @@
+"""Two levels of codes: who depends on whom, what learns, and how many parameters there are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vq_jax.models.hierarchy import VQVAE2
+from vq_jax.models.quantizers import STATISTICS, VectorQuantizer
+
+
+def make(**options):
+    quantizers = [VectorQuantizer(num_codes=16, dim=5) for _ in range(2)]
+    sizes = {'channels': 8, 'residual_channels': 3, 'residual_blocks': 2, 'stages': 1, 'top_stages': 2}
+    model = VQVAE2(*quantizers, **sizes | options)
+    images = jax.random.uniform(jax.random.key(0), (2, 16, 24, 3), minval=-1)
+    variables = model.init(jax.random.key(1), images)
+    # Codes far enough apart that more than one of them is chosen.
+    for name, key in (('quantizer', 2), ('top_quantizer', 3)):
+        codes = variables[STATISTICS][name]['codebook']
+        variables[STATISTICS][name]['codebook'] = 0.3 * jax.random.normal(jax.random.key(key), codes.shape)
+    return model, variables, images
+
+
+@pytest.fixture(scope='module')
+def made():
+    return make()
+
+
+def test_parameters_by_hand():
+    def conv(k, c, d):
+        return k * k * c * d + d
+
+    def encoder(stages, c, d):
+        halve = conv(4, c, 8) + (stages - 1) * conv(4, 8, 8)
+        return halve + conv(3, 8, 8) + 2 * block + conv(1, 8, d)
+
+    def decoder(stages, c, d):
+        return conv(3, c, 8) + 2 * block + (stages - 1) * conv(4, 8, 8) + conv(4, 8, d)
+
+    block = conv(3, 8, 3) + conv(1, 3, 8)
+    top = encoder(2, 8, 5) + decoder(2, 5, 5)
+    between = conv(1, 8 + 5, 5) + conv(8, 5, 5)  # what joins, and what makes the top as large as the bottom
+    bottom = encoder(1, 3, 8) + decoder(1, 5 + 5, 3)
+    _, variables, _ = make()
+    assert sum(x.size for x in jax.tree.leaves(variables['params'])) == top + between + bottom
+
+
+@pytest.mark.parametrize('stages, top_stages', [(1, 2), (2, 1)])
+def test_codes_stand_for_the_picture(stages, top_stages):
+    model, variables, images = make(stages=stages, top_stages=top_stages)
+    outputs, quantized = model.apply(variables, images)
+    top, bottom = model.apply(variables, images, method='encode')
+    assert model.factor == 8 and outputs.shape == images.shape
+    assert top.shape == (2, 2, 3) and bottom.shape == (2, 16 // 2**stages, 24 // 2**stages)
+    np.testing.assert_array_equal(top, quantized.codes[0])
+    np.testing.assert_array_equal(bottom, quantized.codes[1])
+    decoded = model.apply(variables, (top, bottom), method='decode')
+    np.testing.assert_allclose(decoded, outputs, rtol=1e-4, atol=1e-5)
+
+
+def test_the_bottom_is_encoded_given_the_top(made):
+    """Other vectors for the top codes, the same picture: other vectors at the bottom."""
+    model, variables, images = made
+    before = model.apply(variables, images, method='project')
+    codebook = variables[STATISTICS]['top_quantizer']['codebook']
+    tops = {**variables[STATISTICS]['top_quantizer'], 'codebook': -codebook[::-1]}
+    others = {**variables, STATISTICS: {**variables[STATISTICS], 'top_quantizer': tops}}
+    after = model.apply(others, images, method='project')
+    assert (np.abs(after - before).max((0, 3)) > 1e-4).mean() > 0.9
+    # The top knows nothing of the bottom.
+    codebook = variables[STATISTICS]['quantizer']['codebook']
+    bottoms = {**variables[STATISTICS]['quantizer'], 'codebook': -codebook[::-1]}
+    others = {**variables, STATISTICS: {**variables[STATISTICS], 'quantizer': bottoms}}
+    for method in ('project', 'project_top'):
+        results = [model.apply(v, images, method=method) for v in (variables, others)]
+        np.testing.assert_array_equal(*results)
+
+
+def test_the_decoder_sees_both_levels(made):
+    """One code changed by hand changes the picture around its place, and nothing far from there."""
+    model, variables, _ = made
+    top, bottom = jnp.zeros((1, 12, 12), int), jnp.zeros((1, 48, 48), int)
+
+    def changed(codes):
+        pictures = [model.apply(variables, c, method='decode') for c in ((top, bottom), codes)]
+        return np.abs(pictures[0] - pictures[1]).max((0, 3)) > 0
+
+    by_top = changed((top.at[0, 0, 0].set(5), bottom))
+    by_bottom = changed((top, bottom.at[0, 0, 0].set(5)))
+    assert by_top[:8, :8].mean() > 0.9 and not by_top[48:, 48:].any()
+    assert by_bottom[:2, :2].all() and not by_bottom[48:, 48:].any()
+    assert by_top.sum() > by_bottom.sum()
+
+
+def test_both_encoders_and_the_way_between_learn_from_the_picture(made):
+    """Without the quantizers' losses: through the straight-through estimator alone."""
+    model, variables, images = made
+
+    def error(params, weigh_loss):
+        outputs, quantized = model.apply({**variables, 'params': params}, images)
+        return jnp.mean((outputs - images) ** 2) + weigh_loss * jnp.sum(quantized.loss)
+
+    grads = jax.grad(error)(variables['params'], 0.0)
+    moved = {name: all(bool((g != 0).any()) for g in jax.tree.leaves(g)) for name, g in grads.items()}
+    assert set(moved) >= {'bottom_encoder', 'top_encoder', 'top_decoder', 'join', 'enlarge', 'decoder'}
+    assert all(moved.values()), moved
+
+
+def test_losses_and_statistics_are_of_both_levels(made):
+    model, variables, images = made
+    quantized, changed = model.apply(
+        variables,
+        images,
+        train=True,
+        mutable=[STATISTICS],
+        rngs={'codebook': jax.random.key(0)},
+    )
+    metrics = quantized[1].metrics
+    both = metrics['commitment_loss'] + metrics['top_commitment_loss']
+    np.testing.assert_allclose(jnp.mean(quantized[1].loss), 0.25 * both, rtol=1e-5)
+    for name in ('quantizer', 'top_quantizer'):
+        before, after = variables[STATISTICS][name], changed[STATISTICS][name]
+        assert (before['shares'] != after['shares']).any()
+    assert {'perplexity', 'top_perplexity', 'codes_revived', 'top_codes_revived'} <= set(metrics)
+
+
+def test_levels_are_placed_apart(made):
+    model, variables, _ = made
+    centres, shares = jnp.arange(80.0).reshape(16, 5), jnp.full(16, 1 / 16)
+    for method, name, other in (
+        ('place', 'quantizer', 'top_quantizer'),
+        ('place_top', 'top_quantizer', 'quantizer'),
+    ):
+        _, placed = model.apply(variables, centres, shares, method=method, mutable=[STATISTICS])
+        np.testing.assert_array_equal(placed[STATISTICS][name]['codebook'], centres)
+        before, after = variables[STATISTICS][other], placed[STATISTICS][other]
+        jax.tree.map(np.testing.assert_array_equal, after, before)
+
+
+def test_bfloat16_computes_in_it_and_learns_in_float32():
+    model, variables, images = make(dtype='bfloat16')
+    outputs, quantized = model.apply(variables, images)
+    assert outputs.dtype == quantized.loss.dtype == jnp.float32
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(variables))

@@ -1,0 +1,175 @@
+"""VQ-VAEs with a likelihood (its bound, what it observes, that it learns) and with two levels of codes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from vq_jax.errors import UserError
+from vq_jax.models.quantizers import STATISTICS
+from vq_jax.ops.images import to_float
+from vq_jax.tasks import default_config, make_task
+from vq_jax.training.parallel import ParallelConfig, make_engine
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (6, 8, 8, 3), np.uint8)
+LIKELIHOODS = ['bernoulli', 'gaussian', 'discretised_logistic']
+
+
+def batch_of(images):
+    return {'image': images, 'label': np.zeros(len(images), np.int32), 'mask': np.ones(len(images), bool)}
+
+
+def make(reconstruction, images=IMAGES, **changes):
+    config = default_config('vqvae')
+    config.model.channels = 16
+    config.model.stages = 1
+    config.model.residual_channels = 8
+    config.quantizer.num_codes = 8
+    config.quantizer.dim = 4
+    config.loss.reconstruction = reconstruction
+    with config.unlocked():
+        for name, value in changes.items():
+            section, key = name.split('__')
+            config[section][key] = value
+    task = make_task(config, images.shape[1:])
+    return task, jax.jit(task.init)(jax.random.key(0), batch_of(images))
+
+
+def test_the_bound_is_that_of_numpy():
+    """log p(x | z) - n log k, in bits a value, of bytes under logistics with a scale for each channel."""
+    task, state = make('discretised_logistic')
+    log_scale = np.float32([-1.0, -2.0, 0.3])
+    params = {**state.params, 'observation': {'log_scale': jnp.asarray(log_scale)}}
+    state = state.replace(params=params)
+    values = jax.jit(task.eval_step)(state, batch_of(IMAGES))
+
+    # The means of the logistics are the pictures before they are clipped.
+    codes = task.encode(state, IMAGES)
+    mean = np.float64(task.model.apply(state.eval_variables(), codes, method='outputs').outputs)
+    logistic, x = stats.logistic(mean, np.exp(log_scale)), np.float64(IMAGES) * 2 / 255 - 1
+    upper = np.where(IMAGES == 255, 1, logistic.cdf(x + 1 / 255))
+    lower = np.where(IMAGES == 0, 0, logistic.cdf(x - 1 / 255))
+    nats = np.log(upper - lower).sum((1, 2, 3))
+    np.testing.assert_allclose(values['reconstruction'], nats, rtol=1e-4)
+    np.testing.assert_allclose(values['kl_uniform_prior'], 4 * 4 * np.log(8), rtol=1e-6)
+    bits = -(nats - 4 * 4 * np.log(8)) / (8 * 8 * 3) / np.log(2)
+    np.testing.assert_allclose(values['bits_per_dimension_uniform_prior'], bits, rtol=1e-4)
+    np.testing.assert_allclose(task.log_likelihood(state, IMAGES, codes), nats, rtol=1e-4)
+
+
+@pytest.mark.parametrize('likelihood', LIKELIHOODS)
+def test_codes_and_likelihood_are_of_one_drawn_picture(likelihood):
+    """A picture's numbers depend on its bytes alone, and `encode` and `log_likelihood` see the same draw."""
+    task, state = make(likelihood)
+    whole = jax.jit(task.eval_step)(state, batch_of(IMAGES))
+    part = jax.jit(task.eval_step)(state, batch_of(IMAGES[3:5]))
+    for name, values in part.items():
+        np.testing.assert_allclose(values, whole[name][3:5], rtol=1e-4, atol=1e-5)
+    codes = task.encode(state, IMAGES)
+    nats = task.log_likelihood(state, IMAGES, codes)
+    np.testing.assert_allclose(nats, whole['reconstruction'], rtol=1e-4)
+    if likelihood == 'bernoulli':
+        observed = np.asarray(task.seen(to_float(IMAGES)))
+        assert set(np.unique(observed)) == {-1, 1}
+        seen_codes = task.model.apply(state.eval_variables(), observed, method='encode')
+        np.testing.assert_array_equal(codes, seen_codes)
+
+
+def test_training_draws_anew_each_step():
+    task, state = make('bernoulli')
+    step = jax.jit(task.train_step)
+    losses = [
+        float(step(state.replace(step=jnp.int32(i)), batch_of(IMAGES))[1]['reconstruction_loss'])
+        for i in range(2)
+    ]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize('likelihood', LIKELIHOODS)
+def test_training_lowers_the_bits(likelihood):
+    """Pictures that one code each can tell apart, so that nearly all of their bits can be saved."""
+    flat = np.uint8([[0, 0, 0], [255, 0, 0], [0, 255, 0], [255, 255, 255]])
+    images = np.broadcast_to(flat[:, None, None], (4, 4, 4, 3))
+    changes = {'optimizer__learning_rate': 1e-2, 'quantizer__revive_below': 0.5, 'quantizer__decay': 0.8}
+    task, state = make(likelihood, images, **changes)
+    step, evaluate = jax.jit(task.train_step), jax.jit(task.eval_step)
+
+    def bits():
+        return np.mean(evaluate(state, batch_of(images))['bits_per_dimension_uniform_prior'])
+
+    before = bits()
+    for _ in range(150):
+        state, metrics = step(state, batch_of(images))
+    assert bits() < 0.5 * before
+    assert np.isfinite(metrics['loss'])
+    if likelihood != 'bernoulli':
+        assert (np.abs(state.params['observation']['log_scale'] - np.log(0.2)) > 0.05).all()
+
+
+def test_without_a_likelihood_there_is_no_bound():
+    task, state = make('mse')
+    assert not task.has_likelihood
+    assert 'bits_per_dimension_uniform_prior' not in task.eval_step(state, batch_of(IMAGES))
+    assert make('bernoulli')[0].has_likelihood
+
+
+def test_the_codes_of_both_levels_cost():
+    task, state = make('discretised_logistic', model__top_stages=1)
+    values = jax.jit(task.eval_step)(state, batch_of(IMAGES))
+    np.testing.assert_allclose(values['kl_uniform_prior'], (2 * 2 + 4 * 4) * np.log(8), rtol=1e-6)
+    codes = task.encode(state, IMAGES)
+    nats = task.log_likelihood(state, IMAGES, codes)
+    np.testing.assert_allclose(nats, values['reconstruction'], rtol=1e-4)
+    for name, level in (('top_code_shares', codes[0]), ('code_shares', codes[1])):
+        expected = [np.bincount(np.asarray(c).reshape(-1), minlength=8) / c.size for c in level]
+        np.testing.assert_allclose(values[name], expected, rtol=1e-6)
+    numbers = task.summarize({name: np.mean(np.float64(v), axis=0) for name, v in values.items()})
+    p = np.bincount(np.asarray(codes[0]).reshape(-1), minlength=8) / codes[0].size
+    assert numbers['top_perplexity'] == pytest.approx(np.exp(-np.sum(p[p > 0] * np.log(p[p > 0]))), rel=1e-4)
+    assert numbers['codes_used'] == np.mean(np.bincount(np.asarray(codes[1]).reshape(-1), minlength=8) > 0)
+
+
+def test_kmeans_places_the_top_and_then_the_bottom_given_it():
+    """The bottom's codes are means of the vectors that the placed top leads to."""
+    task, state = make('mse', model__top_stages=1, quantizer__start_batches=1)
+    engine = make_engine(ParallelConfig(), len(IMAGES))
+    batches = iter([batch_of(IMAGES)] * 2)
+    state = task.start_from_data(jax.random.key(1), state, batches, engine)
+    for name, method in (('top_quantizer', 'project_top'), ('quantizer', 'project')):
+        z = task.model.apply(state.eval_variables(), to_float(IMAGES), method=method)
+        z = np.float64(z).reshape(-1, 4)
+        codebook = np.float64(state.variables[STATISTICS][name]['codebook'])
+        nearest = np.square(z[:, None] - codebook).sum(-1).argmin(1)
+        shares = np.bincount(nearest, minlength=8) / len(z)
+        np.testing.assert_allclose(state.variables[STATISTICS][name]['shares'], shares, atol=1e-6)
+        error = np.square(z - codebook[nearest]).sum()
+        assert error < 0.8 * np.square(z - z.mean(0)).sum()
+
+
+@pytest.mark.parametrize('learning', ['gradient', 'moving_average'])
+def test_dead_codes_of_both_levels_are_revived(learning):
+    task, state = make('mse', model__top_stages=1, quantizer__learning=learning, quantizer__revive_below=0.5)
+    statistics = {
+        name: {**level, 'shares': jnp.zeros(8).at[0].set(1.0)}
+        for name, level in state.variables[STATISTICS].items()
+    }
+    state = state.replace(variables={**state.variables, STATISTICS: statistics})
+    after, metrics = jax.jit(task.train_step)(state, batch_of(IMAGES))
+    for level, name in (('', 'quantizer'), ('top_', 'top_quantizer')):
+        assert metrics[f'{level}codes_revived'] > 0
+        before, now = (
+            s.params[name]['codebook']
+            if learning == 'gradient'
+            else s.variables[STATISTICS][name]['codebook']
+            for s in (state, after)
+        )
+        # Those that start at random are no longer than 1/k; vectors of the batch are longer.
+        assert np.abs(before).max() <= 1 / 8 < np.abs(now).max()
+
+
+@pytest.mark.parametrize('name', ['stages', 'channels', 'residual_channels'])
+def test_sizes_that_make_no_model(name):
+    with pytest.raises(UserError, match=f'config.model.{name} is 0'):
+        make('mse', **{f'model__{name}': 0})
