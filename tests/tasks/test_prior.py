@@ -232,7 +232,8 @@ def test_eight_devices_train_and_draw_as_one_does(kind, engine, tmp_path):
         '--config.batch_size=16',
         '--config.log_every=1',
         '--config.transformer.depth=1',
-        '--config.optimizer.name=sgd',  # Adam enlarges rounding where a gradient is zero, as that of keys' biases
+        # Adam would enlarge rounding where a gradient is zero, as that of the keys' biases is.
+        '--config.optimizer.name=sgd',
         '--config.optimizer.learning_rate=0.1',
         '--config.optimizer.warmup_steps=0',
     ]

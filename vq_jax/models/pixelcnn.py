@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.models.conditioning import ConditioningStack
+from vq_jax.models.conditioning_stack import ConditioningStack
 from vq_jax.models.convolution import Conv
 from vq_jax.ops.dropout import dropout, fold_in
 

@@ -14,7 +14,7 @@ import numpy as np
 from flax import linen as nn
 
 from vq_jax.errors import UserError
-from vq_jax.models.conditioning import ConditioningStack
+from vq_jax.models.conditioning_stack import ConditioningStack
 from vq_jax.ops.dropout import dropout, fold_in
 
 _INIT = nn.initializers.normal(0.02)  # Radford et al. 2019

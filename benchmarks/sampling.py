@@ -1,0 +1,130 @@
+"""Speed of drawing tokens, with a key-value cache and without, beside PyTorch where it is installed.
+
+    python benchmarks/sampling.py [--lengths 64,256] [--batches 1,8] [--depth 6 --width 256 --heads 8]
+
+A transformer with random parameters draws sequences at temperature 1. For each length and batch, blocks of
+one drawing each alternate; medians are printed. 'recomputed' puts the sequence through the network anew
+for each token: ours at its full length, which needs one compilation, PyTorch's as far as it is drawn. On
+accelerators whose memory bandwidth is known, the share of it that the cached loop reaches is printed: each
+token reads all weights and the whole cache once.
+"""
+
+import importlib.util
+import math
+import os
+import platform
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from vq_jax import cli
+from vq_jax.models.transformer import Transformer, TransformerSizes
+from vq_jax.sampling.autoregressive import Choice, generate, generate_without_cache
+
+# Bytes a second from the makers' data sheets, by what JAX calls the device.
+BANDWIDTH = {
+    'NVIDIA H100 80GB HBM3': 3.35e12,
+    'NVIDIA H200': 4.8e12,
+    'TPU v4': 1.2e12,
+}
+
+_LENGTHS = flags.DEFINE_list('lengths', ['64', '256'], 'Tokens of a sequence; squares.')
+_BATCHES = flags.DEFINE_list('batches', ['1', '8'], 'Sequences at once.')
+_DEPTH = flags.DEFINE_integer('depth', 6, 'Blocks.')
+_WIDTH = flags.DEFINE_integer('width', 256, 'Width of the vectors.')
+_HEADS = flags.DEFINE_integer('heads', 8, 'Heads of attention.')
+_TOKENS = flags.DEFINE_integer('tokens', 1024, 'How many tokens there are.')
+_DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'What the layers compute in.')
+_ROUNDS = flags.DEFINE_integer('rounds', 3, 'Alternating blocks.')
+_PEER = flags.DEFINE_bool('peer', True, 'Measure PyTorch too, if it is installed.')
+
+
+def ours(length, batch):
+    """Two functions that draw, the parameters' number, and how often the first was compiled."""
+    side = math.isqrt(length)
+    sizes = TransformerSizes(_DEPTH.value, _WIDTH.value, _HEADS.value, dtype=_DTYPE.value)
+    k = _TOKENS.value
+    model = Transformer(sizes, k, k, (side, side))
+    labels = jnp.zeros(batch, int)
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, length), int), labels[:1])
+
+    @jax.jit
+    def cached(variables, seed):
+        def step(before, i, cache):
+            return model.apply(variables, before, i, cache, method='step')
+
+        start = model.apply(variables, labels, method='start')
+        return generate(step, start, jax.random.split(jax.random.key(seed), batch), length, Choice())
+
+    @jax.jit
+    def recomputed(variables, seed):
+        def network(tokens):
+            return model.apply(variables, tokens, labels)
+
+        keys = jax.random.split(jax.random.key(seed), batch)
+        return generate_without_cache(network, keys, length, Choice())
+
+    parameters = sum(x.size for x in jax.tree.leaves(variables))
+    return (
+        lambda seed: jax.block_until_ready(cached(variables, seed)),
+        lambda seed: jax.block_until_ready(recomputed(variables, seed)),
+        parameters,
+        cached._cache_size,
+    )
+
+
+def peers(length, batch):
+    """The same two functions in PyTorch."""
+    import torch
+    import torch_transformer
+
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    sizes = _DEPTH.value, _WIDTH.value, _HEADS.value
+    model = torch_transformer.Transformer(_TOKENS.value, length, *sizes)
+    model = model.to(device, getattr(torch, _DTYPE.value)).eval()
+    return [
+        lambda seed, cached=cached: torch_transformer.draw(model, batch, length, cached).cpu()
+        for cached in (True, False)
+    ]
+
+
+def main():
+    device = jax.devices()[0].device_kind
+    cores = len(os.sched_getaffinity(0))
+    print(f'{device}, {cores} cores, Python {platform.python_version()}, jax {jax.__version__}')
+    print(f'depth {_DEPTH.value}, width {_WIDTH.value}, {_TOKENS.value} tokens, {_DTYPE.value}')
+    with_torch = _PEER.value and importlib.util.find_spec('torch') is not None
+    for length in map(int, _LENGTHS.value):
+        for batch in map(int, _BATCHES.value):
+            cached, recomputed, parameters, compilations = ours(length, batch)
+            runners = {'cached': cached, 'recomputed': recomputed}
+            if with_torch:
+                runners['torch, cached'], runners['torch, recomputed'] = peers(length, batch)
+            seconds = {name: [] for name in runners}
+            for run in runners.values():
+                run(0)
+            for seed in range(1, _ROUNDS.value + 1):
+                for name, run in runners.items():
+                    start = time.perf_counter()
+                    run(seed)
+                    seconds[name].append(time.perf_counter() - start)
+            print(f'length {length}, batch {batch}, {parameters:,} parameters, {compilations()} compilation')
+            medians = {name: statistics.median(times) for name, times in seconds.items()}
+            for name, median in medians.items():
+                print(
+                    f'  {name:18} {median / length * 1e3:8.3f} ms a token, {batch / median:8.2f} samples/s, '
+                    f'{median / medians["cached"]:6.1f} times the time of the cached loop'
+                )
+            if device in BANDWIDTH:
+                width = 2 if _DTYPE.value == 'bfloat16' else 4
+                cache = 2 * _DEPTH.value * batch * length * _WIDTH.value * width
+                reached = (4 * parameters + cache) * length / medians['cached']
+                print(f'  share of the memory bandwidth: {reached / BANDWIDTH[device]:.3f}')
+
+
+if __name__ == '__main__':
+    cli.main(main)

@@ -1,0 +1,150 @@
+"""Priors of two levels of codes, and the whole bound on the likelihood of pictures."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vq_jax
+from vq_jax.data import eval_batches
+from vq_jax.errors import UserError
+from vq_jax.tasks import default_config
+from vq_jax.tasks.codes import write_codes
+from vq_jax.train import train
+
+
+def tokenizer_config():
+    config = default_config('vqvae')
+    config.steps = config.eval_every = config.log_every = 30
+    config.data.name = 'digits'
+    config.data.channels = 1
+    config.model.channels = 8
+    config.model.stages = 1
+    config.model.top_stages = 1
+    config.quantizer.num_codes = 8
+    config.quantizer.dim = 4
+    config.loss.reconstruction = 'bernoulli'
+    return config
+
+
+def prior_config(tokenizer, level, **model):
+    config = default_config('prior')
+    config.steps = config.eval_every = config.log_every = 15
+    config.num_pictures = 4
+    config.data.name = 'digits'
+    config.data.channels = 1
+    config.tokenizer.workdir = str(tokenizer)
+    config.model.class_conditional = True
+    config.model.level = level
+    config.model.update(model)
+    config.transformer.depth = 1
+    config.transformer.width = 16
+    config.transformer.heads = 2
+    config.pixelcnn.depth = 2
+    config.pixelcnn.channels = 8
+    return config
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A tokenizer with two levels, and a prior for each; the bottom one learns from written codes."""
+    folder = tmp_path_factory.mktemp('levels')
+    train(tokenizer_config(), folder / 'tokenizer')
+    write_codes(folder / 'tokenizer', folder / 'codes')
+    train(prior_config(folder / 'tokenizer', 'top'), folder / 'top')
+    bottom = prior_config(folder / 'tokenizer', 'bottom', kind='pixelcnn', top_workdir=str(folder / 'top'))
+    bottom.data.name = f'codes:{folder}/codes'
+    train(bottom, folder / 'bottom')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def bottom(folder):
+    return vq_jax.load(folder / 'bottom', overrides={'data.name': 'digits'})
+
+
+def some(run, n=6):
+    batch = next(iter(eval_batches(run.dataset('test'), batch_size=n)))
+    return batch['image'], batch['label']
+
+
+def test_the_prior_of_the_bottom_is_given_the_top(folder, bottom):
+    images, labels = some(bottom)
+    top_codes, bottom_codes = bottom.encode(images)
+    assert top_codes.shape == (6, 2, 2) and bottom_codes.shape == (6, 4, 4)
+    log_p = bottom.log_prob((top_codes, bottom_codes), label=labels)
+    other = bottom.log_prob(((np.asarray(top_codes) + 1) % 8, bottom_codes), label=labels)
+    assert (np.abs(np.asarray(log_p - other)) > 1e-4).all()
+    top = vq_jax.load(folder / 'top')
+    changed = (top_codes, (np.asarray(bottom_codes) + 1) % 8)
+    codes = (top_codes, bottom_codes)
+    np.testing.assert_array_equal(top.log_prob(codes, label=labels), top.log_prob(changed, label=labels))
+
+
+def test_pictures_are_drawn_level_by_level(bottom):
+    """By hand: the top's codes, the bottom's given them, and the decoder."""
+    labels = jnp.array([3, 5, 7])
+    task, state = bottom.task, jax.device_put(bottom.state)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(2), i))(jnp.arange(3))
+
+    def fold(number):
+        return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+
+    top = task.top.task.sample_tokens(state.frozen['top'], fold(0), labels)
+    drawn = task.sample_tokens(state, fold(1), labels, above=(top,))
+    by_hand = bottom.decode((top, drawn), label=np.asarray(labels))
+    np.testing.assert_array_equal(bottom.sample(3, label=np.asarray(labels), seed=2), by_hand)
+
+
+def test_both_levels_are_drawn_where_a_mask_is(bottom):
+    images, labels = some(bottom)
+    mask = np.zeros((8, 8), bool)
+    mask[:, 7] = True
+    drawn = bottom.inpaint(images, mask, label=labels)
+    np.testing.assert_array_equal(drawn[:, :, :7], images[:, :, :7])
+    assert (drawn[:, :, 7] != images[:, :, 7]).any()
+
+
+def test_the_bound_is_that_of_pixels_and_codes_together(folder, bottom):
+    """Added up by hand over the test set, from the parts that the runs give."""
+    top, tokenizer = vq_jax.load(folder / 'top'), vq_jax.load(folder / 'tokenizer')
+    nats = []
+    for batch in eval_batches(bottom.dataset('test'), batch_size=100):
+        images, labels = batch['image'], batch['label']
+        codes = bottom.encode(images)
+        pixels = tokenizer.task.log_likelihood(tokenizer.state, images, codes)
+        of_codes = top.log_prob(codes, label=labels) + bottom.log_prob(codes, label=labels)
+        nats.append(np.asarray(pixels + of_codes)[batch['mask']])
+    bound = np.concatenate(nats).mean()
+    numbers = bottom.evaluate('test').numbers
+    assert numbers['bound'] == pytest.approx(bound, rel=1e-4)
+    assert numbers['pixel_bits_per_dimension'] == pytest.approx(-bound / 64 / math.log(2), rel=1e-4)
+    # A learned prior saves nats of those that equally likely codes cost.
+    uniform = tokenizer.evaluate('test').numbers['bits_per_dimension_uniform_prior']
+    assert numbers['pixel_bits_per_dimension'] < uniform
+
+
+def test_mistakes_with_levels(folder, tmp_path):
+    tokenizer = folder / 'tokenizer'
+    single = tokenizer_config()
+    single.model.top_stages = 0
+    single.steps = 1
+    train(single, tmp_path / 'single')
+    for config, words in (
+        (prior_config(tokenizer, None), 'set config.model.level to top or bottom'),
+        (prior_config(tmp_path / 'single', 'top'), 'one level of codes; leave config.model.level out'),
+        (
+            prior_config(tokenizer, 'top', top_workdir=str(folder / 'top')),
+            'for the prior of the bottom codes',
+        ),
+        (prior_config(tokenizer, 'bottom', top_workdir=str(tokenizer)), 'is no run of a prior of top codes'),
+    ):
+        with pytest.raises(UserError, match=words):
+            train(config, tmp_path / 'run')
+    with pytest.raises(UserError, match='draws the top codes alone'):
+        vq_jax.load(folder / 'top').sample(1)
+    alone = vq_jax.load(folder / 'bottom', overrides={'model.top_workdir': ''})
+    with pytest.raises(UserError, match='draws the bottom codes alone'):
+        alone.sample(1)
