@@ -2,7 +2,10 @@
 
 python -m vq_jax.train --config configs/vqvae_likelihood_mnist.py --workdir runs/vqvae_likelihood_mnist
 
-Not run yet.
+Seen on the test set: bound with a uniform prior over the codes -156.8 nats (reconstruction -68.1, codes
+88.7), what the padding costs included; 0.221 bits per dimension of the padded pictures, perplexity 201; 3
+minutes on two busy cores of a shared x86-64 machine (jax 0.10.2). Bits spent on codes count: with 8x8 of
+them, `--config.model.stages=2 --config.steps=1000`, reconstruction -41.1, codes 354.9, 0.558 bits.
 """
 
 from ml_collections import ConfigDict
