@@ -114,7 +114,8 @@ def test_every_config_trains_a_step(path):
     if config.task == 'vqgan' and config.perceptual.kind == 'lpips':
         config.perceptual.kind = 'ms_ssim'  # the weights are not here
     if config.task == 'prior':
-        config.tokenizer.workdir, size = '', 8  # grey values: the tokenizer is not here
+        # Grey values: the tokenizer is not here.
+        config.tokenizer.workdir, config.data.channels, size = '', 1, 8
     shape = (size, size, config.data.channels)
     task = make_task(config, shape, num_classes=10)
     task.check_image_shape(shape)

@@ -1,0 +1,35 @@
+"""A gated PixelCNN over the pixels themselves: MNIST in black and white, without a tokenizer.
+
+    python -m vq_jax.train --config configs/pixelcnn_mnist.py --workdir runs/pixelcnn_mnist
+
+Pixels are white from grey value 128 on. Published figures (81.3 nats, van den Oord et al. 2016,
+arXiv:1601.06759, table 4) are of pixels drawn with the grey value as their probability, which hold more
+nats, so that the two do not compare. `--config.tokenizer.levels=256` learns grey values as they are.
+Not run yet.
+"""
+
+from ml_collections import ConfigDict
+
+from vq_jax.tasks import default_config
+
+
+def get_config() -> ConfigDict:
+    """Seven layers of 32 channels, whose field is the whole digit."""
+    config = default_config('prior')
+    config.steps = 2_000
+    config.batch_size = 32
+    config.eval_every = 1_000
+    config.checkpoint_every = 500
+    config.num_pictures = 4
+    config.data.name = 'mnist'
+    config.data.channels = 1
+    config.tokenizer.levels = 2
+    config.model.kind = 'pixelcnn'
+    config.model.class_conditional = True
+    config.pixelcnn.depth = 7
+    config.pixelcnn.channels = 32
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = 'cosine'
+    config.optimizer.warmup_steps = 100
+    config.optimizer.ema_decay = 0.998
+    return config
