@@ -13,10 +13,10 @@ from vq_jax.tasks import default_config
 def get_config() -> ConfigDict:
     """Small enough for a laptop's processor."""
     config = default_config('prior')
-    config.steps = 1200
+    config.steps = 700
     config.batch_size = 64
-    config.eval_every = 600
-    config.checkpoint_every = 600
+    config.eval_every = 350
+    config.checkpoint_every = 350
     config.data.name = 'digits'
     config.data.image_size = 8
     config.data.channels = 1
@@ -30,6 +30,6 @@ def get_config() -> ConfigDict:
     config.optimizer.learning_rate = 2e-3
     config.optimizer.weight_decay = 0.05
     config.optimizer.schedule = 'cosine'
-    config.optimizer.warmup_steps = 100
+    config.optimizer.warmup_steps = 50
     config.optimizer.ema_decay = 0.995
     return config

@@ -231,9 +231,9 @@ class Run:
                 f'interpolation is between pictures of one shape, and gives 2 or more; these are of '
                 f'{np.shape(a)} and {np.shape(b)}, for {n}.'
             )
-        ends = self.encode(np.stack([np.asarray(a), np.asarray(b)]))
-        if not jnp.issubdtype(ends.dtype, jnp.floating):
+        if self._num_codes() is not None:
             raise UserError(f'a run of the task {self.config.task} has codes, between which nothing lies.')
+        ends = self.encode(np.stack([np.asarray(a), np.asarray(b)]))
         share = jnp.linspace(0, 1, n).reshape(-1, *[1] * (ends.ndim - 1))
         return self.decode((1 - share) * ends[0] + share * ends[1], label)
 
