@@ -1,10 +1,13 @@
-"""Draws a part of a picture anew, with a trained prior.
+"""Changes a picture with a trained prior or diffusion model: `--mask`, `--strength`, `--sigma` or `--to`.
 
-    python -m vq_jax.edit --workdir PRIOR --input image.png --mask mask.png --output out.png
+    python -m vq_jax.edit --workdir DIR --input image.png --mask mask.png --output out.png
 
-What is white in the mask is drawn, the rest stays as it is: a hole for inpainting, all but the middle for
-outpainting, and with `--label` a part of another class. A picture that is not of the model's size is
-cropped and resized as the model's data were, and its mask with it.
+draws anew what is white in the mask, the rest stays as it is: a hole for inpainting, all but the middle for
+outpainting, and with `--label` a part of another class. Diffusion models also change a picture as a whole
+(`--strength`, from 0 to 1), take noise out of it (`--sigma`, in grey levels), and find pictures between
+two (`--to other.png`); without any of these, one that was trained for it makes a small picture large.
+A picture that is not of the model's size is cropped and resized as the model's data were, and its mask
+with it.
 """
 
 from pathlib import Path
@@ -17,29 +20,51 @@ from vq_jax.errors import UserError
 
 _INPUT = flags.DEFINE_string('input', None, 'The picture.')
 _MASK = flags.DEFINE_string('mask', None, 'A picture of the same size, white where it is to be drawn anew.')
-_NUM = flags.DEFINE_integer('num', 1, 'How many times to draw it.')
+_STRENGTH = flags.DEFINE_float('strength', None, 'How much noise is added and taken out, from 0 to 1.')
+_SIGMA = flags.DEFINE_float('sigma', None, 'Standard deviation, in grey levels, of noise to take out.')
+_TO = flags.DEFINE_string('to', None, 'Another picture; --num is how many lead to it.')
+_NUM = flags.DEFINE_integer('num', 1, 'How many times to draw.')
 
 
 def main() -> None:
     """Writes the file."""
+    from vq_jax.data import preprocess
     from vq_jax.run import load
 
     output, n = drawing.output(), _NUM.value
+    asked = [flag.name for flag in (_MASK, _STRENGTH, _SIGMA, _TO) if flag.value is not None]
+    if len(asked) > 1:
+        raise UserError(f'--{asked[0]} and --{asked[1]} do not go together; give one of them.')
     if n < 1:
         raise UserError(f'--num is {n}; give 1 or more.')
     cli.use_compilation_cache()
     overrides = cli.parse_overrides(drawing.OVERRIDE.value)
     run = load(drawing.WORKDIR.value, drawing.STEP.value, overrides)
-    image, mask = run.prepare(_read(_INPUT.value), _read(_MASK.value))
-    images = run.inpaint(
-        np.repeat(image[None], n, axis=0),
-        mask,
-        drawing.LABEL.value,
-        drawing.SEED.value,
-        progress=True,
+    options = {
+        'label': drawing.LABEL.value,
+        'seed': drawing.SEED.value,
+        'progress': True,
         **drawing.sampling(),
-    )
-    drawing.write(output, images, mask=mask)
+    }
+    if not asked:
+        try:
+            small = preprocess.pixels(preprocess.decode(_read(_INPUT.value), run.image_shape[-1]))
+        except preprocess.Undecodable as error:
+            raise UserError(f'{_INPUT.value} cannot be decoded ({error}); give a picture file.') from error
+        images = run.upscale(np.repeat(small[None], n, axis=0), **options)
+    elif _TO.value is not None:
+        ends = [run.prepare(_read(path))[0] for path in (_INPUT.value, _TO.value)]
+        images = np.asarray(run.interpolate(*ends, n, drawing.LABEL.value, **drawing.sampling()))
+    else:
+        image, mask = run.prepare(_read(_INPUT.value), None if _MASK.value is None else _read(_MASK.value))
+        copies = np.repeat(image[None], n, axis=0)
+        if mask is not None:
+            images = run.inpaint(copies, mask, **options)
+        elif _STRENGTH.value is not None:
+            images = run.image_to_image(copies, _STRENGTH.value, **options)
+        else:
+            images = run.denoise(copies, _SIGMA.value, **options)
+    drawing.write(output, images)
     print(f'{n} pictures written to {output}')
 
 
@@ -51,4 +76,4 @@ def _read(path: str) -> bytes:
 
 
 if __name__ == '__main__':
-    cli.main(main, required=('workdir', 'input', 'mask', 'output'))
+    cli.main(main, required=('workdir', 'input', 'output'))

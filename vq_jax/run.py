@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -12,11 +13,11 @@ import numpy as np
 from vq_jax.data import AnyDataset, DataConfig, open_dataset, preprocess
 from vq_jax.errors import UserError
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
+from vq_jax.tasks.drawing import Drawer
 from vq_jax.tasks.restore import Restored, restore
 from vq_jax.tasks.task import State
-from vq_jax.training.config import build, check_keys
-from vq_jax.training.parallel import Batch, Engine, ParallelConfig, make_engine
-from vq_jax.training.progress import track
+from vq_jax.training.config import build
+from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
 
 
 def load(workdir: str | Path, step: int | None = None, overrides: Mapping[str, Any] | None = None) -> 'Run':
@@ -114,13 +115,15 @@ class Run:
                 all classes in turn.
             seed: the same gives the same pictures.
             progress: show a bar.
-            **sampling: for a prior, other values for keys of its config's section 'sampling'.
+            **sampling: for a prior or a diffusion model, other values for keys of the section 'sampling'
+                of its config.
 
         Returns:
             uint8 [n h w c].
         """
         self._needs('sample')
-        return self._in_parts('sample', n, label, seed, progress, sampling)
+        labels = self._labels(n, label)
+        return self._drawer.draw('sample', n, labels, seed, sampling, progress=progress)
 
     def inpaint(
         self,
@@ -132,12 +135,12 @@ class Run:
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
-        """Draws a part of pictures anew, with a prior.
+        """Draws a part of pictures anew, with a prior or a diffusion model.
 
         Args:
             images: uint8 [b h w c].
-            mask: True where a picture is to be drawn anew, bool [h w] or [b h w]. Every token that has a
-                part in it is drawn; pixels outside of it stay as they are.
+            mask: True where a picture is to be drawn anew, bool [h w] or [b h w]. Every token or latent
+                that has a part in it is drawn; pixels outside of it stay as they are.
             label: the class of all, or of each [b], for a model that is conditioned on it.
             seed: the same gives the same pictures.
             progress: show a bar.
@@ -146,20 +149,99 @@ class Run:
         Returns:
             uint8 [b h w c].
         """
-        self._needs('inpaint')
-        images = np.asarray(self._checked_images(images))
+        images = self._checked_images(images)
         b, h, w, _ = images.shape
         mask = np.asarray(mask)
         if mask.dtype != bool or mask.shape not in ((h, w), (b, h, w)):
             raise UserError(
                 f'the mask must be bool of shape {(h, w)} or {(b, h, w)}; this is {mask.dtype} {mask.shape}.'
             )
-        self._needs_label(label)
         given = {'images': images, 'mask': np.broadcast_to(mask, (b, h, w))}
-        return self._in_parts('inpaint', b, label, seed, progress, sampling, **given)
+        return self._draw('inpaint', b, label, seed, progress, sampling, given)
 
-    def prepare(self, image: bytes, mask: bytes) -> tuple[np.ndarray, np.ndarray]:
-        """Decodes a picture file and its mask for `inpaint`.
+    def image_to_image(
+        self,
+        images: np.ndarray | jax.Array,
+        strength: float,
+        label: int | np.ndarray | None = None,
+        seed: int = 0,
+        *,
+        progress: bool = False,
+        **sampling: Any,
+    ) -> np.ndarray:
+        """Adds noise to pictures and takes it out again, with a diffusion model.
+
+        Args:
+            images: uint8 [b h w c].
+            strength: from 0, which changes nothing, to 1, which leaves nothing of the pictures.
+            label: the class to come to, as for `inpaint`.
+            seed: the same gives the same pictures.
+            progress: show a bar.
+            **sampling: as for `sample`.
+
+        Returns:
+            uint8 [b h w c].
+        """
+        if not 0 <= strength <= 1:
+            raise UserError(f'the strength is {strength}; give a number from 0 to 1.')
+        given = {'images': self._checked_images(images)}
+        constants = {'strength': strength}
+        return self._draw('image_to_image', len(images), label, seed, progress, sampling, given, constants)
+
+    def denoise(
+        self,
+        images: np.ndarray | jax.Array,
+        sigma: float,
+        label: int | np.ndarray | None = None,
+        seed: int = 0,
+        *,
+        progress: bool = False,
+        **sampling: Any,
+    ) -> np.ndarray:
+        """Takes normal noise out of pictures, with a diffusion model of pixels.
+
+        Args:
+            images: noisy, uint8 [b h w c].
+            sigma: the standard deviation of the noise, in grey levels out of 255.
+            label: as for `inpaint`.
+            seed: the same gives the same pictures.
+            progress: show a bar.
+            **sampling: as for `sample`; one step of 'ddim' gives the picture of least squared error.
+
+        Returns:
+            uint8 [b h w c].
+        """
+        if sigma <= 0:
+            raise UserError(f'sigma is {sigma}; give a number of grey levels above 0.')
+        given = {'images': self._checked_images(images)}
+        return self._draw('denoise', len(images), label, seed, progress, sampling, given, {'sigma': sigma})
+
+    def upscale(
+        self,
+        images: np.ndarray | jax.Array,
+        label: int | np.ndarray | None = None,
+        seed: int = 0,
+        *,
+        progress: bool = False,
+        **sampling: Any,
+    ) -> np.ndarray:
+        """Makes large pictures of small ones, with a diffusion model trained for it.
+
+        Args:
+            images: uint8 [b h/f w/f c], f being the `config.model.upscale` of the run.
+            label: as for `inpaint`.
+            seed: the same gives the same pictures.
+            progress: show a bar.
+            **sampling: as for `sample`.
+
+        Returns:
+            uint8 [b h w c].
+        """
+        images = _as_bytes(images)
+        return self._draw('upscale', len(images), label, seed, progress, sampling, {'small': images})
+
+    def prepare(self, image: bytes, mask: bytes | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Decodes a picture file, and a mask for `inpaint`.
 
         Args:
             image: the content of a file in any format that Pillow reads. A picture that is not of the size
@@ -167,26 +249,28 @@ class Run:
             mask: the same for a picture of the same size, white where it is to be drawn anew.
 
         Returns:
-            uint8 [h w c], and bool [h w].
+            uint8 [h w c], and bool [h w] if there is a mask.
         """
-        config = build(DataConfig, self.config.data, 'data')
         h, w, c = self.image_shape
+        files = [(image, c)] if mask is None else [(image, c), (mask, 1)]
         try:
-            pair = preprocess.decode(image, c), preprocess.decode(mask, 1)
+            decoded = [preprocess.decode(file, channels) for file, channels in files]
         except preprocess.Undecodable as error:
             raise UserError(f'the picture or its mask cannot be decoded ({error}); give others.') from error
-        if pair[0].size != pair[1].size:
-            sizes = [f'{part.width}x{part.height}' for part in pair]
+        sizes = [f'{part.width}x{part.height}' for part in decoded]
+        if len(set(sizes)) > 1:
             raise UserError(f'the picture is {sizes[0]} pixels and the mask {sizes[1]}; make them alike.')
-        if pair[0].size != (w, h):
-            pair = tuple(preprocess.centred(part, config) for part in pair)
-        arrays = [np.asarray(part).reshape(*np.shape(part)[:2], -1) for part in pair]
+        config = build(DataConfig, self.config.data, 'data')
+        arrays = [
+            preprocess.pixels(part) if part.size == (w, h) else preprocess.centred(part, config)
+            for part in decoded
+        ]
         if arrays[0].shape != self.image_shape:
             raise UserError(
-                f'the picture has {arrays[0].shape[1]}x{arrays[0].shape[0]} pixels and the model was trained '
-                f'on {w}x{h}; resize it, and its mask.'
+                f'the picture has {sizes[0]} pixels and the model was trained on {w}x{h}; resize it, and its '
+                'mask.'
             )
-        return arrays[0], arrays[1][..., 0] > 127
+        return arrays[0], None if mask is None else arrays[1][..., 0] > 127
 
     def log_prob(self, codes: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
         """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b]."""
@@ -213,15 +297,23 @@ class Run:
         return np.broadcast_to(labels, n).astype(np.int32)
 
     def interpolate(
-        self, a: np.ndarray, b: np.ndarray, n: int = 8, label: int | np.ndarray | None = None
+        self,
+        a: np.ndarray,
+        b: np.ndarray,
+        n: int = 8,
+        label: int | np.ndarray | None = None,
+        **sampling: Any,
     ) -> jax.Array:
-        """Pictures on the way from one to another, through the latents of a VAE or KL autoencoder.
+        """Pictures on the way from one to another.
+
+        Through the latents of a VAE or KL autoencoder, or the noise of which a diffusion model makes them.
 
         Args:
             a: where to begin, uint8 [h w c].
             b: where to end, uint8 [h w c].
             n: how many pictures, both ends included.
             label: as for `decode`.
+            **sampling: as for `sample`.
 
         Returns:
             uint8 [n h w c].
@@ -231,9 +323,14 @@ class Run:
                 f'interpolation is between pictures of one shape, and gives 2 or more; these are of '
                 f'{np.shape(a)} and {np.shape(b)}, for {n}.'
             )
+        ends = self._checked_images(np.stack([np.asarray(a), np.asarray(b)]))
+        if hasattr(self.task, 'interpolate'):
+            self._needs_label(label)
+            options = self._drawer.sampling(sampling) or self.task.sampling
+            return self._interpolate(self.state, *ends, n=n, labels=self._labels(n, label), sampling=options)
         if self._num_codes() is not None:
             raise UserError(f'a run of the task {self.config.task} has codes, between which nothing lies.')
-        ends = self.encode(np.stack([np.asarray(a), np.asarray(b)]))
+        ends = self.encode(ends)
         share = jnp.linspace(0, 1, n).reshape(-1, *[1] * (ends.ndim - 1))
         return self.decode((1 - share) * ends[0] + share * ends[1], label)
 
@@ -285,68 +382,33 @@ class Run:
         return jax.jit(self.task.decode)
 
     @functools.cached_property
+    def _interpolate(self) -> Any:
+        return jax.jit(self.task.interpolate, static_argnames=('n', 'sampling'))
+
+    @functools.cached_property
     def _log_prob(self) -> Any:
         return jax.jit(self.task.log_probability)
 
-    @functools.cache  # noqa: B019 (a run is kept for as long as it is used)
-    def _drawing(self, method: str, sampling: Any, batch_size: int) -> Any:
-        """Compiles a method of the task that draws one picture for each random key."""
-        options = {} if sampling is None else {'sampling': sampling}
-
-        def draw(state: State, batch: Batch) -> jax.Array:
-            keys = jax.vmap(lambda seed, i: jax.random.fold_in(jax.random.key(seed), i))(
-                batch['seed'], batch['number']
-            )
-            given = {k: v for k, v in batch.items() if k not in ('seed', 'number', 'labels')}
-            return getattr(self.task, method)(state, keys, labels=batch['labels'], **given, **options)
-
-        return self._engine(batch_size).per_example(draw)
-
-    def _sampling(self, changes: dict[str, Any]) -> Any:
-        """How to draw, if the config is not to decide alone."""
-        if not changes:
-            return None
-        if not hasattr(self.task, 'sampling'):
-            raise UserError(
-                f'a run of the task {self.config.task} has nothing to choose in sampling; leave out '
-                f'{", ".join(changes)}.'
-            )
-        check_keys(changes, self.config.sampling, 'sampling')
-        section = {**self.config.sampling, **changes}
-        return build(type(self.task.sampling), section, 'sampling')
-
-    def _in_parts(
+    def _draw(
         self,
         method: str,
         n: int,
         label: Any,
         seed: int,
         progress: bool,
-        changes: dict[str, Any],
-        **given: np.ndarray,
+        sampling: dict[str, Any],
+        given: Mapping[str, np.ndarray],
+        constants: Mapping[str, float] = MappingProxyType({}),
     ) -> np.ndarray:
-        """Draws n pictures in batches of one size, so that one compilation serves all."""
-        if n < 1:
-            raise UserError(f'{n} samples cannot be drawn; ask for 1 or more.')
-        if not 0 <= seed < 2**31:
-            raise UserError(f'the seed is {seed}; give a number from 0 to {2**31 - 1}.')
+        """Draws n pictures that are made of others."""
+        self._needs(method)
+        self._needs_label(label)
         labels = self._labels(n, label)
-        devices = jax.device_count()
-        b = -(-min(n, self.config.batch_size) // devices) * devices
-        draw = self._drawing(method, self._sampling(changes), b)
-        drawn = []
-        for start in track(range(0, n, b), 'drawing', shown=progress):
-            number = np.arange(start, start + b)
-            batch = {'labels': labels, **given}
-            batch = {name: x[number % n] for name, x in batch.items()}  # what is too much is left out
-            batch |= {'seed': np.full(b, seed), 'number': number}
-            drawn.append(draw(self._placed_state, batch))
-        return np.concatenate(drawn)[:n]
+        return self._drawer.draw(method, n, labels, seed, sampling, given, constants, progress=progress)
 
     @functools.cached_property
-    def _placed_state(self) -> State:
-        """The state on all devices."""
-        return self._engine(jax.device_count()).place(self.state)
+    def _drawer(self) -> Drawer:
+        return Drawer(self.task, self.state, self.config)
 
     def _labels(self, n: int, label: int | np.ndarray | None) -> np.ndarray:
         """As `labels`, but zeros for a model that is not conditioned on any."""
@@ -370,12 +432,7 @@ class Run:
             raise UserError('this model is conditioned on classes; give a label, one for all or for each.')
 
     def _checked_images(self, images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-        images = np.asarray(images) if not isinstance(images, jax.Array) else images
-        if images.dtype != jnp.uint8 or images.ndim != 4:
-            raise UserError(
-                f'pictures must be uint8 [b h w c], from 0 to 255; these are {images.dtype} of shape '
-                f'{images.shape}.'
-            )
+        images = _as_bytes(images)
         self.task.check_image_shape(images.shape[1:])
         return images
 
@@ -427,3 +484,13 @@ class Run:
         """The number of codes, of each level; None for a model whose latents are continuous."""
         self._needs('decode')
         return self.task.num_codes
+
+
+def _as_bytes(images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+    images = np.asarray(images) if not isinstance(images, jax.Array) else images
+    if images.dtype != jnp.uint8 or images.ndim != 4:
+        raise UserError(
+            f'pictures must be uint8 [b h w c], from 0 to 255; these are {images.dtype} of shape '
+            f'{images.shape}.'
+        )
+    return images

@@ -96,6 +96,11 @@ def arrange(image: Image.Image, config: DataConfig) -> np.ndarray:
             shorter = min(width, height)
             side = config.resize or size
             image = _resized(image, round(width * side / shorter), round(height * side / shorter))
+    return pixels(image)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    """The pixels, uint8 [h w c], of a picture in mode `L` or `RGB`."""
     array = np.asarray(image)
     return array if array.ndim == 3 else array[:, :, None]
 

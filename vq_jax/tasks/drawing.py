@@ -1,0 +1,112 @@
+"""Pictures that a trained task draws, on all devices, in batches of one size."""
+
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from vq_jax.errors import UserError
+from vq_jax.tasks.task import State, Task
+from vq_jax.training.config import build, check_keys
+from vq_jax.training.parallel import Batch, Engine, ParallelConfig, make_engine
+from vq_jax.training.progress import track
+
+
+class Drawer:
+    """Calls the methods of a task that draw one picture for each random key.
+
+    Picture number i depends on the seed and on i alone, not on how many are drawn nor on the devices.
+    """
+
+    def __init__(self, task: Task, state: State, config: ConfigDict) -> None:
+        """Takes a task and its state, and the full config of their run."""
+        self._task = task
+        self._state = state
+        self._config = config
+
+    def draw(
+        self,
+        method: str,
+        n: int,
+        labels: np.ndarray,
+        seed: int,
+        changes: Mapping[str, Any],
+        given: Mapping[str, np.ndarray] = MappingProxyType({}),
+        constants: Mapping[str, float] = MappingProxyType({}),
+        *,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Draws pictures, by one compilation for all batches.
+
+        Args:
+            method: of the task; its arguments are the state, a random key for each picture, `labels`, what
+                is named in `given` and `constants`, and `sampling` if there are changes.
+            n: how many.
+            labels: int32 [n].
+            seed: from 0 to 2^31 - 1.
+            changes: other values for keys of the config's section 'sampling'.
+            given: arrays with a row for each picture [n ...].
+            constants: numbers that are the same for all.
+            progress: show a bar.
+
+        Returns:
+            What the method does, [n ...].
+        """
+        if n < 1:
+            raise UserError(f'{n} samples cannot be drawn; ask for 1 or more.')
+        if not 0 <= seed < 2**31:
+            raise UserError(f'the seed is {seed}; give a number from 0 to {2**31 - 1}.')
+        given = {**given, 'labels': labels}
+        devices = jax.device_count()
+        b = -(-min(n, self._config.batch_size) // devices) * devices
+        draw = self._compiled(method, self.sampling(changes), b)
+        drawn = []
+        for start in track(range(0, n, b), 'drawing', shown=progress):
+            number = np.arange(start, start + b)
+            batch = {
+                'seed': np.full(b, seed),
+                'number': number,
+                'given': {name: np.asarray(x)[number % n] for name, x in given.items()},
+                'constants': {name: np.full(b, x, np.float32) for name, x in constants.items()},
+            }
+            drawn.append(draw(self._placed, batch))
+        return np.concatenate(drawn)[:n]  # what was too much is left out
+
+    def sampling(self, changes: Mapping[str, Any]) -> Any:
+        """How to draw, with changes to the config; None if the config is to decide alone."""
+        if not changes:
+            return None
+        if not hasattr(self._task, 'sampling'):
+            raise UserError(
+                f'a run of the task {self._config.task} has nothing to choose in sampling; leave out '
+                f'{", ".join(changes)}.'
+            )
+        check_keys(changes, self._config.sampling, 'sampling')
+        section = {**self._config.sampling, **changes}
+        return build(type(self._task.sampling), section, 'sampling')
+
+    @functools.cache  # noqa: B019 (it is kept for as long as its run)
+    def _compiled(self, method: str, sampling: Any, batch_size: int) -> Callable[[State, Batch], np.ndarray]:
+        options = {} if sampling is None else {'sampling': sampling}
+
+        def draw(state: State, batch: Batch) -> jax.Array:
+            keys = jax.vmap(lambda seed, i: jax.random.fold_in(jax.random.key(seed), i))(
+                batch['seed'], batch['number']
+            )
+            constants = {name: x[0] for name, x in batch['constants'].items()}
+            arguments = {**batch['given'], **constants, **options}
+            return getattr(self._task, method)(state, keys, **arguments)
+
+        return self._engine(batch_size).per_example(draw)
+
+    @functools.cached_property
+    def _placed(self) -> State:
+        """The state on all devices."""
+        return self._engine(jax.device_count()).place(self._state)
+
+    def _engine(self, batch_size: int) -> Engine:
+        return make_engine(build(ParallelConfig, self._config.parallel, 'parallel'), batch_size)
