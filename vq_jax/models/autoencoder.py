@@ -163,6 +163,10 @@ class VQVAE(nn.Module):
         """The vectors [b h' w' code_dim] that are compared with the codes."""
         return self.quantizer.project(self.encoder(images))
 
+    def nearest(self, vectors: jax.Array) -> jax.Array:
+        """The codes, int32 [...], nearest to vectors [... code_dim]."""
+        return self.quantizer.nearest(vectors)
+
     def place(self, centres: jax.Array, shares: jax.Array) -> None:
         """Puts the codes at given places (see `VectorQuantizer.place`)."""
         self.quantizer.place(centres, shares)

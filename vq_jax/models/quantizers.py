@@ -105,7 +105,7 @@ class VectorQuantizer(nn.Module):
         z = self.project(z)
         codebook = self.vectors()
         flat = z.reshape(-1, z.shape[-1])
-        flat_codes = nearest_code(flat, codebook)
+        flat_codes = self.nearest(flat)
         codes = flat_codes.reshape(z.shape[:-1])
         e = codebook[codes]
 
@@ -131,6 +131,11 @@ class VectorQuantizer(nn.Module):
     def lookup(self, codes: jax.Array) -> jax.Array:
         """The vectors [... dim] that stand for codes, int32 [...]."""
         return self._leave(self.vectors()[codes])
+
+    def nearest(self, vectors: jax.Array) -> jax.Array:
+        """The codes, int32 [...], nearest to vectors where codes are compared [... code_dim]."""
+        flat = vectors.reshape(-1, vectors.shape[-1])
+        return nearest_code(flat, self.vectors()).reshape(vectors.shape[:-1])
 
     def project(self, z: jax.Array) -> jax.Array:
         """Takes vectors [... dim] to where codes are compared [... code_dim], in float32."""

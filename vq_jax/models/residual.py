@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.errors import UserError
-from vq_jax.models.convolution import Conv
+from vq_jax.models.convolution import Conv, Initializer
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.ops.conv import conv2d_transpose
 from vq_jax.ops.places import shift
@@ -81,13 +81,17 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention with one head over all places, added to the input.
+    """Self-attention over all places, added to the input.
 
     Attributes:
         dtype: what is computed in.
+        heads: of attention; they must divide the channels.
+        last_init: how the kernel of the last convolution starts.
     """
 
     dtype: str = 'float32'
+    heads: int = 1
+    last_init: Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -95,11 +99,11 @@ class Attention(nn.Module):
         b, h, w, c = x.shape
         normal = GroupNorm()(x)
         query, key, value = (
-            Conv(c, (1, 1), dtype=self.dtype, name=name)(normal).reshape(b, h * w, 1, c)
+            Conv(c, (1, 1), dtype=self.dtype, name=name)(normal).reshape(b, h * w, self.heads, -1)
             for name in ('query', 'key', 'value')
         )
         seen = jax.nn.dot_product_attention(query, key, value).reshape(b, h, w, c)
-        return x + Conv(c, (1, 1), dtype=self.dtype, name='output')(seen)
+        return x + Conv(c, (1, 1), dtype=self.dtype, kernel_init=self.last_init, name='output')(seen)
 
 
 class Downsample(nn.Module):

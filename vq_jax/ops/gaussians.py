@@ -36,6 +36,25 @@ def kl_to_standard(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     return 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance)
 
 
+def kl(
+    mean: jax.Array, log_variance: jax.Array, other_mean: jax.Array, other_log_variance: jax.Array
+) -> jax.Array:
+    """The Kullback-Leibler divergence of each dimension from another Gaussian, in nats.
+
+    Args:
+        mean: means [...].
+        log_variance: logarithms of variances, of a shape that broadcasts, as the rest.
+        other_mean: means of the other.
+        other_log_variance: logarithms of its variances.
+
+    Returns:
+        [...], never negative but for rounding.
+    """
+    ratio = log_variance - other_log_variance
+    squares = jnp.square(mean - other_mean) * jnp.exp(-other_log_variance)
+    return 0.5 * (jnp.expm1(ratio) - ratio + squares)
+
+
 def log_density(x: jax.Array, mean: jax.Array | float, log_variance: jax.Array | float) -> jax.Array:
     """The logarithm of the density of each dimension, in nats.
 

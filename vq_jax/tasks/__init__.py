@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.data import DataConfig
 from vq_jax.errors import UserError
+from vq_jax.tasks.diffusion import DiffusionTask
 from vq_jax.tasks.gan import GANTask
 from vq_jax.tasks.prior import PriorTask
 from vq_jax.tasks.task import Task
@@ -21,6 +22,7 @@ TASKS: dict[str, type[Task]] = {
     'gan': GANTask,
     'vqgan': VQGANTask,
     'prior': PriorTask,
+    'diffusion': DiffusionTask,
 }
 
 

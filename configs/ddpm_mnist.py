@@ -1,0 +1,39 @@
+"""Digits of a given class, by diffusion of pixels; trains on a laptop's processor.
+
+    python -m vq_jax.prepare mnist
+    python -m vq_jax.train --config configs/ddpm_mnist.py --workdir runs/ddpm_mnist
+    python -m vq_jax.sample --workdir runs/ddpm_mnist --num 64 --output digits.png
+
+Not run yet.
+"""
+
+from ml_collections import ConfigDict
+
+from vq_jax.tasks import default_config
+
+
+def get_config() -> ConfigDict:
+    """A small U-Net, the cosine schedule in continuous time, prediction of v."""
+    config = default_config('diffusion')
+    config.steps = 3_000
+    config.batch_size = 64
+    config.eval_every = 1_000
+    config.checkpoint_every = 500
+    config.data.name = 'mnist'
+    config.data.pad = 2
+    config.data.channels = 1
+    config.model.class_conditional = True
+    config.unet.channels = 32
+    config.unet.multipliers = (1, 2, 2)
+    config.unet.residual_blocks = 1
+    config.unet.attention_levels = (2,)
+    config.unet.head_channels = 32
+    config.sampling.sampler = 'dpm_solver'
+    config.sampling.steps = 25
+    config.evaluation.times = 4
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = 'cosine'
+    config.optimizer.warmup_steps = 100
+    config.optimizer.ema_decay = 0.995
+    config.optimizer.clip_norm = 1.0
+    return config

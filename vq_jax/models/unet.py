@@ -1,0 +1,176 @@
+"""The U-Net of diffusion models: Ho et al. 2020 (arXiv:2006.11239), as Dhariwal and Nichol 2021 improved it.
+
+Their network ('ADM', arXiv:2105.05233, section 3): several heads of attention at several resolutions, and
+a time that scales and shifts what is normalised. Every block ends in a layer of zeros, and so does the net.
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vq_jax.errors import UserError
+from vq_jax.models.conditioning import Conditioning
+from vq_jax.models.convolution import Conv
+from vq_jax.models.normalisation import GroupNorm
+from vq_jax.models.residual import Attention, Downsample, Upsample
+from vq_jax.ops.dropout import dropout, fold_in
+
+_ZEROS = nn.initializers.zeros_init()
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetSizes:
+    """Sizes of a U-Net.
+
+    Attributes:
+        channels: of the first level.
+        multipliers: channels of each level, in units of `channels`; each level but the last halves
+            height and width.
+        residual_blocks: in each level on the way down; on the way up there is one more.
+        attention_levels: levels, from 0, whose blocks are each followed by self-attention; the middle
+            always has it.
+        head_channels: channels of each head of attention.
+        dropout: share of the numbers inside blocks that training sets to 0.
+        dtype: what the layers compute in; parameters and normalisation are float32.
+        remat: compute the insides of blocks again in the backward pass instead of keeping them.
+    """
+
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    residual_blocks: int = 2
+    attention_levels: tuple[int, ...] = (1,)
+    head_channels: int = 64
+    dropout: float = 0.0
+    dtype: Literal['float32', 'bfloat16'] = 'float32'
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.multipliers or min(self.channels, self.residual_blocks, *self.multipliers) < 1:
+            raise UserError('channels, multipliers and residual_blocks of a U-Net must be 1 or more.')
+        if self.channels % 2:
+            raise UserError(f'a U-Net needs an even number of channels, not {self.channels}.')
+        levels = range(len(self.multipliers))
+        if any(level not in levels for level in self.attention_levels):
+            raise UserError(
+                f'attention_levels is {self.attention_levels}; the levels of multipliers '
+                f'{self.multipliers} are numbered from 0 to {len(self.multipliers) - 1}.'
+            )
+        for level in {*self.attention_levels, len(self.multipliers) - 1}:
+            width = self.channels * self.multipliers[level]
+            if self.head_channels < 1 or width % self.head_channels:
+                raise UserError(
+                    f'the {width} channels of level {level} cannot be divided into heads of '
+                    f'{self.head_channels}; change head_channels.'
+                )
+        if not 0 <= self.dropout < 1:
+            raise UserError(f'dropout is {self.dropout}; give a share from 0 to below 1.')
+
+    @property
+    def factor(self) -> int:
+        """What height and width must be multiples of."""
+        return 2 ** (len(self.multipliers) - 1)
+
+
+class UNet(nn.Module):
+    """Noisy pictures and times to predictions.
+
+    Attributes:
+        sizes: see `UNetSizes`.
+        features: channels that come out.
+        num_classes: classes that can be asked for; one more stands for none.
+    """
+
+    sizes: UNetSizes
+    features: int
+    num_classes: int = 0
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, t: jax.Array, labels: jax.Array, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """Predicts.
+
+        Args:
+            x: noisy pictures, with further channels beside them if there are any [b h w c].
+            t: times from 0 to 1 [b].
+            labels: int [b]; `num_classes` stands for no class.
+            keys: a random key for each example [b], for dropout; None drops nothing.
+
+        Returns:
+            float32 [b h w features]; zeros before training.
+        """
+        s = self.sizes
+        block, attention = _blocks(s)
+        count = 0
+
+        def timed(x: jax.Array, level: int) -> jax.Array:
+            nonlocal count
+            count += 1
+            width = s.channels * s.multipliers[level]
+            return block(width, s.dropout, s.dtype)(x, given, fold_in(keys, count))
+
+        def attended(x: jax.Array) -> jax.Array:
+            return attention(s.dtype, x.shape[-1] // s.head_channels, _ZEROS)(x)
+
+        def blocks(x: jax.Array, level: int) -> jax.Array:
+            x = timed(x, level)
+            return attended(x) if level in s.attention_levels else x
+
+        given = Conditioning(4 * s.channels, self.num_classes, s.channels, s.dtype)(t, labels)
+        given = nn.swish(given)
+        last = len(s.multipliers) - 1
+        x = Conv(s.channels, dtype=s.dtype)(x)
+        passed = [x]
+        for level in range(last + 1):
+            for _ in range(s.residual_blocks):
+                x = blocks(x, level)
+                passed.append(x)
+            if level < last:
+                x = Downsample(s.dtype)(x)
+                passed.append(x)
+        x = timed(attended(timed(x, last)), last)
+        for level in reversed(range(last + 1)):
+            for _ in range(s.residual_blocks + 1):
+                x = blocks(jnp.concatenate([x, passed.pop()], axis=-1), level)
+            if level > 0:
+                x = Upsample(s.dtype)(x)
+        x = nn.swish(GroupNorm()(x))
+        return Conv(self.features, dtype=s.dtype, kernel_init=_ZEROS)(x).astype(jnp.float32)
+
+
+class TimedBlock(nn.Module):
+    """Twice: group normalisation, swish, 3x3 convolution; the second one as the time says.
+
+    Attributes:
+        features: channels of the result; if the input has others, it passes a 1x1 convolution.
+        dropout: share of the numbers that training sets to 0, before the second convolution.
+        dtype: what the convolutions compute in.
+    """
+
+    features: int
+    dropout: float = 0.0
+    dtype: str = 'float32'
+
+    @nn.compact
+    def __call__(self, x: jax.Array, given: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """Maps pictures [b h w c], as vectors [b d] say, to [b h w features]."""
+        h = Conv(self.features, dtype=self.dtype)(nn.swish(GroupNorm()(x)))
+        change = nn.Dense(2 * self.features, dtype=self.dtype)(given)[:, None, None]
+        scale, shift = jnp.split(change, 2, axis=-1)
+        h = dropout(nn.swish(GroupNorm()(h) * (1 + scale) + shift), keys, self.dropout)
+        h = Conv(self.features, dtype=self.dtype, kernel_init=_ZEROS)(h)
+        if x.shape[-1] != self.features:
+            x = Conv(self.features, (1, 1), dtype=self.dtype)(x)
+        return x + h
+
+
+def _blocks(sizes: UNetSizes) -> tuple[type[nn.Module], type[nn.Module]]:
+    if not sizes.remat:
+        return TimedBlock, Attention
+    lifted = nn.remat(TimedBlock), nn.remat(Attention)
+    for original, kind in zip((TimedBlock, Attention), lifted, strict=True):
+        kind.__name__ = original.__name__  # parameters are named by it, with remat or without
+    return lifted

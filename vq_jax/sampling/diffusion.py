@@ -1,0 +1,322 @@
+"""How examples are drawn by a diffusion model: samplers, guidance, inpainting, inversion.
+
+All of it is given a denoiser, a function of noisy examples and their times, and knows nothing of the
+network in it. A sampler is one function, a step from a time to another; the loop is common to all.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from vq_jax.errors import UserError
+from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance, spread
+from vq_jax.ops.dropout import fold_in
+
+SamplerName = Literal['ddpm', 'ddim', 'euler', 'heun', 'dpm_solver']
+GridName = Literal['uniform', 'log_snr', 'karras']
+
+
+@chex.dataclass(frozen=True)
+class Denoised:
+    """What a network takes noisy examples for.
+
+    Attributes:
+        x0: the expected data [b ...].
+        variance_share: where the variance of a step lies from the least to the most (see
+            `vq_jax.ops.diffusion.interpolated_log_variance`) [b ...]; None if it is not learned.
+    """
+
+    x0: jax.Array
+    variance_share: jax.Array | None = None
+
+
+Denoiser = Callable[[jax.Array, jax.Array], Denoised]  # of x_t [b ...] and times [b]
+
+
+@chex.dataclass(frozen=True)
+class Move:
+    """One step of a sampler, from a time to another.
+
+    Attributes:
+        t: where the example is.
+        s: where it goes; 0 is the data.
+        t_before: where the step before began; t itself in the first step.
+        x0_before: what the network took the examples for there [b ...].
+        last: whether this is the last step, bool.
+        noise: standard normal noise, for samplers that use it [b ...].
+    """
+
+    t: jax.Array
+    s: jax.Array
+    t_before: jax.Array
+    x0_before: jax.Array
+    last: jax.Array
+    noise: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What can be chosen about samplers.
+
+    Attributes:
+        eta: of DDIM: how much of the noise of DDPM is added in each step; 0 adds none.
+        variance: of a step of DDPM, if it is not learned: that of the 'posterior' of known data or that of
+            the 'forward' step, the least and the most it can be (Ho et al. 2020, section 3.2).
+    """
+
+    eta: float = 0.0
+    variance: Literal['posterior', 'forward'] = 'posterior'
+
+    def __post_init__(self) -> None:
+        if self.eta < 0:
+            raise UserError(f'eta is {self.eta}; give 0 or more.')
+
+
+# A step: x_t [b ...] to x_s [b ...], and what the network took x_t for [b ...].
+Sampler = Callable[[Denoiser, Process, jax.Array, Move, Options], tuple[jax.Array, jax.Array]]
+
+
+def ddpm(
+    denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options
+) -> tuple[jax.Array, jax.Array]:
+    """Ancestral sampling: Ho et al. 2020 (arXiv:2006.11239), algorithm 2, between any two times."""
+    t, s = _times(x, move)
+    denoised = denoise(x, t)
+    mean, variance = process.posterior(denoised.x0, x, s, t)
+    if denoised.variance_share is not None:
+        variance = jnp.exp(interpolated_log_variance(denoised.variance_share, process, s, t))
+    elif options.variance == 'forward':
+        variance = process.added_variance(move.s, move.t)
+    # Noise in the last step would stay in the picture.
+    return mean + jnp.where(move.last, 0, jnp.sqrt(variance)) * move.noise, denoised.x0
+
+
+def ddim(
+    denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options
+) -> tuple[jax.Array, jax.Array]:
+    """Song et al. 2021 (arXiv:2010.02502), equation 12; without noise, also from noise to data and back."""
+    t, _ = _times(x, move)
+    x0 = denoise(x, t).x0
+    noise = from_x0('noise', process, x0, x, t)
+    alpha, sigma = process.scales(move.s)
+    forward = jnp.maximum(0, -jnp.expm1(process.log_snr(move.t) - process.log_snr(move.s)))
+    fresh = jnp.where(move.last, 0, options.eta * sigma * jnp.sqrt(forward))
+    kept = jnp.sqrt(jnp.maximum(0, jnp.square(sigma) - jnp.square(fresh)))
+    return alpha * x0 + kept * noise + fresh * move.noise, x0
+
+
+def euler(
+    denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options
+) -> tuple[jax.Array, jax.Array]:
+    """Euler's method on the probability flow, along the path's own coordinate (`Process.position`)."""
+    slope, x0 = _flow(denoise, process, x, _times(x, move)[0])
+    return x + (process.position(move.s) - process.position(move.t)) * slope, x0
+
+
+def heun(
+    denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options
+) -> tuple[jax.Array, jax.Array]:
+    """Heun's method, of second order (Karras et al. 2022, arXiv:2206.00364), where `euler` is of first.
+
+    Two calls of the network a step.
+    """
+    t, s = _times(x, move)
+    slope, x0 = _flow(denoise, process, x, t)
+    way = process.position(move.s) - process.position(move.t)
+    after, _ = _flow(denoise, process, x + way * slope, s)
+    return x + way * (slope + after) / 2, x0
+
+
+def dpm_solver(
+    denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options
+) -> tuple[jax.Array, jax.Array]:
+    """DPM-Solver++(2M) of Lu et al. 2022 (arXiv:2211.01095), algorithm 2.
+
+    The first step and the last are of first order, as in its published code.
+    """
+    x0 = denoise(x, _times(x, move)[0]).x0
+    now, then, before = (process.log_snr(t) / 2 for t in (move.t, move.s, move.t_before))
+    (alpha, sigma), (_, sigma_now) = process.scales(move.s), process.scales(move.t)
+    first = (before == now) | move.last
+    factor = jnp.where(first, 0, (then - now) / jnp.where(first, 1, 2 * (now - before)))
+    direction = x0 + factor * (x0 - move.x0_before)
+    return sigma / sigma_now * x - alpha * jnp.expm1(now - then) * direction, x0
+
+
+SAMPLERS: dict[str, Sampler] = {
+    'ddpm': ddpm,
+    'ddim': ddim,
+    'euler': euler,
+    'heun': heun,
+    'dpm_solver': dpm_solver,
+}
+
+
+def time_grid(name: GridName, process: Process, steps: int, start: float | jax.Array = 1.0) -> jax.Array:
+    """The times that a sampler visits.
+
+    Args:
+        name: 'uniform' in time; 'log_snr', uniform in the log signal-to-noise ratio; 'karras', uniform
+            in the seventh root of sigma / alpha (Karras et al. 2022, equation 5).
+        process: the forward process; in discrete time, its nearest times are taken.
+        steps: n.
+        start: the first time.
+
+    Returns:
+        From `start` down to 0 [n + 1].
+
+    Raises:
+        UserError: if there are more steps than times.
+    """
+    if steps < 1 or (process.timesteps and steps > process.timesteps):
+        most = f' to {process.timesteps}, as many as the model was trained with' if process.timesteps else ''
+        raise UserError(f'a sampler cannot make {steps} steps; give 1{most or " or more"}.')
+    share = jnp.linspace(0, 1, steps + 1)
+    if name == 'uniform':
+        times = start * (1 - share)
+    else:
+        root = -1 / 14 if name == 'karras' else 0.0
+        ends = process.log_snr(jnp.asarray(start, jnp.float32)), process.log_snr(jnp.zeros(()))
+        if root:
+            ends = [jnp.exp(end * root) for end in ends]
+        between = ends[0] + share * (ends[1] - ends[0])
+        times = process.time(jnp.log(between) / root if root else between)
+        times = times.at[0].set(start).at[-1].set(0.0)
+    if process.timesteps:
+        times = jnp.round(times * process.timesteps) / process.timesteps
+    return times
+
+
+@chex.dataclass(frozen=True)
+class Known:
+    """Parts of examples that are to stay as they are.
+
+    Attributes:
+        x0: the examples [b ...].
+        mask: True where they are to be drawn anew, of a shape that broadcasts to [b ...].
+    """
+
+    x0: jax.Array
+    mask: jax.Array
+
+
+def solve(
+    sampler: Sampler,
+    denoise: Denoiser,
+    process: Process,
+    keys: jax.Array,
+    x: jax.Array,
+    times: jax.Array,
+    options: Options | None = None,
+    known: Known | None = None,
+    repeats: int = 1,
+) -> jax.Array:
+    """Takes examples along a grid of times, in one compiled loop.
+
+    Args:
+        sampler: a step, such as those in `SAMPLERS`.
+        denoise: the network.
+        process: the forward process it was trained on.
+        keys: a random key for each example [b].
+        x: the examples at the first time [b ...].
+        times: [n + 1], falling to 0, or rising from 0 for a sampler that adds no noise.
+        options: of the sampler.
+        known: parts that are replaced after each step by noisy versions of what is known (Song et al.
+            2021, arXiv:2011.13456, section 5; Lugmayr et al. 2022, arXiv:2201.09865, equation 8).
+        repeats: with `known`, how often each step is made; in between, noise is put back, so that both
+            parts come to fit each other (Lugmayr et al. 2022, section 4.2).
+
+    Returns:
+        The examples at all times [n + 1, b ...].
+    """
+    options = options or Options()
+    n, repeats = len(times) - 1, repeats if known is not None else 1
+
+    def noise(number: jax.Array) -> jax.Array:
+        return jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(fold_in(keys, number))
+
+    def step(carry: tuple[jax.Array, ...], i: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
+        x, x0_before, t_before = carry
+        t, s = times[i], times[i + 1]
+        last = i == n - 1
+        for repeat in range(repeats):
+            number = 3 * (i * repeats + repeat)
+            move = Move(t=t, s=s, t_before=t_before, x0_before=x0_before, last=last, noise=noise(number))
+            y, x0 = sampler(denoise, process, x, move, options)
+            if known is not None:
+                kept = process.diffuse(known.x0, noise(number + 1), s)
+                y = jnp.where(known.mask, y, jnp.where(last, known.x0, kept))
+            if repeat < repeats - 1:
+                x = jnp.where(last, x, process.diffuse_on(y, noise(number + 2), s, t))
+        return (y, x0, t), y
+
+    _, visited = jax.lax.scan(step, (x, jnp.zeros_like(x), times[0]), jnp.arange(n))
+    return jnp.concatenate([x[None], visited])
+
+
+def guided(denoise: Denoiser, without: Denoiser, guidance: float, rescale: float = 0.0) -> Denoiser:
+    """Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598).
+
+    Args:
+        denoise: told of the class.
+        without: not told of it.
+        guidance: 0 forgets the class, 1 is `denoise`, more exaggerates what the class changes.
+        rescale: how far the result is brought back to the standard deviation of `denoise`, from 0 to 1
+            (Lin et al. 2024, arXiv:2305.08891, section 3.4), which keeps pictures from glaring.
+    """
+
+    def combined(x: jax.Array, t: jax.Array) -> Denoised:
+        with_class, plain = denoise(x, t), without(x, t)
+        x0 = plain.x0 + guidance * (with_class.x0 - plain.x0)
+        if rescale:
+            axes = tuple(range(1, x.ndim))
+            wanted, found = (jnp.std(v, axis=axes, keepdims=True) for v in (with_class.x0, x0))
+            x0 = x0 * (1 + rescale * (wanted / jnp.maximum(found, 1e-6) - 1))
+        return with_class.replace(x0=x0)
+
+    return combined
+
+
+def clipped(denoise: Denoiser) -> Denoiser:
+    """Brings what the network expects into [-1, 1], the range of pictures (Ho et al. 2020's code)."""
+
+    def clip(x: jax.Array, t: jax.Array) -> Denoised:
+        denoised = denoise(x, t)
+        return denoised.replace(x0=jnp.clip(denoised.x0, -1, 1))
+
+    return clip
+
+
+def thresholded(denoise: Denoiser, percentile: float = 0.995) -> Denoiser:
+    """Dynamic thresholding (Saharia et al. 2022, arXiv:2205.11487, section 2.3).
+
+    Where a share of the values of an example is beyond [-1, 1], the example is shrunk by as much as
+    brings all others into it; the rest is cut off.
+
+    Args:
+        denoise: of pictures.
+        percentile: the share that shall be inside, from 0 to 1.
+    """
+
+    def shrink(x: jax.Array, t: jax.Array) -> Denoised:
+        denoised = denoise(x, t)
+        sizes = jnp.abs(denoised.x0).reshape(len(x), -1)
+        bound = spread(jnp.maximum(1, jnp.quantile(sizes, percentile, axis=1)), x)
+        return denoised.replace(x0=jnp.clip(denoised.x0, -bound, bound) / bound)
+
+    return shrink
+
+
+def _times(x: jax.Array, move: Move) -> tuple[jax.Array, jax.Array]:
+    """Where each example is and where it goes [b]."""
+    return jnp.full(len(x), move.t), jnp.full(len(x), move.s)
+
+
+def _flow(denoise: Denoiser, process: Process, x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The derivative of x_t with respect to `Process.position`, and the x0 it is made of."""
+    x0 = denoise(x, t).x0
+    return from_x0(process.tangent, process, x0, x, t), x0

@@ -1,0 +1,163 @@
+"""How probable data are to a diffusion model: the variational bound, and the likelihood of its flow.
+
+Like samplers, both are given a denoiser and know nothing of the network.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from vq_jax.ops import gaussians, likelihoods
+from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance
+from vq_jax.ops.dropout import fold_in
+from vq_jax.sampling.diffusion import Denoised, Denoiser
+
+
+@chex.dataclass(frozen=True)
+class Bound:
+    """The parts of an upper bound of the negative log-likelihood, in nats.
+
+    Attributes:
+        prior: what is left of the data when all noise is added [b].
+        diffusion: over all noise levels from the least to the most, in equal parts [b n]; their sum
+            is the diffusion loss.
+        decoder: of the bytes, given the least noisy example [b].
+    """
+
+    prior: jax.Array
+    diffusion: jax.Array
+    decoder: jax.Array
+
+    def total(self) -> jax.Array:
+        """The bound [b]."""
+        return self.prior + jnp.sum(self.diffusion, axis=1) + self.decoder
+
+
+def bound(denoise: Denoiser, process: Process, keys: jax.Array, x0: jax.Array, n: int) -> Bound:
+    """The variational bound of bytes.
+
+    In discrete time that of Ho et al. 2020 (arXiv:2006.11239), equation 5, where the first step is
+    decoded by the network; in continuous time that of Kingma et al. 2021 (arXiv:2107.00630), equations
+    11 to 17, where the least noisy example is decoded as it is.
+
+    Args:
+        denoise: the network.
+        process: the forward process it was trained on.
+        keys: a random key for each example [b].
+        x0: bytes brought to [-1, 1] [b ...].
+        n: at how many times each example is measured. The noise levels are split into as many equal
+            parts, and each gives one time, drawn evenly, so that the sum is right on average. In
+            discrete time with timesteps - 1 or more, each time is measured once.
+    """
+    if process.timesteps:
+        n = min(n, process.timesteps - 1)
+    ends = process.log_snr(jnp.zeros(())), process.log_snr(jnp.ones(()))
+
+    def part(i: jax.Array) -> jax.Array:
+        drawn = fold_in(keys, i)
+        noise, offset = _normal(drawn, x0), jax.vmap(jax.random.uniform)(fold_in(drawn, 0))
+        place = (i + offset) / n
+        if not process.timesteps:
+            log_snr = ends[0] + place * (ends[1] - ends[0])
+            t = process.time(log_snr)
+            error = _sum(jnp.square(x0 - denoise(process.diffuse(x0, noise, t), t).x0))
+            return 0.5 * (ends[0] - ends[1]) / n * jnp.exp(log_snr) * error
+        steps = process.timesteps - 1
+        number = jnp.minimum(jnp.floor(place * steps), steps - 1) + 2  # from 2 to timesteps
+        t = number / process.timesteps
+        x = process.diffuse(x0, noise, t)
+        return steps / n * step_divergence(denoise(x, t), process, x0, x, t)
+
+    diffusion = jax.lax.map(part, jnp.arange(n)).T
+    alpha, sigma = process.scales(jnp.ones(()))
+    prior = _sum(gaussians.kl_to_standard(alpha * x0, 2 * jnp.log(sigma)))
+
+    first = jnp.full(len(x0), 1 / process.timesteps if process.timesteps else 0.0)
+    alpha, sigma = process.scales(first[0])
+    x = process.diffuse(x0, _normal(fold_in(keys, n), x0), first)
+    mean = denoise(x, first).x0 if process.timesteps else x / alpha
+    decoder = -likelihoods.discretised_gaussian(x0, mean, jnp.log(sigma / alpha))
+    return Bound(prior=prior, diffusion=diffusion, decoder=decoder)
+
+
+def step_divergence(
+    denoised: Denoised, process: Process, x0: jax.Array, x: jax.Array, t: jax.Array
+) -> jax.Array:
+    """The divergence of a model's step of discrete time from q(x_s | x_t, x_0), in nats [b].
+
+    Args:
+        denoised: what the network took x for.
+        process: with discrete time, of steps 1 / timesteps.
+        x0: data [b ...].
+        x: x_t [b ...].
+        t: times from 2 / timesteps on [b].
+    """
+    s = t - 1 / process.timesteps
+    mean, variance = process.posterior(x0, x, s, t)
+    model_mean, model_variance = process.posterior(denoised.x0, x, s, t)
+    model_log_variance = jnp.log(model_variance)
+    if denoised.variance_share is not None:
+        model_log_variance = interpolated_log_variance(denoised.variance_share, process, s, t)
+    return _sum(gaussians.kl(mean, jnp.log(variance), model_mean, model_log_variance))
+
+
+def flow_log_likelihood(
+    denoise: Denoiser, process: Process, keys: jax.Array, x0: jax.Array, steps: int, probes: int = 1
+) -> jax.Array:
+    """The log-density of data under the probability flow (Song et al. 2021, arXiv:2011.13456, section 4.3).
+
+    The flow is followed from data to noise by Heun's method, in even steps of the log signal-to-noise
+    ratio. The divergence of its field is estimated without bias (Hutchinson 1989), with signs as probes,
+    which are kept on the way.
+
+    Args:
+        denoise: the network, which must be differentiable with respect to its input.
+        process: the forward process it was trained on.
+        keys: a random key for each example [b].
+        x0: data, spread evenly over their level if they are bytes [b ...].
+        steps: how many.
+        probes: how many estimates of the divergence are averaged.
+
+    Returns:
+        In nats, [b].
+    """
+    ends = process.log_snr(jnp.zeros(())), process.log_snr(jnp.ones(()))
+    step = (ends[1] - ends[0]) / steps
+
+    def sign(i: int) -> jax.Array:
+        draw = jax.vmap(lambda key: jax.random.rademacher(key, x0.shape[1:], jnp.float32))
+        return draw(fold_in(keys, i))
+
+    signs = [sign(i) for i in range(probes)]
+
+    def field(x: jax.Array, log_snr: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The derivative of x with respect to the log signal-to-noise ratio, and its divergence."""
+        t = jnp.full(len(x), process.time(log_snr))
+        alpha, sigma = process.scales_of(log_snr)
+
+        def slope(x: jax.Array) -> jax.Array:
+            # Of `position` it is -alpha sigma / 2, on both paths.
+            return -0.5 * alpha * sigma * from_x0(process.tangent, process, denoise(x, t).x0, x, t)
+
+        value, pullback = jax.vjp(slope, x)
+        return value, sum(_sum(pullback(v)[0] * v) for v in signs) / probes
+
+    def advance(carry: tuple[jax.Array, jax.Array], i: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+        x, change = carry
+        slope, divergence = field(x, ends[0] + i * step)
+        after, divergence_after = field(x + step * slope, ends[0] + (i + 1) * step)
+        x = x + step * (slope + after) / 2
+        return (x, change + step * (divergence + divergence_after) / 2), None
+
+    alpha, _ = process.scales(jnp.zeros(()))
+    start = alpha * x0, x0[0].size * jnp.full(len(x0), jnp.log(alpha))
+    (x, change), _ = jax.lax.scan(advance, start, jnp.arange(steps))
+    return _sum(gaussians.log_density(x, 0.0, 0.0)) + change
+
+
+def _normal(keys: jax.Array, like: jax.Array) -> jax.Array:
+    return jax.vmap(lambda key: jax.random.normal(key, like.shape[1:]))(keys)
+
+
+def _sum(values: jax.Array) -> jax.Array:
+    return jnp.sum(values, axis=tuple(range(1, values.ndim)))

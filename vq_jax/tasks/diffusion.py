@@ -1,0 +1,270 @@
+"""Diffusion models: learn to take noise away, and so to make pictures of nothing else."""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from vq_jax.errors import UserError
+from vq_jax.models.dit import DiT, DiTSizes
+from vq_jax.models.unet import UNet, UNetSizes
+from vq_jax.ops import diffusion as ops
+from vq_jax.ops import likelihoods, pictures
+from vq_jax.ops.collectives import content_keys, example_keys, global_size, pmean
+from vq_jax.ops.dropout import fold_in
+from vq_jax.sampling.likelihood import bound, flow_log_likelihood, step_divergence
+from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
+from vq_jax.tasks.diffusion_drawing import LATENT, DiffusionDrawing
+from vq_jax.tasks.latents import LatentConfig, Pixels, Space, make_space
+from vq_jax.tasks.task import check_labels
+from vq_jax.training.config import build, defaults
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from vq_jax.training.parallel import Batch, Engine
+from vq_jax.training.state import TrainState
+
+_START_BATCHES = 16  # whose latents are measured
+_CHAIN = 8  # pictures of the way from noise to image
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionTask(DiffusionDrawing):
+    """See `vq_jax.tasks.task.Task` for what each method does; `state.frozen` is the autoencoder's.
+
+    Attributes:
+        evaluation: see `EvaluationConfig`.
+        optimizer: changes the parameters.
+    """
+
+    evaluation: EvaluationConfig
+    optimizer: Optimizer
+
+    @staticmethod
+    def default_config() -> dict[str, ConfigDict]:
+        """Sections 'latent', 'model', 'unet', 'dit', 'sampling' and 'evaluation'."""
+        return {
+            'latent': defaults(LatentConfig),
+            'model': defaults(DiffusionConfig),
+            'unet': defaults(UNetSizes),
+            'dit': defaults(DiTSizes),
+            'sampling': defaults(Sampling),
+            'evaluation': defaults(EvaluationConfig),
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
+    ) -> 'DiffusionTask':
+        """The task of a full config, for pictures [h w c] of so many classes; reads the autoencoder's run."""
+        options = build(DiffusionConfig, config.model, 'model')
+        check_labels(options.class_conditional, num_classes, 'model')
+        evaluation = build(EvaluationConfig, config.evaluation, 'evaluation')
+        if evaluation.flow_steps and options.timesteps:
+            raise UserError(
+                'the likelihood of the flow (config.evaluation.flow_steps) needs continuous time, '
+                'config.model.timesteps=0.'
+            )
+        space = make_space(build(LatentConfig, config.latent, 'latent'), image_shape)
+        num_labels = num_classes if options.class_conditional else 0
+        if space.num_labels and not num_labels:
+            raise UserError(
+                'the decoder of this autoencoder is conditioned on classes; set '
+                'config.model.class_conditional=true.'
+            )
+        if options.backbone == 'dit':
+            network, sizes = DiT, build(DiTSizes, config.dit, 'dit')
+        else:
+            network, sizes = UNet, build(UNetSizes, config.unet, 'unet')
+        h, w, c = space.shape
+        if h % sizes.factor or w % sizes.factor:
+            raise UserError(
+                f'what is learned is {h}x{w} and cannot be divided by {sizes.factor}, as the sizes in '
+                f'config.{options.backbone} want; change them, config.data.image_size or config.data.pad.'
+            )
+        if options.upscale > 1:
+            _check_upscale(options.upscale, space, image_shape)
+        return cls(
+            model=network(sizes, c * (2 if options.learned_variance else 1), num_labels),
+            space=space,
+            config=options,
+            sampling=build(Sampling, config.sampling, 'sampling'),
+            evaluation=evaluation,
+            optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
+            image_shape=image_shape,
+            num_labels=num_labels,
+        )
+
+    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
+        """Raises `UserError` unless the pictures are as large as those the model was made for."""
+        if shape != self.image_shape:
+            raise UserError(f'the pictures are {shape} and the model was made for {self.image_shape}.')
+
+    def init(self, key: jax.Array, batch: Batch) -> TrainState:
+        """Random parameters."""
+        params_key, run_key = jax.random.split(key)
+        h, w, c = self.space.shape
+        x = jnp.zeros((1, h, w, c * (2 if self.config.upscale > 1 else 1)))
+        variables = dict(self.model.init(params_key, x, jnp.zeros(1), batch['label'][:1]))
+        if not isinstance(self.space, Pixels):
+            variables[LATENT] = {'mean': jnp.zeros(c), 'scale': jnp.ones(c)}
+        return TrainState.create(run_key, variables, self.optimizer)
+
+    def pretrained(self) -> Any:
+        """What the autoencoder learned."""
+        return self.space.state()
+
+    def pretrained_shapes(self) -> Any:
+        """Their shapes."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.space.state())
+
+    def start_from_data(
+        self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
+    ) -> TrainState:
+        """Measures the mean and the standard deviation of each channel of the latents."""
+        if isinstance(self.space, Pixels):
+            return state
+        frozen = engine.place(self.space.state())
+        compiled = engine.per_example(lambda frozen, batch: self.space.encode(frozen, batch['image']))
+        latents = np.concatenate([compiled(frozen, batch) for batch in islice(batches, _START_BATCHES)])
+        latents = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
+        scale = np.maximum(latents.std(0), 1e-6)
+        measured = {'mean': jnp.float32(latents.mean(0)), 'scale': jnp.float32(scale)}
+        return engine.place(state.replace(variables={**state.variables, LATENT: measured}))
+
+    def train_step(
+        self, state: TrainState, batch: Batch, axis_name: str | None = None
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One update of the parameters."""
+        x0 = jax.lax.stop_gradient(self.encoded(state, batch['image']))
+        n = len(x0)
+        times_key, step_key = jax.random.split(state.step_key())
+        keys = example_keys(step_key, n, axis_name)
+        # Times are spread evenly over the batch (Kingma et al. 2021, appendix I.1).
+        first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * n
+        share = (first + jnp.arange(n)) / global_size(n, axis_name)
+        t = self._time((jax.random.uniform(times_key) + share) % 1.0)
+        labels = self.asked(batch['label'])
+        if self.num_labels:
+            hidden = jax.vmap(lambda key: jax.random.bernoulli(key, self.config.label_dropout))
+            labels = jnp.where(hidden(fold_in(keys, 0)), self.num_labels, labels)
+        condition = self.condition(batch['image'])
+
+        def loss_fn(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            network = self.network({'params': params}, labels, condition, fold_in(keys, 1))
+            losses = self._losses(network, x0, fold_in(keys, 2), t)
+            metrics = {name: jnp.mean(value) for name, value in losses.items()}
+            return metrics['loss'], metrics
+
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, metrics = pmean((grads, metrics), axis_name)
+        state, update = state.apply_gradients(grads, self.optimizer)
+        return state.finish_step(self.optimizer), {**metrics, **update}
+
+    def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """The loss; of a model of pixels, the parts of the bound in nats [b], those over time [b n].
+
+        The draws of a picture depend on its bytes alone.
+        """
+        images, n = batch['image'], self.evaluation.times
+        x0, keys = self.encoded(state, images), content_keys(images)
+        labels, condition = self.asked(batch['label']), self.condition(images)
+        network = self.network(state.eval_variables(), labels, condition, None)
+
+        def losses(i: jax.Array) -> jax.Array:
+            drawn = fold_in(keys, i)
+            t = self._time((i + jax.vmap(jax.random.uniform)(fold_in(drawn, 0))) / n)
+            return self._losses(network, x0, fold_in(drawn, 1), t)['loss']
+
+        values = {'loss': jnp.mean(jax.lax.map(losses, jnp.arange(n)), axis=0)}
+        if isinstance(self.space, Pixels):
+            denoise, apart = self.denoiser(network), fold_in(keys, n)
+            parts = bound(denoise, self.process, apart, x0, n)
+            values |= {'prior': parts.prior, 'diffusion': parts.diffusion, 'decoder': parts.decoder}
+            if self.evaluation.flow_steps:
+                spread_out = likelihoods.dequantize(fold_in(keys, n + 1), x0)
+                steps, probes = self.evaluation.flow_steps, self.evaluation.flow_probes
+                nats = flow_log_likelihood(denoise, self.process, apart, spread_out, steps, probes)
+                values['flow'] = nats + x0[0].size * math.log(likelihoods.LEVEL)
+        return values
+
+    def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
+        """'loss', and bits a value: the bound, its parts, its diffusion term by quarters of the noise."""
+        numbers, n = {'loss': means['loss']}, math.prod(self.image_shape)
+
+        def bits(nats: np.ndarray) -> float:
+            return likelihoods.bits_per_dimension(-nats, n)
+
+        if 'diffusion' in means:
+            terms = means['diffusion']
+            numbers['bits_per_dimension'] = bits(means['prior'] + terms.sum() + means['decoder'])
+            numbers['bits_prior'], numbers['bits_decoder'] = bits(means['prior']), bits(means['decoder'])
+            numbers['bits_diffusion'] = bits(terms.sum())
+            if len(terms) >= 4:
+                for i, quarter in enumerate(np.array_split(terms, 4), 1):
+                    numbers[f'bits_diffusion_{i}_of_4'] = bits(quarter.sum())
+        if 'flow' in means:
+            numbers['bits_flow'] = bits(-means['flow'])
+        return {name: float(value) for name, value in numbers.items()}
+
+    def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """Pictures, a sample of the class of each, and the way to it from noise [b 8 h w c]."""
+        images, labels = batch['image'], batch['label']
+        condition = self.condition(images)
+        visited = self.visit(state, content_keys(images), labels, self.sampling, condition)
+        chosen = np.linspace(0, len(visited) - 1, _CHAIN).round().astype(int)
+        chain = jax.vmap(lambda x: self.decoded(state, x, labels))(visited[chosen])
+        shown = {'images': images, 'chain': jnp.moveaxis(chain, 0, 1), 'samples': chain[-1]}
+        if condition is not None:
+            shown['small'] = self.space.decode(state.frozen, condition, labels)
+        return shown
+
+    def pictures(
+        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Pictures over samples (with what they were made of in between), and the ways from noise."""
+        names = ('images', 'small', 'samples')
+        return {
+            'samples': pictures.rows([predictions[name] for name in names if name in predictions]),
+            'chain': pictures.rows(list(predictions['chain'])),
+        }
+
+    def _time(self, share: jax.Array) -> jax.Array:
+        """Shares from 0 to below 1 as times that the network learns."""
+        n = self.config.timesteps
+        return (jnp.minimum(jnp.floor(share * n), n - 1) + 1) / n if n else share
+
+    def _losses(self, network: Any, x0: jax.Array, keys: jax.Array, t: jax.Array) -> dict[str, jax.Array]:
+        """'loss', and its part that teaches the variance if that is learned, of each example [b]."""
+        c, process = self.config, self.process
+        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(keys)
+        x = process.diffuse(x0, noise, t)
+        answer = network(x, t)
+        wanted = ops.target(c.prediction, process, x0, noise, t)
+        error = jnp.square(answer[..., : x0.shape[-1]] - wanted)
+        weight = ops.loss_weight(c.weighting, c.prediction, process, t, c.min_snr_gamma)
+        loss = weight * jnp.mean(error, axis=(1, 2, 3))
+        if not c.learned_variance:
+            return {'loss': loss}
+        denoised = self.denoiser(lambda x, t: answer)(x, t)
+        denoised = denoised.replace(x0=jax.lax.stop_gradient(denoised.x0))
+        inside = t > 1.5 / c.timesteps  # the first step is the decoder's, whose width is not learned
+        divergence = step_divergence(denoised, process, x0, x, jnp.maximum(t, 2 / c.timesteps))
+        variational = jnp.where(inside, c.timesteps * divergence / x0[0].size, 0)
+        return {'loss': loss + c.variational_weight * variational, 'variational_loss': variational}
+
+
+def _check_upscale(factor: int, space: Space, image_shape: tuple[int, int, int]) -> None:
+    if not isinstance(space, Pixels):
+        raise UserError(
+            'super-resolution (config.model.upscale) learns pixels; leave config.latent.workdir empty.'
+        )
+    if image_shape[0] % factor or image_shape[1] % factor:
+        raise UserError(
+            f'pictures of {image_shape[0]}x{image_shape[1]} pixels cannot be reduced by {factor} '
+            '(config.model.upscale); change it or config.data.image_size.'
+        )

@@ -1,0 +1,128 @@
+"""What can be said about a diffusion model in an experiment config."""
+
+import dataclasses
+from typing import Literal
+
+from vq_jax.errors import UserError
+from vq_jax.ops.diffusion import PathName, PredictionName, Process, ScheduleName, Weighting
+from vq_jax.sampling.diffusion import GridName, Options, SamplerName
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionConfig:
+    """Which network learns to take which noise away.
+
+    Attributes:
+        backbone: 'unet' (section 'unet') or 'dit' (section 'dit').
+        class_conditional: draw pictures of a given class.
+        label_dropout: share of the training examples whose class is kept from the network, which guidance
+            needs (Ho and Salimans 2022).
+        upscale: if above 1, the network is shown the picture reduced to one pixel out of so many in
+            height and in width: super-resolution (Saharia et al. 2021, arXiv:2104.07636).
+        schedule: how noise grows with time (see `vq_jax.ops.diffusion.SCHEDULES`).
+        path: from data to noise; with 'straight', `schedule` 'straight' and `prediction` 'velocity' this
+            is flow matching.
+        shift: how much stronger noise is than the schedule says, for large pictures.
+        timesteps: of discrete time; 0 for continuous time.
+        prediction: what the network is asked.
+        weighting: of its squared error over time (see `vq_jax.ops.diffusion.loss_weight`).
+        min_snr_gamma: the bound in the weighting 'min_snr'.
+        learned_variance: the network also says how wide each step is, in discrete time (Nichol and Dhariwal
+            2021, arXiv:2102.09672).
+        variational_weight: of the bound that teaches it, in nats a value.
+    """
+
+    backbone: Literal['unet', 'dit'] = 'unet'
+    class_conditional: bool = False
+    label_dropout: float = 0.1
+    upscale: int = 1
+    schedule: ScheduleName = 'cosine'
+    path: PathName = 'variance_preserving'
+    shift: float = 1.0
+    timesteps: int = 0
+    prediction: PredictionName = 'v'
+    weighting: Weighting = 'uniform'
+    min_snr_gamma: float = 5.0
+    learned_variance: bool = False
+    variational_weight: float = 0.001
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_dropout <= 1:
+            raise UserError(f'config.model.label_dropout is {self.label_dropout}; give a share from 0 to 1.')
+        if self.upscale < 1:
+            raise UserError(f'config.model.upscale is {self.upscale}; give 1 or more.')
+        if self.min_snr_gamma <= 0:
+            raise UserError(f'config.model.min_snr_gamma is {self.min_snr_gamma}; give a number above 0.')
+        if self.learned_variance and not self.timesteps:
+            raise UserError(
+                'config.model.learned_variance needs steps whose variance there is to learn; set '
+                'config.model.timesteps, to 1000 say.'
+            )
+
+    def process(self) -> Process:
+        """The forward process."""
+        return Process(self.schedule, self.path, self.shift, self.timesteps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn.
+
+    Attributes:
+        sampler: see `vq_jax.sampling.diffusion.SAMPLERS`.
+        steps: how many; 'heun' asks the network twice in each.
+        grid: how times are spread (see `vq_jax.sampling.diffusion.time_grid`).
+        eta: of 'ddim', from 0, which adds no noise, to 1, which is 'ddpm'.
+        variance: of 'ddpm', if it is not learned.
+        guidance: towards the class; 1 is the model itself.
+        rescale: how far guidance keeps the contrast, from 0 to 1 (Lin et al. 2024, arXiv:2305.08891).
+        threshold: what is expected of pixels is clipped to their range ('static'), or shrunk into it
+            ('dynamic', Saharia et al. 2022); latents have no range, and are left as they are.
+        percentile: share of the pixels that 'dynamic' brings into the range.
+        repeats: in inpainting, how often each step is made (Lugmayr et al. 2022).
+    """
+
+    sampler: SamplerName = 'ddim'
+    steps: int = 50
+    grid: GridName = 'uniform'
+    eta: float = 0.0
+    variance: Literal['posterior', 'forward'] = 'posterior'
+    guidance: float = 1.0
+    rescale: float = 0.0
+    threshold: Literal['static', 'dynamic', 'none'] = 'static'
+    percentile: float = 0.995
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ('steps', 'repeats'):
+            if getattr(self, name) < 1:
+                raise UserError(f'{name} is {getattr(self, name)}; give 1 or more.')
+        for name in ('rescale', 'percentile'):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f'{name} is {getattr(self, name)}; give a share from 0 to 1.')
+        self.options()  # checks the rest
+
+    def options(self) -> Options:
+        """Of the sampler."""
+        return Options(eta=self.eta, variance=self.variance)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What an evaluation measures.
+
+    Attributes:
+        times: at how many times each picture is noised, for the loss and for the bound.
+        flow_steps: of the probability flow, for the likelihood of a model of continuous time; 0 leaves
+            it out. 100 take as long as the training on 300 examples for each picture.
+        flow_probes: estimates of its divergence that are averaged.
+    """
+
+    times: int = 8
+    flow_steps: int = 0
+    flow_probes: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (('times', 1), ('flow_steps', 0), ('flow_probes', 1)):
+            if getattr(self, name) < least:
+                raise UserError(f'config.evaluation.{name} is {getattr(self, name)}; give {least} or more.')

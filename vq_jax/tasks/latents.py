@@ -1,0 +1,124 @@
+"""What a diffusion model learns: pixels, or the latents of an autoencoder."""
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from vq_jax.errors import UserError
+from vq_jax.ops.images import to_float, to_uint8
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentConfig:
+    """What is learned.
+
+    Attributes:
+        workdir: a run of the task vqvae, vqgan or vae whose latents are a grid; empty learns pixels.
+        step: the checkpoint of that run; None is its newest.
+    """
+
+    workdir: str = ''
+    step: int | None = None
+
+
+class Space(Protocol):
+    """Pictures to what is learned, and back.
+
+    Attributes:
+        shape: of what is learned of one picture [h w d].
+        num_labels: classes that `decode` is conditioned on; 0 for none.
+    """
+
+    shape: tuple[int, int, int]
+    num_labels: int
+
+    def state(self) -> Any:
+        """What `encode` and `decode` are given as their first argument."""
+
+    def encode(self, state: Any, images: jax.Array) -> jax.Array:
+        """Pictures, uint8 [b H W c], to float32 [b h w d]."""
+
+    def decode(self, state: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
+        """Float32 [b h w d], and classes int32 [b], to pictures, uint8 [b H W c]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """The pictures themselves, in [-1, 1].
+
+    Attributes:
+        shape: [h w c].
+    """
+
+    shape: tuple[int, int, int]
+    num_labels: int = 0
+
+    def state(self) -> None:
+        """None: nothing is learned."""
+
+    def encode(self, state: Any, images: jax.Array) -> jax.Array:
+        """Bytes as numbers in [-1, 1]."""
+        return to_float(images)
+
+    def decode(self, state: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
+        """And back, rounded and clipped."""
+        return to_uint8(x)
+
+
+class Latents:
+    """The latents of a trained run; its state is on the host.
+
+    Of a VAE or KL autoencoder they are the means. Of a VQ-VAE or VQGAN they are the vectors that are
+    compared with the codes, and `decode` begins with the nearest codes: the quantizer belongs to the
+    decoder (Rombach et al. 2022, arXiv:2112.10752, section 3.1).
+    """
+
+    def __init__(self, config: LatentConfig, image_shape: tuple[int, int, int]) -> None:
+        """Reads the run; raises `UserError` if it has no grid of latents, or takes no such pictures."""
+        from vq_jax.tasks.restore import restore  # which imports all tasks, and so cannot come first
+
+        restored = restore(config.workdir, config.step)
+        self._task = restored.task
+        if restored.config.task not in ('vae', 'vqvae', 'vqgan'):
+            raise UserError(
+                f'{config.workdir} is a run of the task {restored.config.task}, which has no latents; set '
+                'config.latent.workdir to one of vae, vqvae or vqgan.'
+            )
+        self._task.check_image_shape(image_shape)
+        self._state = jax.device_get(restored.state.for_inference())
+        images = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
+        self.shape = jax.eval_shape(self.encode, self._state, images).shape[1:]
+        if len(self.shape) != 3:
+            raise UserError(
+                f'the latent of {config.workdir} is a vector, which cannot be learned as a picture; use a '
+                'run whose latents are a grid.'
+            )
+        self.num_labels = self._task.num_labels
+
+    def state(self) -> Any:
+        """What the run learned."""
+        return self._state
+
+    def encode(self, state: Any, images: jax.Array) -> jax.Array:
+        """See `Space.encode`."""
+        if self._task.num_codes is None:
+            return self._task.encode(state, images)
+        seen = self._task.seen(to_float(images))
+        return self._task.model.apply(state.eval_variables(), seen, method='project')
+
+    def decode(self, state: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
+        """See `Space.decode`."""
+        if self._task.num_codes is not None:
+            x = self._task.model.apply(state.eval_variables(), x, method='nearest')
+        return self._task.decode(state, x, labels)
+
+
+def make_space(config: LatentConfig, image_shape: tuple[int, int, int]) -> Space:
+    """What is learned of pictures [h w c].
+
+    Raises:
+        UserError: if the run cannot be read or its pictures are others.
+    """
+    return Latents(config, image_shape) if config.workdir else Pixels(image_shape)
