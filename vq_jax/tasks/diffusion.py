@@ -104,6 +104,10 @@ class DiffusionTask(DiffusionDrawing):
         if shape != self.image_shape:
             raise UserError(f'the pictures are {shape} and the model was made for {self.image_shape}.')
 
+    def built_on(self) -> dict[str, dict[str, Any]]:
+        """The autoencoder."""
+        return {'latent': self.space.identity} if self.space.identity else {}
+
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
         params_key, run_key = jax.random.split(key)

@@ -1,7 +1,7 @@
 """What a diffusion model learns: pixels, or the latents of an autoencoder."""
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +29,12 @@ class Space(Protocol):
     Attributes:
         shape: of what is learned of one picture [h w d].
         num_labels: classes that `decode` is conditioned on; 0 for none.
+        identity: the run that it is: 'workdir', 'step' and 'checksum'; None if nothing is learned.
     """
 
     shape: tuple[int, int, int]
     num_labels: int
+    identity: dict[str, Any] | None
 
     def state(self) -> Any:
         """What `encode` and `decode` are given as their first argument."""
@@ -54,6 +56,7 @@ class Pixels:
 
     shape: tuple[int, int, int]
     num_labels: int = 0
+    identity: ClassVar[None] = None
 
     def state(self) -> None:
         """None: nothing is learned."""
@@ -87,7 +90,13 @@ class Latents:
                 'config.latent.workdir to one of vae, vqvae or vqgan.'
             )
         self._task.check_image_shape(image_shape)
+        if getattr(self._task.model, 'top_stages', 0):
+            raise UserError(
+                f'{config.workdir} has two levels of codes, which cannot be learned as one picture; set '
+                'config.latent.workdir to a run with one.'
+            )
         self._state = jax.device_get(restored.state.for_inference())
+        self.identity = restored.identity()
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
         self.shape = jax.eval_shape(self.encode, self._state, images).shape[1:]
         if len(self.shape) != 3:

@@ -12,6 +12,7 @@ from vq_jax.errors import UserError
 from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.checkpoints import Checkpoints
+from vq_jax.training.manifest import fingerprint
 from vq_jax.training.run_dir import check_built_on, pin_steps, read_config, read_data_facts
 from vq_jax.training.state import abstract_batch
 
@@ -26,6 +27,7 @@ class Restored:
         state: of the checkpoint; its frozen weights are there if inference needs them.
         image_shape: shape [h w c] of the pictures it was trained on.
         step: the training step of the checkpoint.
+        workdir: the directory.
     """
 
     config: ConfigDict
@@ -33,6 +35,12 @@ class Restored:
     state: State
     image_shape: tuple[int, int, int]
     step: int
+    workdir: Path
+
+    def identity(self) -> dict[str, Any]:
+        """What a run that is built on this one keeps of it: 'workdir', 'step' and 'checksum'."""
+        checksum = fingerprint(self.state.for_inference())
+        return {'workdir': str(self.workdir), 'step': self.step, 'checksum': checksum}
 
 
 def restore(
@@ -63,7 +71,7 @@ def restore(
     step, state, _ = restored
     if task.inference_needs_frozen:
         state = state.replace(frozen=task.pretrained())
-    return Restored(config=config, task=task, state=state, image_shape=shape, step=step)
+    return Restored(config=config, task=task, state=state, image_shape=shape, step=step, workdir=workdir)
 
 
 def config_of(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> ConfigDict:

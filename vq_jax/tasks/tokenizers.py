@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from vq_jax.errors import UserError
-from vq_jax.training.manifest import fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +112,7 @@ class Codes:
         self.num_tokens = num_codes
         self.num_labels = self._task.num_labels
         self.has_likelihood = getattr(self._task, 'has_likelihood', False)
-        self.identity = {
-            'workdir': str(config.workdir),
-            'step': restored.step,
-            'checksum': fingerprint(self._state),
-        }
+        self.identity = restored.identity()
 
     def state(self) -> Any:
         """What the run learned."""
