@@ -15,25 +15,25 @@ from vq_jax.tasks import default_config
 def get_config() -> ConfigDict:
     """A small U-Net, the cosine schedule in continuous time, prediction of v."""
     config = default_config('diffusion')
-    config.steps = 3_000
+    config.steps = 2_000
     config.batch_size = 64
-    config.eval_every = 1_000
-    config.checkpoint_every = 500
+    config.eval_every = 2_000
+    config.checkpoint_every = 250
     config.data.name = 'mnist'
-    config.data.pad = 2
     config.data.channels = 1
     config.model.class_conditional = True
+    config.unet.patch = 2
     config.unet.channels = 32
-    config.unet.multipliers = (1, 2, 2)
+    config.unet.multipliers = (1, 2)
     config.unet.residual_blocks = 1
-    config.unet.attention_levels = (2,)
+    config.unet.attention_levels = (1,)
     config.unet.head_channels = 32
     config.sampling.sampler = 'dpm_solver'
     config.sampling.steps = 25
     config.evaluation.times = 4
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = 'cosine'
     config.optimizer.warmup_steps = 100
-    config.optimizer.ema_decay = 0.995
     config.optimizer.clip_norm = 1.0
+    config.optimizer.ema_decay = 0.99
     return config

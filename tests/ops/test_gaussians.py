@@ -34,3 +34,12 @@ def test_samples_have_the_moments_and_pass_gradients():
     # d x / d log variance is half of the noise term.
     grad = jax.grad(lambda v: gaussians.sample(keys, mean, v).sum())(log_variance)
     np.testing.assert_allclose(grad, (x - mean) / 2, rtol=1e-5, atol=1e-5)
+
+
+def test_kl_of_two_equals_the_integral():
+    x = np.linspace(-30, 30, 200_001)
+    for (mean, log_variance), (m, v) in (((0.5, -1.0), (0.5, -1.0)), ((1.5, -2.0), (-0.3, 0.7))):
+        q, p = stats.norm(mean, np.exp(log_variance / 2)), stats.norm(m, np.exp(v / 2))
+        integrand = np.where(q.pdf(x) > 0, q.pdf(x) * (q.logpdf(x) - p.logpdf(x)), 0)
+        found = gaussians.kl(*map(jnp.float32, (mean, log_variance, m, v)))
+        np.testing.assert_allclose(found, np.trapezoid(integrand, x), atol=1e-5)

@@ -62,3 +62,21 @@ def test_dequantize_stays_within_a_level():
 
 def test_bits_per_dimension():
     assert likelihoods.bits_per_dimension(-8 * np.log(2) * 10, 10) == pytest.approx(8)
+
+
+def test_levels_of_a_gaussian_sum_to_one_and_match_the_distribution_function():
+    levels = jnp.arange(256) * 2 / 255 - 1
+    for mean, scale in ((0.1, 0.02), (-1.3, 0.5), (0.97, 0.3)):
+        found = np.asarray(
+            jax.vmap(
+                lambda x, m=mean, s=scale: likelihoods.discretised_gaussian(x[None, None], m, jnp.log(s))[0]
+            )(levels)
+        )
+        assert np.exp(found).sum() == pytest.approx(1, abs=1e-4)
+        edges = np.concatenate([[-np.inf], (np.asarray(levels)[1:] + np.asarray(levels)[:-1]) / 2, [np.inf]])
+        inside = np.diff(stats.norm.cdf(edges.astype(np.float64), mean, scale))
+        sure = inside > 1e-4
+        np.testing.assert_allclose(found[sure], np.log(inside[sure]), rtol=1e-2, atol=2e-3)
+    # Far from the mean it stays finite, and so does its gradient.
+    far = jax.grad(lambda m: likelihoods.discretised_gaussian(jnp.zeros((1, 1)), m, jnp.log(1e-3))[0])(1.0)
+    assert np.isfinite(far)

@@ -10,6 +10,7 @@ from flax import linen as nn
 from vq_jax.errors import UserError
 from vq_jax.models.conditioning import Conditioning, sinusoids
 from vq_jax.ops.dropout import dropout, fold_in
+from vq_jax.ops.images import from_patches, to_patches
 
 _ZEROS = nn.initializers.zeros_init()
 _XAVIER = nn.initializers.xavier_uniform()
@@ -74,10 +75,10 @@ class DiT(nn.Module):
     ) -> jax.Array:
         """Predicts; arguments and result are those of `vq_jax.models.unet.UNet`."""
         s, p = self.sizes, self.sizes.patch
-        b, h, w, c = x.shape
+        b, h, w, _ = x.shape
         rows, columns = h // p, w // p
-        patches = x.reshape(b, rows, p, columns, p, c).transpose(0, 1, 3, 2, 4, 5)
-        x = nn.Dense(s.width, dtype=s.dtype, kernel_init=_XAVIER)(patches.reshape(b, rows * columns, -1))
+        patches = to_patches(x, p).reshape(b, rows * columns, -1)
+        x = nn.Dense(s.width, dtype=s.dtype, kernel_init=_XAVIER)(patches)
         x = x + places(rows, columns, s.width).astype(s.dtype)
         given = nn.swish(Conditioning(s.width, self.num_classes, dtype=s.dtype)(t, labels))
         block = nn.remat(DiTBlock) if s.remat else DiTBlock
@@ -87,8 +88,7 @@ class DiT(nn.Module):
         shift, scale = _changes(given, 2, s)
         x = _normalised(x) * (1 + scale) + shift
         x = nn.Dense(p * p * self.features, dtype=s.dtype, kernel_init=_ZEROS)(x.astype(s.dtype))
-        x = x.reshape(b, rows, columns, p, p, self.features).transpose(0, 1, 3, 2, 4, 5)
-        return x.reshape(b, h, w, self.features).astype(jnp.float32)
+        return from_patches(x.reshape(b, rows, columns, -1), p).astype(jnp.float32)
 
 
 class DiTBlock(nn.Module):

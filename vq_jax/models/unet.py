@@ -17,6 +17,7 @@ from vq_jax.models.convolution import Conv
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.models.residual import Attention, Downsample, Upsample
 from vq_jax.ops.dropout import dropout, fold_in
+from vq_jax.ops.images import from_patches, to_patches
 
 _ZEROS = nn.initializers.zeros_init()
 
@@ -33,6 +34,8 @@ class UNetSizes:
         attention_levels: levels, from 0, whose blocks are each followed by self-attention; the middle
             always has it.
         head_channels: channels of each head of attention.
+        patch: squares of so many pixels in height and width become one place of as many more channels, so
+            that no layer works at full resolution (Hoogeboom et al. 2023, arXiv:2301.11093, section 3.2).
         dropout: share of the numbers inside blocks that training sets to 0.
         dtype: what the layers compute in; parameters and normalisation are float32.
         remat: compute the insides of blocks again in the backward pass instead of keeping them.
@@ -43,13 +46,17 @@ class UNetSizes:
     residual_blocks: int = 2
     attention_levels: tuple[int, ...] = (1,)
     head_channels: int = 64
+    patch: int = 1
     dropout: float = 0.0
     dtype: Literal['float32', 'bfloat16'] = 'float32'
     remat: bool = False
 
     def __post_init__(self) -> None:
-        if not self.multipliers or min(self.channels, self.residual_blocks, *self.multipliers) < 1:
-            raise UserError('channels, multipliers and residual_blocks of a U-Net must be 1 or more.')
+        if (
+            not self.multipliers
+            or min(self.channels, self.residual_blocks, self.patch, *self.multipliers) < 1
+        ):
+            raise UserError('channels, multipliers, residual_blocks and patch of a U-Net must be 1 or more.')
         if self.channels % 2:
             raise UserError(f'a U-Net needs an even number of channels, not {self.channels}.')
         levels = range(len(self.multipliers))
@@ -71,7 +78,7 @@ class UNetSizes:
     @property
     def factor(self) -> int:
         """What height and width must be multiples of."""
-        return 2 ** (len(self.multipliers) - 1)
+        return self.patch * 2 ** (len(self.multipliers) - 1)
 
 
 class UNet(nn.Module):
@@ -122,7 +129,7 @@ class UNet(nn.Module):
         given = Conditioning(4 * s.channels, self.num_classes, s.channels, s.dtype)(t, labels)
         given = nn.swish(given)
         last = len(s.multipliers) - 1
-        x = Conv(s.channels, dtype=s.dtype)(x)
+        x = Conv(s.channels, dtype=s.dtype)(to_patches(x, s.patch))
         passed = [x]
         for level in range(last + 1):
             for _ in range(s.residual_blocks):
@@ -138,7 +145,8 @@ class UNet(nn.Module):
             if level > 0:
                 x = Upsample(s.dtype)(x)
         x = nn.swish(GroupNorm()(x))
-        return Conv(self.features, dtype=s.dtype, kernel_init=_ZEROS)(x).astype(jnp.float32)
+        x = Conv(s.patch**2 * self.features, dtype=s.dtype, kernel_init=_ZEROS)(x)
+        return from_patches(x, s.patch).astype(jnp.float32)
 
 
 class TimedBlock(nn.Module):
@@ -158,9 +166,9 @@ class TimedBlock(nn.Module):
     def __call__(self, x: jax.Array, given: jax.Array, keys: jax.Array | None) -> jax.Array:
         """Maps pictures [b h w c], as vectors [b d] say, to [b h w features]."""
         h = Conv(self.features, dtype=self.dtype)(nn.swish(GroupNorm()(x)))
-        change = nn.Dense(2 * self.features, dtype=self.dtype)(given)[:, None, None]
-        scale, shift = jnp.split(change, 2, axis=-1)
-        h = dropout(nn.swish(GroupNorm()(h) * (1 + scale) + shift), keys, self.dropout)
+        # In float32, as the normalisation that they change.
+        scale, shift = jnp.split(nn.Dense(2 * self.features)(given), 2, axis=-1)
+        h = dropout(nn.swish(GroupNorm()(h, scale, shift)), keys, self.dropout)
         h = Conv(self.features, dtype=self.dtype, kernel_init=_ZEROS)(h)
         if x.shape[-1] != self.features:
             x = Conv(self.features, (1, 1), dtype=self.dtype)(x)

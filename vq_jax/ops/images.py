@@ -12,3 +12,17 @@ def to_float(images: jax.Array) -> jax.Array:
 def to_uint8(images: jax.Array) -> jax.Array:
     """Numbers in [-1, 1] [...] as bytes: rounded, and clipped where they lie outside."""
     return jnp.round(jnp.clip((images.astype(jnp.float32) + 1) * 127.5, 0, 255)).astype(jnp.uint8)
+
+
+def to_patches(x: jax.Array, size: int) -> jax.Array:
+    """Squares of pixels as channels: [b h w c] to [b h/size w/size size*size*c]."""
+    b, h, w, c = x.shape
+    squares = x.reshape(b, h // size, size, w // size, size, c).transpose(0, 1, 3, 2, 4, 5)
+    return squares.reshape(b, h // size, w // size, -1)
+
+
+def from_patches(x: jax.Array, size: int) -> jax.Array:
+    """And back: [b h w size*size*c] to [b h*size w*size c]."""
+    b, h, w, _ = x.shape
+    squares = x.reshape(b, h, w, size, size, -1).transpose(0, 1, 3, 2, 4, 5)
+    return squares.reshape(b, h * size, w * size, -1)

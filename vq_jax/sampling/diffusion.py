@@ -103,9 +103,12 @@ def ddim(
     x0 = denoise(x, t).x0
     noise = from_x0('noise', process, x0, x, t)
     alpha, sigma = process.scales(move.s)
-    forward = jnp.maximum(0, -jnp.expm1(process.log_snr(move.t) - process.log_snr(move.s)))
-    fresh = jnp.where(move.last, 0, options.eta * sigma * jnp.sqrt(forward))
-    kept = jnp.sqrt(jnp.maximum(0, jnp.square(sigma) - jnp.square(fresh)))
+    difference = process.log_snr(move.t) - process.log_snr(move.s)
+    eta = jnp.where(move.last, 0.0, options.eta)
+    fresh = sigma * eta * jnp.sqrt(jnp.maximum(0, -jnp.expm1(difference)))
+    # The variance that is left beside the fresh noise, without a difference of nearly equal numbers.
+    left = 1 - jnp.square(eta) + jnp.square(eta) * jnp.exp(difference)
+    kept = sigma * jnp.sqrt(jnp.maximum(0, left))
     return alpha * x0 + kept * noise + fresh * move.noise, x0
 
 

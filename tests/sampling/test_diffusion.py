@@ -1,0 +1,215 @@
+"""Samplers where the exact denoiser is known: the data are normal, so that everything has a closed form.
+
+With data of mean m and variance v, x_t is normal with mean `alpha m` and variance
+`alpha^2 v + sigma^2`, and the expected data are
+`(sigma^2 m + alpha v x_t) / (alpha^2 v + sigma^2)`. The probability flow takes x_t to the same quantile at
+any other time.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.ops.diffusion import Process
+from vq_jax.sampling.diffusion import (
+    SAMPLERS,
+    Denoised,
+    Known,
+    Options,
+    clipped,
+    guided,
+    solve,
+    thresholded,
+    time_grid,
+)
+
+MEAN, VARIANCE = 0.5, 0.04
+VP, FLOW = Process('cosine'), Process('straight', 'straight')
+DDPM = Process('linear', timesteps=100)
+PROCESSES = {'cosine': VP, 'flow': FLOW}
+
+
+def exact(process, mean=MEAN, variance=VARIANCE):
+    def denoise(x, t):
+        alpha, sigma = (scale[:, None] for scale in process.scales(t))
+        x0 = (sigma**2 * mean + alpha * variance * x) / (alpha**2 * variance + sigma**2)
+        return Denoised(x0=x0)
+
+    return denoise
+
+
+def follow(x, process, t, s, mean=MEAN, variance=VARIANCE):
+    """Where the probability flow takes x from t to s, in closed form."""
+    (a, b), (c, d) = (map(np.float64, process.scales(jnp.float32(time))) for time in (t, s))
+    at, to = np.sqrt(a**2 * variance + b**2), np.sqrt(c**2 * variance + d**2)
+    return c * mean + to * (x - a * mean) / at
+
+
+@functools.cache
+def compiled(name, process, n, eta=0.0, variance='posterior'):
+    def draw(keys, x, times):
+        options = Options(eta=eta, variance=variance)
+        return solve(SAMPLERS[name], exact(process), process, keys, x, times, options)
+
+    return jax.jit(draw)
+
+
+def draw(name, process, times, x, seed=0, **options):
+    keys = jax.random.split(jax.random.key(seed), len(x))
+    return np.asarray(compiled(name, process, len(times), **options)(keys, x, times)[-1], np.float64)
+
+
+def noise(n):
+    return jax.random.normal(jax.random.key(9), (n, 1))
+
+
+@pytest.mark.parametrize('process', PROCESSES)
+@pytest.mark.parametrize('name', SAMPLERS)
+def test_samples_have_the_mean_and_variance_of_the_data(name, process):
+    n = 20_000
+    # Of first order, the ancestral steps have a variance that is too small by a share of 16 / steps.
+    times = time_grid('uniform', PROCESSES[process], 1000 if name == 'ddpm' else 200)
+    x = draw(name, PROCESSES[process], times, noise(n))
+    assert x.mean() == pytest.approx(MEAN, abs=0.006)
+    assert x.var() == pytest.approx(VARIANCE, rel=0.05)
+
+
+@pytest.mark.parametrize('process', PROCESSES)
+@pytest.mark.parametrize('name, order', [('ddim', 1), ('euler', 1), ('heun', 2), ('dpm_solver', 2)])
+def test_errors_fall_with_the_order_of_the_method(name, order, process):
+    """Halving steps divides the error of the flow by 2 to the order; between times away from the ends."""
+    process = PROCESSES[process]
+    x = jnp.array([[-1.0], [0.3], [2.0]])
+    wanted = follow(np.asarray(x, np.float64), process, 0.9, 0.2)
+    errors = []
+    for steps in (16, 32, 64):
+        times = jnp.linspace(0.9, 0.2, steps + 1)
+        errors.append(np.abs(draw(name, process, times, x) - wanted).max())
+    found = np.log2(np.divide(errors[:-1], errors[1:]))
+    assert order - 0.25 < found.mean() < order + 0.6, (errors, found)
+
+
+def test_ddim_with_the_noise_of_ddpm_is_ddpm():
+    """Song et al. 2021, section 4.1: with eta 1 and all steps, number by number."""
+    times = time_grid('uniform', DDPM, 100)
+    x = noise(8)
+    a = draw('ddpm', DDPM, times, x)
+    b = draw('ddim', DDPM, times, x, eta=1.0)
+    np.testing.assert_allclose(a, b, atol=2e-4)
+    assert np.abs(a - draw('ddim', DDPM, times, x)).max() > 0.05
+
+
+def test_euler_on_the_straight_path_is_ddim():
+    """Both then go along straight lines from x_t to where the data are expected."""
+    times = time_grid('uniform', FLOW, 10)
+    np.testing.assert_allclose(
+        draw('euler', FLOW, times, noise(8)), draw('ddim', FLOW, times, noise(8)), atol=1e-4
+    )
+
+
+def test_ddpm_with_either_variance_is_right_for_the_data_it_is_made_for():
+    """Ho et al. 2020, section 3.2: 'posterior' for data that are one point, 'forward' for normal noise."""
+    few = jnp.linspace(1, 0.5, 4)
+    for variance, of_data in (('posterior', 0.0), ('forward', 1.0)):
+
+        def run(keys, x, variance=variance, of_data=of_data):
+            denoise = exact(VP, 0.0, of_data)
+            return solve(SAMPLERS['ddpm'], denoise, VP, keys, x, few, Options(variance=variance))
+
+        # The last step adds no noise: the one before it is compared.
+        found = np.asarray(jax.jit(run)(jax.random.split(jax.random.key(0), 40_000), noise(40_000))[-2])
+        alpha, sigma = VP.scales(few[-2])
+        assert found.var() == pytest.approx(float(alpha**2 * of_data + sigma**2), rel=0.03)
+
+
+def test_inversion_leads_back():
+    times = time_grid('uniform', VP, 400)
+    x0 = jnp.array([[0.2], [0.5], [0.9]])
+    found = draw('ddim', VP, times[::-1], x0)
+    wanted = follow(np.asarray(x0), VP, 0.0, 1.0)
+    np.testing.assert_allclose(found, wanted, atol=0.05)
+    np.testing.assert_allclose(draw('ddim', VP, times, jnp.float32(found)), x0, atol=0.02)
+
+
+def test_a_sample_does_not_depend_on_its_batch():
+    times, x = time_grid('uniform', VP, 5), noise(6)
+    keys = jax.random.split(jax.random.key(0), 6)
+    run = functools.partial(solve, SAMPLERS['ddpm'], exact(VP), VP)
+    np.testing.assert_allclose(run(keys, x, times)[-1][2:4], run(keys[2:4], x[2:4], times)[-1], atol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['uniform', 'log_snr', 'karras'])
+def test_grids(name):
+    for process in (VP, FLOW, DDPM):
+        times = np.asarray(time_grid(name, process, 10, start=0.8))
+        assert times[0] == pytest.approx(0.8) and times[-1] == 0
+        assert (np.diff(times) <= 0).all()
+        if process.timesteps:
+            np.testing.assert_allclose(times * 100, np.round(times * 100), atol=1e-4)
+    times = time_grid(name, VP, 10)
+    ratio = np.asarray(VP.log_snr(times), np.float64)
+    if name == 'log_snr':
+        np.testing.assert_allclose(np.diff(ratio), 2.66, rtol=2e-2)
+    if name == 'karras':  # equation 5, with the published rho
+        low, high = np.exp(-ratio[-1] / 2), np.exp(-ratio[0] / 2)
+        i = np.arange(11) / 10
+        wanted = (high ** (1 / 7) + i * (low ** (1 / 7) - high ** (1 / 7))) ** 7
+        np.testing.assert_allclose(np.exp(-ratio / 2), wanted, rtol=2e-2)
+    with pytest.raises(UserError, match='1 to 100'):
+        time_grid(name, DDPM, 101)
+
+
+def test_guidance():
+    """1 is the model with the class, 0 that without; 2 as far again; rescaled, with the model's deviation."""
+    x, t = jax.random.normal(jax.random.key(0), (3, 50)), jnp.full(3, 0.5)
+    a, b = exact(VP, mean=jnp.linspace(-1, 1, 50)), exact(VP, mean=0.0)
+    plain, without = a(x, t).x0, b(x, t).x0
+    np.testing.assert_allclose(guided(a, b, 1.0)(x, t).x0, plain, atol=1e-6)
+    np.testing.assert_allclose(guided(a, b, 0.0)(x, t).x0, without, atol=1e-6)
+    far = guided(a, b, 4.0)(x, t).x0
+    np.testing.assert_allclose(far, 4 * plain - 3 * without, atol=1e-5)
+    kept = guided(a, b, 4.0, rescale=1.0)(x, t).x0
+    np.testing.assert_allclose(np.std(kept, axis=1), np.std(plain, axis=1), rtol=1e-4)
+    half = guided(a, b, 4.0, rescale=0.5)(x, t).x0
+    np.testing.assert_allclose(half, (far + kept) / 2, atol=1e-5)
+
+
+def test_thresholds():
+    values = jnp.stack([jnp.linspace(-4, 4, 201), jnp.linspace(-0.5, 0.5, 201)])
+
+    def network(x, t):
+        return Denoised(x0=values)
+
+    np.testing.assert_array_equal(clipped(network)(values, jnp.ones(2)).x0, np.clip(values, -1, 1))
+    found = np.asarray(thresholded(network, 0.5)(values, jnp.ones(2)).x0)
+    # Half of the first are within 2; none of the second is beyond 1, and they stay.
+    np.testing.assert_allclose(found[0], np.clip(values[0] / 2, -1, 1), atol=1e-2)
+    np.testing.assert_allclose(found[1], values[1], atol=1e-6)
+
+
+@pytest.mark.parametrize('repeats, error', [(1, 0.3), (8, 0.1)])
+def test_what_is_drawn_fits_what_is_known(repeats, error):
+    """Two numbers that are nearly equal, of which one is known: more repeats, a better fit."""
+    correlation = 0.98
+    covariance = jnp.array([[1.0, correlation], [correlation, 1.0]])
+
+    def denoise(x, t):
+        alpha, sigma = VP.scales(t[0])
+        gain = alpha * covariance @ jnp.linalg.inv(alpha**2 * covariance + sigma**2 * jnp.eye(2))
+        return Denoised(x0=x @ gain.T)
+
+    known = Known(x0=jnp.tile(jnp.array([1.5, 0.0]), (2000, 1)), mask=jnp.array([[False, True]]))
+    keys = jax.random.split(jax.random.key(0), 2000)
+    x = jax.random.normal(jax.random.key(1), (2000, 2))
+
+    def run(keys, x):
+        times = time_grid('uniform', VP, 100)
+        return solve(SAMPLERS['ddpm'], denoise, VP, keys, x, times, None, known, repeats)[-1]
+
+    found = np.asarray(jax.jit(run)(keys, x))
+    np.testing.assert_array_equal(found[:, 0], 1.5)
+    assert abs(found[:, 1].mean() - 1.5 * correlation) < error

@@ -1,0 +1,126 @@
+"""Bounds and likelihoods of normal data, whose entropy is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.sampling.test_diffusion import exact
+from vq_jax.ops.diffusion import Process
+from vq_jax.ops.likelihoods import LEVEL, dequantize
+from vq_jax.sampling.diffusion import Denoised
+from vq_jax.sampling.likelihood import bound, flow_log_likelihood, step_divergence
+
+MEAN, VARIANCE = 0.1, 0.04
+
+
+def data(n):
+    x = np.random.default_rng(0).normal(MEAN, np.sqrt(VARIANCE), (n, 1))
+    return jnp.float32(np.round((np.clip(x, -1, 1) + 1) / LEVEL) * LEVEL - 1)
+
+
+def keys(n):
+    return jax.random.split(jax.random.key(3), n)
+
+
+@pytest.mark.parametrize('process', [Process('cosine'), Process('straight', 'straight'), Process('linear')])
+def test_the_bound_of_continuous_time_is_that_of_direct_integration(process):
+    """For the exact denoiser all noise levels together are one divergence, of q(x_0' | x) from p(x_0').
+
+    x_0' is the least noisy example. Both, and the decoder's term, are integrated over it on a grid.
+    """
+    n = 20_000
+    alpha, sigma = (float(v) for v in process.scales(jnp.zeros(())))
+    z = np.linspace(-7, 7, 4001)
+    for level in (60, 140, 200):
+        x = level * LEVEL - 1
+        noisy = alpha * x + sigma * z
+        scale = np.sqrt(alpha**2 * VARIANCE + sigma**2)
+        nats = stats.norm.logpdf(noisy, alpha * x, sigma) - stats.norm.logpdf(noisy, alpha * MEAN, scale)
+        inside = stats.norm.cdf(x + LEVEL / 2, noisy / alpha, sigma / alpha)
+        nats -= np.log(inside - stats.norm.cdf(x - LEVEL / 2, noisy / alpha, sigma / alpha))
+        wanted = np.sum(stats.norm.pdf(z) * nats) * (z[1] - z[0])
+        images = jnp.full((n, 1), x, jnp.float32)
+        parts = jax.jit(lambda x: bound(exact(process, MEAN, VARIANCE), process, keys(n), x, 16))(images)
+        found = np.asarray(parts.total(), np.float64)
+        assert parts.diffusion.shape == (n, 16)
+        error = 5 * found.std() / np.sqrt(n)
+        assert error < 0.1
+        assert found.mean() == pytest.approx(wanted, abs=error)
+        # A bound: of bytes, by the distribution function.
+        p = stats.norm(MEAN, np.sqrt(VARIANCE))
+        assert found.mean() - error > -np.log(p.cdf(x + LEVEL / 2) - p.cdf(x - LEVEL / 2))
+
+
+def test_the_bound_of_discrete_time_is_that_of_direct_integration():
+    """Ho et al. 2020, equation 5, term by term, each integrated over x_t on a grid."""
+    steps = 20
+    # A weak noise, so that something is left of the data at the end.
+    process = Process('linear', shift=0.05, timesteps=steps)
+    x0, mean, variance = 0.1, -0.2, 0.3  # the denoiser's data are others than these
+    denoise = exact(process, mean, variance)
+    z = np.linspace(-7, 7, 4001)
+    weight = stats.norm.pdf(z) * (z[1] - z[0])
+
+    def scales(i):
+        return (float(v) for v in process.scales(jnp.float32(i / steps)))
+
+    terms = []
+    for i in range(2, steps + 1):
+        (a, b), (c, d) = scales(i - 1), scales(i)
+        beta = d**2 - (c / a) ** 2 * b**2
+        x = c * x0 + d * z
+        expected = (d**2 * mean + c * variance * x) / (c**2 * variance + d**2)
+        # Both steps have the posterior's variance; their means differ by the factor of x0 in equation 7.
+        difference = a * beta / d**2 * (expected - x0)
+        terms.append(np.sum(weight * difference**2 / (2 * beta * b**2 / d**2)))
+    c, d = scales(1)
+    x = c * x0 + d * z
+    expected = (d**2 * mean + c * variance * x) / (c**2 * variance + d**2)
+    level = stats.norm.cdf(x0 + LEVEL / 2, expected, d / c) - stats.norm.cdf(x0 - LEVEL / 2, expected, d / c)
+    decoder = -np.sum(weight * np.log(level))
+    c, d = scales(steps)
+    prior = 0.5 * (c**2 * x0**2 + d**2 - 1 - np.log(d**2))
+
+    n = 40_000
+    found = jax.jit(lambda: bound(denoise, process, keys(n), jnp.full((n, 1), x0), 1000))()
+    assert found.diffusion.shape == (n, steps - 1)  # each time once
+    ours = np.asarray(found.diffusion, np.float64)
+    error = 5 * ours.std(0) / np.sqrt(n)
+    assert (np.abs(ours.mean(0) - terms) < error + 1e-3 * np.abs(terms) + 1e-6).all()
+    assert np.mean(found.decoder) == pytest.approx(decoder, rel=0.02)
+    assert np.mean(found.prior) == pytest.approx(prior, rel=1e-2)
+    # A few times drawn at random give the same on average.
+    few = jax.jit(lambda: bound(denoise, process, keys(n), jnp.full((n, 1), x0), 3))().diffusion.sum(1)
+    assert np.mean(few) == pytest.approx(sum(terms), abs=5 * np.std(few) / np.sqrt(n))
+
+
+def test_the_divergence_of_a_step_with_a_learned_variance():
+    """Of two normal densities, by integration."""
+    process = Process('linear', timesteps=100)
+    t = jnp.array([0.3])
+    x0, x, guess, share = (jnp.full((1, 1), v) for v in (0.2, 0.5, 0.1, 0.7))
+    found = step_divergence(Denoised(x0=guess, variance_share=share), process, x0, x, t)
+    mean, variance = (np.ravel(v)[0] for v in process.posterior(x0, x, t - 0.01, t))
+    other, _ = (np.ravel(v)[0] for v in process.posterior(guess, x, t - 0.01, t))
+    most = float(process.added_variance(t - 0.01, t)[0])
+    wide = np.exp(0.7 * np.log(most) + 0.3 * np.log(variance))
+    q, p = stats.norm(mean, np.sqrt(variance)), stats.norm(other, np.sqrt(wide))
+    grid = np.linspace(mean - 2, mean + 2, 200_001)
+    integrand = q.pdf(grid) * (q.logpdf(grid) - p.logpdf(grid))
+    wanted = np.trapezoid(np.where(q.pdf(grid) > 0, integrand, 0), grid)
+    np.testing.assert_allclose(found, wanted, rtol=1e-2)
+
+
+@pytest.mark.parametrize('process', [Process('cosine'), Process('straight', 'straight')])
+def test_the_likelihood_of_the_flow_is_the_density(process):
+    n = 64
+    x = dequantize(keys(n), data(n))
+    wanted = stats.norm.logpdf(np.float64(x), MEAN, np.sqrt(VARIANCE))[:, 0]
+
+    def run(steps):
+        return flow_log_likelihood(exact(process, MEAN, VARIANCE), process, keys(n), x, steps)
+
+    errors = [np.abs(jax.jit(run, static_argnums=0)(steps) - wanted).max() for steps in (100, 200)]
+    assert errors[1] < 0.02, errors
