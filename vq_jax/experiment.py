@@ -1,0 +1,32 @@
+"""Reproduces a table of a paper: `python -m vq_jax.experiment experiments/NAME [--rows a,b]`.
+
+Trains the rows that were not run yet, one after the other, and writes `table.md` and `table.csv` with the
+paper's number beside ours. Started again after an interruption, it goes on where it was. Rows that need an
+accelerator, or data that not everyone has, are run only where they are named.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from vq_jax import cli
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the runs are kept; runs/NAME if not given.')
+_ROWS = flags.DEFINE_list('rows', [], 'The rows to run; all that are not large if none are named.')
+_TABLE_ONLY = flags.DEFINE_bool('table_only', False, 'Run nothing, write the table of what was seen.')
+
+
+def main(folder: str) -> None:
+    """Runs what is missing, and says where the table is."""
+    from vq_jax.tables import run_rows, write_table
+
+    path = Path(folder)
+    if _TABLE_ONLY.value:
+        write_table(path)
+    else:
+        run_rows(path, Path(_WORKDIR.value or Path('runs') / path.name), _ROWS.value)
+    print(f'table: {path / "table.md"}')
+
+
+if __name__ == '__main__':
+    cli.main(main, words=('FOLDER',))
