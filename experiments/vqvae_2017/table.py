@@ -14,8 +14,8 @@ def get_table() -> Table:
         source='van den Oord et al. 2017 (arXiv:1711.00937), section 4.1',
         remarks=(
             'All are upper bounds. Of a VQ-VAE it is `-(log p(x | z) + log p(z))`, with a prior that is '
-            'learned, or with equally likely codes. MNIST is padded to 32x32 and binarized by draws; the paper '
-            'has CIFAR-10 alone, and does not say what its decoders have for a likelihood.'
+            'learned, or with equally likely codes. MNIST is padded to 32x32 and binarized by draws; the '
+            'paper has CIFAR-10 alone, and does not say what its decoders have for a likelihood.'
         ),
         rows=(
             Row(
