@@ -32,7 +32,7 @@ _START_BATCHES = 16  # whose latents are measured
 _CHAIN = 8  # pictures of the way from noise to image
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DiffusionTask(DiffusionDrawing):
     """See `vq_jax.tasks.task.Task` for what each method does; `state.frozen` is the autoencoder's.
 

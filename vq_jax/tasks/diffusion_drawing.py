@@ -31,7 +31,7 @@ from vq_jax.training.state import TrainState
 LATENT = 'latent'  # the collection of the mean and the scale of latents
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DiffusionDrawing(Task):
     """The part of a diffusion task that needs no training; `state.frozen` is the autoencoder's.
 
