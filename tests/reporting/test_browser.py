@@ -25,6 +25,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _no_errors_and_no_network(browser):
     browser.requests.clear()
+    browser.errors.clear()
     yield
     assert browser.errors == []
     assert {request.partition(':')[0] for request in browser.requests} <= {'file', 'data'}
@@ -96,13 +97,7 @@ def test_values_under_the_mouse(browser, two):
     )
     x = points(browser, 'loss')[0][0][3][0]
     browser.move(box[0] + x + 2, box[1] + 60)
-    assert tip(browser, 'loss') == [
-        'step 20',
-        'a, train 0.05',
-        'a, eval 0.2',
-        'b, train 0.15',
-        'b, eval 0.6',
-    ]
+    assert tip(browser, 'loss') == ['step 20', 'a: train 0.05, eval 0.2', 'b: train 0.15, eval 0.6']
     browser.move(2, 2)
     assert tip(browser, 'loss') is None
 
@@ -111,7 +106,7 @@ def test_values_by_keys(browser, two):
     browser.open(two)
     browser.run(f"{chart('psnr')}.querySelector('svg').focus()")
     browser.key('ArrowRight')
-    assert tip(browser, 'psnr') == ['step 20', 'a, eval 40', 'b, eval 40']
+    assert tip(browser, 'psnr') == ['step 20', 'a: eval 40', 'b: eval 40']
     browser.key('End')
     assert tip(browser, 'psnr')[0] == 'step 40'
     browser.key('ArrowRight')
@@ -122,7 +117,18 @@ def test_values_by_keys(browser, two):
     browser.key('ArrowLeft')
     browser.key('ArrowLeft')
     # A curve without that step says which it has.
-    assert tip(browser, 'loss')[:3] == ['step 35', 'a, train 0.028571', 'a, eval 0.4 (step 40)']
+    assert tip(browser, 'loss')[:2] == ['step 35', 'a: train 0.028571, eval 0.4 (step 40)']
+
+
+def test_a_run_that_ended_before_says_nothing(browser, tmp_path):
+    short = record(tmp_path / 'short', [(1, 'train', {'loss': 2.0})])
+    long = record(tmp_path / 'long', [(1, 'train', {'loss': 3.0}), (9, 'train', {'loss': float('nan')})])
+    browser.open(write(tmp_path, short, long))
+    browser.run(f"{chart('loss')}.querySelector('svg').focus()")
+    browser.key('Home')
+    assert tip(browser, 'loss') == ['step 1', 'short: train 2', 'long: train 3']
+    browser.key('End')
+    assert tip(browser, 'loss') == ['step 9', 'long: train not finite']
 
 
 def test_smoothing(browser, two):
@@ -139,7 +145,7 @@ def test_smoothing(browser, two):
         weights = keep ** np.arange(i, -1, -1)
         expected.append(weights @ values[: i + 1] / weights.sum())
     pixel = np.polyfit(values, np.array(raw[0][0])[:, 1], 1)
-    smoothed = np.array(points(browser, 'loss', '.curve:not(.faint)')[0][0])[:, 1]
+    smoothed = np.array(points(browser, 'loss', '.curve:not(.faint, .other)')[0][0])[:, 1]
     np.testing.assert_allclose(smoothed, np.polyval(pixel, expected), atol=0.2)
 
 
@@ -152,7 +158,7 @@ def test_smoothing_of_a_thinned_curve_is_of_all_its_points(browser, tmp_path):
     )
     raw = np.array(points(browser, 'loss', '.faint')[0][0])[:, 1]
     bottom, top = raw.max(), raw.min()
-    smoothed = np.array(points(browser, 'loss', '.curve:not(.faint)')[0][0])[-50:, 1]
+    smoothed = np.array(points(browser, 'loss', '.curve:not(.faint, .other)')[0][0])[-50:, 1]
     np.testing.assert_allclose((bottom - smoothed) / (bottom - top), 0.02, atol=0.01)
 
 

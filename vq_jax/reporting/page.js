@@ -82,6 +82,9 @@
     return found;
   }
 
+  const evaluated = (curve) => curve.split !== 'train' && curve.split !== 'speed';
+  const smoothed = (curve) => view.smoothing > 0 && !evaluated(curve);
+
   // A chart: its elements, what it shows, and where its cursor is.
 
   class Chart {
@@ -151,20 +154,20 @@
         const x = Math.min(this.x(t), width - half);
         draw(this.svg, 'text', { x, y: height - 6, 'text-anchor': 'middle' }).textContent = label;
       }
-      for (const curve of this.curves) this.line(curve, span);
+      // What is smoothed lies over what it is made of.
+      for (const curve of this.curves) this.line(curve);
+      for (const curve of this.curves.filter(smoothed)) {
+        const [steps, values] = curve.averages ?? [curve.steps, curve.values];
+        this.path(curve, steps, smooth(steps, values, view.smoothing * span), 'curve');
+      }
       this.marks = draw(this.svg, 'g', {});
       this.move(this.cursor !== null && this.cursor < this.steps.length ? this.cursor : null);
     }
 
-    line(curve, span) {
-      const other = curve.split !== 'train' && curve.split !== 'speed';
-      const smoothed = view.smoothing > 0 && !other;
-      const kind = `curve${other ? ' other' : ''}`;
-      this.path(curve, curve.steps, curve.values, smoothed ? `${kind} faint` : kind);
-      if (smoothed) {
-        const [steps, values] = curve.averages ?? [curve.steps, curve.values];
-        this.path(curve, steps, smooth(steps, values, view.smoothing * span), kind);
-      }
+    line(curve) {
+      const other = evaluated(curve);
+      const kind = other ? 'curve other' : smoothed(curve) ? 'curve faint' : 'curve';
+      this.path(curve, curve.steps, curve.values, kind);
       // Points that no line shows.
       const alone = (i) => (curve.values[i - 1] ?? null) === null && (curve.values[i + 1] ?? null) === null;
       curve.values.forEach((value, i) => {
@@ -221,7 +224,8 @@
       this.move(Math.max(0, Math.min(last, to)));
     }
 
-    // Shows the values at a step, or none; of a curve without that step the nearest that it has.
+    // Shows the values at a step, or none; of a curve without that step the nearest that it has, unless its
+    // run ended before.
     move(index) {
       this.cursor = index;
       this.marks?.replaceChildren();
@@ -232,15 +236,23 @@
         class: 'cursor', x1: x, x2: x, y1: MARGIN.top, y2: this.svg.clientHeight - MARGIN.bottom,
       });
       this.tip.replaceChildren(make('div', { class: 'quiet' }, `step ${count(step)}`));
-      for (const curve of this.curves) {
-        const i = nearest(curve.steps, step), value = curve.values[i];
-        if (this.drawn(value)) this.dot(this.marks, curve, i, 4);
-        const swatch = make('span', { class: 'swatch' });
-        swatch.style.setProperty('--run', colour(curve.run));
-        const which = data.runs.length > 1 ? `${data.runs[curve.run]}, ${curve.split} ` : `${curve.split} `;
-        const at = curve.steps[i] === step ? '' : ` (step ${count(curve.steps[i])})`;
-        this.tip.append(make('div', {}, swatch, which,
-          make('b', {}, value === null ? 'not finite' : number(value)), at));
+      for (const run of new Set(this.curves.map((curve) => curve.run))) {
+        const curves = this.curves.filter((curve) => curve.run === run);
+        if (curves.every((curve) => curve.steps.at(-1) < step)) continue;
+        const row = make('div');
+        if (data.runs.length > 1) {
+          const swatch = make('span', { class: 'swatch' });
+          swatch.style.setProperty('--run', colour(run));
+          row.append(swatch, `${data.runs[run]}: `);
+        }
+        curves.forEach((curve, place) => {
+          const i = nearest(curve.steps, step), value = curve.values[i];
+          if (this.drawn(value)) this.dot(this.marks, curve, i, 4);
+          const text = value === null ? 'not finite' : number(value);
+          const at = curve.steps[i] === step ? '' : ` (step ${count(curve.steps[i])})`;
+          row.append(`${place ? ', ' : ''}${curve.split} `, make('b', {}, text), at);
+        });
+        this.tip.append(row);
       }
     }
   }
