@@ -145,7 +145,8 @@ def _numbers(runs: Sequence[RecordedRun]) -> str:
         return '<p>Nothing was evaluated yet.</p>'
     chosen = {run.config.get('best_metric') for run in runs}
     rows = ''.join(
-        f'<tr{" class=chosen" if name in chosen else ""}><th scope="row">{escape(name)}</th>'
+        ('<tr class="chosen">' if name in chosen else '<tr>')
+        + f'<th scope="row">{escape(name)}</th>'
         + ''.join(
             f'<td class="number" data-run="{i}"{_exactly(value)}>{_number(value)}</td>'
             for i, value in ((i, numbers.get(name)) for i, _, numbers in columns)
