@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / 'vq_jax'
-LEVELS = {'ops': 0, 'models': 1, 'data': 2, 'sampling': 2, 'training': 3, 'tasks': 4, 'evaluators': 4}
+LEVELS = {
+    'ops': 0,
+    'models': 1,
+    'data': 2,
+    'sampling': 2,
+    'training': 3,
+    'tasks': 4,
+    'evaluators': 4,
+    'reporting': 4,
+}
 ENTRY = 5
 FILES = sorted(ROOT.rglob('*.py'))
 

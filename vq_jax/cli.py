@@ -23,7 +23,8 @@ def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tup
     Args:
         run: the command; it reads its own flags, and is given the words beside them.
         required: flags that must be given.
-        words: names of the words that must be given beside flags.
+        words: names of the words that must be given beside flags; where the last ends with '...', one
+            or more are given in its place.
     """
     logging.set_verbosity(logging.WARNING)
     try:
@@ -77,10 +78,10 @@ def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -
         for name in required:
             if flags.FLAGS[name].value is None:
                 raise UserError(f'--{name} is missing; see --help.')
-        if len(rest) - 1 > len(words):
+        if len(rest) - 1 > len(words) and not (words and words[-1].endswith('...')):
             raise UserError(f'{rest[-1]!r} is not a flag; flags are written --name=value.')
         for name in words[len(rest) - 1 :]:
-            raise UserError(f'{name} is missing; see --help.')
+            raise UserError(f'{name.removesuffix("...")} is missing; see --help.')
         return rest
     except flags.Error as error:
         # What a config file raises comes as the text of its traceback.

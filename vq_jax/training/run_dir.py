@@ -104,12 +104,12 @@ def check_same_config(workdir: Path, config: dict[str, Any]) -> None:
         UserError: Some keys differ; each is named (dotted) with both values. Also what
             `read_config` raises.
     """
-    before = _flatten(read_config(workdir))
-    now = _flatten(json.loads(json.dumps(config)))
+    before = flatten(read_config(workdir))
+    now = flatten(json.loads(json.dumps(config)))
     differing = [
-        f'{key} (there {_show(before.get(key, _ABSENT))}, now {_show(now.get(key, _ABSENT))})'
+        f'{key} (there {show(before.get(key, _ABSENT))}, now {show(now.get(key, _ABSENT))})'
         for key in sorted(before.keys() | now.keys())
-        if _show(before.get(key, _ABSENT)) != _show(now.get(key, _ABSENT))
+        if show(before.get(key, _ABSENT)) != show(now.get(key, _ABSENT))
     ]
     if differing:
         raise UserError(
@@ -186,17 +186,18 @@ def check_built_on(workdir: Path, now: dict[str, dict[str, Any]]) -> None:
             )
 
 
-def _flatten(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+def flatten(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+    """The values of a nested dict by their dotted keys; an empty dict within it is a value."""
     flat = {}
     for key, item in value.items():
         if isinstance(item, dict) and item:
-            flat |= _flatten(item, f'{prefix}{key}.')
+            flat |= flatten(item, f'{prefix}{key}.')
         else:
             flat[f'{prefix}{key}'] = item
     return flat
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
     """One text per JSON value: unlike `==` it keeps 1, 1.0 and true apart, and NaN together."""
     return 'absent' if value is _ABSENT else json.dumps(value)
 

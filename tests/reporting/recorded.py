@@ -1,0 +1,44 @@
+"""Run directories as training leaves them, without training."""
+
+import numpy as np
+
+from vq_jax.training.run_dir import DataFacts, write_config, write_data_facts
+from vq_jax.training.writers import MetricWriter
+
+CONFIG = {
+    'task': 'vqvae',
+    'steps': 40,
+    'best_metric': 'loss',
+    'best_mode': 'min',
+    'data': {'name': 'digits'},
+    'quantizer': {'num_codes': 16, 'sizes': [1, 2]},
+}
+
+
+def picture(seed):
+    return np.random.default_rng(seed).integers(0, 256, (8, 12, 3), np.uint8)
+
+
+def record(workdir, log=(), pictures=(), **config):
+    """Writes a run: `log` has (step, split, numbers), `pictures` (step, name, image)."""
+    writer = MetricWriter(workdir, resume_step=0)
+    for step, split, numbers in log:
+        writer.scalars(step, split, numbers)
+    for step, name, image in pictures:
+        writer.image(step, name, image)
+    writer.close()
+    write_data_facts(workdir, DataFacts((8, 8, 1), 10, {}))
+    write_config(workdir, CONFIG | config)
+    return workdir
+
+
+def trained(workdir, *, factor=1.0, **config):
+    """A run of 40 steps: 8 lines of training, evaluations at 20 and 40 of which the first is the best."""
+    log = []
+    for step in range(5, 41, 5):
+        log.append((step, 'train', {'loss': factor / step, 'rate': 0.1 + 0.2}))
+        log.append((step, 'speed', {'images_per_second': 100.0 + step}))
+        if step % 20 == 0:
+            log.append((step, 'eval', {'loss': factor * step / 100, 'psnr': 20.0 + step, 'examples': 359}))
+    pictures = [(s, n, picture(s)) for s in (20, 40) for n in ('reconstructions', 'code_use')]
+    return record(workdir, log, pictures, **config)

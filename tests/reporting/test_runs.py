@@ -1,0 +1,76 @@
+"""Run directories read, however far the runs have come."""
+
+import pytest
+
+from tests.reporting.recorded import picture, record, trained
+from vq_jax.errors import UserError
+from vq_jax.reporting import read_runs
+
+
+def test_the_last_and_the_best_evaluation(tmp_path):
+    (run,) = read_runs([trained(tmp_path / 'run')])
+    assert (run.last_step, run.last_evaluation, run.best_evaluation) == (40, 40, 20)
+    assert run.evaluation(20) == {'loss': 0.2, 'psnr': 40.0, 'examples': 359.0}
+    (run,) = read_runs([trained(tmp_path / 'other', best_metric='psnr', best_mode='max')])
+    assert run.best_evaluation == 40
+    for metric in (None, 'absent'):
+        (run,) = read_runs([trained(tmp_path / str(metric), best_metric=metric)])
+        assert run.best_evaluation is None
+
+
+def test_what_is_not_finite_is_never_the_best_and_of_equal_ones_the_newest_is(tmp_path):
+    values = [0.5, 0.5, float('nan')]
+    log = [(step, 'eval', {'loss': value}) for step, value in enumerate(values, 1)]
+    (run,) = read_runs([record(tmp_path / 'run', log)])
+    assert (run.last_evaluation, run.best_evaluation) == (3, 2)
+
+
+def test_a_killed_run(tmp_path):
+    workdir = trained(tmp_path / 'run')
+    (whole,) = read_runs([workdir])
+    with (workdir / 'metrics.jsonl').open('a') as file:
+        file.write('{"step": 45, "split": "train", "loss": 0.1')
+    (workdir / 'images' / '.samples_0000045.png.x.tmp').write_bytes(b'half')
+    (cut,) = read_runs([workdir])
+    assert (cut.log, cut.pictures) == (whole.log, whole.pictures)
+
+
+def test_a_run_that_has_just_started(tmp_path):
+    workdir = record(tmp_path / 'run')
+    (workdir / 'metrics.jsonl').unlink()
+    (run,) = read_runs([workdir])
+    assert (run.log, run.pictures, run.logged, run.last_step) == ({}, {}, None, 0)
+    assert run.last_evaluation is None
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    workdir = trained(tmp_path / 'run')
+    for damage in ('nonsense', '[]', '{"step": 1}', '{"step": 1, "split": "train", "loss": "low"}'):
+        (workdir / 'metrics.jsonl').write_text(f'{{"step": 1, "split": "train"}}\n{damage}\n')
+        with pytest.raises(UserError, match='Line 2'):
+            read_runs([workdir])
+
+
+def test_pictures_are_in_the_order_of_steps(tmp_path):
+    steps = [9_999_999, 5, 12_000_000]  # the last has a digit more than file names are padded to
+    pictures = [(step, 'top_samples_2', picture(step)) for step in steps]
+    workdir = record(tmp_path / 'run', pictures=pictures)
+    (workdir / 'images' / 'mine.png').write_bytes(b'')  # not of the writer
+    (run,) = read_runs([workdir])
+    assert {name: list(files) for name, files in run.pictures.items()} == {'top_samples_2': sorted(steps)}
+
+
+def test_labels_are_as_long_as_they_must_be(tmp_path):
+    workdirs = [record(tmp_path / name) for name in ('a/run', 'b/run', 'b/other')]
+    assert [run.label for run in read_runs(workdirs)] == ['a/run', 'b/run', 'b/other']
+    assert [run.label for run in read_runs(workdirs[1:])] == ['run', 'other']
+
+
+def test_not_runs(tmp_path):
+    with pytest.raises(UserError, match='does not exist'):
+        read_runs([tmp_path / 'absent'])
+    with pytest.raises(UserError, match='not a run directory'):
+        read_runs([tmp_path])
+    workdir = record(tmp_path / 'run')
+    with pytest.raises(UserError, match='given twice'):
+        read_runs([workdir, workdir / '..' / 'run'])

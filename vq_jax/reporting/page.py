@@ -1,0 +1,299 @@
+"""One HTML page of several runs, with everything in it: style, script, numbers and pictures.
+
+`page.html` is filled with tables made here; `page.js` draws the curves from JSON. Each element of one run
+alone carries its index as `data-run`, by which the script hides it. The page forbids itself any connection
+(Content-Security-Policy), and any script but its own.
+"""
+
+import base64
+import datetime
+import hashlib
+import importlib.resources
+import json
+import math
+import string
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from vq_jax.errors import UserError
+from vq_jax.reporting.curves import make_charts
+from vq_jax.reporting.environment import Environment
+from vq_jax.reporting.runs import RecordedRun
+from vq_jax.training.run_dir import show
+
+_NONE = '<span class="quiet">–</span>'
+
+
+def make_page(
+    runs: Sequence[RecordedRun],
+    environment: Environment,
+    command: str,
+    *,
+    max_pictures: int = 50,
+    now: datetime.datetime | None = None,
+) -> str:
+    """Makes the page.
+
+    Args:
+        runs: what it shows, in this order.
+        environment: what it is made with.
+        command: the command that makes it.
+        max_pictures: how many pictures of a name and run it holds; of more, some evenly spread over the
+            steps, with the first and the last.
+        now: the time it is made, with a time zone; None for the present.
+
+    Returns:
+        HTML that needs no other file.
+
+    Raises:
+        UserError: A picture cannot be read.
+    """
+    files = importlib.resources.files('vq_jax.reporting')
+    script = files.joinpath('page.js').read_text(encoding='utf-8')
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    many = len(runs) > 1
+    return string.Template(files.joinpath('page.html').read_text(encoding='utf-8')).substitute(
+        title=escape(', '.join(run.label for run in runs)) if len(runs) <= 3 else f'{len(runs)} runs',
+        made=_time(now or datetime.datetime.now(datetime.UTC)),
+        style=files.joinpath('page.css').read_text(encoding='utf-8'),
+        script=script,
+        script_hash=f'sha256-{digest}',
+        data=_json({'runs': [run.label for run in runs], 'charts': make_charts(runs)}),
+        legend=_legend(runs) if many else '',
+        runs=_runs(runs),
+        config=_config(runs),
+        numbers=_numbers(runs),
+        pictures=_pictures(runs, max_pictures),
+        environment=_environment(environment, command),
+    )
+
+
+def _legend(runs: Sequence[RecordedRun]) -> str:
+    buttons = ''.join(
+        f'<button type="button" data-toggle="{i}" aria-pressed="true" title="Show or hide this run">'
+        f'{_swatch(i)}{escape(run.label)}</button>'
+        for i, run in enumerate(runs)
+    )
+    return f'<div class="legend" role="group" aria-label="Runs to show">{buttons}</div>'
+
+
+def _runs(runs: Sequence[RecordedRun]) -> str:
+    facts: dict[str, list[str | None]] = {
+        'directory': [escape(str(run.workdir)) for run in runs],
+        'task': [escape(str(run.config.get('task', ''))) for run in runs],
+        'data': [escape(str(run.config.get('data.name', ''))) for run in runs],
+        'pictures': [' × '.join(map(str, run.facts.image_shape)) for run in runs],
+        'classes': [str(run.facts.num_classes) for run in runs],
+        'progress': [_progress(run) for run in runs],
+        'last logged': [None if run.logged is None else _time(run.logged) for run in runs],
+    }
+    for part in sorted({part for run in runs for part in run.facts.built_on}):
+        facts[f'built on ({escape(part)})'] = [_built_on(run, part) for run in runs]
+    return _table(runs, facts)
+
+
+def _progress(run: RecordedRun) -> str:
+    steps = run.config.get('steps')
+    if not isinstance(steps, int):
+        return f'step {run.last_step:,}'
+    if run.last_step >= steps:
+        return f'finished, {steps:,} steps'
+    return f'step {run.last_step:,} of {steps:,}: going on, or stopped'
+
+
+def _built_on(run: RecordedRun, part: str) -> str | None:
+    other = run.facts.built_on.get(part)
+    return other and f'step {other["step"]:,} of {escape(str(other["workdir"]))}'
+
+
+def _config(runs: Sequence[RecordedRun]) -> str:
+    keys = sorted({key for run in runs for key in run.config})
+    values = {
+        escape(key): [
+            f'<code>{escape(show(run.config[key]))}</code>' if key in run.config else None for run in runs
+        ]
+        for key in keys
+    }
+    whole = f'All keys ({len(keys)})'
+    if len(runs) == 1:
+        return f'<details><summary>{whole}</summary>{_table(runs, values)}</details>'
+    differing = {key: row for key, row in values.items() if len(set(row)) > 1}
+    first = (
+        f'<h3>Keys that differ</h3>{_table(runs, differing)}'
+        if differing
+        else '<p>The configs do not differ.</p>'
+    )
+    return f'{first}<details><summary>{whole}</summary>{_table(runs, values)}</details>'
+
+
+def _numbers(runs: Sequence[RecordedRun]) -> str:
+    """The table of evaluated numbers; a run has a second column where its best is not its last."""
+    columns: list[tuple[int, str, dict[str, float]]] = []
+    for i, run in enumerate(runs):
+        last, best = run.last_evaluation, run.best_evaluation
+        if last is None:
+            columns.append((i, 'none yet', {}))
+            continue
+        same = ' = best' if best == last else ''
+        columns.append((i, f'last{same}<br>step {last:,}', run.evaluation(last)))
+        if best is not None and best != last:
+            columns.append((i, f'best<br>step {best:,}', run.evaluation(best)))
+    names = list(dict.fromkeys(name for _, _, numbers in columns for name in numbers))
+    if not names:
+        return '<p>Nothing was evaluated yet.</p>'
+    chosen = {run.config.get('best_metric') for run in runs}
+    rows = ''.join(
+        ('<tr class="chosen">' if name in chosen else '<tr>')
+        + f'<th scope="row">{escape(name)}</th>'
+        + ''.join(
+            f'<td class="number" data-run="{i}"{_exactly(value)}>{_number(value)}</td>'
+            for i, value in ((i, numbers.get(name)) for i, _, numbers in columns)
+        )
+        + '</tr>'
+        for name in names
+    )
+    spans = [sum(i == column[0] for column in columns) for i in range(len(runs))]
+    head = ''.join(
+        f'<th scope="colgroup" colspan="{span}" data-run="{i}">{_named(i, runs)}</th>'
+        for i, span in enumerate(spans)
+    )
+    which = ''.join(f'<th scope="col" class="number" data-run="{i}">{text}</th>' for i, text, _ in columns)
+    note = ''.join(
+        f'<p class="quiet">Best is the evaluation with the '
+        f'{"smallest" if mode == "min" else "largest"} <b>{escape(metric)}</b>{of}.</p>'
+        for metric, mode, of in _choices(runs)
+    )
+    table = f'<thead><tr><td></td>{head}</tr><tr><td></td>{which}</tr></thead><tbody>{rows}</tbody>'
+    return f'{_scrolling(f"<table>{table}</table>", "Evaluated numbers")}{note}'
+
+
+def _choices(runs: Sequence[RecordedRun]) -> list[tuple[str, str, str]]:
+    """Number and mode by which runs chose their best, and which runs where they differ in it."""
+    by: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        if run.best_evaluation is not None:
+            key = run.config['best_metric'], str(run.config.get('best_mode'))
+            by.setdefault(key, []).append(escape(run.label))
+    return [(*key, f' ({", ".join(names)})' if len(by) > 1 else '') for key, names in by.items()]
+
+
+def _pictures(runs: Sequence[RecordedRun], limit: int) -> str:
+    names = list(dict.fromkeys(name for run in runs for name in run.pictures))
+    if not names:
+        return '<p>No pictures were drawn yet.</p>'
+    parts, left_out = [], False
+    for name in names:
+        figures = []
+        for i, run in enumerate(runs):
+            there = list(run.pictures.get(name, {}).items())
+            if there:
+                shown = _spread(there, limit)
+                left_out |= len(shown) < len(there)
+                figures.append(_figure(runs, i, name, dict(shown)))
+        parts.append(f'<h3>{escape(name)}</h3><div class="pictures">{"".join(figures)}</div>')
+    note = f'<p class="quiet">Of each, {limit} steps are shown, evenly spread.</p>' if left_out else ''
+    stepper = (
+        '<div class="controls stepper" id="stepper" hidden><label>Step <input type="range" id="step" min="0" '
+        'max="0" value="0"></label><output id="at" for="step"></output></div>'
+    )
+    return f'{stepper}{note}{"".join(parts)}'
+
+
+def _figure(runs: Sequence[RecordedRun], index: int, name: str, files: dict[int, Path]) -> str:
+    """Pictures of one name and run; without the script the last one shows."""
+    label, last = escape(runs[index].label), max(files)
+    images = ''.join(
+        f'<img src="data:image/png;base64,{_base64(path)}" data-step="{step}" '
+        f'alt="{escape(name)} of {label}, step {step:,}"{"" if step == last else " hidden"}>'
+        for step, path in files.items()
+    )
+    caption = f'{_swatch(index)}{label} ' if len(runs) > 1 else ''
+    return (
+        f'<figure data-run="{index}"><figcaption>{caption}<span class="at">step {last:,}</span></figcaption>'
+        f'{images}</figure>'
+    )
+
+
+def _base64(path: Path) -> str:
+    try:
+        return base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise UserError(f'Cannot read {path} ({error.strerror or error}); check its permissions.') from error
+
+
+def _spread(items: list[Any], limit: int) -> list[Any]:
+    """At most `limit` items, evenly spread, the first and the last among them."""
+    if len(items) <= limit:
+        return items
+    if limit == 1:
+        return items[-1:]
+    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
+
+
+def _environment(environment: Environment, command: str) -> str:
+    rows = {
+        'Python': environment.python,
+        'machine': environment.machine,
+        'devices of JAX': environment.devices,
+    }
+    body = ''.join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in rows.items())
+    packages = ''.join(
+        f'<li><span class="quiet">{escape(name)}</span> {escape(version)}</li>'
+        for name, version in environment.packages.items()
+    )
+    machine = _scrolling(f'<table><tbody>{body}</tbody></table>', 'Machine')
+    return (
+        '<p>Of the machine that this page was made on, when it was made; the runs may have been trained '
+        f'elsewhere, or before. The command:</p><pre><code>{escape(command)}</code></pre>'
+        f'{machine}<ul class="packages">{packages}</ul>'
+    )
+
+
+def _table(runs: Sequence[RecordedRun], rows: Mapping[str, Sequence[str | None]]) -> str:
+    """A table of HTML cells with a column for each run; a head where there are several."""
+    head = ''.join(f'<th scope="col" data-run="{i}">{_named(i, runs)}</th>' for i in range(len(runs)))
+    body = ''.join(
+        f'<tr><th scope="row">{name}</th>'
+        + ''.join(f'<td data-run="{i}">{_NONE if cell is None else cell}</td>' for i, cell in enumerate(row))
+        + '</tr>'
+        for name, row in rows.items()
+    )
+    thead = f'<thead><tr><td></td>{head}</tr></thead>' if len(runs) > 1 else ''
+    return _scrolling(f'<table>{thead}<tbody>{body}</tbody></table>', 'Table of runs')
+
+
+def _scrolling(table: str, label: str) -> str:
+    """A wide table scrolls by itself, also by keys."""
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{table}</div>'
+
+
+def _named(index: int, runs: Sequence[RecordedRun]) -> str:
+    return f'{_swatch(index) if len(runs) > 1 else ""}{escape(runs[index].label)}'
+
+
+def _swatch(index: int) -> str:
+    return f'<span class="swatch" data-colour="{index}"></span>'
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return _NONE
+    if not math.isfinite(value):
+        return 'not finite'
+    return f'{int(value):,}' if value == int(value) and abs(value) < 1e15 else f'{value:.5g}'
+
+
+def _exactly(value: float | None) -> str:
+    return '' if value is None or not math.isfinite(value) else f' title="{value!r}"'
+
+
+def _time(moment: datetime.datetime) -> str:
+    return moment.astimezone(datetime.UTC).strftime('%Y-%m-%d %H:%M UTC')
+
+
+def _json(value: Any) -> str:
+    """JSON that stays within its script element whatever the names in it."""
+    text = json.dumps(value, allow_nan=False, separators=(',', ':'))
+    return text.replace('&', '\\u0026').replace('<', '\\u003c').replace('>', '\\u003e')

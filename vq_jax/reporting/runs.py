@@ -1,0 +1,151 @@
+"""Reads run directories, as far as the runs have come: config, facts of the data, log, pictures."""
+
+import dataclasses
+import datetime
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vq_jax.errors import UserError
+from vq_jax.training.run_dir import DataFacts, flatten, read_config, read_data_facts
+from vq_jax.training.writers import METRICS_NAME
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """A number of the log against the training step.
+
+    Attributes:
+        steps: of the lines that have the number, in the order of the log.
+        values: NaN where the number was not finite.
+    """
+
+    steps: list[int]
+    values: list[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedRun:
+    """What a run directory holds.
+
+    Attributes:
+        label: the last parts of its path, as many as tell it from the other runs.
+        workdir: its absolute path.
+        config: its config by dotted keys.
+        facts: shape of its pictures, and the runs that it is built on.
+        log: what was logged, by split ('train', 'eval', 'speed') and name.
+        logged: when the last line was written; None if there is no log yet.
+        pictures: files of pictures by name and step, both in order.
+    """
+
+    label: str
+    workdir: Path
+    config: dict[str, Any]
+    facts: DataFacts
+    log: dict[str, dict[str, Series]]
+    logged: datetime.datetime | None
+    pictures: dict[str, dict[int, Path]]
+
+    @property
+    def last_step(self) -> int:
+        """The step of the last line of the log, 0 if there is none."""
+        return max((s.steps[-1] for names in self.log.values() for s in names.values()), default=0)
+
+    def evaluation(self, step: int) -> dict[str, float]:
+        """The evaluated numbers of a step, by name."""
+        return {
+            name: series.values[series.steps.index(step)]
+            for name, series in self.log.get('eval', {}).items()
+            if step in series.steps
+        }
+
+    @property
+    def last_evaluation(self) -> int | None:
+        """The step of the last evaluation."""
+        return max((s.steps[-1] for s in self.log.get('eval', {}).values()), default=None)
+
+    @property
+    def best_evaluation(self) -> int | None:
+        """The step of the evaluation that is the best by `config.best_metric`; of equal ones the newest.
+
+        None where the config names no number, or no evaluation has it.
+        """
+        series = self.log.get('eval', {}).get(self.config.get('best_metric'))
+        if series is None:
+            return None
+        sign = -1 if self.config.get('best_mode') == 'min' else 1
+        finite = [
+            (sign * v, step) for step, v in zip(series.steps, series.values, strict=True) if math.isfinite(v)
+        ]
+        return max(finite)[1] if finite else None
+
+
+def read_runs(workdirs: Sequence[str | Path]) -> list[RecordedRun]:
+    """Reads run directories; the runs may still be going on, or have been killed.
+
+    Raises:
+        UserError: One is not a run directory or is given twice, or its files are damaged.
+    """
+    paths = [Path(workdir).resolve() for workdir in workdirs]
+    for i, path in enumerate(paths):
+        if path in paths[:i]:
+            raise UserError(f'{path} is given twice; name each run once.')
+    return [_read_run(path, label) for path, label in zip(paths, _labels(paths), strict=True)]
+
+
+def _read_run(workdir: Path, label: str) -> RecordedRun:
+    config = flatten(read_config(workdir))
+    path = workdir / METRICS_NAME
+    try:
+        log = _read_log(path)
+        logged = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+    except FileNotFoundError:  # just started
+        log, logged = {}, None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'Cannot read {path} ({error}); check its permissions and content.') from error
+    return RecordedRun(label, workdir, config, read_data_facts(workdir), log, logged, _find_pictures(workdir))
+
+
+def _read_log(path: Path) -> dict[str, dict[str, Series]]:
+    """The numbers by split and name; a last line that is not complete yet is left out."""
+    log: dict[str, dict[str, Series]] = {}
+    with path.open(encoding='utf-8') as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith('\n'):
+                break
+            try:
+                record = json.loads(line)
+                step, split = int(record.pop('step')), str(record.pop('split'))
+                values = {name: math.nan if v is None else float(v) for name, v in record.items()}
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise UserError(
+                    f'Line {number} of {path} is not an object with step, split and numbers; mend or '
+                    'delete that line.'
+                ) from error
+            names = log.setdefault(split, {})
+            for name, value in values.items():
+                series = names.setdefault(name, Series([], []))
+                series.steps.append(step)
+                series.values.append(value if math.isfinite(value) else math.nan)
+    return log
+
+
+def _find_pictures(workdir: Path) -> dict[str, dict[int, Path]]:
+    pictures: dict[str, dict[int, Path]] = {}
+    for path in sorted((workdir / 'images').glob('*.png')):
+        named = re.fullmatch(r'(.+)_(\d{7,})', path.stem)  # as the writer names them
+        if named is not None and not path.name.startswith('.'):
+            pictures.setdefault(named[1], {})[int(named[2])] = path
+    return {name: dict(sorted(steps.items())) for name, steps in pictures.items()}
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that all differ."""
+    for parts in range(1, max(len(path.parts) for path in paths) + 1):
+        labels = ['/'.join(path.parts[-parts:]) for path in paths]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
