@@ -104,10 +104,10 @@ def ddim(
     noise = from_x0('noise', process, x0, x, t)
     alpha, sigma = process.scales(move.s)
     difference = process.log_snr(move.t) - process.log_snr(move.s)
-    eta = jnp.where(move.last, 0.0, options.eta)
-    fresh = sigma * eta * jnp.sqrt(jnp.maximum(0, -jnp.expm1(difference)))
+    eta = options.eta
+    fresh = jnp.where(move.last, 0, sigma * eta * jnp.sqrt(jnp.maximum(0, -jnp.expm1(difference))))
     # The variance that is left beside the fresh noise, without a difference of nearly equal numbers.
-    left = 1 - jnp.square(eta) + jnp.square(eta) * jnp.exp(difference)
+    left = 1 - eta**2 + eta**2 * jnp.exp(difference)
     kept = sigma * jnp.sqrt(jnp.maximum(0, left))
     return alpha * x0 + kept * noise + fresh * move.noise, x0
 
