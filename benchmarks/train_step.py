@@ -2,11 +2,11 @@
 
     python benchmarks/train_step.py --config configs/vqvae_cifar10.py [--batch_size 64] [--profile]
 
-The peers, `torch_vqvae.py` and `torch_vqgan.py`, are written for the purpose; other tasks have none, and
-their own figures are printed alone. Blocks of steps of the two alternate, so that whatever else the
-machine does hits both; medians over the blocks are printed, and their ratio. Pictures are random bytes and
-already on the device. Compile time is that of a cold start. Peak memory is that of a process of its own
-(of the device, on GPUs).
+The peers, `torch_vqvae.py`, `torch_vqgan.py` and `torch_unet.py`, are written for the purpose; other tasks
+have none, and their own figures are printed alone. Blocks of steps of the two alternate, so that whatever
+else the machine does hits both; medians over the blocks are printed, and their ratio. Pictures are random
+bytes and already on the device. Compile time is that of a cold start. Peak memory is that of a process of
+its own (of the device, on GPUs).
 """
 
 import importlib.util
@@ -38,13 +38,13 @@ PEAK_TFLOPS = {
     ('TPU v4', 'bfloat16'): 275,
 }
 
-PEERS = {'vqvae': 'torch_vqvae', 'vqgan': 'torch_vqgan'}
+PEERS = {'vqvae': 'torch_vqvae', 'vqgan': 'torch_vqgan', 'diffusion': 'torch_unet'}
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
-_BATCH_SIZE = flags.DEFINE_integer('batch_size', None, "Instead of the config's.")
-_ROUNDS = flags.DEFINE_integer('rounds', 5, 'Alternating blocks of each.')
-_STEPS = flags.DEFINE_integer('steps', 5, 'Steps in a block.')
-_PEER = flags.DEFINE_bool('peer', True, 'Measure PyTorch too, if it is installed.')
+CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
+BATCH_SIZE = flags.DEFINE_integer('batch_size', None, "Instead of the config's.")
+ROUNDS = flags.DEFINE_integer('rounds', 5, 'Alternating blocks of each.')
+STEPS = flags.DEFINE_integer('steps', 5, 'Steps in a block.')
+PEER = flags.DEFINE_bool('peer', True, 'Measure PyTorch too, if it is installed.')
 _MEMORY_OF = flags.DEFINE_enum('memory_of', None, ['vq_jax', 'torch'], 'Only the peak memory of one.')
 _PROFILE = flags.DEFINE_string('profile', None, 'A directory for a trace of one block of our steps.')
 
@@ -53,7 +53,7 @@ class Ours:
     """The project's own step, compiled by its engine."""
 
     def __init__(self, config, images):
-        task = make_task(config, images.shape[1:], num_classes=10)
+        self.task = task = make_task(config, images.shape[1:], num_classes=10)
         engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), len(images))
         state = init_state(task.init, jax.random.key(0), images.shape[1:])
         self.state = engine.place(state.replace(frozen=task.pretrained()))
@@ -83,9 +83,9 @@ class Peer:
         self.torch = torch
         self.device = 'cuda' if torch.cuda.is_available() else 'cpu'
         if self.device == 'cpu':
-            torch.set_num_threads(_cores())
+            torch.set_num_threads(cores())
         peer = importlib.import_module(PEERS[config.task])
-        self.step = peer.make_step(config, images.shape[-1], self.device, config.model.dtype)
+        self.step = peer.make_step(config, images.shape[-1], self.device, dtype_of(config))
         self.images = torch.from_numpy(images).to(self.device)
         self.run(1)
 
@@ -97,9 +97,9 @@ class Peer:
 
 
 def main():
-    config = cli.read_config(_CONFIG)
-    if _BATCH_SIZE.value:
-        config.batch_size = _BATCH_SIZE.value
+    config = cli.read_config(CONFIG)
+    if BATCH_SIZE.value:
+        config.batch_size = BATCH_SIZE.value
     size, channels = config.data.image_size, config.data.channels
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (config.batch_size, size, size, channels), np.uint8)
@@ -109,21 +109,21 @@ def main():
         return
 
     ours = Ours(config, images)
-    peer = Peer(config, images) if _PEER.value and config.task in PEERS and _has_torch() else None
+    peer = Peer(config, images) if PEER.value and config.task in PEERS and _has_torch() else None
     if _PROFILE.value:
         with jax.profiler.trace(_PROFILE.value):
-            ours.run(_STEPS.value)
+            ours.run(STEPS.value)
     seconds = {'vq_jax': [], 'torch': []}
-    for _ in range(_ROUNDS.value):
+    for _ in range(ROUNDS.value):
         for name, runner in (('vq_jax', ours), ('torch', peer)):
             if runner is not None:
                 start = time.perf_counter()
-                runner.run(_STEPS.value)
-                seconds[name].append((time.perf_counter() - start) / _STEPS.value)
+                runner.run(STEPS.value)
+                seconds[name].append((time.perf_counter() - start) / STEPS.value)
 
     device = jax.devices()[0].device_kind
-    dtype = _dtype(config)
-    print(f'{device}, {_cores()} cores, Python {platform.python_version()}, jax {jax.__version__}')
+    dtype = dtype_of(config)
+    print(f'{device}, {cores()} cores, Python {platform.python_version()}, jax {jax.__version__}')
     print(f'batch {config.batch_size}, {size}x{size}x{channels}, {dtype}')
     for name, times in seconds.items():
         if times:
@@ -165,7 +165,8 @@ def _peak_mib(name):
     return int(status.split('VmHWM:')[1].split()[0]) // 2**10
 
 
-def _dtype(config):
+def dtype_of(config):
+    """What the layers of a config compute in."""
     for name in ('generator', 'model'):
         if name in config and 'dtype' in config[name]:
             return config[name].dtype
@@ -176,7 +177,8 @@ def _has_torch():
     return importlib.util.find_spec('torch') is not None
 
 
-def _cores():
+def cores():
+    """How many this process may use."""
     import os
 
     return len(os.sched_getaffinity(0))

@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     config.eval_every = 2_000
     config.checkpoint_every = 250
     config.data.name = 'mnist'
+    config.data.image_size = 28
     config.data.channels = 1
     config.model.class_conditional = True
     config.unet.patch = 2

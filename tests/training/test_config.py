@@ -98,7 +98,7 @@ def test_every_config_trains_a_step(path):
     """One real step on two pictures, and the docstring says how to run it.
 
     Models for pictures of more than 128 pixels are given 32, and their channels are an eighth; those of
-    VQGAN have one residual block a level.
+    VQGAN have one residual block a level. The networks of diffusion models are small, and work on pixels.
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
@@ -108,7 +108,8 @@ def test_every_config_trains_a_step(path):
     size = config.data.image_size or 28
     if size > 128:
         size = 32
-        config.model.channels //= 8
+        if config.task != 'diffusion':
+            config.model.channels //= 8
         if config.task == 'vqgan':
             config.model.residual_blocks = 1
     if config.task == 'vqgan' and config.perceptual.kind == 'lpips':
@@ -116,6 +117,10 @@ def test_every_config_trains_a_step(path):
     if config.task == 'prior':
         # Grey values: the tokenizer is not here.
         config.tokenizer.workdir, config.data.channels, size = '', 1, 8
+    if config.task == 'diffusion':
+        config.latent.workdir, size = '', 16  # pixels: the autoencoder is not here
+        config.unet.channels, config.unet.head_channels, config.unet.residual_blocks = 8, 8, 1
+        config.dit.depth, config.dit.width, config.dit.heads = 1, 32, 2
     shape = (size, size, config.data.channels)
     task = make_task(config, shape, num_classes=10)
     task.check_image_shape(shape)

@@ -104,10 +104,10 @@ def ddim(
     noise = from_x0('noise', process, x0, x, t)
     alpha, sigma = process.scales(move.s)
     difference = process.log_snr(move.t) - process.log_snr(move.s)
-    eta = jnp.where(move.last, 0.0, options.eta)
-    fresh = sigma * eta * jnp.sqrt(jnp.maximum(0, -jnp.expm1(difference)))
+    eta = options.eta
+    fresh = jnp.where(move.last, 0, sigma * eta * jnp.sqrt(jnp.maximum(0, -jnp.expm1(difference))))
     # The variance that is left beside the fresh noise, without a difference of nearly equal numbers.
-    left = 1 - jnp.square(eta) + jnp.square(eta) * jnp.exp(difference)
+    left = 1 - eta**2 + eta**2 * jnp.exp(difference)
     kept = sigma * jnp.sqrt(jnp.maximum(0, left))
     return alpha * x0 + kept * noise + fresh * move.noise, x0
 
@@ -125,13 +125,14 @@ def heun(
 ) -> tuple[jax.Array, jax.Array]:
     """Heun's method, of second order (Karras et al. 2022, arXiv:2206.00364), where `euler` is of first.
 
-    Two calls of the network a step.
+    Two calls of the network a step. The last one is Euler's, as in their algorithm 1: without noise, what
+    the network errs in is not to be told from it.
     """
     t, s = _times(x, move)
     slope, x0 = _flow(denoise, process, x, t)
     way = process.position(move.s) - process.position(move.t)
     after, _ = _flow(denoise, process, x + way * slope, s)
-    return x + way * (slope + after) / 2, x0
+    return x + way * jnp.where(move.last, slope, (slope + after) / 2), x0
 
 
 def dpm_solver(

@@ -59,6 +59,8 @@ class DiffusionConfig:
                 'config.model.timesteps, to 1000 say.'
             )
 
+        self.process()  # checks the rest
+
     def process(self) -> Process:
         """The forward process."""
         return Process(self.schedule, self.path, self.shift, self.timesteps)

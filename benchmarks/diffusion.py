@@ -1,0 +1,96 @@
+"""Speed of diffusion models: training, and sampling against steps, beside the same U-Net in PyTorch.
+
+    python benchmarks/diffusion.py --config configs/ddpm_mnist.py [--sampling_steps 10,25,50] [--draw 16]
+
+Flags and conditions are those of `train_step.py`: blocks of the two alternate, medians are printed and their
+ratio. Both draw by DDIM, without guidance. A latent model is measured by a config whose
+`config.latent.workdir` is a run; its times hold encoding and decoding, and it has no peer. The peer,
+`torch_unet.py`, has the U-Net alone, the cosine schedule and the prediction of v.
+"""
+
+import importlib
+import importlib.util
+import platform
+import statistics
+import time
+
+import jax
+import numpy as np
+import train_step
+from absl import flags
+
+from vq_jax import cli
+
+_SAMPLING_STEPS = flags.DEFINE_list('sampling_steps', ['10', '25', '50'], 'Steps of the sampler.')
+_DRAW = flags.DEFINE_integer('draw', 16, 'Pictures drawn at once.')
+
+
+def main():
+    config = cli.read_config(train_step.CONFIG)
+    if train_step.BATCH_SIZE.value:
+        config.batch_size = train_step.BATCH_SIZE.value
+    config.sampling.guidance, config.sampling.sampler = 1.0, 'ddim'
+    shape = config.data.image_size, config.data.image_size, config.data.channels
+    images = np.random.default_rng(0).integers(0, 256, (config.batch_size, *shape), np.uint8)
+    runners = {'vq_jax': train_step.Ours(config, images)}
+    comparable = config.model.backbone == 'unet' and not config.latent.workdir and config.model.upscale == 1
+    if train_step.PEER.value and comparable and importlib.util.find_spec('torch'):
+        runners['torch'] = train_step.Peer(config, images)
+
+    print(f'{jax.devices()[0].device_kind}, {train_step.cores()} cores, Python {platform.python_version()}')
+    print(f'jax {jax.__version__}, {shape[0]}x{shape[1]}x{shape[2]}, {train_step.dtype_of(config)}')
+    steps = train_step.STEPS.value
+    seconds = alternate({name: lambda r=runner: r.run(steps) for name, runner in runners.items()})
+    show(f'training, batch {config.batch_size}, images/s', seconds, lambda s: config.batch_size * steps / s)
+
+    for number in map(int, _SAMPLING_STEPS.value):
+        draws = {'vq_jax': ours_drawing(config, runners['vq_jax'], number)}
+        if 'torch' in runners:
+            peer = importlib.import_module('torch_unet')
+            device = runners['torch'].device
+            sample = peer.make_sampler(config, shape, _DRAW.value, device, train_step.dtype_of(config))
+            draws['torch'] = lambda sample=sample, number=number: sample(number)
+        show(
+            f'{_DRAW.value} samples at once, {number} steps, seconds a sample',
+            alternate(draws),
+            lambda s: s / _DRAW.value,
+        )
+
+
+def ours_drawing(config, ours, steps):
+    """A function that draws pictures with the state that was trained, compiled."""
+    import dataclasses
+
+    task = ours.task
+    sampling = dataclasses.replace(task.sampling, steps=steps)
+    keys = jax.random.split(jax.random.key(0), _DRAW.value)
+    labels = np.zeros(_DRAW.value, np.int32)
+    draw = jax.jit(lambda state: task.sample(state, keys, labels, sampling))
+    return lambda: jax.device_get(draw(ours.state))
+
+
+def alternate(functions):
+    """Seconds of each function, by name, in alternating calls after one to warm up."""
+    seconds = {name: [] for name in functions}
+    for function in functions.values():
+        function()
+    for _ in range(train_step.ROUNDS.value):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def show(title, seconds, value):
+    """Prints the medians, and the ratio of speeds of each pair of calls."""
+    line = '  '.join(f'{name} {value(statistics.median(times)):.4g}' for name, times in seconds.items())
+    if 'torch' in seconds:
+        ratios = [b / a for a, b in zip(seconds['vq_jax'], seconds['torch'], strict=True)]
+        line += f'  speed of vq_jax / torch {statistics.median(ratios):.2f}'
+        line += f' ({min(ratios):.2f} to {max(ratios):.2f})'
+    print(f'{title}: {line}', flush=True)
+
+
+if __name__ == '__main__':
+    cli.main(main, required=('config',))

@@ -1,0 +1,50 @@
+"""DiT-XL/2 (Peebles and Xie 2023, arXiv:2212.09748) on the latents of a KL autoencoder of ImageNet.
+
+256x256 pictures, 32x32 places of 4 numbers, 256 tokens; the variance is learned.
+
+    python -m vq_jax.train --config configs/kl_f8_imagenet.py --workdir runs/kl_f8_imagenet
+    python -m vq_jax.train --config configs/ldm_imagenet.py --workdir runs/ldm_imagenet
+    python -m vq_jax.sample --workdir runs/ldm_imagenet --num 16 --label 207 --guidance 4 --output dogs.png
+
+Not run: neither ImageNet nor an accelerator was at hand. The paper has a Fréchet distance of 19.47 after
+these 400,000 steps, without guidance. Its latents are samples with a scale of their own, without a warm-up;
+here they are the means, each channel measured and brought to mean 0 and deviation 1.
+"""
+
+from ml_collections import ConfigDict
+
+from vq_jax.tasks import default_config
+
+
+def get_config() -> ConfigDict:
+    """The paper's sizes, schedule and optimizer."""
+    config = default_config('diffusion')
+    config.steps = 400_000
+    config.batch_size = 256
+    config.eval_every = 50_000
+    config.checkpoint_every = 5_000
+    config.data.name = 'imagenet2012'
+    config.data.eval_split = 'validation'
+    config.data.image_size = 256
+    config.data.flip = True
+    config.data.channels = 3
+    config.data.workers = 16
+    config.latent.workdir = 'runs/kl_f8_imagenet'
+    config.model.backbone = 'dit'
+    config.model.class_conditional = True
+    config.model.schedule = 'linear'
+    config.model.timesteps = 1_000
+    config.model.prediction = 'noise'
+    config.model.learned_variance = True
+    config.dit.patch = 2
+    config.dit.depth = 28
+    config.dit.width = 1152
+    config.dit.heads = 16
+    config.dit.dtype = 'bfloat16'
+    config.dit.remat = True
+    config.sampling.sampler = 'ddpm'
+    config.sampling.steps = 250
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.warmup_steps = 1_000
+    config.optimizer.ema_decay = 0.9999
+    return config

@@ -1,0 +1,47 @@
+"""Pictures of ten kinds of things at 64 pixels, by diffusion of the latents of a VQGAN.
+
+The latents are 16x16 places of 8 numbers: the vectors that are compared with the codes. Any other run of
+vqgan, vqvae or vae with a grid of latents will do: `--config.latent.workdir=DIR`.
+
+    python -m vq_jax.train --config configs/vqgan_imagenette.py --workdir runs/vqgan_imagenette
+    python -m vq_jax.train --config configs/ldm_imagenette.py --workdir runs/ldm_imagenette
+    python -m vq_jax.sample --workdir runs/ldm_imagenette --num 64 --guidance 2 --output samples.png
+
+Not run.
+"""
+
+from ml_collections import ConfigDict
+
+from vq_jax.tasks import default_config
+
+
+def get_config() -> ConfigDict:
+    """A small U-Net; prediction of v along the cosine schedule."""
+    config = default_config('diffusion')
+    config.steps = 50_000
+    config.batch_size = 64
+    config.eval_every = 5_000
+    config.checkpoint_every = 1_000
+    config.data.name = 'imagenette/160px-v2'
+    config.data.eval_split = 'validation'
+    config.data.image_size = 64
+    config.data.channels = 3
+    config.data.flip = True
+    config.latent.workdir = 'runs/vqgan_imagenette'
+    config.model.class_conditional = True
+    config.model.weighting = 'min_snr'
+    config.unet.channels = 64
+    config.unet.multipliers = (1, 2, 3)
+    config.unet.attention_levels = (1, 2)
+    config.unet.head_channels = 32
+    config.unet.dropout = 0.1
+    config.sampling.sampler = 'dpm_solver'
+    config.sampling.steps = 30
+    config.sampling.guidance = 2.0
+    config.optimizer.name = 'adamw'
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.schedule = 'cosine'
+    config.optimizer.warmup_steps = 500
+    config.optimizer.clip_norm = 1.0
+    config.optimizer.ema_decay = 0.999
+    return config

@@ -1,0 +1,98 @@
+"""The U-Net's promises: what it is at first, what it is told, and how many parameters published ones have."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.models.unet import UNet, UNetSizes
+
+SMALL = {'channels': 8, 'multipliers': (1, 2), 'residual_blocks': 1, 'head_channels': 8}
+T, LABELS = jnp.array([0.1, 0.7]), jnp.array([0, 1])
+X = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+
+
+def moved(model, *inputs, seed=1):
+    """Parameters that are not zero anywhere."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: jnp.float32(0.2 * rng.normal(size=x.shape)), shapes)
+
+
+def test_it_predicts_zeros_before_training_and_gradients_reach_everything_later():
+    model = UNet(UNetSizes(**SMALL), features=3, num_classes=2)
+    variables = jax.jit(model.init)(jax.random.key(0), X, T, LABELS)
+    np.testing.assert_array_equal(model.apply(variables, X, T, LABELS), 0)
+    variables = moved(model, X, T, LABELS)
+    # (x - 1)^2, as a norm alone would not see some of the scales
+    grads = jax.jit(jax.grad(lambda v: jnp.sum((model.apply(v, X, T, LABELS) - 1) ** 2)))(variables)
+    assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(grads))
+
+
+def test_time_and_class_count_and_examples_do_not_see_each_other():
+    model = UNet(UNetSizes(**SMALL), features=3, num_classes=2)
+    variables = moved(model, X, T, LABELS)
+    apply = jax.jit(model.apply)
+    out = np.asarray(apply(variables, X, T, LABELS))
+    other_time = np.asarray(apply(variables, X, T.at[0].set(0.9), LABELS))
+    other_class = np.asarray(apply(variables, X, T, LABELS.at[0].set(2)))
+    for changed in (other_time, other_class):
+        assert np.abs(changed[0] - out[0]).max() > 1e-2
+        np.testing.assert_allclose(changed[1], out[1], atol=1e-5)
+
+
+def test_dropout_is_of_each_example():
+    model = UNet(UNetSizes(**SMALL, dropout=0.5), features=3)
+    variables = moved(model, X, T, LABELS)
+    keys = jax.random.split(jax.random.key(5), 2)
+    apply = jax.jit(model.apply)
+    out = np.asarray(apply(variables, X, T, LABELS, keys))
+    assert np.abs(out - apply(variables, X, T, LABELS)).max() > 1e-2
+    turned = np.asarray(apply(variables, X[::-1], T[::-1], LABELS[::-1], keys[::-1]))
+    np.testing.assert_allclose(out, turned[::-1], atol=1e-5)
+
+
+def test_remat_and_patches():
+    """The same parameters with remat; in patches, each 2x2 square is one place of the net."""
+    plain, again = (UNet(UNetSizes(**SMALL, remat=remat), features=3) for remat in (False, True))
+    variables = moved(plain, X, T, LABELS)
+    a, b = (jax.jit(m.apply)(variables, X, T, LABELS) for m in (plain, again))
+    np.testing.assert_allclose(a, b, atol=1e-5)
+    patched = UNet(UNetSizes(**SMALL, patch=2), features=3)
+    variables = moved(patched, X, T, LABELS)
+    assert variables['params']['Conv_0']['kernel'].shape == (3, 3, 12, 8)
+    assert patched.apply(variables, X, T, LABELS).shape == X.shape
+
+
+def count(model, shape):
+    x = jnp.zeros((1, *shape))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x, jnp.zeros(1), jnp.zeros(1, jnp.int32))
+    return sum(x.size for x in jax.tree.leaves(shapes))
+
+
+def test_the_published_cifar10_network_has_as_many_parameters():
+    """35.7M (Ho et al. 2020, appendix B): 35,746,307 in the published checkpoint.
+
+    There the time is added to each of 22 blocks, here it scales too: their 22 layers from 512 numbers are
+    twice as wide.
+    """
+    sizes = UNetSizes(128, (1, 2, 2, 2), 2, (1,), head_channels=256)
+    blocks = 128 * (2 + 3) + 256 * (6 + 9 + 2)
+    assert count(UNet(sizes, 3), (32, 32, 3)) - 513 * blocks == 35_746_307
+
+
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        ({'channels': 0}, '1 or more'),
+        ({'patch': 0}, '1 or more'),
+        ({'channels': 9}, 'even'),
+        ({'attention_levels': (2,)}, 'numbered from 0 to 1'),
+        ({'head_channels': 7}, 'head_channels'),
+        ({'dropout': 1.0}, 'dropout'),
+    ],
+)
+def test_mistakes(change, words):
+    with pytest.raises(UserError, match=words):
+        UNetSizes(**(SMALL | {'attention_levels': (1,)} | change))

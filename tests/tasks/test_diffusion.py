@@ -1,0 +1,301 @@
+"""Diffusion models learn what they are shown, on pixels and on latents, and can change pictures."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vq_jax
+from vq_jax.errors import UserError
+from vq_jax.ops.images import to_float
+from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.diffusion import Sampling
+from vq_jax.tasks.diffusion_drawing import LATENT, reduce
+from vq_jax.train import train
+
+RNG = np.random.default_rng(0)
+# Two classes of one picture each: the left or the right half is white.
+PATTERNS = np.zeros((2, 8, 8, 1), np.uint8)
+PATTERNS[0, :, :4] = PATTERNS[1, :, 4:] = 255
+LABELS = np.arange(16, dtype=np.int32) % 2
+BATCH = {'image': PATTERNS[LABELS], 'label': LABELS, 'mask': np.ones(16, bool)}
+
+
+def small(**changes):
+    config = default_config('diffusion')
+    config.unet.channels = 16
+    config.unet.multipliers = (1,)
+    config.unet.residual_blocks = 1
+    config.unet.attention_levels = ()
+    config.unet.head_channels = 16
+    config.unet.patch = 2
+    config.sampling.steps = 10
+    config.evaluation.times = 4
+    config.optimizer.learning_rate = 3e-3
+    with config.unlocked():
+        for name, value in changes.items():
+            section, key = name.split('__')
+            config[section][key] = value
+    return config
+
+
+def started(config, batch=BATCH, num_classes=2):
+    task = make_task(config, batch['image'].shape[1:], num_classes)
+    return task, jax.jit(task.init)(jax.random.key(0), batch)
+
+
+def keys(n, seed=1):
+    return jax.random.split(jax.random.key(seed), n)
+
+
+@pytest.fixture(scope='module')
+def learned():
+    task, state = started(small(model__class_conditional=True))
+    step = jax.jit(task.train_step, donate_argnums=0)
+    for _ in range(300):
+        state, metrics = step(state, BATCH)
+    assert metrics['loss'] < 0.1
+    return task, state
+
+
+def right(images, labels):
+    """The share of the pixels that are as the class wants them."""
+    return float(np.mean((np.asarray(images) > 127) == (PATTERNS[np.asarray(labels)] > 127)))
+
+
+def test_samples_of_a_class_are_what_the_class_looks_like(learned):
+    task, state = learned
+    drawn = jax.jit(task.sample)(state, keys(16), LABELS)
+    assert right(drawn, LABELS) > 0.97
+    # Number by number, whatever else is drawn with it.
+    np.testing.assert_array_equal(drawn[3:5], jax.jit(task.sample)(state, keys(16)[3:5], LABELS[3:5]))
+
+
+def test_guidance_of_one_is_the_model_and_zero_forgets_the_class(learned):
+    task, state = learned
+
+    def drawn(label, guidance):
+        sampling = dataclasses.replace(task.sampling, guidance=guidance, steps=3)
+        sample = jax.jit(functools.partial(task.sample, sampling=sampling))
+        return np.asarray(sample(state, keys(4), jnp.full(4, label))).astype(int)
+
+    # Not the very same code runs: with the factor next to 1, both passes are made.
+    assert np.abs(drawn(0, 1.0) - drawn(0, 1.0 + 1e-6)).max() <= 1
+    assert np.abs(drawn(0, 0.0) - drawn(1, 0.0)).max() <= 1
+    assert np.abs(drawn(0, 1.0) - drawn(1, 1.0)).max() > 100
+
+
+def test_the_bound_falls_with_learning_and_its_parts_sum_to_it(learned):
+    task, state = learned
+    evaluate = jax.jit(task.eval_step)
+    values = evaluate(state, BATCH)
+    numbers = task.summarize({name: np.mean(value, 0) for name, value in values.items()})
+    parts = sum(numbers[f'bits_{name}'] for name in ('prior', 'diffusion', 'decoder'))
+    assert numbers['bits_per_dimension'] == pytest.approx(parts, rel=1e-5)
+    quarters = sum(numbers[f'bits_diffusion_{i}_of_4'] for i in range(1, 5))
+    assert numbers['bits_diffusion'] == pytest.approx(quarters, rel=1e-5)
+    _, fresh = started(small(model__class_conditional=True))
+    before = evaluate(fresh, BATCH)
+    assert np.sum(values['diffusion']) < 0.3 * np.sum(before['diffusion'])
+    # What is measured of a picture does not depend on its batch.
+    part = evaluate(state, {name: value[3:5] for name, value in BATCH.items()})
+    for name, value in part.items():
+        np.testing.assert_allclose(value, values[name][3:5], rtol=1e-3, atol=1e-4)
+
+
+def test_inpainting_keeps_what_is_known_byte_for_byte(learned):
+    task, state = learned
+    images = PATTERNS[LABELS].copy()
+    images[:, 0, 0] = 77  # which the model has never seen
+    mask = np.zeros((16, 8, 8), bool)
+    mask[:, 3:, 2:6] = True
+    for repeats in (1, 2):
+        sampling = dataclasses.replace(task.sampling, repeats=repeats)
+        inpaint = jax.jit(functools.partial(task.inpaint, sampling=sampling))
+        drawn = np.asarray(inpaint(state, keys(16), images, mask, LABELS))
+        np.testing.assert_array_equal(drawn[~mask], images[~mask])
+        wrong = (drawn > 127) != (PATTERNS[LABELS] > 127)
+        assert wrong[mask].mean() < 0.05
+
+
+def test_denoising_takes_noise_out(learned):
+    task, state = learned
+    sigma = 100.0
+    clean = to_float(PATTERNS[LABELS])
+    noisy = clean + sigma / 127.5 * jax.random.normal(jax.random.key(0), clean.shape)
+    cleaned = to_float(jax.jit(task.denoise)(state, keys(16), noisy, sigma, LABELS))
+    assert np.mean((cleaned - clean) ** 2) < 0.05 * np.mean((noisy - clean) ** 2)
+    # Of no noise, nothing is taken.
+    same = jax.jit(task.denoise)(state, keys(16), PATTERNS[LABELS], 0.1, LABELS)
+    assert np.abs(np.asarray(same).astype(int) - PATTERNS[LABELS]).max() <= 8
+
+
+def test_an_image_becomes_another_as_far_as_its_strength(learned):
+    task, state = learned
+    change = jax.jit(task.image_to_image)
+    weak = change(state, keys(16), PATTERNS[LABELS], 0.05, 1 - LABELS)
+    assert right(weak, LABELS) > 0.95
+    strong = change(state, keys(16), PATTERNS[LABELS], 1.0, 1 - LABELS)
+    assert right(strong, 1 - LABELS) > 0.95
+
+
+def test_interpolation_begins_and_ends_with_what_it_is_given(learned):
+    task, state = learned
+    sampling = Sampling(steps=60)
+    between = jax.jit(functools.partial(task.interpolate, n=5, sampling=sampling))
+    a, b = PATTERNS
+    way = np.asarray(between(state, a, b, labels=jnp.full(5, 2)))  # of no class
+    assert way.shape == (5, 8, 8, 1)
+    assert np.mean((way[0] > 127) == (a > 127)) > 0.95
+    assert np.mean((way[-1] > 127) == (b > 127)) > 0.95
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'model__backbone': 'dit', 'dit__depth': 1, 'dit__width': 16, 'dit__heads': 2},
+        {'model__path': 'straight', 'model__schedule': 'straight', 'model__prediction': 'velocity'},
+        {
+            'model__timesteps': 20,
+            'model__schedule': 'linear',
+            'model__prediction': 'noise',
+            'model__learned_variance': True,
+            'model__weighting': 'min_snr',
+            'sampling__sampler': 'ddpm',
+        },
+        {'model__prediction': 'x0', 'sampling__sampler': 'heun', 'evaluation__flow_steps': 4},
+    ],
+)
+def test_other_models_train_evaluate_and_draw(changes):
+    task, state = started(small(**changes))
+    step = jax.jit(task.train_step)
+    losses = []
+    for _ in range(25):
+        state, metrics = step(state, BATCH)
+        losses.append(float(metrics['loss']))
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    values = jax.jit(task.eval_step)(state, BATCH)
+    assert all(np.isfinite(value).all() for value in values.values())
+    assert ('flow' in values) == ('evaluation__flow_steps' in changes)
+    drawn = jax.jit(task.predict)(state, BATCH)
+    assert drawn['chain'].shape == (16, 8, 8, 8, 1)
+    np.testing.assert_array_equal(drawn['chain'][:, -1], drawn['samples'])
+
+
+def test_a_learned_variance_learns():
+    """The bound teaches it, and the simple loss does not feel it."""
+    task, state = started(small(model__timesteps=20, model__learned_variance=True))
+    after, metrics = jax.jit(task.train_step)(state, BATCH)
+    kernel = [k for k in after.params if k.startswith('Conv')][-1]
+    moved = np.abs(after.params[kernel]['bias'] - state.params[kernel]['bias']).reshape(4, 2)
+    assert (moved > 0).all() and metrics['variational_loss'] > 0
+
+
+def test_eight_devices_equal_one():
+    """By the gradients of a step over an axis, which `vmap` stands in for."""
+    task, state = started(small(model__class_conditional=True, unet__dropout=0.2))
+    state = state.replace(params=jax.tree.map(lambda p: p + 0.05, state.params))
+    images = RNG.integers(0, 256, (16, 8, 8, 1), np.uint8)
+    batch = {**BATCH, 'image': images}
+    one, metrics = jax.jit(task.train_step)(state, batch)
+    parts = {name: value.reshape(8, 2, *value.shape[1:]) for name, value in batch.items()}
+    split = jax.vmap(functools.partial(task.train_step, axis_name='data'), (None, 0), 0, axis_name='data')
+    eight, others = jax.jit(split)(state, parts)
+    assert others['loss'][0] == pytest.approx(float(metrics['loss']), rel=1e-4)
+    assert others['gradient_norm'][7] == pytest.approx(float(metrics['gradient_norm']), rel=1e-3)
+    np.testing.assert_array_equal(eight.step, 1)
+    assert int(one.step) == 1
+
+
+def test_super_resolution_sees_the_small_picture():
+    """Noise of 4x4 squares: what is drawn has the grey values of what it is made of."""
+    task, state = started(small(model__upscale=4, unet__multipliers=(1, 1)))
+    step = jax.jit(task.train_step, donate_argnums=0)
+    rng = np.random.default_rng(0)
+
+    def pictures():
+        return rng.integers(0, 256, (16, 2, 2, 1)).astype(np.uint8).repeat(4, 1).repeat(4, 2)
+
+    for _ in range(300):
+        state, _ = step(state, {**BATCH, 'image': pictures()})
+    images = pictures()
+    small_ones = reduce(images, 4)
+    np.testing.assert_array_equal(small_ones, images[:, ::4, ::4])
+    drawn = np.asarray(jax.jit(task.upscale)(state, keys(16), small_ones, LABELS)).astype(int)
+    assert np.abs(drawn - images).mean() < 25  # of about 85 for pictures of something else
+    with pytest.raises(UserError, match='draws nothing of its own'):
+        task.sample(state, keys(2), LABELS[:2])
+    with pytest.raises(UserError, match='reduced by 4'):
+        task.upscale(state, keys(16), images, LABELS)
+
+
+@pytest.fixture(scope='module', params=['vqvae', 'vae'])
+def autoencoder(request, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp(request.param) / 'run'
+    config = default_config(request.param)
+    config.steps = config.eval_every = config.log_every = 20
+    config.data.name = 'digits'
+    config.data.channels = 1
+    if request.param == 'vqvae':
+        config.model.channels = 16
+        config.model.stages = 1
+        config.quantizer.num_codes = 16
+        config.quantizer.dim = 8
+    else:
+        config.model.backbone = 'residual'
+        config.model.latent_dim = 2
+        config.model.importance_samples = 1
+        config.residual.channels = 8
+        config.residual.multipliers = (1, 1)
+        config.residual.residual_blocks = 1
+        config.residual.attention_levels = ()
+        config.residual.features = 8
+    train(config, workdir)
+    return workdir
+
+
+def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
+    config = small(latent__workdir=str(autoencoder), model__class_conditional=True)
+    config.steps = config.eval_every = config.log_every = 10
+    config.data.name = 'digits'
+    config.data.channels = 1
+    numbers = train(config, tmp_path / 'run')
+    assert set(numbers) == {'loss', 'examples'}  # no bound of bytes
+    run = vq_jax.load(tmp_path / 'run')
+    images = next(iter(vq_jax.data.eval_batches(run.dataset('train'), batch_size=512)))['image']
+    latents = np.asarray(run.task.encoded(run.state, images))
+    np.testing.assert_allclose(latents.mean((0, 1, 2)), 0, atol=0.1)
+    np.testing.assert_allclose(latents.std((0, 1, 2)), 1, atol=0.1)
+    assert set(run.state.variables) == {LATENT}
+    # Encoded and decoded, pictures are what the autoencoder makes of them.
+    back = run.task.decoded(run.state, run.task.encoded(run.state, images[:8]), np.zeros(8, np.int32))
+    wanted = np.asarray(vq_jax.load(autoencoder).reconstruct(images[:8])).astype(int)
+    assert np.mean(np.abs(np.asarray(back).astype(int) - wanted) <= 1) > 0.98
+    three, five = run.sample(3, label=7), run.sample(5, label=7)
+    np.testing.assert_array_equal(three, five[:3])
+    assert run.sample(2, sampler='dpm_solver', steps=4, guidance=2.0, rescale=0.5).shape == (2, 8, 8, 1)
+    with pytest.raises(UserError, match='cannot take noise out of pixels'):
+        run.task.denoise(run.state, keys(8), images[:8], 10.0, np.zeros(8, np.int32))
+
+
+@pytest.mark.parametrize(
+    'changes, words',
+    [
+        ({'model__learned_variance': True}, 'config.model.timesteps'),
+        ({'model__timesteps': 10, 'evaluation__flow_steps': 5}, 'continuous time'),
+        ({'unet__patch': 3}, 'cannot be divided by 3'),
+        ({'model__upscale': 3}, 'cannot be reduced by 3'),
+        ({'model__class_conditional': True}, 'needs data with labels'),
+        ({'model__label_dropout': 2.0}, 'label_dropout'),
+        ({'sampling__steps': 0}, 'steps is 0'),
+        ({'sampling__sampler': 'ddpn'}, "did you mean 'ddpm'"),
+        ({'model__shift': 0.0}, 'shift'),
+    ],
+)
+def test_mistakes(changes, words):
+    with pytest.raises(UserError) as error:
+        make_task(small(**changes), (8, 8, 1))
+    assert words in str(error.value)
