@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
     config.unet.head_channels = 32
     config.sampling.sampler = 'dpm_solver'
     config.sampling.steps = 25
+    config.sampling.guidance = 2.0
     config.evaluation.times = 4
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = 'cosine'
