@@ -1,6 +1,6 @@
 """DDPM (Ho et al. 2020, arXiv:2006.11239, appendix B) on CIFAR-10: 1,000 steps, prediction of the noise.
 
-The network is theirs but that the time also scales what is normalised: 38.4M parameters instead of 35.7M.
+The network is theirs but that the time also scales what is normalised: 38.3M parameters instead of 35.7M.
 
     python -m vq_jax.prepare cifar10
     python -m vq_jax.train --config configs/ddpm_cifar10.py --workdir runs/ddpm_cifar10
