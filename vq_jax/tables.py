@@ -93,9 +93,12 @@ class Table:
     remarks: str = ''
 
     @property
-    def columns(self) -> list[str]:
-        """The numbers that rows have, in order."""
-        return list(dict.fromkeys(column for row in self.rows for column in row.numbers))
+    def columns(self) -> list[tuple[str, str]]:
+        """The numbers that rows have, in order: the paper's where it has any, and ours."""
+        names = dict.fromkeys(column for row in self.rows for column in row.numbers)
+        papers = {column for row in self.rows for column in row.paper}
+        both, one = ('paper', 'ours'), ('ours',)
+        return [(name, whose) for name in names for whose in (both if name in papers else one)]
 
 
 def read_table(folder: Path) -> Table:
@@ -148,10 +151,8 @@ def run_rows(folder: Path, workdir: Path, names: Sequence[str] = ()) -> None:
 def write_table(folder: Path) -> None:
     """Writes `table.md` and `table.csv` of what was seen so far."""
     table, results = read_table(folder), _read_results(folder)
-    heads = ['run']
-    for column in table.columns:
-        heads += [f'{column}, paper', f'{column}, ours']
-    heads += ['data', 'steps', 'hardware', 'commit']
+    columns = [f'{name}, {whose}' for name, whose in table.columns]
+    heads = ['run', *columns, 'data', 'steps', 'hardware', 'commit']
     lines = [_cells(row, table.columns, results.get(row.name)) for row in table.rows]
     file = io.StringIO()
     csv.writer(file, lineterminator='\n').writerows([heads, *lines])
@@ -166,19 +167,16 @@ def write_table(folder: Path) -> None:
     write_atomically(folder / 'table.md', '\n'.join(text) + '\n')
 
 
-def _cells(row: Row, columns: Sequence[str], result: Mapping[str, Any] | None) -> list[str]:
-    cells = [row.title]
-    fresh = _is_fresh(row, result)
-    for column in columns:
-        cells.append(row.paper.get(column, ''))
-        if column not in row.numbers:
-            cells.append('')
+def _cells(row: Row, columns: Sequence[tuple[str, str]], result: Mapping[str, Any] | None) -> list[str]:
+    cells, fresh = [row.title], _is_fresh(row, result)
+    for name, whose in columns:
+        if whose == 'paper' or name not in row.numbers:
+            cells.append(row.paper.get(name, '') if whose == 'paper' else '')
         else:
-            cells.append(f'{result["numbers"][row.numbers[column]]:.4g}' if fresh else 'not run')
-    facts = (
-        [result['data'], f'{result["steps"]:,}', result['hardware'], result['commit']] if fresh else [''] * 4
-    )
-    return cells + facts
+            cells.append(f'{result["numbers"][row.numbers[name]]:.4g}' if fresh else 'not run')
+    if not fresh:
+        return cells + [''] * 4
+    return [*cells, result['data'], f'{result["steps"]:,}', result['hardware'], result['commit']]
 
 
 def _is_fresh(row: Row, result: Mapping[str, Any] | None) -> bool:

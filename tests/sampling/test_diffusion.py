@@ -71,7 +71,7 @@ def noise(n):
 @pytest.mark.parametrize('name', SAMPLERS)
 def test_samples_have_the_mean_and_variance_of_the_data(name, process):
     n = 20_000
-    # Of first order, the ancestral steps have a variance that is too small by a share of 16 / steps.
+    # Ancestral steps are of first order, and so many are needed for a variance that is this near.
     times = time_grid('uniform', PROCESSES[process], 1000 if name == 'ddpm' else 200)
     x = draw(name, PROCESSES[process], times, noise(n))
     assert x.mean() == pytest.approx(MEAN, abs=0.006)

@@ -116,7 +116,7 @@ class EvaluationConfig:
     Attributes:
         times: at how many times each picture is noised, for the loss and for the bound.
         flow_steps: of the probability flow, for the likelihood of a model of continuous time; 0 leaves
-            it out. 100 take as long as the training on 300 examples for each picture.
+            it out. Each takes two calls of the network and of its derivative for each probe.
         flow_probes: estimates of its divergence that are averaged.
     """
 
