@@ -1,0 +1,29 @@
+"""A small classifier of MNIST digits, padded to 32x32, in whose features samples and pictures are compared.
+
+    python -m vq_jax.train --config configs/classifier_mnist.py --workdir runs/classifier_mnist
+    python -m vq_jax.evaluate --workdir runs/dcgan_mnist --features runs/classifier_mnist
+
+Not run.
+"""
+
+from ml_collections import ConfigDict
+
+from vq_jax.tasks import default_config
+
+
+def get_config() -> ConfigDict:
+    """Pictures as in the configs of 32x32 digits; Adam with a cosine schedule."""
+    config = default_config('classifier')
+    config.steps = 3_000
+    config.batch_size = 64
+    config.eval_every = 1_000
+    config.checkpoint_every = 1_000
+    config.data.name = 'mnist'
+    config.data.pad = 2
+    config.data.image_size = 32
+    config.data.channels = 1
+    config.optimizer.name = 'adamw'
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.weight_decay = 0.01
+    config.optimizer.schedule = 'cosine'
+    return config
