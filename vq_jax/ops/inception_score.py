@@ -25,7 +25,7 @@ def inception_score(logits: np.ndarray, splits: int = 1) -> np.ndarray:
 def _score(logits: np.ndarray) -> float:
     conditional = _log_normalised(logits)
     highest = conditional.max(0)
-    # log of the mean of p(y|x), without ever leaving logarithms: classes that none is taken for.
+    # The log of the mean of p(y|x), finite for classes that no sample is taken for too.
     marginal = highest + np.log(np.mean(np.exp(conditional - highest), axis=0))
     return float(np.exp(np.mean(np.sum(np.exp(conditional) * (conditional - marginal), axis=1))))
 
