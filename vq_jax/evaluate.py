@@ -1,11 +1,17 @@
-"""Evaluates a trained run: `python -m vq_jax.evaluate --workdir DIR [--split test] [--output FILE]`."""
+"""Evaluates a trained run: `python -m vq_jax.evaluate --workdir DIR [--split test] [--output FILE]`.
+
+With `--features`, the directory of a run of the task classifier, what the run makes (samples, or
+reconstructions) is compared with pictures of the split in the features of that classifier.
+"""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from vq_jax import cli
+from vq_jax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
 _SPLIT = flags.DEFINE_string('split', None, "A split of its data; the config's eval_split if none.")
@@ -14,24 +20,67 @@ _OVERRIDE = flags.DEFINE_multi_string(
     'override', [], 'Another value for a key of its config, such as model.importance_samples=5000.'
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'A .json file to write the numbers to.')
+_FEATURES = flags.DEFINE_string('features', None, 'The directory of a run of a classifier.')
+_NUM = flags.DEFINE_integer('num', 10_000, 'With --features: how many samples to draw.')
+_SEED = flags.DEFINE_integer('seed', 0, 'With --features: the same seed gives the same samples.')
+_REFERENCE = flags.DEFINE_string(
+    'reference', None, 'With --features: an .npz file of reference statistics, written if it is not there.'
+)
 
 
 def main() -> None:
     """Prints a table of numbers, and writes them to a file if one is named."""
+    cli.use_compilation_cache()
+    if _FEATURES.value:
+        _compare()
+    else:
+        _evaluate()
+
+
+def _evaluate() -> None:
     from rich.console import Console
 
     from vq_jax.run import load
     from vq_jax.training.progress import print_table
-    from vq_jax.training.run_dir import write_atomically
 
-    cli.use_compilation_cache()
     run = load(_WORKDIR.value, _STEP.value, cli.parse_overrides(_OVERRIDE.value))
     split = _SPLIT.value or run.config.data.eval_split
     numbers = run.evaluate(split).numbers
     console = Console(highlight=False)
     print_table(console, f'{run.config.data.name} {split}, step {run.step:,}', numbers)
+    _write(console, {'dataset': run.config.data.name, 'split': split, 'step': run.step, **numbers})
+
+
+def _compare() -> None:
+    from rich.console import Console
+
+    from vq_jax.evaluators.features import FeatureEvaluator
+    from vq_jax.tasks.restore import restore
+    from vq_jax.training.progress import print_table
+
+    if _REFERENCE.value and Path(_REFERENCE.value).suffix != '.npz':
+        raise UserError(f'--reference is {_REFERENCE.value}; give a name that ends in .npz.')
+    run = restore(_WORKDIR.value, _STEP.value, cli.parse_overrides(_OVERRIDE.value))
+    split = _SPLIT.value or run.config.data.eval_split
+    reference = Path(_REFERENCE.value) if _REFERENCE.value else None
+    record = FeatureEvaluator(run, restore(_FEATURES.value), split, reference).run(_NUM.value, _SEED.value)
+    console = Console(highlight=False)
+    of, features = record['reference'], record['features']
+    for kind in ('samples', 'reconstructions'):
+        if kind in record:
+            title = (
+                f'{record[kind]["pictures"]:,} {kind}, step {run.step:,}, against {of["pictures"]:,} '
+                f'pictures of {of["dataset"]} {of["split"]}, in features of {features["workdir"]}, step '
+                f'{features["step"]:,} ({features["checksum"][:12]})'
+            )
+            print_table(console, title, record[kind]['numbers'])
+    _write(console, record)
+
+
+def _write(console: Any, record: dict[str, Any]) -> None:
+    from vq_jax.training.run_dir import write_atomically
+
     if _OUTPUT.value:
-        record = {'dataset': run.config.data.name, 'split': split, 'step': run.step, **numbers}
         write_atomically(Path(_OUTPUT.value), json.dumps(record, indent=2) + '\n')
         console.print(f'written to {_OUTPUT.value}', soft_wrap=True)
 

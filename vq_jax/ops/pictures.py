@@ -83,3 +83,23 @@ def histogram(shares: np.ndarray, height: int = 128, width: int = 512) -> np.nda
     picture[filled] = _INK
     picture[height - 1 - int(1.0 / k / top * (height - 1))] = (200, 60, 40)
     return picture
+
+
+def bars(shares: np.ndarray, marked: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A bar for each share of a whole, from the bottom of a picture; grey, and one of them blue.
+
+    Args:
+        shares: from 0 to 1 [b k].
+        marked: which of the k is blue, int [b].
+        size: height and width of the pictures to return; bars share the width.
+
+    Returns:
+        uint8 [b h w 3].
+    """
+    height, width = size
+    k = shares.shape[1]
+    column = np.arange(width) * k // width
+    tall = np.round(np.asarray(shares, np.float64)[:, column] * height)
+    filled = np.arange(height)[::-1, None] < tall[:, None]
+    colours = np.where((column == marked[:, None])[:, None, :, None], _INK, 150)
+    return np.where(filled[..., None], colours, _PAPER).astype(np.uint8)

@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.data import DataConfig
 from vq_jax.errors import UserError
+from vq_jax.tasks.classifier import ClassifierTask
 from vq_jax.tasks.diffusion import DiffusionTask
 from vq_jax.tasks.gan import GANTask
 from vq_jax.tasks.prior import PriorTask
@@ -23,6 +24,7 @@ TASKS: dict[str, type[Task]] = {
     'vqgan': VQGANTask,
     'prior': PriorTask,
     'diffusion': DiffusionTask,
+    'classifier': ClassifierTask,
 }
 
 

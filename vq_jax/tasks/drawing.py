@@ -1,7 +1,7 @@
 """Pictures that a trained task draws, on all devices, in batches of one size."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -56,6 +56,25 @@ class Drawer:
         Returns:
             What the method does, [n ...].
         """
+        drawn = self.batches(method, n, labels, seed, changes, given, constants, progress=progress)
+        return np.concatenate(list(drawn))[:n]  # what was too much is left out
+
+    def batches(
+        self,
+        method: str,
+        n: int,
+        labels: np.ndarray,
+        seed: int,
+        changes: Mapping[str, Any],
+        given: Mapping[str, np.ndarray] = MappingProxyType({}),
+        constants: Mapping[str, float] = MappingProxyType({}),
+        *,
+        progress: bool = False,
+    ) -> Iterator[np.ndarray]:
+        """Draws as `draw` does, but gives one batch after the other, so that not all are held at once.
+
+        Batches are of one size [b ...]; the last is filled up with pictures beyond the n-th.
+        """
         if n < 1:
             raise UserError(f'{n} samples cannot be drawn; ask for 1 or more.')
         if not 0 <= seed < 2**31:
@@ -64,7 +83,6 @@ class Drawer:
         devices = jax.device_count()
         b = -(-min(n, self._config.batch_size) // devices) * devices
         draw = self._compiled(method, self.sampling(changes), b)
-        drawn = []
         for start in track(range(0, n, b), 'drawing', shown=progress):
             number = np.arange(start, start + b)
             batch = {
@@ -73,8 +91,7 @@ class Drawer:
                 'given': {name: np.asarray(x)[number % n] for name, x in given.items()},
                 'constants': {name: np.full(b, x, np.float32) for name, x in constants.items()},
             }
-            drawn.append(draw(self._placed, batch))
-        return np.concatenate(drawn)[:n]  # what was too much is left out
+            yield draw(self._placed, batch)
 
     def sampling(self, changes: Mapping[str, Any]) -> Any:
         """How to draw, with changes to the config; None if the config is to decide alone."""

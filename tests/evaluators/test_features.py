@@ -1,0 +1,143 @@
+"""Samples and reconstructions against pictures in a classifier's features, as a user asks for them."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+
+import vq_jax
+from tests.runs import run
+from vq_jax.data import eval_batches
+from vq_jax.errors import UserError
+from vq_jax.evaluators.features import FeatureEvaluator
+from vq_jax.evaluators.reference import Reference
+from vq_jax.ops.frechet import frechet_distance
+from vq_jax.tasks import default_config
+from vq_jax.tasks.restore import restore
+from vq_jax.train import train
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A classifier and a VAE of the digits, in 16x16 pixels."""
+    folder = tmp_path_factory.mktemp('runs')
+    for name in ('classifier', 'vae'):
+        config = default_config(name)
+        config.steps = config.log_every = 200 if name == 'classifier' else 60
+        config.data.pad = 4
+        config.data.image_size = 16
+        config.data.channels = 1
+        if name == 'classifier':
+            config.model.channels = 8
+            config.model.features = 16
+            config.optimizer.learning_rate = 3e-3
+        else:
+            config.model.latent_dim = 8
+            config.model.importance_samples = 2
+            config.mlp.hidden = (64,)
+        train(config, folder / name)
+    return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Copier:
+    """In place of a task: each sample is a picture of the test set, each reconstruction the picture."""
+
+    images: np.ndarray
+    num_labels: int = 0
+
+    def sample(self, state, keys, labels):
+        return jax.numpy.asarray(self.images)[labels]
+
+
+def test_numbers_of_the_command_are_those_of_the_pictures(folder):
+    evaluator = FeatureEvaluator(restore(folder / 'vae'), restore(folder / 'classifier'), 'test')
+    found = evaluator.run(100, seed=3)
+    classifier, vae = (vq_jax.load(folder / name) for name in ('classifier', 'vae'))
+    batch = next(iter(eval_batches(vae.dataset('test'), batch_size=359)))
+    task, state = classifier.task, classifier.state
+    real = np.float64(task.features(state, batch['image']))
+
+    def distance(images):
+        made = np.float64(task.features(state, images))
+        return frechet_distance(
+            real.mean(0), np.cov(real, rowvar=False), made.mean(0), np.cov(made, rowvar=False)
+        )
+
+    numbers = found['samples']['numbers']
+    assert numbers['classifier_frechet'] == pytest.approx(distance(vae.sample(100, seed=3)), rel=1e-3)
+    assert 'classifier_accuracy' not in numbers  # no class was asked for
+    rebuilt = vae.reconstruct(batch['image'])
+    numbers = found['reconstructions']['numbers']
+    assert numbers['classifier_frechet'] == pytest.approx(distance(rebuilt), rel=1e-3)
+    right = np.argmax(task.logits(state, rebuilt), -1) == batch['label']
+    assert numbers['classifier_accuracy'] == pytest.approx(float(np.mean(right)), abs=0.01)
+    pairs = list(zip(np.asarray(rebuilt)[..., 0], batch['image'][..., 0], strict=True))
+    squares = [np.mean(np.square(np.float64(x) - y)) for x, y in pairs]
+    assert numbers['psnr'] == pytest.approx(np.mean(10 * np.log10(255**2 / np.array(squares))), rel=1e-5)
+    options = {'gaussian_weights': True, 'sigma': 1.5, 'use_sample_covariance': False}
+    similar = [structural_similarity(x, y, data_range=255, **options) for x, y in pairs]
+    assert numbers['ssim'] == pytest.approx(np.mean(similar), rel=1e-3)
+    assert numbers['ms_ssim'] == pytest.approx(np.mean(np.maximum(similar, 0)), rel=1e-3)  # one scale
+    assert found['reference']['pictures'] == found['reconstructions']['pictures'] == 359
+    assert found['features']['checksum'] == restore(folder / 'classifier').identity()['checksum']
+    assert found['run']['step'] == 60 and found['samples']['seed'] == 3
+
+
+def test_the_reference_itself_is_at_no_distance(folder):
+    """Samples that are the pictures of the test set, each once."""
+    vae, classifier = restore(folder / 'vae'), restore(folder / 'classifier')
+    dataset = vq_jax.load(folder / 'vae').dataset('test')
+    batch = next(iter(eval_batches(dataset, batch_size=359)))
+    copier = dataclasses.replace(vae, task=Copier(batch['image'], num_labels=359))
+    numbers = FeatureEvaluator(copier, classifier, 'test').run(359, seed=0)['samples']['numbers']
+    assert numbers['classifier_frechet'] == pytest.approx(0, abs=1e-6)
+    assert numbers['classifier_precision'] == numbers['classifier_recall'] == 1
+    assert numbers['classifier_coverage'] == 1
+    assert numbers['classifier_density'] == pytest.approx(1.2, abs=0.01)
+
+
+def test_a_file_of_reference_statistics(folder, tmp_path):
+    pair = restore(folder / 'vae'), restore(folder / 'classifier')
+    file = tmp_path / 'reference.npz'
+    first = FeatureEvaluator(*pair, 'test', file).run(50, seed=0)
+    assert file.is_file()
+    assert FeatureEvaluator(*pair, 'test', file).run(50, seed=0) == first
+    with pytest.raises(UserError, match=r"of another split \(there 'test', here 'train'\); name another"):
+        FeatureEvaluator(*pair, 'train', file).run(50, seed=0)
+    made = {**json.loads(str(np.load(file)['made'])), 'classifier': 'f' * 64}
+    with pytest.raises(UserError, match='of another classifier'):
+        Reference.read(file, made)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match='cannot be read'):
+        FeatureEvaluator(*pair, 'test', file).run(50, seed=0)
+
+
+def test_the_command_on_eight_devices_equals_one(folder, tmp_path):
+    arguments = [f'--workdir={folder / "vae"}', f'--features={folder / "classifier"}', '--num=50']
+    output = tmp_path / 'eight.json'
+    printed, _ = run([*arguments, f'--output={output}'], module='vq_jax.evaluate', devices=8)
+    assert 'classifier_frechet' in printed
+    eight = json.loads(output.read_text())
+    pair = restore(folder / 'vae'), restore(folder / 'classifier')
+    one = FeatureEvaluator(*pair, 'test').run(50, seed=0)
+    for kind in ('samples', 'reconstructions'):
+        assert eight[kind].pop('numbers') == pytest.approx(one[kind].pop('numbers'), rel=1e-3, abs=1e-4)
+    one['run'], eight['run'] = one['run']['checksum'], eight['run']['checksum']
+    assert eight == one
+
+
+def test_runs_that_do_not_fit(folder):
+    vae, classifier = restore(folder / 'vae'), restore(folder / 'classifier')
+    with pytest.raises(UserError, match='a run of the task vae; give --features'):
+        FeatureEvaluator(vae, vae, 'test')
+    with pytest.raises(UserError, match='makes no pictures'):
+        FeatureEvaluator(classifier, classifier, 'test')
+    other = dataclasses.replace(vae, image_shape=(8, 8, 1))
+    with pytest.raises(UserError, match='was trained on pictures of shape'):
+        FeatureEvaluator(other, classifier, 'test')
+    with pytest.raises(UserError, match='too few'):
+        FeatureEvaluator(vae, classifier, 'test').run(5, seed=0)

@@ -1,0 +1,73 @@
+"""The classifier's loss, its dropout and its features."""
+
+import jax
+import numpy as np
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.tasks import default_config, make_task
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (6, 8, 8, 1), np.uint8)
+BATCH = {'image': IMAGES, 'label': np.arange(6, dtype=np.int32) % 3, 'mask': np.ones(6, bool)}
+
+
+def make(**changes):
+    config = default_config('classifier')
+    config.model.update({'channels': 8, 'stages': 2, 'features': 12, **changes})
+    config.optimizer.learning_rate = 1e-2
+    task = make_task(config, (8, 8, 1), num_classes=3)
+    return task, task.init(jax.random.key(0), BATCH)
+
+
+def test_learns_six_pictures_by_heart():
+    task, state = make(dropout=0.1)
+    step = jax.jit(task.train_step)
+    for _ in range(60):
+        state, metrics = step(state, BATCH)
+    assert metrics['loss'] < 0.1
+    assert np.mean(task.eval_step(state, BATCH)['accuracy']) == 1
+
+
+def test_loss_is_the_cross_entropy_and_logits_are_linear_in_the_features():
+    task, state = make()
+    logits = np.float64(task.logits(state, IMAGES))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    values = task.eval_step(state, BATCH)
+    np.testing.assert_allclose(values['loss'], -np.log(p[np.arange(6), BATCH['label']]), rtol=1e-4)
+    np.testing.assert_array_equal(values['accuracy'], logits.argmax(1) == BATCH['label'])
+    last = state.params['Dense_1']
+    features = task.features(state, IMAGES)
+    assert features.shape == (6, 12) and features.dtype == np.float32
+    np.testing.assert_allclose(features @ last['kernel'] + last['bias'], logits, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_of_training_alone():
+    (task, state), (other, _) = make(dropout=0.5), make(dropout=0.0)
+    _, dropped = jax.jit(task.train_step)(state, BATCH)
+    _, whole = jax.jit(other.train_step)(state, BATCH)
+    assert dropped['loss'] != whole['loss']
+    assert whole['loss'] == pytest.approx(float(np.mean(task.eval_step(state, BATCH)['loss'])), rel=1e-5)
+
+
+def test_pictures_show_the_right_class_in_blue():
+    task, _ = make()
+    probabilities = np.array([[1.0, 0, 0], [0, 0.5, 0.5]])
+    shown = {'images': np.zeros((2, 8, 9, 1), np.uint8), 'labels': np.array([0, 2])}
+    (picture,) = task.pictures({**shown, 'probabilities': probabilities}, {}).values()
+    blue = np.all(picture == (31, 78, 121), axis=-1)
+    grey = np.all(picture == 150, axis=-1)
+    assert blue.sum() == 2 * grey.sum() * (8 + 4) / 8 and grey.sum()
+
+
+@pytest.mark.parametrize('changes, words', [({'stages': 0}, 'give 1 or more'), ({'dropout': 1.0}, 'below 1')])
+def test_mistakes(changes, words):
+    with pytest.raises(UserError, match=words):
+        make(**changes)
+
+
+def test_data_without_classes_or_of_another_size():
+    with pytest.raises(UserError, match='two classes or more'):
+        make_task(default_config('classifier'), (8, 8, 1), num_classes=0)
+    with pytest.raises(UserError, match='made for'):
+        make()[0].check_image_shape((8, 8, 3))

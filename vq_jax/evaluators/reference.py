@@ -1,0 +1,77 @@
+"""Statistics of the features of reference pictures, which can be saved, shared and checked."""
+
+import dataclasses
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vq_jax.errors import UserError
+from vq_jax.ops.moments import Moments
+from vq_jax.training.run_dir import write_atomically
+
+# Kernel and neighbours compare this many pictures at the most, evenly spread over the data set.
+MOST_KEPT = 50_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """What samples are compared with.
+
+    Attributes:
+        moments: of the features of all reference pictures.
+        features: of all of them, or of `MOST_KEPT` evenly spread ones, float32 [n d].
+        made: how it was made, in JSON values: 'dataset', 'split', 'preprocessing' and 'classifier'.
+    """
+
+    moments: Moments
+    features: np.ndarray
+    made: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Writes an .npz file."""
+        file = io.BytesIO()
+        np.savez(
+            file,
+            count=self.moments.count,
+            mean=self.moments.mean,
+            scatter=self.moments.scatter,
+            features=self.features,
+            made=json.dumps(self.made),
+        )
+        write_atomically(path, file.getvalue())
+
+    @classmethod
+    def read(cls, path: Path, made: dict[str, Any]) -> 'Reference':
+        """Reads a file.
+
+        Args:
+            path: what `save` wrote.
+            made: how it must have been made.
+
+        Raises:
+            UserError: if it was made otherwise, or is no such file.
+        """
+        try:
+            with np.load(path) as file:
+                moments = Moments(int(file['count']), file['mean'], file['scatter'])
+                read = cls(moments, file['features'], json.loads(str(file['made'])))
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(
+                f'{path} cannot be read as reference statistics; name another file in --reference, which is '
+                'written if it is not there.'
+            ) from error
+        differing = [
+            f'{name} (there {read.made.get(name)!r}, here {value!r})'
+            for name, value in made.items()
+            if read.made.get(name) != value
+        ]
+        if differing:
+            raise UserError(
+                f'the reference statistics {path} are of another {" and of another ".join(differing)}; name '
+                'another file in --reference, which is written if it is not there.'
+            )
+        return read

@@ -1,0 +1,127 @@
+"""The classifier: which class a picture is of, and features in which sets of pictures are compared."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from vq_jax.errors import UserError
+from vq_jax.models.classifier import Classified, Classifier
+from vq_jax.ops import pictures
+from vq_jax.ops.collectives import example_keys, pmean
+from vq_jax.ops.images import to_float
+from vq_jax.tasks.task import Task
+from vq_jax.training.config import build, defaults
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from vq_jax.training.parallel import Batch
+from vq_jax.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierTask(Task):
+    """See `vq_jax.tasks.task.Task` for what each method does.
+
+    Attributes:
+        model: see `vq_jax.models.classifier.Classifier`.
+        optimizer: changes the parameters.
+        image_shape: [h w c].
+    """
+
+    model: Classifier
+    optimizer: Optimizer
+    image_shape: tuple[int, int, int]
+
+    @staticmethod
+    def default_config() -> dict[str, ConfigDict]:
+        """Section 'model'."""
+        return {'model': defaults(Classifier, without=('num_classes',))}
+
+    @classmethod
+    def from_config(
+        cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
+    ) -> 'ClassifierTask':
+        """The task of a full config, for pictures [h w c] of so many classes."""
+        if num_classes < 2:
+            raise UserError(
+                'a classifier needs data of two classes or more; set config.data.name to a set with labels '
+                '(vq_jax.summary takes --num_classes).'
+            )
+        model = build(Classifier, config.model, 'model', num_classes=num_classes)
+        for name in ('channels', 'stages', 'features'):
+            if getattr(model, name) < 1:
+                raise UserError(f'config.model.{name} is {getattr(model, name)}; give 1 or more.')
+        if not 0 <= model.dropout < 1:
+            raise UserError(f'config.model.dropout is {model.dropout}; give a number from 0 to below 1.')
+        optimizer = make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps)
+        return cls(model=model, optimizer=optimizer, image_shape=image_shape)
+
+    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
+        """Raises `UserError` unless the pictures are as large as those the model was made for."""
+        if shape != self.image_shape:
+            raise UserError(f'the pictures are {shape} and the model was made for {self.image_shape}.')
+
+    def init(self, key: jax.Array, batch: Batch) -> TrainState:
+        """Random parameters."""
+        params_key, run_key = jax.random.split(key)
+        variables = self.model.init(params_key, to_float(batch['image'][:1]))
+        return TrainState.create(run_key, variables, self.optimizer)
+
+    def train_step(
+        self, state: TrainState, batch: Batch, axis_name: str | None = None
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One update of the parameters, by cross-entropy in nats."""
+        images, labels = to_float(batch['image']), batch['label']
+        keys = example_keys(state.step_key(), len(images), axis_name)
+
+        def loss_fn(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            logits = self.model.apply({'params': params}, images, keys).logits
+            metrics = {name: jnp.mean(value) for name, value in _scores(logits, labels).items()}
+            return metrics['loss'], metrics
+
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, metrics = pmean((grads, metrics), axis_name)
+        state, update = state.apply_gradients(grads, self.optimizer)
+        return state.finish_step(self.optimizer), {**metrics, **update}
+
+    def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """Cross-entropy in nats, and whether the likeliest class is the right one [b]."""
+        return _scores(self.logits(state, batch['image']), batch['label'])
+
+    def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
+        """'loss' and 'accuracy'."""
+        return {name: float(value) for name, value in means.items()}
+
+    def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """Pictures, their classes, and how probable each class seems."""
+        probabilities = jax.nn.softmax(self.logits(state, batch['image']))
+        return {'images': batch['image'], 'labels': batch['label'], 'probabilities': probabilities}
+
+    def pictures(
+        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Pictures over the probabilities of their classes, that of the right one in blue."""
+        images = predictions['images']
+        drawn = pictures.bars(predictions['probabilities'], predictions['labels'], images.shape[1:3])
+        return {'classes': pictures.rows([images, drawn])}
+
+    def classify(self, state: TrainState, images: jax.Array) -> Classified:
+        """Features, float32 [b d], and logits, float32 [b k], of pictures, uint8 [b h w c]."""
+        return self.model.apply(state.eval_variables(), to_float(images))
+
+    def features(self, state: TrainState, images: jax.Array) -> jax.Array:
+        """What the last layer reads, float32 [b d], of pictures, uint8 [b h w c]."""
+        return self.classify(state, images).features
+
+    def logits(self, state: TrainState, images: jax.Array) -> jax.Array:
+        """Of the classes, float32 [b k], of pictures, uint8 [b h w c]."""
+        return self.classify(state, images).logits
+
+
+def _scores(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
+    right = jnp.argmax(logits, -1) == labels
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return {'loss': loss, 'accuracy': right.astype(jnp.float32)}
