@@ -120,6 +120,7 @@ def test_every_config_trains_a_step(path):
     if config.task == 'diffusion':
         config.latent.workdir, size = '', 16  # pixels: the autoencoder is not here
         config.unet.channels, config.unet.head_channels, config.unet.residual_blocks = 8, 8, 1
+        config.unet.multipliers, config.unet.attention_levels = config.unet.multipliers[:2], (1,)
         config.dit.depth, config.dit.width, config.dit.heads = 1, 32, 2
     shape = (size, size, config.data.channels)
     task = make_task(config, shape, num_classes=10)
