@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, with a fifth of their training."""
+"""The notebooks run from top to bottom, with a small part of their training."""
 
 import re
 from pathlib import Path
@@ -13,11 +13,10 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / 'notebooks').glob('*.ipynb'))
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
-    monkeypatch.delenv('XLA_FLAGS')  # notebooks train, and need optimised code
     notebook = nbformat.read(path, as_version=4)
     counts = r'(config\.(?:steps|adversarial\.start|adversarial\.warmup|optimizer\.warmup_steps) = )([\d_]+)'
     for cell in notebook.cells:
-        cell.source = re.sub(counts, lambda match: f'{match[1]}{int(match[2]) // 5}', cell.source)
+        cell.source = re.sub(counts, lambda match: f'{match[1]}{int(match[2]) // 25}', cell.source)
     resources = {'metadata': {'path': str(tmp_path)}}
     NotebookClient(notebook, timeout=240, kernel_name='python3', resources=resources).execute()
     outputs = [o for c in notebook.cells if c.cell_type == 'code' for o in c.outputs]
