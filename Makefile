@@ -1,5 +1,6 @@
 # make train [CONFIG=configs/x.py] [WORKDIR=runs/x]   sets up everything and trains
 # make test                                           sets up everything and runs the tests
+# make test-all                                       and those that take long and show little more
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 # With EXTRA=cuda13 or EXTRA=tpu, JAX for that accelerator.
 EXTRA ?=
 
-.PHONY: train test lint format clean
+.PHONY: train test test-all lint format clean
 
 train: $(VENV)/.run
 	$(VENV)/bin/python -m vq_jax.train --config $(CONFIG) --workdir $(WORKDIR)
@@ -21,8 +22,13 @@ else
 	$(VENV)/bin/python -m vq_jax.report $(WORKDIR) --output $(WORKDIR)/report.html
 endif
 
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4
+
 test: $(VENV)/.test lint
-	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/.test lint
+	$(PYTEST)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .

@@ -70,7 +70,10 @@ def test_killed_and_resumed_equals_never_interrupted(whole, tmp_path):
     assert_equal_runs(whole, workdir)
 
 
-@pytest.mark.parametrize('engine, learning', [('pmap', 'moving_average'), ('jit', 'gradient')])
+@pytest.mark.parametrize(
+    'engine, learning',
+    [('pmap', 'moving_average'), pytest.param('jit', 'gradient', marks=pytest.mark.slow)],
+)
 def test_eight_devices_equal_one(engine, learning, tmp_path):
     """Black and white pixels, which are drawn anew for each example and step."""
     changes = ['--config.steps=10', f'--config.quantizer.learning={learning}']

@@ -64,7 +64,7 @@ def whole(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize('name', ['gan', 'vqgan'])
+@pytest.mark.parametrize('name', ['vqgan', pytest.param('gan', marks=pytest.mark.slow)])
 def test_killed_and_resumed_equals_never_interrupted(name, whole, tmp_path):
     """Killed before the discriminator of the VQGAN has joined, and after."""
     workdir = tmp_path / 'run'
@@ -77,8 +77,17 @@ def test_killed_and_resumed_equals_never_interrupted(name, whole, tmp_path):
     assert_equal_runs(whole(name), workdir)
 
 
-@pytest.mark.parametrize('engine', ['pmap', 'jit'])
-@pytest.mark.parametrize('name', ['gan', 'vqgan', 'vae'])
+@pytest.mark.parametrize(
+    'name, engine',
+    [
+        ('gan', 'jit'),
+        ('vqgan', 'pmap'),
+        ('vae', 'jit'),
+        pytest.param('gan', 'pmap', marks=pytest.mark.slow),
+        pytest.param('vqgan', 'jit', marks=pytest.mark.slow),
+        pytest.param('vae', 'pmap', marks=pytest.mark.slow),
+    ],
+)
 def test_four_devices_equal_one(name, engine, whole, tmp_path):
     train(name, tmp_path / 'four', f'--config.parallel.engine={engine}', devices=4)
     assert_close(whole(name), tmp_path / 'four', rtol=2e-2, atol=5e-3)

@@ -233,7 +233,7 @@ def test_super_resolution_sees_the_small_picture():
         task.upscale(state, keys(16), images, LABELS)
 
 
-@pytest.fixture(scope='module', params=['vqvae', 'vae'])
+@pytest.fixture(scope='module', params=['vqvae', pytest.param('vae', marks=pytest.mark.slow)])
 def autoencoder(request, tmp_path_factory):
     workdir = tmp_path_factory.mktemp(request.param) / 'run'
     config = default_config(request.param)
