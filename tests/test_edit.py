@@ -78,6 +78,7 @@ def test_the_way_from_a_picture_to_another(model, digits):
     np.testing.assert_allclose(between[::-1].astype(int), turned, atol=2)
 
 
+@pytest.mark.slow
 def test_small_pictures_are_made_large(tmp_path, digits):
     images, labels = digits
     workdir = trained(tmp_path / 'run', upscale=2)

@@ -115,7 +115,7 @@ def test_sharded_parameters_train_the_same(tmp_path):
     assert_close(tmp_path / 'one', tmp_path / 'eight')
 
 
-@pytest.mark.parametrize('engine', ['pmap', 'jit'])
+@pytest.mark.parametrize('engine', ['pmap', pytest.param('jit', marks=pytest.mark.slow)])
 def test_two_processes_with_two_devices_equal_one_with_four(engine, tmp_path):
     changes = ['--config.steps=20', f'--config.parallel.engine={engine}']
     with socket.socket() as free:

@@ -219,6 +219,7 @@ def test_mistakes_are_one_sentence(module, arguments, words, whole):
     assert errors.startswith('error: ') and words in errors and 'Traceback' not in errors
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_a_signal(tmp_path, whole):
     workdir = tmp_path / 'run'
     process = start([*VQGAN, f'--workdir={workdir}'])

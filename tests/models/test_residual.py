@@ -62,6 +62,7 @@ def test_upsample_equals_repeating_and_convolving():
     np.testing.assert_allclose(Upsample().apply(variables, x), plain, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_remat_changes_nothing_but_memory():
     x = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32)
     grads = []

@@ -158,7 +158,10 @@ def test_interpolation_begins_and_ends_with_what_it_is_given(learned):
     'changes',
     [
         {'model__backbone': 'dit', 'dit__depth': 1, 'dit__width': 16, 'dit__heads': 2},
-        {'model__path': 'straight', 'model__schedule': 'straight', 'model__prediction': 'velocity'},
+        pytest.param(
+            {'model__path': 'straight', 'model__schedule': 'straight', 'model__prediction': 'velocity'},
+            marks=pytest.mark.slow,
+        ),
         {
             'model__timesteps': 20,
             'model__schedule': 'linear',

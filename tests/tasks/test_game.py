@@ -95,8 +95,10 @@ def brute(task, state, data):
 
 @pytest.mark.parametrize(
     'changes',
-    [{}, {'variant.class_conditional': True, 'variant.source': 'small'}],
-    ids=['plain', 'class and small'],
+    [
+        pytest.param({}, id='plain', marks=pytest.mark.slow),
+        pytest.param({'variant.class_conditional': True, 'variant.source': 'small'}, id='class and small'),
+    ],
 )
 def test_the_vqgan_step_is_the_gradient_of_the_whole(changes):
     data = batch(16)
