@@ -10,7 +10,16 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parent.parent / 'notebooks').glob('*.ipynb'))
 
 
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
+SLOW = ('03_vqgan', '05_diffusion')  # what they call is compiled for other tests too
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else [])
+        for path in NOTEBOOKS
+    ],
+)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
     notebook = nbformat.read(path, as_version=4)

@@ -64,7 +64,7 @@ def whole(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize('name', ['vqgan', pytest.param('gan', marks=pytest.mark.slow)])
+@pytest.mark.parametrize('name', ['gan', pytest.param('vqgan', marks=pytest.mark.slow)])
 def test_killed_and_resumed_equals_never_interrupted(name, whole, tmp_path):
     """Killed before the discriminator of the VQGAN has joined, and after."""
     workdir = tmp_path / 'run'
