@@ -18,6 +18,22 @@ def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
     return jnp.where(kept, x / (1 - rate), 0)
 
 
+def hide_labels(keys: jax.Array, labels: jax.Array, share: float, hidden: int) -> jax.Array:
+    """Replaces a share of the classes, which guidance needs (Ho and Salimans 2022, arXiv:2207.12598).
+
+    Args:
+        keys: a random key for each example [b].
+        labels: int32 [b].
+        share: how many are replaced, from 0 to 1.
+        hidden: the number that stands for no class.
+
+    Returns:
+        int32 [b].
+    """
+    chosen = jax.vmap(lambda key: jax.random.bernoulli(key, share))(keys)
+    return jnp.where(chosen, hidden, labels)
+
+
 def fold_in(keys: jax.Array | None, number: int | jax.Array) -> jax.Array | None:
     """Other keys [b], for another use; None stays None."""
     return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)

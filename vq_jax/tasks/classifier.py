@@ -14,7 +14,7 @@ from vq_jax.models.classifier import Classified, Classifier
 from vq_jax.ops import pictures
 from vq_jax.ops.collectives import example_keys, pmean
 from vq_jax.ops.images import to_float
-from vq_jax.tasks.task import Task
+from vq_jax.tasks.task import Task, check_same_shape
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch
@@ -61,8 +61,7 @@ class ClassifierTask(Task):
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless the pictures are as large as those the model was made for."""
-        if shape != self.image_shape:
-            raise UserError(f'the pictures are {shape} and the model was made for {self.image_shape}.')
+        check_same_shape(shape, self.image_shape)
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""

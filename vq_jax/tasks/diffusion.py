@@ -17,12 +17,12 @@ from vq_jax.models.unet import UNet, UNetSizes
 from vq_jax.ops import diffusion as ops
 from vq_jax.ops import likelihoods, pictures
 from vq_jax.ops.collectives import content_keys, example_keys, global_size, pmean
-from vq_jax.ops.dropout import fold_in
+from vq_jax.ops.dropout import fold_in, hide_labels
 from vq_jax.sampling.likelihood import bound, flow_log_likelihood, step_divergence
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
 from vq_jax.tasks.diffusion_drawing import LATENT, DiffusionDrawing
 from vq_jax.tasks.latents import LatentConfig, Pixels, Space, make_space
-from vq_jax.tasks.task import check_labels
+from vq_jax.tasks.task import check_labels, check_same_shape
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch, Engine
@@ -101,8 +101,7 @@ class DiffusionTask(DiffusionDrawing):
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless the pictures are as large as those the model was made for."""
-        if shape != self.image_shape:
-            raise UserError(f'the pictures are {shape} and the model was made for {self.image_shape}.')
+        check_same_shape(shape, self.image_shape)
 
     def built_on(self) -> dict[str, dict[str, Any]]:
         """The autoencoder."""
@@ -154,8 +153,7 @@ class DiffusionTask(DiffusionDrawing):
         t = self._time((jax.random.uniform(times_key) + share) % 1.0)
         labels = self.asked(batch['label'])
         if self.num_labels:
-            hidden = jax.vmap(lambda key: jax.random.bernoulli(key, self.config.label_dropout))
-            labels = jnp.where(hidden(fold_in(keys, 0)), self.num_labels, labels)
+            labels = hide_labels(fold_in(keys, 0), labels, self.config.label_dropout, self.num_labels)
         condition = self.condition(batch['image'])
 
         def loss_fn(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -19,7 +19,7 @@ from vq_jax.ops.collectives import content_keys, example_keys, pmean
 from vq_jax.ops.dropout import fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
-from vq_jax.tasks.task import Task, check_labels
+from vq_jax.tasks.task import Task, check_labels, check_same_shape
 from vq_jax.tasks.token_network import TokenNetwork, make_network
 from vq_jax.tasks.tokenizers import (
     Levels,
@@ -136,8 +136,7 @@ class PriorTask(Task):
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless the pictures are as large as those the model was made for."""
-        if shape != self.image_shape:
-            raise UserError(f'the pictures are {shape} and the model was made for {self.image_shape}.')
+        check_same_shape(shape, self.image_shape)
 
     def check_dataset(self, dataset: AnyDataset) -> None:
         """Also raises `UserError` if a data set holds the codes of another tokenizer."""

@@ -109,6 +109,12 @@ class Task(Protocol):
         """Named pictures for people, uint8 [h w 3]."""
 
 
+def check_same_shape(shape: tuple[int, int, int], wanted: tuple[int, int, int]) -> None:
+    """Raises `UserError` unless pictures [h w c] have the shape that a model was made for."""
+    if shape != wanted:
+        raise UserError(f'the pictures are {shape} and the model was made for {wanted}.')
+
+
 def check_labels(conditional: bool, num_classes: int, section: str) -> None:
     """Raises `UserError` if a model is to be conditioned on classes that the data does not have."""
     if conditional and not num_classes:

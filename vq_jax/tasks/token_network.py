@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from vq_jax.models.pixelcnn import PixelCNN
 from vq_jax.models.transformer import Transformer
+from vq_jax.ops.dropout import hide_labels
 from vq_jax.ops.logits import guide
 from vq_jax.ops.masking import random_mask
 from vq_jax.sampling.autoregressive import generate, generate_without_cache
@@ -65,8 +66,7 @@ class TokenNetwork:
         """
         if not self.num_labels:
             return labels
-        hidden = jax.vmap(lambda key: jax.random.bernoulli(key, self.config.label_dropout))(keys)
-        return jnp.where(hidden, self.num_labels, labels)
+        return hide_labels(keys, labels, self.config.label_dropout, self.num_labels)
 
     def logits(
         self,
