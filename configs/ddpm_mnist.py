@@ -17,7 +17,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """A small U-Net, the cosine schedule in continuous time, prediction of v."""
+    """A small U-Net in continuous time, which sees fine differences: most bits are in the least noise."""
     config = default_config('diffusion')
     config.steps = 2_000
     config.batch_size = 64
@@ -27,6 +27,8 @@ def get_config() -> ConfigDict:
     config.data.image_size = 28
     config.data.channels = 1
     config.model.class_conditional = True
+    config.model.schedule = 'log_linear'
+    config.model.fourier = (3, 5, 7)
     config.unet.patch = 2
     config.unet.channels = 32
     config.unet.multipliers = (1, 2)

@@ -33,6 +33,15 @@ def test_the_cosine_schedule():
     np.testing.assert_allclose(np.square(sigma), 1 - alpha_bar, rtol=1e-4)
 
 
+def test_the_log_linear_schedule():
+    """Kingma et al. 2021, appendix B: from 13.3 to -5, so that the bound asks as much of all times."""
+    process = Process('log_linear')
+    t = np.linspace(0, 1, 11, dtype=np.float32)
+    np.testing.assert_allclose(process.log_snr(t), np.linspace(13.3, -5, 11), rtol=1e-5)
+    weight = diffusion.loss_weight('bound', 'noise', process, jnp.float32(t[1:-1]))
+    np.testing.assert_allclose(weight, 18.3 / 2, rtol=1e-4)
+
+
 def test_the_straight_path():
     t = np.linspace(0.01, 0.99, 50, dtype=np.float32)
     alpha, sigma = Process('straight', 'straight').scales(t)

@@ -170,7 +170,13 @@ def test_interpolation_begins_and_ends_with_what_it_is_given(learned):
             'model__weighting': 'min_snr',
             'sampling__sampler': 'ddpm',
         },
-        {'model__prediction': 'x0', 'sampling__sampler': 'heun', 'evaluation__flow_steps': 4},
+        {
+            'model__prediction': 'x0',
+            'model__schedule': 'log_linear',
+            'model__fourier': (3, 7),
+            'sampling__sampler': 'heun',
+            'evaluation__flow_steps': 4,
+        },
     ],
 )
 def test_other_models_train_evaluate_and_draw(changes):
@@ -187,6 +193,18 @@ def test_other_models_train_evaluate_and_draw(changes):
     drawn = jax.jit(task.predict)(state, BATCH)
     assert drawn['chain'].shape == (16, 8, 8, 8, 1)
     np.testing.assert_array_equal(drawn['chain'][:, -1], drawn['samples'])
+
+
+def test_fine_differences_are_shown_to_the_network():
+    """A quarter of the way from a byte to the next turns the fastest sine by a quarter of pi."""
+    task, _ = started(small(model__fourier=(3, 7)))
+    x = np.float32(RNG.normal(size=(2, 8, 8, 1)))
+    shown = task.shown(jnp.asarray(x), jnp.zeros_like(x))
+    angles = np.pi * np.float64(x) * np.array([8, 8, 128, 128])
+    turned = np.where([True, False, True, False], np.sin(angles), np.cos(angles))
+    np.testing.assert_allclose(shown, np.concatenate([x, turned, 0 * x], -1), atol=1e-4)
+    near = task.shown(jnp.asarray([[[[-1.0]]], [[[-1 + 0.25 / 128]]]]), None)[..., 3]
+    np.testing.assert_allclose(near.ravel(), [0, np.sin(np.pi / 4)], atol=1e-4)
 
 
 def test_a_learned_variance_learns():
@@ -295,6 +313,7 @@ def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
         ({'sampling__steps': 0}, 'steps is 0'),
         ({'sampling__sampler': 'ddpn'}, "did you mean 'ddpm'"),
         ({'model__shift': 0.0}, 'shift'),
+        ({'model__fourier': (3, 13)}, 'exponents from 0 to 12'),
     ],
 )
 def test_mistakes(changes, words):

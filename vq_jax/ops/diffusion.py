@@ -20,7 +20,7 @@ from vq_jax.errors import UserError
 # noisy value nearly without error: 13.3 is that of Kingma et al. 2021, appendix B.
 LOG_SNR_LIMIT = 13.3
 
-ScheduleName = Literal['linear', 'cosine', 'straight']
+ScheduleName = Literal['linear', 'cosine', 'straight', 'log_linear']
 PathName = Literal['variance_preserving', 'straight']
 PredictionName = Literal['noise', 'x0', 'v', 'velocity']
 Weighting = Literal['uniform', 'min_snr', 'bound']
@@ -63,10 +63,19 @@ def straight(t: jax.Array) -> jax.Array:
     return 2 * (jnp.log1p(-jnp.minimum(t, 1 - 1e-6)) - jnp.log(t))
 
 
+def log_linear(t: jax.Array) -> jax.Array:
+    """From 13.3 evenly down to -5, what Kingma et al. 2021 (arXiv:2107.00630), appendix B, start with.
+
+    The squared error of the noise, evenly over time, is then the variational bound but for a factor.
+    """
+    return LOG_SNR_LIMIT - t * (LOG_SNR_LIMIT + 5)
+
+
 SCHEDULES: dict[str, Callable[[jax.Array], jax.Array]] = {
     'linear': linear,
     'cosine': cosine,
     'straight': straight,
+    'log_linear': log_linear,
 }
 
 

@@ -18,6 +18,7 @@ from vq_jax.ops import diffusion as ops
 from vq_jax.ops import likelihoods, pictures
 from vq_jax.ops.collectives import content_keys, example_keys, global_size, pmean
 from vq_jax.ops.dropout import fold_in, hide_labels
+from vq_jax.sampling.diffusion import clipped
 from vq_jax.sampling.likelihood import bound, flow_log_likelihood, step_divergence
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
 from vq_jax.tasks.diffusion_drawing import LATENT, DiffusionDrawing
@@ -111,7 +112,7 @@ class DiffusionTask(DiffusionDrawing):
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
         h, w, c = self.space.shape
-        x = jnp.zeros((1, h, w, c * (2 if self.config.upscale > 1 else 1)))
+        x = self.shown(jnp.zeros((1, h, w, c)), self.condition(batch['image'][:1]))
         variables = dict(self.model.init(params_key, x, jnp.zeros(1), batch['label'][:1]))
         if not isinstance(self.space, Pixels):
             variables[LATENT] = {'mean': jnp.zeros(c), 'scale': jnp.ones(c)}
@@ -185,7 +186,8 @@ class DiffusionTask(DiffusionDrawing):
         values = {'loss': jnp.mean(jax.lax.map(losses, jnp.arange(n)), axis=0)}
         if isinstance(self.space, Pixels):
             denoise, apart = self.denoiser(network), fold_in(keys, n)
-            parts = bound(denoise, self.process, apart, x0, n)
+            # What is expected of pixels is kept in their range, as Ho et al. 2020 do.
+            parts = bound(clipped(denoise), self.process, apart, x0, n)
             values |= {'prior': parts.prior, 'diffusion': parts.diffusion, 'decoder': parts.decoder}
             if self.evaluation.flow_steps:
                 spread_out = likelihoods.dequantize(fold_in(keys, n + 1), x0)

@@ -17,6 +17,9 @@ class DiffusionConfig:
         class_conditional: draw pictures of a given class.
         label_dropout: share of the training examples whose class is kept from the network, which guidance
             needs (Ho and Salimans 2022).
+        fourier: the network is also shown sines and cosines of `pi 2^n` times the noisy example for these n, so
+            that it sees differences as small as those between bytes, which take most of the bits of a
+            likelihood (Kingma et al. 2021, arXiv:2107.00630, appendix C).
         upscale: if above 1, the network is shown the picture reduced to one pixel out of so many in
             height and in width: super-resolution (Saharia et al. 2021, arXiv:2104.07636).
         schedule: how noise grows with time (see `vq_jax.ops.diffusion.SCHEDULES`).
@@ -35,6 +38,7 @@ class DiffusionConfig:
     backbone: Literal['unet', 'dit'] = 'unet'
     class_conditional: bool = False
     label_dropout: float = 0.1
+    fourier: tuple[int, ...] = ()
     upscale: int = 1
     schedule: ScheduleName = 'cosine'
     path: PathName = 'variance_preserving'
@@ -49,6 +53,8 @@ class DiffusionConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.label_dropout <= 1:
             raise UserError(f'config.model.label_dropout is {self.label_dropout}; give a share from 0 to 1.')
+        if any(not 0 <= n <= 12 for n in self.fourier):
+            raise UserError(f'config.model.fourier is {self.fourier}; give exponents from 0 to 12.')
         if self.upscale < 1:
             raise UserError(f'config.model.upscale is {self.upscale}; give 1 or more.')
         if self.min_snr_gamma <= 0:

@@ -1,6 +1,7 @@
 """What a diffusion model can draw: new pictures, and changes to pictures that are there."""
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 import jax
@@ -252,6 +253,13 @@ class DiffusionDrawing(Task):
         factor = self.config.upscale
         return None if factor == 1 else enlarge(to_float(reduce(images, factor)), factor)
 
+    def shown(self, x: jax.Array, condition: jax.Array | None) -> jax.Array:
+        """What the network is shown of noisy examples [b h w c]: further channels beside them."""
+        angles = [math.pi * 2**n * x for n in self.config.fourier]
+        features = [f(angle) for angle in angles for f in (jnp.sin, jnp.cos)]
+        given = [] if condition is None else [condition]
+        return jnp.concatenate([x, *features, *given], axis=-1)
+
     def network(
         self, variables: Any, labels: jax.Array, condition: jax.Array | None, keys: jax.Array | None
     ) -> Any:
@@ -259,9 +267,8 @@ class DiffusionDrawing(Task):
         first = 1 / self.config.timesteps if self.config.timesteps else 0.0
 
         def network(x: jax.Array, t: jax.Array) -> jax.Array:
-            x = x if condition is None else jnp.concatenate([x, condition], axis=-1)
             # In discrete time the network does not know time 0.
-            return self.model.apply(variables, x, jnp.maximum(t, first), labels, keys)
+            return self.model.apply(variables, self.shown(x, condition), jnp.maximum(t, first), labels, keys)
 
         return network
 

@@ -1,4 +1,4 @@
-"""Whole runs of VAE, GAN and VQGAN, as a user starts them: resume, devices, sampling, mistakes."""
+"""Whole runs of VAE, GAN, VQGAN and diffusion, as a user starts them: resume, devices, sampling, mistakes."""
 
 import json
 
@@ -44,7 +44,19 @@ VQGAN = [
     '--config.adversarial.ramp=4',
 ]
 VAE = ['--config=configs/vae_mnist.py', *COMMON, '--config.steps=16', '--config.model.importance_samples=4']
-ARGUMENTS = {'gan': GAN, 'vqgan': VQGAN, 'vae': VAE}
+DIFFUSION = [
+    '--config=configs/ddpm_mnist.py',
+    *COMMON,
+    '--config.steps=16',
+    '--config.unet.channels=8',
+    '--config.unet.multipliers=(1,)',
+    '--config.unet.attention_levels=()',
+    '--config.unet.head_channels=8',
+    '--config.unet.dropout=0.1',
+    '--config.sampling.steps=2',
+    '--config.optimizer.ema_decay=0.9',
+]
+ARGUMENTS = {'gan': GAN, 'vqgan': VQGAN, 'vae': VAE, 'diffusion': DIFFUSION}
 
 
 def train(name, workdir, *changes, **options):
@@ -64,7 +76,7 @@ def whole(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize('name', ['gan', pytest.param('vqgan', marks=pytest.mark.slow)])
+@pytest.mark.parametrize('name', ['gan', 'diffusion', pytest.param('vqgan', marks=pytest.mark.slow)])
 def test_killed_and_resumed_equals_never_interrupted(name, whole, tmp_path):
     """Killed before the discriminator of the VQGAN has joined, and after."""
     workdir = tmp_path / 'run'
@@ -83,6 +95,8 @@ def test_killed_and_resumed_equals_never_interrupted(name, whole, tmp_path):
         ('gan', 'jit'),
         ('vqgan', 'pmap'),
         ('vae', 'jit'),
+        pytest.param('diffusion', 'pmap', marks=pytest.mark.slow),
+        pytest.param('diffusion', 'jit', marks=pytest.mark.slow),
         pytest.param('gan', 'pmap', marks=pytest.mark.slow),
         pytest.param('vqgan', 'jit', marks=pytest.mark.slow),
         pytest.param('vae', 'pmap', marks=pytest.mark.slow),
