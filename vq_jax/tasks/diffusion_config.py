@@ -17,9 +17,9 @@ class DiffusionConfig:
         class_conditional: draw pictures of a given class.
         label_dropout: share of the training examples whose class is kept from the network, which guidance
             needs (Ho and Salimans 2022).
-        fourier: the network is also shown sines and cosines of `pi 2^n` times the noisy example for these n, so
-            that it sees differences as small as those between bytes, which take most of the bits of a
-            likelihood (Kingma et al. 2021, arXiv:2107.00630, appendix C).
+        fourier: the network is also shown sines and cosines of `pi 2^n` times the noisy example for these n,
+            so that it sees differences as small as those between bytes, which take most of the bits of
+            a likelihood (Kingma et al. 2021, arXiv:2107.00630, appendix C).
         upscale: if above 1, the network is shown the picture reduced to one pixel out of so many in
             height and in width: super-resolution (Saharia et al. 2021, arXiv:2104.07636).
         schedule: how noise grows with time (see `vq_jax.ops.diffusion.SCHEDULES`).
