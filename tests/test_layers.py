@@ -15,6 +15,7 @@ LEVELS = {
     'tasks': 4,
     'evaluators': 4,
     'reporting': 4,
+    'tables': 4,
 }
 ENTRY = 5
 FILES = sorted(ROOT.rglob('*.py'))

@@ -1,8 +1,8 @@
-"""Reproduces a table of a paper: `python -m vq_jax.experiment experiments/NAME [--rows a,b]`.
+"""Reproduces a table of a paper: `python -m vq_jax.experiment experiments/NAME [--rows a,b] [--jobs n]`.
 
-Trains the rows that were not run yet, one after the other, and writes `table.md` and `table.csv` with the
-paper's number beside ours. Started again after an interruption, it goes on where it was. Rows that need an
-accelerator, or data that not everyone has, are run only where they are named.
+Runs the rows that were not run yet, each after those that it builds on, and writes `table.md`, `table.csv`
+and plots with the paper's number beside ours. Started again after an interruption, it goes on where it was.
+Rows that need an accelerator, or data that not everyone has, are run only where they are named.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from vq_jax import cli
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the runs are kept; runs/NAME if not given.')
 _ROWS = flags.DEFINE_list('rows', [], 'The rows to run; all that are not large if none are named.')
+_JOBS = flags.DEFINE_integer('jobs', 1, 'How many rows to run at once, each on a GPU of its own.')
 _TABLE_ONLY = flags.DEFINE_bool('table_only', False, 'Run nothing, write the table of what was seen.')
 
 
@@ -24,7 +25,7 @@ def main(folder: str) -> None:
     if _TABLE_ONLY.value:
         write_table(path)
     else:
-        run_rows(path, Path(_WORKDIR.value or Path('runs') / path.name), _ROWS.value)
+        run_rows(path, Path(_WORKDIR.value or Path('runs') / path.name), _ROWS.value, _JOBS.value)
     print(f'table: {path / "table.md"}')
 
 

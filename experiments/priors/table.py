@@ -1,30 +1,59 @@
 """Three priors over the same codes of MNIST."""
 
-from vq_jax.tables import Row, Table
+from vq_jax.tables import Comparison, Plot, Row, Table
+
+TITLES = {'transformer': 'Transformer', 'pixelcnn': 'PixelCNN', 'maskgit': 'MaskGIT'}
+STEPS = 1_500
 
 
 def get_table() -> Table:
-    """The tokenizer, and each prior with the sizes of `configs/prior_mnist.py`."""
-    likelihood = {'bits per code': 'bits_per_dimension', 'accuracy': 'accuracy'}
-    kinds = {'transformer': likelihood, 'pixelcnn': likelihood, 'maskgit': {'accuracy': 'accuracy'}}
+    """Tokenizer, classifier, and each prior with the sizes of `configs/prior_mnist.py`."""
+    comparison = Comparison('classifier', num=2_000)
+    length = {'steps': STEPS, 'eval_every': STEPS, 'checkpoint_every': 250}
+    numbers = {
+        'accuracy of codes': 'accuracy',
+        'Fréchet distance': 'samples.classifier_frechet',
+        'share of the class asked for': 'samples.classifier_accuracy',
+        'seconds per sample': 'samples.seconds_per_sample',
+    }
     return Table(
         title='Priors over the codes of MNIST',
         source='PixelCNN (arXiv:1606.05328), transformer (arXiv:2012.09841), MaskGIT (arXiv:2202.04200)',
         remarks=(
-            'Accuracy is the share of the codes asked for that the network holds most likely: each after '
-            'those before it, or of MaskGIT, masked ones between all others.'
+            f'{STEPS:,} steps each. The accuracy of codes is the share of the codes asked for that the '
+            'network holds most likely: each after those before it, or of MaskGIT, which has no likelihood, '
+            'masked ones between all others. Fréchet distance, in the features of the classifier, and the '
+            f'share that it sees as the class asked for are of {comparison.num:,} samples of all classes in '
+            'turn against the test set; those of the VQ-VAE are of its reconstructions of the test set, '
+            'which samples of its codes should not be expected to better.'
         ),
         rows=(
-            Row('tokenizer', 'VQ-VAE', 'configs/vqvae_mnist.py', {'PSNR, dB': 'psnr'}),
+            Row(
+                'classifier', 'Classifier', 'configs/classifier_mnist.py', {'classifier accuracy': 'accuracy'}
+            ),
+            Row(
+                'tokenizer',
+                'VQ-VAE',
+                'configs/vqvae_mnist.py',
+                {
+                    'PSNR, dB': 'psnr',
+                    'Fréchet distance': 'reconstructions.classifier_frechet',
+                    'share of the class asked for': 'reconstructions.classifier_accuracy',
+                },
+                length,
+                comparison=comparison,
+            ),
             *(
                 Row(
                     kind,
-                    {'transformer': 'Transformer', 'pixelcnn': 'PixelCNN', 'maskgit': 'MaskGIT'}[kind],
+                    title,
                     'configs/prior_mnist.py',
-                    numbers,
-                    {'model.kind': kind, 'tokenizer.workdir': '{tokenizer}'},
+                    numbers if kind == 'maskgit' else {'bits per code': 'bits_per_dimension', **numbers},
+                    {'model.kind': kind, 'tokenizer.workdir': '{tokenizer}', **length},
+                    comparison=comparison,
                 )
-                for kind, numbers in kinds.items()
+                for kind, title in TITLES.items()
             ),
         ),
+        plots=(Plot('speed', x='seconds per sample', y='Fréchet distance', log_x=True),),
     )

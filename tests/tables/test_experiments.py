@@ -1,0 +1,69 @@
+"""The tables of experiments/: every row can be run, and what is written down is what was seen."""
+
+import importlib.util
+
+import pytest
+
+from tests.runs import ROOT
+from vq_jax.tables import read_table, write_table
+from vq_jax.tables.definition import INCEPTION
+from vq_jax.tasks import complete_config, make_task
+
+FOLDERS = sorted(path.parent for path in (ROOT / 'experiments').glob('*/table.py'))
+
+
+def config_of(table, row, workdir):
+    """The config that the row's run has, or that its evaluation gives it."""
+    if not row.trains:
+        config = config_of(table, next(other for other in table.rows if other.name == row.run), workdir)
+    else:
+        path, _, argument = row.config.partition(':')
+        spec = importlib.util.spec_from_file_location('config', ROOT / path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        config = complete_config(module.get_config(argument) if argument else module.get_config())
+    config.update_from_flattened_dict(row.resolved(workdir))  # raises for keys that are not there
+    return config
+
+
+def shape_of(config):
+    return config.data.image_size, config.data.image_size, config.data.channels
+
+
+@pytest.mark.parametrize('folder', FOLDERS, ids=lambda path: path.name)
+def test_every_row_has_a_config_that_can_be(folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    table = read_table(folder)
+    configs = {row.name: config_of(table, row, tmp_path) for row in table.rows}
+    for row in table.rows:
+        config = configs[row.name]
+        if not any(name in config and config[name].workdir for name in ('tokenizer', 'latent')):
+            make_task(config, shape_of(config), 10)
+        if row.comparison and row.comparison.features != INCEPTION:
+            classifier = configs[row.comparison.features]
+            assert classifier.task == 'classifier'
+            assert shape_of(classifier) == shape_of(config)
+            assert classifier.data.name == config.data.name
+        if any(name.startswith(('samples.', 'reconstructions.')) for name in row.numbers.values()):
+            assert row.comparison
+
+
+@pytest.mark.parametrize('folder', FOLDERS, ids=lambda path: path.name)
+def test_what_is_written_down_was_made_of_the_results(folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    copy = tmp_path / folder.name
+    copy.mkdir()
+    for path in folder.iterdir():
+        if path.is_file():
+            (copy / path.name).write_bytes(path.read_bytes())
+    write_table(copy)
+    assert (copy / 'table.csv').read_text() == (folder / 'table.csv').read_text()
+    drawn = {path.name for path in folder.glob('plot_*.svg')}
+    assert {path.name for path in copy.glob('plot_*.svg')} == drawn
+    text = (folder / 'table.md').read_text()
+    assert all(f']({name})' in text for name in drawn)
+
+
+def test_every_folder_is_found():
+    names = {'vqvae_2017', 'codebook_size', 'vqgan_2021', 'priors', 'ddpm_2020'}
+    assert {path.name for path in FOLDERS} >= names

@@ -1,0 +1,11 @@
+"""Tables of papers: which runs their rows are, what was seen, and the paper's number beside ours.
+
+A folder in `experiments/` holds `table.py`, whose `get_table()` returns a `Table`; `results.json`, what
+was seen of each row; and `table.md`, `table.csv` and `plot_*.svg`, which are made of both.
+"""
+
+from vq_jax.tables.definition import Comparison, Plot, Row, Table, read_table
+from vq_jax.tables.running import run_rows
+from vq_jax.tables.writing import write_table
+
+__all__ = ['Comparison', 'Plot', 'Row', 'Table', 'read_table', 'run_rows', 'write_table']

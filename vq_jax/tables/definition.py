@@ -1,0 +1,209 @@
+"""What a table is made of, as its `table.py` says it."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vq_jax.errors import UserError
+from vq_jax.training.config import to_json
+
+INCEPTION = 'inception'
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How samples and reconstructions of a run are compared with pictures: `vq_jax.evaluate --features`.
+
+    Attributes:
+        features: the row of the classifier in whose features, or 'inception'.
+        num: how many samples are drawn.
+        split: of the pictures; the one that the run was evaluated on if it is empty.
+    """
+
+    features: str
+    num: int = 2_000
+    split: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One run, or one evaluation of the run of another row.
+
+    In a text, `{NAME}` stands for the directory of the row of that name, which must come before.
+
+    Attributes:
+        name: of the row, and of its directory.
+        title: what people call it.
+        config: the config file, as a path from the top of the project; its argument may follow a colon. Or
+            `{NAME}`: nothing is trained, and the run of that row is evaluated once more.
+        numbers: the number, by column of the table: the name of one of the evaluation, or, of a comparison,
+            `samples.` or `reconstructions.` and the name, or 'samples.seconds_per_sample'.
+        overrides: other values for keys of the config, in training or, of `{NAME}`, in evaluation.
+        paper: the paper's number, by column, where it has one.
+        comparison: made after training, or in the evaluation.
+        facts: what plots are drawn against, by name: the number of codes, say.
+        large: run only where it is asked for by its name: it needs an accelerator, or data that not
+            everyone has.
+    """
+
+    name: str
+    title: str
+    config: str
+    numbers: Mapping[str, str]
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    paper: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    comparison: Comparison | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    large: bool = False
+
+    @property
+    def run(self) -> str:
+        """The name of the row that trains the run: another one where this one trains nothing."""
+        return self.config[1:-1] if self.config.startswith('{') else self.name
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has a run of its own."""
+        return self.run == self.name
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names of the rows that it builds on."""
+        texts = [self.config, *(value for value in self.overrides.values() if isinstance(value, str))]
+        names = [name for text in texts for _, name, _, _ in string.Formatter().parse(text) if name]
+        if self.comparison and self.comparison.features != INCEPTION:
+            names.append(self.comparison.features)
+        return tuple(dict.fromkeys(names))
+
+    def resolved(self, workdir: Path) -> dict[str, Any]:
+        """The overrides with directories of other rows in their places."""
+        places = _Directories(workdir)
+        return {
+            key: value.format_map(places) if isinstance(value, str) else value
+            for key, value in self.overrides.items()
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """Numbers of the rows that were run, against each other or against a fact of them.
+
+    Attributes:
+        name: of its file, `plot_NAME.svg`.
+        x: a fact of rows, or a column.
+        y: a column.
+        series: the fact whose values are drawn as lines; if it is empty, each row is a point that is named.
+        log_x: draw x on a logarithmic scale.
+        log_y: the same of y.
+    """
+
+    name: str
+    x: str
+    y: str
+    series: str = ''
+    log_x: bool = False
+    log_y: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of a paper.
+
+    Attributes:
+        title: what it shows.
+        source: the paper, and where in it.
+        rows: in order.
+        remarks: what a reader must know to compare the two numbers.
+        plots: in order.
+    """
+
+    title: str
+    source: str
+    rows: tuple[Row, ...]
+    remarks: str = ''
+    plots: tuple[Plot, ...] = ()
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """The numbers that rows have, in order: the paper's where it has any, and ours."""
+        names = dict.fromkeys(column for row in self.rows for column in row.numbers)
+        papers = {column for row in self.rows for column in row.paper}
+        both, one = ('paper', 'ours'), ('ours',)
+        return [(name, whose) for name in names for whose in (both if name in papers else one)]
+
+    @functools.cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Of each row by its name: hexadecimal SHA-256 of all that its numbers are a function of.
+
+        That is its whole config, its comparison, and the same of the rows that it builds on, without where
+        directories are.
+        """
+        found: dict[str, str] = {}
+        for row in self.rows:
+            said: list[Any] = [_config(row.config) if row.trains else None, dict(row.overrides)]
+            if row.comparison:
+                said.append(dataclasses.asdict(row.comparison))
+            if row.needs:
+                said.append({name: found[name] for name in row.needs})
+            found[row.name] = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return found
+
+
+def read_table(folder: Path) -> Table:
+    """The table of a folder.
+
+    Raises:
+        UserError: if there is none, or its rows do not fit each other.
+    """
+    path = folder / 'table.py'
+    if not path.is_file():
+        raise UserError(f'{folder} holds no table.py; give a folder in experiments/.')
+    table = _load(path).get_table()
+    before: set[str] = set()
+    for row in table.rows:
+        if row.name in before or row.name == INCEPTION:
+            raise UserError(f'the name of the row {row.name!r} of {path} is taken; give it another.')
+        for name in row.needs:
+            if name not in before:
+                raise UserError(
+                    f'the row {row.name} of {path} builds on {name!r}, which no row before it is.'
+                )
+        before.add(row.name)
+    return table
+
+
+@functools.cache
+def _config(argument: str) -> dict[str, Any]:
+    """The config of a file and its argument, as JSON values."""
+    path, _, variant = argument.partition(':')
+    module = _load(Path(path))
+    config: ConfigDict = module.get_config(variant) if variant else module.get_config()
+    return to_json(config)
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f'there is no file {path}; start from the top folder of the project.')
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class _Directories(dict):
+    """The directory of each row, by its name."""
+
+    def __init__(self, workdir: Path) -> None:
+        super().__init__()
+        self._workdir = workdir
+
+    def __missing__(self, name: str) -> str:
+        return str(self._workdir / name)

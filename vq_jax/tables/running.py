@@ -1,0 +1,162 @@
+"""Runs the rows of a table that were not run yet."""
+
+import hashlib
+import importlib.metadata
+import queue
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from vq_jax.errors import UserError
+from vq_jax.tables.definition import INCEPTION, Row, Table, read_table
+from vq_jax.tables.processes import Place, Workers, find_places
+from vq_jax.tables.results import Results, last_evaluation, read_evaluation
+from vq_jax.tables.writing import write_table
+
+_PACKAGES = ('jax', 'flax', 'optax')
+
+
+def run_rows(folder: Path, workdir: Path, names: Sequence[str] = (), jobs: int = 1) -> None:
+    """Runs the rows that were not run yet, each after those that it builds on.
+
+    The table is written after each. A row that fails takes those that build on it with it, and no others.
+
+    Args:
+        folder: of the table.
+        workdir: where runs are kept; one that was interrupted there goes on.
+        names: of the rows; none stands for all that are not large. Rows that they build on are run too.
+        jobs: how many at once; with several, each has a GPU of its own, and its output is in a file.
+
+    Raises:
+        UserError: if there is no such row, or some were not run to their end.
+    """
+    table = read_table(folder)
+    known = {row.name: row for row in table.rows}
+    for name in names:
+        if name not in known:
+            raise UserError(f'the table of {folder} has no row {name!r}; it has {", ".join(known)}.')
+    results = Results(folder, table)
+    write_table(folder)
+    waiting = _missing(table, names or [row.name for row in table.rows if not row.large], results, workdir)
+    if not waiting:
+        return
+    places: queue.SimpleQueue[Place] = queue.SimpleQueue()
+    for place in find_places(jobs):
+        places.put(place)
+    failed: dict[str, str] = {}
+    going: dict[Future[dict[str, Any]], Row] = {}
+    with Workers() as workers, ThreadPoolExecutor(jobs) as pool:
+        while (waiting and not workers.stopping) or going:
+            for row in list(waiting):
+                unmet = {other.name for other in [*waiting, *going.values()]}.intersection(row.needs)
+                if lost := failed.keys() & set(row.needs):
+                    failed[row.name] = f'it builds on {", ".join(sorted(lost))}'
+                    waiting.remove(row)
+                elif not unmet and len(going) < jobs and not workers.stopping:
+                    waiting.remove(row)
+                    measure = _Measurement(table, row, workdir, workers, logs=jobs > 1)
+                    going[pool.submit(measure.run, places)] = row
+            for future in wait(going, return_when=FIRST_COMPLETED).done:
+                row = going.pop(future)
+                try:
+                    results.save(row, future.result())
+                except UserError as error:
+                    failed[row.name] = str(error)
+                write_table(folder)
+    if workers.stopping:
+        raise UserError('stopped; the same command goes on where it was.')
+    if failed:
+        reasons = '; '.join(f'{name} ({reason})' for name, reason in failed.items())
+        raise UserError(f'not run to the end: {reasons}. Mend it, and the same command goes on.')
+
+
+def _missing(table: Table, names: Sequence[str], results: Results, workdir: Path) -> list[Row]:
+    """The rows to run, in order; of rows that were run, those whose run is needed and is not there."""
+    missing: list[Row] = []
+    for row in reversed(table.rows):
+        needed = any(row.name in other.needs for other in missing)
+        there = last_evaluation(workdir / row.name) is not None
+        if (needed and not there) or ((needed or row.name in names) and results.of(row) is None):
+            missing.insert(0, row)
+    return missing
+
+
+class _Measurement:
+    """Everything that is done for one row."""
+
+    def __init__(self, table: Table, row: Row, workdir: Path, workers: Workers, *, logs: bool) -> None:
+        self._table, self._row, self._workdir, self._workers = table, row, workdir, workers
+        self._log = workdir / f'{row.name}.log' if logs else None
+
+    def run(self, places: 'queue.SimpleQueue[Place]') -> dict[str, Any]:
+        """What was seen, and of what.
+
+        Raises:
+            UserError: if the row did not come to its end.
+        """
+        row, place = self._row, places.get()
+        result: dict[str, Any] = {}
+        try:
+            with self._workers.alone(self._workdir / f'.{row.name}.lock') as lock:
+                if row.trains:
+                    self._do(self._training(), place, lock)
+                    trained = last_evaluation(self._workdir / row.name)
+                    if trained is None:
+                        raise UserError('it was stopped before its end')
+                    result = trained
+                if row.comparison or not row.trains:
+                    output = self._workdir / row.name / 'evaluation.json'
+                    self._do([*self._evaluation(), f'--output={output}'], place, lock)
+                    evaluated = read_evaluation(output)
+                    numbers = result.get('numbers', {}) | evaluated['numbers']
+                    result = {**evaluated, **result, 'numbers': numbers}
+        finally:
+            places.put(place)
+        for name in row.numbers.values():
+            if name not in result['numbers']:
+                there = ', '.join(result['numbers'])
+                raise UserError(f'its table asks for {name!r}, and there is {there}')
+        return {**result, 'hardware': place.hardware, **_circumstances()}
+
+    def _do(self, arguments: Sequence[str], place: Place, lock: int) -> None:
+        where = f' (output in {self._log})' if self._log else ''
+        print(f'{self._row.title}: python -m {shlex.join(arguments)}{where}', flush=True)
+        status = self._workers.run(arguments, place, self._log, lock)
+        if status:
+            see = f', see {self._log}' if self._log else ''
+            raise UserError(f'{arguments[0]} ended with status {status}{see}')
+
+    def _training(self) -> list[str]:
+        flags = [f'--config.{key}={value}' for key, value in self._row.resolved(self._workdir).items()]
+        workdir = self._workdir / self._row.name
+        return ['vq_jax.train', f'--config={self._row.config}', f'--workdir={workdir}', *flags]
+
+    def _evaluation(self) -> list[str]:
+        row, comparison = self._row, self._row.comparison
+        arguments = ['vq_jax.evaluate', f'--workdir={self._workdir / row.run}']
+        if not row.trains:
+            arguments += [f'--override={key}={value}' for key, value in row.resolved(self._workdir).items()]
+        if comparison is None:
+            return arguments
+        if comparison.split:
+            arguments.append(f'--split={comparison.split}')
+        features = self._workdir / comparison.features
+        # Beside the classifier, because they are lost with it; rows that evaluate one run share them.
+        said = f'{self._table.fingerprints[row.run]} {comparison.split}'
+        reference = features / f'reference_{hashlib.sha256(said.encode()).hexdigest()[:12]}.npz'
+        named = INCEPTION if comparison.features == INCEPTION else features
+        return [*arguments, f'--features={named}', f'--num={comparison.num}', f'--reference={reference}']
+
+
+def _circumstances() -> dict[str, Any]:
+    """The versions, the commit and the day."""
+    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True)
+    return {
+        'versions': {name: importlib.metadata.version(name) for name in _PACKAGES},
+        'commit': commit.stdout.strip() or 'none',
+        'day': time.strftime('%Y-%m-%d'),
+    }
