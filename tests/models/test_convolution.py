@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from vq_jax.errors import UserError
 from vq_jax.models.convolution import Conv, ConvTranspose
 
 
@@ -35,3 +36,9 @@ def test_bfloat16_computes_in_it_and_learns_in_float32(module):
 def test_without_bias():
     layer = Conv(3, use_bias=False)
     assert set(layer.init(jax.random.key(0), jnp.ones((1, 4, 4, 2)))['params']) == {'kernel'}
+
+
+@pytest.mark.parametrize('module', [Conv(0), ConvTranspose(-1), Conv(4, (0, 3))])
+def test_sizes_below_one_are_a_mistake(module):
+    with pytest.raises(UserError, match='give 1 or more'):
+        module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 2)))

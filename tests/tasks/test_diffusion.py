@@ -13,7 +13,7 @@ from vq_jax.errors import UserError
 from vq_jax.ops.images import to_float
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.diffusion import Sampling
-from vq_jax.tasks.diffusion_drawing import LATENT, reduce
+from vq_jax.tasks.diffusion_drawing import LATENT, enlarge, reduce
 from vq_jax.train import train
 
 RNG = np.random.default_rng(0)
@@ -248,6 +248,11 @@ def test_super_resolution_sees_the_small_picture():
     np.testing.assert_array_equal(small_ones, images[:, ::4, ::4])
     drawn = np.asarray(jax.jit(task.upscale)(state, keys(16), small_ones, LABELS)).astype(int)
     assert np.abs(drawn - images).mean() < 25  # of about 85 for pictures of something else
+    values = jax.jit(task.eval_step)(state, {**BATCH, 'image': images})
+    error = np.square(np.asarray(enlarge(to_float(small_ones), 4)) - np.asarray(to_float(images)))
+    cubic = 10 * np.log10(4 / error.mean((1, 2, 3)))
+    np.testing.assert_allclose(values['psnr_cubic'], cubic, atol=0.1)
+    assert np.mean(values['psnr']) > cubic.mean() + 3
     with pytest.raises(UserError, match='draws nothing of its own'):
         task.sample(state, keys(2), LABELS[:2])
     with pytest.raises(UserError, match='reduced by 4'):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax.errors import UserError
 from vq_jax.ops.conv import Padding, conv2d, conv2d_transpose
 from vq_jax.ops.places import shift
 
@@ -73,6 +74,11 @@ class ConvTranspose(nn.Module):
 
 def _inputs(module: Conv | ConvTranspose, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Input, kernel and bias in the type to compute in."""
+    if module.features < 1 or min(module.kernel_size) < 1:
+        raise UserError(
+            f'a layer has {module.features} channels and a kernel of {module.kernel_size}; give 1 or more to '
+            'the sizes in the config sections of the model.'
+        )
     shape = (*module.kernel_size, x.shape[-1], module.features)
     kernel = module.param('kernel', module.kernel_init, shape, jnp.float32).astype(module.dtype)
     bias = None

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax.errors import UserError
 from vq_jax.ops import quantization
 from vq_jax.ops.collectives import global_size, take_global
 from vq_jax.ops.nearest import nearest_code
@@ -71,7 +72,9 @@ class VectorQuantizer(nn.Module):
     revive_below: float = 0.1
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        k, d = self.num_codes, self.code_dim or self.dim
+        k, d = self.num_codes, self.dim if self.code_dim is None else self.code_dim
+        if k < 1 or d < 1:
+            raise UserError(f'a codebook of {k} codes of {d} numbers is empty; give 1 or more to both.')
         if self.code_dim is not None:
             self.project_in = nn.Dense(d)
             self.project_out = nn.Dense(self.dim)

@@ -18,6 +18,8 @@ from vq_jax.ops import diffusion as ops
 from vq_jax.ops import likelihoods, pictures
 from vq_jax.ops.collectives import content_keys, example_keys, global_size, pmean
 from vq_jax.ops.dropout import fold_in, hide_labels
+from vq_jax.ops.images import to_uint8
+from vq_jax.ops.metrics import psnr
 from vq_jax.sampling.diffusion import clipped
 from vq_jax.sampling.likelihood import bound, flow_log_likelihood, step_divergence
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
@@ -171,6 +173,7 @@ class DiffusionTask(DiffusionDrawing):
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """The loss; of a model of pixels, the parts of the bound in nats [b], those over time [b n].
 
+        Of super-resolution, also 'psnr' of a drawn picture and, to compare, of cubic interpolation [b].
         The draws of a picture depend on its bytes alone.
         """
         images, n = batch['image'], self.evaluation.times
@@ -194,6 +197,10 @@ class DiffusionTask(DiffusionDrawing):
                 steps, probes = self.evaluation.flow_steps, self.evaluation.flow_probes
                 nats = flow_log_likelihood(denoise, self.process, apart, spread_out, steps, probes)
                 values['flow'] = nats + x0[0].size * math.log(likelihoods.LEVEL)
+        if condition is not None:
+            drawn = self.visit(state, fold_in(keys, n + 2), labels, self.sampling, condition)[-1]
+            values['psnr'] = psnr(self.decoded(state, drawn, labels), images)
+            values['psnr_cubic'] = psnr(to_uint8(condition), images)
         return values
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
@@ -213,6 +220,7 @@ class DiffusionTask(DiffusionDrawing):
                     numbers[f'bits_diffusion_{i}_of_4'] = bits(quarter.sum())
         if 'flow' in means:
             numbers['bits_flow'] = bits(-means['flow'])
+        numbers |= {name: means[name] for name in ('psnr', 'psnr_cubic') if name in means}
         return {name: float(value) for name, value in numbers.items()}
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
