@@ -106,9 +106,7 @@ def _find(weights: Mapping[str, np.ndarray], names: Sequence[str], shape: tuple[
                 )
             return np.asarray(weights[name], np.float32)
     which = 'LPIPS heads' if re.match('lin', names[0]) else 'VGG-16'
-    raise UserError(
-        f'the perceptual weights have no {names[0]}; name a file of {which} in config.perceptual.weights too.'
-    )
+    raise UserError(f'the perceptual weights have no {names[0]}; name a file of {which} too.')
 
 
 def _normalised(x: jax.Array) -> jax.Array:
