@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 
 from vq_jax.models.inception import published_shapes
+from vq_jax.models.lpips import STAGES
 
 
 def inception_weights():
@@ -19,4 +20,20 @@ def inception_weights():
         else:
             array = normal / 5
         weights[name] = array.astype('float32')
+    return weights
+
+
+def lpips_weights():
+    """Those of VGG-16's convolutions and of the heads of LPIPS."""
+    weights, channels, index = {}, 3, 0
+    for k, widths in enumerate(STAGES):
+        for width in widths:
+            rng = np.random.RandomState(index)
+            kernel = rng.standard_normal((width, channels, 3, 3)) * np.sqrt(2 / (9 * channels))
+            weights[f'features.{index}.weight'] = kernel.astype('float32')
+            weights[f'features.{index}.bias'] = (rng.standard_normal(width) * 0.01).astype('float32')
+            channels, index = width, index + 2
+        index += 1
+        head = np.random.RandomState(100 + k).uniform(size=(1, channels, 1, 1))
+        weights[f'lin{k}.model.1.weight'] = head.astype('float32')
     return weights

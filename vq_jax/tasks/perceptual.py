@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vq_jax.errors import UserError
-from vq_jax.models.lpips import LPIPS, params_from_published
+from vq_jax.models.lpips import LEAST_SIZE, LPIPS, params_from_published
 from vq_jax.ops.similarity import WINDOW, ms_ssim
 from vq_jax.training.pretrained import LPIPS_FILES, download, read_weights
 
@@ -41,7 +41,7 @@ class Perceptual:
 
     def check_image_size(self, h: int, w: int) -> None:
         """Raises `UserError` if pictures of h x w pixels are too small."""
-        least = {'lpips': 16, 'random_vgg': 16, 'ms_ssim': WINDOW}.get(self.kind, 1)
+        least = {'lpips': LEAST_SIZE, 'random_vgg': LEAST_SIZE, 'ms_ssim': WINDOW}.get(self.kind, 1)
         if min(h, w) < least:
             raise UserError(
                 f'config.perceptual.kind={self.kind} needs pictures of {least} pixels or more, not {h}x{w}; '
