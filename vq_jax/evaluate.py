@@ -1,7 +1,8 @@
 """Evaluates a trained run: `python -m vq_jax.evaluate --workdir DIR [--split test] [--output FILE]`.
 
-With `--features`, the directory of a run of the task classifier, what the run makes (samples, or
-reconstructions) is compared with pictures of the split in the features of that classifier.
+With `--features`, what the run makes (samples, or reconstructions) is compared with pictures of the split in
+the features of a frozen network: `inception` is the one of FID and the Inception score, a directory a run of
+the task classifier.
 """
 
 import json
@@ -20,7 +21,23 @@ _OVERRIDE = flags.DEFINE_multi_string(
     'override', [], 'Another value for a key of its config, such as model.importance_samples=5000.'
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'A .json file to write the numbers to.')
-_FEATURES = flags.DEFINE_string('features', None, 'The directory of a run of a classifier.')
+_FEATURES = flags.DEFINE_string(
+    'features',
+    None,
+    'inception (weights are found or downloaded), inception:FILE, or the directory of a run of a classifier.',
+)
+_RESIZE = flags.DEFINE_enum(
+    'resize',
+    None,
+    ['bilinear', 'clean'],
+    'With --features=inception: how pictures become 299x299, as in pytorch-fid (the default) or clean-fid.',
+)
+_LPIPS = flags.DEFINE_list(
+    'lpips',
+    None,
+    'With --features, measure reconstructions with LPIPS too: download, or files of VGG-16 and of the heads, '
+    'separated by a comma.',
+)
 _NUM = flags.DEFINE_integer('num', 10_000, 'With --features: how many samples to draw.')
 _SEED = flags.DEFINE_integer('seed', 0, 'With --features: the same seed gives the same samples.')
 _REFERENCE = flags.DEFINE_string(
@@ -31,6 +48,9 @@ _REFERENCE = flags.DEFINE_string(
 def main() -> None:
     """Prints a table of numbers, and writes them to a file if one is named."""
     cli.use_compilation_cache()
+    for flag in (_RESIZE, _LPIPS, _REFERENCE):
+        if flag.value is not None and not _FEATURES.value:
+            raise UserError(f'--{flag.name} is given without --features; give both, or leave it out.')
     if _FEATURES.value:
         _compare()
     else:
@@ -63,18 +83,31 @@ def _compare() -> None:
     run = restore(_WORKDIR.value, _STEP.value, cli.parse_overrides(_OVERRIDE.value))
     split = _SPLIT.value or run.config.data.eval_split
     reference = Path(_REFERENCE.value) if _REFERENCE.value else None
-    record = FeatureEvaluator(run, restore(_FEATURES.value), split, reference).run(_NUM.value, _SEED.value)
+    source = _source(_FEATURES.value)
+    lpips = [] if _LPIPS.value == ['download'] else _LPIPS.value
+    record = FeatureEvaluator(run, source, split, reference, lpips).run(_NUM.value, _SEED.value)
     console = Console(highlight=False)
-    of, features = record['reference'], record['features']
+    of = record['reference']
     for kind in ('samples', 'reconstructions'):
         if kind in record:
             title = (
                 f'{record[kind]["pictures"]:,} {kind}, step {run.step:,}, against {of["pictures"]:,} '
-                f'pictures of {of["dataset"]} {of["split"]}, in features of {features["workdir"]}, step '
-                f'{features["step"]:,} ({features["checksum"][:12]})'
+                f'pictures of {of["dataset"]} {of["split"]}, in features of {source.name}'
             )
             print_table(console, title, record[kind]['numbers'])
     _write(console, record)
+
+
+def _source(name: str) -> Any:
+    from vq_jax.evaluators.sources import ClassifierFeatures, InceptionFeatures
+    from vq_jax.tasks.restore import restore
+
+    kind, _, file = name.partition(':')
+    if kind == 'inception':
+        return InceptionFeatures(file or None, _RESIZE.value or 'bilinear')
+    if _RESIZE.value:
+        raise UserError('--resize is for --features=inception; leave it out.')
+    return ClassifierFeatures(restore(name))
 
 
 def _write(console: Any, record: dict[str, Any]) -> None:

@@ -9,12 +9,17 @@ import pytest
 from skimage.metrics import structural_similarity
 
 import vq_jax
+from tests.published import inception_weights, lpips_weights
 from tests.runs import run
 from vq_jax.data import eval_batches
 from vq_jax.errors import UserError
 from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.reference import Reference
+from vq_jax.evaluators.sources import ClassifierFeatures, InceptionFeatures
+from vq_jax.models.classifier import Classified
+from vq_jax.models.lpips import LPIPS, params_from_published
 from vq_jax.ops.frechet import frechet_distance
+from vq_jax.ops.images import to_float
 from vq_jax.tasks import default_config
 from vq_jax.tasks.restore import restore
 from vq_jax.train import train
@@ -42,6 +47,10 @@ def folder(tmp_path_factory):
     return folder
 
 
+def classifier_features(folder):
+    return ClassifierFeatures(restore(folder / 'classifier'))
+
+
 @dataclasses.dataclass(frozen=True)
 class Copier:
     """In place of a task: each sample is a picture of the test set, each reconstruction the picture."""
@@ -54,7 +63,7 @@ class Copier:
 
 
 def test_numbers_of_the_command_are_those_of_the_pictures(folder):
-    evaluator = FeatureEvaluator(restore(folder / 'vae'), restore(folder / 'classifier'), 'test')
+    evaluator = FeatureEvaluator(restore(folder / 'vae'), classifier_features(folder), 'test')
     found = evaluator.run(100, seed=3)
     classifier, vae = (vq_jax.load(folder / name) for name in ('classifier', 'vae'))
     batch = next(iter(eval_batches(vae.dataset('test'), batch_size=359)))
@@ -89,7 +98,7 @@ def test_numbers_of_the_command_are_those_of_the_pictures(folder):
 
 def test_the_reference_itself_is_at_no_distance(folder):
     """Samples that are the pictures of the test set, each once."""
-    vae, classifier = restore(folder / 'vae'), restore(folder / 'classifier')
+    vae, classifier = restore(folder / 'vae'), classifier_features(folder)
     dataset = vq_jax.load(folder / 'vae').dataset('test')
     batch = next(iter(eval_batches(dataset, batch_size=359)))
     copier = dataclasses.replace(vae, task=Copier(batch['image'], num_labels=359))
@@ -100,8 +109,67 @@ def test_the_reference_itself_is_at_no_distance(folder):
     assert numbers['classifier_density'] == pytest.approx(1.2, abs=0.01)
 
 
+class Blocks:
+    """In place of Inception-v3, with its names: means of 4x4 pixels, and the classes of the pictures."""
+
+    prefix, names, splits = InceptionFeatures.prefix, InceptionFeatures.names, InceptionFeatures.splits
+    name, record, identity, trained_on = 'blocks', {}, {'blocks': 4}, None
+
+    def __init__(self, images, labels):
+        self.weights = to_float(images), labels
+
+    def look(self, weights, images):
+        known, labels = weights
+        x = to_float(images)
+        which = jax.numpy.argmin(jax.numpy.sum((x[:, None] - known) ** 2, (2, 3, 4)), -1)
+        blocks = x.reshape(-1, 4, 4, 4, 4).mean((2, 4)).reshape(len(x), -1)
+        return Classified(features=blocks, logits=100 * jax.nn.one_hot(labels[which], 10))
+
+    def check_image_shape(self, run):
+        pass
+
+
+def test_numbers_of_inception_have_the_fields_names_and_splits_that_are_alike(folder):
+    """Samples of one class after the other: in splits as they come, all scores were 1."""
+    vae = restore(folder / 'vae')
+    batch = next(iter(eval_batches(vq_jax.load(folder / 'vae').dataset('test'), batch_size=359)))
+    order = np.argsort(batch['label'])
+    copier = dataclasses.replace(vae, task=Copier(batch['image'][order], num_labels=359))
+    found = FeatureEvaluator(copier, Blocks(batch['image'], batch['label']), 'test').run(359, seed=0)
+    names = 'fid kid precision recall density coverage inception_score inception_score_std'
+    numbers = found['samples']['numbers']
+    assert list(numbers) == names.split()
+    assert numbers['fid'] == pytest.approx(0, abs=1e-6)
+    # Of 36 pictures in 10 classes each; the whole set scores 9.99.
+    assert 6 < numbers['inception_score'] < 9.99 and 0 < numbers['inception_score_std'] < 1
+    assert found['samples']['seconds_per_sample'] > 0  # there are several batches
+    assert found['reference']['pictures'] == 359 and 'blocks' not in found['reference']
+
+
+def test_reconstructions_are_measured_with_lpips(folder, tmp_path):
+    weights = lpips_weights()
+    files = [str(tmp_path / name) for name in ('vgg.npz', 'heads.npz')]
+    for file, first in zip(files, ('features', 'lin'), strict=True):
+        np.savez(file, **{name: x for name, x in weights.items() if name.startswith(first)})
+    vae, classifier = restore(folder / 'vae', overrides={'batch_size': 8}), classifier_features(folder)
+    found = FeatureEvaluator(vae, classifier, 'test[:6]', lpips=files).run(6, seed=0)
+    images = next(iter(eval_batches(vq_jax.load(folder / 'vae').dataset('test'), batch_size=6)))['image']
+    pair = to_float(images), to_float(vq_jax.load(folder / 'vae').reconstruct(images))
+    expected = jax.jit(LPIPS().apply)({'params': params_from_published(weights)}, *pair)
+    rebuilt = found['reconstructions']
+    assert rebuilt['numbers']['lpips'] == pytest.approx(float(expected.mean()), rel=1e-4)
+    assert list(rebuilt['lpips']['weights']) == files and len(rebuilt['lpips']['checksum']) == 64
+    assert found['samples']['seconds_per_sample'] is None  # of one batch, which compiles
+    drawing = dataclasses.replace(vae, task=Copier(images))
+    with pytest.raises(UserError, match='rebuilds no pictures; leave --lpips out'):
+        FeatureEvaluator(drawing, classifier, 'test', lpips=files)
+    with pytest.raises(UserError, match='16 pixels or more, not 8x8'):
+        small = dataclasses.replace(vae, image_shape=(8, 8, 1))
+        FeatureEvaluator(small, Blocks(images, images[:, 0, 0, 0]), 'test', lpips=files)
+
+
 def test_a_file_of_reference_statistics(folder, tmp_path):
-    pair = restore(folder / 'vae'), restore(folder / 'classifier')
+    pair = restore(folder / 'vae'), classifier_features(folder)
     file = tmp_path / 'reference.npz'
     first = FeatureEvaluator(*pair, 'test', file).run(50, seed=0)
     assert file.is_file()
@@ -122,7 +190,7 @@ def test_the_command_on_eight_devices_equals_one(folder, tmp_path):
     printed, _ = run([*arguments, f'--output={output}'], module='vq_jax.evaluate', devices=8)
     assert 'classifier_frechet' in printed
     eight = json.loads(output.read_text())
-    pair = restore(folder / 'vae'), restore(folder / 'classifier')
+    pair = restore(folder / 'vae'), classifier_features(folder)
     one = FeatureEvaluator(*pair, 'test').run(50, seed=0)
     for kind in ('samples', 'reconstructions'):
         assert eight[kind].pop('numbers') == pytest.approx(one[kind].pop('numbers'), rel=1e-3, abs=1e-4)
@@ -130,12 +198,38 @@ def test_the_command_on_eight_devices_equals_one(folder, tmp_path):
     assert eight == one
 
 
+@pytest.mark.slow
+def test_the_command_in_features_of_inception_on_eight_devices_equals_one(folder, tmp_path):
+    """Slow for the distance of 2,048 dimensions, which takes most of a minute on two cores."""
+    np.savez(tmp_path / 'inception.npz', **inception_weights())
+    arguments = [f'--workdir={folder / "vae"}', f'--features=inception:{tmp_path / "inception.npz"}']
+    arguments += ['--override=batch_size=16', '--split=test[:12]', '--num=12', '--resize=clean']
+    output = tmp_path / 'eight.json'
+    arguments += [f'--output={output}', f'--reference={tmp_path / "reference.npz"}']
+    printed, _ = run(arguments, module='vq_jax.evaluate', devices=8)
+    assert ' fid ' in printed and 'inception_score_std' in printed
+    eight = json.loads(output.read_text())
+    vae = restore(folder / 'vae', overrides={'batch_size': 16})
+    source = InceptionFeatures(str(tmp_path / 'inception.npz'), 'clean')
+    one = FeatureEvaluator(vae, source, 'test[:12]', tmp_path / 'reference.npz').run(12, seed=0)
+    for kind in ('samples', 'reconstructions'):
+        assert eight[kind].pop('numbers') == pytest.approx(one[kind].pop('numbers'), rel=1e-3, abs=1e-4)
+    one['run'], eight['run'] = one['run']['checksum'], eight['run']['checksum']
+    assert eight == one
+    with pytest.raises(UserError, match='of another inception'):
+        source = InceptionFeatures(str(tmp_path / 'inception.npz'))
+        FeatureEvaluator(vae, source, 'test[:12]', tmp_path / 'reference.npz').run(12, seed=0)
+
+
 def test_runs_that_do_not_fit(folder):
-    vae, classifier = restore(folder / 'vae'), restore(folder / 'classifier')
+    vae, classifier = restore(folder / 'vae'), classifier_features(folder)
     with pytest.raises(UserError, match='a run of the task vae; give --features'):
-        FeatureEvaluator(vae, vae, 'test')
+        ClassifierFeatures(vae)
     with pytest.raises(UserError, match='makes no pictures'):
-        FeatureEvaluator(classifier, classifier, 'test')
+        FeatureEvaluator(restore(folder / 'classifier'), classifier, 'test')
+    arguments = [f'--workdir={folder / "vae"}', '--lpips=download']
+    _, errors = run(arguments, module='vq_jax.evaluate', status=2)
+    assert '--lpips is given without --features' in errors
     other = dataclasses.replace(vae, image_shape=(8, 8, 1))
     with pytest.raises(UserError, match='was trained on pictures of shape'):
         FeatureEvaluator(other, classifier, 'test')

@@ -5,30 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.published import lpips_weights
 from vq_jax.errors import UserError
-from vq_jax.models.lpips import LPIPS, STAGES, params_from_published
+from vq_jax.models.lpips import LPIPS, params_from_published
 
 # Distances, and lengths of their gradients with respect to the first pictures, of lpips.LPIPS(net='vgg')
-# (package lpips 0.1.4, PyTorch 2.13.0, CPU) with the weights and pictures below.
+# (package lpips 0.1.4, PyTorch 2.13.0, CPU) with the weights of `lpips_weights` and the pictures below.
 DISTANCES = [0.68073577, 0.010109332, 0.0]
 GRADIENTS = [0.017497765, 0.0063256761, 0.0]
 
 
 @pytest.fixture(scope='module')
 def published():
-    """Random weights under the names of the published files."""
-    weights, channels, index = {}, 3, 0
-    for k, widths in enumerate(STAGES):
-        for width in widths:
-            rng = np.random.RandomState(index)
-            kernel = rng.standard_normal((width, channels, 3, 3)) * np.sqrt(2 / (9 * channels))
-            weights[f'features.{index}.weight'] = kernel.astype('float32')
-            weights[f'features.{index}.bias'] = (rng.standard_normal(width) * 0.01).astype('float32')
-            channels, index = width, index + 2
-        index += 1
-        head = np.random.RandomState(100 + k).uniform(size=(1, channels, 1, 1))
-        weights[f'lin{k}.model.1.weight'] = head.astype('float32')
-    return weights
+    return lpips_weights()
 
 
 @pytest.fixture(scope='module')

@@ -1,11 +1,8 @@
-"""Samples and reconstructions of a run against reference pictures, in the features of a classifier.
-
-The names of all such numbers begin with 'classifier_', because they depend on it: they compare only with
-numbers of the same classifier, whose checksum stands beside them, and never with those of Inception-v3.
-"""
+"""Samples and reconstructions of a run against reference pictures, in the features of a frozen network."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,8 @@ import numpy as np
 from vq_jax.data import AnyDataset, DataConfig, eval_batches, open_dataset
 from vq_jax.errors import UserError
 from vq_jax.evaluators.reference import MOST_KEPT, Reference
+from vq_jax.evaluators.sources import FeatureSource
+from vq_jax.models.lpips import LEAST_SIZE, LPIPS
 from vq_jax.ops.frechet import frechet_distance
 from vq_jax.ops.images import to_float
 from vq_jax.ops.inception_score import inception_score
@@ -25,19 +24,20 @@ from vq_jax.ops.moments import Moments
 from vq_jax.ops.neighbourhoods import density_and_coverage, precision_and_recall
 from vq_jax.ops.similarity import WINDOW, ms_ssim, ssim
 from vq_jax.tasks.autoencoding import AutoencodingTask
-from vq_jax.tasks.classifier import ClassifierTask
 from vq_jax.tasks.drawing import Drawer
+from vq_jax.tasks.perceptual import read_lpips
 from vq_jax.tasks.restore import Restored
+from vq_jax.tasks.task import check_same_shape
 from vq_jax.training.config import build, to_json
+from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import Batch, ParallelConfig, make_engine
 
-_LEAST = 6  # pictures: coverage asks for the fifth neighbour of each
 _PREPROCESSING = ('channels', 'pad', 'image_size', 'fit', 'resize', 'image_key')
 
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """What the classifier saw in many pictures: `features` and `logits` are of those that are kept."""
+    """What the network saw in many pictures: `features` and `logits` are of those that are kept."""
 
     moments: Moments
     features: np.ndarray
@@ -49,43 +49,58 @@ class FeatureEvaluator:
     """Compares what a run makes with a split of its data set."""
 
     def __init__(
-        self, run: Restored, classifier: Restored, split: str, reference: Path | None = None
+        self,
+        run: Restored,
+        source: FeatureSource,
+        split: str,
+        reference: Path | None = None,
+        lpips: Sequence[str] | None = None,
     ) -> None:
-        """Checks that the two runs fit each other; reads and computes nothing yet.
+        """Checks that run and network fit each other; computes nothing yet.
 
         Args:
             run: of a task that samples, or encodes and decodes.
-            classifier: a run of the task classifier, for pictures of the same shape.
+            source: the network whose features are compared.
             split: of the run's data set.
             reference: a file of statistics, read if it is there and else written.
+            lpips: files of VGG-16 and of the heads of LPIPS, with which reconstructions are measured too;
+                none in the sequence finds or downloads the published ones, None leaves LPIPS out.
 
         Raises:
-            UserError: if they do not fit.
+            UserError: if they do not fit, or the weights of LPIPS cannot be had.
         """
-        name = classifier.workdir
-        if not isinstance(classifier.task, ClassifierTask):
-            raise UserError(
-                f'{name} is a run of the task {classifier.config.task}; give --features the directory of one '
-                'of classifier.'
-            )
-        if classifier.image_shape != run.image_shape:
-            raise UserError(
-                f'{name} was trained on pictures of shape {classifier.image_shape}, and {run.workdir} on '
-                f'{run.image_shape}; train a classifier with the config.data of that run.'
-            )
+        source.check_image_shape(run)
         self.draws = hasattr(run.task, 'sample')
         self.rebuilds = isinstance(run.task, AutoencodingTask)
         if not (self.draws or self.rebuilds):
             raise UserError(
                 f'a run of the task {run.config.task} makes no pictures to evaluate; leave --features out.'
             )
-        self._run, self._classifier, self._split, self._file = run, classifier, split, reference
+        self._run, self._source, self._split, self._file = run, source, split, reference
         devices = jax.device_count()
         self._batch_size = -(-run.config.batch_size // devices) * devices
         self._engine = make_engine(build(ParallelConfig, run.config.parallel, 'parallel'), self._batch_size)
-        self._weights = self._engine.place(classifier.state.for_inference())
+        self._weights = self._engine.place(source.weights)
+        self._lpips, self._of_lpips = (None, {}) if lpips is None else self._read_lpips(lpips)
+        # Coverage asks for the fifth neighbour of each picture, and a split for a picture.
+        self._least = max(6, source.splits)
         # Classes are counted alike in one data set; those of another mean other things.
-        self._same_classes = classifier.config.data.name == run.config.data.name
+        self._same_classes = source.trained_on == run.config.data.name
+
+    def _read_lpips(self, files: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+        """The parameters of LPIPS, placed, and what the record says of them."""
+        if not self.rebuilds:
+            raise UserError(
+                f'a run of the task {self._run.config.task} rebuilds no pictures; leave --lpips out.'
+            )
+        h, w, _ = self._run.image_shape
+        if min(h, w) < LEAST_SIZE:
+            raise UserError(
+                f'LPIPS needs pictures of {LEAST_SIZE} pixels or more, not {h}x{w}; leave --lpips out.'
+            )
+        params, checksums = read_lpips(files, 'name your own files by --lpips=VGG_FILE,HEADS_FILE')
+        of_lpips = {'checksum': fingerprint(params), 'weights': checksums}
+        return self._engine.place(params), {'lpips': of_lpips}
 
     def run(self, num: int, seed: int) -> dict[str, Any]:
         """Everything that can be said of the run.
@@ -98,19 +113,14 @@ class FeatureEvaluator:
             'run', 'features' and 'reference', which say how the numbers were made, and, as far as the
             run makes them, 'samples' and 'reconstructions', each with its 'numbers'.
         """
-        if self.draws and num < _LEAST:
-            raise UserError(f'{num} samples are too few to compare; ask for {_LEAST} or more.')
+        if self.draws and num < self._least:
+            raise UserError(f'{num} samples are too few to compare; ask for {self._least} or more.')
         reference = self._reference()
         result = {
             'run': self._run.identity(),
-            'features': {
-                'kind': 'penultimate layer of a classifier',
-                'dimensions': reference.features.shape[1],
-                'trained_on': self._classifier.config.data.name,
-                **self._classifier.identity(),
-            },
+            'features': self._source.record,
             'reference': {
-                **{name: value for name, value in reference.made.items() if name != 'classifier'},
+                **{k: value for k, value in reference.made.items() if k not in self._source.identity},
                 'pictures': reference.moments.count,
                 'pictures_of_kernel_and_neighbours': len(reference.features),
             },
@@ -126,61 +136,83 @@ class FeatureEvaluator:
         k = run.task.num_labels
         labels = (np.arange(num) % k if k else np.zeros(num)).astype(np.int32)
         drawer = Drawer(run.task, run.state, run.config)
+        seconds = []  # of each batch, a picture
 
         def batches() -> Iterator[Batch]:
             first = 0
-            for images in drawer.batches('sample', num, labels, seed, {}, progress=True):
+            drawn = drawer.batches('sample', num, labels, seed, {}, progress=True)
+            started = time.perf_counter()
+            for images in drawn:
+                seconds.append((time.perf_counter() - started) / len(images))
                 number = first + np.arange(len(images))
                 yield {'image': images, 'label': labels[number % num], 'mask': number < num}
                 first += len(images)
+                started = time.perf_counter()
 
-        seen = self._see(batches(), num, self._classify, self._weights)
+        seen = self._see(batches(), num, self._look, self._weights)
         sampling = to_json(run.config.sampling) if 'sampling' in run.config else {}
-        made = {'pictures': num, 'seed': seed, 'classes': 'all in turn' if k else None, 'sampling': sampling}
+        made = {
+            'pictures': num,
+            'seed': seed,
+            'classes': 'all in turn' if k else None,
+            'sampling': sampling,
+            # The first batch compiles.
+            'seconds_per_sample': float(np.mean(seconds[1:])) if len(seconds) > 1 else None,
+        }
         return {**made, 'numbers': self._numbers(reference, seen, labelled=k > 0)}
 
     def _reconstructions(self, reference: Reference) -> dict[str, Any]:
         task = self._run.task
 
-        def rebuild(states: tuple[Any, Any], batch: Batch) -> dict[str, jax.Array]:
-            state, weights = states
+        def rebuild(states: tuple[Any, Any, Any], batch: Batch) -> dict[str, jax.Array]:
+            state, weights, lpips = states
             images = batch['image']
             rebuilt = task.decode(state, task.encode(state, images), batch['label'])
+            pair = to_float(rebuilt), to_float(images)
             measured = {'psnr': psnr(rebuilt, images)}
             if min(images.shape[1:3]) >= WINDOW:
-                pair = to_float(rebuilt), to_float(images)
                 measured |= {'ssim': ssim(*pair), 'ms_ssim': ms_ssim(*pair)}
-            return self._classify(weights, {**batch, 'image': rebuilt}) | measured
+            if lpips is not None:
+                # As in `InceptionV3`.
+                with jax.default_matmul_precision('highest'):
+                    measured['lpips'] = LPIPS().apply({'params': lpips}, *pair)
+            return self._look(weights, {**batch, 'image': rebuilt}) | measured
 
         dataset = self._dataset()
-        states = self._engine.place(self._run.state), self._weights
+        states = self._engine.place(self._run.state), self._weights, self._lpips
         seen = self._see(self._batches(dataset), len(dataset), rebuild, states)
         numbers = self._numbers(reference, seen, labelled=dataset.num_classes > 0)
-        return {'pictures': seen.moments.count, 'numbers': numbers}
+        return {'pictures': seen.moments.count, **self._of_lpips, 'numbers': numbers}
 
     def _numbers(self, reference: Reference, seen: _Seen, *, labelled: bool) -> dict[str, float]:
         real, made = reference.features, seen.features
         precision, recall = precision_and_recall(real, made)
         density, coverage = density_and_coverage(real, made)
-        numbers = {
-            'classifier_frechet': frechet_distance(
+        # Splits are to be alike, and pictures of a folder come class by class.
+        order = np.random.default_rng(0).permutation(len(seen.logits))
+        scores = inception_score(seen.logits[order], self._source.splits)
+        found = {
+            'frechet': frechet_distance(
                 reference.moments.mean,
                 reference.moments.covariance,
                 seen.moments.mean,
                 seen.moments.covariance,
             ),
-            'classifier_kernel': kernel_distance(real, made),
-            'classifier_precision': precision,
-            'classifier_recall': recall,
-            'classifier_density': density,
-            'classifier_coverage': coverage,
-            'classifier_score': float(inception_score(seen.logits)[0]),
+            'kernel': kernel_distance(real, made),
+            'precision': precision,
+            'recall': recall,
+            'density': density,
+            'coverage': coverage,
+            'score': float(scores.mean()),
         }
+        if len(scores) > 1:
+            found['score_std'] = float(scores.std())
         means = dict(seen.means)
-        accuracy = means.pop('right')
-        if labelled and self._same_classes:
-            numbers['classifier_accuracy'] = accuracy
-        return numbers | means
+        accuracy = means.pop('right', None)
+        if labelled and accuracy is not None:
+            found['accuracy'] = accuracy
+        prefix, names = self._source.prefix, self._source.names
+        return {prefix + names.get(name, name): value for name, value in found.items()} | means
 
     def _reference(self) -> Reference:
         """From the file, or from the pictures."""
@@ -189,23 +221,27 @@ class FeatureEvaluator:
             'dataset': data.name,
             'split': self._split,
             'preprocessing': {name: to_json(data)[name] for name in _PREPROCESSING},
-            'classifier': self._classifier.identity()['checksum'],
+            **self._source.identity,
         }
         if self._file is not None and self._file.is_file():
             return Reference.read(self._file, made)
         dataset = self._dataset()
-        seen = self._see(self._batches(dataset), len(dataset), self._classify, self._weights)
-        if seen.moments.count < _LEAST:
-            raise UserError(f'{dataset.name} has too few pictures to compare with; use {_LEAST} or more.')
+        seen = self._see(self._batches(dataset), len(dataset), self._look, self._weights)
+        if seen.moments.count < self._least:
+            raise UserError(
+                f'{dataset.name} has too few pictures to compare with; use {self._least} or more.'
+            )
         reference = Reference(seen.moments, seen.features, made)
         if self._file is not None:
             reference.save(self._file)
         return reference
 
-    def _classify(self, weights: Any, batch: Batch) -> dict[str, jax.Array]:
-        classified = self._classifier.task.classify(weights, batch['image'])
-        right = jnp.argmax(classified.logits, -1) == batch['label']
-        return {'features': classified.features, 'logits': classified.logits, 'right': right}
+    def _look(self, weights: Any, batch: Batch) -> dict[str, jax.Array]:
+        seen = self._source.look(weights, batch['image'])
+        found = {'features': seen.features, 'logits': seen.logits}
+        if self._same_classes:
+            found['right'] = jnp.argmax(seen.logits, -1) == batch['label']
+        return found
 
     def _see(
         self, batches: Iterable[Batch], n: int, look: Callable[[Any, Batch], dict[str, jax.Array]], state: Any
@@ -213,25 +249,33 @@ class FeatureEvaluator:
         """Looks at n pictures, batch by batch; features and logits are all that is held of them."""
         compiled = self._engine.per_example(lambda state, batch: look(state, batch) | {'mask': batch['mask']})
         chosen = np.unique(np.linspace(0, n - 1, min(n, MOST_KEPT)).round().astype(int))
-        first, moments, kept, sums = 0, None, [], {}
+        first, moments, unmerged, kept, sums = 0, None, [], [], {}
         for batch in batches:
             found = compiled(state, batch)
             mask = found.pop('mask')
             number = first + np.arange(len(mask))
             first += len(mask)
-            features = found['features'][mask]
-            moments = Moments.of(features) if moments is None else moments.merge(Moments.of(features))
+            unmerged.append(found['features'][mask])
+            # The scatter has as many rows as features: of fewer pictures, adding it would take longest.
+            if sum(map(len, unmerged)) >= unmerged[0].shape[1]:
+                moments, unmerged = _merged(moments, unmerged), []
             keep = mask & np.isin(number, chosen)
             kept.append((found.pop('features')[keep], found.pop('logits')[keep]))
             for name, values in found.items():
                 sums[name] = sums.get(name, 0.0) + np.sum(np.float64(values[mask]))
+        if unmerged:
+            moments = _merged(moments, unmerged)
         features, logits = (np.concatenate(parts) for parts in zip(*kept, strict=True))
         means = {name: float(total / max(1, moments.count)) for name, total in sums.items()}
         return _Seen(moments=moments, features=features, logits=logits, means=means)
 
     def _dataset(self) -> AnyDataset:
         dataset = open_dataset(build(DataConfig, self._run.config.data, 'data'), self._split)
-        self._classifier.task.check_dataset(dataset)
+        if dataset.item != 'image':
+            raise UserError(
+                f'{dataset.name} holds codes; name a set of pictures by --override=data.name=NAME.'
+            )
+        check_same_shape(dataset.image_shape, self._run.image_shape)
         return dataset
 
     def _batches(self, dataset: AnyDataset) -> Iterator[Batch]:
@@ -241,3 +285,8 @@ class FeatureEvaluator:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
+
+
+def _merged(moments: Moments | None, features: list[np.ndarray]) -> Moments:
+    of_these = Moments.of(np.concatenate(features))
+    return of_these if moments is None else moments.merge(of_these)

@@ -24,7 +24,8 @@ class Reference:
     Attributes:
         moments: of the features of all reference pictures.
         features: of all of them, or of `MOST_KEPT` evenly spread ones, float32 [n d].
-        made: how it was made, in JSON values: 'dataset', 'split', 'preprocessing' and 'classifier'.
+        made: how it was made, in JSON values: 'dataset', 'split', 'preprocessing' and the
+            identity of the network (see `vq_jax.evaluators.sources.FeatureSource`).
     """
 
     moments: Moments

@@ -15,6 +15,7 @@ from vq_jax.models.convolution import Conv
 # VGG-16 of Simonyan and Zisserman 2015 (arXiv:1409.1556), table 1, column D: the channels of the
 # convolutions of each stage. A stage's last activation is compared; pooling lies between stages.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+LEAST_SIZE = 2 ** (len(STAGES) - 1)  # pixels, of which the last stage sees one
 # The mean and deviation of ImageNet's pixels in [0, 1], brought to [-1, 1], as LPIPS has them.
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
@@ -106,9 +107,7 @@ def _find(weights: Mapping[str, np.ndarray], names: Sequence[str], shape: tuple[
                 )
             return np.asarray(weights[name], np.float32)
     which = 'LPIPS heads' if re.match('lin', names[0]) else 'VGG-16'
-    raise UserError(
-        f'the perceptual weights have no {names[0]}; name a file of {which} in config.perceptual.weights too.'
-    )
+    raise UserError(f'the perceptual weights have no {names[0]}; name a file of {which} too.')
 
 
 def _normalised(x: jax.Array) -> jax.Array:

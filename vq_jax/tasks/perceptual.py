@@ -1,15 +1,20 @@
 """The perceptual loss that a config names, and the weights that it needs."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from vq_jax.errors import UserError
-from vq_jax.models.lpips import LPIPS, params_from_published
+from vq_jax.models.lpips import LEAST_SIZE, LPIPS, params_from_published
 from vq_jax.ops.similarity import WINDOW, ms_ssim
 from vq_jax.training.pretrained import LPIPS_FILES, download, read_weights
+
+_OTHERWISE = (
+    'name your own files in config.perceptual.weights, or choose config.perceptual.kind=ms_ssim or random_vgg'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Perceptual:
 
     def check_image_size(self, h: int, w: int) -> None:
         """Raises `UserError` if pictures of h x w pixels are too small."""
-        least = {'lpips': 16, 'random_vgg': 16, 'ms_ssim': WINDOW}.get(self.kind, 1)
+        least = {'lpips': LEAST_SIZE, 'random_vgg': LEAST_SIZE, 'ms_ssim': WINDOW}.get(self.kind, 1)
         if min(h, w) < least:
             raise UserError(
                 f'config.perceptual.kind={self.kind} needs pictures of {least} pixels or more, not {h}x{w}; '
@@ -50,7 +55,7 @@ class Perceptual:
             UserError: if the published weights can be found nowhere; nothing else is taken instead.
         """
         if self.kind == 'lpips':
-            return params_from_published(read_weights(self.weights or download(LPIPS_FILES)))
+            return read_lpips(self.weights, _OTHERWISE)[0]
         return jax.device_get(jax.jit(_random_network)()) if self.kind == 'random_vgg' else None
 
     def shapes(self) -> Any:
@@ -71,6 +76,20 @@ class Perceptual:
         if self.kind == 'ms_ssim':
             return 1 - ms_ssim(x, y)
         return LPIPS(dtype).apply({'params': params}, x, y)
+
+
+def read_lpips(files: Sequence[str], otherwise: str) -> tuple[Any, dict[str, str]]:
+    """The parameters of `LPIPS`, and the SHA-256 of each file that they come from, by its path.
+
+    Args:
+        files: of VGG-16 and of the heads of LPIPS; if none, the published ones are found or downloaded.
+        otherwise: what a user can do if they cannot be had, as an imperative clause.
+
+    Raises:
+        UserError: if they cannot be had, or are of other networks.
+    """
+    weights = read_weights(files or download(LPIPS_FILES, otherwise), otherwise)
+    return params_from_published(weights.arrays), weights.checksums
 
 
 def _random_network() -> Any:

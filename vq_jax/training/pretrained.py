@@ -1,5 +1,6 @@
 """Weights from elsewhere: read from local files, or downloaded once, with their source and checksum."""
 
+import dataclasses
 import hashlib
 import http.client
 import importlib.util
@@ -24,37 +25,64 @@ LPIPS_FILES = {
         None,
     ),
 }
+# Inception-v3 as the standard FID has it, ported to PyTorch by pytorch-fid.
+INCEPTION_FILES = {
+    'pt_inception-2015-12-05-6726825d.pth': (
+        'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/'
+        'pt_inception-2015-12-05-6726825d.pth',
+        '6726825d',
+    ),
+}
 _TIMEOUT = 20  # seconds without an answer
 
 
-def read_weights(paths: Sequence[str | Path]) -> dict[str, np.ndarray]:
-    """The arrays of several files together, by their names in the files.
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What files of weights hold.
+
+    Attributes:
+        arrays: by their names in the files.
+        checksums: the SHA-256 of each file, by its path.
+    """
+
+    arrays: dict[str, np.ndarray]
+    checksums: dict[str, str]
+
+
+def read_weights(paths: Sequence[str | Path], otherwise: str) -> Weights:
+    """The arrays of several files together.
 
     Source and SHA-256 of each are printed.
 
     Args:
         paths: `.npz`, `.safetensors`, or, where PyTorch is installed, `.pth` (a state dict).
+        otherwise: what a user without PyTorch can do, as an imperative clause.
 
     Raises:
         UserError: if a file is not there or cannot be read.
     """
-    weights: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
+    checksums: dict[str, str] = {}
     for path in map(Path, paths):
         if not path.is_file():
             raise UserError(f'there is no file of weights {path}.')
+        if path.suffix in ('.pth', '.pt'):
+            _check_torch(path, otherwise)
         readers = {'.npz': _read_npz, '.safetensors': _read_safetensors, '.pth': _read_pth, '.pt': _read_pth}
         if path.suffix not in readers:
             raise UserError(f'{path} is not a .npz, .safetensors or .pth file of weights.')
-        weights |= readers[path.suffix](path)
-        print(f'weights: {path}, SHA-256 {_sha256(path)}', flush=True)
-    return weights
+        arrays |= readers[path.suffix](path)
+        checksums[str(path)] = _sha256(path)
+        print(f'weights: {path}, SHA-256 {checksums[str(path)]}', flush=True)
+    return Weights(arrays, checksums)
 
 
-def download(files: dict[str, tuple[str, str | None]]) -> list[Path]:
+def download(files: dict[str, tuple[str, str | None]], otherwise: str) -> list[Path]:
     """Files from the network, kept for the next time in `$XDG_CACHE_HOME/vq_jax/weights`.
 
     Args:
         files: address, and the beginning of the SHA-256 or None, by the name to keep each under.
+        otherwise: what a user can do instead, as an imperative clause.
 
     Raises:
         UserError: if one can neither be found there nor downloaded, or is damaged.
@@ -64,7 +92,7 @@ def download(files: dict[str, tuple[str, str | None]]) -> list[Path]:
         if (folder / name).is_file():
             continue
         if name.endswith('.pth'):
-            _check_torch(folder / name)
+            _check_torch(folder / name, otherwise)
         logging.warning('downloading %s', address)
         try:
             with urllib.request.urlopen(address, timeout=_TIMEOUT) as answer:
@@ -72,8 +100,7 @@ def download(files: dict[str, tuple[str, str | None]]) -> list[Path]:
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             raise UserError(
                 f'{address} cannot be downloaded ({getattr(error, "reason", error)}); get it elsewhere and '
-                f'put it at {folder / name}, or name your own files in config.perceptual.weights, or choose '
-                'config.perceptual.kind=ms_ssim or random_vgg.'
+                f'put it at {folder / name}, or {otherwise}.'
             ) from error
         if begin and not hashlib.sha256(data).hexdigest().startswith(begin):
             raise UserError(f'what came from {address} is damaged: its SHA-256 does not begin with {begin}.')
@@ -102,7 +129,6 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_pth(path: Path) -> dict[str, np.ndarray]:
-    _check_torch(path)
     torch = importlib.import_module('torch')
     try:
         tensors = torch.load(path, map_location='cpu', weights_only=True)
@@ -111,12 +137,11 @@ def _read_pth(path: Path) -> dict[str, np.ndarray]:
         raise _unreadable(path, error) from error
 
 
-def _check_torch(path: Path) -> None:
+def _check_torch(path: Path, otherwise: str) -> None:
     if importlib.util.find_spec('torch') is None:
         raise UserError(
             f'{path} is a PyTorch file, and PyTorch is not installed; install it, or convert the file to '
-            '.safetensors or .npz where it is and name that in config.perceptual.weights, or choose '
-            'config.perceptual.kind=ms_ssim or random_vgg.'
+            f'.safetensors or .npz where it is and {otherwise}.'
         )
 
 

@@ -1,0 +1,66 @@
+"""Inception-v3 as a source of features: its weights from files, its names, its identity."""
+
+import hashlib
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tests.published import inception_weights
+from vq_jax.errors import UserError
+from vq_jax.evaluators import sources
+from vq_jax.evaluators.sources import InceptionFeatures
+from vq_jax.models.inception import InceptionV3, variables_from_published
+
+
+@pytest.fixture(scope='module')
+def weights():
+    return inception_weights()
+
+
+@pytest.fixture(scope='module')
+def file(weights, tmp_path_factory):
+    path = tmp_path_factory.mktemp('weights') / 'inception.npz'
+    np.savez(path, **weights)
+    return path
+
+
+def test_features_are_the_networks_and_logits_have_no_bias(weights, file):
+    pictures = np.random.RandomState(0).randint(0, 256, (2, 16, 16, 1), 'uint8')
+    source = InceptionFeatures(str(file), 'clean')
+    seen = jax.jit(source.look)(source.weights, pictures)
+    features = jax.jit(InceptionV3('clean').apply)(variables_from_published(weights), pictures).features
+    np.testing.assert_allclose(seen.features, features, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(seen.logits, features @ weights['fc.weight'].T, rtol=1e-4, atol=1e-4)
+
+
+def test_the_identity_is_of_the_arrays_and_the_resize_and_the_record_names_the_file(weights, file, tmp_path):
+    source = InceptionFeatures(str(file))
+    save_file(weights, tmp_path / 'same.safetensors')
+    same = InceptionFeatures(str(tmp_path / 'same.safetensors'))
+    assert same.identity == source.identity
+    assert InceptionFeatures(str(file), 'clean').identity != source.identity
+    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert source.record['weights'] == {str(file): checksum}
+    weights = {**weights, 'fc.bias': weights['fc.bias'] + 1}
+    save_file(weights, tmp_path / 'other.safetensors')
+    assert InceptionFeatures(str(tmp_path / 'other.safetensors')).identity != source.identity
+
+
+def test_without_a_file_the_published_one_is_downloaded_and_checked(file, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    begin = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (file.as_uri(), begin)})
+    kept = tmp_path / 'vq_jax' / 'weights' / 'kept.npz'
+    assert list(InceptionFeatures().record['weights']) == [str(kept)]
+    kept.unlink()
+    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (file.as_uri(), 'ffffffff')})
+    with pytest.raises(UserError, match='does not begin with ffffffff'):
+        InceptionFeatures()
+    missing = (file.parent / 'missing.npz').as_uri()
+    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (missing, begin)})
+    with pytest.raises(
+        UserError, match=r'cannot be downloaded.*or name your own file by --features=inception:'
+    ):
+        InceptionFeatures()

@@ -1,0 +1,142 @@
+"""The frozen networks in whose features sets of pictures are compared."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import jax
+
+from vq_jax.errors import UserError
+from vq_jax.models.classifier import Classified
+from vq_jax.models.inception import InceptionV3, Resize, variables_from_published
+from vq_jax.tasks.classifier import ClassifierTask
+from vq_jax.tasks.restore import Restored
+from vq_jax.training.manifest import fingerprint
+from vq_jax.training.pretrained import INCEPTION_FILES, download, read_weights
+
+
+class FeatureSource(Protocol):
+    """A network, and how numbers in its features are called.
+
+    Attributes:
+        name: for people.
+        prefix: what the names of its numbers begin with.
+        names: of numbers that are called something else, after the prefix, than `FeatureEvaluator` does.
+        splits: parts of the pictures, each of which gets a score (see `vq_jax.ops.inception_score`).
+        weights: what `look` is to be given.
+        record: what the network is, in JSON values, for the record of an evaluation.
+        identity: what statistics of references must share with it to be compared, in JSON values by a name.
+        trained_on: the data set whose classes its logits are of; None if that is not one of ours.
+    """
+
+    name: str
+    prefix: str
+    names: Mapping[str, str]
+    splits: int
+    weights: Any
+    record: dict[str, Any]
+    identity: dict[str, Any]
+    trained_on: str | None
+
+    def look(self, weights: Any, images: jax.Array) -> Classified:
+        """Features and logits of pictures, uint8 [b h w c]."""
+
+    def check_image_shape(self, run: Restored) -> None:
+        """Raises `UserError` if the network cannot take the pictures of a run."""
+
+
+class ClassifierFeatures:
+    """What the last layer of a classifier reads.
+
+    All its names begin with 'classifier_': they compare only with numbers of the same classifier, whose
+    checksum stands beside them, and never with those of Inception-v3.
+    """
+
+    prefix = 'classifier_'
+    names = MappingProxyType({})
+    splits = 1
+
+    def __init__(self, classifier: Restored) -> None:
+        """Takes a run of the task classifier; of another it raises `UserError`."""
+        if not isinstance(classifier.task, ClassifierTask):
+            raise UserError(
+                f'{classifier.workdir} is a run of the task {classifier.config.task}; give --features the '
+                'directory of one of classifier.'
+            )
+        self._classifier = classifier
+        identity = classifier.identity()
+        self.name = f'{classifier.workdir}, step {classifier.step:,} ({identity["checksum"][:12]})'
+        self.weights = classifier.state.for_inference()
+        self.trained_on = classifier.config.data.name
+        self.record = {
+            'kind': 'penultimate layer of a classifier',
+            'dimensions': classifier.task.model.features,
+            'trained_on': self.trained_on,
+            **identity,
+        }
+        self.identity = {'classifier': identity['checksum']}
+
+    def look(self, weights: Any, images: jax.Array) -> Classified:
+        """See `FeatureSource.look`."""
+        return self._classifier.task.classify(weights, images)
+
+    def check_image_shape(self, run: Restored) -> None:
+        """Raises `UserError` unless the pictures have the shape that the classifier was trained on."""
+        trained = self._classifier
+        if trained.image_shape != run.image_shape:
+            raise UserError(
+                f'{trained.workdir} was trained on pictures of shape {trained.image_shape}, and '
+                f'{run.workdir} on {run.image_shape}; train a classifier with the config.data of that run.'
+            )
+
+
+class InceptionFeatures:
+    """The pool of Inception-v3 (see `vq_jax.models.inception`), in which published numbers are computed."""
+
+    prefix = ''
+    names = MappingProxyType(
+        {
+            'frechet': 'fid',
+            'kernel': 'kid',
+            'score': 'inception_score',
+            'score_std': 'inception_score_std',
+        }
+    )
+    splits = 10  # Salimans et al. 2016 (arXiv:1606.03498), section 4
+    trained_on = None
+
+    def __init__(self, file: str | None = None, resize: Resize = 'bilinear') -> None:
+        """Reads the weights.
+
+        Args:
+            file: of the published weights; None finds or downloads them.
+            resize: see `InceptionV3`.
+
+        Raises:
+            UserError: if they cannot be had, or are of another network.
+        """
+        otherwise = 'name your own file by --features=inception:FILE'
+        found = read_weights([file] if file else download(INCEPTION_FILES, otherwise), otherwise)
+        self.weights = variables_from_published(found.arrays)
+        self._model = InceptionV3(resize)
+        checksum = fingerprint(self.weights)
+        self.name = f'Inception-v3, resize {resize} ({checksum[:12]})'
+        identity = {'dimensions': 2048, 'resize': resize, 'checksum': checksum}
+        self.record = {'kind': 'pool of Inception-v3', **identity, 'weights': found.checksums}
+        self.identity = {'inception': identity}
+
+    def look(self, weights: Any, images: jax.Array) -> Classified:
+        """See `FeatureSource.look`; the logits are those without the bias of the last layer.
+
+        The published code of Salimans et al. 2016 computes the Inception score so, and torch-fidelity too.
+        """
+        seen = self._model.apply(weights, images)
+        return seen.replace(logits=seen.logits - weights['params']['fc']['bias'])
+
+    def check_image_shape(self, run: Restored) -> None:
+        """Raises `UserError` unless the pictures are grey or in colour."""
+        if run.image_shape[2] not in (1, 3):
+            raise UserError(
+                f'the pictures of {run.workdir} have {run.image_shape[2]} channels, and Inception-v3 takes 1 '
+                'or 3; give --features the run of a classifier.'
+            )
