@@ -42,9 +42,11 @@ def draw(plot: Plot, lines: dict[str, list[tuple[float, float]]]) -> str:
             axes.plot(*zip(*points, strict=True), marker=_MARKERS[i % len(_MARKERS)], label=name)
         if plot.log_x:
             axes.set_xscale('log')
-            axes.set_xticks(sorted({x for points in lines.values() for x, _ in points}))
-            axes.xaxis.set_major_formatter('{x:,g}')
-            axes.minorticks_off()
+            counts = sorted({x for points in lines.values() for x, _ in points})
+            if all(float(x).is_integer() for x in counts):  # the counts that there are, not powers of ten
+                axes.set_xticks(counts)
+                axes.xaxis.set_major_formatter('{x:,g}')
+                axes.minorticks_off()
         if plot.log_y:
             axes.set_yscale('log')
         axes.set(xlabel=plot.x, ylabel=plot.y)

@@ -1,0 +1,172 @@
+"""Rows are run once, after those that they build on; an experiment that was stopped goes on."""
+
+import csv
+import json
+import os
+import signal
+
+import pytest
+
+import vq_jax
+from tests.runs import finish, run, start, wait_for
+from vq_jax.errors import UserError
+from vq_jax.tables import run_rows, write_table
+from vq_jax.tasks.restore import restore
+
+FAST = """
+fast = {'steps': 2, 'eval_every': 2, 'batch_size': 16, 'model.channels': 8}
+one = {'steps': 2, 'eval_every': 2, 'log_every': 1}
+padded = {'data.name': 'digits', 'data.channels': 1, 'data.pad': 4, 'data.image_size': 16}
+"""
+TWO = """
+    Row('first', 'First', 'configs/quickstart.py', {'MSE': 'mse'}, fast, {'MSE': '0.01'}),
+    Row('second', 'Second', 'configs/quickstart.py', {'use': 'codes_used'}, {**fast, 'seed': SEED}),
+    Row('large', 'Large', 'configs/quickstart.py', {'MSE': 'mse'}, large=True),
+"""
+
+
+def rows_of(folder):
+    with (folder / 'table.csv').open() as file:
+        return {row['run']: row for row in csv.DictReader(file)}
+
+
+def logged(workdir, split):
+    lines = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
+    return [line for line in lines if line['split'] == split]
+
+
+def test_rows_are_run_once_and_written_down(write, tmp_path):
+    folder, work = write(TWO, before=FAST + 'SEED = 1'), tmp_path / 'runs'
+    write_table(folder)
+    assert {row['MSE, ours'] for row in rows_of(folder).values()} == {'not run', ''}
+    run_rows(folder, work, ['first'])
+    mse = logged(work / 'first', 'eval')[-1]['mse']
+    table = rows_of(folder)
+    assert table['First']['MSE, ours'] == f'{mse:.4g}' and table['First']['MSE, paper'] == '0.01'
+    assert table['First']['data'] == 'digits test' and table['First']['steps'] == '2'
+    assert table['Second']['use, ours'] == 'not run'
+    text = (folder / 'table.md').read_text()
+    assert '--rows second' in text and '--rows large' in text and '--rows first' not in text
+
+    before = (work / 'first' / 'metrics.jsonl').stat().st_mtime_ns
+    output, _ = run([folder, f'--workdir={work}'], module='vq_jax.experiment')
+    assert 'Second: python -m vq_jax.train' in output and 'First:' not in output and 'Large:' not in output
+    assert (work / 'first' / 'metrics.jsonl').stat().st_mtime_ns == before
+    assert float(rows_of(folder)['Second']['use, ours']) > 0
+
+    # A row whose config has changed was not run.
+    write_table(write(TWO, before=FAST + 'SEED = 2'))
+    assert rows_of(folder)['Second']['use, ours'] == 'not run'
+    assert rows_of(folder)['First']['MSE, ours'] == f'{mse:.4g}'
+
+
+@pytest.mark.slow
+def test_numbers_of_comparisons_and_of_further_evaluations(write, tmp_path):
+    rows = """
+        Row('classifier', 'Classifier', 'configs/classifier_mnist.py', {'accuracy': 'accuracy'},
+            {**one, **padded, 'model.channels': 8}),
+        Row('vae', 'VAE', 'configs/vae_mnist.py', {'bound': 'elbo', **drawn},
+            {**one, **padded, 'model.importance_samples': 2}, comparison=Comparison('classifier', 20)),
+        Row('more', 'More', '{vae}', {'IWAE': 'iwae'}, {'model.importance_samples': 8},
+            facts={'samples': 8, 'of': 'vae'}),
+    """
+    drawn = "drawn = {'distance': 'samples.classifier_frechet', 'PSNR': 'reconstructions.psnr'}"
+    plots = "plots=(Plot('iwae', 'samples', 'IWAE', 'of'), Plot('none', 'samples', 'bound'))"
+    folder, work = write(rows, plots, before=FAST + drawn), tmp_path / 'runs'
+    run_rows(folder, work, ['more'])  # and the classifier and the VAE, on which it builds
+    table = rows_of(folder)
+    record = json.loads((work / 'vae' / 'evaluation.json').read_text())
+    assert record['features']['checksum'] == restore(work / 'classifier').identity()['checksum']
+    assert record['run']['checksum'] == restore(work / 'vae').identity()['checksum']
+    assert record['samples']['pictures'] == 20
+    frechet = record['samples']['numbers']['classifier_frechet']
+    assert table['VAE']['distance, ours'] == f'{frechet:.4g}'
+    assert table['VAE']['PSNR, ours'] == f'{record["reconstructions"]["numbers"]["psnr"]:.4g}'
+    assert table['VAE']['bound, ours'] == f'{logged(work / "vae", "eval")[-1]["elbo"]:.4g}'
+    evaluated = vq_jax.load(work / 'vae', overrides={'model.importance_samples': 8}).evaluate('test')
+    assert table['More']['IWAE, ours'] == f'{evaluated.numbers["iwae"]:.4g}'
+    assert table['More']['data'] == 'digits test' and table['More']['steps'] == '2'
+    assert 'plot_iwae.svg' in (folder / 'table.md').read_text() and (folder / 'plot_iwae.svg').is_file()
+    assert not (folder / 'plot_none.svg').exists()
+
+
+@pytest.mark.slow
+def test_a_row_that_fails_takes_only_those_that_build_on_it_with_it(write, tmp_path):
+    rows = """
+        Row('broken', 'Broken', 'configs/quickstart.py', {}, {**fast, 'batch_size': 0}),
+        Row('on_it', 'On it', '{broken}', {'MSE': 'mse'}),
+        Row('fine', 'Fine', 'configs/quickstart.py', {'MSE': 'mse'}, fast),
+        Row('asks', 'Asks', '{fine}', {'MSE': 'mean_square'}),
+    """
+    folder, work = write(rows, before=FAST), tmp_path / 'runs'
+    _, errors = run([folder, f'--workdir={work}', '--jobs=2'], module='vq_jax.experiment', status=2)
+    (error,) = errors.splitlines()
+    assert error.startswith('error: not run to the end: ') and error.endswith('the same command goes on.')
+    assert f'broken (vq_jax.train ended with status 2, see {work}/broken.log)' in error
+    assert 'on_it (it builds on broken)' in error
+    assert "asks (its table asks for 'mean_square', and there is loss, " in error
+    assert 'config.batch_size is 0' in (work / 'broken.log').read_text()
+    table = rows_of(folder)
+    assert float(table['Fine']['MSE, ours']) > 0 and table['On it']['MSE, ours'] == 'not run'
+    assert table['Fine']['hardware'].endswith(', shared by 2 rows')
+
+
+@pytest.mark.slow
+def test_an_experiment_that_was_killed_goes_on(write, tmp_path):
+    long = "{**fast, 'steps': 400, 'eval_every': 400, 'checkpoint_every': 20, 'log_every': 20}"
+    row = "Row('{}', '{}', 'configs/quickstart.py', {{'MSE': 'mse'}}, {}),"
+    rows = row.format('first', 'First', 'fast') + row.format('second', 'Second', long)
+    folder, work = write(rows, before=FAST), tmp_path / 'runs'
+    whole = tmp_path / 'whole'
+    run_rows(folder, whole)
+    (folder / 'results.json').unlink()
+
+    experiment = start([folder, f'--workdir={work}'], module='vq_jax.experiment')
+    wait_for(work / 'second' / 'checkpoints' / '20', experiment)
+    (training,) = children(experiment)
+    experiment.kill()
+    os.kill(training, signal.SIGKILL)
+    finish(experiment, status=-signal.SIGKILL)
+    table = rows_of(folder)
+    assert float(table['First']['MSE, ours']) > 0 and table['Second']['MSE, ours'] == 'not run'
+
+    output, _ = run([folder, f'--workdir={work}'], module='vq_jax.experiment')
+    assert 'First:' not in output and 'resumed at step' in output
+    for split in ('train', 'eval'):
+        assert logged(work / 'second', split) == logged(whole / 'second', split)
+    assert rows_of(folder)['Second']['MSE, ours'] != 'not run'
+
+
+@pytest.mark.slow
+def test_an_experiment_that_is_told_to_stop_saves_and_goes_on(write, tmp_path):
+    rows = """
+        Row('first', 'First', 'configs/quickstart.py', {'MSE': 'mse'},
+            {**fast, 'steps': 1_000_000, 'checkpoint_every': 1_000_000, 'log_every': 1}),
+        Row('second', 'Second', 'configs/quickstart.py', {'MSE': 'mse'}, fast),
+    """
+    folder, work = write(rows, before=FAST), tmp_path / 'runs'
+    experiment = start([folder, f'--workdir={work}'], module='vq_jax.experiment')
+    wait_for(work / 'first' / 'metrics.jsonl', experiment)
+    experiment.send_signal(signal.SIGINT)
+    _, errors = finish(experiment, status=2)
+    assert errors.splitlines()[-1] == 'error: stopped; the same command goes on where it was.'
+    assert len(list((work / 'first' / 'checkpoints').glob('[0-9]*'))) == 1
+    assert not (work / 'second').exists()
+
+
+def children(process):
+    path = f'/proc/{process.pid}/task'
+    return [int(child) for thread in os.listdir(path) for child in read(f'{path}/{thread}/children').split()]
+
+
+def read(path):
+    with open(path) as file:
+        return file.read()
+
+
+def test_mistakes(write, tmp_path):
+    folder = write(TWO, before=FAST + 'SEED = 1')
+    with pytest.raises(UserError, match="no row 'thrid'; it has first, second, large"):
+        run_rows(folder, tmp_path, ['thrid'])
+    _, errors = run([tmp_path / 'nosuch'], module='vq_jax.experiment', status=2)
+    assert errors.splitlines()[-1].startswith(f'error: {tmp_path}/nosuch holds no table.py')

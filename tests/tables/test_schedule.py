@@ -1,0 +1,194 @@
+"""What is run for which row and in which order, with commands that end at once."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.tables import running
+from vq_jax.tables.processes import Place, Workers
+
+ROWS = """
+    Row('classifier', 'Classifier', 'configs/classifier_mnist.py', {'accuracy': 'loss'}),
+    Row('tokenizer', 'Tokenizer', 'configs/quickstart.py', {'MSE': 'loss'}, {'seed': SEED},
+        comparison=Comparison('classifier', 30)),
+    Row('prior', 'Prior', 'configs/quickstart_prior.py',
+        {'bits': 'loss', 'distance': 'samples.classifier_frechet', 'time': 'samples.seconds_per_sample'},
+        {'tokenizer.workdir': '{tokenizer}'}, comparison=Comparison('classifier', 20, 'train')),
+    Row('greedy', 'Greedy', '{prior}', {'bits': 'loss'}, {'sampling.temperature': 0.0}),
+    Row('other', 'Other', 'configs/quickstart.py', {'MSE': 'loss'}, {'seed': 3}),
+    Row('large', 'Large', 'configs/quickstart.py', {'MSE': 'loss'},
+        comparison=Comparison('inception'), large=True),
+"""
+
+
+class Machine:
+    """In place of processes: leaves what the commands leave, and notes what they were."""
+
+    def __init__(self):
+        self.commands, self.places, self.broken = [], [], {}
+        self.together = None  # a barrier that as many commands must reach at once
+
+    def run(self, workers, arguments, place, log, lock):
+        module, flags = arguments[0], dict(flag[2:].split('=', 1) for flag in arguments[1:])
+        name = Path(flags['workdir']).name
+        self.commands.append(list(arguments))
+        self.places.append(place)
+        if self.together:
+            self.together.wait(10)
+        if name in self.broken:
+            return self.broken[name]
+        if module == 'vq_jax.train':
+            workdir = Path(flags['workdir'])
+            workdir.mkdir(parents=True)
+            data = {'name': 'digits', 'eval_split': 'test'}
+            (workdir / 'config.json').write_text(json.dumps({'steps': 7, 'data': data}))
+            lines = [{'split': 'eval', 'step': step, 'loss': 1 / step} for step in (5, 7)]
+            (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+            return 0
+        record = {'dataset': 'digits', 'split': 'test', 'step': 7, 'loss': 0.5}
+        if 'features' in flags:
+            samples = {'pictures': 20, 'seconds_per_sample': None, 'numbers': {'classifier_frechet': 1.25}}
+            record = {
+                'run': {'step': 7},
+                'reference': {'dataset': 'digits', 'split': 'train'},
+                'features': {'workdir': 'here', 'checksum': 'abc'},
+                'samples': samples,
+                'reconstructions': {'pictures': 9, 'numbers': {'psnr': 12.0}},
+            }
+        output = Path(flags['output'])
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(record))
+        return 0
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    machine = Machine()
+    monkeypatch.setattr(Workers, 'run', lambda *arguments: machine.run(*arguments))
+    monkeypatch.setattr(running, 'find_places', lambda jobs: [Place(f'place {i}', {}) for i in range(jobs)])
+    return machine
+
+
+@pytest.fixture
+def folder(write):
+    return write(ROWS, before='SEED = 1')
+
+
+def did(machine):
+    """The commands as module and directory, since the last time this was asked."""
+    done = [
+        (c[0].removeprefix('vq_jax.'), Path(c[1 if 'evaluate' in c[0] else 2]).name) for c in machine.commands
+    ]
+    machine.commands.clear()
+    return done
+
+
+def results(folder):
+    return json.loads((folder / 'results.json').read_text())
+
+
+def test_a_named_row_is_run_after_all_that_it_builds_on(folder, machine, tmp_path):
+    work = tmp_path / 'runs'
+    running.run_rows(folder, work, ['greedy'])
+    assert [arguments[:3] for arguments in machine.commands] == [
+        ['vq_jax.train', '--config=configs/classifier_mnist.py', f'--workdir={work}/classifier'],
+        ['vq_jax.train', '--config=configs/quickstart.py', f'--workdir={work}/tokenizer'],
+        ['vq_jax.evaluate', f'--workdir={work}/tokenizer', f'--features={work}/classifier'],
+        ['vq_jax.train', '--config=configs/quickstart_prior.py', f'--workdir={work}/prior'],
+        ['vq_jax.evaluate', f'--workdir={work}/prior', '--split=train'],
+        ['vq_jax.evaluate', f'--workdir={work}/prior', '--override=sampling.temperature=0.0'],
+    ]
+    assert machine.commands[3][3:] == [f'--config.tokenizer.workdir={work}/tokenizer']
+    references = [machine.commands[i][-2].removeprefix('--reference=') for i in (2, 4)]
+    assert len(set(references)) == 2 and {Path(file).parent for file in references} == {work / 'classifier'}
+    assert machine.commands[4][3:5] == [f'--features={work}/classifier', '--num=20']
+    assert machine.commands[5][3:] == [f'--output={work}/greedy/evaluation.json']
+    seen = results(folder)
+    assert seen['prior']['numbers'] == {
+        'loss': 1 / 7,
+        'samples.classifier_frechet': 1.25,
+        'samples.seconds_per_sample': None,
+        'reconstructions.psnr': 12.0,
+    }
+    assert seen['prior']['data'] == 'digits test' and seen['greedy']['numbers'] == {'loss': 0.5}
+    assert seen['prior']['comparison']['features'] == {'checksum': 'abc'}
+    assert '| Prior |  |  | 0.1429 | 1.25 | not measured |' in (folder / 'table.md').read_text()
+
+
+def test_rows_that_were_run_are_left_alone(folder, machine, tmp_path):
+    work = tmp_path / 'runs'
+    running.run_rows(folder, work)
+    assert len(machine.commands) == 7
+    machine.commands.clear()
+    running.run_rows(folder, work)
+    assert did(machine) == []
+    running.run_rows(folder, work, ['large'])
+    assert (
+        machine.commands[-1][2:5]
+        == [
+            '--features=inception',
+            '--num=2000',
+            machine.commands[-1][4],
+        ]
+        and str(work / 'inception') in machine.commands[-1][4]
+    )
+
+
+def test_a_run_that_is_not_there_is_made_again_where_another_row_needs_it(folder, machine, tmp_path):
+    running.run_rows(folder, tmp_path / 'runs', ['tokenizer'])
+    did(machine)
+    running.run_rows(folder, tmp_path / 'elsewhere', ['tokenizer'])
+    assert did(machine) == []
+    running.run_rows(folder, tmp_path / 'elsewhere', ['prior'])
+    again = [('train', 'classifier'), ('train', 'tokenizer'), ('evaluate', 'tokenizer')]
+    assert did(machine) == [*again, ('train', 'prior'), ('evaluate', 'prior')]
+
+
+def test_a_row_is_run_again_when_what_it_builds_on_has_changed(folder, machine, write, tmp_path):
+    running.run_rows(folder, tmp_path / 'runs', ['greedy', 'other'])
+    did(machine)
+    write(ROWS, before='SEED = 2')
+    running.run_rows(folder, tmp_path / 'others', ['greedy', 'other'])
+    assert {name for _, name in did(machine)} == {'classifier', 'tokenizer', 'prior'}
+    assert 'Other | 0.1429' in (folder / 'table.md').read_text().replace(' |  |', ' |')
+
+
+def test_a_failure_stays_with_those_that_build_on_it(folder, machine, tmp_path):
+    machine.broken = {'tokenizer': 2}
+    words = (
+        r'^not run to the end: tokenizer \(vq_jax.train ended with status 2\); '
+        r'prior \(it builds on tokenizer\); greedy \(it builds on prior\)\. Mend it, and the same command goes on\.$'
+    )
+    with pytest.raises(UserError, match=words):
+        running.run_rows(folder, tmp_path / 'runs')
+    assert results(folder).keys() == {'classifier', 'other'}
+    machine.broken.clear()
+    did(machine)
+    running.run_rows(folder, tmp_path / 'runs')
+    assert ('train', 'classifier') not in did(machine)
+    assert results(folder).keys() == {'classifier', 'tokenizer', 'prior', 'greedy', 'other'}
+
+
+def test_two_at_once(folder, machine, tmp_path):
+    """The classifier and the other run need nothing; neither ends before both have begun."""
+    machine.together = threading.Barrier(2)
+    work = tmp_path / 'runs'
+    running.run_rows(folder, work, ['classifier', 'other'], jobs=2)
+    assert {place.hardware for place in machine.places} == {'place 0', 'place 1'}
+    seen = results(folder)
+    assert {seen[name]['hardware'] for name in ('classifier', 'other')} == {'place 0', 'place 1'}
+    machine.together = None
+    did(machine)
+    running.run_rows(folder, work, jobs=2)
+    done = did(machine)
+    assert done.index(('evaluate', 'tokenizer')) < done.index(('train', 'prior'))
+    assert len(results(folder)) == 5
+
+
+def test_a_number_that_is_not_there(write, machine, tmp_path):
+    folder = write("Row('a', 'A', 'configs/quickstart.py', {'MSE': 'mean_square'}),")
+    with pytest.raises(UserError, match=r"a \(its table asks for 'mean_square', and there is loss\)"):
+        running.run_rows(folder, tmp_path / 'runs')
