@@ -160,7 +160,8 @@ def test_a_failure_stays_with_those_that_build_on_it(folder, machine, tmp_path):
     machine.broken = {'tokenizer': 2}
     words = (
         r'^not run to the end: tokenizer \(vq_jax.train ended with status 2\); '
-        r'prior \(it builds on tokenizer\); greedy \(it builds on prior\)\. Mend it, and the same command goes on\.$'
+        r'prior \(it builds on tokenizer\); greedy \(it builds on prior\)\. '
+        r'Mend it, and the same command goes on\.$'
     )
     with pytest.raises(UserError, match=words):
         running.run_rows(folder, tmp_path / 'runs')

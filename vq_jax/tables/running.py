@@ -118,7 +118,7 @@ class _Measurement:
             places.put(place)
         for name in row.numbers.values():
             if name not in result['numbers']:
-                there = ', '.join(result['numbers'])
+                there = ', '.join(sorted(result['numbers']))
                 raise UserError(f'its table asks for {name!r}, and there is {there}')
         return {**result, 'hardware': place.hardware, **_circumstances()}
 
