@@ -35,14 +35,17 @@ class RecordedTable:
 def show_tables(tables: Sequence[RecordedTable], runs: Sequence[RecordedRun]) -> str:
     """A section of HTML for each table; rows whose run is on the page have its colour."""
     indices = {run.workdir: i for i, run in enumerate(runs)}
-    return ''.join(_section(number, table, indices) for number, table in enumerate(tables))
+    return ''.join(
+        _section(number, 'Table' if len(tables) == 1 else table.title, table, indices)
+        for number, table in enumerate(tables)
+    )
 
 
-def _section(number: int, table: RecordedTable, indices: dict[Path, int]) -> str:
+def _section(number: int, heading: str, table: RecordedTable, indices: dict[Path, int]) -> str:
     heads = ''.join(f'<th scope="col">{escape(head)}</th>' for head in table.heads)
     rows = ''.join(
         f'<tr><th scope="row">{_swatch(indices.get(workdir.resolve()))}{escape(cells[0])}</th>'
-        + ''.join(f'<td class="number">{escape(cell)}</td>' for cell in cells[1:])
+        + ''.join(f'<td class="{_class(cell)}">{escape(cell)}</td>' for cell in cells[1:])
         + '</tr>'
         for cells, workdir in zip(table.cells, table.workdirs, strict=True)
     )
@@ -54,7 +57,7 @@ def _section(number: int, table: RecordedTable, indices: dict[Path, int]) -> str
     commands = '\n'.join(table.commands)
     return (
         f'<section class="experiment" aria-labelledby="table-{number}">'
-        f'<h2 id="table-{number}">{escape(table.title)}</h2><p>{escape(table.about)}</p>'
+        f'<h2 id="table-{number}">{escape(heading)}</h2><p>{escape(table.about)}</p>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}">'
         f'<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
         + (f'<div class="plots">{plots}</div>' if plots else '')
@@ -66,6 +69,10 @@ def _section(number: int, table: RecordedTable, indices: dict[Path, int]) -> str
         )
         + '</section>'
     )
+
+
+def _class(cell: str) -> str:
+    return 'quiet' if cell in ('not run', 'not measured') else 'number'
 
 
 def _swatch(index: int | None) -> str:
