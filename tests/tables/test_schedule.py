@@ -9,6 +9,7 @@ import pytest
 from vq_jax.errors import UserError
 from vq_jax.tables import running
 from vq_jax.tables.processes import Place, Workers
+from vq_jax.tables.results import last_evaluation
 
 ROWS = """
     Row('classifier', 'Classifier', 'configs/classifier_mnist.py', {'accuracy': 'loss'}),
@@ -145,6 +146,17 @@ def test_a_run_that_is_not_there_is_made_again_where_another_row_needs_it(folder
     running.run_rows(folder, tmp_path / 'elsewhere', ['prior'])
     again = [('train', 'classifier'), ('train', 'tokenizer'), ('evaluate', 'tokenizer')]
     assert did(machine) == [*again, ('train', 'prior'), ('evaluate', 'prior')]
+
+
+def test_a_run_that_was_cut_short_is_no_whole_run(folder, machine, tmp_path):
+    """Its log ends in the middle of a line; or it was killed before it wrote its config."""
+    running.run_rows(folder, tmp_path / 'runs', ['classifier'])
+    log = tmp_path / 'runs' / 'classifier' / 'metrics.jsonl'
+    assert last_evaluation(log.parent)['numbers'] == {'loss': 1 / 7}
+    log.write_text(log.read_text()[:-9])
+    assert last_evaluation(log.parent) is None
+    (log.parent / 'config.json').unlink()
+    assert last_evaluation(log.parent) is None
 
 
 def test_a_row_is_run_again_when_what_it_builds_on_has_changed(folder, machine, write, tmp_path):

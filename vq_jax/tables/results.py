@@ -35,9 +35,10 @@ def last_evaluation(workdir: Path) -> dict[str, Any] | None:
     """What the end of a run's log says; None if there is no run, or it did not come to its end."""
     try:
         config = json.loads((workdir / 'config.json').read_text())
-        lines = list(map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines()))
+        log = (workdir / 'metrics.jsonl').read_text().splitlines(keepends=True)
     except FileNotFoundError:
         return None
+    lines = [json.loads(line) for line in log if line.endswith('\n')]  # a run may be writing its last one
     ends = [line for line in lines if line['split'] == 'eval' and line['step'] == config['steps']]
     if not ends:
         return None
