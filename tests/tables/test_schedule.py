@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from vq_jax.errors import UserError
-from vq_jax.tables import running
+from vq_jax.tables import read_table, running
 from vq_jax.tables.processes import Place, Workers
-from vq_jax.tables.results import last_evaluation
+from vq_jax.tables.results import Results, last_evaluation
 
 ROWS = """
     Row('classifier', 'Classifier', 'configs/classifier_mnist.py', {'accuracy': 'loss'}),
@@ -199,6 +199,15 @@ def test_two_at_once(folder, machine, tmp_path):
     done = did(machine)
     assert done.index(('evaluate', 'tokenizer')) < done.index(('train', 'prior'))
     assert len(results(folder)) == 5
+
+
+def test_two_experiments_at_once_keep_what_each_saw(folder, machine, tmp_path):
+    table = read_table(folder)
+    classifier, other = (row for row in table.rows if row.name in ('classifier', 'other'))
+    first, second = Results(folder, table), Results(folder, table)
+    first.save(classifier, {'numbers': {}})
+    second.save(other, {'numbers': {}})
+    assert results(folder).keys() == {'classifier', 'other'} and second.of(classifier) is not None
 
 
 def test_a_number_that_is_not_there(write, machine, tmp_path):
