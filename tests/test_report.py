@@ -2,8 +2,13 @@
 
 import tomllib
 
+import pytest
+
+from tests.reporting.browser import Browser, find_browser
 from tests.reporting.recorded import trained
 from tests.runs import ROOT, run
+from vq_jax.tables import read_table
+from vq_jax.tables.results import Results
 
 
 def report(*arguments, status=0):
@@ -28,7 +33,7 @@ def test_mistakes_are_one_sentence(tmp_path):
     (tmp_path / 'file').write_text('')
     for arguments, part in {
         (workdir,): '--output is missing',
-        ('--output', tmp_path / 'x.html'): 'RUN is missing',
+        ('--output', tmp_path / 'x.html'): 'RUN_OR_EXPERIMENT is missing',
         (tmp_path / 'none', '--output', tmp_path / 'x.html'): 'does not exist',
         (workdir, '--output', tmp_path): 'is a directory',
         (workdir, '--output', tmp_path / 'file' / 'x.html'): 'choose another --output',
@@ -47,3 +52,103 @@ def test_an_installed_package_has_the_parts_of_the_page():
     declared = project['tool']['setuptools']['package-data']['vq_jax.reporting']
     there = (ROOT / 'vq_jax' / 'reporting').iterdir()
     assert sorted(declared) == sorted(p.name for p in there if p.suffix not in ('.py', '') and p.is_file())
+
+
+TABLE = """
+from vq_jax.tables import Plot, Row, Table
+
+def get_table():
+    config, numbers = 'configs/quickstart.py', {'MSE': 'mse', 'use': 'codes_used'}
+    rows = (
+        Row('first', 'First', config, numbers, {}, {'MSE': '0.25'}, facts={'k': 1}),
+        Row('second <x>', 'Second', config, numbers, {'seed': 1}, facts={'k': 2}),
+        Row('third', 'Third', config, {'MSE': 'mse'}, {'seed': 2}, facts={'k': 3}),
+    )
+    return Table('Codes & use', 'Nobody 2000', rows, 'They <differ>.', (Plot('mse', 'k', 'MSE'),))
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """Two rows were run, and the run of the first is there."""
+    monkeypatch.chdir(ROOT)
+    folder = tmp_path / 'codes'
+    folder.mkdir()
+    (folder / 'table.py').write_text(TABLE)
+    table = read_table(folder)
+    results = Results(folder, table)
+    for row in table.rows[:2]:
+        made = {'data': 'digits test', 'steps': 40, 'hardware': '2 cores', 'commit': 'abc'}
+        results.save(row, {'numbers': {'mse': row.facts['k'] / 8, 'codes_used': 0.5}, **made})
+    trained(tmp_path / 'runs' / 'first')
+    return folder
+
+
+@pytest.mark.skipif(find_browser() is None, reason='no Chromium on the PATH, and CHROME_BIN is not set')
+def test_an_experiment_in_a_browser(experiment, tmp_path):
+    output, other = tmp_path / 'report.html', trained(tmp_path / 'other', factor=2.0)
+    printed, _ = report(experiment, other, f'--workdir={tmp_path}/runs', '--output', output)
+    assert printed == f'1 table and 2 runs in {output}\n'
+    browser = Browser(tmp_path / 'profile')
+    try:
+        browser.open(output)
+        rows = browser.run(
+            "[...document.querySelectorAll('.experiment tr')].map("
+            '(row) => [...row.children].map((cell) => cell.textContent))'
+        )
+        assert rows == [
+            ['run', 'MSE, paper', 'MSE, ours', 'use, ours', 'data', 'steps', 'hardware', 'commit'],
+            ['First', '0.25', '0.125', '0.5', 'digits test', '40', '2 cores', 'abc'],
+            ['Second', '', '0.25', '0.5', 'digits test', '40', '2 cores', 'abc'],
+            ['Third', '', 'not run', '', '', '', '', ''],
+        ]
+        # The run of the first row has its colour in the table, the curves and the legend.
+        colours = browser.run(
+            "['.experiment tbody .swatch', '.legend .swatch'].map((found) => "
+            '[...document.querySelectorAll(found)].map((x) => getComputedStyle(x).backgroundColor))'
+        )
+        names = browser.run("[...document.querySelectorAll('.legend button')].map((x) => x.textContent)")
+        assert names == ['other', 'first'] and colours[0] == colours[1][1:]
+        assert browser.run("document.querySelectorAll('[data-name=loss] path.curve').length") == 4
+        plot = browser.run(
+            '(image => [image.alt, image.complete, image.naturalWidth > 100])'
+            "(document.querySelector('.plots img'))"
+        )
+        assert plot == ['MSE against k', True, True]
+        assert '--rows third' in browser.run("document.querySelector('.experiment details').textContent")
+        assert (
+            browser.run("document.querySelector('.experiment p').textContent")
+            == 'Nobody 2000. They <differ>.'
+        )
+        sections = browser.run("[...document.querySelectorAll('h2')].map((x) => x.textContent)")
+        assert sections == ['Table', 'Runs', 'Config', 'Evaluation', 'Curves', 'Pictures', 'Environment']
+        pictures = browser.run("[...document.querySelectorAll('.pictures img')].map((x) => x.alt)")
+        assert 'code_use of first, step 40' in pictures
+        assert 'JAX' in browser.run("document.getElementById('environment').parentElement.textContent")
+        browser.open(output, width=360, height=700)
+        assert browser.run('document.documentElement.scrollWidth') == 360
+        assert browser.errors == []
+        assert {request.partition(':')[0] for request in browser.requests} <= {'file', 'data'}
+    finally:
+        browser.close()
+
+
+@pytest.mark.skipif(find_browser() is None, reason='no Chromium on the PATH, and CHROME_BIN is not set')
+def test_an_experiment_without_runs(experiment, tmp_path):
+    output = tmp_path / 'report.html'
+    printed, _ = report(experiment, f'--workdir={tmp_path}/none', '--output', output)
+    assert printed == f'1 table and 0 runs in {output}\n'
+    browser = Browser(tmp_path / 'profile')
+    try:
+        browser.open(output)
+        assert browser.errors == []
+        assert browser.run("document.querySelectorAll('.experiment tbody tr').length") == 3
+        assert 'There is no run yet.' in browser.run('document.body.textContent')
+    finally:
+        browser.close()
+
+
+def test_one_workdir_is_of_one_experiment(tmp_path):
+    workdir = trained(tmp_path / 'run')
+    _, errors = report(workdir, f'--workdir={tmp_path}', '--output', tmp_path / 'x.html', status=2)
+    assert errors == ('error: --workdir is of one experiment, and 0 were named; name one, or leave it out.\n')

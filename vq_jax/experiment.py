@@ -25,7 +25,7 @@ def main(folder: str) -> None:
     if _TABLE_ONLY.value:
         write_table(path)
     else:
-        run_rows(path, Path(_WORKDIR.value or Path('runs') / path.name), _ROWS.value, _JOBS.value)
+        run_rows(path, Path(_WORKDIR.value or Path('runs') / path.resolve().name), _ROWS.value, _JOBS.value)
     print(f'table: {path / "table.md"}')
 
 

@@ -1,27 +1,35 @@
-"""Shows runs in a browser: `python -m vq_jax.report RUN... --output report.html`.
+"""Shows runs and experiments in a browser: `python -m vq_jax.report RUN_OR_EXPERIMENT... --output FILE.html`.
 
 The page needs no network and no other file: configs and in what they differ, the last and best evaluation,
-curves of all runs over each other, pictures to step through, and what it was made with. The runs may still
-be going on.
+curves of all runs over each other, pictures to step through, and what it was made with. Of a folder of
+`experiments/` it shows the table, its plots, and the runs of its rows that are there. The runs may still be
+going on.
 """
 
 import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from vq_jax import cli
 from vq_jax.errors import UserError
 
+if TYPE_CHECKING:
+    from vq_jax.reporting import RecordedTable
+
 _OUTPUT = flags.DEFINE_string('output', None, 'The HTML file to write.')
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Where the runs of an experiment are kept; runs/NAME if not given.'
+)
 _MAX_PICTURES = flags.DEFINE_integer(
     'max_pictures', 50, 'How many pictures of a name and run it holds; of more, some evenly spread.'
 )
 
 
-def main(*workdirs: str) -> None:
+def main(*paths: str) -> None:
     """Writes the page and says where it is."""
     from vq_jax.reporting import find_environment, make_page, read_runs
     from vq_jax.training.run_dir import write_atomically
@@ -34,16 +42,46 @@ def main(*workdirs: str) -> None:
     # A run that is going on needs the memory of the device that is named here.
     os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     command = shlex.join(['python', '-m', 'vq_jax.report', *sys.argv[1:]])
-    runs = read_runs(workdirs)
-    page = make_page(runs, find_environment(), command, max_pictures=_MAX_PICTURES.value)
+    experiments = [Path(path) for path in paths if (Path(path) / 'table.py').is_file()]
+    if _WORKDIR.value and len(experiments) != 1:
+        raise UserError(
+            f'--workdir is of one experiment, and {len(experiments)} were named; name one, or leave it out.'
+        )
+    tables = [_read_experiment(folder) for folder in experiments]
+    workdirs = [Path(path) for path in paths if Path(path) not in experiments]
+    of_rows = [workdir for table in tables for workdir in table.workdirs]
+    runs = read_runs([*workdirs, *(path for path in of_rows if (path / 'config.json').is_file())])
+    page = make_page(runs, find_environment(), command, tables=tables, max_pictures=_MAX_PICTURES.value)
     try:
         write_atomically(output, page)
     except OSError as error:
         raise UserError(
             f'Cannot write {output} ({error.strerror or error}); choose another --output.'
         ) from error
-    print(f'{len(runs)} run{"s" if len(runs) > 1 else ""} in {output.absolute()}')
+    counted = [_count(len(tables), 'table')] if tables else []
+    print(f'{" and ".join([*counted, _count(len(runs), "run")])} in {output.absolute()}')
+
+
+def _read_experiment(folder: Path) -> 'RecordedTable':
+    from vq_jax.reporting import RecordedTable
+    from vq_jax.tables import summarize
+
+    known = summarize(folder)
+    workdir = Path(_WORKDIR.value or Path('runs') / folder.resolve().name)
+    return RecordedTable(
+        title=known.title,
+        about=known.about,
+        heads=known.heads,
+        cells=known.cells,
+        workdirs=[workdir / row.name for row in known.rows],
+        plots=[(picture.title, picture.svg) for picture in known.pictures],
+        commands=known.commands,
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f'{number} {what}{"" if number == 1 else "s"}'
 
 
 if __name__ == '__main__':
-    cli.main(main, required=('output',), words=('RUN...',))
+    cli.main(main, required=('output',), words=('RUN_OR_EXPERIMENT...',))

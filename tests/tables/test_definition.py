@@ -56,6 +56,10 @@ def test_a_config_file_is_read_once(write, monkeypatch):
     [
         ("Row('a', 'A', '{b}', {}),", "the row a of .* builds on 'b', which no row before it is"),
         (f"Row('a', 'A', '{TOKENIZER}', {{}}, comparison=Comparison('b')),", "builds on 'b'"),
+        (
+            f"Row('a', 'A', '{TOKENIZER}', {{}}), Row('b', '', '{{a}}', {{}}), Row('c', '', '{{b}}', {{}}),",
+            "the row c of .* builds on 'b', which trains nothing",
+        ),
         (f"Row('a', 'A', '{TOKENIZER}', {{}})," * 2, "the name of the row 'a' of .* is taken"),
         (f"Row('inception', 'A', '{TOKENIZER}', {{}}),", "the name of the row 'inception' of .* is taken"),
     ],

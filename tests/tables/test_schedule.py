@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from vq_jax.errors import UserError
-from vq_jax.tables import running
+from vq_jax.tables import read_table, running
 from vq_jax.tables.processes import Place, Workers
+from vq_jax.tables.results import Results, last_evaluation
 
 ROWS = """
     Row('classifier', 'Classifier', 'configs/classifier_mnist.py', {'accuracy': 'loss'}),
@@ -147,6 +148,17 @@ def test_a_run_that_is_not_there_is_made_again_where_another_row_needs_it(folder
     assert did(machine) == [*again, ('train', 'prior'), ('evaluate', 'prior')]
 
 
+def test_a_run_that_was_cut_short_is_no_whole_run(folder, machine, tmp_path):
+    """Its log ends in the middle of a line; or it was killed before it wrote its config."""
+    running.run_rows(folder, tmp_path / 'runs', ['classifier'])
+    log = tmp_path / 'runs' / 'classifier' / 'metrics.jsonl'
+    assert last_evaluation(log.parent)['numbers'] == {'loss': 1 / 7}
+    log.write_text(log.read_text()[:-9])
+    assert last_evaluation(log.parent) is None
+    (log.parent / 'config.json').unlink()
+    assert last_evaluation(log.parent) is None
+
+
 def test_a_row_is_run_again_when_what_it_builds_on_has_changed(folder, machine, write, tmp_path):
     running.run_rows(folder, tmp_path / 'runs', ['greedy', 'other'])
     did(machine)
@@ -160,7 +172,8 @@ def test_a_failure_stays_with_those_that_build_on_it(folder, machine, tmp_path):
     machine.broken = {'tokenizer': 2}
     words = (
         r'^not run to the end: tokenizer \(vq_jax.train ended with status 2\); '
-        r'prior \(it builds on tokenizer\); greedy \(it builds on prior\)\. Mend it, and the same command goes on\.$'
+        r'prior \(it builds on tokenizer\); greedy \(it builds on prior\)\. '
+        r'Mend it, and the same command goes on\.$'
     )
     with pytest.raises(UserError, match=words):
         running.run_rows(folder, tmp_path / 'runs')
@@ -186,6 +199,15 @@ def test_two_at_once(folder, machine, tmp_path):
     done = did(machine)
     assert done.index(('evaluate', 'tokenizer')) < done.index(('train', 'prior'))
     assert len(results(folder)) == 5
+
+
+def test_two_experiments_at_once_keep_what_each_saw(folder, machine, tmp_path):
+    table = read_table(folder)
+    classifier, other = (row for row in table.rows if row.name in ('classifier', 'other'))
+    first, second = Results(folder, table), Results(folder, table)
+    first.save(classifier, {'numbers': {}})
+    second.save(other, {'numbers': {}})
+    assert results(folder).keys() == {'classifier', 'other'} and second.of(classifier) is not None
 
 
 def test_a_number_that_is_not_there(write, machine, tmp_path):

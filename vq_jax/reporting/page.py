@@ -1,4 +1,4 @@
-"""One HTML page of several runs, with everything in it: style, script, numbers and pictures.
+"""One HTML page of several runs and tables, with everything in it: style, script, numbers and pictures.
 
 `page.html` is filled with tables made here; `page.js` draws the curves from JSON. Each element of one run
 alone carries its index as `data-run`, by which the script hides it. The page forbids itself any connection
@@ -20,10 +20,12 @@ from typing import Any
 from vq_jax.errors import UserError
 from vq_jax.reporting.curves import make_charts
 from vq_jax.reporting.environment import Environment
+from vq_jax.reporting.experiments import RecordedTable, show_tables
 from vq_jax.reporting.runs import RecordedRun
 from vq_jax.training.run_dir import show
 
 _NONE = '<span class="quiet">–</span>'
+_NO_RUN = '<p>There is no run yet.</p>'
 
 
 def make_page(
@@ -31,15 +33,17 @@ def make_page(
     environment: Environment,
     command: str,
     *,
+    tables: Sequence[RecordedTable] = (),
     max_pictures: int = 50,
     now: datetime.datetime | None = None,
 ) -> str:
     """Makes the page.
 
     Args:
-        runs: what it shows, in this order.
+        runs: what it shows, in this order; there may be none if there are tables.
         environment: what it is made with.
         command: the command that makes it.
+        tables: shown above the runs.
         max_pictures: how many pictures of a name and run it holds; of more, some evenly spread over the
             steps, with the first and the last.
         now: the time it is made, with a time zone; None for the present.
@@ -55,19 +59,26 @@ def make_page(
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     many = len(runs) > 1
     return string.Template(files.joinpath('page.html').read_text(encoding='utf-8')).substitute(
-        title=escape(', '.join(run.label for run in runs)) if len(runs) <= 3 else f'{len(runs)} runs',
+        title=escape(_title(runs, tables)),
         made=_time(now or datetime.datetime.now(datetime.UTC)),
         style=files.joinpath('page.css').read_text(encoding='utf-8'),
         script=script,
         script_hash=f'sha256-{digest}',
         data=_json({'runs': [run.label for run in runs], 'charts': make_charts(runs)}),
         legend=_legend(runs) if many else '',
-        runs=_runs(runs),
-        config=_config(runs),
+        tables=show_tables(tables, runs),
+        runs=_runs(runs) if runs else _NO_RUN,
+        config=_config(runs) if runs else _NO_RUN,
         numbers=_numbers(runs),
         pictures=_pictures(runs, max_pictures),
         environment=_environment(environment, command),
     )
+
+
+def _title(runs: Sequence[RecordedRun], tables: Sequence[RecordedTable]) -> str:
+    if tables:
+        return ', '.join(table.title for table in tables)
+    return ', '.join(run.label for run in runs) if len(runs) <= 3 else f'{len(runs)} runs'
 
 
 def _legend(runs: Sequence[RecordedRun]) -> str:

@@ -144,7 +144,8 @@ def _find_pictures(workdir: Path) -> dict[str, dict[int, Path]]:
 
 def _labels(paths: Sequence[Path]) -> list[str]:
     """The shortest ends of the paths that all differ."""
-    for parts in range(1, max(len(path.parts) for path in paths) + 1):
+    labels: list[str] = []
+    for parts in range(1, max((len(path.parts) for path in paths), default=0) + 1):
         labels = ['/'.join(path.parts[-parts:]) for path in paths]
         if len(set(labels)) == len(labels):
             break

@@ -6,6 +6,16 @@ was seen of each row; and `table.md`, `table.csv` and `plot_*.svg`, which are ma
 
 from vq_jax.tables.definition import Comparison, Plot, Row, Table, read_table
 from vq_jax.tables.running import run_rows
-from vq_jax.tables.writing import write_table
+from vq_jax.tables.writing import Summary, summarize, write_table
 
-__all__ = ['Comparison', 'Plot', 'Row', 'Table', 'read_table', 'run_rows', 'write_table']
+__all__ = [
+    'Comparison',
+    'Plot',
+    'Row',
+    'Summary',
+    'Table',
+    'read_table',
+    'run_rows',
+    'summarize',
+    'write_table',
+]

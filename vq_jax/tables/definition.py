@@ -167,16 +167,15 @@ def read_table(folder: Path) -> Table:
     if not path.is_file():
         raise UserError(f'{folder} holds no table.py; give a folder in experiments/.')
     table = _load(path).get_table()
-    before: set[str] = set()
+    before: dict[str, Row] = {}
     for row in table.rows:
         if row.name in before or row.name == INCEPTION:
             raise UserError(f'the name of the row {row.name!r} of {path} is taken; give it another.')
         for name in row.needs:
-            if name not in before:
-                raise UserError(
-                    f'the row {row.name} of {path} builds on {name!r}, which no row before it is.'
-                )
-        before.add(row.name)
+            if name not in before or not before[name].trains:
+                why = 'trains nothing' if name in before else 'no row before it is'
+                raise UserError(f'the row {row.name} of {path} builds on {name!r}, which {why}.')
+        before[row.name] = row
     return table
 
 

@@ -34,21 +34,23 @@ def draw(plot: Plot, lines: dict[str, list[tuple[float, float]]]) -> str:
     """The SVG of the lines of a plot."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(6.4, 3.8), layout='constrained')
         axes = figure.subplots()
         for i, (name, points) in enumerate(lines.items()):
             axes.plot(*zip(*points, strict=True), marker=_MARKERS[i % len(_MARKERS)], label=name)
-        if plot.log_x:
-            axes.set_xscale('log')
-            counts = sorted({x for points in lines.values() for x, _ in points})
-            if all(float(x).is_integer() for x in counts):  # the counts that there are, not powers of ten
-                axes.set_xticks(counts)
-                axes.xaxis.set_major_formatter('{x:,g}')
-                axes.minorticks_off()
-        if plot.log_y:
-            axes.set_yscale('log')
+        for axis, logarithmic in ((axes.xaxis, plot.log_x), (axes.yaxis, plot.log_y)):
+            if logarithmic:
+                getattr(axes, f'set_{axis.axis_name}scale')('log')
+                axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                axis.set_major_formatter('{x:,g}')
+                axis.set_minor_formatter(NullFormatter())
+        counts = sorted({x for points in lines.values() for x, _ in points})
+        if plot.log_x and all(float(x).is_integer() for x in counts):  # of codes, say: those that there are
+            axes.set_xticks(counts)
+            axes.xaxis.minorticks_off()
         axes.set(xlabel=plot.x, ylabel=plot.y)
         axes.legend(frameon=False, fontsize='small')
         file = io.StringIO()

@@ -18,7 +18,7 @@ class Results:
         """Reads the file, if it is there."""
         self._path = folder / _RESULTS
         self._fingerprints = table.fingerprints
-        self._all: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self._all = self._read()
 
     def of(self, row: Row) -> Mapping[str, Any] | None:
         """None if the row was not run, or was another one then."""
@@ -26,18 +26,22 @@ class Results:
         return result if result and result['config'] == self._fingerprints[row.name] else None
 
     def save(self, row: Row, result: Mapping[str, Any]) -> None:
-        """Keeps what was seen of a row, in place of what was seen before."""
-        self._all[row.name] = {'config': self._fingerprints[row.name], **result}
+        """Keeps what was seen of a row, in place of what was seen before, and what others saved meanwhile."""
+        self._all = self._read() | {row.name: {'config': self._fingerprints[row.name], **result}}
         write_atomically(self._path, json.dumps(self._all, indent=2, sort_keys=True) + '\n')
+
+    def _read(self) -> dict[str, Any]:
+        return json.loads(self._path.read_text()) if self._path.exists() else {}
 
 
 def last_evaluation(workdir: Path) -> dict[str, Any] | None:
     """What the end of a run's log says; None if there is no run, or it did not come to its end."""
     try:
         config = json.loads((workdir / 'config.json').read_text())
-        lines = list(map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines()))
+        log = (workdir / 'metrics.jsonl').read_text().splitlines(keepends=True)
     except FileNotFoundError:
         return None
+    lines = [json.loads(line) for line in log if line.endswith('\n')]  # a run may be writing its last one
     ends = [line for line in lines if line['split'] == 'eval' and line['step'] == config['steps']]
     if not ends:
         return None

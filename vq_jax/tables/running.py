@@ -98,7 +98,7 @@ class _Measurement:
         Raises:
             UserError: if the row did not come to its end.
         """
-        row, place = self._row, places.get()
+        row, place, circumstances = self._row, places.get(), _circumstances()
         result: dict[str, Any] = {}
         try:
             with self._workers.alone(self._workdir / f'.{row.name}.lock') as lock:
@@ -118,9 +118,9 @@ class _Measurement:
             places.put(place)
         for name in row.numbers.values():
             if name not in result['numbers']:
-                there = ', '.join(result['numbers'])
+                there = ', '.join(sorted(result['numbers']))
                 raise UserError(f'its table asks for {name!r}, and there is {there}')
-        return {**result, 'hardware': place.hardware, **_circumstances()}
+        return {**result, 'hardware': place.hardware, **circumstances}
 
     def _do(self, arguments: Sequence[str], place: Place, lock: int) -> None:
         where = f' (output in {self._log})' if self._log else ''

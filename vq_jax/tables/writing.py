@@ -1,66 +1,101 @@
-"""Writes what is known of a table: Markdown, CSV and plots."""
+"""What is known of a table, and the files that are made of it: Markdown, CSV and plots."""
 
 import csv
+import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from vq_jax.tables.definition import Row, Table, read_table
+from vq_jax.tables.definition import Row, read_table
 from vq_jax.tables.plots import draw, points_of
 from vq_jax.tables.results import Results
 from vq_jax.training.run_dir import write_atomically
 
 
-def write_table(folder: Path) -> None:
-    """Writes `table.md`, `table.csv` and the plots of what was seen so far."""
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A plot.
+
+    Attributes:
+        title: what it shows.
+        name: of its file.
+        svg: its content.
+    """
+
+    title: str
+    name: str
+    svg: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What is known of a table.
+
+    Attributes:
+        title: what it shows.
+        about: its source, and what a reader must know.
+        heads: of the columns.
+        rows: what `cells` are of, in order.
+        cells: of each row, as many as there are heads.
+        pictures: the plots that have a point.
+        commands: what runs the rows that were not run.
+    """
+
+    title: str
+    about: str
+    heads: list[str]
+    rows: tuple[Row, ...]
+    cells: list[list[str]]
+    pictures: list[Picture]
+    commands: list[str]
+
+
+def summarize(folder: Path) -> Summary:
+    """What is known of the table of a folder.
+
+    Raises:
+        UserError: if there is none.
+    """
     table = read_table(folder)
     results = Results(folder, table)
-    cells = make_cells(table, results)
+    drawn = [(plot, points_of(plot, table.rows, results)) for plot in table.plots]
+    return Summary(
+        title=table.title,
+        about=f'{table.source}. {table.remarks}'.strip(),
+        heads=['run', *map(', '.join, table.columns), 'data', 'steps', 'hardware', 'commit'],
+        rows=table.rows,
+        cells=[_cells(row, table.columns, results) for row in table.rows],
+        pictures=[
+            Picture(f'{plot.y} against {plot.x}', f'plot_{plot.name}.svg', draw(plot, lines))
+            for plot, lines in drawn
+            if lines
+        ],
+        commands=[
+            f'python -m vq_jax.experiment {folder.as_posix()} --rows {row.name}'
+            for row in table.rows
+            if results.of(row) is None
+        ],
+    )
+
+
+def write_table(folder: Path) -> None:
+    """Writes `table.md`, `table.csv` and the plots of what was seen so far."""
+    known = summarize(folder)
     file = io.StringIO()
-    csv.writer(file, lineterminator='\n').writerows(cells)
+    csv.writer(file, lineterminator='\n').writerows([known.heads, *known.cells])
     write_atomically(folder / 'table.csv', file.getvalue())
-    heads, *lines = cells
-    text = [f'# {table.title}', '', about(table), '']
-    text += ['| ' + ' | '.join(line) + ' |' for line in (heads, ['---'] * len(heads), *lines)]
-    plots = make_plots(table, results)
-    for title, name, svg in plots:
-        write_atomically(folder / name, svg)
-        text += ['', f'![{title}]({name})']
+    text = [f'# {known.title}', '', known.about, '']
+    lines = [known.heads, ['---'] * len(known.heads), *known.cells]
+    text += ['| ' + ' | '.join(line) + ' |' for line in lines]
+    for picture in known.pictures:
+        write_atomically(folder / picture.name, picture.svg)
+        text += ['', f'![{picture.title}]({picture.name})']
     for path in folder.glob('plot_*.svg'):
-        if path.name not in {name for _, name, _ in plots}:
+        if path.name not in {picture.name for picture in known.pictures}:
             path.unlink()
-    lacking = [row for row in table.rows if results.of(row) is None]
-    if lacking:
-        text += ['', 'Rows that were not run, and how to run them:', '', '```']
-        text += [command(folder, row) for row in lacking]
-        text += ['```']
+    if known.commands:
+        text += ['', 'Rows that were not run, and how to run them:', '', '```', *known.commands, '```']
     write_atomically(folder / 'table.md', '\n'.join(text) + '\n')
-
-
-def about(table: Table) -> str:
-    """The source and the remarks."""
-    return f'{table.source}. {table.remarks}'.strip()
-
-
-def command(folder: Path, row: Row) -> str:
-    """What runs a row."""
-    return f'python -m vq_jax.experiment {folder.as_posix()} --rows {row.name}'
-
-
-def make_cells(table: Table, results: Results) -> list[list[str]]:
-    """The heads of the columns, and the cells of each row."""
-    columns = [f'{name}, {whose}' for name, whose in table.columns]
-    heads = ['run', *columns, 'data', 'steps', 'hardware', 'commit']
-    return [heads, *(_cells(row, table.columns, results) for row in table.rows)]
-
-
-def make_plots(table: Table, results: Results) -> list[tuple[str, str, str]]:
-    """Title, name of the file, and SVG of each plot that has a point."""
-    plots = []
-    for plot in table.plots:
-        if lines := points_of(plot, table.rows, results):
-            plots.append((f'{plot.y} against {plot.x}', f'plot_{plot.name}.svg', draw(plot, lines)))
-    return plots
 
 
 def _cells(row: Row, columns: Sequence[tuple[str, str]], results: Results) -> list[str]:
