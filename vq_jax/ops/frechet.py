@@ -34,7 +34,7 @@ def frechet_distance(
 
 
 def _factor(matrix: np.ndarray) -> np.ndarray:
-    """F [d r] with `F F^T` the matrix, of rank r but for rounding (Higham 2002, "Accuracy and Stability", 10.3)."""
+    """F [d r] with `F F^T` the matrix of rank r (Higham 2002, "Accuracy and Stability", section 10.3)."""
     lower, order, rank, _ = dpstrf(matrix, lower=1, tol=0)  # until a pivot is not above 0
     factor = np.zeros((len(matrix), rank))
     factor[order - 1] = np.tril(lower)[:, :rank]
