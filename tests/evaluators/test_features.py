@@ -200,7 +200,6 @@ def test_the_command_on_eight_devices_equals_one(folder, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_in_features_of_inception_on_eight_devices_equals_one(folder, tmp_path):
-    """Slow for the distance of 2,048 dimensions, which takes most of a minute on two cores."""
     np.savez(tmp_path / 'inception.npz', **inception_weights())
     arguments = [f'--workdir={folder / "vae"}', f'--features=inception:{tmp_path / "inception.npz"}']
     arguments += ['--override=batch_size=16', '--split=test[:12]', '--num=12', '--resize=clean']

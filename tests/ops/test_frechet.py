@@ -27,6 +27,15 @@ def test_full_covariances_equal_the_formula_with_scipys_root():
     assert frechet_distance(m, a, n, b) == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_point_has_no_spread():
+    """As when all samples are one picture."""
+    covariance = np.diag(np.arange(1.0, 5))
+    zero = np.zeros((4, 4))
+    assert frechet_distance(np.ones(4), zero, np.zeros(4), covariance) == pytest.approx(4 + 10)
+    assert frechet_distance(np.ones(4), zero, np.zeros(4), zero) == pytest.approx(4)
+    assert np.isnan(frechet_distance(np.ones(4), np.full((4, 4), np.nan), np.zeros(4), covariance))
+
+
 def test_fewer_vectors_than_dimensions():
     """Two singular covariances in planes that are at right angles have nothing in common."""
     x = np.random.default_rng(2).standard_normal((10, 40))

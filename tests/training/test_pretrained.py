@@ -76,6 +76,9 @@ def test_downloads_are_checked_and_kept(files, server, tmp_path, monkeypatch):
     np.testing.assert_array_equal(read_weights([path], OTHERWISE).arrays['features.0.weight'], A)
     (files / 'a.npz').unlink()
     assert download(wanted, OTHERWISE) == [path]  # without asking again
+    path.write_bytes(b'')
+    with pytest.raises(UserError, match=f'does not begin with {begin}; remove it'):
+        download(wanted, OTHERWISE)
 
 
 def test_a_download_that_fails_or_is_damaged(server, tmp_path, monkeypatch):

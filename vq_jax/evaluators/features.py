@@ -111,7 +111,9 @@ class FeatureEvaluator:
 
         Returns:
             'run', 'features' and 'reference', which say how the numbers were made, and, as far as the
-            run makes them, 'samples' and 'reconstructions', each with its 'numbers'.
+            run makes them, 'samples' and 'reconstructions', each with its 'numbers'. Samples also have
+            'seconds_per_sample', the time of drawing alone, without that of the first batch, which
+            compiles; None if there was only one.
         """
         if self.draws and num < self._least:
             raise UserError(f'{num} samples are too few to compare; ask for {self._least} or more.')
@@ -156,7 +158,6 @@ class FeatureEvaluator:
             'seed': seed,
             'classes': 'all in turn' if k else None,
             'sampling': sampling,
-            # The first batch compiles.
             'seconds_per_sample': float(np.mean(seconds[1:])) if len(seconds) > 1 else None,
         }
         return {**made, 'numbers': self._numbers(reference, seen, labelled=k > 0)}

@@ -30,10 +30,10 @@ _PUBLISHED = {
 class InceptionV3(nn.Module):
     """The network of Szegedy et al. 2015 (arXiv:1512.00567), section 6, of TensorFlow's file of 2015-12-05.
 
-    In its weights, ported to PyTorch, Heusel et al. 2017 (arXiv:1706.08500) and most after them compute
-    FID. It differs from the Inception-v3 of other libraries: average pools leave their padding out of the
-    count, the pool of the last block takes maxima, and there are 1,008 classes. Submodules have the names
-    of the published arrays.
+    Heusel et al. 2017 (arXiv:1706.08500) and most after them compute FID with its weights, which
+    pytorch-fid ported to PyTorch. It differs from the Inception-v3 of other libraries: average pools leave
+    their padding out of the count, the pool of the last block takes maxima, and there are 1,008 classes.
+    Submodules have the names of the published arrays.
 
     Attributes:
         resize: how pictures become 299x299. 'bilinear' is pytorch-fid's: bytes to [-1, 1], two neighbours
@@ -51,7 +51,7 @@ class InceptionV3(nn.Module):
         Returns:
             The means over places of the last activations [b 2048], and logits [b 1008].
         """
-        # Accelerators round the factors of products otherwise, and the distances change with it.
+        # By default, accelerators round the factors of products to fewer bits, and distances change with it.
         with jax.default_matmul_precision('highest'):
             x = resized(images, self.resize)
             x = _Unit(32, (3, 3), 2, 'VALID', name='Conv2d_1a_3x3')(x)

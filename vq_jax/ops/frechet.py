@@ -1,6 +1,7 @@
 """The Fréchet distance between normal distributions, on the host in float64."""
 
 import numpy as np
+from scipy.linalg.lapack import dpstrf
 
 
 def frechet_distance(
@@ -11,10 +12,10 @@ def frechet_distance(
     `|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a^(1/2) C_b C_a^(1/2))^(1/2))`: Dowson and Landau 1982; of
     Inception's features, the FID of Heusel et al. 2017 (arXiv:1706.08500, equation 6).
 
-    The trace of the root is the sum of the singular values of `C_b^(1/2) C_a^(1/2)`. Roots of symmetric
-    matrices come from their eigenvectors, so that nothing is complex, and singular covariances (of fewer
-    vectors than dimensions) need no correction. Taking singular values, and not the roots of the
-    eigenvalues of the product's square, keeps rounding from being magnified by a root.
+    The trace of the root is the sum of the singular values of `F_b^T F_a`, for any factors with
+    `C = F F^T`. Cholesky factors with pivots need no eigenvectors, and singular covariances (of fewer
+    vectors than dimensions) no correction: their factors are narrow. Taking singular values, and not the
+    roots of the eigenvalues of the product's square, keeps rounding from being magnified by a root.
 
     Args:
         mean_a: [d].
@@ -23,16 +24,18 @@ def frechet_distance(
         covariance_b: likewise [d d].
 
     Returns:
-        0 or more.
+        0 or more; NaN if there is any among the arguments.
     """
     mean_a, mean_b = np.float64(mean_a), np.float64(mean_b)
-    root = _root(covariance_b) @ _root(covariance_a)
-    overlap = np.linalg.svd(root, compute_uv=False).sum()
+    covariance_a, covariance_b = np.float64(covariance_a), np.float64(covariance_b)
+    overlap = np.linalg.svd(_factor(covariance_b).T @ _factor(covariance_a), compute_uv=False).sum()
     distance = np.sum(np.square(mean_a - mean_b)) + np.trace(covariance_a) + np.trace(covariance_b)
-    return max(0.0, float(distance - 2 * overlap))
+    return float(np.maximum(distance - 2 * overlap, 0))
 
 
-def _root(matrix: np.ndarray) -> np.ndarray:
-    """The symmetric root; eigenvalues below zero, which are rounding, count as zero."""
-    values, vectors = np.linalg.eigh(np.float64(matrix))
-    return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+def _factor(matrix: np.ndarray) -> np.ndarray:
+    """F [d r] with `F F^T` the matrix of rank r (Higham 2002, "Accuracy and Stability", section 10.3)."""
+    lower, order, rank, _ = dpstrf(matrix, lower=1, tol=0)  # until a pivot is not above 0
+    factor = np.zeros((len(matrix), rank))
+    factor[order - 1] = np.tril(lower)[:, :rank]
+    return factor

@@ -90,6 +90,11 @@ def download(files: dict[str, tuple[str, str | None]], otherwise: str) -> list[P
     folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'vq_jax' / 'weights'
     for name, (address, begin) in files.items():
         if (folder / name).is_file():
+            if begin and not _sha256(folder / name).startswith(begin):
+                raise UserError(
+                    f'{folder / name} is not the file of {address}: its SHA-256 does not begin with {begin}; '
+                    'remove it.'
+                )
             continue
         if name.endswith('.pth'):
             _check_torch(folder / name, otherwise)
