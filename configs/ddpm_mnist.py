@@ -19,9 +19,9 @@ from vq_jax.tasks import default_config
 def get_config() -> ConfigDict:
     """A small U-Net in continuous time, which sees fine differences: most bits are in the least noise."""
     config = default_config('diffusion')
-    config.steps = 2_000
+    config.steps = 4_000
     config.batch_size = 64
-    config.eval_every = 2_000
+    config.eval_every = 4_000
     config.checkpoint_every = 250
     config.data.name = 'mnist'
     config.data.image_size = 28
@@ -37,11 +37,11 @@ def get_config() -> ConfigDict:
     config.unet.head_channels = 32
     config.sampling.sampler = 'dpm_solver'
     config.sampling.steps = 25
-    config.sampling.guidance = 2.0
+    config.sampling.guidance = 3.0
     config.evaluation.times = 4
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = 'cosine'
     config.optimizer.warmup_steps = 100
     config.optimizer.clip_norm = 1.0
-    config.optimizer.ema_decay = 0.99
+    config.optimizer.ema_decay = 0.995
     return config
