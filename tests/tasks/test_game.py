@@ -11,8 +11,8 @@ from flax import linen as nn
 from vq_jax.errors import UserError
 from vq_jax.models.discriminators import BATCH_STATS
 from vq_jax.ops import adversarial
-from vq_jax.ops.collectives import example_keys
 from vq_jax.ops.images import to_float
+from vq_jax.ops.keys import example_keys
 from vq_jax.ops.losses import mean_absolute
 from vq_jax.ops.similarity import ms_ssim
 from vq_jax.tasks import default_config, make_task

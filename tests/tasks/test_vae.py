@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vq_jax.errors import UserError
-from vq_jax.ops.collectives import content_keys
 from vq_jax.ops.images import to_float
+from vq_jax.ops.keys import content_keys
 from vq_jax.tasks import default_config, make_task
 
 RNG = np.random.default_rng(0)

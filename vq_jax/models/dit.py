@@ -9,8 +9,9 @@ from flax import linen as nn
 
 from vq_jax.errors import UserError
 from vq_jax.models.conditioning import Conditioning, sinusoids
-from vq_jax.ops.dropout import dropout, fold_in
+from vq_jax.ops.dropout import dropout
 from vq_jax.ops.images import from_patches, to_patches
+from vq_jax.ops.keys import fold_in
 
 _ZEROS = nn.initializers.zeros_init()
 _XAVIER = nn.initializers.xavier_uniform()

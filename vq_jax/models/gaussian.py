@@ -8,7 +8,7 @@ from flax import linen as nn
 from vq_jax.errors import UserError
 from vq_jax.models.quantizers import Quantized
 from vq_jax.ops import gaussians
-from vq_jax.ops.collectives import example_keys
+from vq_jax.ops.keys import example_keys
 
 LATENT = 'latent'  # the random stream that samples are drawn from
 

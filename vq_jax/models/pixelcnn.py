@@ -14,7 +14,8 @@ from flax import linen as nn
 
 from vq_jax.models.conditioning_stack import ConditioningStack
 from vq_jax.models.convolution import Conv
-from vq_jax.ops.dropout import dropout, fold_in
+from vq_jax.ops.dropout import dropout
+from vq_jax.ops.keys import fold_in
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,8 @@ from flax import linen as nn
 
 from vq_jax.errors import UserError
 from vq_jax.models.conditioning_stack import ConditioningStack
-from vq_jax.ops.dropout import dropout, fold_in
+from vq_jax.ops.dropout import dropout
+from vq_jax.ops.keys import fold_in
 
 _INIT = nn.initializers.normal(0.02)  # Radford et al. 2019
 _ROTARY_BASE = 10_000.0  # Su et al. 2021 (arXiv:2104.09864), section 3.2.2

@@ -43,36 +43,3 @@ def take_global(rows: jax.Array, indices: jax.Array, axis_name: str | None) -> j
     picked = rows[jnp.clip(local, 0, rows.shape[0] - 1)]
     mine = mine.reshape(mine.shape + (1,) * (rows.ndim - 1))
     return jax.lax.psum(jnp.where(mine, picked, 0), axis_name)
-
-
-def example_keys(key: jax.Array, n: int, axis_name: str | None) -> jax.Array:
-    """A random key for each example, the same however the batch is split over devices.
-
-    Args:
-        key: equal on all devices.
-        n: examples on this device; device i holds examples i*n to (i+1)*n of the whole.
-        axis_name: the device axis, or None where the batch is the whole.
-
-    Returns:
-        Keys [n].
-    """
-    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * n
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(n))
-
-
-def content_keys(items: jax.Array) -> jax.Array:
-    """A random key for each picture, or grid of tokens, that depends on its content alone.
-
-    Evaluation draws from them, so that its numbers are the same in any batch and on any devices.
-
-    Args:
-        items: integers [b ...].
-
-    Returns:
-        Keys [b].
-    """
-    values = items.reshape(items.shape[0], -1).astype(jnp.uint32)
-    # A sum with odd factors, modulo 2^32: a change of one number always changes it.
-    factors = jnp.arange(values.shape[1], dtype=jnp.uint32) * jnp.uint32(2654435761 & ~1) + jnp.uint32(1)
-    words = jnp.sum(values * factors, axis=1, dtype=jnp.uint32)
-    return jax.vmap(lambda word: jax.random.fold_in(jax.random.key(0), word))(words)

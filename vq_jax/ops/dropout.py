@@ -32,8 +32,3 @@ def hide_labels(keys: jax.Array, labels: jax.Array, share: float, hidden: int) -
     """
     chosen = jax.vmap(lambda key: jax.random.bernoulli(key, share))(keys)
     return jnp.where(chosen, hidden, labels)
-
-
-def fold_in(keys: jax.Array | None, number: int | jax.Array) -> jax.Array | None:
-    """Other keys [b], for another use; None stays None."""
-    return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)

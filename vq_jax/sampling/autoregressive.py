@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 from vq_jax.ops import logits as ops
-from vq_jax.ops.dropout import fold_in
+from vq_jax.ops.keys import fold_in
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance, spread
-from vq_jax.ops.dropout import fold_in
+from vq_jax.ops.keys import fold_in
 
 SamplerName = Literal['ddpm', 'ddim', 'euler', 'heun', 'dpm_solver']
 GridName = Literal['uniform', 'log_snr', 'karras']

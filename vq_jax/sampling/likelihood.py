@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from vq_jax.ops import gaussians, likelihoods
 from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance
-from vq_jax.ops.dropout import fold_in
+from vq_jax.ops.keys import fold_in
 from vq_jax.sampling.diffusion import Denoised, Denoiser
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from vq_jax.ops.dropout import fold_in
+from vq_jax.ops.keys import fold_in
 from vq_jax.ops.logits import draw
 from vq_jax.ops.masking import Schedule, masked_share
 from vq_jax.sampling.autoregressive import Choice

@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 from vq_jax.errors import UserError
 from vq_jax.models.classifier import Classified, Classifier
 from vq_jax.ops import pictures
-from vq_jax.ops.collectives import example_keys, pmean
+from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float
+from vq_jax.ops.keys import example_keys
 from vq_jax.tasks.task import Task, check_same_shape
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer

@@ -16,9 +16,10 @@ from vq_jax.models.dit import DiT, DiTSizes
 from vq_jax.models.unet import UNet, UNetSizes
 from vq_jax.ops import diffusion as ops
 from vq_jax.ops import likelihoods, pictures
-from vq_jax.ops.collectives import content_keys, example_keys, global_size, pmean
-from vq_jax.ops.dropout import fold_in, hide_labels
+from vq_jax.ops.collectives import global_size, pmean
+from vq_jax.ops.dropout import hide_labels
 from vq_jax.ops.images import to_uint8
+from vq_jax.ops.keys import content_keys, example_keys, fold_in
 from vq_jax.ops.metrics import psnr
 from vq_jax.sampling.diffusion import clipped
 from vq_jax.sampling.likelihood import bound, flow_log_likelihood, step_divergence
@@ -123,10 +124,6 @@ class DiffusionTask(DiffusionDrawing):
     def pretrained(self) -> Any:
         """What the autoencoder learned."""
         return self.space.state()
-
-    def pretrained_shapes(self) -> Any:
-        """Their shapes."""
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.space.state())
 
     def start_from_data(
         self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine

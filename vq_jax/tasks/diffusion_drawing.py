@@ -11,8 +11,8 @@ from vq_jax.errors import UserError
 from vq_jax.models.dit import DiT
 from vq_jax.models.unet import UNet
 from vq_jax.ops.diffusion import Process, spread, to_x0
-from vq_jax.ops.dropout import fold_in
 from vq_jax.ops.images import to_float
+from vq_jax.ops.keys import fold_in
 from vq_jax.sampling.diffusion import (
     SAMPLERS,
     Denoised,

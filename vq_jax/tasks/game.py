@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 from vq_jax.ops import adversarial
-from vq_jax.ops.collectives import example_keys, pmean
+from vq_jax.ops.collectives import pmean
+from vq_jax.ops.keys import example_keys
 from vq_jax.training.config import build
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.state import TrainState

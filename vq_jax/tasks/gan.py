@@ -13,8 +13,9 @@ from vq_jax.models.discriminators import Discriminator
 from vq_jax.models.generator import Generator
 from vq_jax.models.normalisation import BATCH_STATS
 from vq_jax.ops import pictures
-from vq_jax.ops.collectives import content_keys, example_keys, pmean
+from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.ops.keys import content_keys, example_keys
 from vq_jax.ops.quantization import perplexity
 from vq_jax.tasks.game import Game, GameConfig, make_game
 from vq_jax.tasks.task import Task, check_labels

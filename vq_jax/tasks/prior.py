@@ -15,8 +15,8 @@ from vq_jax.errors import UserError
 from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 from vq_jax.models.transformer import Transformer, TransformerSizes
 from vq_jax.ops import pictures
-from vq_jax.ops.collectives import content_keys, example_keys, pmean
-from vq_jax.ops.dropout import fold_in
+from vq_jax.ops.collectives import pmean
+from vq_jax.ops.keys import content_keys, example_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.task import Task, check_labels, check_same_shape
@@ -166,10 +166,6 @@ class PriorTask(Task):
     def pretrained(self) -> Any:
         """What the tokenizer, and the prior of the top codes, learned."""
         return {'tokenizer': self.tokenizer.state(), 'top': self.top and self.top.state}
-
-    def pretrained_shapes(self) -> Any:
-        """Their shapes."""
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.pretrained())
 
     def train_step(
         self, state: TrainState, batch: Batch, axis_name: str | None = None

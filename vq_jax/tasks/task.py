@@ -66,8 +66,8 @@ class Task(Protocol):
         return None
 
     def pretrained_shapes(self) -> Any:
-        """The shapes and types of what `pretrained` returns, without reading it."""
-        return None
+        """The shapes and types of what `pretrained` returns; without reading it where it can be told."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.pretrained())
 
     def start_from_data(
         self, key: jax.Array, state: State, batches: Iterable[Batch], engine: Engine

@@ -22,8 +22,9 @@ from vq_jax.models.vae import (
     MLPSizes,
 )
 from vq_jax.ops import gaussians, pictures
-from vq_jax.ops.collectives import content_keys, example_keys, pmean
+from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float
+from vq_jax.ops.keys import content_keys, example_keys
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.tasks.autoencoding import AutoencodingTask, check_size, errors
 from vq_jax.training.config import build, defaults

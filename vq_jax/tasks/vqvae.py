@@ -16,8 +16,9 @@ from vq_jax.models.autoencoder import VQVAE
 from vq_jax.models.hierarchy import VQVAE2
 from vq_jax.models.observation import Observation, PixelDistribution, to_picture
 from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
-from vq_jax.ops.collectives import content_keys, example_keys, pmean
+from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.ops.keys import content_keys, example_keys
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.tasks.autoencoding import (

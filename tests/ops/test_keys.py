@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from vq_jax.ops.collectives import content_keys, example_keys
+from vq_jax.ops.keys import content_keys, example_keys
 
 
 def data(keys):
