@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     config.data.channels = 1
     config.tokenizer.workdir = 'runs/vqvae_mnist'
     config.model.class_conditional = True
+    config.sampling.guidance = 2.0
     config.transformer.depth = 4
     config.transformer.width = 128
     config.transformer.heads = 4

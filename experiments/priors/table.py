@@ -10,12 +10,12 @@ def get_table() -> Table:
     """Tokenizer, classifier, and each prior with the sizes of `configs/prior_mnist.py`."""
     comparison = Comparison('classifier', num=2_000)
     length = {'steps': STEPS, 'eval_every': STEPS, 'checkpoint_every': 250}
-    numbers = {
-        'accuracy of codes': 'accuracy',
+    drawn = {
         'Fréchet distance': 'samples.classifier_frechet',
         'share of the class asked for': 'samples.classifier_accuracy',
         'seconds per sample': 'samples.seconds_per_sample',
     }
+    numbers = {'accuracy of codes': 'accuracy', **drawn}
     return Table(
         title='Priors over the codes of MNIST',
         source='PixelCNN (arXiv:1606.05328), transformer (arXiv:2012.09841), MaskGIT (arXiv:2202.04200)',
@@ -49,7 +49,23 @@ def get_table() -> Table:
                     title,
                     'configs/prior_mnist.py',
                     numbers if kind == 'maskgit' else {'bits per code': 'bits_per_dimension', **numbers},
-                    {'model.kind': kind, 'tokenizer.workdir': '{tokenizer}', **length},
+                    {
+                        'model.kind': kind,
+                        'tokenizer.workdir': '{tokenizer}',
+                        'sampling.guidance': 1.0,
+                        **length,
+                    },
+                    comparison=comparison,
+                )
+                for kind, title in TITLES.items()
+            ),
+            *(
+                Row(
+                    f'{kind}_guided',
+                    f'{title}, guidance 2',
+                    f'{{{kind}}}',
+                    drawn,
+                    {'sampling.guidance': 2.0},
                     comparison=comparison,
                 )
                 for kind, title in TITLES.items()

@@ -49,7 +49,12 @@ def get_table() -> Table:
                 'VQ-VAE and transformer, MNIST',
                 'configs/prior_mnist.py',
                 whole,
-                {'tokenizer.workdir': '{vqvae_mnist}', 'model.class_conditional': False, 'steps': 2_000},
+                {
+                    'tokenizer.workdir': '{vqvae_mnist}',
+                    'model.class_conditional': False,
+                    'sampling.guidance': 1.0,
+                    'steps': 2_000,
+                },
             ),
             Row(
                 'vae_mnist',
