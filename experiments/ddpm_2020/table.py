@@ -15,7 +15,7 @@ CIFAR10 = 'configs/ddpm_cifar10.py'
 
 def get_table() -> Table:
     """MNIST in a classifier's features; for those who have it, CIFAR-10 as in the paper."""
-    here = Comparison('classifier', num=2_000)
+    here = Comparison('classifier', num=500)
     as_published = Comparison('inception', num=50_000, split='train')
     drawn = {
         DISTANCE: 'samples.classifier_frechet',
