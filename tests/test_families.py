@@ -92,8 +92,8 @@ def test_killed_and_resumed_equals_never_interrupted(name, whole, tmp_path):
 @pytest.mark.parametrize(
     'name, engine',
     [
-        ('gan', 'jit'),
         ('vqgan', 'pmap'),
+        pytest.param('gan', 'jit', marks=pytest.mark.slow),
         ('vae', 'jit'),
         pytest.param('diffusion', 'pmap', marks=pytest.mark.slow),
         pytest.param('diffusion', 'jit', marks=pytest.mark.slow),
@@ -113,7 +113,7 @@ def test_four_devices_equal_one(name, engine, whole, tmp_path):
                 assert a[key] == pytest.approx(b[key], rel=2e-2, abs=2e-2), (key, a, b)
 
 
-@pytest.mark.parametrize('name', ['gan', 'vqgan'])
+@pytest.mark.parametrize('name', ['vqgan', pytest.param('gan', marks=pytest.mark.slow)])
 def test_bfloat16_trains(name, tmp_path):
     sections = ['discriminator', 'generator' if name == 'gan' else 'model']
     changes = [f'--config.{s}.dtype=bfloat16' for s in sections] + ['--config.steps=8']
