@@ -65,7 +65,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
             numbers |= {f'{kind}.{name}': value for name, value in record[kind]['numbers'].items()}
             comparison[kind] = record[kind]['pictures']
     if 'samples' in record:
-        numbers['samples.seconds_per_sample'] = record['samples'].get('seconds_per_sample')
+        numbers['samples.seconds_per_sample'] = record['samples']['seconds_per_sample']
     features = {name: value for name, value in record['features'].items() if name != 'workdir'}
     return {
         'numbers': numbers,

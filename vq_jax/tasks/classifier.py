@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 from vq_jax.errors import UserError
 from vq_jax.models.classifier import Classified, Classifier
 from vq_jax.ops import pictures
-from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float
 from vq_jax.ops.keys import example_keys
 from vq_jax.tasks.task import Task, check_same_shape
@@ -82,10 +81,7 @@ class ClassifierTask(Task):
             metrics = {name: jnp.mean(value) for name, value in _scores(logits, labels).items()}
             return metrics['loss'], metrics
 
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
-        grads, metrics = pmean((grads, metrics), axis_name)
-        state, update = state.apply_gradients(grads, self.optimizer)
-        return state.finish_step(self.optimizer), {**metrics, **update}
+        return state.descend(loss_fn, self.optimizer, axis_name)
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Cross-entropy in nats, and whether the likeliest class is the right one [b]."""

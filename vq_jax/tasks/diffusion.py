@@ -16,7 +16,7 @@ from vq_jax.models.dit import DiT, DiTSizes
 from vq_jax.models.unet import UNet, UNetSizes
 from vq_jax.ops import diffusion as ops
 from vq_jax.ops import likelihoods, pictures
-from vq_jax.ops.collectives import global_size, pmean
+from vq_jax.ops.collectives import global_size
 from vq_jax.ops.dropout import hide_labels
 from vq_jax.ops.images import to_uint8
 from vq_jax.ops.keys import content_keys, example_keys, fold_in
@@ -162,10 +162,7 @@ class DiffusionTask(DiffusionDrawing):
             metrics = {name: jnp.mean(value) for name, value in losses.items()}
             return metrics['loss'], metrics
 
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
-        grads, metrics = pmean((grads, metrics), axis_name)
-        state, update = state.apply_gradients(grads, self.optimizer)
-        return state.finish_step(self.optimizer), {**metrics, **update}
+        return state.descend(loss_fn, self.optimizer, axis_name)
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """The loss; of a model of pixels, the parts of the bound in nats [b], those over time [b n].

@@ -18,7 +18,7 @@ from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.keys import content_keys, example_keys
 from vq_jax.ops.quantization import perplexity
 from vq_jax.tasks.game import Game, GameConfig, make_game
-from vq_jax.tasks.task import Task, check_labels
+from vq_jax.tasks.task import Task, check_labels, check_same_shape
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch
@@ -111,8 +111,7 @@ class GANTask(Task):
                 f'pictures of {h}x{w} pixels are not squares of 8, 16, 32, 64 ... pixels, which DCGAN needs; '
                 'set config.data.image_size or config.data.pad.'
             )
-        if shape != self.image_shape:
-            raise UserError(f'the pictures are {shape} and the model was made for {self.image_shape}.')
+        check_same_shape(shape, self.image_shape)
 
     def init(self, key: jax.Array, batch: Batch) -> TwoPlayerState:
         """Random parameters of both players."""

@@ -185,10 +185,7 @@ class PriorTask(Task):
             loss = jnp.mean(nats * asked) / share
             return loss, {'loss': loss, 'accuracy': jnp.mean(right) / share}
 
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
-        grads, metrics = pmean((grads, metrics), axis_name)
-        state, update = state.apply_gradients(grads, self.optimizer)
-        return state.finish_step(self.optimizer), {**metrics, **update}
+        return state.descend(loss_fn, self.optimizer, axis_name)
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Nats of the tokens; of a masked model, of those in a mask that depends on the tokens alone.

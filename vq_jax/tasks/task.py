@@ -112,7 +112,7 @@ class Task(Protocol):
 def check_same_shape(shape: tuple[int, int, int], wanted: tuple[int, int, int]) -> None:
     """Raises `UserError` unless pictures [h w c] have the shape that a model was made for."""
     if shape != wanted:
-        raise UserError(f'the pictures are {shape} and the model was made for {wanted}.')
+        raise UserError(f'the pictures are {shape} and the model was made for {wanted}; resize them.')
 
 
 def check_labels(conditional: bool, num_classes: int, section: str) -> None:

@@ -27,6 +27,7 @@ from vq_jax.ops.images import to_float
 from vq_jax.ops.keys import content_keys, example_keys
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.tasks.autoencoding import AutoencodingTask, check_size, errors
+from vq_jax.tasks.task import check_same_shape
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch
@@ -150,10 +151,8 @@ class VAETask(AutoencodingTask):
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` if the size does not fit; only a grid of latents takes other sizes."""
         check_size(shape, self.factor, self.model.image_channels, 'the stages of the encoder')
-        if len(self.latent_shape) == 1 and shape != self.image_shape:
-            raise UserError(
-                f'the pictures are {shape} and the model was made for {self.image_shape}; resize them.'
-            )
+        if len(self.latent_shape) == 1:
+            check_same_shape(shape, self.image_shape)
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
@@ -187,10 +186,7 @@ class VAETask(AutoencodingTask):
             metrics = {'loss': loss, 'elbo': reconstruction - kl, 'reconstruction': reconstruction, 'kl': kl}
             return loss, metrics
 
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
-        grads, metrics = pmean((grads, metrics), axis_name)
-        state, update_metrics = state.apply_gradients(grads, self.optimizer)
-        return state.finish_step(self.optimizer), {**metrics, **update_metrics}
+        return state.descend(loss_fn, self.optimizer, axis_name)
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """The bounds and their parts in nats [b], errors, and moments of the posterior's means.

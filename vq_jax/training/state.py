@@ -9,6 +9,7 @@ import optax
 from flax import struct
 
 from vq_jax.models.normalisation import BATCH_STATS
+from vq_jax.ops.collectives import pmean
 from vq_jax.training.optimizer import Optimizer
 
 
@@ -61,6 +62,27 @@ class TrainState:
     def step_key(self) -> jax.Array:
         """The key of this step: the same on all devices, and after a resume."""
         return jax.random.fold_in(self.key, self.step)
+
+    def descend(
+        self,
+        loss_fn: Callable[[Any], tuple[jax.Array, dict[str, jax.Array]]],
+        optimizer: Optimizer,
+        axis_name: str | None,
+    ) -> tuple['TrainState', dict[str, jax.Array]]:
+        """A whole step, where nothing is learned but the parameters.
+
+        Args:
+            loss_fn: parameters to the loss of this device's examples, and numbers for the log.
+            optimizer: the one the state was created with.
+            axis_name: the device axis, or None where the batch is the whole.
+
+        Returns:
+            The new state, and the numbers for the log.
+        """
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(self.params)
+        grads, metrics = pmean((grads, metrics), axis_name)
+        state, update = self.apply_gradients(grads, optimizer)
+        return state.finish_step(optimizer), {**metrics, **update}
 
     def apply_gradients(self, grads: Any, optimizer: Optimizer) -> tuple['TrainState', dict[str, jax.Array]]:
         """One update of the parameters, but not yet of their moving average and of the step count.
