@@ -8,10 +8,13 @@ CONFIG ?= configs/quickstart.py
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 # With EXTRA=cuda13 or EXTRA=tpu, JAX for that accelerator.
 EXTRA ?=
+# What is installed, by what it was installed with.
+RUN = $(VENV)/.run$(EXTRA)
+TEST = $(VENV)/.test
 
 .PHONY: train test test-all lint format clean
 
-train: $(VENV)/.run
+train: $(RUN)
 	$(VENV)/bin/python -m vq_jax.train --config $(CONFIG) --workdir $(WORKDIR)
 ifeq ($(CONFIG),configs/quickstart.py)
 	$(VENV)/bin/python -m vq_jax.train --config configs/quickstart_prior.py --workdir $(WORKDIR)_prior \
@@ -24,17 +27,17 @@ endif
 
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4
 
-test: $(VENV)/.test lint
+test: $(TEST) lint
 	$(PYTEST) -m "not slow"
 
-test-all: $(VENV)/.test lint
+test-all: $(TEST) lint
 	$(PYTEST)
 
-lint: $(VENV)/.test
+lint: $(TEST)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 
-format: $(VENV)/.test
+format: $(TEST)
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
@@ -43,13 +46,13 @@ $(VENV)/bin/python:
 	  { echo 'error: Python 3.11 or newer is needed; name one by make PYTHON=python3.11'; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: requirements.txt constraints.txt pyproject.toml | $(VENV)/bin/python
+$(RUN): requirements.txt constraints.txt pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/pip install --quiet -r requirements.txt -c constraints.txt
 	$(if $(EXTRA),$(VENV)/bin/pip install --quiet "jax[$(EXTRA)]" -c constraints.txt)
 	$(VENV)/bin/pip install --quiet --no-deps -e .
 	@touch $@
 
-$(VENV)/.test: requirements-test.txt $(VENV)/.run
+$(TEST): requirements-test.txt $(RUN)
 	$(VENV)/bin/pip install --quiet -r requirements-test.txt -c constraints.txt
 	@touch $@
 

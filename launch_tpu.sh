@@ -96,7 +96,8 @@ else
   run "${tpu[@]}" scp "$archive/vq_jax.tar.gz" "$name:" "${where[@]}" --worker=all
 fi
 install='mkdir -p vq_jax && tar -xzf vq_jax.tar.gz -C vq_jax && cd vq_jax'
-install+=' && { python3 -m venv .venv || { sudo apt-get install -y python3-venv && python3 -m venv .venv; }; }'
+# The images have Python 3.10, and uv brings a newer one.
+install+=' && { [ -d .venv ] || { python3 -m pip install --quiet --user uv && python3 -m uv venv --quiet --seed --python 3.12 .venv; }; }'
 install+=' && .venv/bin/pip install --quiet -r requirements.txt "jax[tpu]" -c constraints.txt'
 install+=' && .venv/bin/pip install --quiet --no-deps -e .'
 on_workers "$install"

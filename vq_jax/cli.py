@@ -1,12 +1,12 @@
 """What the commands share: flags, error messages, the compilation cache, several processes."""
 
-import ast
 import functools
 import os
 import re
 import sys
+import tempfile
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +56,30 @@ def use_compilation_cache() -> None:
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """The values of `--override` flags, written key=value, by key."""
-    parsed = {}
-    for override in overrides:
-        key, equals, value = override.partition('=')
-        if not equals:
-            raise UserError(f'--override is {override!r}; write it as key=value.')
-        try:
-            parsed[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            parsed[key] = value  # a plain word
-    return parsed
+def check_output(flag: flags.FlagHolder, *endings: str) -> Path:
+    """The file that a flag names, once it is known that it can be written.
+
+    Args:
+        flag: such as `--output`.
+        *endings: how its name may end, which says what it is to hold; any if there are none.
+
+    Raises:
+        UserError: if it ends otherwise, is a directory, or lies where nothing can be written.
+    """
+    path = Path(flag.value)
+    if endings and path.suffix not in endings:
+        raise UserError(f'--{flag.name} is {path}; give a name that ends in {" or ".join(endings)}.')
+    if path.is_dir():
+        raise UserError(f'--{flag.name} {path} is a directory; name a file in it.')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Nothing else tells for certain; root may write where the permissions say no.
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as error:
+        raise UserError(
+            f'Cannot write {path} ({error.strerror or error}); choose another --{flag.name}.'
+        ) from error
 
 
 def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -> list[str]:

@@ -7,15 +7,10 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from vq_jax.errors import UserError
+from vq_jax import cli
 
-WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
 LABEL = flags.DEFINE_integer('label', None, 'The class, counted from 0.')
 SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same pictures.')
-STEP = flags.DEFINE_integer('step', None, 'The checkpoint; the newest if none is given.')
-OVERRIDE = flags.DEFINE_multi_string(
-    'override', [], "Another value for a key of the run's config, such as model.top_workdir=runs/top."
-)
 OUTPUT = flags.DEFINE_string('output', None, 'A .png file for a sheet of pictures, or .npz for arrays.')
 _SAMPLING = {
     'temperature': flags.DEFINE_float('temperature', None, 'Of a prior: logits are divided by it.'),
@@ -39,15 +34,8 @@ def sampling() -> dict[str, Any]:
 
 
 def output() -> Path:
-    """The file to write.
-
-    Raises:
-        UserError: if its name does not say what it is to hold.
-    """
-    path = Path(OUTPUT.value)
-    if path.suffix not in ('.png', '.npz'):
-        raise UserError(f'--output is {path}; give a name that ends in .png or .npz.')
-    return path
+    """The file to write."""
+    return cli.check_output(OUTPUT, '.png', '.npz')
 
 
 def write(path: Path, images: np.ndarray, **arrays: np.ndarray | None) -> None:

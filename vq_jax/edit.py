@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from vq_jax import cli, drawing
+from vq_jax import cli, drawing, opening
 from vq_jax.errors import UserError
 
 _INPUT = flags.DEFINE_string('input', None, 'The picture.')
@@ -38,8 +38,7 @@ def main() -> None:
     if n < 1:
         raise UserError(f'--num is {n}; give 1 or more.')
     cli.use_compilation_cache()
-    overrides = cli.parse_overrides(drawing.OVERRIDE.value)
-    run = load(drawing.WORKDIR.value, drawing.STEP.value, overrides)
+    run = load(**opening.opened())
     options = {
         'label': drawing.LABEL.value,
         'seed': drawing.SEED.value,

@@ -11,15 +11,10 @@ from typing import Any
 
 from absl import flags
 
-from vq_jax import cli
+from vq_jax import cli, opening
 from vq_jax.errors import UserError
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
 _SPLIT = flags.DEFINE_string('split', None, "A split of its data; the config's eval_split if none.")
-_STEP = flags.DEFINE_integer('step', None, 'The checkpoint; the newest if none is given.')
-_OVERRIDE = flags.DEFINE_multi_string(
-    'override', [], 'Another value for a key of its config, such as model.importance_samples=5000.'
-)
 _OUTPUT = flags.DEFINE_string('output', None, 'A .json file to write the numbers to.')
 _FEATURES = flags.DEFINE_string(
     'features',
@@ -51,6 +46,8 @@ def main() -> None:
     for flag in (_RESIZE, _LPIPS, _REFERENCE):
         if flag.value is not None and not _FEATURES.value:
             raise UserError(f'--{flag.name} is given without --features; give both, or leave it out.')
+    if _OUTPUT.value:
+        cli.check_output(_OUTPUT, '.json')
     if _FEATURES.value:
         _compare()
     else:
@@ -63,7 +60,7 @@ def _evaluate() -> None:
     from vq_jax.run import load
     from vq_jax.training.progress import print_table
 
-    run = load(_WORKDIR.value, _STEP.value, cli.parse_overrides(_OVERRIDE.value))
+    run = load(**opening.opened())
     split = _SPLIT.value or run.config.data.eval_split
     numbers = run.evaluate(split).numbers
     console = Console(highlight=False)
@@ -78,11 +75,9 @@ def _compare() -> None:
     from vq_jax.tasks.restore import restore
     from vq_jax.training.progress import print_table
 
-    if _REFERENCE.value and Path(_REFERENCE.value).suffix != '.npz':
-        raise UserError(f'--reference is {_REFERENCE.value}; give a name that ends in .npz.')
-    run = restore(_WORKDIR.value, _STEP.value, cli.parse_overrides(_OVERRIDE.value))
+    reference = cli.check_output(_REFERENCE, '.npz') if _REFERENCE.value else None
+    run = restore(**opening.opened())
     split = _SPLIT.value or run.config.data.eval_split
-    reference = Path(_REFERENCE.value) if _REFERENCE.value else None
     source = _source(_FEATURES.value)
     lpips = [] if _LPIPS.value == ['download'] else _LPIPS.value
     record = FeatureEvaluator(run, source, split, reference, lpips).run(_NUM.value, _SEED.value)

@@ -7,6 +7,7 @@ TensorFlow. Writing it needs TensorFlow, except for the built-in sets `digits` a
 """
 
 import importlib.util
+from pathlib import Path
 
 from absl import flags
 
@@ -62,7 +63,10 @@ def prepare(name: str, folder: str | None = None) -> str:
 def _write(name: str, root: str) -> str:
     """Downloads a data set and writes it as ArrayRecord; returns its folder."""
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+    from tensorflow_datasets.core.download.extractor import ExtractError
 
+    failures = OSError, tfds.download.DownloadError, NonMatchingChecksumError, ExtractError
     try:
         builder = tfds.builder(name, data_dir=root, file_format='array_record')
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
@@ -71,10 +75,18 @@ def _write(name: str, root: str) -> str:
             f'tensorflow-datasets cannot make {name!r} ({sentence}): see '
             'https://www.tensorflow.org/datasets/catalog for names and configs.'
         ) from error
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        by_hand = Path(root) / 'downloads' / 'manual'
+        if not by_hand.is_dir() or not any(by_hand.iterdir()):
+            instructions = ' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+            raise UserError(
+                f'{name!r} cannot be downloaded without asking its owners; put its files into {by_hand}, '
+                f'then run this command again. tensorflow-datasets says: {instructions}'
+            )
     try:
         builder.download_and_prepare()
-    except OSError as error:
-        raise UserError(f'{name!r} could not be written to {root!r}: {error}.') from error
+    except failures as error:
+        raise UserError(f'{name!r} could not be downloaded and written to {root!r}: {error}.') from error
     return str(builder.data_dir)
 
 

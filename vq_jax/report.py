@@ -34,9 +34,7 @@ def main(*paths: str) -> None:
     from vq_jax.reporting import find_environment, make_page, read_runs
     from vq_jax.training.run_dir import write_atomically
 
-    output = Path(_OUTPUT.value)
-    if output.is_dir():
-        raise UserError(f'--output {output} is a directory; name a file in it, such as {output}/report.html.')
+    output = cli.check_output(_OUTPUT)
     if _MAX_PICTURES.value < 1:
         raise UserError(f'--max_pictures is {_MAX_PICTURES.value}; give 1 or more.')
     # A run that is going on needs the memory of the device that is named here.
@@ -52,12 +50,7 @@ def main(*paths: str) -> None:
     of_rows = [workdir for table in tables for workdir in table.workdirs]
     runs = read_runs([*workdirs, *(path for path in of_rows if (path / 'config.json').is_file())])
     page = make_page(runs, find_environment(), command, tables=tables, max_pictures=_MAX_PICTURES.value)
-    try:
-        write_atomically(output, page)
-    except OSError as error:
-        raise UserError(
-            f'Cannot write {output} ({error.strerror or error}); choose another --output.'
-        ) from error
+    write_atomically(output, page)
     counted = [_count(len(tables), 'table')] if tables else []
     print(f'{" and ".join([*counted, _count(len(runs), "run")])} in {output.absolute()}')
 

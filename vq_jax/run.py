@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,17 @@ from vq_jax.training.config import build
 from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
 
 
-def load(workdir: str | Path, step: int | None = None, overrides: Mapping[str, Any] | None = None) -> 'Run':
+def load(
+    workdir: str | Path,
+    step: int | Literal['best'] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> 'Run':
     """Opens a trained run.
 
     Args:
         workdir: the directory that `vq_jax.train` wrote.
-        step: the checkpoint to use; None is the newest that is undamaged.
+        step: the checkpoint to use; 'best' is the one of the best `config.best_metric`, None the newest that
+            is undamaged.
         overrides: other values for keys of its config, by their dotted names, such as
             `{'model.importance_samples': 5000}`. What the parameters depend on must stay.
 
@@ -273,7 +278,10 @@ class Run:
         return arrays[0], None if mask is None else arrays[1][..., 0] > 127
 
     def log_prob(self, codes: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
-        """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b]."""
+        """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b].
+
+        A masked prior has none, and raises `UserError`.
+        """
         self._needs('log_probability')
         codes = self._checked_codes(codes)
         self._needs_label(label)
@@ -330,6 +338,7 @@ class Run:
             return self._interpolate(self.state, *ends, n=n, labels=self._labels(n, label), sampling=options)
         if self._num_codes() is not None:
             raise UserError(f'a run of the task {self.config.task} has codes, between which nothing lies.')
+        self._drawer.sampling(sampling)  # of which such a run has none
         ends = self.encode(ends)
         share = jnp.linspace(0, 1, n).reshape(-1, *[1] * (ends.ndim - 1))
         return self.decode((1 - share) * ends[0] + share * ends[1], label)

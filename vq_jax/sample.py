@@ -5,7 +5,7 @@ A run that is conditioned on classes draws them all in turn, or the one of `--la
 
 from absl import flags
 
-from vq_jax import cli, drawing
+from vq_jax import cli, drawing, opening
 
 _NUM = flags.DEFINE_integer('num', 64, 'How many pictures.')
 
@@ -16,8 +16,7 @@ def main() -> None:
 
     output, n, label = drawing.output(), _NUM.value, drawing.LABEL.value
     cli.use_compilation_cache()
-    overrides = cli.parse_overrides(drawing.OVERRIDE.value)
-    run = load(drawing.WORKDIR.value, drawing.STEP.value, overrides)
+    run = load(**opening.opened())
     labels = run.labels(n, label)
     images = run.sample(n, label, drawing.SEED.value, progress=True, **drawing.sampling())
     drawing.write(output, images, labels=labels)

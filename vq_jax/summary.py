@@ -97,7 +97,13 @@ def _count(params: Any) -> int:
 
 def _image_shape(data: ConfigDict) -> tuple[int, int, int]:
     if _IMAGE_SHAPE.value:
-        h, w, c = map(int, _IMAGE_SHAPE.value)
+        try:
+            h, w, c = map(int, _IMAGE_SHAPE.value)
+        except ValueError as error:
+            written = ','.join(_IMAGE_SHAPE.value)
+            raise UserError(
+                f'--image_shape is {written}; give three whole numbers, such as 32,32,3.'
+            ) from error
         return h, w, c
     if data.image_size and data.channels:
         return data.image_size, data.image_size, data.channels

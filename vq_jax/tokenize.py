@@ -7,17 +7,12 @@ command again goes on with what is missing.
 
 from absl import flags
 
-from vq_jax import cli
+from vq_jax import cli, opening
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of a run of vqvae or vqgan.')
 _OUTPUT = flags.DEFINE_string('output', None, 'The folder to write.')
 _SPLITS = flags.DEFINE_list('splits', None, "Splits of its data; the config's two if none are given.")
-_STEP = flags.DEFINE_integer('step', None, 'The checkpoint; the newest if none is given.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Pictures that are encoded at once, on all devices.')
 _BATCHES = flags.DEFINE_integer('shard_batches', 256, 'Batches of pictures whose codes go into one file.')
-_OVERRIDE = flags.DEFINE_multi_string(
-    'override', [], 'Another value for a key of its config, such as data.name=imagenette.'
-)
 
 
 def main() -> None:
@@ -26,13 +21,11 @@ def main() -> None:
 
     cli.use_compilation_cache()
     written = write_codes(
-        _WORKDIR.value,
-        _OUTPUT.value,
+        output=_OUTPUT.value,
         splits=_SPLITS.value,
-        step=_STEP.value,
         batch_size=_BATCH_SIZE.value,
         shard_batches=_BATCHES.value,
-        overrides=cli.parse_overrides(_OVERRIDE.value),
+        **opening.opened(),
     )
     for split, examples in written.items():
         print(f'{split}: codes of {examples:,} pictures in {_OUTPUT.value}')

@@ -82,6 +82,25 @@ def test_stock_set_becomes_readable(tmp_path, monkeypatch):
     assert 'prepared already' in prepare.prepare('tiny_stock', str(tmp_path))
 
 
+class ByHand(TinyStock):
+    """Stands for one whose files have to be asked for, such as imagenet2012."""
+
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """
+    Ask its owners
+    for two files.
+    """
+
+
+def test_files_that_have_to_be_put_there_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name)
+    folder = tmp_path / 'downloads' / 'manual'
+    with pytest.raises(UserError, match=f'into {folder}, .* Ask its owners for two files'):
+        prepare.prepare('by_hand', str(tmp_path))
+    folder.mkdir(parents=True)
+    (folder / 'file').touch()
+    assert 'is ready' in prepare.prepare('by_hand', str(tmp_path))
+
+
 def test_folder_needs_nothing(tmp_path):
     with pytest.raises(UserError, match='needs no preparation'):
         prepare.prepare(f'folder:{tmp_path}')

@@ -19,6 +19,7 @@ from vq_jax.errors import UserError
 # Where all schedules begin and, negative, end at the latest. At this ratio a byte can be read from its
 # noisy value nearly without error: 13.3 is that of Kingma et al. 2021, appendix B.
 LOG_SNR_LIMIT = 13.3
+_LEAST_VARIANCE = 1e-20
 
 ScheduleName = Literal['linear', 'cosine', 'straight', 'log_linear']
 PathName = Literal['variance_preserving', 'straight']
@@ -274,9 +275,10 @@ def interpolated_log_variance(share: jax.Array, process: Process, s: jax.Array, 
         [b ...].
     """
     s, t = spread(s, share), spread(t, share)
-    most = jnp.log(process.added_variance(s, t))
     gone = -jnp.expm1(process.log_snr(t) - process.log_snr(s))
-    least = jnp.log(jnp.square(process.scales(s)[1]) * gone)
+    # Of more steps than there are times some lead nowhere, and add nothing.
+    most = jnp.log(jnp.maximum(process.added_variance(s, t), _LEAST_VARIANCE))
+    least = jnp.log(jnp.maximum(jnp.square(process.scales(s)[1]) * gone, _LEAST_VARIANCE))
     return share * most + (1 - share) * least
 
 

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import queue
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -154,9 +155,12 @@ class _Measurement:
 
 def _circumstances() -> dict[str, Any]:
     """The versions, the commit and the day."""
-    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True)
+    commit = ''
+    if shutil.which('git'):  # which is not on every cluster
+        command = ['git', 'rev-parse', '--short', 'HEAD']
+        commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     return {
         'versions': {name: importlib.metadata.version(name) for name in _PACKAGES},
-        'commit': commit.stdout.strip() or 'none',
+        'commit': commit or 'none',
         'day': time.strftime('%Y-%m-%d'),
     }

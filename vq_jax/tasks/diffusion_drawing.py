@@ -59,6 +59,11 @@ class DiffusionDrawing(Task):
         """The forward process."""
         return self.config.process()
 
+    @property
+    def unused_sampling(self) -> set[str]:
+        """Keys of `Sampling` that change nothing for this model."""
+        return set() if self.num_labels else {'guidance', 'rescale'}
+
     def sample(
         self, state: TrainState, keys: jax.Array, labels: jax.Array, sampling: Sampling | None = None
     ) -> jax.Array:

@@ -103,6 +103,8 @@ class Drawer:
                 f'{", ".join(changes)}.'
             )
         check_keys(changes, self._config.sampling, 'sampling')
+        if unused := changes.keys() & self._task.unused_sampling:
+            raise UserError(f'this model has no use for {", ".join(sorted(unused))}; leave it out.')
         section = {**self._config.sampling, **changes}
         return build(type(self._task.sampling), section, 'sampling')
 

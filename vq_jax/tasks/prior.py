@@ -307,6 +307,12 @@ class PriorTask(Task):
         drawn = self._draw(state, keys, labels, given, sampling)
         return jnp.where(mask[..., None], drawn, images)
 
+    @property
+    def unused_sampling(self) -> set[str]:
+        """Keys of `Sampling` that change nothing for this model."""
+        of_masked = set() if self.network.masked else {'steps', 'confidence_temperature'}
+        return of_masked if self.num_labels else of_masked | {'guidance'}
+
     def sample_tokens(
         self,
         state: TrainState,
@@ -324,10 +330,15 @@ class PriorTask(Task):
         """Of the codes of the level that is learned, given those above it, in nats [b].
 
         Args:
-            state: of the model, which must not be a masked one: that has no likelihood.
+            state: of the model.
             codes: as `encode` returns them.
             labels: int32 [b].
+
+        Raises:
+            UserError: if the model is a masked one, which has no likelihood.
         """
+        if self.network.masked:
+            raise UserError('a masked prior has no likelihood; ask a transformer or a PixelCNN for one.')
         *above, tokens = self._learned(as_levels(codes))
         asked = jnp.ones(tokens.shape, bool)
         logits = self.network.logits(state.eval_variables(), tokens, asked, labels, above)

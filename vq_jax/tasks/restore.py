@@ -1,9 +1,10 @@
 """A trained model from its run directory: config, task and state."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from ml_collections import ConfigDict
@@ -44,7 +45,9 @@ class Restored:
 
 
 def restore(
-    workdir: str | Path, step: int | None = None, overrides: Mapping[str, Any] | None = None
+    workdir: str | Path,
+    step: int | Literal['best'] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Restored:
     """Reads a trained run.
 
@@ -57,15 +60,8 @@ def restore(
     task = make_task(pin_steps(config, workdir), shape, facts.num_classes)
     check_built_on(workdir, task.built_on())
     like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
-    checkpoints = Checkpoints(
-        workdir / 'checkpoints',
-        keep=config.keep_checkpoints,
-        best=config.best_metric,
-        best_mode=config.best_mode,
-        read_only=True,
-    )
-    restored = checkpoints.restore(like, step)
-    checkpoints.close()
+    with contextlib.closing(_checkpoints(workdir, config)) as checkpoints:
+        restored = checkpoints.restore(like, best_step(workdir) if step == 'best' else step)
     if restored is None:
         raise UserError(f'{workdir} holds no checkpoint yet; train it first, with vq_jax.train.')
     step, state, _ = restored
@@ -74,12 +70,39 @@ def restore(
     return Restored(config=config, task=task, state=state, image_shape=shape, step=step, workdir=workdir)
 
 
+def best_step(workdir: str | Path) -> int:
+    """The step of the checkpoint that is the best by the run's `config.best_metric`.
+
+    Raises:
+        UserError: if no checkpoint was evaluated by it.
+    """
+    config = config_of(workdir)
+    with contextlib.closing(_checkpoints(Path(workdir), config)) as checkpoints:
+        step = checkpoints.best_step()
+    if step is None:
+        raise UserError(
+            f'no checkpoint of {workdir} is known to be the best, because none was evaluated by '
+            f'config.best_metric, {config.best_metric!r}; give the number of one.'
+        )
+    return step
+
+
 def config_of(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
     """The full config of a run, with other values for some keys."""
     plain = ConfigDict(read_config(workdir))
     for key, value in (overrides or {}).items():
         _override(plain, key, value)
     return complete_config(plain)
+
+
+def _checkpoints(workdir: Path, config: ConfigDict) -> Checkpoints:
+    return Checkpoints(
+        workdir / 'checkpoints',
+        keep=config.keep_checkpoints,
+        best=config.best_metric,
+        best_mode=config.best_mode,
+        read_only=True,
+    )
 
 
 def _override(config: ConfigDict, key: str, value: Any) -> None:

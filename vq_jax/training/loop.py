@@ -31,7 +31,7 @@ class LoopConfig:
         checkpoint_every: steps between checkpoints; one is always saved at the end.
         keep_checkpoints: how many of the newest are kept.
         best_metric: the evaluated number whose lowest (or highest, see `best_mode`) checkpoint is
-            kept as well, or None. Only checkpoints at steps of an evaluation can be the best.
+            kept as well, or None. Where there is one, each evaluation saves a checkpoint.
         best_mode: 'min' or 'max'.
         wandb_project: a Weights & Biases project to log to, besides the run directory.
     """
@@ -117,6 +117,7 @@ def run_loop(
             log = last or step % config.log_every == 0
             evaluating = last or step % config.eval_every == 0
             saving = last or stopped or step % config.checkpoint_every == 0
+            saving |= evaluating and config.best_metric is not None
             if not (log or evaluating or saving):
                 continue
 

@@ -1,0 +1,46 @@
+"""What the commands that open a trained run share: --workdir, --step and --override."""
+
+import ast
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from vq_jax.errors import UserError
+
+WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
+_STEP = flags.DEFINE_string('step', None, 'The checkpoint, or best; the newest if none is given.')
+_OVERRIDE = flags.DEFINE_multi_string(
+    'override', [], "Another value for a key of the run's config, such as model.top_workdir=runs/top."
+)
+_WORDS = {'true': True, 'false': False, 'none': None}
+
+
+def opened() -> dict[str, Any]:
+    """The arguments of `vq_jax.load` that the flags give."""
+    return {'workdir': WORKDIR.value, 'step': _step(), 'overrides': parse_overrides(_OVERRIDE.value)}
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """The values of `--override` flags, written key=value as after `--config.`, by key."""
+    parsed = {}
+    for override in overrides:
+        key, equals, value = override.partition('=')
+        if not equals:
+            raise UserError(f'--override is {override!r}; write it as key=value.')
+        try:
+            parsed[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            parsed[key] = _WORDS.get(value.lower(), value)
+    return parsed
+
+
+def _step() -> int | None:
+    from vq_jax.tasks.restore import best_step
+
+    step = _STEP.value
+    if step == 'best':
+        return best_step(WORKDIR.value)
+    if step is not None and not step.isdecimal():
+        raise UserError(f'--step is {step}; give the number of a checkpoint, or best.')
+    return None if step is None else int(step)
