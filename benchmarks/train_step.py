@@ -1,6 +1,6 @@
 """Speed and memory of a training step, beside the same model in PyTorch where that is installed.
 
-    python benchmarks/train_step.py --config configs/vqvae_cifar10.py [--batch_size 64] [--profile]
+    python benchmarks/train_step.py --config configs/vqvae_cifar10.py [--batch_size 64] [--profile DIR]
 
 The peers, `torch_vqvae.py`, `torch_vqgan.py` and `torch_unet.py`, are written for the purpose; other tasks
 have none, and their own figures are printed alone. Blocks of steps of the two alternate, so that whatever

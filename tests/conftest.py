@@ -1,10 +1,18 @@
 """Settings of all tests."""
 
 import os
+from pathlib import Path
 
 # Nearly all of the time of a test is XLA's compilation, and what is compiled runs once. Processes that
 # tests start set their own flags.
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=0'
+
+# And most of it is compiled by more than one test, process, or start of the tests.
+os.environ.setdefault(
+    'JAX_COMPILATION_CACHE_DIR', str(Path(__file__).parents[1] / '.pytest_cache' / 'compiled')
+)
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
 from collections.abc import Iterator
 

@@ -60,6 +60,7 @@ def test_both_levels_are_in_the_log_and_the_pictures(whole):
         assert (blocks == blocks[:, :1, :, :1]).all()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_never_interrupted(whole, tmp_path):
     workdir = tmp_path / 'run'
     process = start([*SMALL, f'--workdir={workdir}'])
@@ -70,10 +71,8 @@ def test_killed_and_resumed_equals_never_interrupted(whole, tmp_path):
     assert_equal_runs(whole, workdir)
 
 
-@pytest.mark.parametrize(
-    'engine, learning',
-    [('pmap', 'moving_average'), pytest.param('jit', 'gradient', marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('engine, learning', [('pmap', 'moving_average'), ('jit', 'gradient')])
 def test_eight_devices_equal_one(engine, learning, tmp_path):
     """Black and white pixels, which are drawn anew for each example and step."""
     changes = ['--config.steps=10', f'--config.quantizer.learning={learning}']

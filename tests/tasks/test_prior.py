@@ -14,6 +14,7 @@ import vq_jax
 from tests.runs import assert_close, run
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.drawing import Drawer
 from vq_jax.tasks.prior import Sampling
 from vq_jax.train import train
 
@@ -67,6 +68,28 @@ def test_samples_of_a_class_are_what_the_class_looks_like(kind):
         values = jax.jit(task.eval_step)(state, batch)
         np.testing.assert_allclose(values['nats'], nats, rtol=1e-4)
         assert task.summarize({k: np.mean(v, 0) for k, v in values.items()})['nats'] < 2.0
+
+
+def test_a_masked_prior_has_no_likelihood(prior):
+    with pytest.raises(UserError, match='a masked prior has no likelihood'):
+        prior.log_prob(prior.encode(pictures_of(prior)[0]), label=0)
+
+
+def test_what_changes_nothing_is_refused():
+    for kind, classes, unused in (
+        ('maskgit', True, set()),
+        ('maskgit', False, {'guidance'}),
+        ('transformer', True, {'steps', 'confidence_temperature'}),
+    ):
+        config = small(kind, model__class_conditional=classes)
+        task = make_task(config, (4, 4, 1), num_classes=2)
+        drawer = Drawer(task, None, config)
+        for name in ('steps', 'guidance', 'confidence_temperature', 'top_k'):
+            if name in unused:
+                with pytest.raises(UserError, match=f'this model has no use for {name}'):
+                    drawer.sampling({name: 2})
+            else:
+                assert getattr(drawer.sampling({name: 2}), name) == 2
 
 
 def test_guidance_of_one_is_the_model_and_zero_forgets_the_class():

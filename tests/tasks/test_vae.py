@@ -82,7 +82,9 @@ def test_free_bits_and_warm_up():
     assert metrics['loss'] == pytest.approx(float(0.5 * metrics['kl'] - metrics['reconstruction']), rel=1e-5)
 
 
-@pytest.mark.parametrize('backbone, latent', [('convolutional', (1,)), ('residual', (4, 4, 1))])
+@pytest.mark.parametrize(
+    'backbone, latent', [('convolutional', (1,)), pytest.param('residual', (4, 4, 1), marks=pytest.mark.slow)]
+)
 def test_other_backbones_train_and_sample(backbone, latent):
     changes = {
         'convolutional__stages': 1,

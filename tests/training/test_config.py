@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from vq_jax.errors import UserError
 from vq_jax.tasks import complete_config, default_config, make_task
 from vq_jax.training.config import build, defaults, to_json
-from vq_jax.training.state import TwoPlayerState, init_state
+from vq_jax.training.state import TwoPlayerState, abstract_batch, init_state
 
 CONFIGS = sorted((Path(__file__).parents[2] / 'configs').glob('*.py'))
 
@@ -93,18 +93,51 @@ def test_full_configs_with_mistakes(config, words):
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_every_config_trains_a_step(path):
-    """One real step on two pictures, and the docstring says how to run it.
-
-    Models for pictures of more than 128 pixels are given 32, and their channels are an eighth; those of
-    VQGAN have one residual block a level. The networks of diffusion models are small, and work on pixels.
-    """
+def read(path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def without_other_runs(config):
+    """The config, with pixels and grey values for the codes and latents of runs that are not here."""
+    if config.task == 'vqgan' and config.perceptual.kind == 'lpips':
+        config.perceptual.kind = 'ms_ssim'  # the weights are not here
+    if config.task == 'prior':
+        config.tokenizer.workdir, config.data.channels = '', 1
+    if config.task == 'diffusion':
+        config.latent.workdir = ''
+    return config
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_every_config_fits_its_task(path):
+    """A step of the whole model is traced, of which nothing is computed; the docstring says how to run it."""
+    module = read(path)
     assert path.name in module.__doc__ or 'make train' in module.__doc__
-    config = complete_config(module.get_config())
+    config = without_other_runs(complete_config(module.get_config()))
+    size = 8 if config.task == 'prior' else config.data.image_size or 28
+    shape = (size, size, config.data.channels)
+    task = make_task(config, shape, num_classes=10)
+    task.check_image_shape(shape)
+    batch = abstract_batch(2, shape)
+    state = jax.eval_shape(task.init, jax.random.key(0), batch).replace(frozen=task.pretrained_shapes())
+    after, metrics = jax.eval_shape(task.train_step, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert jax.tree.leaves(after) == jax.tree.leaves(state)
+    assert all(value.shape == () for value in metrics.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_every_config_trains_a_step(path):
+    """One real step on two pictures.
+
+    Models for pictures of more than 128 pixels are given 32, and their channels are an eighth; those of
+    VQGAN have one residual block a level. The networks of diffusion models are small.
+    """
+    config = without_other_runs(complete_config(read(path).get_config()))
     size = config.data.image_size or 28
     if size > 128:
         size = 32
@@ -112,13 +145,10 @@ def test_every_config_trains_a_step(path):
             config.model.channels //= 8
         if config.task == 'vqgan':
             config.model.residual_blocks = 1
-    if config.task == 'vqgan' and config.perceptual.kind == 'lpips':
-        config.perceptual.kind = 'ms_ssim'  # the weights are not here
     if config.task == 'prior':
-        # Grey values: the tokenizer is not here.
-        config.tokenizer.workdir, config.data.channels, size = '', 1, 8
+        size = 8
     if config.task == 'diffusion':
-        config.latent.workdir, size = '', 16  # pixels: the autoencoder is not here
+        size = 16
         config.unet.channels, config.unet.head_channels, config.unet.residual_blocks = 8, 8, 1
         config.unet.multipliers, config.unet.attention_levels = config.unet.multipliers[:2], (1,)
         config.dit.depth, config.dit.width, config.dit.heads = 1, 32, 2
