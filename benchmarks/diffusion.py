@@ -5,7 +5,8 @@
 Flags and conditions are those of `train_step.py`: blocks of the two alternate, medians are printed and their
 ratio. Both draw by DDIM, without guidance. A latent model is measured by a config whose
 `config.latent.workdir` is a run; its times hold encoding and decoding, and it has no peer. The peer,
-`torch_unet.py`, has the U-Net alone, the cosine schedule and the prediction of v.
+`torch_unet.py`, has the U-Net alone, the cosine schedule and the prediction of v; Fourier features of
+a config (`config.model.fourier`) are computed by ours alone.
 """
 
 import importlib

@@ -61,6 +61,7 @@ def test_what_is_written_down_was_made_of_the_results(folder, monkeypatch, tmp_p
     drawn = {path.name for path in folder.glob('plot_*.svg')}
     assert {path.name for path in copy.glob('plot_*.svg')} == drawn
     text = (folder / 'table.md').read_text()
+    assert (copy / 'table.md').read_text().replace(str(copy), f'experiments/{folder.name}') == text
     assert all(f']({name})' in text for name in drawn)
 
 
