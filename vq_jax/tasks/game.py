@@ -12,7 +12,7 @@ import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least
 from vq_jax.ops import adversarial
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.keys import example_keys
@@ -42,9 +42,7 @@ class GameConfig:
     lecam: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ('r1', 'gradient_penalty', 'lecam'):
-            if getattr(self, name) < 0:
-                raise UserError(f'config.game.{name} is {getattr(self, name)}; give 0 or more.')
+        check_least(0, 'config.game.', self, 'r1', 'gradient_penalty', 'lecam')
 
 
 @chex.dataclass(frozen=True)

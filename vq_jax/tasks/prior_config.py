@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.ops.masking import Schedule
 from vq_jax.sampling.autoregressive import Choice
 
@@ -31,6 +31,9 @@ class PriorConfig:
     mask_schedule: Schedule = 'cosine'
     level: Literal['top', 'bottom'] | None = None
     top_workdir: str = ''
+
+    def __post_init__(self) -> None:
+        check_share('config.model.', self, 'label_dropout')
 
     def level_of(self, levels: int) -> int:
         """Which of so many levels of codes is to be learned, counted from the coarsest."""
@@ -66,8 +69,7 @@ class Sampling:
     confidence_temperature: float = 4.5
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f'steps is {self.steps}; give 1 or more.')
+        check_least(1, '', self, 'steps')
         self.choice()  # checks the rest
 
     def choice(self) -> Choice:

@@ -10,7 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least
 from vq_jax.models.discriminators import PatchDiscriminator
 from vq_jax.models.gaussian import LATENT, GaussianBottleneck
 from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
@@ -100,9 +100,7 @@ class AdversarialConfig:
     most_adaptive: float = 1e4
 
     def __post_init__(self) -> None:
-        for name in ('start', 'warmup', 'ramp'):
-            if getattr(self, name) < 0:
-                raise UserError(f'config.adversarial.{name} is {getattr(self, name)}; give 0 or more steps.')
+        check_least(0, 'config.adversarial.', self, 'start', 'warmup', 'ramp')
         if self.warmup > self.start:
             raise UserError(
                 f'config.adversarial.warmup is {self.warmup} steps before config.adversarial.start, which is '

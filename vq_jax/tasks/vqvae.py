@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vq_jax.errors import UserError
+from vq_jax.errors import check_least
 from vq_jax.models.autoencoder import VQVAE
 from vq_jax.models.hierarchy import VQVAE2
 from vq_jax.models.observation import Observation, PixelDistribution, to_picture
@@ -90,10 +90,8 @@ class VQVAETask(AutoencodingTask):
         }
         top_quantizer = build(VectorQuantizer, config.quantizer, 'quantizer')
         model = build(VQVAE2, config.model, 'model', top_quantizer=top_quantizer, **given)
-        least_of = {'channels': 1, 'stages': 1, 'top_stages': 0, 'residual_blocks': 0, 'residual_channels': 1}
-        for name, least in least_of.items():
-            if getattr(model, name) < least:
-                raise UserError(f'config.model.{name} is {getattr(model, name)}; give {least} or more.')
+        check_least(1, 'config.model.', model, 'channels', 'stages', 'residual_channels')
+        check_least(0, 'config.model.', model, 'top_stages', 'residual_blocks')
         if not model.top_stages:
             one_level = {name: value for name, value in config.model.items() if name != 'top_stages'}
             model = build(VQVAE, one_level, 'model', **given)
