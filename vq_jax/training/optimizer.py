@@ -90,8 +90,11 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
         'adam': lambda: optax.adam(schedule, config.b1, config.b2, config.eps),
         'adamw': lambda: optax.adamw(schedule, config.b1, config.b2, config.eps, **decay),
         'lion': lambda: optax.lion(schedule, config.b1, config.b2, **decay),
+        # Not optax.sgd: what decays must not enter the momentum.
         'sgd': lambda: optax.chain(
-            optax.add_decayed_weights(**decay), optax.sgd(schedule, config.b1 or None)
+            optax.trace(config.b1) if config.b1 else optax.identity(),
+            optax.add_decayed_weights(**decay),
+            optax.scale_by_learning_rate(schedule),
         ),
     }[config.name]()
     if config.clip_norm is not None:
