@@ -56,6 +56,11 @@ class ClassifierTask(Task):
         optimizer = make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps)
         return cls(model=model, optimizer=optimizer, image_shape=image_shape)
 
+    @property
+    def classes_read(self) -> int:
+        """The classes it tells apart."""
+        return self.model.num_classes
+
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless the pictures are as large as those the model was made for."""
         check_same_shape(shape, self.image_shape)

@@ -19,7 +19,7 @@ from vq_jax.ops.collectives import pmean
 from vq_jax.ops.keys import content_keys, example_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
-from vq_jax.tasks.task import Task, check_labels, check_same_shape
+from vq_jax.tasks.task import Task, check_decoder, check_labels, check_same_shape
 from vq_jax.tasks.token_network import TokenNetwork, make_network
 from vq_jax.tasks.tokenizers import (
     Levels,
@@ -96,11 +96,7 @@ class PriorTask(Task):
         check_labels(options.class_conditional, num_classes, 'model')
         tokenizer = make_tokenizer(build(TokenizerConfig, config.tokenizer, 'tokenizer'), image_shape)
         num_labels = num_classes if options.class_conditional else 0
-        if tokenizer.num_labels and not num_labels:
-            raise UserError(
-                'the decoder of this tokenizer is conditioned on classes; set '
-                'config.model.class_conditional=true.'
-            )
+        check_decoder('tokenizer', tokenizer.num_labels, num_labels)
         level = options.level_of(len(tokenizer.grids))
         sizes = {
             'transformer': build(TransformerSizes, config.transformer, 'transformer'),
@@ -139,8 +135,9 @@ class PriorTask(Task):
         check_same_shape(shape, self.image_shape)
 
     def check_dataset(self, dataset: AnyDataset) -> None:
-        """Also raises `UserError` if a data set holds the codes of another tokenizer."""
+        """Raises `UserError` if a data set does not fit, or holds the codes of another tokenizer."""
         self.check_image_shape(dataset.image_shape)
+        self.check_classes(dataset)
         if not isinstance(dataset, CodeDataset):
             return
         theirs, ours = dataset.facts.tokenizer, self.tokenizer.identity
