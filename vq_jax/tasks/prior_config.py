@@ -23,6 +23,8 @@ class PriorConfig:
             the bottom codes is given the top ones.
         top_workdir: the run of the prior of the top codes, which the one of the bottom codes needs to draw
             pictures, but not to learn.
+        top_step: the checkpoint of that run; None is its newest. It is no key of a config, but set where a
+            run is opened again (see `vq_jax.training.run_dir.pin_steps`).
     """
 
     kind: Literal['transformer', 'pixelcnn', 'maskgit'] = 'transformer'
@@ -31,6 +33,7 @@ class PriorConfig:
     mask_schedule: Schedule = 'cosine'
     level: Literal['top', 'bottom'] | None = None
     top_workdir: str = ''
+    top_step: int | None = None
 
     def __post_init__(self) -> None:
         check_share('config.model.', self, 'label_dropout')
