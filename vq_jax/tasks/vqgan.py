@@ -29,7 +29,7 @@ from vq_jax.tasks.autoencoding import (
     start_codes,
     summarize,
 )
-from vq_jax.tasks.game import Game, GameConfig, make_game
+from vq_jax.tasks.game import Game, GameConfig, beside, make_game
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.task import check_labels
 from vq_jax.training.config import build, defaults
@@ -191,7 +191,7 @@ class VQGANTask(AutoencodingTask):
         """Raises `UserError` unless the model, and the perceptual loss, can take such pictures."""
         check_size(shape, self.model.sizes.factor, self.model.image_channels, 'config.model.multipliers')
         self.perceptual.check_image_size(*shape[:2])
-        self.game.check_image_shape(self._judged_shape(shape))
+        self.game.check_image_shape(shape)
         if self.source == 'small' and (shape[0] % 4 or shape[1] % 4):
             raise UserError(f'config.variant.source=small needs a multiple of 4 pixels, not {shape[:2]}.')
 
@@ -203,7 +203,7 @@ class VQGANTask(AutoencodingTask):
         variables = self.model.init(params_key, self.seen(images), labels)
         return TwoPlayerState(
             generator=TrainState.create(run_key, variables, self.optimizer),
-            discriminator=self.game.init(discriminator_key, self._judged(images, images), labels),
+            discriminator=self.game.init(discriminator_key, beside(images, self._condition(images)), labels),
         )
 
     def pretrained(self) -> Any:
@@ -293,16 +293,15 @@ class VQGANTask(AutoencodingTask):
 
         discriminator, weight, game_metrics = state.discriminator, jnp.zeros(()), {}
         if phase != 'absent':
-            real, fake = self._judged(images, images), self._judged(outputs, images)
-            turn = self.game.play(state.discriminator, real, fake, labels, axis_name)
+            condition = self._condition(images)
+            turn = self.game.play(state.discriminator, images, outputs, labels, axis_name, condition)
             discriminator, game_metrics = turn.state, turn.metrics
         if phase == 'together':
-            against = turn.gradient[..., : outputs.shape[-1]]
             weight = self._ramp(state.step)
             if self.adversarial.adaptive:
-                pulls = last_layer(gradient), last_layer(against)
+                pulls = last_layer(gradient), last_layer(turn.gradient)
                 weight *= adversarial.adaptive_weight(*pulls, self.adversarial.most_adaptive)
-            gradient += weight * against
+            gradient += weight * turn.gradient
         (grads,) = pull((gradient, jnp.ones(())))
         game_metrics = {**game_metrics, 'adversarial_weight': weight}
         metrics = {'loss': loss + latent_loss, **metrics, 'latent_loss': latent_loss, **latent_metrics}
@@ -374,15 +373,9 @@ class VQGANTask(AutoencodingTask):
             return means.repeat(4, 1).repeat(4, 2)
         return images
 
-    def _judged(self, outputs: jax.Array, images: jax.Array) -> jax.Array:
-        """What the discriminator is given: a picture, beside what it was made of."""
-        if self.source == 'image':
-            return outputs
-        return jnp.concatenate([outputs, self.seen(images)], axis=-1)
-
-    def _judged_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-        return jax.eval_shape(self._judged, images, images).shape[1:]
+    def _condition(self, images: jax.Array) -> jax.Array | None:
+        """What the discriminator is shown beside a picture: what that is made of."""
+        return None if self.source == 'image' else self.seen(images)
 
     def _ramp(self, step: jax.Array) -> jax.Array:
         """The weight of the adversarial loss at a step from `start` on, without the adaptive one."""
