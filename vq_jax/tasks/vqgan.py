@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from vq_jax.errors import UserError, check_least
 from vq_jax.models.discriminators import PatchDiscriminator
 from vq_jax.models.gaussian import LATENT, GaussianBottleneck
-from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
+from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer
 from vq_jax.models.residual import ResidualSizes
 from vq_jax.models.vqgan import LAST_KERNEL, VQGAN
 from vq_jax.ops import adversarial, pictures
@@ -25,6 +25,7 @@ from vq_jax.tasks.autoencoding import (
     check_size,
     code_pictures,
     errors,
+    learn_codes,
     shares_of_codes,
     start_codes,
     summarize,
@@ -306,11 +307,8 @@ class VQGANTask(AutoencodingTask):
         game_metrics = {**game_metrics, 'adversarial_weight': weight}
         metrics = {'loss': loss + latent_loss, **metrics, 'latent_loss': latent_loss, **latent_metrics}
         grads, metrics = pmean((grads, metrics), axis_name)
-        revivals = changed.pop(REVIVALS, {})
         generator, update = generator.apply_gradients(grads, self.optimizer)
-        generator = generator.replace(
-            params=revive(generator.params, revivals), variables={**generator.variables, **changed}
-        ).finish_step(self.optimizer)
+        generator = learn_codes(generator, changed).finish_step(self.optimizer)
         state = state.replace(generator=generator, discriminator=discriminator)
         return state, {**metrics, **update, **game_metrics}
 

@@ -15,7 +15,7 @@ from vq_jax.errors import check_least
 from vq_jax.models.autoencoder import VQVAE
 from vq_jax.models.hierarchy import VQVAE2
 from vq_jax.models.observation import Observation, PixelDistribution, to_picture
-from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
+from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.keys import content_keys, example_keys
@@ -28,6 +28,7 @@ from vq_jax.tasks.autoencoding import (
     check_size,
     code_pictures,
     errors,
+    learn_codes,
     shares_of_codes,
     start_codes,
     summarize,
@@ -168,10 +169,9 @@ class VQVAETask(AutoencodingTask):
 
         grads, (changed, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
         grads, metrics = pmean((grads, metrics), axis_name)
-        revivals = changed.pop(REVIVALS, {})
         state, update_metrics = state.apply_gradients(grads, self.optimizer)
-        state = state.replace(params=revive(state.params, revivals), variables={**state.variables, **changed})
-        return state.finish_step(self.optimizer), {**metrics, **update_metrics}
+        state = learn_codes(state, changed).finish_step(self.optimizer)
+        return state, {**metrics, **update_metrics}
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Losses, errors, and the share of each code in every picture [b k], for each level.
