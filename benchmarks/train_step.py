@@ -24,6 +24,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from vq_jax import cli
+from vq_jax.errors import UserError
 from vq_jax.tasks import make_task
 from vq_jax.training.config import build
 from vq_jax.training.parallel import ParallelConfig, make_engine
@@ -101,6 +102,9 @@ def main():
     if BATCH_SIZE.value:
         config.batch_size = BATCH_SIZE.value
     size, channels = config.data.image_size, config.data.channels
+    for name, value in (('image_size', size), ('channels', channels)):
+        if value is None:
+            raise UserError(f'the config leaves {name} to the data set; give --config.data.{name}=NUMBER.')
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (config.batch_size, size, size, channels), np.uint8)
     if _MEMORY_OF.value:
@@ -167,10 +171,10 @@ def _peak_mib(name):
 
 def dtype_of(config):
     """What the layers of a config compute in."""
-    for name in ('generator', 'model'):
-        if name in config and 'dtype' in config[name]:
-            return config[name].dtype
-    return config[config.model.backbone].get('dtype', 'float32')  # a VAE's
+    # Of several networks, a VAE or diffusion model names one as backbone, and a prior as kind.
+    name = config.model.get('backbone') or config.model.get('kind') or 'model'
+    name = {'maskgit': 'transformer'}.get(name, 'generator' if config.task == 'gan' else name)
+    return config[name].get('dtype', 'float32')  # connected layers have none
 
 
 def _has_torch():

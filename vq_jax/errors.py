@@ -1,4 +1,6 @@
-"""The one exception that stands for a mistake a user can mend."""
+"""The one exception that stands for a mistake a user can mend, and checks of numbers that raise it."""
+
+from typing import Any
 
 
 class UserError(ValueError):
@@ -7,3 +9,33 @@ class UserError(ValueError):
     The message is one clear sentence that says what is wrong and what to do. Commands print it
     without a traceback and exit with status 2.
     """
+
+
+def check_least(least: float, path: str, section: Any, *names: str) -> None:
+    """Raises `UserError` for the first of some numbers that is smaller than the least possible.
+
+    Args:
+        least: how small they may be.
+        path: what stands before their names in the message, such as 'config.model.'.
+        section: the object whose attributes they are.
+        *names: theirs.
+    """
+    for name in names:
+        value = getattr(section, name)
+        if not value >= least:
+            raise UserError(f'{path}{name} is {value}; give {least} or more.')
+
+
+def check_share(path: str, section: Any, *names: str, one: bool = True) -> None:
+    """Raises `UserError` for the first of some numbers that is not from 0 to 1.
+
+    Args:
+        path: as for `check_least`.
+        section: as for `check_least`.
+        *names: as for `check_least`.
+        one: whether they may be 1.
+    """
+    for name in names:
+        value = getattr(section, name)
+        if not 0 <= value <= 1 or (value == 1 and not one):
+            raise UserError(f'{path}{name} is {value}; give a number from 0 to {"1" if one else "below 1"}.')

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from vq_jax.errors import UserError
 from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 
 H, W, TOKENS = 5, 6, 4
@@ -43,3 +44,18 @@ def test_the_level_above_counts_everywhere():
     variables = model.init(jax.random.key(0), tokens, labels, above)
     a, b = (model.apply(variables, tokens, labels, x) for x in (above, above + 1))
     assert (np.abs(np.asarray(a - b)).max(-1) > 0).all()
+
+
+@pytest.mark.parametrize(
+    'sizes, words',
+    [
+        ({'kernel': 4}, 'kernel is 4; give an odd number'),
+        ({'first_kernel': 6}, 'first_kernel is 6; give an odd number'),
+        ({'first_kernel': 1}, 'first_kernel is 1; give 3 or more'),
+        ({'depth': 0}, 'depth is 0; give 1 or more'),
+        ({'dropout': 1.0}, 'dropout is 1.0; give a number from 0 to below 1'),
+    ],
+)
+def test_sizes_that_make_no_network(sizes, words):
+    with pytest.raises(UserError, match=f'config.pixelcnn.{words}'):
+        PixelCNNSizes(**sizes)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vq_jax.errors import UserError
 from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
 
 
@@ -167,3 +168,13 @@ def test_a_batch_split_over_an_axis_counts_as_one(learning):
         changed_parts,
         changed,
     )
+
+
+@pytest.mark.parametrize(
+    'options',
+    [{'start_batches': 0}, {'decay': 1.0}, {'decay': -0.1}, {'revive_below': 1.5}, {'commitment': -1.0}],
+)
+def test_numbers_out_of_range(options):
+    ((name, value),) = options.items()
+    with pytest.raises(UserError, match=f'config.quantizer.{name} is {value}; give'):
+        make(vectors((2, 5, 3)), **options)

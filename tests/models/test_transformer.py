@@ -97,7 +97,14 @@ def test_bfloat16_gives_float32_logits():
 
 
 @pytest.mark.parametrize(
-    'sizes, words', [({'heads': 3}, '3 heads'), ({'positions': 'rotary'}, 'multiple of 4')]
+    'sizes, words',
+    [
+        ({'heads': 3}, '3 heads'),
+        ({'heads': 0}, 'config.transformer.heads is 0; give 1 or more'),
+        ({'depth': -1}, 'config.transformer.depth is -1'),
+        ({'dropout': 1.5}, 'config.transformer.dropout is 1.5; give a number from 0 to below 1'),
+        ({'positions': 'rotary'}, 'multiple of 4'),
+    ],
 )
 def test_sizes_that_do_not_fit(sizes, words):
     with pytest.raises(UserError, match=words):

@@ -225,6 +225,18 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
             np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * float(jnp.abs(y).max()) + 1e-6)
 
 
+def test_a_collapse_is_seen_beside_a_condition():
+    """The diversity is that of what is generated, none here; its average begins at 1."""
+    data = batch(16)
+    task, state = make('vqgan', data, {**SMALL, 'variant.source': 'grey'})
+    decoder = state.generator.params['decoder']
+    grey = {**decoder, 'last': jax.tree.map(jnp.zeros_like, decoder['last'])}
+    params = {**state.generator.params, 'decoder': grey}
+    state = state.replace(generator=state.generator.replace(params=params))
+    _, metrics = jax.jit(task.train_step)(state, data)
+    assert metrics['diversity'] == pytest.approx(0.99, abs=1e-6)
+
+
 def test_running_statistics_see_real_and_generated_pictures():
     data = batch(16)
     task, state = make('gan', data, {'generator.channels': 8, 'discriminator.channels': 8})

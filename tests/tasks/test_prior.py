@@ -297,6 +297,7 @@ def test_mistakes_with_a_prior(prior):
         ({'tokenizer__levels': 1}, (8, 8, 1), 'levels'),
         ({'tokenizer__workdir': '/nowhere'}, (8, 8, 1), 'nowhere'),
         ({'model__class_conditional': True}, (8, 8, 1), 'needs data with labels'),
+        ({'model__label_dropout': 1.5}, (8, 8, 1), 'config.model.label_dropout is 1.5'),
         ({'sampling__top_k': 0}, (8, 8, 1), 'top_k'),
     ],
 )

@@ -1,16 +1,18 @@
 """Priors of two levels of codes, and the whole bound on the likelihood of pictures."""
 
 import math
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 import vq_jax
 from vq_jax.data import eval_batches
 from vq_jax.errors import UserError
-from vq_jax.tasks import default_config
+from vq_jax.tasks import complete_config, default_config
 from vq_jax.tasks.codes import write_codes
 from vq_jax.train import train
 
@@ -124,6 +126,36 @@ def test_the_bound_is_that_of_pixels_and_codes_together(folder, bottom):
     # A learned prior saves nats of those that equally likely codes cost.
     uniform = tokenizer.evaluate('test').numbers['bits_per_dimension_uniform_prior']
     assert numbers['pixel_bits_per_dimension'] < uniform
+
+
+def test_the_top_prior_is_that_of_the_beginning(folder, tmp_path):
+    """It goes on training while the bottom one is stopped; only another directory exchanges it."""
+    top = tmp_path / 'top'
+    config = prior_config(folder / 'tokenizer', 'top')
+    config.steps, config.checkpoint_every, config.keep_checkpoints = 10, 5, 5
+    train(config, top)
+    first, last = top / 'checkpoints' / '5', top / 'checkpoints' / '10'
+    last.rename(tmp_path / 'later')
+    bottom = prior_config(folder / 'tokenizer', 'bottom', top_workdir=str(top))
+    bottom.steps = 2
+    train(bottom, tmp_path / 'bottom')
+    begun = vq_jax.load(tmp_path / 'bottom').task.top.identity
+    (tmp_path / 'later').rename(last)
+    assert vq_jax.load(tmp_path / 'bottom').task.top.identity == begun
+    train(bottom, tmp_path / 'bottom')
+    exchanged = vq_jax.load(tmp_path / 'bottom', overrides={'model.top_workdir': str(folder / 'top')})
+    assert begun['step'] == 5 and exchanged.task.top.identity['step'] == 15
+    # Other weights under the same name: of another seed.
+    shutil.rmtree(top)
+    config.seed = 1
+    train(config, top)
+    with pytest.raises(UserError, match=r'trained with the top_prior of step 5 .* holds other weights'):
+        vq_jax.load(tmp_path / 'bottom')
+    shutil.rmtree(first)
+    with pytest.raises(UserError, match='no checkpoint of step 5'):
+        train(bottom, tmp_path / 'bottom')
+    with pytest.raises(UserError, match='top_step is not read by anything'):
+        complete_config(ConfigDict({'task': 'prior', 'model': {'top_step': 5}}))
 
 
 def test_mistakes_with_levels(folder, tmp_path):

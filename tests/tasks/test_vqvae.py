@@ -173,3 +173,19 @@ def test_dead_codes_of_both_levels_are_revived(learning):
 def test_sizes_that_make_no_model(name):
     with pytest.raises(UserError, match=f'config.model.{name} is 0'):
         make('mse', **{f'model__{name}': 0})
+
+
+def test_dead_codes_are_replaced_in_the_average_too():
+    """So that evaluation can choose them; those that live go on as an average."""
+    changes = {'quantizer__learning': 'gradient', 'quantizer__revive_below': 0.5, 'optimizer__ema_decay': 0.9}
+    task, state = make('mse', **changes)
+    statistics = {'quantizer': {'shares': jnp.full(8, 0.5).at[2:].set(0.0)}}
+    state = state.replace(variables={**state.variables, STATISTICS: statistics})
+    after, metrics = jax.jit(task.train_step)(state, batch_of(IMAGES))
+    before, now, average = (
+        np.asarray(tree['quantizer']['codebook']) for tree in (state.params, after.params, after.ema_params)
+    )
+    assert metrics['codes_revived'] == 6
+    np.testing.assert_array_equal(average[2:], now[2:])
+    # The average of the first step has the decay 1/10.
+    np.testing.assert_allclose(average[:2], (0.9 * now + 0.1 * before)[:2], rtol=1e-5, atol=1e-8)

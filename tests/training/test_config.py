@@ -25,6 +25,7 @@ class Thing:
     size: int = 3
     rate: float = 1
     sizes: tuple[int, ...] = (1, 2)
+    rates: tuple[float, ...] = (0.5,)
     limit: float | None = None
     mode: Literal['fast', 'slow'] = 'fast'
     part: object = None
@@ -37,12 +38,14 @@ class Module(nn.Module):
 
 def test_a_section_has_the_plain_attributes():
     section = defaults(Thing)
-    assert set(section) == {'size', 'rate', 'sizes', 'limit', 'mode'}
+    assert set(section) == {'size', 'rate', 'sizes', 'rates', 'limit', 'mode'}
     assert set(defaults(Module)) == {'width', 'name_of_it'}
     section.limit = 0.5
     with pytest.raises(AttributeError):
         section.szie = 4
-    assert build(Thing, section, 'thing', part='p') == Thing(3, 1.0, (1, 2), 0.5, 'fast', 'p')
+    assert build(Thing, section, 'thing', part='p') == Thing(3, 1.0, (1, 2), (0.5,), 0.5, 'fast', 'p')
+    rates = build(Thing, {'rates': [1, 0.5]}, 'thing').rates
+    assert rates == (1.0, 0.5) and isinstance(rates[0], float)
 
 
 def test_json_and_back():
@@ -61,6 +64,10 @@ def test_json_and_back():
         ({'size': 2.5}, 'config.thing.size is 2.5, which is not of type int'),
         ({'size': True}, 'not of type int'),
         ({'limit': 'x'}, 'not of type float or None'),
+        ({'sizes': (1, 1.5)}, 'config.thing.sizes is (1, 1.5), which is not of type tuple of int'),
+        ({'sizes': (1, True)}, 'not of type tuple of int'),
+        ({'sizes': 3}, 'not of type tuple of int'),
+        ({'rates': (0.5, 'x')}, 'not of type tuple of float'),
         ({'mode': 'fats'}, "choose one of fast, slow (did you mean 'fast'?)"),
     ],
 )

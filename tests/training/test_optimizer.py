@@ -44,11 +44,12 @@ def test_clipping_and_the_norm_that_is_logged():
 
 @pytest.mark.parametrize('name', ['adamw', 'lion', 'sgd'])
 def test_only_kernels_decay(name):
-    states, _ = train([0.0], name=name, learning_rate=0.1, weight_decay=0.5)
-    after = states[1].params
-    np.testing.assert_allclose(after['kernel'], 0.95, rtol=1e-5)
-    np.testing.assert_array_equal(after['bias'], 1)
-    np.testing.assert_array_equal(after['codebook'], 1)
+    """By the learning rate times the weight, of what they are, in each step: no momentum adds to it."""
+    states, _ = train([0.0] * 4, name=name, learning_rate=0.1, weight_decay=0.5)
+    for step, state in enumerate(states):
+        np.testing.assert_allclose(state.params['kernel'], 0.95**step, rtol=1e-5)
+        np.testing.assert_array_equal(state.params['bias'], 1)
+        np.testing.assert_array_equal(state.params['codebook'], 1)
 
 
 @pytest.mark.parametrize(
@@ -78,9 +79,26 @@ def test_moving_average_of_the_parameters():
         assert state.eval_variables()['params'] is state.ema_params
 
 
+def test_momentum_and_decay_by_hand():
+    grads, p, momentum = [1.0, -2.0, 0.5], 1.0, 0.0
+    states, _ = train(grads, name='sgd', b1=0.8, learning_rate=0.1, weight_decay=0.5)
+    for g, state in zip(grads, states[1:], strict=True):
+        momentum = 0.8 * momentum + g
+        p -= 0.1 * (momentum + 0.5 * p)
+        np.testing.assert_allclose(state.params['kernel'], p, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
-    'config', [{'accumulate': 0}, {'ema_decay': 1.0}, {'name': 'adam', 'weight_decay': 0.1}]
+    'config, words',
+    [
+        ({'accumulate': 0}, 'accumulate is 0; give 1 or more'),
+        ({'ema_decay': 1.0}, 'ema_decay is 1.0; give a number from 0 to below 1'),
+        ({'b2': 1.5}, 'b2 is 1.5'),
+        ({'final_share': 2.0}, 'final_share is 2.0; give a number from 0 to 1'),
+        ({'warmup_steps': -1}, 'warmup_steps is -1; give 0 or more'),
+        ({'name': 'adam', 'weight_decay': 0.1}, 'choose adamw'),
+    ],
 )
-def test_settings_that_make_no_sense(config):
-    with pytest.raises(UserError, match=r'accumulate|ema_decay|adamw'):
+def test_settings_that_make_no_sense(config, words):
+    with pytest.raises(UserError, match=words):
         OptimizerConfig(**config)

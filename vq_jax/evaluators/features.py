@@ -180,6 +180,7 @@ class FeatureEvaluator:
             return self._look(weights, {**batch, 'image': rebuilt}) | measured
 
         dataset = self._dataset()
+        task.check_classes(dataset)
         states = self._engine.place(self._run.state), self._weights, self._lpips
         seen = self._see(self._batches(dataset), len(dataset), rebuild, states)
         numbers = self._numbers(reference, seen, labelled=dataset.num_classes > 0)

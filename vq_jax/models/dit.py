@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.models.conditioning import Conditioning, sinusoids
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.images import from_patches, to_patches
@@ -42,14 +42,12 @@ class DiTSizes:
     remat: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.patch, self.depth, self.width, self.heads, self.mlp_ratio) < 1:
-            raise UserError('patch, depth, width, heads and mlp_ratio of a transformer must be 1 or more.')
+        check_least(1, 'config.dit.', self, 'patch', 'depth', 'width', 'heads', 'mlp_ratio')
+        check_share('config.dit.', self, 'dropout', one=False)
         if self.width % self.heads or self.width % 4:
             raise UserError(
                 f'the width {self.width} is not a multiple of 4 and of {self.heads} heads; change one.'
             )
-        if not 0 <= self.dropout < 1:
-            raise UserError(f'dropout is {self.dropout}; give a share from 0 to below 1.')
 
     @property
     def factor(self) -> int:

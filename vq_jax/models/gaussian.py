@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.errors import UserError
+from vq_jax.errors import check_least
 from vq_jax.models.quantizers import Quantized
 from vq_jax.ops import gaussians
 from vq_jax.ops.keys import example_keys
@@ -45,8 +45,7 @@ class GaussianBottleneck(nn.Module):
     dim: int | None = None
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        if self.latent_dim < 1:
-            raise UserError(f'config.gaussian.latent_dim is {self.latent_dim}; give 1 or more.')
+        check_least(1, 'config.gaussian.', self, 'latent_dim')
         self.project_in = nn.Dense(2 * self.latent_dim)
         if self.dim is not None:
             self.project_out = nn.Dense(self.dim)

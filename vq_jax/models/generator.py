@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.errors import UserError
+from vq_jax.errors import check_least
 from vq_jax.models.convolution import ConvTranspose
 from vq_jax.models.normalisation import batch_norm
 
@@ -39,8 +39,7 @@ class Generator(nn.Module):
         self, noise: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> jax.Array:
         """Maps noise [b noise_dim] and labels int32 [b] to pictures [b h w c] in [-1, 1], float32."""
-        if self.channels < 1:
-            raise UserError(f'config.generator.channels is {self.channels}; give 1 or more.')
+        check_least(1, 'config.generator.', self, 'channels', 'noise_dim')
 
         def normal(x: jax.Array) -> jax.Array:
             return nn.relu(batch_norm(train, axis_name, self.dtype)(x))

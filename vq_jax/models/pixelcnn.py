@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.models.conditioning_stack import ConditioningStack
 from vq_jax.models.convolution import Conv
 from vq_jax.ops.dropout import dropout
@@ -25,7 +26,7 @@ class PixelCNNSizes:
     Attributes:
         depth: gated layers.
         channels: of both stacks.
-        first_kernel: side of the first layer's field, odd.
+        first_kernel: side of the first layer's field, odd, 3 at least.
         kernel: side of the other layers' field, odd.
         dropout: share of the numbers that training sets to 0, after the gate of the horizontal stack.
         dtype: what the layers compute in; logits are float32.
@@ -37,6 +38,14 @@ class PixelCNNSizes:
     kernel: int = 3
     dropout: float = 0.0
     dtype: Literal['float32', 'bfloat16'] = 'float32'
+
+    def __post_init__(self) -> None:
+        check_least(1, 'config.pixelcnn.', self, 'depth', 'channels', 'kernel')
+        check_least(3, 'config.pixelcnn.', self, 'first_kernel')
+        check_share('config.pixelcnn.', self, 'dropout', one=False)
+        for name in ('first_kernel', 'kernel'):
+            if not getattr(self, name) % 2:
+                raise UserError(f'config.pixelcnn.{name} is {getattr(self, name)}; give an odd number.')
 
 
 class PixelCNN(nn.Module):

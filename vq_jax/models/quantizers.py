@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.ops import quantization
 from vq_jax.ops.collectives import global_size, take_global
 from vq_jax.ops.nearest import nearest_code
@@ -75,6 +75,10 @@ class VectorQuantizer(nn.Module):
         k, d = self.num_codes, self.dim if self.code_dim is None else self.code_dim
         if k < 1 or d < 1:
             raise UserError(f'a codebook of {k} codes of {d} numbers is empty; give 1 or more to both.')
+        check_least(1, 'config.quantizer.', self, 'start_batches')
+        check_least(0, 'config.quantizer.', self, 'commitment')
+        check_share('config.quantizer.', self, 'decay', one=False)
+        check_share('config.quantizer.', self, 'revive_below')
         if self.code_dim is not None:
             self.project_in = nn.Dense(d)
             self.project_out = nn.Dense(self.dim)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.models.conditioning_stack import ConditioningStack
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.keys import fold_in
@@ -48,6 +48,8 @@ class TransformerSizes:
     dtype: Literal['float32', 'bfloat16'] = 'float32'
 
     def __post_init__(self) -> None:
+        check_least(1, 'config.transformer.', self, 'depth', 'width', 'heads', 'mlp_ratio')
+        check_share('config.transformer.', self, 'dropout', one=False)
         if self.width % self.heads:
             raise UserError(f'the width {self.width} is not a multiple of {self.heads} heads; change one.')
         if self.positions == 'rotary' and (self.width // self.heads) % 4:

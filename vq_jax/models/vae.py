@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.errors import UserError
+from vq_jax.errors import check_least
 from vq_jax.models.autoencoder import Decoder, Encoder
 from vq_jax.models.gaussian import GaussianBottleneck, Posterior
 from vq_jax.models.observation import Observation, PixelDistribution
@@ -47,9 +47,8 @@ class ConvolutionalSizes:
     dtype: Literal['float32', 'bfloat16'] = 'float32'
 
     def __post_init__(self) -> None:
-        for name in ('channels', 'stages', 'residual_channels'):
-            if getattr(self, name) < 1:
-                raise UserError(f'config.convolutional.{name} is {getattr(self, name)}; give 1 or more.')
+        check_least(1, 'config.convolutional.', self, 'channels', 'stages', 'residual_channels')
+        check_least(0, 'config.convolutional.', self, 'residual_blocks')
 
 
 class MLPEncoder(nn.Module):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vq_jax.errors import UserError
-from vq_jax.models.quantizers import STATISTICS, VectorQuantizer, use_of_codes
+from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive, use_of_codes
 from vq_jax.ops import pictures
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.kmeans import kmeans
@@ -155,6 +155,25 @@ def by_level(name: str, levels: Any) -> dict[str, Any]:
         return {name: levels}
     top, bottom = levels
     return {f'top_{name}': top, name: bottom}
+
+
+def learn_codes(state: TrainState, changed: dict[str, Any]) -> TrainState:
+    """Takes what a step learned of the codebooks into the state, after the optimizer's update.
+
+    A dead code is replaced in the average of the parameters too: halfway to its new place it is no vector
+    of anything, and so would stay dead in evaluation.
+
+    Args:
+        state: of the model.
+        changed: the mutable collections that the model's training call returned.
+    """
+    revivals, averages = changed.get(REVIVALS, {}), state.ema_params
+    statistics = {name: changed[name] for name in changed if name != REVIVALS}
+    return state.replace(
+        params=revive(state.params, revivals),
+        ema_params=None if averages is None else revive(averages, revivals),
+        variables={**state.variables, **statistics},
+    )
 
 
 def shares_of_codes(codes: Encoded, num_codes: int) -> dict[str, jax.Array]:

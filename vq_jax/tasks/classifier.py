@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.models.classifier import Classified, Classifier
 from vq_jax.ops import pictures
 from vq_jax.ops.images import to_float
@@ -51,13 +51,15 @@ class ClassifierTask(Task):
                 '(vq_jax.summary takes --num_classes).'
             )
         model = build(Classifier, config.model, 'model', num_classes=num_classes)
-        for name in ('channels', 'stages', 'features'):
-            if getattr(model, name) < 1:
-                raise UserError(f'config.model.{name} is {getattr(model, name)}; give 1 or more.')
-        if not 0 <= model.dropout < 1:
-            raise UserError(f'config.model.dropout is {model.dropout}; give a number from 0 to below 1.')
+        check_least(1, 'config.model.', model, 'channels', 'stages', 'features')
+        check_share('config.model.', model, 'dropout', one=False)
         optimizer = make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps)
         return cls(model=model, optimizer=optimizer, image_shape=image_shape)
+
+    @property
+    def classes_read(self) -> int:
+        """The classes it tells apart."""
+        return self.model.num_classes
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless the pictures are as large as those the model was made for."""

@@ -26,7 +26,7 @@ from vq_jax.sampling.likelihood import bound, flow_log_likelihood, step_divergen
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
 from vq_jax.tasks.diffusion_drawing import LATENT, DiffusionDrawing
 from vq_jax.tasks.latents import LatentConfig, Pixels, Space, make_space
-from vq_jax.tasks.task import check_labels, check_same_shape
+from vq_jax.tasks.task import check_decoder, check_labels, check_same_shape
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch, Engine
@@ -75,11 +75,7 @@ class DiffusionTask(DiffusionDrawing):
             )
         space = make_space(build(LatentConfig, config.latent, 'latent'), image_shape)
         num_labels = num_classes if options.class_conditional else 0
-        if space.num_labels and not num_labels:
-            raise UserError(
-                'the decoder of this autoencoder is conditioned on classes; set '
-                'config.model.class_conditional=true.'
-            )
+        check_decoder('autoencoder', space.num_labels, num_labels)
         if options.backbone == 'dit':
             network, sizes = DiT, build(DiTSizes, config.dit, 'dit')
         else:

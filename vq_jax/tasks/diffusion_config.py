@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.ops.diffusion import PathName, PredictionName, Process, ScheduleName, Weighting
 from vq_jax.sampling.diffusion import GridName, Options, SamplerName
 
@@ -51,12 +51,10 @@ class DiffusionConfig:
     variational_weight: float = 0.001
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_dropout <= 1:
-            raise UserError(f'config.model.label_dropout is {self.label_dropout}; give a share from 0 to 1.')
+        check_share('config.model.', self, 'label_dropout')
+        check_least(1, 'config.model.', self, 'upscale')
         if any(not 0 <= n <= 12 for n in self.fourier):
             raise UserError(f'config.model.fourier is {self.fourier}; give exponents from 0 to 12.')
-        if self.upscale < 1:
-            raise UserError(f'config.model.upscale is {self.upscale}; give 1 or more.')
         if self.min_snr_gamma <= 0:
             raise UserError(f'config.model.min_snr_gamma is {self.min_snr_gamma}; give a number above 0.')
         if self.learned_variance and not self.timesteps:
@@ -102,12 +100,8 @@ class Sampling:
     repeats: int = 1
 
     def __post_init__(self) -> None:
-        for name in ('steps', 'repeats'):
-            if getattr(self, name) < 1:
-                raise UserError(f'{name} is {getattr(self, name)}; give 1 or more.')
-        for name in ('rescale', 'percentile'):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f'{name} is {getattr(self, name)}; give a share from 0 to 1.')
+        check_least(1, '', self, 'steps', 'repeats')
+        check_share('', self, 'rescale', 'percentile')
         self.options()  # checks the rest
 
     def options(self) -> Options:
@@ -131,6 +125,5 @@ class EvaluationConfig:
     flow_probes: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (('times', 1), ('flow_steps', 0), ('flow_probes', 1)):
-            if getattr(self, name) < least:
-                raise UserError(f'config.evaluation.{name} is {getattr(self, name)}; give {least} or more.')
+        check_least(1, 'config.evaluation.', self, 'times', 'flow_probes')
+        check_least(0, 'config.evaluation.', self, 'flow_steps')

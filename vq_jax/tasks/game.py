@@ -12,7 +12,7 @@ import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least
 from vq_jax.ops import adversarial
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.keys import example_keys
@@ -42,9 +42,7 @@ class GameConfig:
     lecam: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ('r1', 'gradient_penalty', 'lecam'):
-            if getattr(self, name) < 0:
-                raise UserError(f'config.game.{name} is {getattr(self, name)}; give 0 or more.')
+        check_least(0, 'config.game.', self, 'r1', 'gradient_penalty', 'lecam')
 
 
 @chex.dataclass(frozen=True)
@@ -114,7 +112,13 @@ class Game:
         )
 
     def play(
-        self, state: TrainState, real: jax.Array, fake: jax.Array, labels: jax.Array, axis_name: str | None
+        self,
+        state: TrainState,
+        real: jax.Array,
+        fake: jax.Array,
+        labels: jax.Array,
+        axis_name: str | None,
+        condition: jax.Array | None = None,
     ) -> Turn:
         """Judges real and generated pictures once, for both players, and learns from it.
 
@@ -130,6 +134,7 @@ class Game:
             fake: as many generated ones.
             labels: classes of both, int32 [b].
             axis_name: the device axis.
+            condition: what both are made of and judged beside [b h w d], or None.
         """
         learned = {k: v for k, v in state.variables.items() if k != _AVERAGES}
         averages = state.variables[_AVERAGES]
@@ -139,7 +144,7 @@ class Game:
             for images in (real, fake):
                 judgement, changed = self.discriminator.apply(
                     {'params': params, **changed},
-                    images,
+                    beside(images, condition),
                     labels,
                     train=True,
                     axis_name=axis_name,
@@ -176,7 +181,13 @@ class Game:
         if self.config.r1 or self.config.gradient_penalty:
             keys = example_keys(state.step_key(), len(real), axis_name)
             penalties = jax.grad(self._penalty, has_aux=True)(
-                state.params, learned, keys, real, fake, labels, axis_name
+                state.params,
+                learned,
+                keys,
+                beside(real, condition),
+                beside(fake, condition),
+                labels,
+                axis_name,
             )
             grads = jax.tree.map(jnp.add, grads, penalties[0])
             metrics |= penalties[1]
@@ -285,6 +296,11 @@ def make_game(config: ConfigDict, discriminator: nn.Module, steps: int) -> Game:
             'discriminator; set config.optimizer.ema_decay for that of the generator.'
         )
     return Game(build(GameConfig, config.game, 'game'), discriminator, make_optimizer(options, max(1, steps)))
+
+
+def beside(images: jax.Array, condition: jax.Array | None) -> jax.Array:
+    """What a discriminator is given: pictures [b h w c], with the channels of a condition if there is one."""
+    return images if condition is None else jnp.concatenate([images, condition], axis=-1)
 
 
 def _variance(images: jax.Array, axis_name: str | None) -> jax.Array:

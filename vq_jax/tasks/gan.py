@@ -103,6 +103,11 @@ class GANTask(Task):
             num_labels=num_labels,
         )
 
+    @property
+    def classes_read(self) -> int:
+        """Those of the data, which the probe tells apart."""
+        return self.num_classes
+
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless pictures are square, of 8, 16, 32 ... pixels, and like the model's."""
         h, w, _ = shape

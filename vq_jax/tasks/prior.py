@@ -19,7 +19,7 @@ from vq_jax.ops.collectives import pmean
 from vq_jax.ops.keys import content_keys, example_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
-from vq_jax.tasks.task import Task, check_labels, check_same_shape
+from vq_jax.tasks.task import Task, check_decoder, check_labels, check_same_shape
 from vq_jax.tasks.token_network import TokenNetwork, make_network
 from vq_jax.tasks.tokenizers import (
     Levels,
@@ -32,6 +32,7 @@ from vq_jax.tasks.tokenizers import (
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch
+from vq_jax.training.run_dir import TOP_PRIOR
 from vq_jax.training.state import TrainState
 
 
@@ -42,10 +43,12 @@ class TopPrior:
     Attributes:
         task: draws its tokens.
         state: what the task learned, on the host.
+        identity: the run that it is: 'workdir', 'step' and 'checksum'.
     """
 
     task: 'PriorTask'
     state: TrainState
+    identity: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +84,7 @@ class PriorTask(Task):
         """Sections 'tokenizer', 'model', 'transformer', 'pixelcnn' and 'sampling'."""
         return {
             'tokenizer': defaults(TokenizerConfig),
-            'model': defaults(PriorConfig),
+            'model': defaults(PriorConfig, without=('top_step',)),
             'transformer': defaults(TransformerSizes),
             'pixelcnn': defaults(PixelCNNSizes),
             'sampling': defaults(Sampling),
@@ -96,11 +99,7 @@ class PriorTask(Task):
         check_labels(options.class_conditional, num_classes, 'model')
         tokenizer = make_tokenizer(build(TokenizerConfig, config.tokenizer, 'tokenizer'), image_shape)
         num_labels = num_classes if options.class_conditional else 0
-        if tokenizer.num_labels and not num_labels:
-            raise UserError(
-                'the decoder of this tokenizer is conditioned on classes; set '
-                'config.model.class_conditional=true.'
-            )
+        check_decoder('tokenizer', tokenizer.num_labels, num_labels)
         level = options.level_of(len(tokenizer.grids))
         sizes = {
             'transformer': build(TransformerSizes, config.transformer, 'transformer'),
@@ -139,8 +138,9 @@ class PriorTask(Task):
         check_same_shape(shape, self.image_shape)
 
     def check_dataset(self, dataset: AnyDataset) -> None:
-        """Also raises `UserError` if a data set holds the codes of another tokenizer."""
+        """Raises `UserError` if a data set does not fit, or holds the codes of another tokenizer."""
         self.check_image_shape(dataset.image_shape)
+        self.check_classes(dataset)
         if not isinstance(dataset, CodeDataset):
             return
         theirs, ours = dataset.facts.tokenizer, self.tokenizer.identity
@@ -153,8 +153,9 @@ class PriorTask(Task):
             )
 
     def built_on(self) -> dict[str, dict[str, Any]]:
-        """The tokenizer."""
-        return {'tokenizer': self.tokenizer.identity} if self.tokenizer.identity else {}
+        """The tokenizer, and the prior of the top codes."""
+        parts = {'tokenizer': self.tokenizer.identity, TOP_PRIOR: self.top and self.top.identity}
+        return {name: identity for name, identity in parts.items() if identity}
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
@@ -416,7 +417,7 @@ def _top_prior(options: PriorConfig, tokenizer: Tokenizer, num_labels: int) -> T
         )
     from vq_jax.tasks.restore import restore  # which imports all tasks, and so cannot come first
 
-    restored = restore(workdir)
+    restored = restore(workdir, options.top_step)
     task = restored.task
     if not isinstance(task, PriorTask) or task.level or len(task.tokenizer.grids) == 1:
         raise UserError(f'{workdir} is no run of a prior of top codes; set config.model.top_workdir to one.')
@@ -427,4 +428,4 @@ def _top_prior(options: PriorConfig, tokenizer: Tokenizer, num_labels: int) -> T
             f'the prior {workdir} is conditioned on {task.num_labels} classes and this one on {num_labels}; '
             'set config.model.class_conditional alike.'
         )
-    return TopPrior(task, jax.device_get(restored.state.for_inference()))
+    return TopPrior(task, jax.device_get(restored.state.for_inference()), restored.identity())

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.ops.masking import Schedule
 from vq_jax.sampling.autoregressive import Choice
 
@@ -23,6 +23,8 @@ class PriorConfig:
             the bottom codes is given the top ones.
         top_workdir: the run of the prior of the top codes, which the one of the bottom codes needs to draw
             pictures, but not to learn.
+        top_step: the checkpoint of that run; None is its newest. It is no key of a config, but set where a
+            run is opened again (see `vq_jax.training.run_dir.pin_steps`).
     """
 
     kind: Literal['transformer', 'pixelcnn', 'maskgit'] = 'transformer'
@@ -31,6 +33,10 @@ class PriorConfig:
     mask_schedule: Schedule = 'cosine'
     level: Literal['top', 'bottom'] | None = None
     top_workdir: str = ''
+    top_step: int | None = None
+
+    def __post_init__(self) -> None:
+        check_share('config.model.', self, 'label_dropout')
 
     def level_of(self, levels: int) -> int:
         """Which of so many levels of codes is to be learned, counted from the coarsest."""
@@ -66,8 +72,7 @@ class Sampling:
     confidence_temperature: float = 4.5
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f'steps is {self.steps}; give 1 or more.')
+        check_least(1, '', self, 'steps')
         self.choice()  # checks the rest
 
     def choice(self) -> Choice:

@@ -53,6 +53,20 @@ class Task(Protocol):
                 'pictures, or config.task=prior.'
             )
         self.check_image_shape(dataset.image_shape)
+        self.check_classes(dataset)
+
+    @property
+    def classes_read(self) -> int:
+        """How many classes the labels of a data set must be of; 0 if labels are not read."""
+        return self.num_labels
+
+    def check_classes(self, dataset: AnyDataset) -> None:
+        """Raises `UserError` if labels are read, and those of a data set are of other classes."""
+        if self.classes_read and dataset.num_classes != self.classes_read:
+            raise UserError(
+                f'{dataset.name} has {dataset.num_classes or "no"} classes and the model was made for '
+                f'{self.classes_read}; set config.data.name to a set with as many.'
+            )
 
     def built_on(self) -> dict[str, dict[str, Any]]:
         """The runs whose weights the model uses (see `vq_jax.training.run_dir.DataFacts`)."""
@@ -121,4 +135,19 @@ def check_labels(conditional: bool, num_classes: int, section: str) -> None:
         raise UserError(
             f'config.{section}.class_conditional needs data with labels; set it to false or config.data.name '
             'to a set that has them (vq_jax.summary takes --num_classes).'
+        )
+
+
+def check_decoder(name: str, theirs: int, ours: int) -> None:
+    """Raises `UserError` if what a model draws is to be decoded of other classes than it is drawn of.
+
+    Args:
+        name: what decodes it, for the message.
+        theirs: how many classes the decoder is conditioned on; 0 for none.
+        ours: how many the model is conditioned on; 0 for none.
+    """
+    if theirs not in (0, ours):
+        raise UserError(
+            f'the decoder of this {name} is conditioned on {theirs} classes and this model on {ours}; set '
+            f'config.model.class_conditional=true, and config.data.name to a set with {theirs} classes.'
         )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vq_jax.errors import UserError
+from vq_jax.errors import check_least
 from vq_jax.models.gaussian import GaussianBottleneck
 from vq_jax.models.observation import Likelihood, Observation
 from vq_jax.models.residual import ResidualDecoder, ResidualEncoder, ResidualSizes
@@ -54,9 +54,7 @@ class VAEConfig:
     importance_samples: int = 50
 
     def __post_init__(self) -> None:
-        for name in ('latent_dim', 'importance_samples'):
-            if getattr(self, name) < 1:
-                raise UserError(f'config.model.{name} is {getattr(self, name)}; give 1 or more.')
+        check_least(1, 'config.model.', self, 'latent_dim', 'importance_samples')
 
 
 @dataclasses.dataclass(frozen=True)

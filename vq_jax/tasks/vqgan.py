@@ -10,10 +10,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least
 from vq_jax.models.discriminators import PatchDiscriminator
 from vq_jax.models.gaussian import LATENT, GaussianBottleneck
-from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
+from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer
 from vq_jax.models.residual import ResidualSizes
 from vq_jax.models.vqgan import LAST_KERNEL, VQGAN
 from vq_jax.ops import adversarial, pictures
@@ -25,11 +25,12 @@ from vq_jax.tasks.autoencoding import (
     check_size,
     code_pictures,
     errors,
+    learn_codes,
     shares_of_codes,
     start_codes,
     summarize,
 )
-from vq_jax.tasks.game import Game, GameConfig, make_game
+from vq_jax.tasks.game import Game, GameConfig, beside, make_game
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.task import check_labels
 from vq_jax.training.config import build, defaults
@@ -100,9 +101,7 @@ class AdversarialConfig:
     most_adaptive: float = 1e4
 
     def __post_init__(self) -> None:
-        for name in ('start', 'warmup', 'ramp'):
-            if getattr(self, name) < 0:
-                raise UserError(f'config.adversarial.{name} is {getattr(self, name)}; give 0 or more steps.')
+        check_least(0, 'config.adversarial.', self, 'start', 'warmup', 'ramp')
         if self.warmup > self.start:
             raise UserError(
                 f'config.adversarial.warmup is {self.warmup} steps before config.adversarial.start, which is '
@@ -193,7 +192,7 @@ class VQGANTask(AutoencodingTask):
         """Raises `UserError` unless the model, and the perceptual loss, can take such pictures."""
         check_size(shape, self.model.sizes.factor, self.model.image_channels, 'config.model.multipliers')
         self.perceptual.check_image_size(*shape[:2])
-        self.game.check_image_shape(self._judged_shape(shape))
+        self.game.check_image_shape(shape)
         if self.source == 'small' and (shape[0] % 4 or shape[1] % 4):
             raise UserError(f'config.variant.source=small needs a multiple of 4 pixels, not {shape[:2]}.')
 
@@ -205,7 +204,7 @@ class VQGANTask(AutoencodingTask):
         variables = self.model.init(params_key, self.seen(images), labels)
         return TwoPlayerState(
             generator=TrainState.create(run_key, variables, self.optimizer),
-            discriminator=self.game.init(discriminator_key, self._judged(images, images), labels),
+            discriminator=self.game.init(discriminator_key, beside(images, self._condition(images)), labels),
         )
 
     def pretrained(self) -> Any:
@@ -295,25 +294,21 @@ class VQGANTask(AutoencodingTask):
 
         discriminator, weight, game_metrics = state.discriminator, jnp.zeros(()), {}
         if phase != 'absent':
-            real, fake = self._judged(images, images), self._judged(outputs, images)
-            turn = self.game.play(state.discriminator, real, fake, labels, axis_name)
+            condition = self._condition(images)
+            turn = self.game.play(state.discriminator, images, outputs, labels, axis_name, condition)
             discriminator, game_metrics = turn.state, turn.metrics
         if phase == 'together':
-            against = turn.gradient[..., : outputs.shape[-1]]
             weight = self._ramp(state.step)
             if self.adversarial.adaptive:
-                pulls = last_layer(gradient), last_layer(against)
+                pulls = last_layer(gradient), last_layer(turn.gradient)
                 weight *= adversarial.adaptive_weight(*pulls, self.adversarial.most_adaptive)
-            gradient += weight * against
+            gradient += weight * turn.gradient
         (grads,) = pull((gradient, jnp.ones(())))
         game_metrics = {**game_metrics, 'adversarial_weight': weight}
         metrics = {'loss': loss + latent_loss, **metrics, 'latent_loss': latent_loss, **latent_metrics}
         grads, metrics = pmean((grads, metrics), axis_name)
-        revivals = changed.pop(REVIVALS, {})
         generator, update = generator.apply_gradients(grads, self.optimizer)
-        generator = generator.replace(
-            params=revive(generator.params, revivals), variables={**generator.variables, **changed}
-        ).finish_step(self.optimizer)
+        generator = learn_codes(generator, changed).finish_step(self.optimizer)
         state = state.replace(generator=generator, discriminator=discriminator)
         return state, {**metrics, **update, **game_metrics}
 
@@ -376,15 +371,9 @@ class VQGANTask(AutoencodingTask):
             return means.repeat(4, 1).repeat(4, 2)
         return images
 
-    def _judged(self, outputs: jax.Array, images: jax.Array) -> jax.Array:
-        """What the discriminator is given: a picture, beside what it was made of."""
-        if self.source == 'image':
-            return outputs
-        return jnp.concatenate([outputs, self.seen(images)], axis=-1)
-
-    def _judged_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-        return jax.eval_shape(self._judged, images, images).shape[1:]
+    def _condition(self, images: jax.Array) -> jax.Array | None:
+        """What the discriminator is shown beside a picture: what that is made of."""
+        return None if self.source == 'image' else self.seen(images)
 
     def _ramp(self, step: jax.Array) -> jax.Array:
         """The weight of the adversarial loss at a step from `start` on, without the adaptive one."""

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vq_jax.errors import UserError
+from vq_jax.errors import check_least
 from vq_jax.models.autoencoder import VQVAE
 from vq_jax.models.hierarchy import VQVAE2
 from vq_jax.models.observation import Observation, PixelDistribution, to_picture
-from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
+from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.keys import content_keys, example_keys
@@ -28,6 +28,7 @@ from vq_jax.tasks.autoencoding import (
     check_size,
     code_pictures,
     errors,
+    learn_codes,
     shares_of_codes,
     start_codes,
     summarize,
@@ -90,10 +91,8 @@ class VQVAETask(AutoencodingTask):
         }
         top_quantizer = build(VectorQuantizer, config.quantizer, 'quantizer')
         model = build(VQVAE2, config.model, 'model', top_quantizer=top_quantizer, **given)
-        least_of = {'channels': 1, 'stages': 1, 'top_stages': 0, 'residual_blocks': 0, 'residual_channels': 1}
-        for name, least in least_of.items():
-            if getattr(model, name) < least:
-                raise UserError(f'config.model.{name} is {getattr(model, name)}; give {least} or more.')
+        check_least(1, 'config.model.', model, 'channels', 'stages', 'residual_channels')
+        check_least(0, 'config.model.', model, 'top_stages', 'residual_blocks')
         if not model.top_stages:
             one_level = {name: value for name, value in config.model.items() if name != 'top_stages'}
             model = build(VQVAE, one_level, 'model', **given)
@@ -170,10 +169,9 @@ class VQVAETask(AutoencodingTask):
 
         grads, (changed, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
         grads, metrics = pmean((grads, metrics), axis_name)
-        revivals = changed.pop(REVIVALS, {})
         state, update_metrics = state.apply_gradients(grads, self.optimizer)
-        state = state.replace(params=revive(state.params, revivals), variables={**state.variables, **changed})
-        return state.finish_step(self.optimizer), {**metrics, **update_metrics}
+        state = learn_codes(state, changed).finish_step(self.optimizer)
+        return state, {**metrics, **update_metrics}
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Losses, errors, and the share of each code in every picture [b k], for each level.

@@ -22,7 +22,7 @@ from vq_jax.errors import UserError
 
 T = TypeVar('T')
 
-_PLAIN = (bool, int, float, str, tuple)
+_PLAIN = (bool, int, float, str)  # and tuples of one of them
 
 
 def defaults(cls: type, *, without: tuple[str, ...] = ()) -> ConfigDict:
@@ -30,8 +30,8 @@ def defaults(cls: type, *, without: tuple[str, ...] = ()) -> ConfigDict:
 
     Args:
         cls: a dataclass (Flax modules are dataclasses). Attributes that are not plain values (bool,
-            int, float, str, tuple, or one of these or None), or have no default, are left out: code
-            provides them.
+            int, float, str, tuple of one of these, or any of them or None), or have no default, are left
+            out: code provides them.
         without: further attributes that code provides.
 
     Returns:
@@ -87,6 +87,7 @@ def to_json(config: ConfigDict) -> dict[str, Any]:
 @dataclasses.dataclass(frozen=True)
 class _Field:
     kind: type
+    element: type | None  # of a tuple
     optional: bool
     choices: tuple[Any, ...]
     default: Any
@@ -95,15 +96,17 @@ class _Field:
         """The value in the attribute's type; raises `UserError` if it cannot be."""
         if value is None and self.optional:
             return None
-        if self.kind is tuple and isinstance(value, list | tuple):
-            return tuple(value)
-        if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
+        if self.element is None:
+            fits, kind = _fits(value, self.kind), self.kind.__name__
+        else:
+            fits = isinstance(value, list | tuple) and all(_fits(x, self.element) for x in value)
+            kind = f'tuple of {self.element.__name__}'
+        if not fits:
             raise UserError(
-                f'{path} is {value!r}, which is not of type {self.kind.__name__}'
-                f'{" or None" if self.optional else ""}; change it in the config file or by --{path}=...'
+                f'{path} is {value!r}, which is not of type {kind}{" or None" if self.optional else ""}; '
+                f'change it in the config file or by --{path}=...'
             )
+        value = self.kind(value) if self.element is None else tuple(map(self.element, value))
         if self.choices and value not in self.choices:
             near = difflib.get_close_matches(str(value), map(str, self.choices), n=1)
             hint = f' (did you mean {near[0]!r}?)' if near else ''
@@ -118,26 +121,33 @@ def _fields(cls: type) -> dict[str, _Field]:
     for field in dataclasses.fields(cls):
         if issubclass(cls, nn.Module) and field.name in ('parent', 'name'):
             continue  # Flax's own
-        kind, optional, choices = _plain_type(hints[field.name])
-        if kind is not None:
-            fields[field.name] = _Field(kind, optional, choices, field.default)
+        found = _plain_type(hints[field.name])
+        if found is not None:
+            fields[field.name] = _Field(*found, field.default)
     return fields
 
 
-def _plain_type(hint: Any) -> tuple[type | None, bool, tuple[Any, ...]]:
-    """(type, may be None, choices) of an annotation; the type is None if it is not plain."""
+def _fits(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def _plain_type(hint: Any) -> tuple[type, type | None, bool, tuple[Any, ...]] | None:
+    """(type, that of a tuple's elements, may be None, choices) of an annotation, if it is plain."""
     optional = False
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         arms = [a for a in typing.get_args(hint) if a is not types.NoneType]
         optional = len(arms) < len(typing.get_args(hint))
         if len(arms) != 1:
-            return None, optional, ()
+            return None
         hint = arms[0]
+    arguments = typing.get_args(hint)
     if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        return type(choices[0]), optional, choices
-    kind = typing.get_origin(hint) or hint
-    return (kind if kind in _PLAIN else None), optional, ()
+        return type(arguments[0]), None, optional, arguments
+    if typing.get_origin(hint) is tuple:
+        return (tuple, arguments[0], optional, ()) if arguments[0] in _PLAIN else None
+    return (hint, None, optional, ()) if hint in _PLAIN else None
 
 
 def _dotted(path: str, key: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import jax
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least
 from vq_jax.training.checkpoints import Checkpoints
 from vq_jax.training.parallel import Batch, Engine, ahead
 from vq_jax.training.progress import Progress
@@ -58,9 +58,7 @@ class LoopConfig:
             'checkpoint_every',
             'keep_checkpoints',
         )
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise UserError(f'config.{name} is {getattr(self, name)}; give 1 or more.')
+        check_least(1, 'config.', self, *counts)
 
 
 def run_loop(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least, check_share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +45,11 @@ class OptimizerConfig:
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise UserError(f"an optimizer's accumulate is {self.accumulate}; give 1 or more steps.")
-        if not 0 <= self.ema_decay < 1:
-            raise UserError(f"an optimizer's ema_decay is {self.ema_decay}; give a number from 0 to below 1.")
+        path = "an optimizer's "
+        check_least(1, path, self, 'accumulate')
+        check_least(0, path, self, 'warmup_steps', 'weight_decay')
+        check_share(path, self, 'final_share')
+        check_share(path, self, 'b1', 'b2', 'ema_decay', one=False)
         if self.name == 'adam' and self.weight_decay:
             raise UserError('adam has no weight decay; choose adamw, or set weight_decay to 0.')
 
@@ -89,8 +90,11 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
         'adam': lambda: optax.adam(schedule, config.b1, config.b2, config.eps),
         'adamw': lambda: optax.adamw(schedule, config.b1, config.b2, config.eps, **decay),
         'lion': lambda: optax.lion(schedule, config.b1, config.b2, **decay),
+        # Not optax.sgd: what decays must not enter the momentum.
         'sgd': lambda: optax.chain(
-            optax.add_decayed_weights(**decay), optax.sgd(schedule, config.b1 or None)
+            optax.trace(config.b1) if config.b1 else optax.identity(),
+            optax.add_decayed_weights(**decay),
+            optax.scale_by_learning_rate(schedule),
         ),
     }[config.name]()
     if config.clip_norm is not None:

@@ -15,6 +15,9 @@ CONFIG_NAME = 'config.json'
 DATA_NAME = 'data.json'
 _ABSENT = object()
 
+# The part of a prior of bottom codes that it is not trained with, but draws and is evaluated with.
+TOP_PRIOR = 'top_prior'
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replaces a file in one step, so that no reader ever sees half of it.
@@ -162,13 +165,19 @@ def pin_steps(config: ConfigDict, workdir: Path) -> ConfigDict:
     """
     config = config.copy_and_resolve_references()
     for name, before in read_data_facts(workdir).built_on.items():
-        if config[name].workdir and config[name].step is None:
+        if name == TOP_PRIOR:
+            if not _exchanged(name, before, config.model.top_workdir):
+                with config.unlocked():
+                    config.model.top_step = before['step']
+        elif config[name].workdir and config[name].step is None:
             config[name].step = before['step']
     return config
 
 
 def check_built_on(workdir: Path, now: dict[str, dict[str, Any]]) -> None:
     """Refuses to use a run with other weights of another run than it was trained with.
+
+    A prior of top codes may be exchanged, by naming another directory.
 
     Args:
         workdir: The run directory.
@@ -178,12 +187,18 @@ def check_built_on(workdir: Path, now: dict[str, dict[str, Any]]) -> None:
         UserError: A checksum differs.
     """
     for name, before in read_data_facts(workdir).built_on.items():
-        if name in now and now[name]['checksum'] != before['checksum']:
+        if name not in now or _exchanged(name, before, now[name]['workdir']):
+            continue
+        if now[name]['checksum'] != before['checksum']:
             raise UserError(
                 f'{workdir} was trained with the {name} of step {before["step"]} of {before["workdir"]} '
                 f'(checksum {before["checksum"][:12]}), and step {now[name]["step"]} of '
                 f'{now[name]["workdir"]} holds other weights; put those back, or train in a new directory.'
             )
+
+
+def _exchanged(name: str, before: dict[str, Any], workdir: str) -> bool:
+    return name == TOP_PRIOR and Path(workdir) != Path(before['workdir'])
 
 
 def flatten(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -1,0 +1,72 @@
+"""What all tasks ask of a data set, and what models that decode with another ask of it."""
+
+import dataclasses
+import types
+
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.tasks import default_config, diffusion, make_task, prior
+from vq_jax.tasks.latents import Pixels
+from vq_jax.tasks.tokenizers import GreyValues
+
+SHAPE = (16, 16, 1)
+CONDITIONAL = {
+    'gan': 'model',
+    'vqgan': 'variant',
+    'prior': 'model',
+    'diffusion': 'model',
+}
+
+
+def made(name, conditional=False, num_classes=10):
+    config = default_config(name)
+    if name in CONDITIONAL:
+        config[CONDITIONAL[name]].class_conditional = conditional
+    if name == 'vqgan':
+        config.perceptual.kind = 'none'
+        config.discriminator.stages = 1
+    if name == 'diffusion':
+        config.unet.multipliers, config.unet.attention_levels = (1,), ()
+    return make_task(config, SHAPE, num_classes)
+
+
+def dataset(num_classes):
+    return types.SimpleNamespace(name='other', item='image', image_shape=SHAPE, num_classes=num_classes)
+
+
+@pytest.mark.parametrize(
+    'name, conditional', [*((name, True) for name in CONDITIONAL), ('gan', False), ('classifier', False)]
+)
+def test_labels_that_are_read_must_be_of_as_many_classes(name, conditional):
+    """A GAN's probe and a classifier read them too."""
+    task = made(name, conditional)
+    task.check_dataset(dataset(10))
+    for num_classes, words in ((12, '12 classes'), (9, '9 classes'), (0, 'no classes')):
+        with pytest.raises(UserError, match=f'other has {words} and the model was made for 10'):
+            task.check_dataset(dataset(num_classes))
+
+
+@pytest.mark.parametrize('name', ['vae', 'vqvae', 'vqgan', 'prior', 'diffusion'])
+def test_where_labels_are_not_read_any_classes_will_do(name):
+    for num_classes in (0, 9, 12):
+        made(name).check_dataset(dataset(num_classes))
+
+
+@pytest.mark.parametrize('name', ['prior', 'diffusion'])
+def test_a_decoder_is_of_the_same_classes_or_of_none(name, monkeypatch):
+    def decoder(theirs):
+        if name == 'prior':
+            tokens = GreyValues(grids=(SHAPE[:2],), num_tokens=4, num_labels=theirs)
+            monkeypatch.setattr(prior, 'make_tokenizer', lambda *_: tokens)
+        else:
+            space = dataclasses.replace(Pixels(SHAPE), num_labels=theirs)
+            monkeypatch.setattr(diffusion, 'make_space', lambda *_: space)
+
+    for theirs in (0, 10):
+        decoder(theirs)
+        assert made(name, conditional=True).num_labels == 10
+    for theirs, conditional in ((8, True), (12, True), (10, False)):
+        decoder(theirs)
+        with pytest.raises(UserError, match=f'conditioned on {theirs} classes and this model on'):
+            made(name, conditional)
