@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance, spread
-from vq_jax.ops.keys import fold_in
+from vq_jax.ops.keys import fold_in, normal
 
 SamplerName = Literal['ddpm', 'ddim', 'euler', 'heun', 'dpm_solver']
 GridName = Literal['uniform', 'log_snr', 'karras']
@@ -241,7 +241,7 @@ def solve(
     n, repeats = len(times) - 1, repeats if known is not None else 1
 
     def noise(number: jax.Array) -> jax.Array:
-        return jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(fold_in(keys, number))
+        return normal(fold_in(keys, number), x.shape[1:])
 
     def step(carry: tuple[jax.Array, ...], i: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
         x, x0_before, t_before = carry

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from vq_jax.ops import gaussians, likelihoods
 from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance
-from vq_jax.ops.keys import fold_in
+from vq_jax.ops.keys import fold_in, normal
 from vq_jax.sampling.diffusion import Denoised, Denoiser
 
 
@@ -55,7 +55,7 @@ def bound(denoise: Denoiser, process: Process, keys: jax.Array, x0: jax.Array, n
 
     def part(i: jax.Array) -> jax.Array:
         drawn = fold_in(keys, i)
-        noise, offset = _normal(drawn, x0), jax.vmap(jax.random.uniform)(fold_in(drawn, 0))
+        noise, offset = normal(drawn, x0.shape[1:]), jax.vmap(jax.random.uniform)(fold_in(drawn, 0))
         place = (i + offset) / n
         if not process.timesteps:
             log_snr = ends[0] + place * (ends[1] - ends[0])
@@ -74,7 +74,7 @@ def bound(denoise: Denoiser, process: Process, keys: jax.Array, x0: jax.Array, n
 
     first = jnp.full(len(x0), 1 / process.timesteps if process.timesteps else 0.0)
     alpha, sigma = process.scales(first[0])
-    x = process.diffuse(x0, _normal(fold_in(keys, n), x0), first)
+    x = process.diffuse(x0, normal(fold_in(keys, n), x0.shape[1:]), first)
     mean = denoise(x, first).x0 if process.timesteps else x / alpha
     decoder = -likelihoods.discretised_gaussian(x0, mean, jnp.log(sigma / alpha))
     return Bound(prior=prior, diffusion=diffusion, decoder=decoder)
@@ -153,10 +153,6 @@ def flow_log_likelihood(
     start = alpha * x0, x0[0].size * jnp.full(len(x0), jnp.log(alpha))
     (x, change), _ = jax.lax.scan(advance, start, jnp.arange(steps))
     return _sum(gaussians.log_density(x, 0.0, 0.0)) + change
-
-
-def _normal(keys: jax.Array, like: jax.Array) -> jax.Array:
-    return jax.vmap(lambda key: jax.random.normal(key, like.shape[1:]))(keys)
 
 
 def _sum(values: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ from vq_jax.ops import likelihoods, pictures
 from vq_jax.ops.collectives import global_size
 from vq_jax.ops.dropout import hide_labels
 from vq_jax.ops.images import to_uint8
-from vq_jax.ops.keys import content_keys, example_keys, fold_in
+from vq_jax.ops.keys import content_keys, example_keys, fold_in, normal
 from vq_jax.ops.metrics import psnr
 from vq_jax.sampling.diffusion import clipped
 from vq_jax.sampling.likelihood import bound, flow_log_likelihood, step_divergence
@@ -247,7 +247,7 @@ class DiffusionTask(DiffusionDrawing):
     def _losses(self, network: Any, x0: jax.Array, keys: jax.Array, t: jax.Array) -> dict[str, jax.Array]:
         """'loss', and its part that teaches the variance if that is learned, of each example [b]."""
         c, process = self.config, self.process
-        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(keys)
+        noise = normal(keys, x0.shape[1:])
         x = process.diffuse(x0, noise, t)
         answer = network(x, t)
         wanted = ops.target(c.prediction, process, x0, noise, t)

@@ -12,7 +12,7 @@ from vq_jax.models.dit import DiT
 from vq_jax.models.unet import UNet
 from vq_jax.ops.diffusion import Process, spread, to_x0
 from vq_jax.ops.images import to_float
-from vq_jax.ops.keys import fold_in
+from vq_jax.ops.keys import fold_in, normal
 from vq_jax.sampling.diffusion import (
     SAMPLERS,
     Denoised,
@@ -180,8 +180,7 @@ class DiffusionDrawing(Task):
         """
         t = self._known_time(jnp.asarray(strength, jnp.float32))
         x0 = self.encoded(state, images)
-        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(fold_in(keys, 0))
-        x = self.process.diffuse(x0, noise, t)
+        x = self.process.diffuse(x0, normal(fold_in(keys, 0), x0.shape[1:]), t)
         condition = self.condition(images)
         visited = self.visit(state, keys, labels, sampling or self.sampling, condition, t, x)
         return self.decoded(state, visited[-1], labels)
@@ -320,7 +319,7 @@ class DiffusionDrawing(Task):
     ) -> jax.Array:
         """All that a sampler visits [steps + 1, b ...], from noise or from x at the time `start`."""
         if x is None:
-            x = jax.vmap(lambda key: jax.random.normal(key, self.space.shape))(fold_in(keys, 0))
+            x = normal(fold_in(keys, 0), self.space.shape)
         times = time_grid(sampling.grid, self.process, sampling.steps, start)
         return solve(
             SAMPLERS[sampling.sampler],
