@@ -275,6 +275,7 @@ def test_mistakes_with_a_prior(prior):
         ({'tokenizer__workdir': '/nowhere'}, (8, 8, 1), 'nowhere'),
         ({'model__class_conditional': True}, (8, 8, 1), 'needs data with labels'),
         ({'sampling__top_k': 0}, (8, 8, 1), 'top_k'),
+        ({'sampling__guidance': 2.0}, (8, 8, 1), 'needs a model that is told of classes'),
     ],
 )
 def test_mistakes_in_a_config(changes, shape, words):

@@ -1,5 +1,6 @@
 """Priors of two levels of codes, and the whole bound on the likelihood of pictures."""
 
+import dataclasses
 import math
 
 import jax
@@ -12,6 +13,7 @@ from vq_jax.data import eval_batches
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config
 from vq_jax.tasks.codes import write_codes
+from vq_jax.tasks.prior_config import Sampling
 from vq_jax.train import train
 
 
@@ -124,6 +126,20 @@ def test_the_bound_is_that_of_pixels_and_codes_together(folder, bottom):
     # A learned prior saves nats of those that equally likely codes cost.
     uniform = tokenizer.evaluate('test').numbers['bits_per_dimension_uniform_prior']
     assert numbers['pixel_bits_per_dimension'] < uniform
+
+
+def test_guidance_needs_both_levels_to_be_trained_without_classes(bottom):
+    """The level above is drawn with the same choices."""
+    task = bottom.task
+    task.check_sampling(Sampling(guidance=2.0))
+    network = dataclasses.replace(
+        task.top.task.network, config=dataclasses.replace(task.top.task.network.config, label_dropout=0.0)
+    )
+    top = dataclasses.replace(task.top, task=dataclasses.replace(task.top.task, network=network))
+    task = dataclasses.replace(task, top=top)
+    task.check_sampling(Sampling(guidance=1.0))
+    with pytest.raises(UserError, match='also trained without classes'):
+        task.check_sampling(Sampling(guidance=2.0))
 
 
 def test_mistakes_with_levels(folder, tmp_path):
