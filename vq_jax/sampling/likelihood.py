@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from vq_jax.ops import gaussians, likelihoods
 from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance
 from vq_jax.ops.keys import fold_in, normal
-from vq_jax.sampling.diffusion import Denoised, Denoiser
+from vq_jax.sampling.diffusion import Denoised, Denoiser, VarianceName
 
 
 @chex.dataclass(frozen=True)
@@ -33,7 +33,14 @@ class Bound:
         return self.prior + jnp.sum(self.diffusion, axis=1) + self.decoder
 
 
-def bound(denoise: Denoiser, process: Process, keys: jax.Array, x0: jax.Array, n: int) -> Bound:
+def bound(
+    denoise: Denoiser,
+    process: Process,
+    keys: jax.Array,
+    x0: jax.Array,
+    n: int,
+    variance: VarianceName = 'posterior',
+) -> Bound:
     """The variational bound of bytes.
 
     In discrete time that of Ho et al. 2020 (arXiv:2006.11239), equation 5, where the first step is
@@ -48,6 +55,8 @@ def bound(denoise: Denoiser, process: Process, keys: jax.Array, x0: jax.Array, n
         n: at how many times each example is measured. The noise levels are split into as many equal
             parts, and each gives one time, drawn evenly, so that the sum is right on average. In
             discrete time with timesteps - 1 or more, each time is measured once.
+        variance: of the model's steps of discrete time (see `step_divergence`); the decoder's width, and
+            continuous time, do not have it.
     """
     if process.timesteps:
         n = min(n, process.timesteps - 1)
@@ -66,7 +75,7 @@ def bound(denoise: Denoiser, process: Process, keys: jax.Array, x0: jax.Array, n
         number = jnp.minimum(jnp.floor(place * steps), steps - 1) + 2  # from 2 to timesteps
         t = number / process.timesteps
         x = process.diffuse(x0, noise, t)
-        return steps / n * step_divergence(denoise(x, t), process, x0, x, t)
+        return steps / n * step_divergence(denoise(x, t), process, x0, x, t, variance)
 
     diffusion = jax.lax.map(part, jnp.arange(n)).T
     alpha, sigma = process.scales(jnp.ones(()))
@@ -81,7 +90,12 @@ def bound(denoise: Denoiser, process: Process, keys: jax.Array, x0: jax.Array, n
 
 
 def step_divergence(
-    denoised: Denoised, process: Process, x0: jax.Array, x: jax.Array, t: jax.Array
+    denoised: Denoised,
+    process: Process,
+    x0: jax.Array,
+    x: jax.Array,
+    t: jax.Array,
+    variance: VarianceName = 'posterior',
 ) -> jax.Array:
     """The divergence of a model's step of discrete time from q(x_s | x_t, x_0), in nats [b].
 
@@ -91,14 +105,17 @@ def step_divergence(
         x0: data [b ...].
         x: x_t [b ...].
         t: times from 2 / timesteps on [b].
+        variance: of the model's step, if the network does not tell it: a choice of the model (Ho et al.
+            2020, section 3.2), and that with which it is drawn from.
     """
     s = t - 1 / process.timesteps
-    mean, variance = process.posterior(x0, x, s, t)
-    model_mean, model_variance = process.posterior(denoised.x0, x, s, t)
-    model_log_variance = jnp.log(model_variance)
-    if denoised.variance_share is not None:
-        model_log_variance = interpolated_log_variance(denoised.variance_share, process, s, t)
-    return _sum(gaussians.kl(mean, jnp.log(variance), model_mean, model_log_variance))
+    mean, least = process.posterior(x0, x, s, t)
+    model_mean, _ = process.posterior(denoised.x0, x, s, t)
+    share = denoised.variance_share
+    if share is None:
+        share = jnp.full_like(x, variance == 'forward')
+    model_log_variance = interpolated_log_variance(share, process, s, t)
+    return _sum(gaussians.kl(mean, jnp.log(least), model_mean, model_log_variance))
 
 
 def flow_log_likelihood(
