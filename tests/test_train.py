@@ -7,6 +7,7 @@ import socket
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import vq_jax
 from tests.runs import arrays, assert_close, assert_equal_runs, finish, logged, run, start, wait_for
@@ -142,6 +143,9 @@ def test_two_processes_with_two_devices_equal_one_with_four(engine, tmp_path):
     assert_close(tmp_path / 'two', tmp_path / 'one')
     counted = [[x['examples'] for x in logged(d) if x['split'] == 'eval'] for d in tmp_path.iterdir()]
     assert counted[0] == counted[1] == [359]
+    for path in (tmp_path / 'one' / 'images').iterdir():  # of the same first examples
+        one, two = (np.asarray(Image.open(d / 'images' / path.name), int) for d in tmp_path.iterdir())
+        assert np.abs(one - two).mean() < 1
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):

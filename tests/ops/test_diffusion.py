@@ -172,6 +172,29 @@ def test_learned_variances_lie_between_the_least_and_the_most():
     np.testing.assert_allclose(found[1], (found[0] + found[2]) / 2, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    'process, s, t',
+    [
+        # Neighbours whose ratios are both beyond the limit, and times that are visited twice.
+        (Process('cosine', timesteps=4000), 3999 / 4000, 1.0),
+        (Process('straight', 'straight', timesteps=1000), 0.999, 1.0),
+        (DDPM, 0.5, 0.5),
+        (DDPM, 0.0, 0.0),
+    ],
+)
+def test_a_step_between_equal_ratios_changes_nothing(process, s, t):
+    s, t = jnp.array([s]), jnp.array([t])
+    assert process.log_snr(s) == process.log_snr(t)
+    x0, x, noise = jnp.float32(RNG.normal(size=(3, 1, 5)))
+    mean, variance = process.posterior(x0, x, s, t)
+    np.testing.assert_allclose(mean, x, rtol=1e-6)
+    assert 0 < np.sqrt(variance).max() < 1e-9
+    np.testing.assert_allclose(process.diffuse_on(x, noise, s, t), x, rtol=1e-6)
+    shares = jnp.array([[0.0, 0.5, 1.0]])
+    widths = np.exp(diffusion.interpolated_log_variance(shares, process, s, t) / 2)
+    assert (widths > 0).all() and (widths < 1e-9).all()
+
+
 def test_mistakes():
     with pytest.raises(UserError, match='shift'):
         Process(shift=0.0)

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from vq_jax.ops.keys import content_keys, example_keys
+from vq_jax.ops.keys import content_keys, example_keys, normal
 
 
 def data(keys):
@@ -27,3 +27,10 @@ def test_content_keys_depend_on_the_bytes_alone():
         changed = images[:1].copy()
         changed[(0, *byte)] ^= 1
         assert (data(content_keys(changed)) != keys[:1]).any()
+
+
+def test_noise_is_that_of_each_key():
+    keys = jax.random.split(jax.random.key(1), 5)
+    noise = normal(keys, (3, 2))
+    for key, one in zip(keys, noise, strict=True):
+        np.testing.assert_array_equal(one, jax.random.normal(key, (3, 2)))

@@ -53,14 +53,14 @@ def follow(x, process, t, s, mean=MEAN, variance=VARIANCE):
 def compiled(name, process, n, eta=0.0, variance='posterior'):
     def draw(keys, x, times):
         options = Options(eta=eta, variance=variance)
-        return solve(SAMPLERS[name], exact(process), process, keys, x, times, options)
+        return solve(SAMPLERS[name], exact(process), process, keys, x, times, options)[0]
 
     return jax.jit(draw)
 
 
 def draw(name, process, times, x, seed=0, **options):
     keys = jax.random.split(jax.random.key(seed), len(x))
-    return np.asarray(compiled(name, process, len(times), **options)(keys, x, times)[-1], np.float64)
+    return np.asarray(compiled(name, process, len(times), **options)(keys, x, times), np.float64)
 
 
 def noise(n):
@@ -117,11 +117,11 @@ def test_ddpm_with_either_variance_is_right_for_the_data_it_is_made_for():
     for variance, of_data in (('posterior', 0.0), ('forward', 1.0)):
 
         def run(keys, x, variance=variance, of_data=of_data):
-            denoise = exact(VP, 0.0, of_data)
-            return solve(SAMPLERS['ddpm'], denoise, VP, keys, x, few, Options(variance=variance))
+            denoise, options = exact(VP, 0.0, of_data), Options(variance=variance)
+            # The last step adds no noise: the one before it is compared.
+            return solve(SAMPLERS['ddpm'], denoise, VP, keys, x, few, options, visited=[len(few) - 2])[1]
 
-        # The last step adds no noise: the one before it is compared.
-        found = np.asarray(jax.jit(run)(jax.random.split(jax.random.key(0), 40_000), noise(40_000))[-2])
+        found = np.asarray(jax.jit(run)(jax.random.split(jax.random.key(0), 40_000), noise(40_000)))
         alpha, sigma = VP.scales(few[-2])
         assert found.var() == pytest.approx(float(alpha**2 * of_data + sigma**2), rel=0.03)
 
@@ -139,7 +139,27 @@ def test_a_sample_does_not_depend_on_its_batch():
     times, x = time_grid('uniform', VP, 5), noise(6)
     keys = jax.random.split(jax.random.key(0), 6)
     run = functools.partial(solve, SAMPLERS['ddpm'], exact(VP), VP)
-    np.testing.assert_allclose(run(keys, x, times)[-1][2:4], run(keys[2:4], x[2:4], times)[-1], atol=1e-6)
+    np.testing.assert_allclose(run(keys, x, times)[0][2:4], run(keys[2:4], x[2:4], times)[0], atol=1e-6)
+
+
+def test_what_is_visited_is_where_shorter_ways_end():
+    times, x, keys = time_grid('uniform', VP, 6), noise(3), jax.random.split(jax.random.key(0), 3)
+    run = functools.partial(solve, SAMPLERS['euler'], exact(VP), VP, keys, x)
+    last, visited = run(times, visited=[0, 2, 2, 5, 6])
+    ends = [x, *(run(times[: n + 1])[0] for n in (2, 2, 5)), last]
+    np.testing.assert_allclose(visited, jnp.stack(ends), atol=1e-6)
+    assert run(times)[1].shape == (0, 3, 1)
+
+
+def test_memory_does_not_grow_with_steps():
+    def used(steps):
+        def run(keys, x):
+            return solve(SAMPLERS['ddpm'], exact(VP), VP, keys, x, time_grid('uniform', VP, steps))[0]
+
+        arguments = jax.random.split(jax.random.key(0), 4), jnp.zeros((4, 1000))
+        return jax.jit(run).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+
+    assert used(500) < used(5) + 4 * 4000  # a single further step would be as much
 
 
 @pytest.mark.parametrize('name', ['uniform', 'log_snr', 'karras'])
@@ -161,6 +181,34 @@ def test_grids(name):
         np.testing.assert_allclose(np.exp(-ratio / 2), wanted, rtol=2e-2)
     with pytest.raises(UserError, match='1 to 100'):
         time_grid(name, DDPM, 101)
+
+
+@pytest.mark.parametrize('name', ['uniform', 'log_snr', 'karras'])
+@pytest.mark.parametrize('process', [DDPM, Process('cosine', timesteps=100)])
+def test_no_time_of_discrete_time_is_visited_twice(process, name):
+    starts = np.array([1, 0.5, 0.2, 0.01, 0], np.float32)
+    for steps in (15, 50):
+        grids = jax.jit(jax.vmap(lambda start, n=steps: time_grid(name, process, n, start)))(starts)
+        for start, numbers in zip(starts, 100 * np.asarray(grids), strict=True):
+            up = min(steps, round(100 * start))  # then it stays at 0
+            assert (np.diff(numbers)[:up] < -0.5).all() and (numbers[up:] == 0).all()
+            np.testing.assert_allclose(numbers, np.round(numbers), atol=1e-4)
+            assert numbers[0] == pytest.approx(100 * start)
+    # Where there is room, they are the nearest times.
+    if name == 'uniform':
+        np.testing.assert_allclose(grids[0], np.round(100 * (1 - np.arange(51) / 50)) / 100, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', SAMPLERS)
+def test_steps_that_lead_nowhere_change_nothing(name):
+    """The step to 0 is the last one, which adds no noise, however many follow it."""
+    x = noise(8)
+    options = {'eta': 1.0, 'variance': 'forward'}
+    for at in (0.0, 0.5):
+        np.testing.assert_allclose(draw(name, DDPM, jnp.full(4, at), x, **options), x, atol=1e-5)
+    once = draw(name, DDPM, jnp.array([0.3, 0.1, 0.0]), x, **options)
+    more = draw(name, DDPM, jnp.array([0.3, 0.1, 0.0, 0.0, 0.0]), x, **options)
+    np.testing.assert_allclose(once, more, atol=1e-5)
 
 
 def test_guidance():
@@ -208,7 +256,7 @@ def test_what_is_drawn_fits_what_is_known(repeats, error):
 
     def run(keys, x):
         times = time_grid('uniform', VP, 100)
-        return solve(SAMPLERS['ddpm'], denoise, VP, keys, x, times, None, known, repeats)[-1]
+        return solve(SAMPLERS['ddpm'], denoise, VP, keys, x, times, None, known, repeats)[0]
 
     found = np.asarray(jax.jit(run)(keys, x))
     np.testing.assert_array_equal(found[:, 0], 1.5)

@@ -53,8 +53,12 @@ def test_the_bound_of_continuous_time_is_that_of_direct_integration(process):
         assert found.mean() - error > -np.log(p.cdf(x + LEVEL / 2) - p.cdf(x - LEVEL / 2))
 
 
-def test_the_bound_of_discrete_time_is_that_of_direct_integration():
-    """Ho et al. 2020, equation 5, term by term, each integrated over x_t on a grid."""
+@pytest.mark.parametrize('width', ['posterior', 'forward'])
+def test_the_bound_of_discrete_time_is_that_of_direct_integration(width):
+    """Ho et al. 2020, equation 5, term by term, each integrated over x_t on a grid.
+
+    The model's steps are as wide as the posterior, or as a step of the forward process (section 3.2).
+    """
     steps = 20
     # A weak noise, so that something is left of the data at the end.
     process = Process('linear', shift=0.05, timesteps=steps)
@@ -72,9 +76,12 @@ def test_the_bound_of_discrete_time_is_that_of_direct_integration():
         beta = d**2 - (c / a) ** 2 * b**2
         x = c * x0 + d * z
         expected = (d**2 * mean + c * variance * x) / (c**2 * variance + d**2)
-        # Both steps have the posterior's variance; their means differ by the factor of x0 in equation 7.
+        # The means differ by the factor of x0 in equation 7.
         difference = a * beta / d**2 * (expected - x0)
-        terms.append(np.sum(weight * difference**2 / (2 * beta * b**2 / d**2)))
+        narrow = beta * b**2 / d**2
+        wide = narrow if width == 'posterior' else beta
+        nats = (narrow + difference**2) / (2 * wide) - 0.5 + 0.5 * np.log(wide / narrow)
+        terms.append(np.sum(weight * nats))
     c, d = scales(1)
     x = c * x0 + d * z
     expected = (d**2 * mean + c * variance * x) / (c**2 * variance + d**2)
@@ -84,7 +91,7 @@ def test_the_bound_of_discrete_time_is_that_of_direct_integration():
     prior = 0.5 * (c**2 * x0**2 + d**2 - 1 - np.log(d**2))
 
     n = 40_000
-    found = jax.jit(lambda: bound(denoise, process, keys(n), jnp.full((n, 1), x0), 1000))()
+    found = jax.jit(lambda: bound(denoise, process, keys(n), jnp.full((n, 1), x0), 1000, width))()
     assert found.diffusion.shape == (n, steps - 1)  # each time once
     ours = np.asarray(found.diffusion, np.float64)
     error = 5 * ours.std(0) / np.sqrt(n)
@@ -92,7 +99,8 @@ def test_the_bound_of_discrete_time_is_that_of_direct_integration():
     assert np.mean(found.decoder) == pytest.approx(decoder, rel=0.02)
     assert np.mean(found.prior) == pytest.approx(prior, rel=1e-2)
     # A few times drawn at random give the same on average.
-    few = jax.jit(lambda: bound(denoise, process, keys(n), jnp.full((n, 1), x0), 3))().diffusion.sum(1)
+    few = jax.jit(lambda: bound(denoise, process, keys(n), jnp.full((n, 1), x0), 3, width))()
+    few = few.diffusion.sum(1)
     assert np.mean(few) == pytest.approx(sum(terms), abs=float(5 * np.std(few) / np.sqrt(n)))
 
 
@@ -111,6 +119,23 @@ def test_the_divergence_of_a_step_with_a_learned_variance():
     integrand = q.pdf(grid) * (q.logpdf(grid) - p.logpdf(grid))
     wanted = np.trapezoid(np.where(q.pdf(grid) > 0, integrand, 0), grid)
     np.testing.assert_allclose(found, wanted, rtol=1e-2)
+
+
+@pytest.mark.parametrize('learned', [False, True])
+@pytest.mark.parametrize(
+    'process', [Process('cosine', timesteps=4000), Process('straight', 'straight', timesteps=1000)]
+)
+def test_the_bound_is_finite_where_the_ratio_stands_still(process, learned):
+    """Beyond its limit, two times that follow each other have one ratio: their step costs nothing."""
+    x0 = data(4)
+
+    def denoise(x, t):
+        return Denoised(x0=jnp.zeros_like(x), variance_share=jnp.full_like(x, 0.3) if learned else None)
+
+    parts = jax.jit(lambda: bound(denoise, process, keys(4), x0, process.timesteps))()
+    assert np.isfinite(parts.total()).all()
+    np.testing.assert_allclose(parts.diffusion[:, -1], 0, atol=1e-6)
+    assert (parts.diffusion[:, 100] > 0).all()
 
 
 @pytest.mark.parametrize('process', [Process('cosine'), Process('straight', 'straight')])

@@ -48,6 +48,34 @@ def test_as_many_tokens_are_missing_as_the_schedule_says():
     assert seen == expected
 
 
+def test_the_noise_on_the_confidence_falls_as_published():
+    """Their code scales it by `1 - (step + 1) / steps`: of two steps, in the first by a half.
+
+    The difference of two Gumbel numbers is logistic, so that of two tokens the one stays whose log
+    probability is c more with the probability 1 / (1 + exp(-c / scale)).
+    """
+    n, temperature = 20_000, 3.0
+    logits = jnp.array([[2.0, 0.0], [0.0, -0.5]])
+
+    def network(tokens):
+        # In the second step, the other token.
+        begun = (tokens >= 0).any(1)[:, None, None]
+        return jnp.where(begun, -logits, logits)
+
+    tokens = generate_masked(
+        network,
+        jax.random.split(jax.random.key(0), n),
+        jnp.full((n, 2), -1),
+        steps=2,
+        choice=Choice(temperature=0),
+        confidence_temperature=temperature,
+    )
+    np.testing.assert_array_equal(np.sum(tokens, 1), 1)
+    confidence = np.max(jax.nn.log_softmax(logits), 1)
+    wanted = 1 / (1 + np.exp(-(confidence[0] - confidence[1]) / (temperature / 2)))
+    assert np.mean(tokens[:, 0] == 0) == pytest.approx(wanted, abs=4 * 0.5 / np.sqrt(n))
+
+
 def test_without_noise_the_surest_tokens_are_kept_first():
     seen = []
 

@@ -14,6 +14,7 @@ from vq_jax.ops.images import to_float
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.diffusion import Sampling
 from vq_jax.tasks.diffusion_drawing import LATENT, enlarge, reduce
+from vq_jax.tasks.drawing import Drawer
 from vq_jax.train import train
 
 RNG = np.random.default_rng(0)
@@ -141,6 +142,35 @@ def test_an_image_becomes_another_as_far_as_its_strength(learned):
     assert right(weak, LABELS) > 0.95
     strong = change(state, keys(16), PATTERNS[LABELS], 1.0, 1 - LABELS)
     assert right(strong, 1 - LABELS) > 0.95
+
+
+@pytest.mark.parametrize('sampler', ['ddpm', 'dpm_solver'])
+def test_more_steps_than_times_up_to_the_start(sampler):
+    """Of 20 times, 4 are up to a strength of 0.2, for 10 steps; and none is up to 0."""
+    config = small(model__timesteps=20, model__learned_variance=True, sampling__sampler=sampler)
+    task, state = started(config)
+    change = jax.jit(lambda state, t, x: task.visit(state, keys(16), LABELS, task.sampling, None, t, x)[0])
+    x = jax.random.normal(jax.random.key(0), (16, 8, 8, 1))
+    assert np.isfinite(change(state, 0.2, x)).all()
+    np.testing.assert_allclose(change(state, 0.0, x), x, atol=1e-5)
+    same = jax.jit(task.image_to_image)(state, keys(16), PATTERNS[LABELS], 0.0, LABELS)
+    assert np.abs(np.asarray(same).astype(int) - PATTERNS[LABELS]).max() <= 1
+
+
+def test_the_bound_is_that_of_the_model_that_is_drawn_from():
+    """Of discrete time: with r times the variance, the divergence of each of 64 numbers changes as known."""
+    task, state = started(small(model__timesteps=20, model__schedule='linear', evaluation__times=19))
+
+    def found(variance):
+        changed = dataclasses.replace(task, sampling=Sampling(variance=variance))
+        return jax.jit(changed.eval_step)(state, BATCH)['diffusion']
+
+    t = jnp.arange(2, 21) / 20
+    _, least = task.process.posterior(t, t, t - 1 / 20, t)
+    r = task.process.added_variance(t - 1 / 20, t) / least
+    wanted = found('posterior') / r + 64 / 2 * (1 / r - 1 + jnp.log(r))
+    np.testing.assert_allclose(found('forward'), wanted, rtol=1e-3, atol=1e-4)
+    assert r[0] > 1.5
 
 
 def test_interpolation_begins_and_ends_with_what_it_is_given(learned):
@@ -319,9 +349,23 @@ def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
         ({'sampling__sampler': 'ddpn'}, "did you mean 'ddpm'"),
         ({'model__shift': 0.0}, 'shift'),
         ({'model__fourier': (3, 13)}, 'exponents from 0 to 12'),
+        ({'sampling__guidance': 2.0}, 'needs a model that is told of classes'),
     ],
 )
 def test_mistakes(changes, words):
     with pytest.raises(UserError) as error:
         make_task(small(**changes), (8, 8, 1))
     assert words in str(error.value)
+
+
+def test_guidance_needs_training_without_classes():
+    config = small(model__class_conditional=True, model__label_dropout=0.0)
+    task, state = started(config)
+    drawer = Drawer(task, state, config)
+    assert drawer.sampling({'guidance': 1.0}).guidance == 1
+    for guidance in (0.0, 3.0):
+        with pytest.raises(UserError, match='also trained without classes'):
+            drawer.sampling({'guidance': guidance})
+        config.sampling.guidance = guidance
+        with pytest.raises(UserError, match='also trained without classes'):
+            started(config)

@@ -299,6 +299,7 @@ def test_mistakes_with_a_prior(prior):
         ({'model__class_conditional': True}, (8, 8, 1), 'needs data with labels'),
         ({'model__label_dropout': 1.5}, (8, 8, 1), 'config.model.label_dropout is 1.5'),
         ({'sampling__top_k': 0}, (8, 8, 1), 'top_k'),
+        ({'sampling__guidance': 2.0}, (8, 8, 1), 'needs a model that is told of classes'),
     ],
 )
 def test_mistakes_in_a_config(changes, shape, words):

@@ -1,5 +1,6 @@
 """Priors of two levels of codes, and the whole bound on the likelihood of pictures."""
 
+import dataclasses
 import math
 import shutil
 
@@ -14,6 +15,7 @@ from vq_jax.data import eval_batches
 from vq_jax.errors import UserError
 from vq_jax.tasks import complete_config, default_config
 from vq_jax.tasks.codes import write_codes
+from vq_jax.tasks.prior_config import Sampling
 from vq_jax.train import train
 
 
@@ -155,6 +157,20 @@ def test_the_top_prior_is_that_of_the_beginning(folder, tmp_path):
         train(bottom, tmp_path / 'bottom')
     with pytest.raises(UserError, match='top_step is not read by anything'):
         complete_config(ConfigDict({'task': 'prior', 'model': {'top_step': 5}}))
+
+
+def test_guidance_needs_both_levels_to_be_trained_without_classes(bottom):
+    """The level above is drawn with the same choices."""
+    task = bottom.task
+    task.check_sampling(Sampling(guidance=2.0))
+    network = dataclasses.replace(
+        task.top.task.network, config=dataclasses.replace(task.top.task.network.config, label_dropout=0.0)
+    )
+    top = dataclasses.replace(task.top, task=dataclasses.replace(task.top.task, network=network))
+    task = dataclasses.replace(task, top=top)
+    task.check_sampling(Sampling(guidance=1.0))
+    with pytest.raises(UserError, match='also trained without classes'):
+        task.check_sampling(Sampling(guidance=2.0))
 
 
 def test_mistakes_with_levels(folder, tmp_path):

@@ -66,7 +66,11 @@ class MeanEvaluator:
         if not examples:
             raise UserError(f'no picture of {self.dataset.name} could be decoded; check the data.')
         means = {name: total / examples for name, total in totals.items()}
-        predictions = self._predict(state, first)
+        # A picture does not depend on its batch, and drawing one can take a thousand passes. The first
+        # pictures are those of process 0, and all processes must bring equally many.
+        devices = jax.local_device_count()
+        n = -(-self.num_pictures // devices) * devices
+        predictions = self._predict(state, {name: x[:n] for name, x in first.items()})
         shown = {name: np.asarray(x)[: self.num_pictures] for name, x in predictions.items()}
         return Evaluation(
             numbers={**self.task.summarize(means), 'examples': int(examples)},

@@ -159,7 +159,7 @@ class ResidualEncoder(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps pictures [b h w c] to vectors [b h/factor w/factor features]."""
         s = self.sizes
-        block, attention = _blocks(s)
+        block, attention = recomputed(s.remat, ResidualBlock, Attention)
         x = Conv(s.channels, dtype=s.dtype)(x)
         for level, multiplier in enumerate(s.multipliers):
             for _ in range(s.residual_blocks):
@@ -185,7 +185,7 @@ class ResidualTrunk(nn.Module):
     def __call__(self, z: jax.Array) -> jax.Array:
         """Maps vectors [b h w features] to what is painted [b h*factor w*factor c]."""
         s = self.sizes
-        block, attention = _blocks(s)
+        block, attention = recomputed(s.remat, ResidualBlock, Attention)
         x = Conv(s.channels * s.multipliers[-1], dtype=s.dtype)(z)
         x = _middle(s, x)
         for level in reversed(range(len(s.multipliers))):
@@ -224,15 +224,16 @@ class ResidualDecoder(nn.Module):
 
 def _middle(sizes: ResidualSizes, x: jax.Array) -> jax.Array:
     """The blocks at the lowest resolution; called inside a module's compact method."""
-    block, attention = _blocks(sizes)
+    block, attention = recomputed(sizes.remat, ResidualBlock, Attention)
     x = block(x.shape[-1], sizes.dtype)(x)
     return block(x.shape[-1], sizes.dtype)(attention(sizes.dtype)(x))
 
 
-def _blocks(sizes: ResidualSizes) -> tuple[type[nn.Module], type[nn.Module]]:
-    if not sizes.remat:
-        return ResidualBlock, Attention
-    lifted = nn.remat(ResidualBlock), nn.remat(Attention)
-    for original, kind in zip((ResidualBlock, Attention), lifted, strict=True):
+def recomputed(remat: bool, *kinds: type[nn.Module]) -> tuple[type[nn.Module], ...]:
+    """Kinds of blocks; with remat, such as compute their insides again in the backward pass."""
+    if not remat:
+        return kinds
+    lifted = tuple(map(nn.remat, kinds))
+    for original, kind in zip(kinds, lifted, strict=True):
         kind.__name__ = original.__name__  # parameters are named by it, with remat or without
     return lifted

@@ -15,7 +15,7 @@ from vq_jax.errors import UserError
 from vq_jax.models.conditioning import Conditioning
 from vq_jax.models.convolution import Conv
 from vq_jax.models.normalisation import GroupNorm
-from vq_jax.models.residual import Attention, Downsample, Upsample
+from vq_jax.models.residual import Attention, Downsample, Upsample, recomputed
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.images import from_patches, to_patches
 from vq_jax.ops.keys import fold_in
@@ -111,7 +111,7 @@ class UNet(nn.Module):
             float32 [b h w features]; zeros before training.
         """
         s = self.sizes
-        block, attention = _blocks(s)
+        block, attention = recomputed(s.remat, TimedBlock, Attention)
         count = 0
 
         def timed(x: jax.Array, level: int) -> jax.Array:
@@ -174,12 +174,3 @@ class TimedBlock(nn.Module):
         if x.shape[-1] != self.features:
             x = Conv(self.features, (1, 1), dtype=self.dtype)(x)
         return x + h
-
-
-def _blocks(sizes: UNetSizes) -> tuple[type[nn.Module], type[nn.Module]]:
-    if not sizes.remat:
-        return TimedBlock, Attention
-    lifted = nn.remat(TimedBlock), nn.remat(Attention)
-    for original, kind in zip((TimedBlock, Attention), lifted, strict=True):
-        kind.__name__ = original.__name__  # parameters are named by it, with remat or without
-    return lifted

@@ -19,7 +19,9 @@ from vq_jax.errors import UserError
 # Where all schedules begin and, negative, end at the latest. At this ratio a byte can be read from its
 # noisy value nearly without error: 13.3 is that of Kingma et al. 2021, appendix B.
 LOG_SNR_LIMIT = 13.3
-_LEAST_VARIANCE = 1e-20
+# What a step takes away at least, so that variances have logarithms: far below what float32 tells of steps
+# that lead somewhere (1e-6), and far above its smallest number.
+_LEAST_LOST = 1e-20
 
 ScheduleName = Literal['linear', 'cosine', 'straight', 'log_linear']
 PathName = Literal['variance_preserving', 'straight']
@@ -162,15 +164,24 @@ class Process:
         (alpha_s, _), (alpha_t, _) = (self.scales(spread(time, x)) for time in (s, t))
         return alpha_t / alpha_s * x + jnp.sqrt(self.added_variance(spread(s, x), spread(t, x))) * noise
 
+    def lost(self, s: jax.Array, t: jax.Array) -> jax.Array:
+        """The share of the signal-to-noise ratio at times s [...] that is gone at times t >= s.
+
+        It is `1 - SNR(t) / SNR(s)`, in the terms of Kingma et al. 2021, appendix A, the share that
+        `sigma_{t|s}^2` has of `sigma_t^2`. It is never quite 0: of equal times, and of neighbours beyond
+        the limit of the ratio, it is so small that a step adds nothing, but its variance has a logarithm.
+        """
+        return jnp.maximum(-jnp.expm1(self.log_snr(t) - self.log_snr(s)), _LEAST_LOST)
+
     def added_variance(self, s: jax.Array, t: jax.Array) -> jax.Array:
-        """The variance of q(x_t | x_s) for s < t; in the terms of Ho et al. 2020, beta."""
+        """The variance of q(x_t | x_s) for s <= t; in the terms of Ho et al. 2020, beta."""
         _, sigma = self.scales(t)
-        return jnp.square(sigma) * -jnp.expm1(self.log_snr(t) - self.log_snr(s))
+        return jnp.square(sigma) * self.lost(s, t)
 
     def posterior(
         self, x0: jax.Array, x: jax.Array, s: jax.Array, t: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Mean and variance of q(x_s | x_t, x_0) for s < t (Ho et al. 2020, equations 6 and 7).
+        """Mean and variance of q(x_s | x_t, x_0) for s <= t (Ho et al. 2020, equations 6 and 7).
 
         Args:
             x0: data, or what a network takes for it [b ...].
@@ -183,9 +194,8 @@ class Process:
         """
         s, t = spread(s, x), spread(t, x)
         (alpha_s, sigma_s), (alpha_t, _) = self.scales(s), self.scales(t)
-        difference = self.log_snr(t) - self.log_snr(s)
-        left, gone = jnp.exp(difference), -jnp.expm1(difference)
-        return alpha_s / alpha_t * left * x + alpha_s * gone * x0, jnp.square(sigma_s) * gone
+        left, lost = jnp.exp(self.log_snr(t) - self.log_snr(s)), self.lost(s, t)
+        return alpha_s / alpha_t * left * x + alpha_s * lost * x0, jnp.square(sigma_s) * lost
 
 
 class Mixture(NamedTuple):
@@ -275,10 +285,8 @@ def interpolated_log_variance(share: jax.Array, process: Process, s: jax.Array, 
         [b ...].
     """
     s, t = spread(s, share), spread(t, share)
-    gone = -jnp.expm1(process.log_snr(t) - process.log_snr(s))
-    # Of more steps than there are times some lead nowhere, and add nothing.
-    most = jnp.log(jnp.maximum(process.added_variance(s, t), _LEAST_VARIANCE))
-    least = jnp.log(jnp.maximum(jnp.square(process.scales(s)[1]) * gone, _LEAST_VARIANCE))
+    most = jnp.log(process.added_variance(s, t))
+    least = jnp.log(jnp.square(process.scales(s)[1]) * process.lost(s, t))
     return share * most + (1 - share) * least
 
 

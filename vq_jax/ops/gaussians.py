@@ -5,6 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from vq_jax.ops.keys import normal
+
 
 def sample(keys: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """Draws with the reparameterisation of Kingma and Welling 2014 (arXiv:1312.6114), section 2.4.
@@ -17,8 +19,7 @@ def sample(keys: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Arr
     Returns:
         `mean + exp(log_variance / 2) * noise`, float32 [b ...].
     """
-    noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(keys)
-    return mean + jnp.exp(0.5 * log_variance) * noise
+    return mean + jnp.exp(0.5 * log_variance) * normal(keys, mean.shape[1:])
 
 
 def kl_to_standard(mean: jax.Array, log_variance: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Random keys of examples, which do not depend on how a batch is put together or split."""
+"""Random keys of examples, which do not depend on how a batch is put together or split, and their noise."""
 
 import jax
 import jax.numpy as jnp
@@ -40,3 +40,8 @@ def content_keys(items: jax.Array) -> jax.Array:
 def fold_in(keys: jax.Array | None, number: int | jax.Array) -> jax.Array | None:
     """Other keys [b], for another use; None stays None."""
     return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+
+
+def normal(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Standard normal noise for each key [b], of the shape of one example, float32 [b *shape]."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

@@ -5,7 +5,7 @@ network in it. A sampler is one function, a step from a time to another; the loo
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import chex
@@ -14,10 +14,11 @@ import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance, spread
-from vq_jax.ops.keys import fold_in
+from vq_jax.ops.keys import fold_in, normal
 
 SamplerName = Literal['ddpm', 'ddim', 'euler', 'heun', 'dpm_solver']
 GridName = Literal['uniform', 'log_snr', 'karras']
+VarianceName = Literal['posterior', 'forward']
 
 
 @chex.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Move:
         s: where it goes; 0 is the data.
         t_before: where the step before began; t itself in the first step.
         x0_before: what the network took the examples for there [b ...].
-        last: whether this is the last step, bool.
+        last: whether this step leads to the last time, bool.
         noise: standard normal noise, for samplers that use it [b ...].
     """
 
@@ -69,7 +70,7 @@ class Options:
     """
 
     eta: float = 0.0
-    variance: Literal['posterior', 'forward'] = 'posterior'
+    variance: VarianceName = 'posterior'
 
     def __post_init__(self) -> None:
         if self.eta < 0:
@@ -103,11 +104,10 @@ def ddim(
     x0 = denoise(x, t).x0
     noise = from_x0('noise', process, x0, x, t)
     alpha, sigma = process.scales(move.s)
-    difference = process.log_snr(move.t) - process.log_snr(move.s)
     eta = options.eta
-    fresh = jnp.where(move.last, 0, sigma * eta * jnp.sqrt(jnp.maximum(0, -jnp.expm1(difference))))
+    fresh = jnp.where(move.last, 0, sigma * eta * jnp.sqrt(process.lost(move.s, move.t)))
     # The variance that is left beside the fresh noise, without a difference of nearly equal numbers.
-    left = 1 - eta**2 + eta**2 * jnp.exp(difference)
+    left = 1 - eta**2 + eta**2 * jnp.exp(process.log_snr(move.t) - process.log_snr(move.s))
     kept = sigma * jnp.sqrt(jnp.maximum(0, left))
     return alpha * x0 + kept * noise + fresh * move.noise, x0
 
@@ -166,15 +166,18 @@ def time_grid(name: GridName, process: Process, steps: int, start: float | jax.A
     Args:
         name: 'uniform' in time; 'log_snr', uniform in the log signal-to-noise ratio; 'karras', uniform
             in the seventh root of sigma / alpha (Karras et al. 2022, equation 5).
-        process: the forward process; in discrete time, its nearest times are taken.
+        process: the forward process. In discrete time the nearest of its times are taken, each once: where
+            several numbers of the grid are nearest to one, some of them take its neighbours.
         steps: n.
         start: the first time.
 
     Returns:
-        From `start` down to 0 [n + 1].
+        From `start` down to 0 [n + 1]. Where discrete time has fewer than n times up to `start`, the steps
+        that are left over lead from 0 to 0: examples stay as they are, but the network is asked, since
+        `start` need not be known when the loop is compiled.
 
     Raises:
-        UserError: if there are more steps than times.
+        UserError: if there are more steps than times in all.
     """
     if steps < 1 or (process.timesteps and steps > process.timesteps):
         most = f' to {process.timesteps}, as many as the model was trained with' if process.timesteps else ''
@@ -191,7 +194,10 @@ def time_grid(name: GridName, process: Process, steps: int, start: float | jax.A
         times = process.time(jnp.log(between) / root if root else between)
         times = times.at[0].set(start).at[-1].set(0.0)
     if process.timesteps:
-        times = jnp.round(times * process.timesteps) / process.timesteps
+        number, i = jnp.round(times * process.timesteps), jnp.arange(steps + 1)
+        apart = jax.lax.cummax(number + i, reverse=True) - i  # each above all that come after it
+        apart = jnp.minimum(apart, number[0] - i)  # and below all that came before
+        times = jnp.maximum(apart, 0) / process.timesteps
     return times
 
 
@@ -218,7 +224,8 @@ def solve(
     options: Options | None = None,
     known: Known | None = None,
     repeats: int = 1,
-) -> jax.Array:
+    visited: Sequence[int] = (),
+) -> tuple[jax.Array, jax.Array]:
     """Takes examples along a grid of times, in one compiled loop.
 
     Args:
@@ -233,20 +240,23 @@ def solve(
             2021, arXiv:2011.13456, section 5; Lugmayr et al. 2022, arXiv:2201.09865, equation 8).
         repeats: with `known`, how often each step is made; in between, noise is put back, so that both
             parts come to fit each other (Lugmayr et al. 2022, section 4.2).
+        visited: numbers of times, from 0 to n, at which examples are kept for a look at them [k].
 
     Returns:
-        The examples at all times [n + 1, b ...].
+        The examples at the last time [b ...], and at the times in `visited` [k b ...].
     """
     options = options or Options()
     n, repeats = len(times) - 1, repeats if known is not None else 1
 
     def noise(number: jax.Array) -> jax.Array:
-        return jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(fold_in(keys, number))
+        return normal(fold_in(keys, number), x.shape[1:])
 
-    def step(carry: tuple[jax.Array, ...], i: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
-        x, x0_before, t_before = carry
+    chosen = jnp.asarray(visited, jnp.int32).reshape(-1, *[1] * x.ndim)
+
+    def step(i: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        x, x0_before, t_before, seen = carry
         t, s = times[i], times[i + 1]
-        last = i == n - 1
+        last = s == times[n]
         for repeat in range(repeats):
             number = 3 * (i * repeats + repeat)
             move = Move(t=t, s=s, t_before=t_before, x0_before=x0_before, last=last, noise=noise(number))
@@ -256,10 +266,11 @@ def solve(
                 y = jnp.where(known.mask, y, jnp.where(last, known.x0, kept))
             if repeat < repeats - 1:
                 x = jnp.where(last, x, process.diffuse_on(y, noise(number + 2), s, t))
-        return (y, x0, t), y
+        return y, x0, t, jnp.where(chosen == i + 1, y, seen)
 
-    _, visited = jax.lax.scan(step, (x, jnp.zeros_like(x), times[0]), jnp.arange(n))
-    return jnp.concatenate([x[None], visited])
+    seen = jnp.broadcast_to(x, (len(visited), *x.shape))
+    x, _, _, seen = jax.lax.fori_loop(0, n, step, (x, jnp.zeros_like(x), times[0], seen))
+    return x, seen
 
 
 def guided(denoise: Denoiser, without: Denoiser, guidance: float, rescale: float = 0.0) -> Denoiser:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from vq_jax.ops import gaussians, likelihoods
 from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance
-from vq_jax.ops.keys import fold_in
-from vq_jax.sampling.diffusion import Denoised, Denoiser
+from vq_jax.ops.keys import fold_in, normal
+from vq_jax.sampling.diffusion import Denoised, Denoiser, VarianceName
 
 
 @chex.dataclass(frozen=True)
@@ -33,7 +33,14 @@ class Bound:
         return self.prior + jnp.sum(self.diffusion, axis=1) + self.decoder
 
 
-def bound(denoise: Denoiser, process: Process, keys: jax.Array, x0: jax.Array, n: int) -> Bound:
+def bound(
+    denoise: Denoiser,
+    process: Process,
+    keys: jax.Array,
+    x0: jax.Array,
+    n: int,
+    variance: VarianceName = 'posterior',
+) -> Bound:
     """The variational bound of bytes.
 
     In discrete time that of Ho et al. 2020 (arXiv:2006.11239), equation 5, where the first step is
@@ -48,6 +55,8 @@ def bound(denoise: Denoiser, process: Process, keys: jax.Array, x0: jax.Array, n
         n: at how many times each example is measured. The noise levels are split into as many equal
             parts, and each gives one time, drawn evenly, so that the sum is right on average. In
             discrete time with timesteps - 1 or more, each time is measured once.
+        variance: of the model's steps of discrete time (see `step_divergence`); the decoder's width, and
+            continuous time, do not have it.
     """
     if process.timesteps:
         n = min(n, process.timesteps - 1)
@@ -55,7 +64,7 @@ def bound(denoise: Denoiser, process: Process, keys: jax.Array, x0: jax.Array, n
 
     def part(i: jax.Array) -> jax.Array:
         drawn = fold_in(keys, i)
-        noise, offset = _normal(drawn, x0), jax.vmap(jax.random.uniform)(fold_in(drawn, 0))
+        noise, offset = normal(drawn, x0.shape[1:]), jax.vmap(jax.random.uniform)(fold_in(drawn, 0))
         place = (i + offset) / n
         if not process.timesteps:
             log_snr = ends[0] + place * (ends[1] - ends[0])
@@ -66,7 +75,7 @@ def bound(denoise: Denoiser, process: Process, keys: jax.Array, x0: jax.Array, n
         number = jnp.minimum(jnp.floor(place * steps), steps - 1) + 2  # from 2 to timesteps
         t = number / process.timesteps
         x = process.diffuse(x0, noise, t)
-        return steps / n * step_divergence(denoise(x, t), process, x0, x, t)
+        return steps / n * step_divergence(denoise(x, t), process, x0, x, t, variance)
 
     diffusion = jax.lax.map(part, jnp.arange(n)).T
     alpha, sigma = process.scales(jnp.ones(()))
@@ -74,14 +83,19 @@ def bound(denoise: Denoiser, process: Process, keys: jax.Array, x0: jax.Array, n
 
     first = jnp.full(len(x0), 1 / process.timesteps if process.timesteps else 0.0)
     alpha, sigma = process.scales(first[0])
-    x = process.diffuse(x0, _normal(fold_in(keys, n), x0), first)
+    x = process.diffuse(x0, normal(fold_in(keys, n), x0.shape[1:]), first)
     mean = denoise(x, first).x0 if process.timesteps else x / alpha
     decoder = -likelihoods.discretised_gaussian(x0, mean, jnp.log(sigma / alpha))
     return Bound(prior=prior, diffusion=diffusion, decoder=decoder)
 
 
 def step_divergence(
-    denoised: Denoised, process: Process, x0: jax.Array, x: jax.Array, t: jax.Array
+    denoised: Denoised,
+    process: Process,
+    x0: jax.Array,
+    x: jax.Array,
+    t: jax.Array,
+    variance: VarianceName = 'posterior',
 ) -> jax.Array:
     """The divergence of a model's step of discrete time from q(x_s | x_t, x_0), in nats [b].
 
@@ -91,14 +105,17 @@ def step_divergence(
         x0: data [b ...].
         x: x_t [b ...].
         t: times from 2 / timesteps on [b].
+        variance: of the model's step, if the network does not tell it: a choice of the model (Ho et al.
+            2020, section 3.2), and that with which it is drawn from.
     """
     s = t - 1 / process.timesteps
-    mean, variance = process.posterior(x0, x, s, t)
-    model_mean, model_variance = process.posterior(denoised.x0, x, s, t)
-    model_log_variance = jnp.log(model_variance)
-    if denoised.variance_share is not None:
-        model_log_variance = interpolated_log_variance(denoised.variance_share, process, s, t)
-    return _sum(gaussians.kl(mean, jnp.log(variance), model_mean, model_log_variance))
+    mean, least = process.posterior(x0, x, s, t)
+    model_mean, _ = process.posterior(denoised.x0, x, s, t)
+    share = denoised.variance_share
+    if share is None:
+        share = jnp.full_like(x, variance == 'forward')
+    model_log_variance = interpolated_log_variance(share, process, s, t)
+    return _sum(gaussians.kl(mean, jnp.log(least), model_mean, model_log_variance))
 
 
 def flow_log_likelihood(
@@ -153,10 +170,6 @@ def flow_log_likelihood(
     start = alpha * x0, x0[0].size * jnp.full(len(x0), jnp.log(alpha))
     (x, change), _ = jax.lax.scan(advance, start, jnp.arange(steps))
     return _sum(gaussians.log_density(x, 0.0, 0.0)) + change
-
-
-def _normal(keys: jax.Array, like: jax.Array) -> jax.Array:
-    return jax.vmap(lambda key: jax.random.normal(key, like.shape[1:]))(keys)
 
 
 def _sum(values: jax.Array) -> jax.Array:

@@ -33,8 +33,9 @@ def generate_masked(
         steps: how many.
         choice: how tokens are chosen.
         schedule: the share of the missing tokens that is still missing after a share of the steps.
-        confidence_temperature: of the Gumbel noise on the confidence (on log probabilities), in the first
-            step; it falls linearly to 0 in the last. 0 is greedy, and gives samples that are all alike.
+        confidence_temperature: of the Gumbel noise on the confidence (on log probabilities), times
+            `1 - i / steps` in step i, counted from 1, as in their published code: it falls linearly and is
+            0 in the last step. 0 is greedy, and gives samples that are all alike.
 
     Returns:
         Tokens, int32 [b n].

@@ -19,12 +19,13 @@ from vq_jax.ops import likelihoods, pictures
 from vq_jax.ops.collectives import global_size
 from vq_jax.ops.dropout import hide_labels
 from vq_jax.ops.images import to_uint8
-from vq_jax.ops.keys import content_keys, example_keys, fold_in
+from vq_jax.ops.keys import content_keys, example_keys, fold_in, normal
 from vq_jax.ops.metrics import psnr
 from vq_jax.sampling.diffusion import clipped
 from vq_jax.sampling.likelihood import bound, flow_log_likelihood, step_divergence
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
 from vq_jax.tasks.diffusion_drawing import LATENT, DiffusionDrawing
+from vq_jax.tasks.drawing import check_guidance
 from vq_jax.tasks.latents import LatentConfig, Pixels, Space, make_space
 from vq_jax.tasks.task import check_decoder, check_labels, check_same_shape
 from vq_jax.training.config import build, defaults
@@ -73,8 +74,10 @@ class DiffusionTask(DiffusionDrawing):
                 'the likelihood of the flow (config.evaluation.flow_steps) needs continuous time, '
                 'config.model.timesteps=0.'
             )
-        space = make_space(build(LatentConfig, config.latent, 'latent'), image_shape)
         num_labels = num_classes if options.class_conditional else 0
+        sampling = build(Sampling, config.sampling, 'sampling')
+        check_guidance(sampling.guidance, num_labels, options.label_dropout)
+        space = make_space(build(LatentConfig, config.latent, 'latent'), image_shape)
         check_decoder('autoencoder', space.num_labels, num_labels)
         if options.backbone == 'dit':
             network, sizes = DiT, build(DiTSizes, config.dit, 'dit')
@@ -92,7 +95,7 @@ class DiffusionTask(DiffusionDrawing):
             model=network(sizes, c * (2 if options.learned_variance else 1), num_labels),
             space=space,
             config=options,
-            sampling=build(Sampling, config.sampling, 'sampling'),
+            sampling=sampling,
             evaluation=evaluation,
             optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
             image_shape=image_shape,
@@ -180,7 +183,7 @@ class DiffusionTask(DiffusionDrawing):
         if isinstance(self.space, Pixels):
             denoise, apart = self.denoiser(network), fold_in(keys, n)
             # What is expected of pixels is kept in their range, as Ho et al. 2020 do.
-            parts = bound(clipped(denoise), self.process, apart, x0, n)
+            parts = bound(clipped(denoise), self.process, apart, x0, n, self.sampling.variance)
             values |= {'prior': parts.prior, 'diffusion': parts.diffusion, 'decoder': parts.decoder}
             if self.evaluation.flow_steps:
                 spread_out = likelihoods.dequantize(fold_in(keys, n + 1), x0)
@@ -188,7 +191,7 @@ class DiffusionTask(DiffusionDrawing):
                 nats = flow_log_likelihood(denoise, self.process, apart, spread_out, steps, probes)
                 values['flow'] = nats + x0[0].size * math.log(likelihoods.LEVEL)
         if condition is not None:
-            drawn = self.visit(state, fold_in(keys, n + 2), labels, self.sampling, condition)[-1]
+            drawn, _ = self.visit(state, fold_in(keys, n + 2), labels, self.sampling, condition)
             values['psnr'] = psnr(self.decoded(state, drawn, labels), images)
             values['psnr_cubic'] = psnr(to_uint8(condition), images)
         return values
@@ -217,9 +220,10 @@ class DiffusionTask(DiffusionDrawing):
         """Pictures, a sample of the class of each, and the way to it from noise [b 8 h w c]."""
         images, labels = batch['image'], batch['label']
         condition = self.condition(images)
-        visited = self.visit(state, content_keys(images), labels, self.sampling, condition)
-        chosen = np.linspace(0, len(visited) - 1, _CHAIN).round().astype(int)
-        chain = jax.vmap(lambda x: self.decoded(state, x, labels))(visited[chosen])
+        visited = np.linspace(0, self.sampling.steps, _CHAIN).round().astype(int)
+        keys = content_keys(images)
+        _, seen = self.visit(state, keys, labels, self.sampling, condition, visited=visited)
+        chain = jax.vmap(lambda x: self.decoded(state, x, labels))(seen)
         shown = {'images': images, 'chain': jnp.moveaxis(chain, 0, 1), 'samples': chain[-1]}
         if condition is not None:
             shown['small'] = self.space.decode(state.frozen, condition, labels)
@@ -243,7 +247,7 @@ class DiffusionTask(DiffusionDrawing):
     def _losses(self, network: Any, x0: jax.Array, keys: jax.Array, t: jax.Array) -> dict[str, jax.Array]:
         """'loss', and its part that teaches the variance if that is learned, of each example [b]."""
         c, process = self.config, self.process
-        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(keys)
+        noise = normal(keys, x0.shape[1:])
         x = process.diffuse(x0, noise, t)
         answer = network(x, t)
         wanted = ops.target(c.prediction, process, x0, noise, t)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.ops.diffusion import PathName, PredictionName, Process, ScheduleName, Weighting
-from vq_jax.sampling.diffusion import GridName, Options, SamplerName
+from vq_jax.sampling.diffusion import GridName, Options, SamplerName, VarianceName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,8 @@ class Sampling:
         steps: how many; 'heun' asks the network twice in each.
         grid: how times are spread (see `vq_jax.sampling.diffusion.time_grid`).
         eta: of 'ddim', from 0, which adds no noise, to 1, which is 'ddpm'.
-        variance: of 'ddpm', if it is not learned.
+        variance: of a step of 'ddpm' and, in discrete time, of the bound, if it is not learned (see
+            `vq_jax.sampling.diffusion.Options`).
         guidance: towards the class; 1 is the model itself.
         rescale: how far guidance keeps the contrast, from 0 to 1 (Lin et al. 2024, arXiv:2305.08891).
         threshold: what is expected of pixels is clipped to their range ('static'), or shrunk into it
@@ -92,7 +93,7 @@ class Sampling:
     steps: int = 50
     grid: GridName = 'uniform'
     eta: float = 0.0
-    variance: Literal['posterior', 'forward'] = 'posterior'
+    variance: VarianceName = 'posterior'
     guidance: float = 1.0
     rescale: float = 0.0
     threshold: Literal['static', 'dynamic', 'none'] = 'static'

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -12,7 +13,7 @@ from vq_jax.models.dit import DiT
 from vq_jax.models.unet import UNet
 from vq_jax.ops.diffusion import Process, spread, to_x0
 from vq_jax.ops.images import to_float
-from vq_jax.ops.keys import fold_in
+from vq_jax.ops.keys import fold_in, normal
 from vq_jax.sampling.diffusion import (
     SAMPLERS,
     Denoised,
@@ -25,6 +26,7 @@ from vq_jax.sampling.diffusion import (
     time_grid,
 )
 from vq_jax.tasks.diffusion_config import DiffusionConfig, Sampling
+from vq_jax.tasks.drawing import check_guidance
 from vq_jax.tasks.latents import Pixels, Space
 from vq_jax.tasks.task import Task
 from vq_jax.training.state import TrainState
@@ -64,14 +66,18 @@ class DiffusionDrawing(Task):
         """Keys of `Sampling` that change nothing for this model."""
         return set() if self.num_labels else {'guidance', 'rescale'}
 
+    def check_sampling(self, sampling: Sampling) -> None:
+        """Raises `UserError` if this model cannot be drawn from in this way."""
+        check_guidance(sampling.guidance, self.num_labels, self.config.label_dropout)
+
     def sample(
         self, state: TrainState, keys: jax.Array, labels: jax.Array, sampling: Sampling | None = None
     ) -> jax.Array:
         """Pictures [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them."""
         if self.config.upscale > 1:
             raise UserError('a super-resolution model draws nothing of its own; give it small pictures.')
-        visited = self.visit(state, keys, labels, sampling or self.sampling)
-        return self.decoded(state, visited[-1], labels)
+        x, _ = self.visit(state, keys, labels, sampling or self.sampling)
+        return self.decoded(state, x, labels)
 
     def upscale(
         self,
@@ -90,8 +96,8 @@ class DiffusionDrawing(Task):
                 f'(config.model.upscale); these are {small.shape[1:]}.'
             )
         condition = enlarge(to_float(small), factor)
-        visited = self.visit(state, keys, labels, sampling or self.sampling, condition)
-        return self.decoded(state, visited[-1], labels)
+        x, _ = self.visit(state, keys, labels, sampling or self.sampling, condition)
+        return self.decoded(state, x, labels)
 
     def inpaint(
         self,
@@ -120,8 +126,8 @@ class DiffusionDrawing(Task):
         (h, w, _), (b, height, width) = self.space.shape, mask.shape
         parts = mask.reshape(b, h, height // h, w, width // w).any((2, 4))[..., None]
         known = Known(x0=self.encoded(state, images), mask=parts)
-        visited = self.visit(state, keys, labels, sampling, self.condition(images), known=known)
-        return jnp.where(mask[..., None], self.decoded(state, visited[-1], labels), images)
+        x, _ = self.visit(state, keys, labels, sampling, self.condition(images), known=known)
+        return jnp.where(mask[..., None], self.decoded(state, x, labels), images)
 
     def denoise(
         self,
@@ -151,8 +157,8 @@ class DiffusionDrawing(Task):
         x = to_float(images) if images.dtype == jnp.uint8 else images
         t = self._known_time(self.process.time(-2 * jnp.log(jnp.maximum(sigma / 127.5, 1e-6))))
         alpha, _ = self.process.scales(t)
-        visited = self.visit(state, keys, labels, sampling or self.sampling, None, t, alpha * x)
-        return self.decoded(state, visited[-1], labels)
+        x, _ = self.visit(state, keys, labels, sampling or self.sampling, None, t, alpha * x)
+        return self.decoded(state, x, labels)
 
     def image_to_image(
         self,
@@ -180,11 +186,10 @@ class DiffusionDrawing(Task):
         """
         t = self._known_time(jnp.asarray(strength, jnp.float32))
         x0 = self.encoded(state, images)
-        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(fold_in(keys, 0))
-        x = self.process.diffuse(x0, noise, t)
+        x = self.process.diffuse(x0, normal(fold_in(keys, 0), x0.shape[1:]), t)
         condition = self.condition(images)
-        visited = self.visit(state, keys, labels, sampling or self.sampling, condition, t, x)
-        return self.decoded(state, visited[-1], labels)
+        x, _ = self.visit(state, keys, labels, sampling or self.sampling, condition, t, x)
+        return self.decoded(state, x, labels)
 
     def interpolate(
         self,
@@ -218,21 +223,21 @@ class DiffusionDrawing(Task):
         times = time_grid(sampling.grid, self.process, sampling.steps)
         keys = jax.random.split(jax.random.key(0), n)  # of no effect: nothing is drawn
         of_ends = jnp.stack([labels[0], labels[-1]])
-        noise = solve(
+        noise, _ = solve(
             SAMPLERS['ddim'],
             self.sampling_denoiser(state, of_ends, sampling, self.condition(ends)),
             self.process,
             keys[:2],
             self.encoded(state, ends),
             times[::-1],
-        )[-1]
+        )
         x = arc(noise[0], noise[1], jnp.linspace(0, 1, n))
         condition = self.condition(ends)
         if condition is not None:
             share = spread(jnp.linspace(0, 1, n), x)
             condition = (1 - share) * condition[0] + share * condition[1]
-        visited = self.visit(state, keys, labels, sampling, condition, x=x)
-        return self.decoded(state, visited[-1], labels)
+        x, _ = self.visit(state, keys, labels, sampling, condition, x=x)
+        return self.decoded(state, x, labels)
 
     def encoded(self, state: TrainState, images: jax.Array) -> jax.Array:
         """What is learned of pictures [b h w d], with mean 0 and scale 1 if it is latents."""
@@ -317,10 +322,11 @@ class DiffusionDrawing(Task):
         start: float | jax.Array = 1.0,
         x: jax.Array | None = None,
         known: Known | None = None,
-    ) -> jax.Array:
-        """All that a sampler visits [steps + 1, b ...], from noise or from x at the time `start`."""
+        visited: Sequence[int] = (),
+    ) -> tuple[jax.Array, jax.Array]:
+        """Where a sampler leads, from noise or from x at the time `start`; see `solve` for `visited`."""
         if x is None:
-            x = jax.vmap(lambda key: jax.random.normal(key, self.space.shape))(fold_in(keys, 0))
+            x = normal(fold_in(keys, 0), self.space.shape)
         times = time_grid(sampling.grid, self.process, sampling.steps, start)
         return solve(
             SAMPLERS[sampling.sampler],
@@ -332,6 +338,7 @@ class DiffusionDrawing(Task):
             sampling.options(),
             known,
             sampling.repeats,
+            visited,
         )
 
     def _known_time(self, t: jax.Array) -> jax.Array:

@@ -16,6 +16,28 @@ from vq_jax.training.parallel import Batch, Engine, ParallelConfig, make_engine
 from vq_jax.training.progress import track
 
 
+def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> None:
+    """Raises `UserError` if a model is to be guided that was not trained for it.
+
+    Args:
+        guidance: towards the class; 1 is the model itself, and needs nothing.
+        num_labels: classes that the model is conditioned on; 0 for none.
+        label_dropout: share of its training examples whose class was kept from it.
+    """
+    if guidance == 1:
+        return
+    if not num_labels:
+        raise UserError(
+            f'guidance is {guidance}, which needs a model that is told of classes; set '
+            'config.sampling.guidance=1 or config.model.class_conditional=true.'
+        )
+    if not label_dropout:
+        raise UserError(
+            f'guidance is {guidance}, which needs a model that was also trained without classes; set it to 1 '
+            '(config.sampling.guidance), or train one with config.model.label_dropout above 0.'
+        )
+
+
 class Drawer:
     """Calls the methods of a task that draw one picture for each random key.
 
@@ -106,7 +128,9 @@ class Drawer:
         if unused := changes.keys() & self._task.unused_sampling:
             raise UserError(f'this model has no use for {", ".join(sorted(unused))}; leave it out.')
         section = {**self._config.sampling, **changes}
-        return build(type(self._task.sampling), section, 'sampling')
+        sampling = build(type(self._task.sampling), section, 'sampling')
+        self._task.check_sampling(sampling)
+        return sampling
 
     @functools.cache  # noqa: B019 (it is kept for as long as its run)
     def _compiled(self, method: str, sampling: Any, batch_size: int) -> Callable[[State, Batch], np.ndarray]:

@@ -15,7 +15,7 @@ from vq_jax.models.normalisation import BATCH_STATS
 from vq_jax.ops import pictures
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
-from vq_jax.ops.keys import content_keys, example_keys
+from vq_jax.ops.keys import content_keys, example_keys, normal
 from vq_jax.ops.quantization import perplexity
 from vq_jax.tasks.game import Game, GameConfig, make_game
 from vq_jax.tasks.task import Task, check_labels, check_same_shape
@@ -227,4 +227,4 @@ class GANTask(Task):
         return self.model.apply(state.eval_variables(), self._noise(keys), labels)
 
     def _noise(self, keys: jax.Array) -> jax.Array:
-        return jax.vmap(lambda key: jax.random.normal(key, (self.model.noise_dim,)))(keys)
+        return normal(keys, (self.model.noise_dim,))

@@ -18,6 +18,7 @@ from vq_jax.ops import pictures
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.keys import content_keys, example_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
+from vq_jax.tasks.drawing import check_guidance
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.task import Task, check_decoder, check_labels, check_same_shape
 from vq_jax.tasks.token_network import TokenNetwork, make_network
@@ -97,8 +98,10 @@ class PriorTask(Task):
         """The task of a full config, for pictures [h w c] of so many classes; reads the tokenizer's run."""
         options = build(PriorConfig, config.model, 'model')
         check_labels(options.class_conditional, num_classes, 'model')
-        tokenizer = make_tokenizer(build(TokenizerConfig, config.tokenizer, 'tokenizer'), image_shape)
         num_labels = num_classes if options.class_conditional else 0
+        sampling = build(Sampling, config.sampling, 'sampling')
+        check_guidance(sampling.guidance, num_labels, options.label_dropout)
+        tokenizer = make_tokenizer(build(TokenizerConfig, config.tokenizer, 'tokenizer'), image_shape)
         check_decoder('tokenizer', tokenizer.num_labels, num_labels)
         level = options.level_of(len(tokenizer.grids))
         sizes = {
@@ -118,7 +121,7 @@ class PriorTask(Task):
             level=level,
             top=_top_prior(options, tokenizer, num_labels),
             num_labels=num_labels,
-            sampling=build(Sampling, config.sampling, 'sampling'),
+            sampling=sampling,
             optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
             image_shape=image_shape,
         )
@@ -313,6 +316,12 @@ class PriorTask(Task):
         """Keys of `Sampling` that change nothing for this model."""
         of_masked = set() if self.network.masked else {'steps', 'confidence_temperature'}
         return of_masked if self.num_labels else of_masked | {'guidance'}
+
+    def check_sampling(self, sampling: Sampling) -> None:
+        """Raises `UserError` if tokens, or those of the level above, cannot be drawn in this way."""
+        check_guidance(sampling.guidance, self.num_labels, self.network.config.label_dropout)
+        if self.top and self.top.task.num_labels:
+            self.top.task.check_sampling(sampling)
 
     def sample_tokens(
         self,

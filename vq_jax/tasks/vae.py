@@ -24,7 +24,7 @@ from vq_jax.models.vae import (
 from vq_jax.ops import gaussians, pictures
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float
-from vq_jax.ops.keys import content_keys, example_keys
+from vq_jax.ops.keys import content_keys, example_keys, fold_in, normal
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.tasks.autoencoding import AutoencodingTask, check_size, errors
 from vq_jax.tasks.task import check_same_shape
@@ -194,17 +194,13 @@ class VAETask(AutoencodingTask):
         variables = state.eval_variables()
         images = to_float(batch['image'])
         keys = content_keys(batch['image'])
-
-        def stream(number: int | jax.Array) -> jax.Array:
-            return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
-
-        observed = self.model.observation.observe(stream(0), images)
+        observed = self.model.observation.observe(fold_in(keys, 0), images)
         posterior = self.model.apply(variables, observed, method='posterior')
         kl = jnp.sum(posterior.kl(), axis=tuple(range(1, posterior.mean.ndim)))
 
         def draw(carry: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[Any, None]:
             """Adds a sample to log-sum-exp of the weights, and to the sum of reconstructions."""
-            z = gaussians.sample(stream(number), posterior.mean, posterior.log_variance)
+            z = gaussians.sample(fold_in(keys, number), posterior.mean, posterior.log_variance)
             pixels = self.model.apply(variables, z, method='distribution')
             reconstruction = pixels.log_probability(observed)
             log_ratio = gaussians.log_density(z, 0.0, 0.0) - gaussians.log_density(
@@ -259,5 +255,4 @@ class VAETask(AutoencodingTask):
 
     def sample(self, state: TrainState, keys: jax.Array, labels: jax.Array) -> jax.Array:
         """Pictures [n h w c], uint8, of latents drawn from the prior."""
-        z = jax.vmap(lambda key: jax.random.normal(key, self.latent_shape))(keys)
-        return self.decode(state, z, labels)
+        return self.decode(state, normal(keys, self.latent_shape), labels)
