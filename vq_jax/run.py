@@ -256,26 +256,8 @@ class Run:
         Returns:
             uint8 [h w c], and bool [h w] if there is a mask.
         """
-        h, w, c = self.image_shape
-        files = [(image, c)] if mask is None else [(image, c), (mask, 1)]
-        try:
-            decoded = [preprocess.decode(file, channels) for file, channels in files]
-        except preprocess.Undecodable as error:
-            raise UserError(f'the picture or its mask cannot be decoded ({error}); give others.') from error
-        sizes = [f'{part.width}x{part.height}' for part in decoded]
-        if len(set(sizes)) > 1:
-            raise UserError(f'the picture is {sizes[0]} pixels and the mask {sizes[1]}; make them alike.')
         config = build(DataConfig, self.config.data, 'data')
-        arrays = [
-            preprocess.pixels(part) if part.size == (w, h) else preprocess.centred(part, config)
-            for part in decoded
-        ]
-        if arrays[0].shape != self.image_shape:
-            raise UserError(
-                f'the picture has {sizes[0]} pixels and the model was trained on {w}x{h}; resize it, and its '
-                'mask.'
-            )
-        return arrays[0], None if mask is None else arrays[1][..., 0] > 127
+        return preprocess.picture_and_mask(image, mask, self.image_shape, config)
 
     def log_prob(self, codes: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
         """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b].

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vq_jax.data.config import DataConfig
+from vq_jax.errors import UserError
 
 
 class Undecodable(Exception):
@@ -117,6 +118,40 @@ def centred(image: Image.Image, config: DataConfig) -> np.ndarray:
     """
     array = arrange(image, config)
     return array if config.image_size is None else window(array, config.image_size)
+
+
+def picture_and_mask(
+    image: bytes, mask: bytes | None, shape: tuple[int, int, int], config: DataConfig
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Decodes a picture file, and one of a mask of it, for a model of pictures of one size.
+
+    Args:
+      image: Content of the file. A picture of another size is brought to that of the model as `centred` does.
+      mask: The same for a picture of the same size, white in the mask.
+      shape: Shape [h w c] of the model's pictures.
+      config: What was done to them.
+
+    Returns:
+      uint8 [h w c], and bool [h w] if there is a mask.
+
+    Raises:
+      UserError: If one cannot be decoded, their sizes differ, or they cannot be brought to that of the model.
+    """
+    h, w, c = shape
+    files = [(image, c)] if mask is None else [(image, c), (mask, 1)]
+    try:
+        decoded = [decode(file, channels) for file, channels in files]
+    except Undecodable as error:
+        raise UserError(f'the picture or its mask cannot be decoded ({error}); give others.') from error
+    sizes = [f'{part.width}x{part.height}' for part in decoded]
+    if len(set(sizes)) > 1:
+        raise UserError(f'the picture is {sizes[0]} pixels and the mask {sizes[1]}; make them alike.')
+    arrays = [pixels(part) if part.size == (w, h) else centred(part, config) for part in decoded]
+    if arrays[0].shape != shape:
+        raise UserError(
+            f'the picture has {sizes[0]} pixels and the model was trained on {w}x{h}; resize both.'
+        )
+    return arrays[0], None if mask is None else arrays[1][..., 0] > 127
 
 
 def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
