@@ -104,10 +104,11 @@ def ddim(
     x0 = denoise(x, t).x0
     noise = from_x0('noise', process, x0, x, t)
     alpha, sigma = process.scales(move.s)
+    difference = process.log_snr(move.t) - process.log_snr(move.s)
     eta = options.eta
-    fresh = jnp.where(move.last, 0, sigma * eta * jnp.sqrt(process.lost(move.s, move.t)))
+    fresh = jnp.where(move.last, 0, sigma * eta * jnp.sqrt(jnp.maximum(0, -jnp.expm1(difference))))
     # The variance that is left beside the fresh noise, without a difference of nearly equal numbers.
-    left = 1 - eta**2 + eta**2 * jnp.exp(process.log_snr(move.t) - process.log_snr(move.s))
+    left = 1 - eta**2 + eta**2 * jnp.exp(difference)
     kept = sigma * jnp.sqrt(jnp.maximum(0, left))
     return alpha * x0 + kept * noise + fresh * move.noise, x0
 
