@@ -11,6 +11,11 @@ signal-to-noise ratios. Of 500 samples of 25 steps, a classifier sees 99.4% as t
 (the classifier is configs/classifier_mnist.py with --config.data.pad=0 --config.data.image_size=28):
 
     python -m vq_jax.evaluate --workdir runs/ddpm_mnist --features runs/classifier --num 500
+
+Without guidance, samplers and steps are compared in experiments/ddpm_2020. The middle 14x14 pixels of the
+first 64 test pictures, drawn anew by `run.inpaint(images, mask, label=labels, guidance=1.0, steps=25,
+sampler='ddpm', repeats=4)`, have a PSNR of 8.3 dB (7.6 with repeats=1), the mean of four such draws 10.3,
+and the mean picture of other digits in their place 7.5.
 """
 
 from ml_collections import ConfigDict
