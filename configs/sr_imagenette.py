@@ -5,7 +5,19 @@ The network is shown the small picture, enlarged by cubic interpolation, beside 
     python -m vq_jax.prepare imagenette/160px-v2
     python -m vq_jax.train --config configs/sr_imagenette.py --workdir runs/sr_imagenette
 
-Not run: no accelerator was at hand.
+Not run at these sizes: no accelerator was at hand. Much smaller, and asked for the picture itself, in 1,000
+steps of 8 pictures and 18 minutes on two cores of a shared x86-64 machine (jax 0.10.2): the picture that is
+expected after one step has a PSNR of 22.82 dB on 512 pictures of the validation set, and that of cubic
+interpolation 22.58. It is sharper, with a faint grid. After 250 such steps it was 21.9 dB on 32 pictures, and
+18.1 where the network was asked for v:
+
+    python -m vq_jax.train --config configs/sr_imagenette.py --workdir runs/sr_small --config.steps=1000
+    --config.batch_size=8 --config.eval_every=1000 --config.checkpoint_every=250 --config.model.prediction=x0
+    --config.model.weighting=uniform --config.unet.channels=32 --config.unet.multipliers="(1,2)"
+    --config.unet.residual_blocks=1 --config.unet.attention_levels="()" --config.unet.head_channels=32
+    --config.unet.dtype=float32 --config.optimizer.learning_rate=1e-3 --config.optimizer.schedule=cosine
+    --config.optimizer.warmup_steps=50 --config.optimizer.ema_decay=0.98 --config.sampling.sampler=ddim
+    --config.sampling.steps=1 --config.evaluation.times=2 "--config.data.eval_split=validation[64:576]"
 """
 
 from ml_collections import ConfigDict
