@@ -8,7 +8,7 @@ from absl import flags
 
 from vq_jax.errors import UserError
 
-WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
 _STEP = flags.DEFINE_string('step', None, 'The checkpoint, or best; the newest if none is given.')
 _OVERRIDE = flags.DEFINE_multi_string(
     'override', [], "Another value for a key of the run's config, such as model.top_workdir=runs/top."
@@ -18,11 +18,11 @@ _WORDS = {'true': True, 'false': False, 'none': None}
 
 def opened() -> dict[str, Any]:
     """The arguments of `vq_jax.load` that the flags give."""
-    return {'workdir': WORKDIR.value, 'step': _step(), 'overrides': parse_overrides(_OVERRIDE.value)}
+    return {'workdir': _WORKDIR.value, 'step': _step(), 'overrides': _overrides(_OVERRIDE.value)}
 
 
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """The values of `--override` flags, written key=value as after `--config.`, by key."""
+def _overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Their values by key; they are written key=value, as after `--config.`."""
     parsed = {}
     for override in overrides:
         key, equals, value = override.partition('=')
@@ -40,7 +40,7 @@ def _step() -> int | None:
 
     step = _STEP.value
     if step == 'best':
-        return best_step(WORKDIR.value)
+        return best_step(_WORKDIR.value)
     if step is not None and not step.isdecimal():
         raise UserError(f'--step is {step}; give the number of a checkpoint, or best.')
     return None if step is None else int(step)

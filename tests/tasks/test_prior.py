@@ -76,15 +76,14 @@ def test_a_masked_prior_has_no_likelihood(prior):
 
 
 def test_what_changes_nothing_is_refused():
-    for kind, classes, unused in (
-        ('maskgit', True, set()),
-        ('maskgit', False, {'guidance'}),
-        ('transformer', True, {'steps', 'confidence_temperature'}),
+    for kind, unused in (
+        ('maskgit', set()),
+        ('transformer', {'steps', 'confidence_temperature'}),
     ):
-        config = small(kind, model__class_conditional=classes)
+        config = small(kind)
         task = make_task(config, (4, 4, 1), num_classes=2)
         drawer = Drawer(task, None, config)
-        for name in ('steps', 'guidance', 'confidence_temperature', 'top_k'):
+        for name in ('steps', 'confidence_temperature', 'top_k'):
             if name in unused:
                 with pytest.raises(UserError, match=f'this model has no use for {name}'):
                     drawer.sampling({name: 2})

@@ -159,6 +159,17 @@ def test_the_top_prior_is_that_of_the_beginning(folder, tmp_path):
         complete_config(ConfigDict({'task': 'prior', 'model': {'top_step': 5}}))
 
 
+def test_what_neither_level_reads_is_refused(bottom):
+    """A masked model above is drawn in steps, though that below is not."""
+    task = bottom.task
+    assert task.unused_sampling == {'steps', 'confidence_temperature'}
+    network = dataclasses.replace(
+        task.top.task.network, config=dataclasses.replace(task.top.task.network.config, kind='maskgit')
+    )
+    top = dataclasses.replace(task.top, task=dataclasses.replace(task.top.task, network=network))
+    assert dataclasses.replace(task, top=top).unused_sampling == set()
+
+
 def test_guidance_needs_both_levels_to_be_trained_without_classes(bottom):
     """The level above is drawn with the same choices."""
     task = bottom.task

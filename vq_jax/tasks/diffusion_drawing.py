@@ -64,7 +64,7 @@ class DiffusionDrawing(Task):
     @property
     def unused_sampling(self) -> set[str]:
         """Keys of `Sampling` that change nothing for this model."""
-        return set() if self.num_labels else {'guidance', 'rescale'}
+        return set() if self.num_labels else {'rescale'}
 
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises `UserError` if this model cannot be drawn from in this way."""

@@ -313,9 +313,9 @@ class PriorTask(Task):
 
     @property
     def unused_sampling(self) -> set[str]:
-        """Keys of `Sampling` that change nothing for this model."""
+        """Keys of `Sampling` that change nothing for this model, nor for that of the level above."""
         of_masked = set() if self.network.masked else {'steps', 'confidence_temperature'}
-        return of_masked if self.num_labels else of_masked | {'guidance'}
+        return of_masked & self.top.task.unused_sampling if self.top else of_masked
 
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises `UserError` if tokens, or those of the level above, cannot be drawn in this way."""
