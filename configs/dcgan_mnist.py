@@ -14,7 +14,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """Half the paper's channels, its optimizer, and a moving average of the generator."""
+    """Half the channels of the published code, its optimizer, and a moving average of the generator."""
     config = default_config('gan')
     config.steps = 6_000
     config.batch_size = 64

@@ -6,8 +6,8 @@ The network is theirs but that the time also scales what is normalised: 38.3M pa
     python -m vq_jax.train --config configs/ddpm_cifar10.py --workdir runs/ddpm_cifar10
     python -m vq_jax.evaluate --workdir runs/ddpm_cifar10 --override=evaluation.times=999
 
-With `--config.model.learned_variance=true --config.model.schedule=cosine` it is the model of Nichol and
-Dhariwal 2021 (arXiv:2102.09672).
+`--config.model.learned_variance=true --config.model.schedule=cosine` are the variance and the schedule of
+Nichol and Dhariwal 2021 (arXiv:2102.09672), whose network and number of steps differ.
 
 Not run: neither CIFAR-10 nor an accelerator was at hand. The paper has 3.75 bits a value and a Fréchet
 distance of 3.17.

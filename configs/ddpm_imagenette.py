@@ -4,8 +4,11 @@
     python -m vq_jax.train --config configs/ddpm_imagenette.py --workdir runs/ddpm_imagenette
     python -m vq_jax.sample --workdir runs/ddpm_imagenette --num 64 --guidance 2 --output samples.png
 
-Flow matching instead: `--config.model.path=straight --config.model.schedule=straight
---config.model.prediction=velocity --config.model.weighting=uniform`.
+Flow matching instead:
+
+    python -m vq_jax.train --config configs/ddpm_imagenette.py --workdir runs/flow_imagenette \
+        --config.model.path=straight --config.model.schedule=straight \
+        --config.model.prediction=velocity --config.model.weighting=uniform
 
 Not run: no accelerator was at hand.
 """
@@ -16,7 +19,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """The cosine schedule, shifted for 64 pixels, and min-SNR weights (Hang et al. 2023)."""
+    """The cosine schedule, shifted from 32 pixels to 64, and min-SNR weights (Hang et al. 2023)."""
     config = default_config('diffusion')
     config.steps = 100_000
     config.batch_size = 64
@@ -39,7 +42,6 @@ def get_config() -> ConfigDict:
     config.sampling.steps = 40
     config.sampling.guidance = 2.0
     config.sampling.rescale = 0.7
-    config.optimizer.name = 'adamw'
     config.optimizer.learning_rate = 2e-4
     config.optimizer.warmup_steps = 1_000
     config.optimizer.clip_norm = 1.0

@@ -38,7 +38,6 @@ def get_config() -> ConfigDict:
     config.sampling.sampler = 'dpm_solver'
     config.sampling.steps = 30
     config.sampling.guidance = 2.0
-    config.optimizer.name = 'adamw'
     config.optimizer.learning_rate = 5e-4
     config.optimizer.schedule = 'cosine'
     config.optimizer.warmup_steps = 500

@@ -14,7 +14,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """Seven layers of 32 channels, whose field is the whole digit."""
+    """Twelve layers of 32 channels, which see 15 rows up and 14 columns to either side."""
     config = default_config('prior')
     config.steps = 2_000
     config.batch_size = 32
@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.tokenizer.levels = 2
     config.model.kind = 'pixelcnn'
     config.model.class_conditional = True
-    config.pixelcnn.depth = 7
+    config.pixelcnn.depth = 12
     config.pixelcnn.channels = 32
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = 'cosine'

@@ -19,7 +19,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """1.6M parameters; the discriminator joins at half of the run."""
+    """1.0M parameters, and 0.7M of the discriminator, which joins at half of the run."""
     config = default_config('vqgan')
     config.steps = 1_000
     config.batch_size = 16

@@ -1,6 +1,7 @@
 """The VQ-VAE of van den Oord et al. 2017 (arXiv:1711.00937, section 4.1) on CIFAR-10.
 
-32x32 colour pictures to 8x8 codes out of 512, 256 channels, 250,000 steps of batch 128.
+32x32 colour pictures to 8x8 codes out of 512, 256 channels, 250,000 steps of batch 128. Section 3.2 of the
+paper speaks of 8x8x10 latents for CIFAR-10, whose tenfold it does not explain; these are 8x8.
 
     python -m vq_jax.prepare cifar10
     python -m vq_jax.train --config configs/vqvae_cifar10.py --workdir runs/vqvae_cifar10
@@ -14,7 +15,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """The paper's sizes and optimizer."""
+    """The paper's network and optimizer."""
     config = default_config('vqvae')
     config.steps = 250_000
     config.batch_size = 128

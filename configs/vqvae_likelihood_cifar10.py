@@ -1,9 +1,10 @@
 """The bits per dimension of van den Oord et al. 2017 (arXiv:1711.00937, section 4.1) on CIFAR-10.
 
 `vqvae_cifar10.py` with a decoder that is a likelihood: 32x32 colour pictures to 8x8 codes out of 512. The
-paper reports 4.67 bits per dimension for its VQ-VAE, 4.51 for a VAE and 5.14 for VIMCO. Compare
-`bits_per_dimension_uniform_prior`: equally likely codes cost 0.19 of these bits, of which a learned prior
-saves a part. The discretised logistic is the choice of this config.
+paper reports 4.67 bits per dimension for its VQ-VAE, 4.51 for a VAE and 5.14 for VIMCO, but not which prior
+and how many codes a place (see `vqvae_cifar10.py`) stand behind them. `bits_per_dimension_uniform_prior` has
+equally likely codes, which cost 0.19 of these bits; a learned prior saves a part (`prior_cifar10.py`). The
+discretised logistic is the choice of this config.
 
     python -m vq_jax.prepare cifar10
     python -m vq_jax.train --config configs/vqvae_likelihood_cifar10.py --workdir runs/likelihood_cifar10

@@ -6,7 +6,8 @@
     images = vq_jax.load('runs/prior').sample(16, label=3)
 
 The public modules are `ops` (pure functions), `models` (Flax modules), `data`, `sampling`, `training`,
-`tasks` and `evaluators`; each is imported when it is first used.
+`tasks` and `evaluators`; each is imported when it is first used. What is in a file of theirs is imported from
+there: `from vq_jax.models.quantizers import VectorQuantizer`.
 """
 
 import importlib

@@ -15,7 +15,9 @@ def get_table() -> Table:
         remarks=(
             'All are upper bounds. Of a VQ-VAE it is `-(log p(x | z) + log p(z))`, with a prior that is '
             'learned, or with equally likely codes. MNIST is padded to 32x32 and binarized by draws; the '
-            'paper has CIFAR-10 alone, and does not say what its decoders have for a likelihood.'
+            'paper has CIFAR-10 alone, and does not say what its decoders have for a likelihood, which prior '
+            'its VQ-VAE, nor how many codes it has at each of 8x8 places (it speaks of 8x8x10). Its '
+            'VIMCO, 5.14, is not rebuilt here.'
         ),
         rows=(
             Row(

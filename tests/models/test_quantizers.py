@@ -178,3 +178,8 @@ def test_numbers_out_of_range(options):
     ((name, value),) = options.items()
     with pytest.raises(UserError, match=f'config.quantizer.{name} is {value}; give'):
         make(vectors((2, 5, 3)), **options)
+
+
+def test_vectors_of_another_width():
+    with pytest.raises(UserError, match='have 4 numbers and the quantizer was made for 3; set its dim'):
+        make(vectors((2, 5, 4)), dim=3)

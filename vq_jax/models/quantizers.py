@@ -146,6 +146,11 @@ class VectorQuantizer(nn.Module):
 
     def project(self, z: jax.Array) -> jax.Array:
         """Takes vectors [... dim] to where codes are compared [... code_dim], in float32."""
+        if z.shape[-1] != self.dim:
+            raise UserError(
+                f'the vectors have {z.shape[-1]} numbers and the quantizer was made for {self.dim}; set its '
+                'dim to the width of what comes in.'
+            )
         z = z if self.code_dim is None else self.project_in(z)
         z = z.astype(jnp.float32)
         return quantization.normalise(z) if self.cosine else z
