@@ -1,4 +1,4 @@
-"""Whole runs of VAE, GAN, VQGAN and diffusion, as a user starts them: resume, devices, sampling, mistakes."""
+"""Whole runs of all but VQ-VAEs, as a user starts them: resume, devices, sampling, mistakes."""
 
 import json
 
@@ -56,7 +56,21 @@ DIFFUSION = [
     '--config.sampling.steps=2',
     '--config.optimizer.ema_decay=0.9',
 ]
-ARGUMENTS = {'gan': GAN, 'vqgan': VQGAN, 'vae': VAE, 'diffusion': DIFFUSION}
+PRIOR = [
+    '--config=configs/pixelcnn_mnist.py',
+    *COMMON,
+    '--config.steps=16',
+    '--config.data.image_size=8',
+    '--config.tokenizer.levels=4',
+    '--config.model.kind=maskgit',
+    '--config.transformer.depth=1',
+    '--config.transformer.width=16',
+    '--config.transformer.heads=2',
+    '--config.transformer.dropout=0.1',
+    '--config.sampling.steps=2',
+    '--config.optimizer.ema_decay=0.9',
+]
+ARGUMENTS = {'gan': GAN, 'vqgan': VQGAN, 'vae': VAE, 'diffusion': DIFFUSION, 'prior': PRIOR}
 
 
 def train(name, workdir, *changes, **options):
@@ -77,7 +91,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    'name', ['gan', *(pytest.param(name, marks=pytest.mark.slow) for name in ('diffusion', 'vqgan'))]
+    'name', ['gan', 'prior', *(pytest.param(name, marks=pytest.mark.slow) for name in ('diffusion', 'vqgan'))]
 )
 def test_killed_and_resumed_equals_never_interrupted(name, whole, tmp_path):
     """Killed before the discriminator of the VQGAN has joined, and after."""
@@ -97,7 +111,7 @@ def test_killed_and_resumed_equals_never_interrupted(name, whole, tmp_path):
         ('gan', 'pmap'),
         *(
             pytest.param(name, engine, marks=pytest.mark.slow)
-            for name in ('vae', 'gan', 'vqgan', 'diffusion')
+            for name in ('vae', 'gan', 'vqgan', 'diffusion', 'prior')
             for engine in ('pmap', 'jit')
             if (name, engine) != ('gan', 'pmap')
         ),
