@@ -24,7 +24,7 @@ class PriorConfig:
         top_workdir: the run of the prior of the top codes, which the one of the bottom codes needs to draw
             pictures, but not to learn.
         top_step: the checkpoint of that run; None is its newest. It is no key of a config, but set where a
-            run is opened again (see `vq_jax.training.run_dir.pin_steps`).
+            run is opened again (see `vq_jax.training.run_dir.pin_built_on`).
     """
 
     kind: Literal['transformer', 'pixelcnn', 'maskgit'] = 'transformer'
