@@ -90,10 +90,11 @@ class Run:
 
         Args:
             codes: what `encode` returns.
-            label: the class of all, or of each [b], for a model that is conditioned on it.
+            label: the class of all, or of each [b], for a decoder that is conditioned on it.
         """
         codes = self._checked_codes(codes)
-        self._needs_label(label)
+        if self.task.decoder_labels:
+            self._needs_label(label)
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
         return self._decode(self.state, codes, labels)
 
@@ -262,10 +263,12 @@ class Run:
     def log_prob(self, codes: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
         """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b].
 
-        A masked prior has none, and raises `UserError`.
+        Of a prior of the bottom codes, given the top ones. The codes are as many as `encode` makes of a
+        picture. A masked prior has no likelihood, and raises `UserError`.
         """
         self._needs('log_probability')
         codes = self._checked_codes(codes)
+        self._check_whole_grids(codes)
         self._needs_label(label)
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
         return self._log_prob(self.state, codes, labels)
@@ -470,6 +473,15 @@ class Run:
                 f'codes must be from 0 to {k - 1}; these are from {codes.min()} to {codes.max()}.'
             )
         return codes.astype(np.int32)
+
+    def _check_whole_grids(self, codes: Any) -> None:
+        """Raises `UserError` unless codes are those of one or more pictures of the size learned."""
+        for level, like in zip(*map(jax.tree.leaves, (codes, self._encoded)), strict=True):
+            if not len(level) or level.shape[1:] != like.shape[1:]:
+                raise UserError(
+                    f'codes of shape {level.shape} have no likelihood under a prior of grids of '
+                    f'{like.shape[1:]}; give one grid or more, [b {" ".join(map(str, like.shape[1:]))}].'
+                )
 
     def _num_codes(self) -> int | None:
         """The number of codes, of each level; None for a model whose latents are continuous."""

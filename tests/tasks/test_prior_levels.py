@@ -89,6 +89,13 @@ def test_the_prior_of_the_bottom_is_given_the_top(folder, bottom):
     np.testing.assert_array_equal(top.log_prob(codes, label=labels), top.log_prob(changed, label=labels))
 
 
+def test_both_levels_must_be_whole_grids(bottom):
+    zeros = (np.zeros((1, 4, 4), int), np.zeros((1, 8, 8), int))
+    with pytest.raises(UserError, match=r'codes of shape \(1, 4, 4\) have no .* grids of \(2, 2\)'):
+        bottom.log_prob(zeros, label=0)
+    assert bottom.decode(zeros).shape == (1, 16, 16, 1)
+
+
 def test_pictures_are_drawn_level_by_level(bottom):
     """By hand: the top's codes, the bottom's given them, and the decoder."""
     labels = jnp.array([3, 5, 7])

@@ -136,6 +136,11 @@ class PriorTask(Task):
         """How many tokens there are."""
         return self.tokenizer.num_tokens
 
+    @property
+    def decoder_labels(self) -> int:
+        """The tokenizer's: a prior of classes may draw codes of none."""
+        return self.tokenizer.num_labels
+
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless the pictures are as large as those the model was made for."""
         check_same_shape(shape, self.image_shape)
