@@ -322,6 +322,7 @@ def test_mistakes_with_a_prior(prior):
     images, labels = pictures_of(prior)
     for call, words in (
         (lambda: prior.sample(2, label=10), 'from 0 to 9'),
+        (lambda: prior.sample(-1), '-1 pictures cannot be drawn; ask for 1 or more'),
         (lambda: prior.sample(2, tempreature=1.0), "did you mean 'temperature'"),
         (lambda: prior.sample(2, top_p=1.5), 'top_p'),
         (lambda: prior.sample(2, seed=-1), 'seed'),
