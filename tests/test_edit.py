@@ -128,7 +128,7 @@ def test_mistakes(model, digits):
     for call, words in (
         (lambda: model.denoise(images, 0.0, label=labels), 'sigma is 0'),
         (lambda: model.sample(1, sampler='dmpm'), "did you mean 'ddpm'"),
-        (lambda: model.sample(1, top_k=3), 'config.sampling.top_k is not read by anything'),
+        (lambda: model.sample(1, top_k=3), 'sampling by this model takes no top_k; it takes eta, grid'),
         (lambda: model.encode(images), 'a run of the task diffusion cannot encode'),
         (lambda: model.upscale(images, label=labels), 'not trained to make small pictures large'),
         (lambda: model.log_prob(images), 'cannot tell the likelihood of codes; one of prior can'),

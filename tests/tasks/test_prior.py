@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import math
 import re
 import types
 from pathlib import Path
@@ -324,7 +325,15 @@ def test_mistakes_with_a_prior(prior):
         (lambda: prior.sample(2, label=10), 'from 0 to 9'),
         (lambda: prior.sample(-1), '-1 pictures cannot be drawn; ask for 1 or more'),
         (lambda: prior.sample(2, tempreature=1.0), "did you mean 'temperature'"),
+        (lambda: prior.sample(2, temp=1.0), "did you mean 'temperature'"),
+        (
+            lambda: prior.sample(2, sampler='ddim'),
+            'sampling by this model takes no sampler; it takes confidence',
+        ),
         (lambda: prior.sample(2, top_p=1.5), 'top_p'),
+        (lambda: prior.sample(2, top_p=math.nan), 'top_p is nan'),
+        (lambda: prior.sample(2, temperature=math.nan), 'the temperature is nan; give 0 or more'),
+        (lambda: prior.sample(2, confidence_temperature=-1.0), 'confidence_temperature is -1'),
         (lambda: prior.sample(2, seed=-1), 'seed'),
         (lambda: prior.decode(np.full((1, 4, 4), 16), label=0), 'from 0 to 15'),
         (lambda: prior.inpaint(images, np.zeros((4, 4), bool), label=labels), 'mask'),

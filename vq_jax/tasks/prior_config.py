@@ -73,6 +73,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_least(1, '', self, 'steps')
+        check_least(0, '', self, 'confidence_temperature')
         self.choice()  # checks the rest
 
     def choice(self) -> Choice:
