@@ -244,7 +244,8 @@ def test_a_run_whose_parts_are_gone(project, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r'the tokenizer of the run of/runs/top is not at'):
         vq_jax.load(runs / 'top')
     for there in (tmp_path / 'tokenizer', 'tokenizer'):
-        vq_jax.load(runs / 'top', overrides={'tokenizer.workdir': str(there)})
+        for level in ('top', 'bottom'):
+            vq_jax.load(runs / level, overrides={'tokenizer.workdir': str(there)})
     with pytest.raises(UserError, match='is not at nowhere; put it back, or open the run with'):
         vq_jax.load(runs / 'top', overrides={'tokenizer.workdir': 'nowhere'})
     with pytest.raises(

@@ -431,7 +431,7 @@ def _top_prior(options: PriorConfig, tokenizer: Tokenizer, num_labels: int) -> T
         )
     from vq_jax.tasks.restore import restore_part  # which imports all tasks, and so cannot come first
 
-    restored = restore_part('model.top_workdir', workdir, options.top_step)
+    restored = restore_part('model.top_workdir', workdir, options.top_step, tokenizer.identity)
     task = restored.task
     if not isinstance(task, PriorTask) or task.level or len(task.tokenizer.grids) == 1:
         raise UserError(f'{workdir} is no run of a prior of top codes; set config.model.top_workdir to one.')

@@ -70,13 +70,17 @@ def restore(
     return Restored(config=config, task=task, state=state, image_shape=shape, step=step, workdir=workdir)
 
 
-def restore_part(key: str, workdir: str, step: int | None) -> Restored:
+def restore_part(
+    key: str, workdir: str, step: int | None, tokenizer: Mapping[str, Any] | None = None
+) -> Restored:
     """Reads a run that another is built on.
 
     Args:
         key: of the config that names it, such as 'tokenizer.workdir'.
         workdir: its value.
         step: the checkpoint; None is the newest.
+        tokenizer: the identity of one that it may be built on too, and then takes from there: it may have
+            been moved.
 
     Raises:
         UserError: if it cannot be read.
@@ -86,6 +90,10 @@ def restore_part(key: str, workdir: str, step: int | None) -> Restored:
             f'config.{key} is {workdir}, where no trained run is; set it to the directory of one, or train '
             'one there first.'
         )
+    theirs = read_data_facts(Path(workdir)).built_on.get('tokenizer', {})
+    if tokenizer and theirs.get('checksum') == tokenizer['checksum']:
+        overrides = {f'tokenizer.{name}': tokenizer[name] for name in ('workdir', 'step')}
+        return restore(workdir, step, overrides)
     return restore(workdir, step)
 
 
