@@ -110,11 +110,14 @@ def test_the_command(model, workdir, digits, tmp_path):
     copies = np.repeat(images[:1], 2, axis=0)
     expected = model.image_to_image(copies, 0.5, label=int(labels[0]), steps=3)
     np.testing.assert_array_equal(np.load(tmp_path / 'x.npz')['images'], expected)
+    run([*command, label, f'--to={tmp_path}/digit.png', '--steps=3'], module='vq_jax.edit')
+    assert len(np.load(tmp_path / 'x.npz')['images']) == 8
     for flags, words in (
         (['--strength=0.5', '--sigma=3'], '--strength and --sigma do not go together'),
         ([label, '--strength=1.5'], 'the strength is 1.5'),
         (['--strength=0.5'], 'this model is conditioned on classes'),
-        ([label], 'this model makes pictures of'),
+        ([label], 'give --mask (a prior or a diffusion model), --strength'),
+        ([label, f'--to={tmp_path}/digit.png', '--num=1'], '--num is 1; give 2 or more'),
     ):
         _, errors = run([*command, *flags], module='vq_jax.edit', status=2)
         assert errors.splitlines()[-1].startswith(f'error: {words}')
@@ -125,9 +128,10 @@ def test_mistakes(model, digits):
     for call, words in (
         (lambda: model.denoise(images, 0.0, label=labels), 'sigma is 0'),
         (lambda: model.sample(1, sampler='dmpm'), "did you mean 'ddpm'"),
-        (lambda: model.sample(1, top_k=3), 'config.sampling.top_k is not read by anything'),
+        (lambda: model.sample(1, top_k=3), 'sampling by this model takes no top_k; it takes eta, grid'),
         (lambda: model.encode(images), 'a run of the task diffusion cannot encode'),
-        (lambda: model.log_prob(images), 'cannot log probability'),
+        (lambda: model.upscale(images, label=labels), 'not trained to make small pictures large'),
+        (lambda: model.log_prob(images), 'cannot tell the likelihood of codes; one of prior can'),
     ):
         with pytest.raises(UserError, match=words):
             call()

@@ -194,7 +194,7 @@ def test_a_vqgan_in_a_notebook(whole):
     codes = opened.encode(images)
     assert codes.shape == (4, 8, 8) and codes.dtype == np.int32
     assert opened.decode(codes).shape == images.shape
-    with pytest.raises(vq_jax.UserError, match='cannot sample'):
+    with pytest.raises(vq_jax.UserError, match='cannot draw pictures; train a prior'):
         opened.sample(2)
     with pytest.raises(vq_jax.UserError, match='nothing lies'):
         opened.interpolate(images[0], images[1])
@@ -237,7 +237,7 @@ def test_a_discriminator_that_overflows_stops_the_run(tmp_path):
     'module, arguments, words',
     [
         ('vq_jax.sample', ['--output=x.jpg'], '.png or .npz'),
-        ('vq_jax.sample', ['--output=x.png', '--num=0'], '1 or more'),
+        ('vq_jax.sample', ['--output=x.png', '--num=-1'], '-1 pictures cannot be drawn; ask for 1 or more'),
         ('vq_jax.sample', ['--output=x.png', '--label=11'], 'from 0 to 9'),
         ('vq_jax.sample', ['--output=README.md/x.png'], 'choose another --output'),
         ('vq_jax.evaluate', ['--output=vq_jax'], 'ends in .json'),

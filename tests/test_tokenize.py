@@ -115,6 +115,9 @@ def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, tmp
     train(tokenizer_config(10), other)
     with pytest.raises(UserError, match='holds other codes, which differ in tokenizer'):
         write_codes(other, codes, shard_batches=4)
+    flags = r'--batch_size times --shard_batches \(256 there, 16,384 now\); give what they were made with'
+    with pytest.raises(UserError, match=flags):
+        write_codes(tokenizer, codes)
     with pytest.raises(UserError, match='codes of another tokenizer'):
         train(prior_config(other, f'codes:{codes}'), tmp_path / 'prior')
     with pytest.raises(UserError, match='this task needs pictures'):

@@ -22,8 +22,8 @@ _INPUT = flags.DEFINE_string('input', None, 'The picture.')
 _MASK = flags.DEFINE_string('mask', None, 'A picture of the same size, white where it is to be drawn anew.')
 _STRENGTH = flags.DEFINE_float('strength', None, 'How much noise is added and taken out, from 0 to 1.')
 _SIGMA = flags.DEFINE_float('sigma', None, 'Standard deviation, in grey levels, of noise to take out.')
-_TO = flags.DEFINE_string('to', None, 'Another picture; --num is how many lead to it.')
-_NUM = flags.DEFINE_integer('num', 1, 'How many times to draw.')
+_TO = flags.DEFINE_string('to', None, 'Another picture; --num is how many lead to it, both included.')
+_NUM = flags.DEFINE_integer('num', None, 'How many pictures: 1 by default, and 8 with --to.')
 
 
 def main() -> None:
@@ -31,12 +31,13 @@ def main() -> None:
     from vq_jax.data import preprocess
     from vq_jax.run import load
 
-    output, n = drawing.output(), _NUM.value
+    output, least = drawing.output(), 1 if _TO.value is None else 2
+    n = _NUM.value if _NUM.value is not None else 1 if _TO.value is None else 8
     asked = [flag.name for flag in (_MASK, _STRENGTH, _SIGMA, _TO) if flag.value is not None]
     if len(asked) > 1:
         raise UserError(f'--{asked[0]} and --{asked[1]} do not go together; give one of them.')
-    if n < 1:
-        raise UserError(f'--num is {n}; give 1 or more.')
+    if n < least:
+        raise UserError(f'--num is {n}; give {least} or more.')
     cli.use_compilation_cache()
     run = load(**opening.opened())
     options = {
@@ -46,6 +47,11 @@ def main() -> None:
         **drawing.sampling(),
     }
     if not asked:
+        if run.config.model.get('upscale', 1) == 1:
+            raise UserError(
+                'give --mask (a prior or a diffusion model), --strength or --sigma (a diffusion model), or '
+                '--to (a diffusion model or a VAE); only a run of super-resolution needs none of them.'
+            )
         try:
             small = preprocess.pixels(preprocess.decode(_read(_INPUT.value), run.image_shape[-1]))
         except preprocess.Undecodable as error:

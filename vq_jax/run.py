@@ -13,6 +13,7 @@ import numpy as np
 from vq_jax.data import AnyDataset, DataConfig, open_dataset, preprocess
 from vq_jax.errors import UserError
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
+from vq_jax.tasks.arguments import as_bytes, check_can, check_whole_grids, checked_codes, checked_labels
 from vq_jax.tasks.drawing import Drawer
 from vq_jax.tasks.restore import Restored, restore
 from vq_jax.tasks.task import State
@@ -79,6 +80,7 @@ class Run:
             Codes, int32 [b h' w'], or the latents of a VAE or KL autoencoder, float32 [b d] or
             [b h' w' d]. Of a model with two levels of codes, a pair: those of the top and of the bottom.
         """
+        self._needs('encode')
         return self._encode(self.state, self._checked_images(images))
 
     def decode(
@@ -90,15 +92,18 @@ class Run:
 
         Args:
             codes: what `encode` returns.
-            label: the class of all, or of each [b], for a model that is conditioned on it.
+            label: the class of all, or of each [b], for a decoder that is conditioned on it.
         """
+        self._needs('decode')
         codes = self._checked_codes(codes)
-        self._needs_label(label)
+        if self.task.decoder_labels:
+            self._needs_label(label)
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
         return self._decode(self.state, codes, labels)
 
     def reconstruct(self, images: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
         """Pictures, uint8 [b h w c], to codes and back."""
+        self._needs('encode', 'reconstruct pictures')
         return self.decode(self.encode(images), label)
 
     def sample(
@@ -127,6 +132,8 @@ class Run:
             uint8 [n h w c].
         """
         self._needs('sample')
+        if n < 1:
+            raise UserError(f'{n} pictures cannot be drawn; ask for 1 or more.')
         labels = self._labels(n, label)
         return self._drawer.draw('sample', n, labels, seed, sampling, progress=progress)
 
@@ -242,7 +249,7 @@ class Run:
         Returns:
             uint8 [b h w c].
         """
-        images = _as_bytes(images)
+        images = as_bytes(images)
         return self._draw('upscale', len(images), label, seed, progress, sampling, {'small': images})
 
     def prepare(self, image: bytes, mask: bytes | None = None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -262,29 +269,19 @@ class Run:
     def log_prob(self, codes: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
         """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b].
 
-        A masked prior has none, and raises `UserError`.
+        Of a prior of the bottom codes, given the top ones. The codes are as many as `encode` makes of a
+        picture. A masked prior has no likelihood, and raises `UserError`.
         """
         self._needs('log_probability')
         codes = self._checked_codes(codes)
+        check_whole_grids(codes, self._encoded)
         self._needs_label(label)
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
         return self._log_prob(self.state, codes, labels)
 
     def labels(self, n: int, label: int | np.ndarray | None) -> np.ndarray | None:
         """Checked classes for n pictures, int32 [n]; None if the model is not conditioned on any."""
-        k = self.task.num_labels
-        if not k:
-            if label is not None:
-                raise UserError('this model is not conditioned on classes; leave the label out.')
-            return None
-        labels = np.arange(n) % k if label is None else np.asarray(label)
-        if labels.shape not in ((), (n,)) or not np.issubdtype(labels.dtype, np.integer):
-            raise UserError(f'labels must be one whole number, or one for each of {n} pictures.')
-        if labels.size and not (labels.min() >= 0 and labels.max() < k):
-            raise UserError(
-                f'labels must be from 0 to {k - 1}; these are from {labels.min()} to {labels.max()}.'
-            )
-        return np.broadcast_to(labels, n).astype(np.int32)
+        return checked_labels(n, label, self.task.num_labels)
 
     def interpolate(
         self,
@@ -318,7 +315,12 @@ class Run:
             self._needs_label(label)
             options = self._drawer.sampling(sampling) or self.task.sampling
             return self._interpolate(self.state, *ends, n=n, labels=self._labels(n, label), sampling=options)
-        if self._num_codes() is not None:
+        if not hasattr(self.task, 'decode'):
+            raise UserError(
+                f'a run of the task {self.config.task} cannot interpolate between pictures; one of vae or '
+                'diffusion can.'
+            )
+        if self.task.num_codes is not None:
             raise UserError(f'a run of the task {self.config.task} has codes, between which nothing lies.')
         self._drawer.sampling(sampling)  # of which such a run has none
         ends = self.encode(ends)
@@ -364,12 +366,10 @@ class Run:
 
     @functools.cached_property
     def _encode(self) -> Any:
-        self._needs('encode')
         return jax.jit(self.task.encode)
 
     @functools.cached_property
     def _decode(self) -> Any:
-        self._needs('decode')
         return jax.jit(self.task.decode)
 
     @functools.cached_property
@@ -414,74 +414,17 @@ class Run:
 
         return jax.jit(score)
 
-    def _needs(self, method: str) -> None:
-        if not hasattr(self.task, method):
-            raise UserError(f'a run of the task {self.config.task} cannot {method.replace("_", " ")}.')
+    def _needs(self, method: str, ability: str | None = None) -> None:
+        check_can(self.config.task, self.task, method, ability)
 
     def _needs_label(self, label: Any) -> None:
         if self.task.num_labels and label is None:
             raise UserError('this model is conditioned on classes; give a label, one for all or for each.')
 
     def _checked_images(self, images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-        images = _as_bytes(images)
+        images = as_bytes(images)
         self.task.check_image_shape(images.shape[1:])
         return images
 
     def _checked_codes(self, codes: Any) -> Any:
-        """Latents or codes as `encode` returns them; raises `UserError` for others."""
-        if self._num_codes() is None:
-            return self._checked_latents(np.asarray(codes))
-        levels = self._encoded
-        if not isinstance(levels, tuple):
-            if isinstance(codes, tuple):
-                raise UserError("this model has one level of codes; give one array, int [b h' w'].")
-            return self._checked_grid(np.asarray(codes))
-        if not isinstance(codes, tuple) or len(codes) != 2:
-            raise UserError('codes must be a pair, top and bottom, as encode returns them: two levels.')
-        top, bottom = (self._checked_grid(np.asarray(level)) for level in codes)
-        factor = levels[1].shape[1] // levels[0].shape[1]
-        b, h, w = top.shape
-        if bottom.shape != (b, factor * h, factor * w):
-            raise UserError(
-                f'codes must be {factor} times as many in height and width at the bottom as at the top; '
-                f'these are of shapes {top.shape} (top) and {bottom.shape} (bottom).'
-            )
-        return top, bottom
-
-    def _checked_latents(self, latents: np.ndarray) -> np.ndarray:
-        if not np.issubdtype(latents.dtype, np.floating):
-            raise UserError(f'latents must be floats, as encode returns them; these are {latents.dtype}.')
-        like = self._encoded.shape
-        if latents.ndim != len(like) or latents.shape[-1] != like[-1]:
-            raise UserError(
-                f'latents must be as encode returns them, [b {" ".join(map(str, like[1:]))}]; these are '
-                f'of shape {latents.shape}.'
-            )
-        return latents
-
-    def _checked_grid(self, codes: np.ndarray) -> np.ndarray:
-        k = self._num_codes()
-        if not np.issubdtype(codes.dtype, np.integer) or codes.ndim != 3:
-            raise UserError(
-                f"codes must be integers [b h' w']; these are {codes.dtype} of shape {codes.shape}."
-            )
-        if codes.size and not (codes.min() >= 0 and codes.max() < k):
-            raise UserError(
-                f'codes must be from 0 to {k - 1}; these are from {codes.min()} to {codes.max()}.'
-            )
-        return codes.astype(np.int32)
-
-    def _num_codes(self) -> int | None:
-        """The number of codes, of each level; None for a model whose latents are continuous."""
-        self._needs('decode')
-        return self.task.num_codes
-
-
-def _as_bytes(images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-    images = np.asarray(images) if not isinstance(images, jax.Array) else images
-    if images.dtype != jnp.uint8 or images.ndim != 4:
-        raise UserError(
-            f'pictures must be uint8 [b h w c], from 0 to 255; these are {images.dtype} of shape '
-            f'{images.shape}.'
-        )
-    return images
+        return checked_codes(codes, self._encoded, self.task.num_codes)

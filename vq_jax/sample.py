@@ -17,9 +17,8 @@ def main() -> None:
     output, n, label = drawing.output(), _NUM.value, drawing.LABEL.value
     cli.use_compilation_cache()
     run = load(**opening.opened())
-    labels = run.labels(n, label)
     images = run.sample(n, label, drawing.SEED.value, progress=True, **drawing.sampling())
-    drawing.write(output, images, labels=labels)
+    drawing.write(output, images, labels=run.labels(n, label))
     print(f'{n} samples written to {output}')
 
 

@@ -79,7 +79,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
         DataFacts,
         check_built_on,
         check_same_config,
-        pin_steps,
+        pin_built_on,
         write_config,
         write_data_facts,
     )
@@ -97,7 +97,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
     data = build(DataConfig, config.data, 'data')
     train_set = open_dataset(data, data.train_split)
     eval_set = open_dataset(data, data.eval_split)
-    pinned = config if new_run else pin_steps(config, workdir)
+    pinned = config if new_run else pin_built_on(config, workdir)
     task = make_task(pinned, train_set.image_shape, train_set.num_classes)
     for dataset in (train_set, eval_set):
         task.check_dataset(dataset)

@@ -1,6 +1,7 @@
 """GAN and VQGAN steps against brute-force differentiation, and what must not leak."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -276,6 +277,13 @@ def test_warnings_name_who_has_won(vqgan):
         ('vqgan', 8, {'perceptual.kind': 'ms_ssim'}, '11 pixels'),
         ('vqgan', 16, {'perceptual.weights': ('x.npz',), 'perceptual.kind': 'none'}, 'perceptual.kind'),
         ('vqgan', 16, {'adversarial.ramp': -1}, 'adversarial.ramp'),
+        ('vqgan', 16, {'adversarial.weight': -0.5}, 'adversarial.weight'),
+        ('vqgan', 16, {'adversarial.most_adaptive': math.nan}, 'adversarial.most_adaptive is nan'),
+        ('vqgan', 16, {'loss.perceptual_weight': -1.0}, 'loss.perceptual_weight'),
+        ('vqgan', 16, {'loss.kl_weight': -1e-6}, 'loss.kl_weight'),
+        ('vqgan', 16, {'model.residual_blocks': -1}, 'residual_blocks is -1'),
+        ('vqgan', 16, {'discriminator.stages': 0}, 'discriminator.stages is 0'),
+        ('gan', 16, {'discriminator.channels': 0}, 'discriminator.channels is 0'),
         ('vqgan', 16, {'adversarial.start': 5, 'adversarial.warmup': 6}, 'raise start or lower warmup'),
         ('vqgan', 16, {'discriminator.stages': 3}, 'discriminator.stages'),
         ('gan', 16, {'game.loss': 'wasserstein'}, 'game.gradient_penalty=10'),

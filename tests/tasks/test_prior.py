@@ -1,8 +1,12 @@
 """Priors learn what they are shown, and the chain from picture to codes to picture holds."""
 
+import dataclasses
 import functools
 import io
+import math
+import re
 import types
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +17,13 @@ from PIL import Image
 import vq_jax
 from tests.runs import assert_close, run
 from vq_jax.errors import UserError
+from vq_jax.run import Run
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.drawing import Drawer
 from vq_jax.tasks.prior import Sampling
+from vq_jax.tasks.restore import Restored
 from vq_jax.train import train
+from vq_jax.training.state import abstract_batch
 
 RNG = np.random.default_rng(0)
 STATELESS = types.SimpleNamespace(frozen={'tokenizer': None})  # grey values need nothing that is learned
@@ -68,6 +75,45 @@ def test_samples_of_a_class_are_what_the_class_looks_like(kind):
         values = jax.jit(task.eval_step)(state, batch)
         np.testing.assert_allclose(values['nats'], nats, rtol=1e-4)
         assert task.summarize({k: np.mean(v, 0) for k, v in values.items()})['nats'] < 2.0
+
+
+def untrained(kind, **changes):
+    """A prior of grey values of 4x4 pictures, opened as one that was trained."""
+    config = small(kind, tokenizer__levels=16, **changes)
+    task = make_task(config, (4, 4, 1), num_classes=3)
+    state = task.init(jax.random.key(0), abstract_batch(1, (4, 4, 1))).replace(frozen=task.pretrained())
+    return Run(Restored(config, task, state, (4, 4, 1), 0, Path()))
+
+
+@pytest.mark.parametrize('kind', ['transformer', 'pixelcnn'])
+def test_whole_grids_have_a_likelihood(kind):
+    """The reference is the loss of evaluation."""
+    opened = untrained(kind)
+    images = RNG.integers(0, 256, (2, 4, 4, 1), np.uint8)
+    batch = {'image': images, 'label': np.zeros(2, np.int32)}
+    nats = opened.task.eval_step(opened.state, batch)['nats']
+    np.testing.assert_allclose(opened.log_prob(opened.encode(images)), -nats, rtol=1e-5)
+    for shape in ((1, 8, 8), (4, 2, 2), (1, 3, 4), (1, 2, 8), (0, 4, 4)):
+        with pytest.raises(UserError, match=re.escape(f'codes of shape {shape} have no likelihood')) as e:
+            opened.log_prob(np.zeros(shape, int))
+        assert 'a prior of grids of (4, 4)' in str(e.value)
+    with pytest.raises(UserError, match='codes must be from 0 to 15; these are from 0 to 16'):
+        opened.log_prob(np.arange(17)[:, None, None] * np.ones((4, 4), int))
+
+
+def test_a_label_is_asked_for_where_it_counts():
+    """A prior of classes whose decoder knows none, and one whose decoder does."""
+    opened = untrained('transformer', model__class_conditional=True)
+    codes = np.zeros((2, 4, 4), int)
+    np.testing.assert_array_equal(opened.decode(codes), opened.decode(codes, label=1))
+    images = opened.decode(codes)
+    np.testing.assert_array_equal(opened.reconstruct(images), images)
+    with pytest.raises(UserError, match='give a label'):
+        opened.log_prob(codes)
+    tokenizer = dataclasses.replace(opened.task.tokenizer, num_labels=3)
+    opened.task = dataclasses.replace(opened.task, tokenizer=tokenizer)
+    with pytest.raises(UserError, match='give a label'):
+        opened.decode(codes)
 
 
 def test_a_masked_prior_has_no_likelihood(prior):
@@ -277,11 +323,19 @@ def test_mistakes_with_a_prior(prior):
     images, labels = pictures_of(prior)
     for call, words in (
         (lambda: prior.sample(2, label=10), 'from 0 to 9'),
+        (lambda: prior.sample(-1), '-1 pictures cannot be drawn; ask for 1 or more'),
         (lambda: prior.sample(2, tempreature=1.0), "did you mean 'temperature'"),
+        (lambda: prior.sample(2, temp=1.0), "did you mean 'temperature'"),
+        (
+            lambda: prior.sample(2, sampler='ddim'),
+            'sampling by this model takes no sampler; it takes confidence',
+        ),
         (lambda: prior.sample(2, top_p=1.5), 'top_p'),
+        (lambda: prior.sample(2, top_p=math.nan), 'top_p is nan'),
+        (lambda: prior.sample(2, temperature=math.nan), 'the temperature is nan; give 0 or more'),
+        (lambda: prior.sample(2, confidence_temperature=-1.0), 'confidence_temperature is -1'),
         (lambda: prior.sample(2, seed=-1), 'seed'),
         (lambda: prior.decode(np.full((1, 4, 4), 16), label=0), 'from 0 to 15'),
-        (lambda: prior.decode(np.zeros((1, 4, 4), int)), 'give a label'),
         (lambda: prior.inpaint(images, np.zeros((4, 4), bool), label=labels), 'mask'),
         (lambda: prior.inpaint(images, np.zeros((8, 8)), label=labels), 'mask'),
     ):

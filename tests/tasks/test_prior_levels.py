@@ -1,8 +1,10 @@
 """Priors of two levels of codes, and the whole bound on the likelihood of pictures."""
 
 import dataclasses
+import json
 import math
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +89,13 @@ def test_the_prior_of_the_bottom_is_given_the_top(folder, bottom):
     np.testing.assert_array_equal(top.log_prob(codes, label=labels), top.log_prob(changed, label=labels))
 
 
+def test_both_levels_must_be_whole_grids(bottom):
+    zeros = (np.zeros((1, 4, 4), int), np.zeros((1, 8, 8), int))
+    with pytest.raises(UserError, match=r'codes of shape \(1, 4, 4\) have no .* grids of \(2, 2\)'):
+        bottom.log_prob(zeros, label=0)
+    assert bottom.decode(zeros).shape == (1, 16, 16, 1)
+
+
 def test_pictures_are_drawn_level_by_level(bottom):
     """By hand: the top's codes, the bottom's given them, and the decoder."""
     labels = jnp.array([3, 5, 7])
@@ -150,13 +159,100 @@ def test_the_top_prior_is_that_of_the_beginning(folder, tmp_path):
     # Other weights under the same step.
     shutil.rmtree(first)
     shutil.copytree(last, first)
-    with pytest.raises(UserError, match=r'trained with the top_prior of step 5 .* holds other weights'):
+    with pytest.raises(
+        UserError, match=r'trained with the prior of the top codes of step 5 .* holds other weights'
+    ):
         vq_jax.load(tmp_path / 'bottom')
     shutil.rmtree(first)
     with pytest.raises(UserError, match='no checkpoint of step 5'):
         train(bottom, tmp_path / 'bottom')
     with pytest.raises(UserError, match='top_step is not read by anything'):
         complete_config(ConfigDict({'task': 'prior', 'model': {'top_step': 5}}))
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    """A folder whose runs were named by paths that are relative to it, with their configs."""
+    configs = {
+        'tokenizer': tokenizer_config(),
+        'top': prior_config('runs/tokenizer', 'top'),
+        'bottom': prior_config('runs/tokenizer', 'bottom', top_workdir='runs/top'),
+    }
+    project = tmp_path_factory.mktemp('project')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        for name, config in configs.items():
+            config.steps = 1
+            train(config, f'runs/{name}')
+    return project, configs
+
+
+def test_a_run_finds_its_parts_from_anywhere(project, folder, tmp_path, monkeypatch):
+    """From a folder with other runs of the same names, and after all were moved together."""
+    project, configs = project
+    monkeypatch.chdir(project)
+    begun = vq_jax.load('runs/bottom')
+    checksums = {name: part['checksum'] for name, part in begun.task.built_on().items()}
+
+    shutil.copytree('runs', tmp_path / 'moved')
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    for name in ('tokenizer', 'top'):
+        shutil.copytree(folder / name, f'runs/{name}')
+    for run in (project / 'runs' / 'bottom', '../moved/bottom'):
+        opened = vq_jax.load(run)
+        assert {name: part['checksum'] for name, part in opened.task.built_on().items()} == checksums
+    label = np.arange(2)
+    np.testing.assert_array_equal(opened.sample(2, label=label), begun.sample(2, label=label))
+    assert train(configs['bottom'], run) is not None  # which goes on, here from the end
+
+    facts = Path(run) / 'data.json'
+    facts.write_text(facts.read_text().replace(checksums['top_prior'], 64 * '0'))
+    with pytest.raises(UserError, match=r'the prior of the top codes of step 1 of .* holds other weights'):
+        vq_jax.load(run)
+
+
+def test_a_run_from_before_parts_were_located(project, tmp_path, monkeypatch):
+    project, _ = project
+    shutil.copytree(project / 'runs', tmp_path / 'runs')
+    facts = tmp_path / 'runs' / 'top' / 'data.json'
+    old = json.loads(facts.read_text())
+    assert old['built_on']['tokenizer'].pop('from_here') == '../tokenizer'
+    facts.write_text(json.dumps(old))
+    monkeypatch.chdir(tmp_path)
+    assert vq_jax.load('runs/top').task.built_on() == old['built_on']
+    monkeypatch.chdir('/')
+    with pytest.raises(UserError, match=r'the tokenizer of the run .*runs/top is not at runs/tokenizer; put'):
+        vq_jax.load(tmp_path / 'runs' / 'top')
+
+
+def test_a_run_whose_parts_are_gone(project, tmp_path, monkeypatch):
+    project, configs = project
+    shutil.copytree(project / 'runs', tmp_path / 'of' / 'runs')
+    monkeypatch.chdir(tmp_path)
+    runs = Path('of/runs')
+    (runs / 'top').rename('top')
+    with pytest.raises(UserError) as raised:
+        vq_jax.load(runs / 'bottom')
+    assert str(raised.value) == (
+        f'the prior of the top codes of the run of/runs/bottom is not at {tmp_path}/of/runs/top nor at '
+        'runs/top; put it back, or open the run with --override=model.top_workdir=DIR (in Python, '
+        "overrides={'model.top_workdir': DIR})."
+    )
+    Path('top').rename(runs / 'top')
+    (runs / 'tokenizer').rename('tokenizer')
+    with pytest.raises(UserError, match=r'the tokenizer of the run of/runs/top is not at'):
+        vq_jax.load(runs / 'top')
+    for there in (tmp_path / 'tokenizer', 'tokenizer'):
+        for level in ('top', 'bottom'):
+            vq_jax.load(runs / level, overrides={'tokenizer.workdir': str(there)})
+    with pytest.raises(UserError, match='is not at nowhere; put it back, or open the run with'):
+        vq_jax.load(runs / 'top', overrides={'tokenizer.workdir': 'nowhere'})
+    with pytest.raises(
+        UserError, match=r'config\.tokenizer\.workdir is runs/tokenizer, where no trained run'
+    ):
+        train(configs['top'], 'new/top')
+    assert not Path('new').exists()
 
 
 def test_what_neither_level_reads_is_refused(bottom):

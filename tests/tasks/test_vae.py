@@ -1,5 +1,7 @@
 """The bounds of the VAE against integration, and its other promises."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,3 +117,13 @@ def test_a_size_that_does_not_fit():
 def test_sizes_that_make_no_decoder():
     with pytest.raises(UserError, match='give 1 or more'):
         make(model__backbone='convolutional', convolutional__stages=0)
+    with pytest.raises(UserError, match='give 1 or more units to each layer'):
+        make(mlp__hidden=(20, 0))
+
+
+@pytest.mark.parametrize(
+    'key, value', [('beta', -1.0), ('beta', math.nan), ('beta_warmup', -1), ('free_bits', -1.0)]
+)
+def test_losses_that_make_no_sense(key, value):
+    with pytest.raises(UserError, match=f'config.loss.{key} is {value}; give 0 or more'):
+        make(**{f'loss__{key}': value})

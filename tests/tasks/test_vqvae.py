@@ -175,6 +175,11 @@ def test_sizes_that_make_no_model(name):
         make('mse', **{f'model__{name}': 0})
 
 
+def test_a_weight_that_makes_no_sense():
+    with pytest.raises(UserError, match=r'config\.loss\.reconstruction_weight is -1'):
+        make('mse', loss__reconstruction_weight=-1.0)
+
+
 def test_dead_codes_are_replaced_in_the_average_too():
     """So that evaluation can choose them; those that live go on as an average."""
     changes = {'quantizer__learning': 'gradient', 'quantizer__revive_below': 0.5, 'optimizer__ema_decay': 0.9}

@@ -61,6 +61,7 @@ def test_json_and_back():
     [
         ({'siez': 3}, "config.thing.siez is not read by anything; did you mean 'size'"),
         ({'qqq': 3}, 'the keys are size'),
+        ({'si': 3}, "did you mean 'size'"),
         ({'size': 2.5}, 'config.thing.size is 2.5, which is not of type int'),
         ({'size': True}, 'not of type int'),
         ({'limit': 'x'}, 'not of type float or None'),

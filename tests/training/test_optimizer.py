@@ -96,6 +96,8 @@ def test_momentum_and_decay_by_hand():
         ({'b2': 1.5}, 'b2 is 1.5'),
         ({'final_share': 2.0}, 'final_share is 2.0; give a number from 0 to 1'),
         ({'warmup_steps': -1}, 'warmup_steps is -1; give 0 or more'),
+        ({'learning_rate': -1e-3}, 'learning_rate is -0.001; give 0 or more'),
+        ({'clip_norm': -1.0}, 'clip_norm is -1.0; give a number above 0'),
         ({'name': 'adam', 'weight_decay': 0.1}, 'choose adamw'),
     ],
 )

@@ -59,6 +59,20 @@ def test_a_pytorch_file_needs_pytorch(files):
         read_weights([files / 'e.pth'], OTHERWISE)
 
 
+@pytest.mark.skipif(importlib.util.find_spec('torch') is not None, reason='PyTorch is installed')
+def test_published_weights_need_pytorch(server, tmp_path, monkeypatch):
+    """Nothing is downloaded, and the file that is not there is not named."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    address = f'{server}/e.pth'
+    with pytest.raises(UserError) as raised:
+        download({'kept.pth': (address, None)}, OTHERWISE)
+    assert str(raised.value) == (
+        f'the published weights ({address}) are a PyTorch file, which cannot be read without PyTorch; '
+        'install it, or convert them to .safetensors or .npz where it is and name your own.'
+    )
+    assert not (tmp_path / 'cache').exists()
+
+
 @pytest.fixture
 def server(files):
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(files))

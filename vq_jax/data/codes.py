@@ -21,6 +21,7 @@ from vq_jax.errors import UserError
 
 PREFIX = 'codes:'  # of `DataConfig.name`
 _FACTS = 'codes.json'
+_FLAGS = {'shard_size': '--batch_size times --shard_batches'}  # what users know a fact by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,11 @@ def write_facts(folder: Path, facts: CodeFacts) -> None:
     path = folder / _FACTS
     if path.exists():
         there = dataclasses.asdict(read_facts(folder))
-        differing = [name for name in record if _comparable(there, name) != _comparable(record, name)]
+        differing = [
+            f'{_FLAGS[name]} ({there[name]:,} there, {record[name]:,} now)' if name in _FLAGS else name
+            for name in record
+            if _comparable(there, name) != _comparable(record, name)
+        ]
         differing += [
             f'the split {split}'
             for split, size in record['splits'].items()
@@ -83,8 +88,8 @@ def write_facts(folder: Path, facts: CodeFacts) -> None:
         ]
         if differing:
             raise UserError(
-                f'{folder} holds other codes, which differ in {", ".join(differing)} (see {path}); choose '
-                'another folder.'
+                f'{folder} holds other codes, which differ in {", ".join(differing)}; give what they were '
+                f'made with (see {path}), or another folder.'
             )
         record['splits'] = {**there['splits'], **record['splits']}
     folder.mkdir(parents=True, exist_ok=True)

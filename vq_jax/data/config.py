@@ -75,7 +75,7 @@ class DataConfig:
         if self.fit not in FITS:
             raise UserError(f'data.fit is {self.fit!r}: use one of {", ".join(FITS)}.')
         for key in ('pad', 'workers', 'prefetch', 'cache_gib'):
-            if getattr(self, key) < 0:
+            if not getattr(self, key) >= 0:
                 raise UserError(f'data.{key} is {getattr(self, key)}: use zero or more.')
         if not 0 <= self.max_undecodable <= 1:
             raise UserError(f'data.max_undecodable is {self.max_undecodable}: it is a share, from 0 to 1.')

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax.errors import check_least
 from vq_jax.models.convolution import Conv
 from vq_jax.models.normalisation import BATCH_STATS, batch_norm
 
@@ -60,6 +61,7 @@ class Discriminator(nn.Module):
         self, x: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> Judgement:
         """Judges pictures [b h w c], h = w = 4 * 2^n, with labels int32 [b]."""
+        check_least(1, 'config.discriminator.', self, 'channels')
         layer, norm = _layers(self, train, axis_name)
         stages = (x.shape[1] // 4).bit_length() - 1
         for stage in range(stages):
@@ -111,6 +113,7 @@ class PatchDiscriminator(nn.Module):
         self, x: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> Judgement:
         """Judges the patches of pictures [b h w c], with labels int32 [b]; logits [b h' w']."""
+        check_least(1, 'config.discriminator.', self, 'channels', 'stages')
         layer, norm = _layers(self, train, axis_name)
         conv = functools.partial(
             Conv,

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least
 from vq_jax.models.convolution import Conv, Initializer
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.ops.conv import conv2d_transpose
@@ -45,6 +45,7 @@ class ResidualSizes:
     def __post_init__(self) -> None:
         if min(self.channels, self.features, *self.multipliers) < 1:
             raise UserError('channels, features and multipliers of a model must be 1 or more.')
+        check_least(0, "a model's ", self, 'residual_blocks')
         levels = range(len(self.multipliers))
         if not self.multipliers or any(level not in levels for level in self.attention_levels):
             raise UserError(

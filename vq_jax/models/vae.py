@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.errors import check_least
+from vq_jax.errors import UserError, check_least
 from vq_jax.models.autoencoder import Decoder, Encoder
 from vq_jax.models.gaussian import GaussianBottleneck, Posterior
 from vq_jax.models.observation import Observation, PixelDistribution
@@ -26,6 +26,10 @@ class MLPSizes:
 
     hidden: tuple[int, ...] = (200, 200)
     activation: Literal['tanh', 'relu'] = 'relu'
+
+    def __post_init__(self) -> None:
+        if any(units < 1 for units in self.hidden):
+            raise UserError(f'config.mlp.hidden is {self.hidden}; give 1 or more units to each layer.')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Choice:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not self.temperature >= 0:
             raise UserError(f'the temperature is {self.temperature}; give 0 or more.')
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f'top_k is {self.top_k}; give 1 or more.')

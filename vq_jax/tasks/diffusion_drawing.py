@@ -90,7 +90,12 @@ class DiffusionDrawing(Task):
         """Large pictures, uint8 [b h w c], of small ones, uint8 [b h/upscale w/upscale c]."""
         h, w, c = self.image_shape
         factor = self.config.upscale
-        if factor == 1 or small.shape[1:] != (h // factor, w // factor, c):
+        if factor == 1:
+            raise UserError(
+                'this model was not trained to make small pictures large; use one trained with '
+                'config.model.upscale (configs/sr_imagenette.py).'
+            )
+        if small.shape[1:] != (h // factor, w // factor, c):
             raise UserError(
                 f'this model makes pictures of {self.image_shape} of ones reduced by {factor} '
                 f'(config.model.upscale); these are {small.shape[1:]}.'

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 from vq_jax.tasks.task import State, Task
-from vq_jax.training.config import build, check_keys
+from vq_jax.training.config import build, check_arguments
 from vq_jax.training.parallel import Batch, Engine, ParallelConfig, make_engine
 from vq_jax.training.progress import track
 
@@ -124,7 +124,7 @@ class Drawer:
                 f'a run of the task {self._config.task} has nothing to choose in sampling; leave out '
                 f'{", ".join(changes)}.'
             )
-        check_keys(changes, self._config.sampling, 'sampling')
+        check_arguments(changes, self._config.sampling, 'sampling')
         if unused := changes.keys() & self._task.unused_sampling:
             raise UserError(f'this model has no use for {", ".join(sorted(unused))}; leave it out.')
         section = {**self._config.sampling, **changes}

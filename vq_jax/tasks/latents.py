@@ -80,9 +80,9 @@ class Latents:
 
     def __init__(self, config: LatentConfig, image_shape: tuple[int, int, int]) -> None:
         """Reads the run; raises `UserError` if it has no grid of latents, or takes no such pictures."""
-        from vq_jax.tasks.restore import restore  # which imports all tasks, and so cannot come first
+        from vq_jax.tasks.restore import restore_part  # which imports all tasks, and so cannot come first
 
-        restored = restore(config.workdir, config.step)
+        restored = restore_part('latent.workdir', config.workdir, config.step)
         self._task = restored.task
         if restored.config.task not in ('vae', 'vqvae', 'vqgan'):
             raise UserError(

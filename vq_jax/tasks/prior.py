@@ -136,6 +136,11 @@ class PriorTask(Task):
         """How many tokens there are."""
         return self.tokenizer.num_tokens
 
+    @property
+    def decoder_labels(self) -> int:
+        """The tokenizer's: a prior of classes may draw codes of none."""
+        return self.tokenizer.num_labels
+
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless the pictures are as large as those the model was made for."""
         check_same_shape(shape, self.image_shape)
@@ -424,9 +429,9 @@ def _top_prior(options: PriorConfig, tokenizer: Tokenizer, num_labels: int) -> T
             'config.model.top_workdir is for the prior of the bottom codes; leave it out, or set '
             'config.model.level=bottom.'
         )
-    from vq_jax.tasks.restore import restore  # which imports all tasks, and so cannot come first
+    from vq_jax.tasks.restore import restore_part  # which imports all tasks, and so cannot come first
 
-    restored = restore(workdir, options.top_step)
+    restored = restore_part('model.top_workdir', workdir, options.top_step, tokenizer.identity)
     task = restored.task
     if not isinstance(task, PriorTask) or task.level or len(task.tokenizer.grids) == 1:
         raise UserError(f'{workdir} is no run of a prior of top codes; set config.model.top_workdir to one.')

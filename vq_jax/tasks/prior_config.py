@@ -24,7 +24,7 @@ class PriorConfig:
         top_workdir: the run of the prior of the top codes, which the one of the bottom codes needs to draw
             pictures, but not to learn.
         top_step: the checkpoint of that run; None is its newest. It is no key of a config, but set where a
-            run is opened again (see `vq_jax.training.run_dir.pin_steps`).
+            run is opened again (see `vq_jax.training.run_dir.pin_built_on`).
     """
 
     kind: Literal['transformer', 'pixelcnn', 'maskgit'] = 'transformer'
@@ -73,6 +73,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_least(1, '', self, 'steps')
+        check_least(0, '', self, 'confidence_temperature')
         self.choice()  # checks the rest
 
     def choice(self) -> Choice:

@@ -14,7 +14,7 @@ from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.checkpoints import Checkpoints
 from vq_jax.training.manifest import fingerprint
-from vq_jax.training.run_dir import check_built_on, pin_steps, read_config, read_data_facts
+from vq_jax.training.run_dir import check_built_on, is_run, pin_built_on, read_config, read_data_facts
 from vq_jax.training.state import abstract_batch
 
 
@@ -57,7 +57,7 @@ def restore(
     config = config_of(workdir, overrides)
     facts = read_data_facts(workdir)
     shape = facts.image_shape
-    task = make_task(pin_steps(config, workdir), shape, facts.num_classes)
+    task = make_task(pin_built_on(config, workdir), shape, facts.num_classes)
     check_built_on(workdir, task.built_on())
     like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
     with contextlib.closing(_checkpoints(workdir, config)) as checkpoints:
@@ -68,6 +68,33 @@ def restore(
     if task.inference_needs_frozen:
         state = state.replace(frozen=task.pretrained())
     return Restored(config=config, task=task, state=state, image_shape=shape, step=step, workdir=workdir)
+
+
+def restore_part(
+    key: str, workdir: str, step: int | None, tokenizer: Mapping[str, Any] | None = None
+) -> Restored:
+    """Reads a run that another is built on.
+
+    Args:
+        key: of the config that names it, such as 'tokenizer.workdir'.
+        workdir: its value.
+        step: the checkpoint; None is the newest.
+        tokenizer: the identity of one that it may be built on too, and then takes from there: it may have
+            been moved.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    if not is_run(workdir):
+        raise UserError(
+            f'config.{key} is {workdir}, where no trained run is; set it to the directory of one, or train '
+            'one there first.'
+        )
+    theirs = read_data_facts(Path(workdir)).built_on.get('tokenizer', {})
+    if tokenizer and theirs.get('checksum') == tokenizer['checksum']:
+        overrides = {f'tokenizer.{name}': tokenizer[name] for name in ('workdir', 'step')}
+        return restore(workdir, step, overrides)
+    return restore(workdir, step)
 
 
 def best_step(workdir: str | Path) -> int:

@@ -56,6 +56,11 @@ class Task(Protocol):
         self.check_classes(dataset)
 
     @property
+    def decoder_labels(self) -> int:
+        """How many classes `decode` is conditioned on; 0 for none."""
+        return self.num_labels
+
+    @property
     def classes_read(self) -> int:
         """How many classes the labels of a data set must be of; 0 if labels are not read."""
         return self.num_labels

@@ -89,7 +89,7 @@ class TokenNetwork:
         """
         if self.masked:
             tokens = jnp.where(asked, self.num_tokens, tokens)
-        inputs = tokens.reshape(-1, *self._shape), self._classes(labels), *above
+        inputs = tokens.reshape(len(tokens), *self._shape), self._classes(labels), *above
         return self.model.apply(variables, *inputs, keys=keys).reshape(*tokens.shape, -1)
 
     def draw(

@@ -95,9 +95,9 @@ class Codes:
 
     def __init__(self, config: TokenizerConfig, image_shape: tuple[int, int, int]) -> None:
         """Reads the run; raises `UserError` if it has no codes, or takes no such pictures [h w c]."""
-        from vq_jax.tasks.restore import restore  # which imports all tasks, and so cannot come first
+        from vq_jax.tasks.restore import restore_part  # which imports all tasks, and so cannot come first
 
-        restored = restore(config.workdir, config.step)
+        restored = restore_part('tokenizer.workdir', config.workdir, config.step)
         self._task = restored.task
         num_codes = getattr(self._task, 'num_codes', None)
         if num_codes is None or restored.config.task == 'prior':

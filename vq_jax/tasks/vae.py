@@ -72,6 +72,9 @@ class VAELossConfig:
     beta_warmup: int = 0
     free_bits: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_least(0, 'config.loss.', self, 'beta', 'beta_warmup', 'free_bits')
+
 
 @dataclasses.dataclass(frozen=True)
 class VAETask(AutoencodingTask):

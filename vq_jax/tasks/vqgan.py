@@ -77,6 +77,10 @@ class VQGANLossConfig:
     quantizer_weight: float = 1.0
     kl_weight: float = 1e-6
 
+    def __post_init__(self) -> None:
+        weights = ('reconstruction_weight', 'perceptual_weight', 'quantizer_weight', 'kl_weight')
+        check_least(0, 'config.loss.', self, *weights)
+
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialConfig:
@@ -101,7 +105,7 @@ class AdversarialConfig:
     most_adaptive: float = 1e4
 
     def __post_init__(self) -> None:
-        check_least(0, 'config.adversarial.', self, 'start', 'warmup', 'ramp')
+        check_least(0, 'config.adversarial.', self, 'weight', 'start', 'warmup', 'ramp', 'most_adaptive')
         if self.warmup > self.start:
             raise UserError(
                 f'config.adversarial.warmup is {self.warmup} steps before config.adversarial.start, which is '

@@ -56,6 +56,9 @@ class LossConfig:
     reconstruction: Literal['mse', 'l1', 'bernoulli', 'gaussian', 'discretised_logistic'] = 'mse'
     reconstruction_weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_least(0, 'config.loss.', self, 'reconstruction_weight')
+
 
 @dataclasses.dataclass(frozen=True)
 class VQVAETask(AutoencodingTask):

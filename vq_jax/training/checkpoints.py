@@ -351,7 +351,8 @@ class Checkpoints:
             more = f', and {len(differing) - 3} more' if len(differing) > 3 else ''
             raise UserError(
                 f'The checkpoint {folder} holds another model or optimizer: '
-                f'{"; ".join(differing[:3])}{more}; use the config it was trained with.'
+                f'{"; ".join(differing[:3])}{more}; use the config, and the version of vq_jax, it was '
+                'trained with.'
             )
 
     def _metric(self, step: int) -> float | None:

@@ -74,9 +74,25 @@ def check_keys(keys: Mapping[str, Any], known: typing.Iterable[str], path: str) 
     known = list(known)
     for key in keys:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f'did you mean {near[0]!r}?' if near else f'the keys are {", ".join(known)}.'
+            hint = _near(key, known) or f'the keys are {", ".join(known)}.'
             raise UserError(f'config.{_dotted(path, key)} is not read by anything; {hint}')
+
+
+def check_arguments(names: Mapping[str, Any], section: Mapping[str, Any], what: str) -> None:
+    """As `check_keys`, where keys of a section are given as arguments or flags of their own.
+
+    Args:
+        names: those that were given.
+        section: of the config, whose keys are known.
+        what: they are for, such as 'sampling'.
+
+    Raises:
+        UserError: for the first of them that is no key.
+    """
+    for name in names:
+        if name not in section:
+            hint = _near(name, list(section)) or f'it takes {", ".join(section)}.'
+            raise UserError(f'{what} by this model takes no {name}; {hint}')
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:
@@ -148,6 +164,13 @@ def _plain_type(hint: Any) -> tuple[type, type | None, bool, tuple[Any, ...]] | 
     if typing.get_origin(hint) is tuple:
         return (tuple, arguments[0], optional, ()) if arguments[0] in _PLAIN else None
     return (hint, None, optional, ()) if hint in _PLAIN else None
+
+
+def _near(name: str, known: list[str]) -> str | None:
+    """A question whether another name is meant; what begins alike comes before what is spelt alike."""
+    longer = [other for other in known if other.startswith(name) or name.startswith(other)]
+    near = longer or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    return f'did you mean {near[0]!r}?' if near else None
 
 
 def _dotted(path: str, key: str) -> str:

@@ -47,9 +47,11 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         path = "an optimizer's "
         check_least(1, path, self, 'accumulate')
-        check_least(0, path, self, 'warmup_steps', 'weight_decay')
+        check_least(0, path, self, 'learning_rate', 'warmup_steps', 'eps', 'weight_decay')
         check_share(path, self, 'final_share')
         check_share(path, self, 'b1', 'b2', 'ema_decay', one=False)
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise UserError(f'{path}clip_norm is {self.clip_norm}; give a number above 0, or None.')
         if self.name == 'adam' and self.weight_decay:
             raise UserError('adam has no weight decay; choose adamw, or set weight_decay to 0.')
 

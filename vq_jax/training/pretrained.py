@@ -66,8 +66,11 @@ def read_weights(paths: Sequence[str | Path], otherwise: str) -> Weights:
     for path in map(Path, paths):
         if not path.is_file():
             raise UserError(f'there is no file of weights {path}.')
-        if path.suffix in ('.pth', '.pt'):
-            _check_torch(path, otherwise)
+        if path.suffix in ('.pth', '.pt') and not _has_torch():
+            raise UserError(
+                f'{path} is a PyTorch file, and PyTorch is not installed; install it, or convert the file to '
+                f'.safetensors or .npz where it is and {otherwise}.'
+            )
         readers = {'.npz': _read_npz, '.safetensors': _read_safetensors, '.pth': _read_pth, '.pt': _read_pth}
         if path.suffix not in readers:
             raise UserError(f'{path} is not a .npz, .safetensors or .pth file of weights.')
@@ -96,8 +99,11 @@ def download(files: dict[str, tuple[str, str | None]], otherwise: str) -> list[P
                     'remove it.'
                 )
             continue
-        if name.endswith('.pth'):
-            _check_torch(folder / name, otherwise)
+        if name.endswith('.pth') and not _has_torch():
+            raise UserError(
+                f'the published weights ({address}) are a PyTorch file, which cannot be read without '
+                f'PyTorch; install it, or convert them to .safetensors or .npz where it is and {otherwise}.'
+            )
         logging.warning('downloading %s', address)
         try:
             with urllib.request.urlopen(address, timeout=_TIMEOUT) as answer:
@@ -142,12 +148,8 @@ def _read_pth(path: Path) -> dict[str, np.ndarray]:
         raise _unreadable(path, error) from error
 
 
-def _check_torch(path: Path, otherwise: str) -> None:
-    if importlib.util.find_spec('torch') is None:
-        raise UserError(
-            f'{path} is a PyTorch file, and PyTorch is not installed; install it, or convert the file to '
-            f'.safetensors or .npz where it is and {otherwise}.'
-        )
+def _has_torch() -> bool:
+    return importlib.util.find_spec('torch') is not None
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -19,6 +19,23 @@ _ABSENT = object()
 TOP_PRIOR = 'top_prior'
 
 
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A run that others are built on: what it is called, and the keys of their config that name it."""
+
+    title: str
+    section: str
+    workdir: str = 'workdir'
+    step: str = 'step'
+
+
+_PARTS = {
+    'tokenizer': _Part('tokenizer', 'tokenizer'),
+    'latent': _Part('autoencoder', 'latent'),
+    TOP_PRIOR: _Part('prior of the top codes', 'model', 'top_workdir', 'top_step'),
+}
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replaces a file in one step, so that no reader ever sees half of it.
 
@@ -128,7 +145,8 @@ class DataFacts:
     Attributes:
         image_shape: Shape [h w c] of the pictures.
         num_classes: Number of classes; 0 without labels.
-        built_on: The runs whose weights it uses, by their part in it: 'workdir', 'step', 'checksum'.
+        built_on: The runs whose weights it uses, by their part in it: 'workdir', 'step', 'checksum', and
+            in the file also 'from_here', their directories as seen from that of this run.
     """
 
     image_shape: tuple[int, int, int]
@@ -137,7 +155,13 @@ class DataFacts:
 
 
 def write_data_facts(workdir: Path, facts: DataFacts) -> None:
-    """Writes `data.json`."""
+    """Writes `data.json`, and where the runs that it is built on are, wherever it is read from."""
+    here = Path(workdir).resolve()
+    built_on = {
+        name: {**part, 'from_here': os.path.relpath(Path(part['workdir']).resolve(), here)}
+        for name, part in facts.built_on.items()
+    }
+    facts = dataclasses.replace(facts, built_on=built_on)
     write_atomically(Path(workdir) / DATA_NAME, json.dumps(dataclasses.asdict(facts)) + '\n')
 
 
@@ -158,20 +182,43 @@ def read_data_facts(workdir: Path) -> DataFacts:
         ) from error
 
 
-def pin_steps(config: ConfigDict, workdir: Path) -> ConfigDict:
-    """A config of a run in which the runs that it is built on are those of the steps of its beginning.
+def pin_built_on(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """A config of a run in which the runs that it is built on are those of its beginning.
 
-    A run whose config leaves the step open was begun with the newest of that time.
+    A run whose config leaves the step open was begun with the newest of that time. Directories are as they
+    were typed, and so those of another working directory may be other runs, or none: those that are where
+    they were, as seen from the run, come first.
+
+    Raises:
+        UserError: One of them is not there.
     """
     config = config.copy_and_resolve_references()
     for name, before in read_data_facts(workdir).built_on.items():
-        if name == TOP_PRIOR:
-            if not _exchanged(name, before, config.model.top_workdir):
-                with config.unlocked():
-                    config.model.top_step = before['step']
-        elif config[name].workdir and config[name].step is None:
-            config[name].step = before['step']
+        part = _PARTS[name]
+        section = config[part.section]
+        named = section[part.workdir]
+        if not named or _exchanged(name, before, named, workdir):
+            continue
+        places = [named]
+        if _same_place(before, named, workdir) and (there := _located(before, workdir)):
+            places = list(dict.fromkeys([str(there), named]))
+        found = next(filter(is_run, places), None)
+        if found is None:
+            key = f'{part.section}.{part.workdir}'
+            raise UserError(
+                f'the {part.title} of the run {workdir} is not at {" nor at ".join(places)}; put it back, or '
+                f"open the run with --override={key}=DIR (in Python, overrides={{'{key}': DIR}})."
+            )
+        section[part.workdir] = found
+        if section.get(part.step) is None:
+            with section.unlocked():
+                section[part.step] = before['step']
     return config
+
+
+def is_run(workdir: str | Path) -> bool:
+    """Whether a directory holds a run."""
+    return (Path(workdir) / CONFIG_NAME).is_file()
 
 
 def check_built_on(workdir: Path, now: dict[str, dict[str, Any]]) -> None:
@@ -187,18 +234,30 @@ def check_built_on(workdir: Path, now: dict[str, dict[str, Any]]) -> None:
         UserError: A checksum differs.
     """
     for name, before in read_data_facts(workdir).built_on.items():
-        if name not in now or _exchanged(name, before, now[name]['workdir']):
+        if name not in now or _exchanged(name, before, now[name]['workdir'], workdir):
             continue
         if now[name]['checksum'] != before['checksum']:
             raise UserError(
-                f'{workdir} was trained with the {name} of step {before["step"]} of {before["workdir"]} '
-                f'(checksum {before["checksum"][:12]}), and step {now[name]["step"]} of '
+                f'{workdir} was trained with the {_PARTS[name].title} of step {before["step"]} of '
+                f'{before["workdir"]} (checksum {before["checksum"][:12]}), and step {now[name]["step"]} of '
                 f'{now[name]["workdir"]} holds other weights; put those back, or train in a new directory.'
             )
 
 
-def _exchanged(name: str, before: dict[str, Any], workdir: str) -> bool:
-    return name == TOP_PRIOR and Path(workdir) != Path(before['workdir'])
+def _exchanged(name: str, before: dict[str, Any], named: str, workdir: Path) -> bool:
+    return name == TOP_PRIOR and not _same_place(before, named, workdir)
+
+
+def _same_place(before: dict[str, Any], named: str, workdir: Path) -> bool:
+    """Whether a directory is that of a part at the beginning, as it was typed or as the run sees it."""
+    return Path(named) in (Path(before['workdir']), _located(before, workdir))
+
+
+def _located(before: dict[str, Any], workdir: Path) -> Path | None:
+    """Where a part is, as seen from the run; None for a run of before that was written down."""
+    if 'from_here' not in before:
+        return None
+    return Path(os.path.normpath(Path(workdir).resolve() / before['from_here']))
 
 
 def flatten(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""What is told to those who ask a run for what it cannot do."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.run import Run
+from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.restore import Restored
+
+IMAGES = np.zeros((2, 16, 16, 1), np.uint8)
+
+
+def opened(name, **changes):
+    """A run without a state: nothing may be computed before it is known that it can be."""
+    config = default_config(name)
+    for key, value in changes.items():
+        section, key = key.split('__')
+        config[section][key] = value
+    task = make_task(config, IMAGES.shape[1:], num_classes=2)
+    return Run(Restored(config, task, None, IMAGES.shape[1:], 0, Path()))
+
+
+@pytest.mark.parametrize(
+    'run, call, words',
+    [
+        ('vqvae', lambda run: run.sample(1), 'cannot draw pictures; train a prior on its codes (configs/'),
+        ('vqvae', lambda run: run.log_prob(IMAGES), 'cannot tell the likelihood of codes; train a prior on'),
+        (
+            'vqvae',
+            lambda run: run.inpaint(IMAGES, np.ones((16, 16), bool)),
+            'cannot draw a part of a picture anew; train a prior on its codes',
+        ),
+        (
+            'vqvae',
+            lambda run: run.image_to_image(IMAGES, 0.5),
+            'change pictures as a whole; one of diffusion',
+        ),
+        (
+            'vae',
+            lambda run: run.denoise(IMAGES, 3.0),
+            'cannot take noise out of pictures; one of diffusion can',
+        ),
+        ('vae', lambda run: run.upscale(IMAGES), 'cannot make small pictures large; one of diffusion can'),
+        ('gan', lambda run: run.encode(IMAGES), 'encode pictures; one of vae, vqvae, vqgan or prior can'),
+        ('gan', lambda run: run.decode(IMAGES), 'cannot decode; one of vae, vqvae, vqgan or prior can'),
+        ('gan', lambda run: run.reconstruct(IMAGES), 'gan cannot reconstruct pictures; one of vae, vqvae'),
+        (
+            'gan',
+            lambda run: run.interpolate(IMAGES[0], IMAGES[1]),
+            'gan cannot interpolate between pictures; one of vae or diffusion can',
+        ),
+        (
+            'classifier',
+            lambda run: run.sample(1),
+            'cannot draw pictures; one of vae, gan, prior or diffusion',
+        ),
+    ],
+)
+def test_what_a_run_cannot_do(run, call, words):
+    with pytest.raises(UserError) as raised:
+        call(opened(run))
+    assert words in str(raised.value)
+
+
+def test_an_autoencoder_of_latents_leads_to_latent_diffusion():
+    run = opened('vqgan', variant__bottleneck='gaussian', perceptual__kind='none', discriminator__stages=1)
+    with pytest.raises(UserError, match=r'config\.latent\.workdir=RUN'):
+        run.sample(1)

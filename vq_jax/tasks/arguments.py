@@ -1,0 +1,147 @@
+"""What a user asks of a trained task and gives to it, checked: methods, pictures, codes and labels."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vq_jax.errors import UserError
+from vq_jax.tasks import TASKS
+from vq_jax.tasks.task import Task
+
+_ABILITIES = {
+    'encode': 'encode pictures',
+    'decode': 'decode',
+    'sample': 'draw pictures',
+    'inpaint': 'draw a part of a picture anew',
+    'image_to_image': 'change pictures as a whole',
+    'denoise': 'take noise out of pictures',
+    'upscale': 'make small pictures large',
+    'log_probability': 'tell the likelihood of codes',
+}
+
+
+def check_can(name: str, task: Task, method: str, ability: str | None = None) -> None:
+    """Raises `UserError` if a task has no such method, with those that do.
+
+    Args:
+        name: of the task.
+        task: a trained one.
+        method: such as 'encode'.
+        ability: what the method is wanted for, if not for itself.
+    """
+    if hasattr(task, method):
+        return
+    able = [other for other, cls in TASKS.items() if hasattr(cls, method)]
+    if 'prior' in able and getattr(task, 'num_codes', None):
+        remedy = 'train a prior on its codes (configs/prior_mnist.py with config.tokenizer.workdir=RUN)'
+    elif 'diffusion' in able and name == 'vqgan':
+        remedy = (
+            'train one on its latents that can (configs/ldm_imagenette.py with config.latent.workdir=RUN)'
+        )
+    else:
+        remedy = f'one of {", ".join(able[:-1])}{" or " if able[1:] else ""}{able[-1]} can'
+    raise UserError(f'a run of the task {name} cannot {ability or _ABILITIES[method]}; {remedy}.')
+
+
+def as_bytes(images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+    """Pictures [b h w c]; raises `UserError` unless they are bytes."""
+    images = np.asarray(images) if not isinstance(images, jax.Array) else images
+    if images.dtype != jnp.uint8 or images.ndim != 4:
+        raise UserError(
+            f'pictures must be uint8 [b h w c], from 0 to 255; these are {images.dtype} of shape '
+            f'{images.shape}.'
+        )
+    return images
+
+
+def checked_labels(n: int, label: int | np.ndarray | None, num_labels: int) -> np.ndarray | None:
+    """Classes for n pictures, int32 [n]; None if there are none.
+
+    Args:
+        n: how many.
+        label: of all, or of each [n]; None takes all in turn.
+        num_labels: classes that a model is conditioned on; 0 for none.
+
+    Raises:
+        UserError: for others.
+    """
+    if not num_labels:
+        if label is not None:
+            raise UserError('this model is not conditioned on classes; leave the label out.')
+        return None
+    labels = np.arange(n) % num_labels if label is None else np.asarray(label)
+    if labels.shape not in ((), (n,)) or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f'labels must be one whole number, or one for each of {n} pictures.')
+    if labels.size and not (labels.min() >= 0 and labels.max() < num_labels):
+        raise UserError(
+            f'labels must be from 0 to {num_labels - 1}; these are from {labels.min()} to {labels.max()}.'
+        )
+    return np.broadcast_to(labels, n).astype(np.int32)
+
+
+def checked_codes(codes: Any, like: Any, num_codes: int | None) -> Any:
+    """Latents or codes as `encode` returns them.
+
+    Args:
+        codes: of any number of pictures; two levels are a pair, top and bottom.
+        like: shapes and types of what `encode` returns for one picture.
+        num_codes: how many there are, in each level; None for latents.
+
+    Raises:
+        UserError: for others.
+    """
+    if num_codes is None:
+        return _checked_latents(np.asarray(codes), like)
+    if not isinstance(like, tuple):
+        if isinstance(codes, tuple):
+            raise UserError("this model has one level of codes; give one array, int [b h' w'].")
+        return _checked_grid(np.asarray(codes), num_codes)
+    if not isinstance(codes, tuple) or len(codes) != 2:
+        raise UserError('codes must be a pair, top and bottom, as encode returns them: two levels.')
+    top, bottom = (_checked_grid(np.asarray(level), num_codes) for level in codes)
+    factor = like[1].shape[1] // like[0].shape[1]
+    b, h, w = top.shape
+    if bottom.shape != (b, factor * h, factor * w):
+        raise UserError(
+            f'codes must be {factor} times as many in height and width at the bottom as at the top; '
+            f'these are of shapes {top.shape} (top) and {bottom.shape} (bottom).'
+        )
+    return top, bottom
+
+
+def check_whole_grids(codes: Any, like: Any) -> None:
+    """Raises `UserError` unless codes are those of one or more pictures of the size that was learned.
+
+    Args:
+        codes: as `checked_codes` returns them.
+        like: as for it.
+    """
+    for level, one in zip(*map(jax.tree.leaves, (codes, like)), strict=True):
+        if not len(level) or level.shape[1:] != one.shape[1:]:
+            raise UserError(
+                f'codes of shape {level.shape} have no likelihood under a prior of grids of '
+                f'{one.shape[1:]}; give one grid or more, [b {" ".join(map(str, one.shape[1:]))}].'
+            )
+
+
+def _checked_latents(latents: np.ndarray, like: Any) -> np.ndarray:
+    if not np.issubdtype(latents.dtype, np.floating):
+        raise UserError(f'latents must be floats, as encode returns them; these are {latents.dtype}.')
+    if latents.ndim != len(like.shape) or latents.shape[-1] != like.shape[-1]:
+        raise UserError(
+            f'latents must be as encode returns them, [b {" ".join(map(str, like.shape[1:]))}]; these are '
+            f'of shape {latents.shape}.'
+        )
+    return latents
+
+
+def _checked_grid(codes: np.ndarray, num_codes: int) -> np.ndarray:
+    if not np.issubdtype(codes.dtype, np.integer) or codes.ndim != 3:
+        raise UserError(f"codes must be integers [b h' w']; these are {codes.dtype} of shape {codes.shape}.")
+    if codes.size and not (codes.min() >= 0 and codes.max() < num_codes):
+        raise UserError(
+            f'codes must be from 0 to {num_codes - 1}; these are from {codes.min()} to {codes.max()}.'
+        )
+    return codes.astype(np.int32)
