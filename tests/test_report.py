@@ -137,7 +137,10 @@ def test_an_experiment_in_a_browser(experiment, tmp_path):
 def test_an_experiment_without_runs(experiment, tmp_path):
     output = tmp_path / 'report.html'
     printed, _ = report(experiment, f'--workdir={tmp_path}/none', '--output', output)
-    assert printed == f'1 table and 0 runs in {output}\n'
+    assert printed.splitlines() == [
+        f'1 table and 0 runs in {output}',
+        f'{experiment}: no runs in {tmp_path}/none (--workdir), so no curves and pictures.',
+    ]
     browser = Browser(tmp_path / 'profile')
     try:
         browser.open(output)

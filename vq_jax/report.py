@@ -32,7 +32,7 @@ _MAX_PICTURES = flags.DEFINE_integer(
 def main(*paths: str) -> None:
     """Writes the page and says where it is."""
     from vq_jax.reporting import find_environment, make_page, read_runs
-    from vq_jax.training.run_dir import write_atomically
+    from vq_jax.training.run_dir import is_run, write_atomically
 
     output = cli.check_output(_OUTPUT)
     if _MAX_PICTURES.value < 1:
@@ -48,11 +48,14 @@ def main(*paths: str) -> None:
     tables = [_read_experiment(folder) for folder in experiments]
     workdirs = [Path(path) for path in paths if Path(path) not in experiments]
     of_rows = [workdir for table in tables for workdir in table.workdirs]
-    runs = read_runs([*workdirs, *(path for path in of_rows if (path / 'config.json').is_file())])
+    runs = read_runs([*workdirs, *filter(is_run, of_rows)])
     page = make_page(runs, find_environment(), command, tables=tables, max_pictures=_MAX_PICTURES.value)
     write_atomically(output, page)
     counted = [_count(len(tables), 'table')] if tables else []
     print(f'{" and ".join([*counted, _count(len(runs), "run")])} in {output.absolute()}')
+    for folder, table in zip(experiments, tables, strict=True):
+        if not any(map(is_run, table.workdirs)):
+            print(f'{folder}: no runs in {table.workdirs[0].parent} (--workdir), so no curves and pictures.')
 
 
 def _read_experiment(folder: Path) -> 'RecordedTable':
