@@ -8,6 +8,7 @@ import vq_jax
 from tests.runs import run
 from vq_jax.data import eval_batches
 from vq_jax.errors import UserError
+from vq_jax.sampling.diffusion import SAMPLERS
 from vq_jax.tasks import default_config
 from vq_jax.train import train
 
@@ -131,3 +132,9 @@ def test_mistakes(model, digits):
     ):
         with pytest.raises(UserError, match=words):
             call()
+
+
+def test_the_help_repeats_no_list_of_samplers():
+    output, _ = run(['--helpfull'], module='vq_jax.edit', status=None)
+    described = output[output.index('--sampler:') : output.index('--seed:')]
+    assert sum(name in described for name in SAMPLERS) <= 1, described

@@ -17,7 +17,7 @@ _SAMPLING = {
     'top_k': flags.DEFINE_integer('top_k', None, 'Of a prior: draw from the k most likely tokens.'),
     'top_p': flags.DEFINE_float('top_p', None, 'Of a prior: draw from the fewest that reach this share.'),
     'sampler': flags.DEFINE_string(
-        'sampler', None, 'Of a diffusion model: ddpm, ddim, euler, heun, dpm_solver.'
+        'sampler', None, 'Of a diffusion model, such as ddim; a name that there is not lists those there are.'
     ),
     'eta': flags.DEFINE_float('eta', None, 'Of a diffusion model: the noise that ddim adds, from 0 to 1.'),
     'threshold': flags.DEFINE_string('threshold', None, 'Of a diffusion model: static, dynamic or none.'),

@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import inspect
+import re
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,9 @@ import pytest
 
 import vq_jax
 from vq_jax.errors import UserError
+from vq_jax.ops import diffusion as ops
 from vq_jax.ops.images import to_float
+from vq_jax.sampling import diffusion
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.diffusion import Sampling
 from vq_jax.tasks.diffusion_drawing import LATENT, enlarge, reduce
@@ -369,3 +374,23 @@ def test_guidance_needs_training_without_classes():
         config.sampling.guidance = guidance
         with pytest.raises(UserError, match='also trained without classes'):
             started(config)
+
+
+@pytest.mark.parametrize(
+    'module, table, names',
+    [
+        (diffusion, 'SAMPLERS', 'SamplerName'),
+        (ops, 'SCHEDULES', 'ScheduleName'),
+        (ops, 'PREDICTIONS', 'PredictionName'),
+    ],
+)
+def test_a_line_in_a_table_is_a_choice(module, table, names):
+    """The module is read again with a further line in the table, and nothing else changed."""
+    source = inspect.getsource(module)
+    changed = re.sub(
+        rf'^{table}: .* = {{$', lambda head: f"{head[0]}\n    'another': None,", source, flags=re.M
+    )
+    namespace = {'__name__': module.__name__}
+    exec(compile(changed, module.__file__, 'exec'), namespace)
+    assert typing.get_args(namespace[names]) == tuple(namespace[table])
+    assert typing.get_args(namespace[names])[0] == 'another'

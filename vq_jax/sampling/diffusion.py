@@ -16,7 +16,6 @@ from vq_jax.errors import UserError
 from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance, spread
 from vq_jax.ops.keys import fold_in, normal
 
-SamplerName = Literal['ddpm', 'ddim', 'euler', 'heun', 'dpm_solver']
 GridName = Literal['uniform', 'log_snr', 'karras']
 VarianceName = Literal['posterior', 'forward']
 
@@ -159,6 +158,7 @@ SAMPLERS: dict[str, Sampler] = {
     'heun': heun,
     'dpm_solver': dpm_solver,
 }
+SamplerName = Literal[*SAMPLERS]
 
 
 def time_grid(name: GridName, process: Process, steps: int, start: float | jax.Array = 1.0) -> jax.Array:
