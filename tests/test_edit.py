@@ -116,6 +116,7 @@ def test_the_command(model, workdir, digits, tmp_path):
         ([label, '--strength=1.5'], 'the strength is 1.5'),
         (['--strength=0.5'], 'this model is conditioned on classes'),
         ([label], 'this model makes pictures of'),
+        ([label, f'--to={tmp_path}/digit.png', '--num=3', '--guidance=2'], 'guidance changes nothing here'),
     ):
         _, errors = run([*command, *flags], module='vq_jax.edit', status=2)
         assert errors.splitlines()[-1].startswith(f'error: {words}')
@@ -126,6 +127,7 @@ def test_mistakes(model, digits):
     for call, words in (
         (lambda: model.denoise(images, 0.0, label=labels), 'sigma is 0'),
         (lambda: model.sample(1, sampler='dmpm'), "did you mean 'ddpm'"),
+        (lambda: model.sample(1, repeats=2), 'repeats changes nothing here: it is for inpainting'),
         (lambda: model.sample(1, top_k=3), 'config.sampling.top_k is not read by anything'),
         (lambda: model.encode(images), 'a run of the task diffusion cannot encode'),
         (lambda: model.log_prob(images), 'cannot log probability'),

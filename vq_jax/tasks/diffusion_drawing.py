@@ -63,8 +63,10 @@ class DiffusionDrawing(Task):
 
     @property
     def unused_sampling(self) -> set[str]:
-        """Keys of `Sampling` that change nothing for this model."""
-        return set() if self.num_labels else {'rescale'}
+        """Keys of `Sampling` that change nothing for this model; `Sampling.unused` has those of a call."""
+        of_labels = set() if self.num_labels else {'rescale'}
+        of_pixels = set() if isinstance(self.space, Pixels) else {'threshold', 'percentile'}
+        return of_labels | of_pixels | ({'variance'} if self.config.learned_variance else set())
 
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises `UserError` if this model cannot be drawn from in this way."""
