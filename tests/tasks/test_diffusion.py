@@ -285,6 +285,11 @@ def test_super_resolution_sees_the_small_picture():
     drawn = np.asarray(jax.jit(task.upscale)(state, keys(16), small_ones, LABELS)).astype(int)
     assert np.abs(drawn - images).mean() < 25  # of about 85 for pictures of something else
     values = jax.jit(task.eval_step)(state, {**BATCH, 'image': images})
+    assert set(task.summarize({name: np.mean(x, 0) for name, x in values.items()})) == {
+        'loss',
+        'psnr',
+        'psnr_cubic',
+    }
     error = np.square(np.asarray(enlarge(to_float(small_ones), 4)) - np.asarray(to_float(images)))
     cubic = 10 * np.log10(4 / error.mean((1, 2, 3)))
     np.testing.assert_allclose(values['psnr_cubic'], cubic, atol=0.1)
