@@ -86,7 +86,8 @@ class Sampling:
         threshold: what is expected of pixels is clipped to their range ('static'), or shrunk into it
             ('dynamic', Saharia et al. 2022); latents have no range, and are left as they are.
         percentile: share of the pixels that 'dynamic' brings into the range.
-        repeats: in inpainting, how often each step is made (Lugmayr et al. 2022).
+        repeats: in inpainting, how often each step is made (Lugmayr et al. 2022). What is drawn fits best
+            with the sampler 'ddpm', 4 repeats and guidance 1; of 'dpm_solver' it changes next to nothing.
     """
 
     sampler: SamplerName = 'ddim'
