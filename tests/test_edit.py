@@ -8,6 +8,7 @@ import vq_jax
 from tests.runs import run
 from vq_jax.data import eval_batches
 from vq_jax.errors import UserError
+from vq_jax.sampling.diffusion import SAMPLERS
 from vq_jax.tasks import default_config
 from vq_jax.train import train
 
@@ -118,6 +119,7 @@ def test_the_command(model, workdir, digits, tmp_path):
         (['--strength=0.5'], 'this model is conditioned on classes'),
         ([label], 'give --mask (a prior or a diffusion model), --strength'),
         ([label, f'--to={tmp_path}/digit.png', '--num=1'], '--num is 1; give 2 or more'),
+        ([label, f'--to={tmp_path}/digit.png', '--num=3', '--guidance=2'], 'guidance changes nothing here'),
     ):
         _, errors = run([*command, *flags], module='vq_jax.edit', status=2)
         assert errors.splitlines()[-1].startswith(f'error: {words}')
@@ -129,9 +131,16 @@ def test_mistakes(model, digits):
         (lambda: model.denoise(images, 0.0, label=labels), 'sigma is 0'),
         (lambda: model.sample(1, sampler='dmpm'), "did you mean 'ddpm'"),
         (lambda: model.sample(1, top_k=3), 'sampling by this model takes no top_k; it takes eta, grid'),
+        (lambda: model.sample(1, repeats=2), 'repeats changes nothing here: it is for inpainting'),
         (lambda: model.encode(images), 'a run of the task diffusion cannot encode'),
         (lambda: model.upscale(images, label=labels), 'not trained to make small pictures large'),
         (lambda: model.log_prob(images), 'cannot tell the likelihood of codes; one of prior can'),
     ):
         with pytest.raises(UserError, match=words):
             call()
+
+
+def test_the_help_repeats_no_list_of_samplers():
+    output, _ = run(['--helpfull'], module='vq_jax.edit', status=None)
+    described = output[output.index('--sampler:') : output.index('--seed:')]
+    assert sum(name in described for name in SAMPLERS) <= 1, described

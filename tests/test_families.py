@@ -1,6 +1,7 @@
 """Whole runs of all but VQ-VAEs, as a user starts them: resume, devices, sampling, mistakes."""
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -223,7 +224,10 @@ def test_a_discriminator_that_diverges_is_told(tmp_path):
     output, errors = run(
         [*GAN, f'--workdir={tmp_path / "run"}', *changes, '--config.eval_every=200'], status=None
     )
-    assert 'warning: the ' in output or 'not finite' in errors
+    told = re.findall(r'step (\d+)/200  warning: (the .*)', output)
+    assert told or 'not finite' in errors
+    warnings = [line for line in logged(tmp_path / 'run') if line['split'] == 'warning']
+    assert {(int(step), text) for step, text in told} <= {(line['step'], line['text']) for line in warnings}
 
 
 def test_a_discriminator_that_overflows_stops_the_run(tmp_path):

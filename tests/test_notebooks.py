@@ -1,10 +1,13 @@
 """The notebooks run from top to bottom, with a small part of their training."""
 
+import importlib.util
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / 'notebooks').glob('*.ipynb'))
@@ -32,3 +35,28 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
     pictures = [o for o in outputs if 'image/png' in o.get('data', {})]
     assert len(pictures) >= 4
     assert not any(o.output_type == 'error' for o in outputs)
+
+
+def first_code(path):
+    return next(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == 'code')
+
+
+def test_the_first_cell_installs_what_is_not_there(monkeypatch):
+    (install,) = {first_code(path) for path in NOTEBOOKS}
+    asked = []
+    shell = SimpleNamespace(run_line_magic=lambda name, line: asked.append((name, line)))
+
+    def execute():
+        # The kernel fills in what is in braces; without one, the line is as it was written.
+        exec(TransformerManager().transform_cell(install), {'get_ipython': lambda: shell})
+
+    monkeypatch.delenv('VQ_JAX_URL', raising=False)
+    execute()
+    assert not asked
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(RuntimeError, match='set VQ_JAX_URL'):
+        execute()
+    assert not asked
+    monkeypatch.setenv('VQ_JAX_URL', 'git+https://example.org/vq_jax')
+    execute()
+    assert asked == [('pip', 'install --quiet {VQ_JAX_URL}')]

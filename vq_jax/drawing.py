@@ -17,12 +17,17 @@ _SAMPLING = {
     'top_k': flags.DEFINE_integer('top_k', None, 'Of a prior: draw from the k most likely tokens.'),
     'top_p': flags.DEFINE_float('top_p', None, 'Of a prior: draw from the fewest that reach this share.'),
     'sampler': flags.DEFINE_string(
-        'sampler', None, 'Of a diffusion model: ddpm, ddim, euler, heun, dpm_solver.'
+        'sampler', None, 'Of a diffusion model, such as ddim; a name that there is not lists those there are.'
     ),
     'eta': flags.DEFINE_float('eta', None, 'Of a diffusion model: the noise that ddim adds, from 0 to 1.'),
     'threshold': flags.DEFINE_string('threshold', None, 'Of a diffusion model: static, dynamic or none.'),
     'rescale': flags.DEFINE_float('rescale', None, 'Of a diffusion model: how far guidance keeps contrast.'),
-    'repeats': flags.DEFINE_integer('repeats', None, 'Of a diffusion model: of each step of inpainting.'),
+    'repeats': flags.DEFINE_integer(
+        'repeats',
+        None,
+        'Of a diffusion model, in inpainting: how often each step is made. What is drawn fits best with '
+        '--sampler=ddpm --repeats=4 --guidance=1; dpm_solver, which adds no noise, gains next to nothing.',
+    ),
     'guidance': flags.DEFINE_float('guidance', None, 'Towards the class; 1 is none.'),
     'steps': flags.DEFINE_integer('steps', None, 'Of a masked prior or a diffusion model: how many.'),
 }

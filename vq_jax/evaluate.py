@@ -33,7 +33,11 @@ _LPIPS = flags.DEFINE_list(
     'With --features, measure reconstructions with LPIPS too: download, or files of VGG-16 and of the heads, '
     'separated by a comma.',
 )
-_NUM = flags.DEFINE_integer('num', 10_000, 'With --features: how many samples to draw.')
+_NUM = flags.DEFINE_integer(
+    'num',
+    10_000,
+    'With --features: how many samples to draw; reconstructions are always of the whole split.',
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'With --features: the same seed gives the same samples.')
 _REFERENCE = flags.DEFINE_string(
     'reference', None, 'With --features: an .npz file of reference statistics, written if it is not there.'

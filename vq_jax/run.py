@@ -313,7 +313,7 @@ class Run:
         ends = self._checked_images(np.stack([np.asarray(a), np.asarray(b)]))
         if hasattr(self.task, 'interpolate'):
             self._needs_label(label)
-            options = self._drawer.sampling(sampling) or self.task.sampling
+            options = self._drawer.sampling('interpolate', sampling) or self.task.sampling
             return self._interpolate(self.state, *ends, n=n, labels=self._labels(n, label), sampling=options)
         if not hasattr(self.task, 'decode'):
             raise UserError(
@@ -322,7 +322,7 @@ class Run:
             )
         if self.task.num_codes is not None:
             raise UserError(f'a run of the task {self.config.task} has codes, between which nothing lies.')
-        self._drawer.sampling(sampling)  # of which such a run has none
+        self._drawer.sampling('interpolate', sampling)  # of which such a run has none
         ends = self.encode(ends)
         share = jnp.linspace(0, 1, n).reshape(-1, *[1] * (ends.ndim - 1))
         return self.decode((1 - share) * ends[0] + share * ends[1], label)

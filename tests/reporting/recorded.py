@@ -19,13 +19,18 @@ def picture(seed):
     return np.random.default_rng(seed).integers(0, 256, (8, 12, 3), np.uint8)
 
 
-def record(workdir, log=(), pictures=(), **config):
-    """Writes a run: `log` has (step, split, numbers), `pictures` (step, name, image)."""
+def record(workdir, log=(), pictures=(), warnings=(), **config):
+    """Writes a run.
+
+    `log` has (step, split, numbers), `pictures` (step, name, image), `warnings` (step, text).
+    """
     writer = MetricWriter(workdir, resume_step=0)
     for step, split, numbers in log:
         writer.scalars(step, split, numbers)
     for step, name, image in pictures:
         writer.image(step, name, image)
+    for step, text in warnings:
+        writer.warning(step, text)
     writer.close()
     write_data_facts(workdir, DataFacts((8, 8, 1), 10, {}))
     write_config(workdir, CONFIG | config)

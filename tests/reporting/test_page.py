@@ -161,6 +161,22 @@ def test_progress(two, tmp_path):
     ]
 
 
+def test_warnings_of_a_kind_are_one_line(two, tmp_path):
+    lost = 'the discriminator has lost: it ranks'
+    warnings = [
+        (100, f'{lost} 20%'),
+        (200, f'{lost} <10%'),
+        (200, 'no best <checkpoint>'),
+        (900, f'{lost} 5%'),
+    ]
+    warned = record(tmp_path / 'run', [(900, 'train', {'loss': 1.0})], warnings=warnings)
+    assert page_of(two[0], warned).table('Runs')['warnings'] == [
+        '–',
+        f'3 times from step 100 to 900: {lost} 5%step 200: no best <checkpoint>',
+    ]
+    assert 'warnings' not in page_of(*two).table('Runs')
+
+
 def test_a_run_without_anything(tmp_path):
     workdir = record(tmp_path / 'run')
     page = page_of(workdir)

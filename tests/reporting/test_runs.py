@@ -35,17 +35,30 @@ def test_a_killed_run(tmp_path):
     assert (cut.log, cut.pictures) == (whole.log, whole.pictures)
 
 
+def test_warnings_are_no_numbers(tmp_path):
+    warnings = [(5, 'the generator has collapsed'), (9, 'it has not')]
+    (run,) = read_runs([record(tmp_path / 'run', [(5, 'train', {'loss': 1.0})], warnings=warnings)])
+    assert run.warnings == warnings
+    assert list(run.log) == ['train'] and run.last_step == 5
+
+
 def test_a_run_that_has_just_started(tmp_path):
     workdir = record(tmp_path / 'run')
     (workdir / 'metrics.jsonl').unlink()
     (run,) = read_runs([workdir])
-    assert (run.log, run.pictures, run.logged, run.last_step) == ({}, {}, None, 0)
+    assert (run.log, run.warnings, run.pictures, run.logged, run.last_step) == ({}, [], {}, None, 0)
     assert run.last_evaluation is None
 
 
 def test_a_damaged_line_is_named(tmp_path):
     workdir = trained(tmp_path / 'run')
-    for damage in ('nonsense', '[]', '{"step": 1}', '{"step": 1, "split": "train", "loss": "low"}'):
+    for damage in (
+        'nonsense',
+        '[]',
+        '{"step": 1}',
+        '{"step": 1, "split": "train", "loss": "low"}',
+        '{"step": 1, "split": "warning"}',
+    ):
         (workdir / 'metrics.jsonl').write_text(f'{{"step": 1, "split": "train"}}\n{damage}\n')
         with pytest.raises(UserError, match='Line 2'):
             read_runs([workdir])

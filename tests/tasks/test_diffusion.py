@@ -2,6 +2,10 @@
 
 import dataclasses
 import functools
+import inspect
+import math
+import re
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +14,9 @@ import pytest
 
 import vq_jax
 from vq_jax.errors import UserError
+from vq_jax.ops import diffusion as ops
 from vq_jax.ops.images import to_float
+from vq_jax.sampling import diffusion
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.diffusion import Sampling
 from vq_jax.tasks.diffusion_drawing import LATENT, enlarge, reduce
@@ -279,6 +285,11 @@ def test_super_resolution_sees_the_small_picture():
     drawn = np.asarray(jax.jit(task.upscale)(state, keys(16), small_ones, LABELS)).astype(int)
     assert np.abs(drawn - images).mean() < 25  # of about 85 for pictures of something else
     values = jax.jit(task.eval_step)(state, {**BATCH, 'image': images})
+    assert set(task.summarize({name: np.mean(x, 0) for name, x in values.items()})) == {
+        'loss',
+        'psnr',
+        'psnr_cubic',
+    }
     error = np.square(np.asarray(enlarge(to_float(small_ones), 4)) - np.asarray(to_float(images)))
     cubic = 10 * np.log10(4 / error.mean((1, 2, 3)))
     np.testing.assert_allclose(values['psnr_cubic'], cubic, atol=0.1)
@@ -332,6 +343,9 @@ def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
     wanted = np.asarray(vq_jax.load(autoencoder).reconstruct(images[:8])).astype(int)
     assert np.mean(np.abs(np.asarray(back).astype(int) - wanted) <= 1) > 0.98
     assert run.sample(2, sampler='dpm_solver', steps=4, guidance=2.0, rescale=0.5).shape == (2, 8, 8, 1)
+    for changes in ({'threshold': 'static'}, {'threshold': 'dynamic', 'percentile': 0.9}):
+        with pytest.raises(UserError, match='this model has no use for'):
+            run.sample(2, **changes)
     with pytest.raises(UserError, match='cannot take noise out of pixels'):
         run.task.denoise(run.state, keys(8), images[:8], 10.0, np.zeros(8, np.int32))
 
@@ -347,6 +361,8 @@ def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
         ({'model__label_dropout': 2.0}, 'label_dropout'),
         ({'sampling__steps': 0}, 'steps is 0'),
         ({'sampling__sampler': 'ddpn'}, "did you mean 'ddpm'"),
+        ({'sampling__eta': 1.5}, 'eta is 1.5; give a number from 0 to 1'),
+        ({'sampling__guidance': math.inf}, 'give a finite number'),
         ({'model__shift': 0.0}, 'shift'),
         ({'model__fourier': (3, 13)}, 'exponents from 0 to 12'),
         ({'sampling__guidance': 2.0}, 'needs a model that is told of classes'),
@@ -362,10 +378,97 @@ def test_guidance_needs_training_without_classes():
     config = small(model__class_conditional=True, model__label_dropout=0.0)
     task, state = started(config)
     drawer = Drawer(task, state, config)
-    assert drawer.sampling({'guidance': 1.0}).guidance == 1
+    assert drawer.sampling('sample', {'guidance': 1.0}).guidance == 1
+    for guidance in (math.nan, math.inf):
+        with pytest.raises(UserError, match='give a finite number'):
+            drawer.sampling('sample', {'guidance': guidance})
     for guidance in (0.0, 3.0):
         with pytest.raises(UserError, match='also trained without classes'):
-            drawer.sampling({'guidance': guidance})
+            drawer.sampling('sample', {'guidance': guidance})
         config.sampling.guidance = guidance
         with pytest.raises(UserError, match='also trained without classes'):
             started(config)
+
+
+# What is asked for, beside a config of sampler 'dpm_solver', and what is refused of it.
+REFUSED = [
+    ('sample', {'eta': 0.5}, 'eta'),
+    ('sample', {'sampler': 'euler', 'eta': 0.5}, 'eta'),
+    ('sample', {'sampler': 'ddim', 'eta': 0.5}, None),
+    ('sample', {'sampler': 'ddim', 'variance': 'forward'}, 'variance'),
+    ('sample', {'sampler': 'ddpm', 'variance': 'forward'}, None),
+    ('sample', {'percentile': 0.9}, 'percentile'),
+    ('sample', {'percentile': 0.9, 'threshold': 'dynamic'}, None),
+    ('sample', {'rescale': 0.5}, 'rescale'),
+    ('sample', {'rescale': 0.5, 'guidance': 2.0}, None),
+    ('sample', {'repeats': 2}, 'repeats'),
+    ('image_to_image', {'repeats': 2}, 'repeats'),
+    ('inpaint', {'repeats': 2}, None),
+    ('interpolate', {'sampler': 'ddim'}, 'sampler'),
+    ('interpolate', {'guidance': 2.0}, 'guidance'),
+    ('interpolate', {'repeats': 2}, 'repeats'),
+    ('interpolate', {'steps': 5, 'grid': 'karras'}, None),
+]
+
+
+@pytest.mark.parametrize('method, changes, refused', REFUSED)
+def test_what_changes_nothing_is_refused(learned, method, changes, refused):
+    task, state = learned
+    config = small(model__class_conditional=True, sampling__sampler='dpm_solver', sampling__repeats=3)
+    drawer = Drawer(task, state, config)
+    if refused:
+        with pytest.raises(UserError, match=f'{refused} changes nothing here'):
+            drawer.sampling(method, changes)
+    else:
+        sampling = drawer.sampling(method, changes)
+        assert {name: getattr(sampling, name) for name in changes} == changes
+    # What the config holds is never refused.
+    assert drawer.sampling(method, {'steps': 3}).repeats == 3
+
+
+def test_what_changes_nothing_for_a_model_is_refused():
+    for config, changes in (
+        (small(), {'rescale': 0.5}),
+        (
+            small(model__timesteps=20, model__learned_variance=True),
+            {'sampler': 'ddpm', 'variance': 'forward'},
+        ),
+    ):
+        task, state = started(config)
+        with pytest.raises(UserError, match=f'this model has no use for {list(changes)[-1]}'):
+            Drawer(task, state, config).sampling('sample', changes)
+
+
+@pytest.mark.parametrize('sampler', diffusion.SAMPLERS)
+def test_options_change_what_their_samplers_draw_alone(learned, sampler):
+    task, state = learned
+
+    def drawn(**changes):
+        sampling = dataclasses.replace(task.sampling, sampler=sampler, steps=4, **changes)
+        return np.asarray(
+            jax.jit(functools.partial(task.sample, sampling=sampling))(state, keys(4), LABELS[:4])
+        )
+
+    for name, value in (('eta', 0.5), ('variance', 'forward')):
+        changed = (drawn(**{name: value}) != drawn()).any()
+        assert changed == (sampler in diffusion.READERS[name])
+
+
+@pytest.mark.parametrize(
+    'module, table, names',
+    [
+        (diffusion, 'SAMPLERS', 'SamplerName'),
+        (ops, 'SCHEDULES', 'ScheduleName'),
+        (ops, 'PREDICTIONS', 'PredictionName'),
+    ],
+)
+def test_a_line_in_a_table_is_a_choice(module, table, names):
+    """The module is read again with a further line in the table, and nothing else changed."""
+    source = inspect.getsource(module)
+    changed = re.sub(
+        rf'^{table}: .* = {{$', lambda head: f"{head[0]}\n    'another': None,", source, flags=re.M
+    )
+    namespace = {'__name__': module.__name__}
+    exec(compile(changed, module.__file__, 'exec'), namespace)
+    assert typing.get_args(namespace[names]) == tuple(namespace[table])
+    assert typing.get_args(namespace[names])[0] == 'another'

@@ -132,9 +132,11 @@ def test_what_changes_nothing_is_refused():
         for name in ('steps', 'confidence_temperature', 'top_k'):
             if name in unused:
                 with pytest.raises(UserError, match=f'this model has no use for {name}'):
-                    drawer.sampling({name: 2})
+                    drawer.sampling('sample', {name: 2})
             else:
-                assert getattr(drawer.sampling({name: 2}), name) == 2
+                assert getattr(drawer.sampling('sample', {name: 2}), name) == 2
+        with pytest.raises(UserError, match='top_k changes nothing here: of a temperature of 0'):
+            drawer.sampling('sample', {'top_k': 2, 'temperature': 0.0})
 
 
 def test_guidance_of_one_is_the_model_and_zero_forgets_the_class():

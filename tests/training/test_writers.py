@@ -20,6 +20,8 @@ def write(workdir, steps, *, resume_step=0):
     writer = MetricWriter(workdir, resume_step=resume_step)
     for step in steps:
         writer.scalars(step, 'train', {'loss': float(np.float32(1 / step))})
+        if step % 3 == 0:
+            writer.warning(step, f'step {step} is divisible by three')
     writer.close()
 
 
@@ -44,6 +46,14 @@ def test_what_is_not_finite_is_valid_json(tmp_path):
     assert lines(tmp_path) == [{'step': 1, 'split': 'train', 'loss': None, 'norm': None, 'rate': 0.5}]
 
 
+def test_warnings_are_lines_of_the_log(tmp_path):
+    write(tmp_path, [2, 3])
+    text = 'step 3 is divisible by three'
+    assert lines(tmp_path)[-1] == {'step': 3, 'split': 'warning', 'text': text}
+    (events,) = (tmp_path / 'tensorboard').iterdir()
+    assert text.encode() in events.read_bytes()
+
+
 def test_pictures(tmp_path):
     picture = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
     writer = MetricWriter(tmp_path, resume_step=0)
@@ -64,6 +74,7 @@ def test_an_inactive_writer_writes_nothing(tmp_path):
     writer = MetricWriter(tmp_path / 'run', resume_step=0, active=False)
     writer.scalars(1, 'train', {'loss': 1.0})
     writer.image(1, 'samples', np.zeros((2, 2, 3), np.uint8))
+    writer.warning(1, 'too much')
     writer.close()
     assert not (tmp_path / 'run').exists()
 
@@ -91,8 +102,9 @@ def test_weights_and_biases_goes_on_with_its_run(tmp_path, monkeypatch):
     for _ in range(2):
         writer = MetricWriter(tmp_path, resume_step=0, wandb_project='codes')
         writer.scalars(1, 'train', {'loss': 2.0})
+        writer.warning(1, 'too much')
         writer.close()
-    once = [(1, {'train/loss': 2.0}), 'finished']
+    once = [(1, {'train/loss': 2.0}), (1, {'warning': 'too much'}), 'finished']
     assert calls == [('codes', None), *once, ('codes', 'abc'), *once]
 
 

@@ -21,6 +21,12 @@ def discriminator_loss(name: GameLoss, real: jax.Array, fake: jax.Array) -> jax.
     - 'hinge': `max(0, 1 - real) + max(0, 1 + fake)` (Miyato et al. 2018, arXiv:1802.05957, equation 16).
     - 'wasserstein': `fake - real` (Arjovsky et al. 2017, arXiv:1701.07875, equation 2).
 
+    The sums are those of the papers. VQGAN's published code (Esser et al. 2021, arXiv:2012.09841) has the
+    same two terms, of 'hinge' and of 'vanilla', but half their sum: the values here are twice those in its
+    logs. Adam without clipping or decay takes the same steps for both. Penalties are another matter: the
+    gamma of `squared_gradients` and the weight of `lecam` are those of papers that add them to the whole
+    sum, and a weight from a recipe that has half of it is to be doubled here.
+
     Args:
         name: which of them.
         real: logits of real pictures [b ...].
@@ -43,7 +49,7 @@ def generator_loss(name: GameLoss, fake: jax.Array) -> jax.Array:
 
     - 'non_saturating': `-log s(fake)` (Goodfellow et al. 2014, arXiv:1406.2661, section 3).
     - 'vanilla', 'hinge', 'wasserstein': `-fake`. This is what VQGAN's published training does under
-      the name 'vanilla'.
+      the names 'vanilla' and 'hinge', without a factor.
 
     Args:
         name: which of them.

@@ -23,9 +23,7 @@ LOG_SNR_LIMIT = 13.3
 # that lead somewhere (1e-6), and far above its smallest number.
 _LEAST_LOST = 1e-20
 
-ScheduleName = Literal['linear', 'cosine', 'straight', 'log_linear']
 PathName = Literal['variance_preserving', 'straight']
-PredictionName = Literal['noise', 'x0', 'v', 'velocity']
 Weighting = Literal['uniform', 'min_snr', 'bound']
 
 
@@ -80,6 +78,23 @@ SCHEDULES: dict[str, Callable[[jax.Array], jax.Array]] = {
     'straight': straight,
     'log_linear': log_linear,
 }
+ScheduleName = Literal[*SCHEDULES]
+
+
+class Mixture(NamedTuple):
+    """`p x_0 + q noise`, the factors [...]."""
+
+    p: jax.Array | float
+    q: jax.Array | float
+
+
+PREDICTIONS: dict[str, Callable[[jax.Array, jax.Array], Mixture]] = {
+    'noise': lambda alpha, sigma: Mixture(0.0, 1.0),
+    'x0': lambda alpha, sigma: Mixture(1.0, 0.0),
+    'v': lambda alpha, sigma: Mixture(-sigma, alpha),  # Salimans and Ho 2022 (arXiv:2202.00512), appendix D
+    'velocity': lambda alpha, sigma: Mixture(-1.0, 1.0),  # of flow matching
+}
+PredictionName = Literal[*PREDICTIONS]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,21 +211,6 @@ class Process:
         (alpha_s, sigma_s), (alpha_t, _) = self.scales(s), self.scales(t)
         left, lost = jnp.exp(self.log_snr(t) - self.log_snr(s)), self.lost(s, t)
         return alpha_s / alpha_t * left * x + alpha_s * lost * x0, jnp.square(sigma_s) * lost
-
-
-class Mixture(NamedTuple):
-    """`p x_0 + q noise`, the factors [...]."""
-
-    p: jax.Array | float
-    q: jax.Array | float
-
-
-PREDICTIONS: dict[str, Callable[[jax.Array, jax.Array], Mixture]] = {
-    'noise': lambda alpha, sigma: Mixture(0.0, 1.0),
-    'x0': lambda alpha, sigma: Mixture(1.0, 0.0),
-    'v': lambda alpha, sigma: Mixture(-sigma, alpha),  # Salimans and Ho 2022 (arXiv:2202.00512), appendix D
-    'velocity': lambda alpha, sigma: Mixture(-1.0, 1.0),  # of flow matching
-}
 
 
 def target(name: str, process: Process, x0: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:

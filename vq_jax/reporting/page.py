@@ -102,6 +102,8 @@ def _runs(runs: Sequence[RecordedRun]) -> str:
     }
     for part in sorted({part for run in runs for part in run.facts.built_on}):
         facts[f'built on ({escape(part)})'] = [_built_on(run, part) for run in runs]
+    if any(run.warnings for run in runs):
+        facts['warnings'] = [_warnings(run) for run in runs]
     return _table(runs, facts)
 
 
@@ -117,6 +119,24 @@ def _progress(run: RecordedRun) -> str:
 def _built_on(run: RecordedRun, part: str) -> str | None:
     other = run.facts.built_on.get(part)
     return other and f'step {other["step"]:,} of {escape(str(other["workdir"]))}'
+
+
+def _warnings(run: RecordedRun) -> str | None:
+    """The last warning of each kind, and at which steps there were such.
+
+    What is before a colon is the kind; the numbers behind it differ from step to step.
+    """
+    kinds: dict[str, list[tuple[int, str]]] = {}
+    for step, text in run.warnings:
+        kinds.setdefault(text.partition(':')[0], []).append((step, text))
+    lines = []
+    for warnings in kinds.values():
+        (first, _), (last, text) = warnings[0], warnings[-1]
+        when = (
+            f'{len(warnings):,} times from step {first:,} to {last:,}' if first < last else f'step {last:,}'
+        )
+        lines.append(f'<span class="quiet">{when}:</span> {escape(text)}')
+    return '<br>'.join(lines) or None
 
 
 def _config(runs: Sequence[RecordedRun]) -> str:

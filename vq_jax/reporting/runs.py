@@ -11,7 +11,7 @@ from typing import Any
 
 from vq_jax.errors import UserError
 from vq_jax.training.run_dir import DataFacts, flatten, read_config, read_data_facts
-from vq_jax.training.writers import METRICS_NAME
+from vq_jax.training.writers import METRICS_NAME, WARNING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,7 @@ class RecordedRun:
         config: its config by dotted keys.
         facts: shape of its pictures, and the runs that it is built on.
         log: what was logged, by split ('train', 'eval', 'speed') and name.
+        warnings: step and text of each, in the order of the log.
         logged: when the last line was written; None if there is no log yet.
         pictures: files of pictures by name and step, both in order.
     """
@@ -46,6 +47,7 @@ class RecordedRun:
     config: dict[str, Any]
     facts: DataFacts
     log: dict[str, dict[str, Series]]
+    warnings: list[tuple[int, str]]
     logged: datetime.datetime | None
     pictures: dict[str, dict[int, Path]]
 
@@ -100,18 +102,20 @@ def _read_run(workdir: Path, label: str) -> RecordedRun:
     config = flatten(read_config(workdir))
     path = workdir / METRICS_NAME
     try:
-        log = _read_log(path)
+        log, warnings = _read_log(path)
         logged = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     except FileNotFoundError:  # just started
-        log, logged = {}, None
+        log, warnings, logged = {}, [], None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'Cannot read {path} ({error}); check its permissions and content.') from error
-    return RecordedRun(label, workdir, config, read_data_facts(workdir), log, logged, _find_pictures(workdir))
+    facts, pictures = read_data_facts(workdir), _find_pictures(workdir)
+    return RecordedRun(label, workdir, config, facts, log, warnings, logged, pictures)
 
 
-def _read_log(path: Path) -> dict[str, dict[str, Series]]:
-    """The numbers by split and name; a last line that is not complete yet is left out."""
+def _read_log(path: Path) -> tuple[dict[str, dict[str, Series]], list[tuple[int, str]]]:
+    """The numbers by split and name, and the warnings; a last line that is not complete yet is left out."""
     log: dict[str, dict[str, Series]] = {}
+    warnings = []
     with path.open(encoding='utf-8') as file:
         for number, line in enumerate(file, 1):
             if not line.endswith('\n'):
@@ -119,6 +123,9 @@ def _read_log(path: Path) -> dict[str, dict[str, Series]]:
             try:
                 record = json.loads(line)
                 step, split = int(record.pop('step')), str(record.pop('split'))
+                if split == WARNING:
+                    warnings.append((step, str(record['text'])))
+                    continue
                 values = {name: math.nan if v is None else float(v) for name, v in record.items()}
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise UserError(
@@ -130,7 +137,7 @@ def _read_log(path: Path) -> dict[str, dict[str, Series]]:
                 series = names.setdefault(name, Series([], []))
                 series.steps.append(step)
                 series.values.append(value if math.isfinite(value) else math.nan)
-    return log
+    return log, warnings
 
 
 def _find_pictures(workdir: Path) -> dict[str, dict[int, Path]]:

@@ -12,11 +12,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_share
 from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance, spread
 from vq_jax.ops.keys import fold_in, normal
 
-SamplerName = Literal['ddpm', 'ddim', 'euler', 'heun', 'dpm_solver']
 GridName = Literal['uniform', 'log_snr', 'karras']
 VarianceName = Literal['posterior', 'forward']
 
@@ -64,7 +63,8 @@ class Options:
     """What can be chosen about samplers.
 
     Attributes:
-        eta: of DDIM: how much of the noise of DDPM is added in each step; 0 adds none.
+        eta: of DDIM: how much of the noise of DDPM is added in each step; 0 adds none, 1 as much as DDPM.
+            More would leave no variance for the noise that is there, and the sum would be too wide.
         variance: of a step of DDPM, if it is not learned: that of the 'posterior' of known data or that of
             the 'forward' step, the least and the most it can be (Ho et al. 2020, section 3.2).
     """
@@ -73,8 +73,7 @@ class Options:
     variance: VarianceName = 'posterior'
 
     def __post_init__(self) -> None:
-        if self.eta < 0:
-            raise UserError(f'eta is {self.eta}; give 0 or more.')
+        check_share('', self, 'eta')
 
 
 # A step: x_t [b ...] to x_s [b ...], and what the network took x_t for [b ...].
@@ -159,6 +158,9 @@ SAMPLERS: dict[str, Sampler] = {
     'heun': heun,
     'dpm_solver': dpm_solver,
 }
+SamplerName = Literal[*SAMPLERS]
+# The samplers that read each of `Options`.
+READERS: dict[str, tuple[str, ...]] = {'eta': ('ddim',), 'variance': ('ddpm',)}
 
 
 def time_grid(name: GridName, process: Process, steps: int, start: float | jax.Array = 1.0) -> jax.Array:

@@ -166,7 +166,11 @@ class DiffusionTask(DiffusionDrawing):
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """The loss; of a model of pixels, the parts of the bound in nats [b], those over time [b n].
 
-        Of super-resolution, also 'psnr' of a drawn picture and, to compare, of cubic interpolation [b].
+        Of super-resolution instead of the bound 'psnr' of a drawn picture and, to compare, of cubic
+        interpolation [b]. The bound of the bytes given the small picture would be valid too, but there is
+        none to compare it with, and of a network that is asked for x0 it is huge: the error of x0 does not
+        vanish with the noise, while its weight grows without end.
+
         The draws of a picture depend on its bytes alone.
         """
         images, n = batch['image'], self.evaluation.times
@@ -180,16 +184,16 @@ class DiffusionTask(DiffusionDrawing):
             return self._losses(network, x0, fold_in(drawn, 1), t)['loss']
 
         values = {'loss': jnp.mean(jax.lax.map(losses, jnp.arange(n)), axis=0)}
-        if isinstance(self.space, Pixels):
-            denoise, apart = self.denoiser(network), fold_in(keys, n)
+        denoise, apart = self.denoiser(network), fold_in(keys, n)
+        if isinstance(self.space, Pixels) and condition is None:
             # What is expected of pixels is kept in their range, as Ho et al. 2020 do.
             parts = bound(clipped(denoise), self.process, apart, x0, n, self.sampling.variance)
             values |= {'prior': parts.prior, 'diffusion': parts.diffusion, 'decoder': parts.decoder}
-            if self.evaluation.flow_steps:
-                spread_out = likelihoods.dequantize(fold_in(keys, n + 1), x0)
-                steps, probes = self.evaluation.flow_steps, self.evaluation.flow_probes
-                nats = flow_log_likelihood(denoise, self.process, apart, spread_out, steps, probes)
-                values['flow'] = nats + x0[0].size * math.log(likelihoods.LEVEL)
+        if isinstance(self.space, Pixels) and self.evaluation.flow_steps:
+            spread_out = likelihoods.dequantize(fold_in(keys, n + 1), x0)
+            steps, probes = self.evaluation.flow_steps, self.evaluation.flow_probes
+            nats = flow_log_likelihood(denoise, self.process, apart, spread_out, steps, probes)
+            values['flow'] = nats + x0[0].size * math.log(likelihoods.LEVEL)
         if condition is not None:
             drawn, _ = self.visit(state, fold_in(keys, n + 2), labels, self.sampling, condition)
             values['psnr'] = psnr(self.decoded(state, drawn, labels), images)

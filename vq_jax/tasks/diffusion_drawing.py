@@ -63,8 +63,10 @@ class DiffusionDrawing(Task):
 
     @property
     def unused_sampling(self) -> set[str]:
-        """Keys of `Sampling` that change nothing for this model."""
-        return set() if self.num_labels else {'rescale'}
+        """Keys of `Sampling` that change nothing for this model; `Sampling.unused` has those of a call."""
+        of_labels = set() if self.num_labels else {'rescale'}
+        of_pixels = set() if isinstance(self.space, Pixels) else {'threshold', 'percentile'}
+        return of_labels | of_pixels | ({'variance'} if self.config.learned_variance else set())
 
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises `UserError` if this model cannot be drawn from in this way."""
@@ -115,6 +117,10 @@ class DiffusionDrawing(Task):
     ) -> jax.Array:
         """Draws a part of pictures anew; all else stays as it is, byte for byte.
 
+        What is drawn fits best with the sampler 'ddpm', 4 repeats and guidance 1 (configs/ddpm_mnist.py has
+        figures). Of 'dpm_solver', which adds no noise, repeats change next to nothing: with guidance 3, test
+        digits had a PSNR of 7.79 dB with 1 and of 7.80 dB with 4.
+
         Args:
             state: of the model.
             keys: a random key for each picture [b].
@@ -122,7 +128,7 @@ class DiffusionDrawing(Task):
             mask: True where a picture is to be drawn anew, bool [b h w]; a latent that has a part in it
                 is drawn as a whole.
             labels: int32 [b]; without meaning for a model that is not conditioned on them.
-            sampling: how; by default as the config says. More `repeats` let what is drawn fit better.
+            sampling: how; by default as the config says.
 
         Returns:
             uint8 [b h w c].

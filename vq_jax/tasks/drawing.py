@@ -1,6 +1,7 @@
 """Pictures that a trained task draws, on all devices, in batches of one size."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -17,13 +18,15 @@ from vq_jax.training.progress import track
 
 
 def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> None:
-    """Raises `UserError` if a model is to be guided that was not trained for it.
+    """Raises `UserError` if a model is to be guided that was not trained for it, or by no finite number.
 
     Args:
         guidance: towards the class; 1 is the model itself, and needs nothing.
         num_labels: classes that the model is conditioned on; 0 for none.
         label_dropout: share of its training examples whose class was kept from it.
     """
+    if not math.isfinite(guidance):
+        raise UserError(f'guidance is {guidance}; give a finite number.')
     if guidance == 1:
         return
     if not num_labels:
@@ -104,7 +107,7 @@ class Drawer:
         given = {**given, 'labels': labels}
         devices = jax.device_count()
         b = -(-min(n, self._config.batch_size) // devices) * devices
-        draw = self._compiled(method, self.sampling(changes), b)
+        draw = self._compiled(method, self.sampling(method, changes), b)
         for start in track(range(0, n, b), 'drawing', shown=progress):
             number = np.arange(start, start + b)
             batch = {
@@ -115,8 +118,11 @@ class Drawer:
             }
             yield draw(self._placed, batch)
 
-    def sampling(self, changes: Mapping[str, Any]) -> Any:
-        """How to draw, with changes to the config; None if the config is to decide alone."""
+    def sampling(self, method: str, changes: Mapping[str, Any]) -> Any:
+        """How a method of the task is to draw, with changes to the config; None if the config decides alone.
+
+        A change that changes nothing raises `UserError`.
+        """
         if not changes:
             return None
         if not hasattr(self._task, 'sampling'):
@@ -129,6 +135,9 @@ class Drawer:
             raise UserError(f'this model has no use for {", ".join(sorted(unused))}; leave it out.')
         section = {**self._config.sampling, **changes}
         sampling = build(type(self._task.sampling), section, 'sampling')
+        for name, reason in sampling.unused(method).items():
+            if name in changes:
+                raise UserError(f'{name} changes nothing here: {reason}; leave it out.')
         self._task.check_sampling(sampling)
         return sampling
 

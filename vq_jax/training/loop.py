@@ -88,7 +88,7 @@ def run_loop(
         evaluate: gives an object with `numbers` and `pictures` for a state.
         watch: gives a warning for the numbers of a step, or None.
         checkpoints: where states are saved.
-        writer: where numbers and pictures go.
+        writer: where numbers, warnings and pictures go.
         progress: tells the user.
 
     Returns:
@@ -102,6 +102,12 @@ def run_loop(
     queue = ahead(batches, engine)
     recent: list[dict[str, jax.Array]] = []  # metrics since the last check, on the devices
     clock = _Clock()
+
+    def warn(warning: str | None) -> None:
+        progress.warn(step, warning)
+        if warning:
+            writer.warning(step, warning)
+
     with StopSignal() as stop:
         while step < config.steps:
             with clock.waiting():
@@ -125,7 +131,7 @@ def run_loop(
                 writer.scalars(step, 'train', values)
                 writer.scalars(step, 'speed', speed)
                 progress.update(step, values, speed)
-                progress.warn(step, watch(values))
+                warn(watch(values))
             recent = []
             evaluation = None
             if evaluating:
@@ -134,7 +140,7 @@ def run_loop(
                 for name, picture in evaluation.pictures.items():
                     writer.image(step, name, picture)
                 progress.evaluated(step, evaluation.numbers)
-                progress.warn(step, _unknown_best(config, evaluation.numbers))
+                warn(_unknown_best(config, evaluation.numbers))
             if saving:
                 numbers = evaluation.numbers if evaluation else None
                 checkpoints.save(step, state.replace(frozen=None), {'batches': step}, numbers)

@@ -14,14 +14,16 @@ from vq_jax.errors import UserError
 from vq_jax.training.run_dir import write_atomically
 
 METRICS_NAME = 'metrics.jsonl'
+WARNING = 'warning'  # the split of lines that have a text
 
 
 class MetricWriter:
     """Writes the log of a run.
 
     `metrics.jsonl` has one object a line: `step`, `split`, and numbers by name. A number that is not
-    finite, for which JSON has no word, is written as null. Resuming drops what was logged after the
-    checkpoint, so that a run that was killed leaves the log of one that was not.
+    finite, for which JSON has no word, is written as null. A line of the split 'warning' has a `text`
+    instead of numbers. Resuming drops what was logged after the checkpoint, so that a run that was killed
+    leaves the log of one that was not.
 
     Attributes:
         workdir: the run directory; made if it is not there.
@@ -67,13 +69,20 @@ class MetricWriter:
         """Writes named numbers of a step; `split` says of what ('train', 'eval', 'speed')."""
         if not self._active:
             return
-        numbers = {k: v if math.isfinite(v) else None for k, v in values.items()}
-        self._file.write(json.dumps({'step': step, 'split': split, **numbers}) + '\n')
-        self._file.flush()
+        self._line(step, split, {k: v if math.isfinite(v) else None for k, v in values.items()})
         for name, value in values.items():
             self._tensorboard.add_scalar(f'{split}/{name}', value, step)
         if self._wandb is not None:
             self._wandb.log({f'{split}/{k}': v for k, v in values.items()}, step=step)
+
+    def warning(self, step: int, text: str) -> None:
+        """Writes a warning of a step."""
+        if not self._active:
+            return
+        self._line(step, WARNING, {'text': text})
+        self._tensorboard.add_text(WARNING, text, step)
+        if self._wandb is not None:
+            self._wandb.log({WARNING: text}, step=step)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes a picture, uint8 [h w 3], as `images/<name>_<step>.png`."""
@@ -98,6 +107,10 @@ class MetricWriter:
         self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+    def _line(self, step: int, split: str, values: Mapping[str, float | str | None]) -> None:
+        self._file.write(json.dumps({'step': step, 'split': split, **values}) + '\n')
+        self._file.flush()
 
 
 def _drop_after(path: Path, step: int) -> None:
