@@ -244,6 +244,7 @@ def test_a_discriminator_that_overflows_stops_the_run(tmp_path):
         ('vq_jax.sample', ['--output=x.png', '--num=-1'], '-1 pictures cannot be drawn; ask for 1 or more'),
         ('vq_jax.sample', ['--output=x.png', '--label=11'], 'from 0 to 9'),
         ('vq_jax.sample', ['--output=README.md/x.png'], 'choose another --output'),
+        ('vq_jax.edit', ['--input=README.md', '--output=x.png'], 'give --mask'),
         ('vq_jax.evaluate', ['--output=vq_jax'], 'ends in .json'),
         ('vq_jax.evaluate', ['--step=last'], 'or best'),
         ('vq_jax.evaluate', ['--step=best'], 'none was evaluated by config.best_metric'),
