@@ -32,18 +32,19 @@ def test_equals_its_authors_code(published, pictures):
     params = params_from_published(published)
     x, y = pictures
 
-    def total(x):
+    def total(x, params):  # an argument: constants as large as these take long to compile
         distances = LPIPS().apply({'params': params}, x, y)
         return distances.sum(), distances
 
-    gradients, distances = jax.jit(jax.grad(total, has_aux=True))(x)
+    gradients, distances = jax.jit(jax.grad(total, has_aux=True))(x, params)
     np.testing.assert_allclose(distances, DISTANCES, rtol=1e-4, atol=1e-9)
     lengths = np.sqrt(np.square(gradients).sum((1, 2, 3)))
     np.testing.assert_allclose(lengths, GRADIENTS, rtol=1e-3, atol=1e-6)
     # Grey pictures are taken as three equal channels.
-    grey = LPIPS().apply({'params': params}, x[..., :1], y[..., :1])
-    colour = LPIPS().apply({'params': params}, *(jnp.repeat(v[..., :1], 3, -1) for v in (x, y)))
-    np.testing.assert_allclose(grey, colour, rtol=1e-5)
+    grey = [v[:1, :16, :16, :1] for v in (x, y)]
+    distance = jax.jit(LPIPS().apply)
+    colour = distance({'params': params}, *(jnp.repeat(v, 3, -1) for v in grey))
+    np.testing.assert_allclose(distance({'params': params}, *grey), colour, rtol=1e-5)
 
 
 def test_a_whole_lpips_network_is_read_too(published):
