@@ -206,13 +206,16 @@ def test_interpolation_begins_and_ends_with_what_it_is_given(learned):
             'model__weighting': 'min_snr',
             'sampling__sampler': 'ddpm',
         },
-        {
-            'model__prediction': 'x0',
-            'model__schedule': 'log_linear',
-            'model__fourier': (3, 7),
-            'sampling__sampler': 'heun',
-            'evaluation__flow_steps': 4,
-        },
+        pytest.param(
+            {
+                'model__prediction': 'x0',
+                'model__schedule': 'log_linear',
+                'model__fourier': (3, 7),
+                'sampling__sampler': 'heun',
+                'evaluation__flow_steps': 4,
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_other_models_train_evaluate_and_draw(changes):

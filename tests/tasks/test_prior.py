@@ -288,9 +288,8 @@ def test_pictures_of_another_size_are_prepared_as_the_data(prior):
         prior.prepare(b'nothing', file.getvalue())
 
 
-@pytest.mark.parametrize(
-    'kind, engine', [('transformer', 'pmap'), pytest.param('maskgit', 'jit', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('kind, engine', [('transformer', 'pmap'), ('maskgit', 'jit')])
 def test_eight_devices_train_and_draw_as_one_does(kind, engine, tmp_path):
     """With dropout, classes that are hidden, and random masks."""
     options = [

@@ -139,6 +139,7 @@ def test_the_bound_is_that_of_pixels_and_codes_together(folder, bottom):
     assert numbers['pixel_bits_per_dimension'] < uniform
 
 
+@pytest.mark.slow
 def test_the_top_prior_is_that_of_the_beginning(folder, tmp_path):
     """It goes on training while the bottom one is stopped; only another directory exchanges it."""
     top = tmp_path / 'top'
