@@ -8,7 +8,7 @@ time they are seen.
 
 Seen on the test set: evidence lower bound -93.3 nats (reconstruction -69.2, divergence 24.1), importance-
 weighted bound with 50 samples -90.4, 17 of 50 dimensions active; 6 minutes on two cores of a shared x86-64
-machine (jax 0.10.2). With `--config.steps=500000`, at 22,000 pictures a second: -90.8 nats, 50 samples -88.1,
+machine (jax 0.10.2). With `--config.steps=500000`, paused and so not timed: -90.8 nats, 50 samples -88.1,
 and 5,000 samples, as in the second command, -87.4. The paper's -86.8 nats, of 5,000 samples too, took about
 3,280 epochs; these are 167 and 833.
 """
