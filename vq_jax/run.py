@@ -14,7 +14,7 @@ from vq_jax.data import AnyDataset, DataConfig, open_dataset, preprocess
 from vq_jax.errors import UserError
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.tasks.arguments import as_bytes, check_can, check_whole_grids, checked_codes, checked_labels
-from vq_jax.tasks.drawing import Drawer
+from vq_jax.tasks.drawing import Drawer, check_number
 from vq_jax.tasks.restore import Restored, restore
 from vq_jax.tasks.task import State
 from vq_jax.training.config import build
@@ -132,8 +132,7 @@ class Run:
             uint8 [n h w c].
         """
         self._needs('sample')
-        if n < 1:
-            raise UserError(f'{n} pictures cannot be drawn; ask for 1 or more.')
+        check_number(n)
         labels = self._labels(n, label)
         return self._drawer.draw('sample', n, labels, seed, sampling, progress=progress)
 

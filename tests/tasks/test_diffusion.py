@@ -347,7 +347,7 @@ def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
     assert np.mean(np.abs(np.asarray(back).astype(int) - wanted) <= 1) > 0.98
     assert run.sample(2, sampler='dpm_solver', steps=4, guidance=2.0, rescale=0.5).shape == (2, 8, 8, 1)
     for changes in ({'threshold': 'static'}, {'threshold': 'dynamic', 'percentile': 0.9}):
-        with pytest.raises(UserError, match='this model has no use for'):
+        with pytest.raises(UserError, match='changes nothing here: latents have no range'):
             run.sample(2, **changes)
     with pytest.raises(UserError, match='cannot take noise out of pixels'):
         run.task.denoise(run.state, keys(8), images[:8], 10.0, np.zeros(8, np.int32))
@@ -438,7 +438,7 @@ def test_what_changes_nothing_for_a_model_is_refused():
         ),
     ):
         task, state = started(config)
-        with pytest.raises(UserError, match=f'this model has no use for {list(changes)[-1]}'):
+        with pytest.raises(UserError, match=f'{list(changes)[-1]} changes nothing here: this model'):
             Drawer(task, state, config).sampling('sample', changes)
 
 

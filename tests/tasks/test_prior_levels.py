@@ -259,12 +259,12 @@ def test_a_run_whose_parts_are_gone(project, tmp_path, monkeypatch):
 def test_what_neither_level_reads_is_refused(bottom):
     """A masked model above is drawn in steps, though that below is not."""
     task = bottom.task
-    assert task.unused_sampling == {'steps', 'confidence_temperature'}
+    assert task.unused(Sampling(), 'sample').keys() == {'steps', 'confidence_temperature'}
     network = dataclasses.replace(
         task.top.task.network, config=dataclasses.replace(task.top.task.network.config, kind='maskgit')
     )
     top = dataclasses.replace(task.top, task=dataclasses.replace(task.top.task, network=network))
-    assert dataclasses.replace(task, top=top).unused_sampling == set()
+    assert not dataclasses.replace(task, top=top).unused(Sampling(), 'sample')
 
 
 def test_guidance_needs_both_levels_to_be_trained_without_classes(bottom):

@@ -67,8 +67,8 @@ def test_published_weights_need_pytorch(server, tmp_path, monkeypatch):
     with pytest.raises(UserError) as raised:
         download({'kept.pth': (address, None)}, OTHERWISE)
     assert str(raised.value) == (
-        f'the published weights ({address}) are a PyTorch file, which cannot be read without PyTorch; '
-        'install it, or convert them to .safetensors or .npz where it is and name your own.'
+        f'{address} is a PyTorch file, and PyTorch is not installed; install it, or convert the file to '
+        '.safetensors or .npz where it is and name your own.'
     )
     assert not (tmp_path / 'cache').exists()
 

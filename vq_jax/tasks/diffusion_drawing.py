@@ -61,12 +61,16 @@ class DiffusionDrawing(Task):
         """The forward process."""
         return self.config.process()
 
-    @property
-    def unused_sampling(self) -> set[str]:
-        """Keys of `Sampling` that change nothing for this model; `Sampling.unused` has those of a call."""
-        of_labels = set() if self.num_labels else {'rescale'}
-        of_pixels = set() if isinstance(self.space, Pixels) else {'threshold', 'percentile'}
-        return of_labels | of_pixels | ({'variance'} if self.config.learned_variance else set())
+    def unused(self, sampling: Sampling, method: str) -> dict[str, str]:
+        """Keys that change nothing in a method of this model, beside the other choices, and why."""
+        unused = sampling.unused(method)
+        if not self.num_labels:
+            unused['rescale'] = 'this model is not conditioned on classes'
+        if not isinstance(self.space, Pixels):
+            unused |= dict.fromkeys(('threshold', 'percentile'), 'latents have no range')
+        if self.config.learned_variance:
+            unused['variance'] = 'this model has learned it'
+        return unused
 
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises `UserError` if this model cannot be drawn from in this way."""

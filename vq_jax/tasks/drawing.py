@@ -41,6 +41,12 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
         )
 
 
+def check_number(n: int) -> None:
+    """Raises `UserError` if so many pictures cannot be drawn."""
+    if n < 1:
+        raise UserError(f'{n} pictures cannot be drawn; ask for 1 or more.')
+
+
 class Drawer:
     """Calls the methods of a task that draw one picture for each random key.
 
@@ -100,8 +106,7 @@ class Drawer:
 
         Batches are of one size [b ...]; the last is filled up with pictures beyond the n-th.
         """
-        if n < 1:
-            raise UserError(f'{n} samples cannot be drawn; ask for 1 or more.')
+        check_number(n)
         if not 0 <= seed < 2**31:
             raise UserError(f'the seed is {seed}; give a number from 0 to {2**31 - 1}.')
         given = {**given, 'labels': labels}
@@ -131,11 +136,9 @@ class Drawer:
                 f'{", ".join(changes)}.'
             )
         check_arguments(changes, self._config.sampling, 'sampling')
-        if unused := changes.keys() & self._task.unused_sampling:
-            raise UserError(f'this model has no use for {", ".join(sorted(unused))}; leave it out.')
         section = {**self._config.sampling, **changes}
         sampling = build(type(self._task.sampling), section, 'sampling')
-        for name, reason in sampling.unused(method).items():
+        for name, reason in self._task.unused(sampling, method).items():
             if name in changes:
                 raise UserError(f'{name} changes nothing here: {reason}; leave it out.')
         self._task.check_sampling(sampling)

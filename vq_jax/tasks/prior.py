@@ -316,11 +316,14 @@ class PriorTask(Task):
         drawn = self._draw(state, keys, labels, given, sampling)
         return jnp.where(mask[..., None], drawn, images)
 
-    @property
-    def unused_sampling(self) -> set[str]:
-        """Keys of `Sampling` that change nothing for this model, nor for that of the level above."""
-        of_masked = set() if self.network.masked else {'steps', 'confidence_temperature'}
-        return of_masked & self.top.task.unused_sampling if self.top else of_masked
+    def unused(self, sampling: Sampling, method: str) -> dict[str, str]:
+        """Keys that change nothing for this model, nor for that of the level above, and why."""
+        unused = sampling.unused()
+        if not self.network.masked:
+            unused |= dict.fromkeys(('steps', 'confidence_temperature'), 'this model draws token by token')
+        if self.top:
+            unused = {name: unused[name] for name in unused.keys() & self.top.task.unused(sampling, method)}
+        return unused
 
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises `UserError` if tokens, or those of the level above, cannot be drawn in this way."""

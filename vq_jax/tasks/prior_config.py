@@ -80,8 +80,8 @@ class Sampling:
         """How one token is chosen."""
         return Choice(self.temperature, self.top_k, self.top_p)
 
-    def unused(self, method: str) -> dict[str, str]:
-        """Keys that change nothing in a method of the task, beside the other choices, and why."""
+    def unused(self) -> dict[str, str]:
+        """Keys that change nothing beside the other choices, and why."""
         if self.temperature:
             return {}
         return dict.fromkeys(('top_k', 'top_p'), 'of a temperature of 0 the most likely token is taken')

@@ -66,11 +66,7 @@ def read_weights(paths: Sequence[str | Path], otherwise: str) -> Weights:
     for path in map(Path, paths):
         if not path.is_file():
             raise UserError(f'there is no file of weights {path}.')
-        if path.suffix in ('.pth', '.pt') and not _has_torch():
-            raise UserError(
-                f'{path} is a PyTorch file, and PyTorch is not installed; install it, or convert the file to '
-                f'.safetensors or .npz where it is and {otherwise}.'
-            )
+        _check_reader(path.name, str(path), otherwise)
         readers = {'.npz': _read_npz, '.safetensors': _read_safetensors, '.pth': _read_pth, '.pt': _read_pth}
         if path.suffix not in readers:
             raise UserError(f'{path} is not a .npz, .safetensors or .pth file of weights.')
@@ -99,11 +95,7 @@ def download(files: dict[str, tuple[str, str | None]], otherwise: str) -> list[P
                     'remove it.'
                 )
             continue
-        if name.endswith('.pth') and not _has_torch():
-            raise UserError(
-                f'the published weights ({address}) are a PyTorch file, which cannot be read without '
-                f'PyTorch; install it, or convert them to .safetensors or .npz where it is and {otherwise}.'
-            )
+        _check_reader(name, address, otherwise)
         logging.warning('downloading %s', address)
         try:
             with urllib.request.urlopen(address, timeout=_TIMEOUT) as answer:
@@ -148,8 +140,13 @@ def _read_pth(path: Path) -> dict[str, np.ndarray]:
         raise _unreadable(path, error) from error
 
 
-def _has_torch() -> bool:
-    return importlib.util.find_spec('torch') is not None
+def _check_reader(name: str, place: str, otherwise: str) -> None:
+    """Raises `UserError` if a file of this name needs PyTorch to be read, and there is none."""
+    if name.endswith(('.pth', '.pt')) and not importlib.util.find_spec('torch'):
+        raise UserError(
+            f'{place} is a PyTorch file, and PyTorch is not installed; install it, or convert the file to '
+            f'.safetensors or .npz where it is and {otherwise}.'
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
