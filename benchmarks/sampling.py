@@ -1,12 +1,13 @@
-"""Speed of drawing tokens, with a key-value cache and without, beside PyTorch where it is installed.
+"""Speed of drawing tokens, with a cache and without, beside PyTorch where it is installed.
 
     python benchmarks/sampling.py [--lengths 64,256] [--batches 1,8] [--depth 6 --width 256 --heads 8]
+    python benchmarks/sampling.py --network pixelcnn --depth 12 --width 64
 
-A transformer with random parameters draws sequences at temperature 1. For each length and batch, blocks of
-one drawing each alternate; medians are printed. 'recomputed' puts the sequence through the network anew
-for each token: ours at its full length, which needs one compilation, PyTorch's as far as it is drawn. On
-accelerators whose memory bandwidth is known, the share of it that the cached loop reaches is printed: each
-token reads all weights and the whole cache once.
+A transformer, or a PixelCNN, which has no peer here, with random parameters draws sequences at temperature
+1. For each length and batch, blocks of one drawing each alternate; medians are printed. 'recomputed' puts
+the sequence through the network anew for each token: ours at its full length, which needs one compilation,
+PyTorch's as far as it is drawn. On accelerators whose memory bandwidth is known, the share of it that the
+transformer's cached loop reaches is printed: each token reads all weights and the whole cache once.
 """
 
 import importlib.util
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from vq_jax import cli
+from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 from vq_jax.models.transformer import Transformer, TransformerSizes
 from vq_jax.sampling.autoregressive import Choice, generate, generate_without_cache
 
@@ -31,10 +33,11 @@ BANDWIDTH = {
     'TPU v4': 1.2e12,
 }
 
+_NETWORK = flags.DEFINE_enum('network', 'transformer', ['transformer', 'pixelcnn'], 'What draws.')
 _LENGTHS = flags.DEFINE_list('lengths', ['64', '256'], 'Tokens of a sequence; squares.')
 _BATCHES = flags.DEFINE_list('batches', ['1', '8'], 'Sequences at once.')
-_DEPTH = flags.DEFINE_integer('depth', 6, 'Blocks.')
-_WIDTH = flags.DEFINE_integer('width', 256, 'Width of the vectors.')
+_DEPTH = flags.DEFINE_integer('depth', 6, 'Blocks, or layers.')
+_WIDTH = flags.DEFINE_integer('width', 256, 'Width of the vectors, or channels.')
 _HEADS = flags.DEFINE_integer('heads', 8, 'Heads of attention.')
 _TOKENS = flags.DEFINE_integer('tokens', 1024, 'How many tokens there are.')
 _DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'What the layers compute in.')
@@ -45,11 +48,15 @@ _PEER = flags.DEFINE_bool('peer', True, 'Measure PyTorch too, if it is installed
 def ours(length, batch):
     """Two functions that draw, the parameters' number, and how often the first was compiled."""
     side = math.isqrt(length)
-    sizes = TransformerSizes(_DEPTH.value, _WIDTH.value, _HEADS.value, dtype=_DTYPE.value)
-    k = _TOKENS.value
-    model = Transformer(sizes, k, k, (side, side))
-    labels = jnp.zeros(batch, int)
-    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, length), int), labels[:1])
+    k, labels = _TOKENS.value, jnp.zeros(batch, int)
+    if _NETWORK.value == 'pixelcnn':
+        model = PixelCNN(PixelCNNSizes(_DEPTH.value, _WIDTH.value, dtype=_DTYPE.value), k, (side, side))
+        shape = side, side
+    else:
+        sizes = TransformerSizes(_DEPTH.value, _WIDTH.value, _HEADS.value, dtype=_DTYPE.value)
+        model = Transformer(sizes, k, k, (side, side))
+        shape = (length,)
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape), int), labels[:1])
 
     @jax.jit
     def cached(variables, seed):
@@ -62,7 +69,8 @@ def ours(length, batch):
     @jax.jit
     def recomputed(variables, seed):
         def network(tokens):
-            return model.apply(variables, tokens, labels)
+            logits = model.apply(variables, tokens.reshape(batch, *shape), labels)
+            return logits.reshape(batch, length, k)
 
         keys = jax.random.split(jax.random.key(seed), batch)
         return generate_without_cache(network, keys, length, Choice())
@@ -96,8 +104,10 @@ def main():
     device = jax.devices()[0].device_kind
     cores = len(os.sched_getaffinity(0))
     print(f'{device}, {cores} cores, Python {platform.python_version()}, jax {jax.__version__}')
-    print(f'depth {_DEPTH.value}, width {_WIDTH.value}, {_TOKENS.value} tokens, {_DTYPE.value}')
-    with_torch = _PEER.value and importlib.util.find_spec('torch') is not None
+    sizes = f'depth {_DEPTH.value}, width {_WIDTH.value}'
+    print(f'{_NETWORK.value}: {sizes}, {_TOKENS.value} tokens, {_DTYPE.value}')
+    has_peer = _PEER.value and _NETWORK.value == 'transformer'
+    with_torch = has_peer and importlib.util.find_spec('torch') is not None
     for length in map(int, _LENGTHS.value):
         for batch in map(int, _BATCHES.value):
             cached, recomputed, parameters, compilations = ours(length, batch)
@@ -119,7 +129,7 @@ def main():
                     f'  {name:18} {median / length * 1e3:8.3f} ms a token, {batch / median:8.2f} samples/s, '
                     f'{median / medians["cached"]:6.1f} times the time of the cached loop'
                 )
-            if device in BANDWIDTH:
+            if device in BANDWIDTH and _NETWORK.value == 'transformer':
                 width = 2 if _DTYPE.value == 'bfloat16' else 4
                 cache = 2 * _DEPTH.value * batch * length * _WIDTH.value * width
                 reached = (4 * parameters + cache) * length / medians['cached']

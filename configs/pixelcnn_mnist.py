@@ -2,9 +2,9 @@
 
     python -m vq_jax.train --config configs/pixelcnn_mnist.py --workdir runs/pixelcnn_mnist
 
-Pixels are white from grey value 128 on. Published figures (81.3 nats, van den Oord et al. 2016,
-arXiv:1601.06759, table 4) are of pixels drawn with the grey value as their probability, which hold more
-nats, so that the two do not compare. `--config.tokenizer.levels=256` learns grey values as they are.
+Pixels are white with their grey value as the probability, of each picture always the same, as published
+likelihoods have it: 81.30 nats (van den Oord et al. 2016, arXiv:1601.06759, table 4).
+`--config.tokenizer.levels=256` learns grey values as they are.
 Not run yet.
 """
 
@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     config.data.name = 'mnist'
     config.data.channels = 1
     config.tokenizer.levels = 2
+    config.tokenizer.dither = True
     config.model.kind = 'pixelcnn'
     config.model.class_conditional = True
     config.pixelcnn.depth = 12

@@ -10,11 +10,14 @@ from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 H, W, TOKENS = 5, 6, 4
 
 
-@pytest.mark.parametrize('first_kernel, kernel, num_above', [(7, 3, 0), (3, 5, 0), (7, 3, 4)])
-def test_a_change_of_a_token_reaches_every_later_one_and_no_other(first_kernel, kernel, num_above):
+@pytest.mark.parametrize(
+    'first_kernel, kernel, per_place, num_above', [(7, 3, 1, 0), (3, 5, 1, 0), (7, 3, 1, 4), (7, 3, 3, 0)]
+)
+def test_a_change_of_a_token_reaches_every_later_one_and_no_other(first_kernel, kernel, per_place, num_above):
     # Layers enough for the whole grid to be in the field, so that a blind spot would show.
     sizes = PixelCNNSizes(depth=7, channels=8, first_kernel=first_kernel, kernel=kernel)
-    model = PixelCNN(sizes, TOKENS, num_classes=2, num_above=num_above)
+    grid = H, W // per_place
+    model = PixelCNN(sizes, TOKENS, grid, per_place, num_classes=2, num_above=num_above)
     tokens = np.random.default_rng(0).integers(0, TOKENS, (1, H, W))
     labels = np.array([1])
     above = [np.array([[[1, 2, 3]]])] if num_above else []
@@ -30,7 +33,7 @@ def test_a_change_of_a_token_reaches_every_later_one_and_no_other(first_kernel, 
 
 
 def test_the_class_counts_everywhere():
-    model = PixelCNN(PixelCNNSizes(depth=2, channels=8), TOKENS, num_classes=2)
+    model = PixelCNN(PixelCNNSizes(depth=2, channels=8), TOKENS, (H, W), num_classes=2)
     tokens = np.zeros((1, H, W), int)
     variables = model.init(jax.random.key(0), tokens, np.array([0]))
     a, b = (model.apply(variables, tokens, np.array([label])) for label in (0, 2))
@@ -38,7 +41,7 @@ def test_the_class_counts_everywhere():
 
 
 def test_the_level_above_counts_everywhere():
-    model = PixelCNN(PixelCNNSizes(depth=2, channels=8), TOKENS, num_above=3)
+    model = PixelCNN(PixelCNNSizes(depth=2, channels=8), TOKENS, (4, 4), num_above=3)
     tokens, labels = np.zeros((1, 4, 4), int), np.array([0])
     above = np.zeros((1, 2, 2), int)
     variables = model.init(jax.random.key(0), tokens, labels, above)

@@ -25,17 +25,25 @@ def transformer(tokens=TOKENS, grid=GRID):
     return model, variables
 
 
-def pixelcnn():
-    model = PixelCNN(PixelCNNSizes(depth=3, channels=8, first_kernel=3), TOKENS)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, *GRID), int), jnp.zeros(1, int))
+def pixelcnn(tokens=TOKENS, grid=GRID, per_place=1, num_above=0):
+    rows, columns = grid
+    sizes = PixelCNNSizes(depth=3, channels=8, first_kernel=5)
+    model = PixelCNN(sizes, tokens, (rows, columns // per_place), per_place, num_above=num_above)
+    above = [jnp.zeros((1, 1, 1), int)] if num_above else []
+    variables = model.init(jax.random.key(0), jnp.zeros((1, *grid), int), jnp.zeros(1, int), *above)
     return model, jax.tree.map(lambda p: 3 * p, variables)
+
+
+def colours(tokens=TOKENS, grid=GRID):
+    return pixelcnn(tokens, grid, per_place=grid[1] if grid == GRID else 3)
 
 
 def network_of(model, variables):
     def network(tokens):
         labels = jnp.zeros(len(tokens), int)
         if isinstance(model, PixelCNN):
-            logits = model.apply(variables, tokens.reshape(-1, *GRID), labels)
+            grid = model.grid[0], model.grid[1] * model.tokens_per_place
+            logits = model.apply(variables, tokens.reshape(-1, *grid), labels)
             return logits.reshape(*tokens.shape, -1)
         return model.apply(variables, tokens, labels)
 
@@ -50,7 +58,7 @@ def all_probabilities(network):
     return np.asarray(grids), np.exp(np.asarray(picked, np.float64).sum(1))
 
 
-@pytest.mark.parametrize('make', [transformer, pixelcnn])
+@pytest.mark.parametrize('make', [transformer, pixelcnn, colours])
 def test_probabilities_of_all_grids_sum_to_one(make):
     _, probabilities = all_probabilities(network_of(*make()))
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
@@ -74,21 +82,49 @@ def test_frequencies_of_samples_are_the_probabilities(make):
 
 
 @pytest.mark.parametrize(
-    'choice', [Choice(), Choice(temperature=0.7, top_k=4, top_p=0.8), Choice(temperature=0)]
+    'make, choice',
+    [
+        (transformer, Choice()),
+        (transformer, Choice(temperature=0.7, top_k=4, top_p=0.8)),
+        (transformer, Choice(temperature=0)),
+        (pixelcnn, Choice()),
+        (colours, Choice()),
+    ],
 )
-def test_with_a_cache_the_same_tokens_come(choice):
-    model, variables = transformer(tokens=11, grid=(3, 5))
+def test_with_a_cache_the_same_tokens_come(make, choice):
+    model, variables = make(tokens=11, grid=(5, 6) if make is colours else (3, 5))
+    n = 30 if make is colours else 15
     keys = jax.random.split(jax.random.key(1), 6)
     labels = jnp.zeros(6, int)
 
     def step(before, i, cache):
         return model.apply(variables, before, i, cache, method='step')
 
-    cached = generate(step, model.apply(variables, labels, method='start'), keys, 15, choice)
-    plain = generate_without_cache(network_of(model, variables), keys, 15, choice)
+    cached = generate(step, model.apply(variables, labels, method='start'), keys, n, choice)
+    plain = generate_without_cache(network_of(model, variables), keys, n, choice)
     np.testing.assert_array_equal(cached, plain)
     different = len(np.unique(np.asarray(plain), axis=0))
     assert different == 1 if choice.temperature == 0 else different > 1
+
+
+def test_each_step_of_a_pixelcnn_gives_the_logits_of_the_whole():
+    """Of a grid that is given, with a level above it and classes, to the last place."""
+    sizes = PixelCNNSizes(depth=4, channels=8, first_kernel=5)
+    model = PixelCNN(sizes, TOKENS, (4, 6), num_classes=2, num_above=5)
+    rng = np.random.default_rng(0)
+    tokens, labels = rng.integers(0, TOKENS, (2, 4, 6)), np.array([0, 2])
+    above = rng.integers(0, 5, (2, 2, 3))
+    variables = jax.tree.map(lambda p: 2 * p, model.init(jax.random.key(0), tokens, labels, above))
+    whole = model.apply(variables, tokens, labels, above).reshape(2, -1, TOKENS)
+
+    def advance(carry, i):
+        before, cache = carry
+        logits, cache = model.apply(variables, before, i, cache, method='step')
+        return (jnp.array(tokens.reshape(2, -1))[:, i], cache), logits
+
+    start = jnp.zeros(2, int), model.apply(variables, labels, above, method='start')
+    _, logits = jax.lax.scan(advance, start, jnp.arange(24))
+    np.testing.assert_allclose(logits.swapaxes(0, 1), whole, rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_given_stays():

@@ -22,6 +22,7 @@ from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.drawing import Drawer
 from vq_jax.tasks.prior import Sampling
 from vq_jax.tasks.restore import Restored
+from vq_jax.tasks.tokenizers import TokenizerConfig, make_tokenizer
 from vq_jax.train import train
 from vq_jax.training.state import abstract_batch
 
@@ -77,12 +78,39 @@ def test_samples_of_a_class_are_what_the_class_looks_like(kind):
         assert task.summarize({k: np.mean(v, 0) for k, v in values.items()})['nats'] < 2.0
 
 
-def untrained(kind, **changes):
-    """A prior of grey values of 4x4 pictures, opened as one that was trained."""
+def untrained(kind, shape=(4, 4, 1), **changes):
+    """A prior of pixels in 16 levels, opened as one that was trained."""
     config = small(kind, tokenizer__levels=16, **changes)
-    task = make_task(config, (4, 4, 1), num_classes=3)
-    state = task.init(jax.random.key(0), abstract_batch(1, (4, 4, 1))).replace(frozen=task.pretrained())
-    return Run(Restored(config, task, state, (4, 4, 1), 0, Path()))
+    task = make_task(config, shape, num_classes=3)
+    state = task.init(jax.random.key(0), abstract_batch(1, shape)).replace(frozen=task.pretrained())
+    return Run(Restored(config, task, state, shape, 0, Path()))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_colours_are_drawn_one_by_one(kind):
+    opened = untrained(kind, (4, 4, 3))
+    images = RNG.integers(0, 16, (2, 4, 4, 3)).astype(np.uint8) * 17
+    codes = opened.encode(images)
+    np.testing.assert_array_equal(codes, images.reshape(2, 4, 12) // 17)
+    np.testing.assert_array_equal(opened.decode(codes), images)
+    mask = np.zeros((4, 4), bool)
+    mask[1:, 2] = True
+    drawn = opened.inpaint(images, mask)
+    np.testing.assert_array_equal(drawn[:, ~mask], images[:, ~mask])
+    assert (drawn[:, mask] != images[:, mask]).mean((0, 1)).min() > 0.5  # of each colour
+
+
+def test_dithered_pixels_are_drawn_by_their_value():
+    values = np.repeat(np.arange(256, dtype=np.uint8), 400).reshape(400, 16, 16, 1)
+    for levels in (2, 4, 256):
+        config = TokenizerConfig(levels=levels, dither=True)
+        tokenizer = make_tokenizer(config, (16, 16, 1))
+        (tokens,) = tokenizer.encode(None, values)
+        np.testing.assert_array_equal(tokens, tokenizer.encode(None, values)[0])
+        means = np.asarray(tokens).reshape(256, 400).mean(1) * (255 / (levels - 1))
+        spread = 255 / (levels - 1) / 2 / np.sqrt(400)  # the largest standard error
+        assert np.abs(means - np.arange(256)).max() <= (4 * spread if levels < 256 else 1e-9)
+        assert means[0] == 0 and means[255] == 255
 
 
 @pytest.mark.parametrize('kind', ['transformer', 'pixelcnn'])

@@ -8,7 +8,7 @@ import pytest
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config, diffusion, make_task, prior
 from vq_jax.tasks.latents import Pixels
-from vq_jax.tasks.tokenizers import GreyValues
+from vq_jax.tasks.tokenizers import PixelValues
 
 SHAPE = (16, 16, 1)
 CONDITIONAL = {
@@ -57,7 +57,7 @@ def test_where_labels_are_not_read_any_classes_will_do(name):
 def test_a_decoder_is_of_the_same_classes_or_of_none(name, monkeypatch):
     def decoder(theirs):
         if name == 'prior':
-            tokens = GreyValues(grids=(SHAPE[:2],), num_tokens=4, num_labels=theirs)
+            tokens = PixelValues((SHAPE[:2],), num_tokens=4, tokens_per_place=1, num_labels=theirs)
             monkeypatch.setattr(prior, 'make_tokenizer', lambda *_: tokens)
         else:
             space = dataclasses.replace(Pixels(SHAPE), num_labels=theirs)

@@ -109,11 +109,11 @@ def read(path):
 
 
 def without_other_runs(config):
-    """The config, with pixels and grey values for the codes and latents of runs that are not here."""
+    """The config, with pixels for the codes and latents of runs that are not here."""
     if config.task == 'vqgan' and config.perceptual.kind == 'lpips':
         config.perceptual.kind = 'ms_ssim'  # the weights are not here
     if config.task == 'prior':
-        config.tokenizer.workdir, config.data.channels = '', 1
+        config.tokenizer.workdir = ''
     if config.task == 'diffusion':
         config.latent.workdir = ''
     return config

@@ -114,6 +114,7 @@ class PriorTask(Task):
                 sizes,
                 num_tokens=tokenizer.num_tokens,
                 grid=tokenizer.grids[level],
+                tokens_per_place=tokenizer.tokens_per_place,
                 num_labels=num_labels,
                 has_level_above=level > 0,
             ),
@@ -153,7 +154,7 @@ class PriorTask(Task):
             return
         theirs, ours = dataset.facts.tokenizer, self.tokenizer.identity
         if ours is None or theirs['checksum'] != ours['checksum']:
-            named = f'{ours["workdir"]}, step {ours["step"]}' if ours else 'grey values'
+            named = f'{ours["workdir"]}, step {ours["step"]}' if ours else 'pixels'
             raise UserError(
                 f'{dataset.name} holds codes of another tokenizer ({theirs["workdir"]}, step '
                 f'{theirs["step"]}) than this prior decodes them with ({named}); write them again with '
@@ -307,11 +308,12 @@ class PriorTask(Task):
         Returns:
             uint8 [b h w c].
         """
-        b, h, w = mask.shape
+        mask_of_tokens = jnp.repeat(mask, self.tokenizer.tokens_per_place, axis=2)
+        b, h, w = mask_of_tokens.shape
         given = []
         for tokens in self._encode(state, images):
             rows, columns = tokens.shape[1:]
-            parts = mask.reshape(b, rows, h // rows, columns, w // columns)
+            parts = mask_of_tokens.reshape(b, rows, h // rows, columns, w // columns)
             given.append(jnp.where(parts.any((2, 4)), -1, tokens))
         drawn = self._draw(state, keys, labels, given, sampling)
         return jnp.where(mask[..., None], drawn, images)

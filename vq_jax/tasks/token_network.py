@@ -13,7 +13,7 @@ from vq_jax.models.transformer import Transformer
 from vq_jax.ops.dropout import hide_labels
 from vq_jax.ops.logits import guide
 from vq_jax.ops.masking import random_mask
-from vq_jax.sampling.autoregressive import generate, generate_without_cache
+from vq_jax.sampling.autoregressive import generate
 from vq_jax.sampling.masked import generate_masked
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 
@@ -137,11 +137,9 @@ class TokenNetwork:
             tokens = twice(tokens)
             return merged(self.logits(variables, tokens, tokens < 0, labels, above))
 
-        if self.config.kind == 'transformer':
+        if not self.masked:
             cache = self.model.apply(variables, labels, *above, method='start')
             tokens = generate(step, cache, keys, n, sampling.choice(), given)
-        elif self.config.kind == 'pixelcnn':
-            tokens = generate_without_cache(network, keys, n, sampling.choice(), given)
         else:
             tokens = generate_masked(
                 network,
@@ -169,6 +167,7 @@ def make_network(
     *,
     num_tokens: int,
     grid: tuple[int, int],
+    tokens_per_place: int,
     num_labels: int,
     has_level_above: bool,
 ) -> TokenNetwork:
@@ -179,12 +178,17 @@ def make_network(
         sizes: of a 'transformer', and of a 'pixelcnn'.
         num_tokens: how many tokens there are, in each level.
         grid: rows and columns of the tokens.
+        tokens_per_place: how many columns are one place.
         num_labels: classes that it is conditioned on; 0 for none.
         has_level_above: whether the tokens are finer ones of those of a coarser level.
     """
     num_above = num_tokens if has_level_above else 0
     if config.kind == 'pixelcnn':
-        model = PixelCNN(sizes['pixelcnn'], num_tokens, num_labels, num_above)
+        rows, columns = grid
+        places = rows, columns // tokens_per_place
+        model = PixelCNN(
+            sizes['pixelcnn'], num_tokens, places, tokens_per_place, num_labels, num_above=num_above
+        )
     else:
         causal = config.kind == 'transformer'
         model = Transformer(

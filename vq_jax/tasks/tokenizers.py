@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vq_jax.errors import UserError
+from vq_jax.ops.keys import content_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,15 +15,19 @@ class TokenizerConfig:
     """What the tokens are.
 
     Attributes:
-        workdir: a run of the task vqvae or vqgan, whose codes they are; empty takes the grey values of
-            the pictures themselves.
+        workdir: a run of the task vqvae or vqgan, whose codes they are; empty takes the values of the
+            pixels themselves, red, green and blue one after the other.
         step: the checkpoint of that run; None is its newest.
-        levels: how many grey values are told apart, if `workdir` is empty; 2 is black and white.
+        levels: how many values of a pixel are told apart, if `workdir` is empty; 2 is black and white.
+        dither: draw one of the two levels around a value, so that their mean is the value, instead of
+            parting the values evenly; of each picture always the same. Of 2 levels that is the
+            binarised MNIST of Salakhutdinov and Murray 2008, which published likelihoods are of.
     """
 
     workdir: str = ''
     step: int | None = None
     levels: int = 256
+    dither: bool = False
 
     def __post_init__(self) -> None:
         if not 2 <= self.levels <= 256:
@@ -38,6 +43,7 @@ class Tokenizer(Protocol):
     Attributes:
         grids: rows and columns of each level of tokens, the coarsest first; for most there is one.
         num_tokens: how many there are in each level, k.
+        tokens_per_place: how many columns of a grid are one place of the picture.
         num_labels: classes that `decode` is conditioned on; 0 for none.
         has_likelihood: whether `log_likelihood` is there.
         identity: the run that it is: 'workdir', 'step' and 'checksum'; None if nothing is learned.
@@ -45,6 +51,7 @@ class Tokenizer(Protocol):
 
     grids: tuple[tuple[int, int], ...]
     num_tokens: int
+    tokens_per_place: int
     num_labels: int
     has_likelihood: bool
     identity: dict[str, Any] | None
@@ -63,16 +70,23 @@ class Tokenizer(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class GreyValues:
-    """The grey values of pictures, in so many levels of grey.
+class PixelValues:
+    """The values of pixels, the channels of each side by side [b h w*c].
+
+    The colours of a pixel are drawn one after the other, as van den Oord et al. 2016 (arXiv:1601.06759,
+    section 2.2) have it.
 
     Attributes:
-        grids: height and width of the pictures, once.
-        num_tokens: levels of grey.
+        grids: height, and width times channels, once.
+        num_tokens: values that are told apart.
+        tokens_per_place: channels.
+        dither: see `TokenizerConfig`.
     """
 
     grids: tuple[tuple[int, int]]
     num_tokens: int
+    tokens_per_place: int
+    dither: bool = False
     num_labels: int = 0
     has_likelihood: ClassVar[bool] = False
     identity: ClassVar[None] = None
@@ -81,17 +95,26 @@ class GreyValues:
         """None: nothing is learned."""
 
     def encode(self, state: Any, images: jax.Array) -> Levels:
-        """Each level of grey is as many bytes wide as the others, to within one."""
-        return (images[..., 0].astype(jnp.int32) * self.num_tokens // 256,)
+        """Without dither, each level is as many bytes wide as the others, to within one."""
+        if self.dither:
+            draw = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:]))
+            levels = images * ((self.num_tokens - 1) / 255) + draw(content_keys(images))
+            tokens = jnp.minimum(jnp.floor(levels).astype(jnp.int32), self.num_tokens - 1)
+        else:
+            tokens = images.astype(jnp.int32) * self.num_tokens // 256
+        return (tokens.reshape(*images.shape[:2], -1),)
 
     def decode(self, state: Any, levels: Levels, labels: jax.Array) -> jax.Array:
-        """The first level of grey is black and the last one white."""
+        """The first level is 0 and the last one 255."""
         (tokens,) = levels
-        return jnp.round(tokens * (255 / (self.num_tokens - 1))).astype(jnp.uint8)[..., None]
+        values = jnp.round(tokens * (255 / (self.num_tokens - 1))).astype(jnp.uint8)
+        return values.reshape(*tokens.shape[:2], -1, self.tokens_per_place)
 
 
 class Codes:
     """The codes of a trained run; its state is on the host."""
+
+    tokens_per_place: ClassVar[int] = 1
 
     def __init__(self, config: TokenizerConfig, image_shape: tuple[int, int, int]) -> None:
         """Reads the run; raises `UserError` if it has no codes, or takes no such pictures [h w c]."""
@@ -149,9 +172,7 @@ def make_tokenizer(config: TokenizerConfig, image_shape: tuple[int, int, int]) -
     """
     if config.workdir:
         return Codes(config, image_shape)
-    if image_shape[-1] != 1:
-        raise UserError(
-            'grey values are tokens of grey pictures; set config.data.channels=1, or '
-            'config.tokenizer.workdir to a run of vqvae or vqgan.'
-        )
-    return GreyValues(grids=(image_shape[:2],), num_tokens=config.levels)
+    h, w, c = image_shape
+    return PixelValues(
+        grids=((h, w * c),), num_tokens=config.levels, tokens_per_place=c, dither=config.dither
+    )
