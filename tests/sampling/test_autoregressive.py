@@ -67,7 +67,7 @@ def test_probabilities_of_all_grids_sum_to_one(make):
 
 @pytest.mark.parametrize('make', [transformer, pixelcnn])
 def test_frequencies_of_samples_are_the_probabilities(make):
-    network, n = network_of(*make()), 20_000
+    network, n = network_of(*make()), 5_000
     keys = jax.random.split(jax.random.key(1), n)
     drawn = jax.jit(lambda keys: generate_without_cache(network, keys, N, Choice()))(keys)
     _, probabilities = all_probabilities(network)
