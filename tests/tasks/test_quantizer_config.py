@@ -50,9 +50,8 @@ def test_each_kind_is_made_of_its_section(kind):
     assert task_of('vqgan', kind, **{'variant.bottleneck': 'gaussian'}).num_codes is None
 
 
-@pytest.mark.parametrize('kind', ['fsq', 'lfq'])
-@pytest.mark.parametrize('name, top_stages', [('vqvae', 1), ('vqgan', 0)])
-def test_a_step_and_an_evaluation_fit_the_state(kind, name, top_stages):
+@pytest.mark.parametrize('name, kind, top_stages', [('vqvae', 'lfq', 1), ('vqgan', 'fsq', 0)])
+def test_a_step_and_an_evaluation_fit_the_state(name, kind, top_stages):
     """Traced, of which nothing is computed."""
     task = task_of(name, kind, **({'model.top_stages': 1} if top_stages else {}))
     batch = abstract_batch(2, (16, 16, 3))
