@@ -49,6 +49,14 @@ def test_perplexity():
     np.testing.assert_allclose(quantization.perplexity(jnp.asarray(p)), 2**1.5, rtol=1e-5)
 
 
+def test_entropy_has_a_gradient_where_nothing_is():
+    p = jnp.asarray([0.5, 0.25, 0.25, 0.0])
+    np.testing.assert_allclose(quantization.entropy(p), 1.5 * np.log(2), rtol=1e-6)
+    gradient = jax.grad(quantization.entropy)(p)
+    np.testing.assert_allclose(gradient[:3], -np.log(p[:3]) - 1, rtol=1e-6)
+    assert np.isfinite(gradient[3])
+
+
 def test_normalise():
     x = jnp.asarray([[3.0, 4.0], [0.0, 0.0]])
     np.testing.assert_allclose(quantization.normalise(x), [[0.6, 0.8], [0, 0]], rtol=1e-6)

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from vq_jax.models.convolution import Conv, ConvTranspose
 from vq_jax.models.observation import Observation, PixelDistribution, to_picture
-from vq_jax.models.quantizers import Quantized, VectorQuantizer
+from vq_jax.models.quantizers import Quantized, Quantizer
 
 
 class ResidualBlock(nn.Module):
@@ -109,7 +109,7 @@ class VQVAE(nn.Module):
         dtype: what the layers compute in; parameters, codes and losses are float32.
     """
 
-    quantizer: VectorQuantizer
+    quantizer: Quantizer
     observation: Observation | None = None
     image_channels: int = 3
     channels: int = 128
@@ -141,8 +141,8 @@ class VQVAE(nn.Module):
 
         Args:
             images: [b h w c].
-            train: update the statistics of the codebook (see `VectorQuantizer`).
-            axis_name: the device axis over which they are summed.
+            train: see the quantizer; a codebook updates its statistics.
+            axis_name: the device axis that the batch is split over.
         """
         quantized = self.quantizer(self.encoder(images), train=train, axis_name=axis_name)
         return self._outputs(quantized.values), quantized

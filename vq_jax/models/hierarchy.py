@@ -9,7 +9,7 @@ from flax import linen as nn
 from vq_jax.models.autoencoder import Decoder, Encoder
 from vq_jax.models.convolution import Conv, ConvTranspose
 from vq_jax.models.observation import Observation, PixelDistribution, to_picture
-from vq_jax.models.quantizers import Quantized, VectorQuantizer
+from vq_jax.models.quantizers import Quantized, Quantizer
 
 Levels = tuple[jax.Array, jax.Array]
 
@@ -33,8 +33,8 @@ class VQVAE2(nn.Module):
         dtype: what the layers compute in; parameters, codes and losses are float32.
     """
 
-    quantizer: VectorQuantizer
-    top_quantizer: VectorQuantizer
+    quantizer: Quantizer
+    top_quantizer: Quantizer
     observation: Observation | None = None
     image_channels: int = 3
     channels: int = 128
@@ -71,8 +71,8 @@ class VQVAE2(nn.Module):
 
         Args:
             images: [b h w c].
-            train: update the statistics of the codebooks (see `VectorQuantizer`).
-            axis_name: the device axis over which they are summed.
+            train: see the quantizers; codebooks update their statistics.
+            axis_name: the device axis that the batch is split over.
 
         Returns:
             Of the quantizers, values and codes are pairs, top and bottom; the loss is the sum of both, and

@@ -1,10 +1,11 @@
 """Quantizers: vectors in, the nearest codes out, for inputs of any leading shape.
 
 Every quantizer is called with vectors `z [b ... d]` (pictures, sequences, video: the axes between are
-free) and returns a `Quantized`; `lookup` turns codes back into vectors.
+free) and returns a `Quantized`; `lookup` turns codes back into vectors. Here is the one with a codebook;
+those without are in `vq_jax.models.scalar_quantizers`.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import chex
 import jax
@@ -27,7 +28,7 @@ class Quantized:
     Attributes:
         values: the quantized vectors, with the straight-through gradient [b ... d].
         codes: the codes chosen, int32 [b ...].
-        loss: the codebook and commitment losses, weighted, of each example [b].
+        loss: the quantizer's own losses, such as that of the codebook, weighted, of each example [b].
         metrics: named scalars; those of code use are over all devices.
     """
 
@@ -35,6 +36,30 @@ class Quantized:
     codes: jax.Array
     loss: jax.Array
     metrics: dict[str, jax.Array]
+
+
+class Quantizer(Protocol):
+    """What models and tasks ask of every quantizer.
+
+    Attributes:
+        num_codes: how many codes there are, k.
+        dim: width of the vectors that come in and go out.
+    """
+
+    num_codes: int
+    dim: int
+
+    def __call__(self, z: jax.Array, train: bool = False, axis_name: str | None = None) -> Quantized:
+        """Quantizes vectors [b ... dim]; `axis_name` is the device axis that the batch is split over."""
+
+    def lookup(self, codes: jax.Array) -> jax.Array:
+        """The vectors [... dim] that stand for codes, int32 [...]."""
+
+    def project(self, z: jax.Array) -> jax.Array:
+        """Takes vectors [... dim] to where codes are compared [... code_dim], in float32."""
+
+    def nearest(self, vectors: jax.Array) -> jax.Array:
+        """The codes, int32 [...], nearest to vectors where codes are compared [... code_dim]."""
 
 
 class VectorQuantizer(nn.Module):
@@ -146,11 +171,7 @@ class VectorQuantizer(nn.Module):
 
     def project(self, z: jax.Array) -> jax.Array:
         """Takes vectors [... dim] to where codes are compared [... code_dim], in float32."""
-        if z.shape[-1] != self.dim:
-            raise UserError(
-                f'the vectors have {z.shape[-1]} numbers and the quantizer was made for {self.dim}; set its '
-                'dim to the width of what comes in.'
-            )
+        check_width(z, self.dim)
         z = z if self.code_dim is None else self.project_in(z)
         z = z.astype(jnp.float32)
         return quantization.normalise(z) if self.cosine else z
@@ -235,6 +256,15 @@ def revive(params: Any, revivals: Any) -> Any:
         dead, vectors = revivals
         return jnp.where(dead, vectors, params)
     return {k: revive(v, revivals[k]) if k in revivals else v for k, v in params.items()}
+
+
+def check_width(z: jax.Array, dim: int) -> None:
+    """Raises `UserError` unless vectors have as many numbers as a quantizer was made for."""
+    if z.shape[-1] != dim:
+        raise UserError(
+            f'the vectors have {z.shape[-1]} numbers and the quantizer was made for {dim}; set its dim to '
+            'the width of what comes in.'
+        )
 
 
 def use_of_codes(shares: jax.Array) -> dict[str, jax.Array]:

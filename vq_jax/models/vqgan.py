@@ -4,7 +4,7 @@ import jax
 from flax import linen as nn
 
 from vq_jax.models.gaussian import GaussianBottleneck
-from vq_jax.models.quantizers import Quantized, VectorQuantizer
+from vq_jax.models.quantizers import Quantized, Quantizer
 from vq_jax.models.residual import ResidualDecoder, ResidualEncoder, ResidualSizes
 
 LAST_KERNEL = ('decoder', 'last', 'kernel')  # where the kernel of the last layer is among the parameters
@@ -21,7 +21,7 @@ class VQGAN(nn.Module):
         num_classes: if not 0, what the decoder paints depends on a class as well as on the codes.
     """
 
-    bottleneck: VectorQuantizer | GaussianBottleneck
+    bottleneck: Quantizer | GaussianBottleneck
     sizes: ResidualSizes
     image_channels: int = 3
     num_classes: int = 0

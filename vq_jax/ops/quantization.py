@@ -113,8 +113,21 @@ def code_sums(
     return psum(sums, axis_name) / global_size(n, axis_name)
 
 
+def entropy(shares: jax.Array) -> jax.Array:
+    """`-sum p log p` in nats, with a finite gradient where a share is 0.
+
+    Args:
+        shares: the share of each code [... k], summing to 1.
+
+    Returns:
+        A number [...] between 0 and log k.
+    """
+    # The logarithm alone has no gradient at 0.
+    return -jnp.sum(jax.scipy.special.xlogy(shares, jnp.where(shares > 0, shares, 1)), axis=-1)
+
+
 def perplexity(shares: jax.Array) -> jax.Array:
-    """`exp(-sum p log p)`: how many codes would be in use if they were used evenly.
+    """How many codes would be in use if they were used evenly: the exponential of the entropy.
 
     Args:
         shares: the share of each code [... k], summing to 1.
@@ -122,4 +135,4 @@ def perplexity(shares: jax.Array) -> jax.Array:
     Returns:
         A number [...] between 1 and k.
     """
-    return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(shares, shares), axis=-1))
+    return jnp.exp(entropy(shares))

@@ -32,6 +32,7 @@ from vq_jax.tasks.autoencoding import (
 )
 from vq_jax.tasks.game import Game, GameConfig, beside, make_game
 from vq_jax.tasks.perceptual import Perceptual
+from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
 from vq_jax.tasks.task import check_labels
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
@@ -46,7 +47,7 @@ class VariantConfig:
     """Which kind of autoencoder.
 
     Attributes:
-        bottleneck: 'quantizer' (section 'quantizer') makes VQGAN, 'gaussian' (section 'gaussian') the KL
+        bottleneck: 'quantizer' (see `QuantizerConfig`) makes VQGAN, 'gaussian' (section 'gaussian') the KL
             autoencoder of latent diffusion.
         source: what the encoder sees: the picture itself; or, to translate one picture into another
             (Isola et al. 2017, arXiv:1611.07004), its grey values or a copy reduced to a quarter of
@@ -143,7 +144,7 @@ class VQGANTask(AutoencodingTask):
         return {
             'variant': defaults(VariantConfig),
             'model': defaults(ResidualSizes),
-            'quantizer': defaults(VectorQuantizer, without=('dim',)),
+            **quantizer_sections(without=('dim',)),
             'gaussian': defaults(GaussianBottleneck, without=('dim',)),
             'discriminator': defaults(PatchDiscriminator, without=('num_classes',)),
             'loss': defaults(VQGANLossConfig),
@@ -163,7 +164,7 @@ class VQGANTask(AutoencodingTask):
         num_labels = num_classes if variant.class_conditional else 0
         sizes = build(ResidualSizes, config.model, 'model')
         bottlenecks = {
-            'quantizer': lambda: build(VectorQuantizer, config.quantizer, 'quantizer', dim=sizes.features),
+            'quantizer': lambda: make_quantizer(config, dim=sizes.features),
             'gaussian': lambda: build(GaussianBottleneck, config.gaussian, 'gaussian', dim=sizes.features),
         }
         discriminator = build(
@@ -190,7 +191,7 @@ class VQGANTask(AutoencodingTask):
     def num_codes(self) -> int | None:
         """How many codes there are; None for a Gaussian bottleneck."""
         bottleneck = self.model.bottleneck
-        return bottleneck.num_codes if isinstance(bottleneck, VectorQuantizer) else None
+        return None if isinstance(bottleneck, GaussianBottleneck) else bottleneck.num_codes
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless the model, and the perceptual loss, can take such pictures."""
@@ -332,8 +333,8 @@ class VQGANTask(AutoencodingTask):
         }
         if self.perceptual.kind != 'none':
             values[self.perceptual.kind] = perceptual
-        if isinstance(self.model.bottleneck, VectorQuantizer):
-            values |= shares_of_codes(latent.codes, self.model.bottleneck.num_codes)
+        if self.num_codes is not None:
+            values |= shares_of_codes(latent.codes, self.num_codes)
         else:
             values['kl'] = latent.loss
         return values
@@ -360,8 +361,8 @@ class VQGANTask(AutoencodingTask):
         if 'seen' in predictions:
             rows = [predictions[name] for name in ('seen', 'reconstructions', 'images')]
             shown['translations'] = pictures.rows(rows)
-        if isinstance(self.model.bottleneck, VectorQuantizer):
-            return {**shown, **code_pictures(predictions, means, self.model.bottleneck.num_codes)}
+        if self.num_codes is not None:
+            return {**shown, **code_pictures(predictions, means, self.num_codes)}
         rows = [predictions['images'], predictions['reconstructions']]
         return {**shown, 'reconstructions': pictures.rows(rows)}
 

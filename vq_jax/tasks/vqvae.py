@@ -33,6 +33,7 @@ from vq_jax.tasks.autoencoding import (
     start_codes,
     summarize,
 )
+from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.parallel import Batch, Engine
@@ -76,10 +77,10 @@ class VQVAETask(AutoencodingTask):
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
-        """Sections 'model' (of `VQVAE2`; with `top_stages` 0, of `VQVAE`), 'quantizer' and 'loss'."""
+        """Sections 'model' (of `VQVAE2`; with `top_stages` 0, of `VQVAE`), 'loss' and the quantizers'."""
         model = defaults(VQVAE2, without=('image_channels',))
         model.top_stages = 0
-        return {'model': model, 'quantizer': defaults(VectorQuantizer), 'loss': defaults(LossConfig)}
+        return {'model': model, **quantizer_sections(), 'loss': defaults(LossConfig)}
 
     @classmethod
     def from_config(
@@ -88,12 +89,11 @@ class VQVAETask(AutoencodingTask):
         """The task of a full config, for pictures [h w c]; classes are not used."""
         loss = build(LossConfig, config.loss, 'loss')
         given = {
-            'quantizer': build(VectorQuantizer, config.quantizer, 'quantizer'),
+            'quantizer': make_quantizer(config),
             'observation': None if loss.reconstruction in _ERRORS else Observation(loss.reconstruction),
             'image_channels': image_shape[-1],
         }
-        top_quantizer = build(VectorQuantizer, config.quantizer, 'quantizer')
-        model = build(VQVAE2, config.model, 'model', top_quantizer=top_quantizer, **given)
+        model = build(VQVAE2, config.model, 'model', top_quantizer=make_quantizer(config), **given)
         check_least(1, 'config.model.', model, 'channels', 'stages', 'residual_channels')
         check_least(0, 'config.model.', model, 'top_stages', 'residual_blocks')
         if not model.top_stages:
@@ -128,7 +128,12 @@ class VQVAETask(AutoencodingTask):
     def start_from_data(
         self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
     ) -> TrainState:
-        """Places the codes by k-means over the vectors of the first batches; those of the top first."""
+        """Places the codes by k-means over the vectors of the first batches; those of the top first.
+
+        A quantizer without a codebook has none to place.
+        """
+        if not isinstance(self.model.quantizer, VectorQuantizer):
+            return state
 
         def projection(method: str) -> Callable[[TrainState, Batch], jax.Array]:
             def project(state: TrainState, batch: Batch) -> jax.Array:

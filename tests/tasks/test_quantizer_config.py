@@ -1,0 +1,90 @@
+"""Every quantizer in every model that has one, chosen in a config."""
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from vq_jax.errors import UserError
+from vq_jax.models.quantizers import VectorQuantizer
+from vq_jax.models.scalar_quantizers import FiniteScalarQuantizer, LookupFreeQuantizer
+from vq_jax.tasks import complete_config, make_task
+from vq_jax.training.state import abstract_batch
+
+CHOICES = {
+    'vq': VectorQuantizer(num_codes=7, dim=8),
+    'fsq': FiniteScalarQuantizer((3, 4), dim=8),
+    'lfq': LookupFreeQuantizer(3, dim=8, entropy=0.2),
+}
+
+
+def task_of(task, kind='vq', **changes):
+    config = complete_config(
+        ConfigDict(
+            {
+                'task': task,
+                'quantizer': {'kind': kind, 'num_codes': 7},
+                'fsq': {'levels': (3, 4)},
+                'lfq': {'bits': 3, 'entropy': 0.2},
+            }
+        )
+    )
+    if task == 'vqvae':
+        config.quantizer.dim, config.model.channels, config.model.residual_channels = 8, 8, 8
+    else:
+        config.model.channels, config.model.features, config.model.residual_blocks = 8, 8, 1
+        config.model.multipliers, config.model.attention_levels = (1, 2), ()
+        config.discriminator.channels, config.discriminator.stages = 8, 2
+        config.perceptual.kind = 'none'
+    config.update_from_flattened_dict(changes)
+    return make_task(config, (16, 16, 3))
+
+
+@pytest.mark.parametrize('kind', CHOICES)
+def test_each_kind_is_made_of_its_section(kind):
+    assert task_of('vqvae', kind).model.quantizer == CHOICES[kind]
+    two = task_of('vqvae', kind, **{'model.top_stages': 1}).model
+    assert two.quantizer == two.top_quantizer == CHOICES[kind]
+    task = task_of('vqgan', kind)
+    assert task.model.bottleneck == CHOICES[kind]
+    assert task.num_codes == CHOICES[kind].num_codes == {'vq': 7, 'fsq': 12, 'lfq': 8}[kind]
+    assert task_of('vqgan', kind, **{'variant.bottleneck': 'gaussian'}).num_codes is None
+
+
+@pytest.mark.parametrize('name, kind, top_stages', [('vqvae', 'lfq', 1), ('vqgan', 'fsq', 0)])
+def test_a_step_and_an_evaluation_fit_the_state(name, kind, top_stages):
+    """Traced, of which nothing is computed."""
+    task = task_of(name, kind, **({'model.top_stages': 1} if top_stages else {}))
+    batch = abstract_batch(2, (16, 16, 3))
+    state = jax.eval_shape(task.init, jax.random.key(0), batch)
+    after, metrics = jax.eval_shape(task.train_step, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert jax.tree.leaves(after) == jax.tree.leaves(state)
+    prefixes = ('', 'top_') if top_stages else ('',)
+    names = ('perplexity', 'codes_used') + (('entropy_of_mean',) if kind == 'lfq' else ())
+    assert {prefix + name for prefix in prefixes for name in names} <= set(metrics)
+    values = jax.eval_shape(task.eval_step, state, batch)
+    for prefix in prefixes:
+        assert values[f'{prefix}code_shares'].shape == (2, task.num_codes)
+
+
+@pytest.mark.parametrize('kind', ['fsq', 'lfq'])
+def test_nothing_is_placed_before_the_first_step(kind):
+    state = object()
+    assert task_of('vqvae', kind).start_from_data(None, state, None, None) is state
+    assert task_of('vqgan', kind).start_from_data(None, state, None, None) is state
+
+
+@pytest.mark.parametrize(
+    'changes, words',
+    [
+        ({'quantizer.kind': 'lqf'}, r"config.quantizer.kind is 'lqf'; choose one of vq, fsq, lfq"),
+        ({'fsq.levels': (8.5,)}, 'config.fsq.levels is .* not of type tuple of int'),
+        ({'quantizer.kind': 'fsq', 'lfq.bits': 'x'}, 'config.lfq.bits'),
+    ],
+)
+def test_mistakes(changes, words):
+    with pytest.raises(UserError, match=words):
+        config = complete_config(ConfigDict({'task': 'vqvae'}))
+        with config.ignore_type():
+            config.update_from_flattened_dict(changes)
+        make_task(config, (16, 16, 3))
