@@ -7,7 +7,20 @@ vqgan, vqvae or vae with a grid of latents will do: `--config.latent.workdir=DIR
     python -m vq_jax.train --config configs/ldm_imagenette.py --workdir runs/ldm_imagenette
     python -m vq_jax.sample --workdir runs/ldm_imagenette --num 64 --guidance 2 --output samples.png
 
-Not run.
+Not run at these sizes: no accelerator was at hand. Much smaller, in 3,000 steps of 32 pictures and 88 minutes
+on two busy cores of a shared x86-64 machine (jax 0.10.2), over the row `perceptual` of
+experiments/vqgan_2021: 1,000 samples of guidance 2 have a Fréchet distance of 21.3 from the validation set in
+the features of that table's classifier, precision 0.78 and recall 0.58; the autoencoder's reconstructions of
+that set have 16.5. Colours and layouts are those of photographs, but no things are seen: 16% of the samples
+are of the class asked for, by a classifier that is 65% right.
+
+    python -m vq_jax.experiment experiments/vqgan_2021 --rows classifier,perceptual --workdir RUNS
+    python -m vq_jax.train --config configs/ldm_imagenette.py --workdir runs/ldm_small \
+        --config.latent.workdir=RUNS/perceptual --config.steps=3000 --config.batch_size=32 \
+        --config.eval_every=1000 --config.checkpoint_every=250 --config.log_every=50 \
+        --config.unet.multipliers="(1,2)" --config.unet.attention_levels="(1,)" --config.unet.dropout=0.0 \
+        --config.optimizer.warmup_steps=100 --config.optimizer.ema_decay=0.998
+    python -m vq_jax.evaluate --workdir runs/ldm_small --features RUNS/classifier --num 1000
 """
 
 from ml_collections import ConfigDict
