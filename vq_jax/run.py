@@ -79,6 +79,7 @@ class Run:
         Returns:
             Codes, int32 [b h' w'], or the latents of a VAE or KL autoencoder, float32 [b d] or
             [b h' w' d]. Of a model with two levels of codes, a pair: those of the top and of the bottom.
+            Of a prior of pixels, [b h w*c], the channels of each side by side.
         """
         self._needs('encode')
         return self._encode(self.state, self._checked_images(images))
@@ -426,4 +427,5 @@ class Run:
         return images
 
     def _checked_codes(self, codes: Any) -> Any:
-        return checked_codes(codes, self._encoded, self.task.num_codes)
+        per_place = getattr(self.task, 'tokens_per_place', 1)
+        return checked_codes(codes, self._encoded, self.task.num_codes, per_place)

@@ -27,7 +27,7 @@ from vq_jax.train import train
 from vq_jax.training.state import abstract_batch
 
 RNG = np.random.default_rng(0)
-STATELESS = types.SimpleNamespace(frozen={'tokenizer': None})  # grey values need nothing that is learned
+STATELESS = types.SimpleNamespace(frozen={'tokenizer': None})  # pixels need nothing that is learned
 KINDS = ('transformer', 'pixelcnn', 'maskgit')
 
 
@@ -87,17 +87,29 @@ def untrained(kind, shape=(4, 4, 1), **changes):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_colours_are_drawn_one_by_one(kind):
+def test_colours_lie_side_by_side(kind):
     opened = untrained(kind, (4, 4, 3))
     images = RNG.integers(0, 16, (2, 4, 4, 3)).astype(np.uint8) * 17
     codes = opened.encode(images)
     np.testing.assert_array_equal(codes, images.reshape(2, 4, 12) // 17)
     np.testing.assert_array_equal(opened.decode(codes), images)
+    with pytest.raises(UserError, match=r'3 columns for each, .* these are of shape \(2, 4, 4\)'):
+        opened.decode(codes[:, :, :4])
     mask = np.zeros((4, 4), bool)
     mask[1:, 2] = True
     drawn = opened.inpaint(images, mask)
     np.testing.assert_array_equal(drawn[:, ~mask], images[:, ~mask])
     assert (drawn[:, mask] != images[:, mask]).mean((0, 1)).min() > 0.5  # of each colour
+
+
+def test_levels_are_decoded_to_bytes_of_theirs():
+    for levels in range(2, 257):
+        tokenizer = make_tokenizer(TokenizerConfig(levels=levels), (1, levels, 1))
+        tokens = np.arange(levels)[None, None]
+        values = tokenizer.decode(None, (tokens,), None)
+        np.testing.assert_array_equal(tokenizer.encode(None, values)[0], tokens)
+        assert np.abs(np.asarray(values).ravel() - tokens.ravel() * 255 / (levels - 1)).max() <= 1.5
+        assert values.min() == 0 and values.max() == 255
 
 
 def test_dithered_pixels_are_drawn_by_their_value():
@@ -377,7 +389,7 @@ def test_mistakes_with_a_prior(prior):
 @pytest.mark.parametrize(
     'changes, shape, words',
     [
-        ({}, (8, 8, 3), 'grey pictures'),
+        ({}, (64, 64, 3), r'the pixels, of which these pictures have 12,288; a transformer is made for'),
         ({'tokenizer__levels': 1}, (8, 8, 1), 'levels'),
         ({'tokenizer__workdir': '/nowhere'}, (8, 8, 1), 'nowhere'),
         ({'model__class_conditional': True}, (8, 8, 1), 'needs data with labels'),

@@ -58,7 +58,8 @@ class PixelCNN(nn.Module):
     """Grids of tokens to logits of tokens, each from those above it and to its left.
 
     A place may hold several tokens, side by side, as a pixel holds red, green and blue: each is predicted
-    from those before it in its place too.
+    from those before it in its place too. These are told to the last layers alone, whereas van den Oord et
+    al. 2016 (arXiv:1601.06759, section 3.4) part the channels of every layer among the colours.
 
     Attributes:
         sizes: see `PixelCNNSizes`.

@@ -59,7 +59,8 @@ def generate(
 
     Args:
         step: asked for token number i, with the tokens before it int [b] and a cache, returns logits
-            [b k] and the next cache; see `vq_jax.models.transformer.Transformer.step`.
+            [b k] and the next cache; see `Transformer.step` and `PixelCNN.step` in
+            `vq_jax.models`.
         cache: of the first token.
         keys: a random key for each sequence [b].
         length: tokens to draw, n.
@@ -91,6 +92,8 @@ def generate_without_cache(
     given: jax.Array | None = None,
 ) -> jax.Array:
     """Draws sequences from a network that keeps no cache: all logits are computed anew for each token.
+
+    What tests and benchmarks compare `generate` with.
 
     Args:
         network: tokens int [b n] to logits [b n k], of which those at i depend on tokens before i alone.

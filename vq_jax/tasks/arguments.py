@@ -81,13 +81,14 @@ def checked_labels(n: int, label: int | np.ndarray | None, num_labels: int) -> n
     return np.broadcast_to(labels, n).astype(np.int32)
 
 
-def checked_codes(codes: Any, like: Any, num_codes: int | None) -> Any:
+def checked_codes(codes: Any, like: Any, num_codes: int | None, per_place: int = 1) -> Any:
     """Latents or codes as `encode` returns them.
 
     Args:
         codes: of any number of pictures; two levels are a pair, top and bottom.
         like: shapes and types of what `encode` returns for one picture.
         num_codes: how many there are, in each level; None for latents.
+        per_place: how many columns of codes are one place.
 
     Raises:
         UserError: for others.
@@ -97,7 +98,13 @@ def checked_codes(codes: Any, like: Any, num_codes: int | None) -> Any:
     if not isinstance(like, tuple):
         if isinstance(codes, tuple):
             raise UserError("this model has one level of codes; give one array, int [b h' w'].")
-        return _checked_grid(np.asarray(codes), num_codes)
+        grid = _checked_grid(np.asarray(codes), num_codes)
+        if grid.shape[2] % per_place:
+            raise UserError(
+                f'codes of pixels have {per_place} columns for each, its channels side by side; these are of '
+                f'shape {grid.shape}.'
+            )
+        return grid
     if not isinstance(codes, tuple) or len(codes) != 2:
         raise UserError('codes must be a pair, top and bottom, as encode returns them: two levels.')
     top, bottom = (_checked_grid(np.asarray(level), num_codes) for level in codes)

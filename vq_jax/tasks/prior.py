@@ -36,6 +36,8 @@ from vq_jax.training.parallel import Batch
 from vq_jax.training.run_dir import TOP_PRIOR
 from vq_jax.training.state import TrainState
 
+_MOST_PIXELS = 4_096  # attention is quadratic in them
+
 
 @dataclasses.dataclass(frozen=True)
 class TopPrior:
@@ -103,6 +105,7 @@ class PriorTask(Task):
         check_guidance(sampling.guidance, num_labels, options.label_dropout)
         tokenizer = make_tokenizer(build(TokenizerConfig, config.tokenizer, 'tokenizer'), image_shape)
         check_decoder('tokenizer', tokenizer.num_labels, num_labels)
+        _check_length(options, tokenizer)
         level = options.level_of(len(tokenizer.grids))
         sizes = {
             'transformer': build(TransformerSizes, config.transformer, 'transformer'),
@@ -136,6 +139,11 @@ class PriorTask(Task):
     def num_codes(self) -> int:
         """How many tokens there are."""
         return self.tokenizer.num_tokens
+
+    @property
+    def tokens_per_place(self) -> int:
+        """How many columns of a grid of tokens are one place."""
+        return self.tokenizer.tokens_per_place
 
     @property
     def decoder_labels(self) -> int:
@@ -308,7 +316,7 @@ class PriorTask(Task):
         Returns:
             uint8 [b h w c].
         """
-        mask_of_tokens = jnp.repeat(mask, self.tokenizer.tokens_per_place, axis=2)
+        mask_of_tokens = jnp.repeat(mask, self.tokens_per_place, axis=2)
         b, h, w = mask_of_tokens.shape
         given = []
         for tokens in self._encode(state, images):
@@ -365,7 +373,10 @@ class PriorTask(Task):
         return -jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, tokens), -1)
 
     def encode(self, state: TrainState, images: jax.Array) -> jax.Array | Levels:
-        """The tokens, int32 [b h' w'], of pictures, uint8 [b h w c]; of two levels, a tuple."""
+        """The tokens, int32 [b h' w'], of pictures, uint8 [b h w c]; of two levels, a tuple.
+
+        Of pixels they are [b h w*c], the channels of each side by side.
+        """
         return as_codes(self._encode(state, images))
 
     def decode(self, state: TrainState, codes: jax.Array | Levels, labels: jax.Array) -> jax.Array:
@@ -422,6 +433,17 @@ class PriorTask(Task):
         """The levels above as grids, and the tokens that are learned [b n]."""
         tokens = levels[self.level]
         return (*levels[: self.level], tokens.reshape(len(tokens), -1))
+
+
+def _check_length(config: PriorConfig, tokenizer: Tokenizer) -> None:
+    """Raises `UserError` if a transformer is given all pixels of large pictures."""
+    n = sum(math.prod(grid) for grid in tokenizer.grids)
+    if tokenizer.identity is None and config.kind != 'pixelcnn' and n > _MOST_PIXELS:
+        raise UserError(
+            'without config.tokenizer.workdir the tokens are the pixels, of which these pictures have '
+            f'{n:,}; a {config.kind} is made for at most {_MOST_PIXELS:,}; set config.model.kind=pixelcnn, '
+            'or config.tokenizer.workdir to a run of vqvae or vqgan.'
+        )
 
 
 def _top_prior(options: PriorConfig, tokenizer: Tokenizer, num_labels: int) -> TopPrior | None:

@@ -21,7 +21,8 @@ class TokenizerConfig:
         levels: how many values of a pixel are told apart, if `workdir` is empty; 2 is black and white.
         dither: draw one of the two levels around a value, so that their mean is the value, instead of
             parting the values evenly; of each picture always the same. Of 2 levels that is the
-            binarised MNIST of Salakhutdinov and Murray 2008, which published likelihoods are of.
+            binarisation of Salakhutdinov and Murray 2008, which published likelihoods of MNIST have; which
+            pixels come out white is another draw than theirs.
     """
 
     workdir: str = ''
@@ -97,18 +98,21 @@ class PixelValues:
     def encode(self, state: Any, images: jax.Array) -> Levels:
         """Without dither, each level is as many bytes wide as the others, to within one."""
         if self.dither:
-            draw = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:]))
-            levels = images * ((self.num_tokens - 1) / 255) + draw(content_keys(images))
-            tokens = jnp.minimum(jnp.floor(levels).astype(jnp.int32), self.num_tokens - 1)
+            draw = jax.vmap(lambda key: jax.random.randint(key, images.shape[1:], 0, 255))
+            level, rest = jnp.divmod(images.astype(jnp.int32) * (self.num_tokens - 1), 255)
+            tokens = level + (draw(content_keys(images)) < rest)
         else:
             tokens = images.astype(jnp.int32) * self.num_tokens // 256
         return (tokens.reshape(*images.shape[:2], -1),)
 
     def decode(self, state: Any, levels: Levels, labels: jax.Array) -> jax.Array:
-        """The first level is 0 and the last one 255."""
+        """The first level is 0 and the last one 255; without dither, `encode` gives the same tokens."""
         (tokens,) = levels
-        values = jnp.round(tokens * (255 / (self.num_tokens - 1))).astype(jnp.uint8)
-        return values.reshape(*tokens.shape[:2], -1, self.tokens_per_place)
+        k = self.num_tokens
+        values = jnp.round(tokens * (255 / (k - 1))).astype(jnp.int32)
+        if not self.dither:  # into the bytes that are of the level
+            values = jnp.clip(values, -(-256 * tokens // k), -(-256 * (tokens + 1) // k) - 1)
+        return values.astype(jnp.uint8).reshape(*tokens.shape[:2], -1, self.tokens_per_place)
 
 
 class Codes:

@@ -223,7 +223,7 @@ class VQGANTask(AutoencodingTask):
     def start_from_data(
         self, key: jax.Array, state: TwoPlayerState, batches: Iterable[Batch], engine: Engine
     ) -> TwoPlayerState:
-        """Places the codes by k-means over the vectors of the first batches."""
+        """Places the codes by k-means over the vectors of the first batches, if there is a codebook."""
         if not isinstance(self.model.bottleneck, VectorQuantizer):
             return state
 
