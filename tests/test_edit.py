@@ -115,11 +115,8 @@ def test_the_command(model, workdir, digits, tmp_path):
     assert len(np.load(tmp_path / 'x.npz')['images']) == 8
     for flags, words in (
         (['--strength=0.5', '--sigma=3'], '--strength and --sigma do not go together'),
-        ([label, '--strength=1.5'], 'the strength is 1.5'),
-        (['--strength=0.5'], 'this model is conditioned on classes'),
         ([label], 'give --mask (a prior or a diffusion model), --strength'),
         ([label, f'--to={tmp_path}/digit.png', '--num=1'], '--num is 1; give 2 or more'),
-        ([label, f'--to={tmp_path}/digit.png', '--num=3', '--guidance=2'], 'guidance changes nothing here'),
     ):
         _, errors = run([*command, *flags], module='vq_jax.edit', status=2)
         assert errors.splitlines()[-1].startswith(f'error: {words}')
@@ -129,6 +126,12 @@ def test_mistakes(model, digits):
     images, labels = digits
     for call, words in (
         (lambda: model.denoise(images, 0.0, label=labels), 'sigma is 0'),
+        (lambda: model.image_to_image(images, 1.5, label=labels), 'the strength is 1.5'),
+        (lambda: model.image_to_image(images, 0.5), 'this model is conditioned on classes'),
+        (
+            lambda: model.interpolate(images[0], images[1], 3, label=0, guidance=2.0),
+            'guidance changes nothing here',
+        ),
         (lambda: model.sample(1, sampler='dmpm'), "did you mean 'ddpm'"),
         (lambda: model.sample(1, top_k=3), 'sampling by this model takes no top_k; it takes eta, grid'),
         (lambda: model.sample(1, repeats=2), 'repeats changes nothing here: it is for inpainting'),
