@@ -10,6 +10,7 @@ once a place.
 """
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
@@ -156,8 +157,9 @@ class PixelCNN(nn.Module):
         cache = nn.cond((row > 0) & (i % n == 0), PixelCNN._end_row, _unchanged, self, cache, row - 1)
         cache = nn.cond(number == 0, PixelCNN._enter_place, _unchanged, self, cache, row, column)
         place = jax.lax.dynamic_slice_in_dim(cache['tokens'], column * t, t, axis=1)[:, None, None]
-        logits = jnp.stack([self._logits(cache['skipped'], place, j)[:, 0, 0] for j in range(t)])
-        return logits[number], cache
+        heads = [functools.partial(PixelCNN._logits, number=j) for j in range(t)]
+        logits = nn.switch(number, heads, self, cache['skipped'], place)
+        return logits[:, 0, 0], cache
 
     def _end_row(self, cache: Cache, row: jax.Array) -> Cache:
         """Takes a row of tokens that is complete through the vertical stack."""

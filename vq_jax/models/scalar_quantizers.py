@@ -84,8 +84,11 @@ class _ScalarQuantizer(nn.Module):
     def _loss(
         self, x: jax.Array, e: jax.Array, train: bool, axis_name: str | None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss of each example [b], and metrics; of what was quantized, and what it became [b ... d]."""
-        raise NotImplementedError
+        """The loss of each example [b], and metrics; of what was quantized, and what it became [b ... d].
+
+        None, unless a subclass has one.
+        """
+        return jnp.zeros(len(x), jnp.float32), {}
 
 
 class FiniteScalarQuantizer(_ScalarQuantizer):
@@ -135,11 +138,6 @@ class FiniteScalarQuantizer(_ScalarQuantizer):
 
     def _values(self, digits: jax.Array) -> jax.Array:
         return scalar.level_values(digits, self.levels)
-
-    def _loss(
-        self, x: jax.Array, e: jax.Array, train: bool, axis_name: str | None
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        return jnp.zeros(len(x), jnp.float32), {}
 
 
 class LookupFreeQuantizer(_ScalarQuantizer):
