@@ -64,7 +64,8 @@ def ours(length, batch):
             return model.apply(variables, before, i, cache, method='step')
 
         start = model.apply(variables, labels, method='start')
-        return generate(step, start, jax.random.split(jax.random.key(seed), batch), length, Choice())
+        keys = jax.random.split(jax.random.key(seed), batch)
+        return generate(step, start, keys, length, Choice(), grow=model.grow)
 
     @jax.jit
     def recomputed(variables, seed):

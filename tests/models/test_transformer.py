@@ -45,7 +45,9 @@ def test_steps_with_a_cache_equal_the_whole(positions, num_above):
     above = [jnp.array([[[0, 3]], [[4, 2]]])] if num_above else []
     cache, logits = model.apply(variables, labels, *above, method='start'), []
     step = jax.jit(lambda *inputs: model.apply(variables, *inputs, method='step'))
+    room = {0: 5, 5: N - 5}
     for i in range(N):
+        cache = model.grow(cache, room[i]) if i in room else cache
         one, cache = step(tokens[:, i - 1], jnp.int32(i), cache)
         logits.append(one)
     whole = model.apply(variables, tokens, labels, *above)

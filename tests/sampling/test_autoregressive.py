@@ -1,6 +1,7 @@
 """Tokens drawn one by one: from the right distribution, and with a cache the same as without."""
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -82,25 +83,26 @@ def test_frequencies_of_samples_are_the_probabilities(make):
 
 
 @pytest.mark.parametrize(
-    'make, choice',
+    'make, grid, choice',
     [
-        (transformer, Choice()),
-        (transformer, Choice(temperature=0.7, top_k=4, top_p=0.8)),
-        (transformer, Choice(temperature=0)),
-        (pixelcnn, Choice()),
-        (colours, Choice()),
+        (transformer, (3, 5), Choice()),
+        (transformer, (3, 5), Choice(temperature=0.7, top_k=4, top_p=0.8)),
+        (transformer, (3, 5), Choice(temperature=0)),
+        (transformer, (10, 13), Choice()),  # long enough for its cache to grow on the way
+        (pixelcnn, (3, 5), Choice()),
+        (colours, (5, 6), Choice()),
     ],
 )
-def test_with_a_cache_the_same_tokens_come(make, choice):
-    model, variables = make(tokens=11, grid=(5, 6) if make is colours else (3, 5))
-    n = 30 if make is colours else 15
+def test_with_a_cache_the_same_tokens_come(make, grid, choice):
+    model, variables = make(tokens=11, grid=grid)
+    n = math.prod(grid)
     keys = jax.random.split(jax.random.key(1), 6)
     labels = jnp.zeros(6, int)
 
     def step(before, i, cache):
         return model.apply(variables, before, i, cache, method='step')
 
-    cached = generate(step, model.apply(variables, labels, method='start'), keys, n, choice)
+    cached = generate(step, model.apply(variables, labels, method='start'), keys, n, choice, grow=model.grow)
     plain = generate_without_cache(network_of(model, variables), keys, n, choice)
     np.testing.assert_array_equal(cached, plain)
     different = len(np.unique(np.asarray(plain), axis=0))

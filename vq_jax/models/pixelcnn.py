@@ -78,6 +78,8 @@ class PixelCNN(nn.Module):
     num_classes: int = 0
     num_above: int = 0
 
+    grow = None  # its cache is of one size
+
     def setup(self) -> None:  # noqa: D102 (Flax's)
         s, t = self.sizes, self.tokens_per_place
         self.token = nn.Embed(t * self.num_tokens, s.channels)

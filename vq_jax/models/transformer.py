@@ -124,12 +124,17 @@ class Transformer(nn.Module):
         return self._logits(x)
 
     def start(self, labels: jax.Array, above: jax.Array | None = None) -> Cache:
-        """What `step` is given for the first token: an empty cache, and what all steps are told."""
+        """What all steps are told, and a cache without room for any token; see `grow`."""
         s = self.sizes
-        shape = (len(labels), s.heads, self.grid[0] * self.grid[1], s.width // s.heads)
-        zeros = jnp.zeros(shape, s.dtype)
-        blocks = [{'keys': zeros, 'values': zeros} for _ in range(s.depth)]
+        empty = jnp.zeros((len(labels) * s.heads, 0, s.width // s.heads), s.dtype)
+        blocks = [{'keys': empty, 'values': empty} for _ in range(s.depth)]
         return {'label': self.label(labels), 'context': self._context(above), 'blocks': blocks}
+
+    @staticmethod
+    def grow(cache: Cache, tokens: int) -> Cache:
+        """The cache with room for so many more tokens."""
+        room = ((0, 0), (0, tokens), (0, 0))
+        return {**cache, 'blocks': jax.tree.map(lambda x: jnp.pad(x, room), cache['blocks'])}
 
     def step(self, tokens: jax.Array, slot: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """The logits of one token, given those before it; only for a causal transformer.
@@ -137,7 +142,7 @@ class Transformer(nn.Module):
         Args:
             tokens: the token before it, int [b]; of no meaning in slot 0.
             slot: which token is asked for, int, from 0 to n - 1.
-            cache: what the step for the token before it returned, or `start`.
+            cache: what the step for the token before it returned, or `start`, with room for this token.
 
         Returns:
             Logits float32 [b k], and the cache for the next token.
@@ -222,29 +227,36 @@ class Block(nn.Module):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """One slot [b 1 d], with the keys and values of those before it in the cache."""
         q, k, v = self._heads(x, angles)
-        keys = jax.lax.dynamic_update_slice_in_dim(cache['keys'], k, slot, axis=2)
-        values = jax.lax.dynamic_update_slice_in_dim(cache['values'], v, slot, axis=2)
-        mask = (jnp.arange(keys.shape[2]) <= slot)[None]
+        keys = jax.lax.dynamic_update_slice_in_dim(cache['keys'], k, slot, axis=1)
+        values = jax.lax.dynamic_update_slice_in_dim(cache['values'], v, slot, axis=1)
+        mask = (jnp.arange(keys.shape[1]) <= slot)[None]
         x = x + self._attend(q, keys, values, mask)
         return x + self._mlp(x), {'keys': keys, 'values': values}
 
     def _heads(self, x: jax.Array, angles: jax.Array | None) -> tuple[jax.Array, ...]:
-        """Queries, keys and values [b heads n d]."""
+        """Queries, keys and values [b*heads n d].
+
+        Examples and heads are one axis: of a cache in which they are two, XLA's compiler for CPUs makes
+        four copies for each token that is drawn.
+        """
         b, n, _ = x.shape
-        qkv = self.qkv(self.before_attention(x)).reshape(b, n, 3, self.sizes.heads, -1)
-        q, k, v = qkv.transpose(2, 0, 3, 1, 4)
+        heads = self.sizes.heads
+        qkv = self.qkv(self.before_attention(x)).reshape(b, n, 3, heads, -1)
+        q, k, v = qkv.transpose(2, 0, 3, 1, 4).reshape(3, b * heads, n, -1)
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
         return q, k, v
 
     def _attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> jax.Array:
-        scores = jnp.einsum('bhnd,bhmd->bhnm', q, k, preferred_element_type=jnp.float32)
+        scores = jnp.einsum('gnd,gmd->gnm', q, k, preferred_element_type=jnp.float32)
         scores = scores / np.sqrt(q.shape[-1])
         if mask is not None:
             scores = jnp.where(mask, scores, -jnp.inf)
         shares = jax.nn.softmax(scores).astype(v.dtype)
-        seen = jnp.einsum('bhnm,bhmd->bnhd', shares, v)
-        return self.attended(seen.reshape(*seen.shape[:2], -1))
+        seen = jnp.einsum('gnm,gmd->gnd', shares, v)
+        heads, (_, n, d) = self.sizes.heads, seen.shape
+        seen = seen.reshape(-1, heads, n, d).transpose(0, 2, 1, 3)
+        return self.attended(seen.reshape(-1, n, heads * d))
 
     def _mlp(self, x: jax.Array) -> jax.Array:
         return self.narrow(nn.gelu(self.widen(self.before_mlp(x))))

@@ -4,6 +4,7 @@ Every example has a random key of its own, so that what is drawn for it does not
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ import jax.numpy as jnp
 from vq_jax.errors import UserError
 from vq_jax.ops import logits as ops
 from vq_jax.ops.keys import fold_in
+
+_SHORTEST_STRETCH = 64  # tokens: each stretch is compiled apart, and short caches cost little
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +57,12 @@ def generate(
     length: int,
     choice: Choice,
     given: jax.Array | None = None,
+    grow: Callable[[Any, int], Any] | None = None,
 ) -> jax.Array:
-    """Draws sequences, in one compiled loop.
+    """Draws sequences, in compiled loops.
+
+    Where the cache grows with what is drawn, the sequence is drawn in up to four stretches, each with a
+    cache that ends where it ends: steps read the whole of it, which is then 5/8 of the last one's on average.
 
     Args:
         step: asked for token number i, with the tokens before it int [b] and a cache, returns logits
@@ -66,6 +73,8 @@ def generate(
         length: tokens to draw, n.
         choice: how.
         given: tokens that are there already, int [b n]; -1 where one is to be drawn.
+        grow: a cache and a number to a cache with room for so many more tokens, of which the one that is
+            given has none; None where the cache is of one size.
 
     Returns:
         Tokens, int32 [b n].
@@ -79,9 +88,15 @@ def generate(
         token = _next(keys, i, logits, choice, fixed)
         return (token, cache), token
 
-    start = (jnp.zeros(keys.shape[0], jnp.int32), cache)
-    _, tokens = jax.lax.scan(advance, start, (jnp.arange(length), given.T))
-    return tokens.T
+    before, drawn = jnp.zeros(keys.shape[0], jnp.int32), []
+    stretches = max(1, min(4, length // _SHORTEST_STRETCH)) if grow else 1
+    ends = [length * i // stretches for i in range(stretches + 1)]
+    for start, end in itertools.pairwise(ends):
+        cache = grow(cache, end - start) if grow else cache
+        at = jnp.arange(start, end), given.T[start:end]
+        (before, cache), tokens = jax.lax.scan(advance, (before, cache), at)
+        drawn.append(tokens)
+    return jnp.concatenate(drawn).T
 
 
 def generate_without_cache(

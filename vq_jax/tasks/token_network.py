@@ -139,7 +139,7 @@ class TokenNetwork:
 
         if not self.masked:
             cache = self.model.apply(variables, labels, *above, method='start')
-            tokens = generate(step, cache, keys, n, sampling.choice(), given)
+            tokens = generate(step, cache, keys, n, sampling.choice(), given, self.model.grow)
         else:
             tokens = generate_masked(
                 network,
