@@ -1,6 +1,7 @@
 """Whole runs, as a user starts them: resume, kill, signals, wrong input, several devices."""
 
 import json
+import shutil
 import signal
 import socket
 
@@ -50,12 +51,16 @@ def test_a_run_leaves_what_it_promises(whole):
     assert losses[-1] < 0.75 * losses[0]
 
 
-def test_a_finished_run_prints_its_table_again(whole):
-    workdir, first = whole
-    before = logged(workdir)
+def test_a_finished_run_prints_its_table_again(whole, tmp_path):
+    """And so does one that was started before a key was there, whose default changes nothing."""
+    workdir, first = tmp_path / 'run', whole[1]
+    shutil.copytree(whole[0], workdir)
+    config = json.loads((workdir / 'config.json').read_text())
+    del config['quantizer']['kind'], config['fsq']
+    (workdir / 'config.json').write_text(json.dumps(config))
     again = train(workdir)[0]
     assert [x for x in again.splitlines() if '│' in x] == [x for x in first.splitlines() if '│' in x]
-    assert logged(workdir) == before
+    assert logged(workdir) == logged(whole[0])
 
 
 def test_killed_and_resumed_equals_never_interrupted(whole, tmp_path):

@@ -70,6 +70,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
     from vq_jax.data import DataConfig, open_dataset, train_batches
     from vq_jax.evaluators.means import MeanEvaluator
     from vq_jax.tasks import make_task
+    from vq_jax.tasks.restore import config_of
     from vq_jax.training.checkpoints import Checkpoints
     from vq_jax.training.config import build, defaults, to_json
     from vq_jax.training.loop import LoopConfig, run_loop
@@ -90,7 +91,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
     plain = to_json(config)
     new_run = not (workdir / 'config.json').exists()
     if not new_run:
-        check_same_config(workdir, plain)
+        check_same_config(workdir, to_json(config_of(workdir)), plain)
 
     loop = build(LoopConfig, {k: config[k] for k in defaults(LoopConfig)}, '')
     engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), loop.batch_size)

@@ -8,7 +8,7 @@ from vq_jax.errors import UserError
 from vq_jax.models.quantizers import VectorQuantizer
 from vq_jax.models.scalar_quantizers import FiniteScalarQuantizer, LookupFreeQuantizer
 from vq_jax.tasks import complete_config, make_task
-from vq_jax.training.state import abstract_batch
+from vq_jax.training.state import TwoPlayerState, abstract_batch
 
 CHOICES = {
     'vq': VectorQuantizer(num_codes=7, dim=8),
@@ -71,7 +71,8 @@ def test_a_step_and_an_evaluation_fit_the_state(name, kind, top_stages):
 def test_nothing_is_placed_before_the_first_step(kind):
     state = object()
     assert task_of('vqvae', kind).start_from_data(None, state, None, None) is state
-    assert task_of('vqgan', kind).start_from_data(None, state, None, None) is state
+    players = TwoPlayerState(generator=state, discriminator=None)
+    assert task_of('vqgan', kind).start_from_data(None, players, None, None).generator is state
 
 
 @pytest.mark.parametrize(

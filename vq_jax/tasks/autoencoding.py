@@ -85,11 +85,11 @@ def start_codes(
     engine: Engine,
     *,
     model: Any,
-    quantizer: VectorQuantizer,
+    quantizer: Any,
     project: Callable[[TrainState, Batch], jax.Array],
     place: str = 'place',
 ) -> TrainState:
-    """Places the codes by k-means over the vectors of the first batches, if the quantizer wants that.
+    """Places the codes by k-means over the vectors of the first batches, if a codebook wants that.
 
     Args:
         key: a random key.
@@ -97,14 +97,14 @@ def start_codes(
         batches: training batches.
         engine: runs `project`.
         model: has the method `place`.
-        quantizer: the model's.
+        quantizer: the model's, of any kind.
         project: the vectors of a batch that are compared with the codes [b ... d].
         place: the name of the method, of a model with several quantizers.
 
     Raises:
         UserError: if there are fewer vectors than codes.
     """
-    if quantizer.start != 'kmeans':
+    if not isinstance(quantizer, VectorQuantizer) or quantizer.start != 'kmeans':
         return state
     compiled = engine.per_example(project)
     taken = [compiled(state, batch) for batch in islice(batches, quantizer.start_batches)]

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from vq_jax.errors import UserError, check_least
 from vq_jax.models.discriminators import PatchDiscriminator
 from vq_jax.models.gaussian import LATENT, GaussianBottleneck
-from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer
+from vq_jax.models.quantizers import REVIVALS, STATISTICS
 from vq_jax.models.residual import ResidualSizes
 from vq_jax.models.vqgan import LAST_KERNEL, VQGAN
 from vq_jax.ops import adversarial, pictures
@@ -223,9 +223,7 @@ class VQGANTask(AutoencodingTask):
     def start_from_data(
         self, key: jax.Array, state: TwoPlayerState, batches: Iterable[Batch], engine: Engine
     ) -> TwoPlayerState:
-        """Places the codes by k-means over the vectors of the first batches, if there is a codebook."""
-        if not isinstance(self.model.bottleneck, VectorQuantizer):
-            return state
+        """See `start_codes`."""
 
         def project(generator: TrainState, batch: Batch) -> jax.Array:
             images = self.seen(to_float(batch['image']))

@@ -15,7 +15,7 @@ from vq_jax.errors import check_least
 from vq_jax.models.autoencoder import VQVAE
 from vq_jax.models.hierarchy import VQVAE2
 from vq_jax.models.observation import Observation, PixelDistribution, to_picture
-from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer
+from vq_jax.models.quantizers import REVIVALS, STATISTICS
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.keys import content_keys, example_keys
@@ -128,12 +128,7 @@ class VQVAETask(AutoencodingTask):
     def start_from_data(
         self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
     ) -> TrainState:
-        """Places the codes by k-means over the vectors of the first batches; those of the top first.
-
-        A quantizer without a codebook has none to place.
-        """
-        if not isinstance(self.model.quantizer, VectorQuantizer):
-            return state
+        """See `start_codes`; those of the top are placed first."""
 
         def projection(method: str) -> Callable[[TrainState, Batch], jax.Array]:
             def project(state: TrainState, batch: Batch) -> jax.Array:

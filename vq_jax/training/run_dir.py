@@ -113,19 +113,18 @@ def read_config(workdir: Path) -> dict[str, Any]:
     return config
 
 
-def check_same_config(workdir: Path, config: dict[str, Any]) -> None:
+def check_same_config(workdir: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Refuses to go on with a run under another config.
 
     Args:
-        workdir: The run directory, with its `config.json`.
-        config: Nested dict of JSON values that is to be used now.
+        workdir: The run directory.
+        before: Its config, a nested dict of JSON values, with today's defaults for keys that are newer.
+        now: The config that is to be used, alike.
 
     Raises:
-        UserError: Some keys differ; each is named (dotted) with both values. Also what
-            `read_config` raises.
+        UserError: Some keys differ; each is named (dotted) with both values.
     """
-    before = flatten(read_config(workdir))
-    now = flatten(json.loads(json.dumps(config)))
+    before, now = flatten(before), flatten(now)
     differing = [
         f'{key} (there {show(before.get(key, _ABSENT))}, now {show(now.get(key, _ABSENT))})'
         for key in sorted(before.keys() | now.keys())
