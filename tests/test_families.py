@@ -248,6 +248,7 @@ def test_a_discriminator_that_overflows_stops_the_run(tmp_path):
         ('vq_jax.edit', ['--input=README.md', '--output=x.png'], 'give --mask'),
         ('vq_jax.evaluate', ['--output=vq_jax'], 'ends in .json'),
         ('vq_jax.evaluate', ['--step=last'], 'or best'),
+        ('vq_jax.evaluate', ['--seed=1'], '--seed is given without --features'),
         ('vq_jax.evaluate', ['--step=best'], 'none was evaluated by config.best_metric'),
         ('vq_jax.evaluate', ['--override=model.nosuch=1'], 'config.model.nosuch'),
         ('vq_jax.evaluate', ['--override=generator.channels=4'], 'checkpoint'),

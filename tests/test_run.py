@@ -1,10 +1,15 @@
 """A trained run in a notebook: encode, decode, reconstruct, and the mistakes that can be made."""
 
+import gc
+import weakref
+
+import jax
 import numpy as np
 import pytest
 
 import vq_jax
 from vq_jax.tasks import default_config
+from vq_jax.tasks.drawing import Drawer
 from vq_jax.train import train
 
 
@@ -99,3 +104,16 @@ def test_averaged_parameters_are_the_ones_used(run):
     state = run.state
     assert state.ema_params is not None
     assert run.variables['params'] is state.ema_params
+
+
+def test_what_was_drawn_from_is_forgotten_with_its_run(run):
+    class Task:
+        def shown(self, state, keys, labels):
+            return jax.vmap(jax.random.uniform)(keys)
+
+    drawer = Drawer(Task(), {}, run.config)
+    assert drawer.draw('shown', 3, np.zeros(3, np.int32), 0, {}).shape == (3,)
+    last = weakref.ref(drawer)
+    del drawer
+    gc.collect()
+    assert last() is None

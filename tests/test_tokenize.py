@@ -118,6 +118,9 @@ def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, tmp
     flags = r'--batch_size times --shard_batches \(256 there, 16,384 now\); give what they were made with'
     with pytest.raises(UserError, match=flags):
         write_codes(tokenizer, codes)
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match='Cannot write .*file.*; choose another folder'):
+        write_codes(tokenizer, tmp_path / 'file')
     with pytest.raises(UserError, match='codes of another tokenizer'):
         train(prior_config(other, f'codes:{codes}'), tmp_path / 'prior')
     with pytest.raises(UserError, match='this task needs pictures'):

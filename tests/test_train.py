@@ -12,6 +12,7 @@ from PIL import Image
 
 import vq_jax
 from tests.runs import arrays, assert_close, assert_equal_runs, finish, logged, run, start, wait_for
+from vq_jax.training.lock import only_writer
 
 SMALL = [
     '--config=configs/quickstart.py',
@@ -52,13 +53,13 @@ def test_a_run_leaves_what_it_promises(whole):
 
 
 def test_a_finished_run_prints_its_table_again(whole, tmp_path):
-    """And so does one that was started before a key was there, whose default changes nothing."""
+    """And so does one that was started before a key was there, or with keys that change nothing learned."""
     workdir, first = tmp_path / 'run', whole[1]
     shutil.copytree(whole[0], workdir)
     config = json.loads((workdir / 'config.json').read_text())
     del config['quantizer']['kind'], config['fsq']
     (workdir / 'config.json').write_text(json.dumps(config))
-    again = train(workdir)[0]
+    again = train(workdir, '--config.data.cache_gib=0', '--config.data.max_undecodable=0.5')[0]
     assert [x for x in again.splitlines() if '│' in x] == [x for x in first.splitlines() if '│' in x]
     assert logged(workdir) == logged(whole[0])
 
@@ -192,6 +193,16 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(changes, words, tmp_path):
 def test_a_batch_that_devices_cannot_share(tmp_path):
     _, errors = train(tmp_path / 'run', '--config.batch_size=30', devices=8, status=2)
     assert '8 devices' in errors
+
+
+def test_two_do_not_write_to_one_directory(whole):
+    before = logged(whole[0])
+    with only_writer(whole[0]):
+        _, errors = train(whole[0], status=2)
+    assert 'another process is training in' in errors
+    assert logged(whole[0]) == before
+    with only_writer(whole[0]):  # it ends with who held it
+        pass
 
 
 def test_another_config_in_the_same_directory_is_refused(whole):

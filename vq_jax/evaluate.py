@@ -35,10 +35,12 @@ _LPIPS = flags.DEFINE_list(
 )
 _NUM = flags.DEFINE_integer(
     'num',
-    10_000,
-    'With --features: how many samples to draw; reconstructions are always of the whole split.',
+    None,
+    'With --features: how many samples to draw, 10,000 if none; reconstructions are of the whole split.',
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'With --features: the same seed gives the same samples.')
+_SEED = flags.DEFINE_integer(
+    'seed', None, 'With --features: the same seed gives the same samples; 0 if none.'
+)
 _REFERENCE = flags.DEFINE_string(
     'reference', None, 'With --features: an .npz file of reference statistics, written if it is not there.'
 )
@@ -47,7 +49,7 @@ _REFERENCE = flags.DEFINE_string(
 def main() -> None:
     """Prints a table of numbers, and writes them to a file if one is named."""
     cli.use_compilation_cache()
-    for flag in (_RESIZE, _LPIPS, _REFERENCE):
+    for flag in (_RESIZE, _LPIPS, _NUM, _SEED, _REFERENCE):
         if flag.value is not None and not _FEATURES.value:
             raise UserError(f'--{flag.name} is given without --features; give both, or leave it out.')
     if _OUTPUT.value:
@@ -79,12 +81,15 @@ def _compare() -> None:
     from vq_jax.tasks.restore import restore
     from vq_jax.training.progress import print_table
 
-    reference = cli.check_output(_REFERENCE, '.npz') if _REFERENCE.value else None
+    reference = Path(_REFERENCE.value) if _REFERENCE.value else None
+    if reference and not reference.is_file():  # else it is only read
+        cli.check_output(_REFERENCE, '.npz')
     run = restore(**opening.opened())
     split = _SPLIT.value or run.config.data.eval_split
     source = _source(_FEATURES.value)
     lpips = [] if _LPIPS.value == ['download'] else _LPIPS.value
-    record = FeatureEvaluator(run, source, split, reference, lpips).run(_NUM.value, _SEED.value)
+    evaluator = FeatureEvaluator(run, source, split, reference, lpips)
+    record = evaluator.run(10_000 if _NUM.value is None else _NUM.value, _SEED.value or 0)
     console = Console(highlight=False)
     of = record['reference']
     for kind in ('samples', 'reconstructions'):

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from absl import flags
 
@@ -35,12 +35,10 @@ def _overrides(overrides: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
-def _step() -> int | None:
-    from vq_jax.tasks.restore import best_step
-
+def _step() -> int | Literal['best'] | None:
     step = _STEP.value
-    if step == 'best':
-        return best_step(_WORKDIR.value)
-    if step is not None and not step.isdecimal():
+    if step is None or step == 'best':
+        return step
+    if not step.isdecimal():
         raise UserError(f'--step is {step}; give the number of a checkpoint, or best.')
-    return None if step is None else int(step)
+    return int(step)

@@ -4,6 +4,7 @@ Every key can be changed by a flag, such as `--config.optimizer.learning_rate=1e
 the same directory goes on where the run was.
 """
 
+import contextlib
 import functools
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
         The numbers of the last evaluation, or None if a signal stopped the run before its end.
 
     Raises:
-        UserError: for what the user can mend; the directory stays as it was.
+        UserError: for what the user can mend; what the directory holds of a run stays as it was.
     """
     import jax
 
@@ -73,6 +74,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
     from vq_jax.tasks.restore import config_of
     from vq_jax.training.checkpoints import Checkpoints
     from vq_jax.training.config import build, defaults, to_json
+    from vq_jax.training.lock import only_writer
     from vq_jax.training.loop import LoopConfig, run_loop
     from vq_jax.training.parallel import ParallelConfig, make_engine
     from vq_jax.training.progress import Progress
@@ -117,58 +119,62 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
     init_key, start_key = jax.random.split(jax.random.key(loop.seed))
     pretrained = engine.place(task.pretrained())
     state = engine.place(init_state(task.init, init_key, train_set.image_shape))
-    checkpoints = Checkpoints(
-        workdir / 'checkpoints',
-        keep=loop.keep_checkpoints,
-        best=loop.best_metric,
-        best_mode=loop.best_mode,
-    )
-    restored = checkpoints.restore(state)
-    if restored is None:
-        start = 0
-        state = task.start_from_data(start_key, state, batches(), engine)
-    else:
-        _, state, position = restored
-        start = position['batches']
-        state = engine.place(state)
-    state = state.replace(frozen=pretrained)
-    if new_run and first:
-        facts = DataFacts(train_set.image_shape, train_set.num_classes, task.built_on())
-        write_data_facts(workdir, facts)
-        write_config(workdir, plain)
+    # From here on the directory is written to.
+    with only_writer(workdir) if first else contextlib.nullcontext():
+        checkpoints = Checkpoints(
+            workdir / 'checkpoints',
+            keep=loop.keep_checkpoints,
+            best=loop.best_metric,
+            best_mode=loop.best_mode,
+        )
+        restored = checkpoints.restore(state)
+        if restored is None:
+            start = 0
+            state = task.start_from_data(start_key, state, batches(), engine)
+        else:
+            _, state, position = restored
+            start = position['batches']
+            state = engine.place(state)
+        state = state.replace(frozen=pretrained)
 
-    @functools.cache
-    def compiled(phase: str) -> Any:
-        step = functools.partial(task.train_step, phase=phase) if phase else task.train_step
-        return engine.train_step(step)
+        @functools.cache
+        def compiled(phase: str) -> Any:
+            step = functools.partial(task.train_step, phase=phase) if phase else task.train_step
+            return engine.train_step(step)
 
-    evaluator = MeanEvaluator(task, engine, eval_set, loop.batch_size, loop.num_pictures)
-    writer = MetricWriter(
-        workdir,
-        resume_step=start,
-        wandb_project=loop.wandb_project,
-        config=plain,
-        active=first,
-    )
-    try:
-        with Progress(start, loop.steps, active=first) as progress:
-            if start:
-                progress.console.print(f'resumed at step {start}')
-            _, evaluation = run_loop(
-                loop,
-                train_step=lambda step: compiled(task.phase(step)),
-                engine=engine,
-                state=state,
-                batches=batches(start=start),
-                evaluate=evaluator.run,
-                watch=task.watch,
-                checkpoints=checkpoints,
-                writer=writer,
-                progress=progress,
-            )
-    finally:  # what was saved and logged before an error is kept
-        writer.close()
-        checkpoints.close()
+        evaluator = MeanEvaluator(task, engine, eval_set, loop.batch_size, loop.num_pictures)
+        writer = MetricWriter(
+            workdir,
+            resume_step=start,
+            wandb_project=loop.wandb_project,
+            config=plain,
+            active=first,
+        )
+        done = False
+        try:
+            if new_run and first:
+                facts = DataFacts(train_set.image_shape, train_set.num_classes, task.built_on())
+                write_data_facts(workdir, facts)
+                write_config(workdir, plain)
+            with Progress(start, loop.steps, active=first) as progress:
+                if start:
+                    progress.console.print(f'resumed at step {start}')
+                _, evaluation = run_loop(
+                    loop,
+                    train_step=lambda step: compiled(task.phase(step)),
+                    engine=engine,
+                    state=state,
+                    batches=batches(start=start),
+                    evaluate=evaluator.run,
+                    watch=task.watch,
+                    checkpoints=checkpoints,
+                    writer=writer,
+                    progress=progress,
+                )
+            done = True
+        finally:  # what was saved and logged before an error is kept
+            writer.close()
+            checkpoints.close(failed=not done)
     return None if evaluation is None else evaluation.numbers
 
 

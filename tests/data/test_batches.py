@@ -297,12 +297,17 @@ def test_leaving_is_quiet_and_stops_everything(digits, tmp_path):
 
     script = tmp_path / 'script.py'
     script.write_text(
-        'import sys\n'
+        'import multiprocessing, os, signal, sys\n'
         'from vq_jax.data import DataConfig, open_dataset, train_batches\n'
         "if __name__ == '__main__':\n"
         '    config = DataConfig(data_dir=sys.argv[1], cache_gib=0, workers=int(sys.argv[2]))\n'
         "    batches = train_batches(open_dataset(config, 'train'), batch_size=8, seed=0)\n"
         '    next(batches)\n'
+        # As Ctrl-C does; the run itself stops them when it has saved.
+        '    for worker in multiprocessing.active_children():\n'
+        '        os.kill(worker.pid, signal.SIGINT)\n'
+        '    for _ in range(50):\n'
+        '        next(batches)\n'
         '    raise SystemExit(3)\n'
     )
     for workers in '0', '2':

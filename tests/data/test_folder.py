@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -157,3 +159,9 @@ def test_file_that_vanishes(write_pictures):
     (root / 'train' / '003.png').unlink()
     (batch,) = eval_batches(data, batch_size=5)
     assert sorted(batch['image'][batch['mask']][:, 0, 0, 0]) == [0, 1, 2, 4]
+
+
+def test_a_name_that_is_no_text(write_pictures):
+    root = write_pictures(5, 'set/train').parent
+    os.rename(os.fsencode(root / 'train' / '003.png'), os.fsencode(root / 'train') + b'/\xff.png')
+    assert len(FolderSource(str(root), 'train')) == 5

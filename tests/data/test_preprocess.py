@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vq_jax.data import DataConfig
-from vq_jax.data.preprocess import Undecodable, arrange, decode, window
+from vq_jax.data.preprocess import Undecodable, arrange, decode, picture_and_mask, window
 
 
 def encoded(image, kind='PNG', **options):
@@ -109,6 +109,9 @@ def test_orientation(noise, orientation):
     shown = np.asarray(decode(data, 3, use_orientation=True))
     np.testing.assert_array_equal(shown, ORIENTATIONS[orientation](noise))
     np.testing.assert_array_equal(np.asarray(decode(data, 3)), noise)
+    # A picture to be edited is one to look at, wherever the model's data come from.
+    picture, _ = picture_and_mask(data, None, shown.shape, DataConfig())
+    np.testing.assert_array_equal(picture, shown)
 
 
 def test_undecodable(noise):

@@ -56,3 +56,10 @@ def test_no_more_pictures_are_drawn_than_devices_need(devices, asked, digits, mo
     whole = MeanEvaluator(task, JitEngine(), digits, 16, 99).run({}).pictures
     assert task.asked[-1] == 16
     np.testing.assert_array_equal(few['noise'], whole['noise'][:3])
+
+
+def test_padding_is_not_drawn():
+    few = open_dataset(DataConfig(name='digits', channels=1, image_size=8), 'test[:5]')
+    found = MeanEvaluator(Brightness(), JitEngine(), few, 8, 8).run({})
+    assert found.numbers['examples'] == 5
+    np.testing.assert_array_equal(found.pictures['images'], few.fetch(np.arange(5)).images)

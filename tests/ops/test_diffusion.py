@@ -71,6 +71,14 @@ def test_schedules_fall_and_can_be_inverted(schedule, path):
     np.testing.assert_allclose(whole, 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize('shift', [0.25, 1.0, 8.0])
+def test_data_are_free_of_noise_however_far_the_schedule_is_shifted(shift):
+    """Where the schedule itself gets so far: less than a quarter of a level of a byte is left."""
+    _, sigma = Process('cosine', shift=shift).scales(jnp.zeros(()))
+    assert 127.5 * sigma < 0.25
+    assert Process('cosine', shift=shift).log_snr(jnp.ones(())) == pytest.approx(-13.3, rel=1e-5)
+
+
 def test_marginals_are_what_steps_come_to():
     """q(x_t | x_0) of one draw, against the chain of 1,000 steps of equation 2 of Ho et al. 2020."""
     x0, n = 0.7, 200_000

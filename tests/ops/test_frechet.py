@@ -33,7 +33,6 @@ def test_a_point_has_no_spread():
     zero = np.zeros((4, 4))
     assert frechet_distance(np.ones(4), zero, np.zeros(4), covariance) == pytest.approx(4 + 10)
     assert frechet_distance(np.ones(4), zero, np.zeros(4), zero) == pytest.approx(4)
-    assert np.isnan(frechet_distance(np.ones(4), np.full((4, 4), np.nan), np.zeros(4), covariance))
 
 
 def test_fewer_vectors_than_dimensions():
@@ -45,3 +44,12 @@ def test_fewer_vectors_than_dimensions():
     zero = np.zeros(40)
     assert frechet_distance(zero, a, zero, b) == pytest.approx(np.trace(a + b), rel=1e-6)
     assert frechet_distance(zero, a, zero, a) == pytest.approx(0, abs=1e-10)
+
+
+@pytest.mark.parametrize('place', [(0, 0), (2, 2), (1, 3)])
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_what_is_not_finite_shows(place, value):
+    covariance = np.eye(4)
+    covariance[place] = covariance[place[::-1]] = value
+    assert np.isnan(frechet_distance(np.zeros(4), covariance, np.zeros(4), np.eye(4)))
+    assert np.isnan(frechet_distance(np.full(4, value), np.eye(4), np.zeros(4), np.eye(4)))

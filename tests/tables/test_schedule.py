@@ -10,6 +10,7 @@ from vq_jax.errors import UserError
 from vq_jax.tables import read_table, running
 from vq_jax.tables.processes import Place, Workers
 from vq_jax.tables.results import Results, last_evaluation
+from vq_jax.tables.writing import summarize
 
 ROWS = """
     Row('classifier', 'Classifier', 'configs/classifier_mnist.py', {'accuracy': 'loss'}),
@@ -208,6 +209,17 @@ def test_two_experiments_at_once_keep_what_each_saw(folder, machine, tmp_path):
     first.save(classifier, {'numbers': {}})
     second.save(other, {'numbers': {}})
     assert results(folder).keys() == {'classifier', 'other'} and second.of(classifier) is not None
+
+
+def test_a_column_that_was_renamed_after_its_row_was_run(write, machine, tmp_path):
+    row = "Row('a', 'A', 'configs/quickstart.py', {'MSE': '%s'}),"
+    running.run_rows(write(row % 'loss'), tmp_path / 'runs')
+    folder = write(row % 'los')
+    with pytest.raises(UserError, match="table asks for 'los', and there is loss"):
+        summarize(folder)
+    (folder / 'results.json').write_text('{"a": ')
+    with pytest.raises(UserError, match=r'results\.json is damaged'):
+        summarize(folder)
 
 
 def test_a_number_that_is_not_there(write, machine, tmp_path):

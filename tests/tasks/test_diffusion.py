@@ -255,6 +255,18 @@ def test_a_learned_variance_learns():
     assert (moved > 0).all() and metrics['variational_loss'] > 0
 
 
+@pytest.mark.parametrize('answer', [-1.5, 0.0, 1.5])
+def test_a_variance_out_of_range_finds_its_way_back(answer):
+    task, _ = started(small(model__timesteps=20, model__learned_variance=True))
+    x, t = jnp.ones((1, 8, 8, 1)), jnp.full(1, 0.5)
+
+    def share(answer):
+        network = lambda x, t: jnp.concatenate([x, jnp.full_like(x, answer)], -1)  # noqa: E731
+        return task.denoiser(network)(x, t).variance_share.mean()
+
+    assert jax.grad(share)(answer) == pytest.approx(0.5)
+
+
 def test_eight_devices_equal_one():
     """By the gradients of a step over an axis, which `vmap` stands in for."""
     task, state = started(small(model__class_conditional=True, unet__dropout=0.2))
@@ -363,6 +375,7 @@ def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
         ({'model__class_conditional': True}, 'needs data with labels'),
         ({'model__label_dropout': 2.0}, 'label_dropout'),
         ({'sampling__steps': 0}, 'steps is 0'),
+        ({'model__timesteps': 9}, 'cannot make 10 steps; give 1 to 9'),
         ({'sampling__sampler': 'ddpn'}, "did you mean 'ddpm'"),
         ({'sampling__eta': 1.5}, 'eta is 1.5; give a number from 0 to 1'),
         ({'sampling__guidance': math.inf}, 'give a finite number'),

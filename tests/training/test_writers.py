@@ -39,6 +39,16 @@ def test_a_resumed_log_equals_one_never_interrupted(tmp_path):
     assert lines(tmp_path / 'cut') == lines(tmp_path / 'whole')
 
 
+def test_a_damaged_line_is_told(tmp_path):
+    write(tmp_path, [1, 2])
+    path = tmp_path / 'metrics.jsonl'
+    before = path.read_text().replace('{"step": 2', '{"step": , 2')
+    path.write_text(before)
+    with pytest.raises(UserError, match=r'line 2 of .*metrics\.jsonl is damaged'):
+        write(tmp_path, [3], resume_step=2)
+    assert path.read_text() == before
+
+
 def test_what_is_not_finite_is_valid_json(tmp_path):
     writer = MetricWriter(tmp_path, resume_step=0)
     writer.scalars(1, 'train', {'loss': float('nan'), 'norm': float('inf'), 'rate': 0.5})

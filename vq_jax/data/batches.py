@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import signal
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -127,7 +128,8 @@ class Batches(Iterator[Batch]):
         if self._shared:
             _let_grain_read_flags()
             batches = numbers.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
-                grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=max(ahead, 1))
+                grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=max(ahead, 1)),
+                _leave_interrupts_to_the_run,
             )
         else:
             threads = min(ahead, os.cpu_count() or 1)
@@ -151,6 +153,11 @@ def _stop(running: list[Any]) -> None:
     """Stops and forgets the iterator in the list, if there still is one."""
     while running:
         running.pop().close()
+
+
+def _leave_interrupts_to_the_run(worker: int, workers: int) -> None:
+    """In a worker: Ctrl-C reaches all processes of a terminal, and the run stops its workers itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _let_grain_read_flags() -> None:

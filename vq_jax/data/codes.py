@@ -92,10 +92,13 @@ def write_facts(folder: Path, facts: CodeFacts) -> None:
                 f'made with (see {path}), or another folder.'
             )
         record['splits'] = {**there['splits'], **record['splits']}
-    folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(record, indent=2) + '\n')
-    partial.replace(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(record, indent=2) + '\n')
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f'Cannot write {path} ({error.strerror or error}); choose another folder.') from error
 
 
 def _comparable(record: dict[str, Any], name: str) -> str:

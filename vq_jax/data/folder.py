@@ -110,7 +110,7 @@ def _pictures(root: Path) -> list[str]:
 
 def _hash(path: str) -> float:
     """Returns a number in [0, 1) that depends on the path alone."""
-    return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], 'big') / 2**64
+    return int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8], 'big') / 2**64
 
 
 def _hashed(pictures: list[str]) -> dict[str, list[str]]:

@@ -126,7 +126,8 @@ def picture_and_mask(
     """Decodes a picture file, and one of a mask of it, for a model of pictures of one size.
 
     Args:
-      image: Content of the file. A picture of another size is brought to that of the model as `centred` does.
+      image: Content of the file, which is turned as its EXIF orientation says. A picture of another size is
+        brought to that of the model as `centred` does.
       mask: The same for a picture of the same size, white in the mask.
       shape: Shape [h w c] of the model's pictures.
       config: What was done to them.
@@ -140,7 +141,7 @@ def picture_and_mask(
     h, w, c = shape
     files = [(image, c)] if mask is None else [(image, c), (mask, 1)]
     try:
-        decoded = [decode(file, channels) for file, channels in files]
+        decoded = [decode(file, channels, use_orientation=True) for file, channels in files]
     except Undecodable as error:
         raise UserError(f'the picture or its mask cannot be decoded ({error}); give others.') from error
     sizes = [f'{part.width}x{part.height}' for part in decoded]

@@ -44,7 +44,7 @@ class MeanEvaluator:
         self.batch_size = batch_size
         self.num_pictures = num_pictures
         self._sums = engine.eval_sums(task.eval_step)
-        self._predict = engine.per_example(task.predict)
+        self._predict = engine.per_example(lambda state, batch: (task.predict(state, batch), batch['mask']))
 
     def run(self, state: Any) -> Evaluation:
         """Evaluates the state.
@@ -70,9 +70,9 @@ class MeanEvaluator:
         # pictures are those of process 0, and all processes must bring equally many.
         devices = jax.local_device_count()
         n = -(-self.num_pictures // devices) * devices
-        predictions = self._predict(state, {name: x[:n] for name, x in first.items()})
-        shown = {name: np.asarray(x)[: self.num_pictures] for name, x in predictions.items()}
+        predictions, real = self._predict(state, {name: x[:n] for name, x in first.items()})
+        shown = {name: np.asarray(x)[real][: self.num_pictures] for name, x in predictions.items()}
         return Evaluation(
             numbers={**self.task.summarize(means), 'examples': int(examples)},
-            pictures=self.task.pictures(shown, means),
+            pictures=self.task.pictures(shown, means) if real.any() else {},
         )

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from vq_jax.ops.barrier import cpu_barrier
+
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 Padding = Literal['SAME', 'VALID'] | Sequence[tuple[int, int]]
@@ -91,7 +93,7 @@ def _up(y: jax.Array, kernel: jax.Array, stride: int, pads: _Pads, size: tuple[i
 def _correlate(x: jax.Array, y: jax.Array, stride: int, pads: _Pads, size: tuple[int, int]) -> jax.Array:
     """X [b h w c], y [b h' w' d] -> kernel [kh kw c d] with (kh, kw) = size."""
     # Else what x and y are computed from is computed again where they are read, transposed.
-    x, y = lax.optimization_barrier((x, y))
+    x, y = cpu_barrier(x, y)
     kernel = jax.ShapeDtypeStruct((*size, x.shape[-1], y.shape[-1]), x.dtype)
     plain = functools.partial(_plain_down, x, stride=stride, pads=pads)
     return jax.linear_transpose(plain, kernel)(y)[0]

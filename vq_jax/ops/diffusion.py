@@ -127,8 +127,7 @@ class Process:
     def log_snr(self, t: jax.Array) -> jax.Array:
         """`log(alpha^2 / sigma^2)` at times [...] from 0 to 1; it falls with time."""
         ratio = SCHEDULES[self.schedule](jnp.maximum(t, 1e-7))  # where it is finite, but beyond the limit
-        ratio = jnp.clip(ratio, -LOG_SNR_LIMIT, LOG_SNR_LIMIT)
-        return ratio - 2 * math.log(self.shift)
+        return jnp.clip(ratio - 2 * math.log(self.shift), -LOG_SNR_LIMIT, LOG_SNR_LIMIT)
 
     def time(self, log_snr: jax.Array) -> jax.Array:
         """The inverse of `log_snr`, by bisection; the nearest end for ratios that no time has."""

@@ -24,10 +24,12 @@ def frechet_distance(
         covariance_b: likewise [d d].
 
     Returns:
-        0 or more; NaN if there is any among the arguments.
+        0 or more; NaN if any of the arguments is not finite.
     """
     mean_a, mean_b = np.float64(mean_a), np.float64(mean_b)
     covariance_a, covariance_b = np.float64(covariance_a), np.float64(covariance_b)
+    if not all(np.isfinite(x).all() for x in (mean_a, covariance_a, mean_b, covariance_b)):
+        return float('nan')
     overlap = np.linalg.svd(_factor(covariance_b).T @ _factor(covariance_a), compute_uv=False).sum()
     distance = np.sum(np.square(mean_a - mean_b)) + np.trace(covariance_a) + np.trace(covariance_b)
     return float(np.maximum(distance - 2 * overlap, 0))

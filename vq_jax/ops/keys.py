@@ -32,7 +32,7 @@ def content_keys(items: jax.Array) -> jax.Array:
     """
     values = items.reshape(items.shape[0], -1).astype(jnp.uint32)
     # A sum with odd factors, modulo 2^32: a change of one number always changes it.
-    factors = jnp.arange(values.shape[1], dtype=jnp.uint32) * jnp.uint32(2654435761 & ~1) + jnp.uint32(1)
+    factors = jax.random.bits(jax.random.key(0), values.shape[1:]) | 1
     words = jnp.sum(values * factors, axis=1, dtype=jnp.uint32)
     return jax.vmap(lambda word: jax.random.fold_in(jax.random.key(0), word))(words)
 

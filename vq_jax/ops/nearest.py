@@ -51,8 +51,9 @@ def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) 
         start = (jnp.full(n_block, jnp.inf, jnp.float32), jnp.zeros(n_block, jnp.int32))
         return jax.lax.scan(step, start, (codes, norms, first))[0][1]
 
-    blocks = jnp.pad(z, ((0, n_pad), (0, 0))).reshape(-1, n_block, d)
-    return jax.lax.map(search, blocks).reshape(-1)[:n]
+    # A block takes every so-many-th vector: of a batch that is split over devices it has a part of each's.
+    blocks = jnp.pad(z, ((0, n_pad), (0, 0))).reshape(n_block, -1, d).swapaxes(0, 1)
+    return jax.lax.map(search, blocks).T.reshape(-1)[:n]
 
 
 def _least(z: jax.Array, codes: jax.Array, half_norms: jax.Array) -> tuple[jax.Array, jax.Array]:

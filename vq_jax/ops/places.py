@@ -8,10 +8,13 @@ of 64x64x64 on two cores.
 import jax
 import jax.numpy as jnp
 
+from vq_jax.ops.barrier import cpu_barrier
+
 
 def sum_places(x: jax.Array) -> jax.Array:
     """The sum over height and width: [b h w c] to [b c]."""
-    return jnp.sum(_barrier(jnp.sum(x, axis=2)), axis=1)
+    (rows,) = cpu_barrier(jnp.sum(x, axis=2))
+    return jnp.sum(rows, axis=1)
 
 
 @jax.custom_vjp
@@ -56,7 +59,3 @@ def _scale_and_shift_bwd(saved, g):  # noqa: ANN001, ANN202
 
 shift.defvjp(_shift_fwd, _shift_bwd)
 scale_and_shift.defvjp(_scale_and_shift_fwd, _scale_and_shift_bwd)
-
-
-def _barrier(x: jax.Array) -> jax.Array:
-    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)

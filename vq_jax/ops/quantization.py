@@ -102,10 +102,11 @@ def code_sums(
         sums = block_sums(z, codes)
     else:
         pad = -n % block
-        # A code of -1 has an all-zero row.
+        # A code of -1 has an all-zero row. A block takes every so-many-th position: of a batch that is
+        # split over devices it has a part of each's.
         blocks = (
-            jnp.pad(z, ((0, pad), (0, 0))).reshape(-1, block, d),
-            jnp.pad(codes, (0, pad), constant_values=-1).reshape(-1, block),
+            jnp.pad(z, ((0, pad), (0, 0))).reshape(block, -1, d).swapaxes(0, 1),
+            jnp.pad(codes, (0, pad), constant_values=-1).reshape(block, -1).T,
         )
         sums, _ = jax.lax.scan(
             lambda total, b: (total + block_sums(*b), None), jnp.zeros((k, d), jnp.float32), blocks

@@ -62,5 +62,4 @@ def draw(plot: Plot, lines: dict[str, list[tuple[float, float]]]) -> str:
 def _value(name: str, row: Row, results: Results) -> Any:
     if name in row.facts:
         return row.facts[name]
-    result = results.of(row)
-    return result['numbers'][row.numbers[name]] if result and name in row.numbers else None
+    return results.number(row, name) if name in row.numbers else None

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import platform
@@ -16,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from vq_jax.errors import UserError
+from vq_jax.training.lock import try_lock
 
 _ASK = 'import jax, json; d = jax.devices(); print(json.dumps([d[0].platform, d[0].device_kind, len(d)]))'
 _VISIBLE = 'CUDA_VISIBLE_DEVICES'
@@ -123,7 +123,7 @@ class Workers:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open('w') as file:
             waiting = False
-            while not _locks(file.fileno()):
+            while not try_lock(file.fileno()):
                 if self.stopping:
                     raise UserError('stopped while another process was at it.')
                 if not waiting:
@@ -136,11 +136,3 @@ class Workers:
         for worker in tuple(self._alive):
             worker.kill() if self.stopping else worker.terminate()
         self.stopping = True
-
-
-def _locks(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

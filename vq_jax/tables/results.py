@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vq_jax.errors import UserError
 from vq_jax.tables.definition import Row, Table
 from vq_jax.training.run_dir import write_atomically
 
@@ -25,13 +26,37 @@ class Results:
         result = self._all.get(row.name)
         return result if result and result['config'] == self._fingerprints[row.name] else None
 
+    def number(self, row: Row, name: str) -> float | None:
+        """What was seen in a column of a row; None if the row was not run, or it was not measured."""
+        result = self.of(row)
+        return None if result is None else number_of(row, name, result['numbers'])
+
     def save(self, row: Row, result: Mapping[str, Any]) -> None:
         """Keeps what was seen of a row, in place of what was seen before, and what others saved meanwhile."""
         self._all = self._read() | {row.name: {'config': self._fingerprints[row.name], **result}}
         write_atomically(self._path, json.dumps(self._all, indent=2, sort_keys=True) + '\n')
 
     def _read(self) -> dict[str, Any]:
-        return json.loads(self._path.read_text()) if self._path.exists() else {}
+        try:
+            return json.loads(self._path.read_text()) if self._path.exists() else {}
+        except ValueError as error:
+            raise UserError(f'{self._path} is damaged ({error}); restore it from a copy.') from error
+
+
+def number_of(row: Row, name: str, numbers: Mapping[str, float | None]) -> float | None:
+    """The number that a column of a row is to show.
+
+    Args:
+        row: whose.
+        name: of the column, one of the row's.
+        numbers: what was measured.
+
+    Raises:
+        UserError: if there is none of the name that the table gives it.
+    """
+    if (asked := row.numbers[name]) not in numbers:
+        raise UserError(f'its table asks for {asked!r}, and there is {", ".join(sorted(numbers))}')
+    return numbers[asked]
 
 
 def last_evaluation(workdir: Path) -> dict[str, Any] | None:

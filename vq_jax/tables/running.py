@@ -15,7 +15,7 @@ from typing import Any
 from vq_jax.errors import UserError
 from vq_jax.tables.definition import INCEPTION, Row, Table, read_table
 from vq_jax.tables.processes import Place, Workers, find_places
-from vq_jax.tables.results import Results, last_evaluation, read_evaluation
+from vq_jax.tables.results import Results, last_evaluation, number_of, read_evaluation
 from vq_jax.tables.writing import write_table
 
 _PACKAGES = ('jax', 'flax', 'optax')
@@ -117,10 +117,8 @@ class _Measurement:
                     result = {**evaluated, **result, 'numbers': numbers}
         finally:
             places.put(place)
-        for name in row.numbers.values():
-            if name not in result['numbers']:
-                there = ', '.join(sorted(result['numbers']))
-                raise UserError(f'its table asks for {name!r}, and there is {there}')
+        for name in row.numbers:
+            number_of(row, name, result['numbers'])
         return {**result, 'hardware': place.hardware, **circumstances}
 
     def _do(self, arguments: Sequence[str], place: Place, lock: int) -> None:

@@ -106,7 +106,7 @@ def _cells(row: Row, columns: Sequence[tuple[str, str]], results: Results) -> li
         elif result is None:
             cells.append('not run')
         else:
-            number = result['numbers'][row.numbers[name]]
+            number = results.number(row, name)
             cells.append('not measured' if number is None else f'{number:.4g}')
     if result is None:
         return cells + [''] * 4

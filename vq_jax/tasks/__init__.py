@@ -38,7 +38,8 @@ def default_config(task: str) -> ConfigDict:
         A locked `ConfigDict`: the loop's keys at the top, and the sections 'data', 'optimizer' and
         'parallel' beside the task's own.
     """
-    config = ConfigDict({'task': task, **defaults(LoopConfig)})
+    config = defaults(LoopConfig).unlock()
+    config.task = task
     config.data = defaults(DataConfig)
     config.optimizer = defaults(OptimizerConfig)
     config.parallel = defaults(ParallelConfig)

@@ -25,7 +25,6 @@ from vq_jax.sampling.diffusion import clipped
 from vq_jax.sampling.likelihood import bound, flow_log_likelihood, step_divergence
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
 from vq_jax.tasks.diffusion_drawing import LATENT, DiffusionDrawing
-from vq_jax.tasks.drawing import check_guidance
 from vq_jax.tasks.latents import LatentConfig, Pixels, Space, make_space
 from vq_jax.tasks.task import check_decoder, check_labels, check_same_shape
 from vq_jax.training.config import build, defaults
@@ -75,8 +74,6 @@ class DiffusionTask(DiffusionDrawing):
                 'config.model.timesteps=0.'
             )
         num_labels = num_classes if options.class_conditional else 0
-        sampling = build(Sampling, config.sampling, 'sampling')
-        check_guidance(sampling.guidance, num_labels, options.label_dropout)
         space = make_space(build(LatentConfig, config.latent, 'latent'), image_shape)
         check_decoder('autoencoder', space.num_labels, num_labels)
         if options.backbone == 'dit':
@@ -91,16 +88,18 @@ class DiffusionTask(DiffusionDrawing):
             )
         if options.upscale > 1:
             _check_upscale(options.upscale, space, image_shape)
-        return cls(
+        task = cls(
             model=network(sizes, c * (2 if options.learned_variance else 1), num_labels),
             space=space,
             config=options,
-            sampling=sampling,
+            sampling=build(Sampling, config.sampling, 'sampling'),
             evaluation=evaluation,
             optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
             image_shape=image_shape,
             num_labels=num_labels,
         )
+        task.check_sampling(task.sampling)
+        return task
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
         """Raises `UserError` unless the pictures are as large as those the model was made for."""

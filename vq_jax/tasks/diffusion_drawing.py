@@ -19,6 +19,7 @@ from vq_jax.sampling.diffusion import (
     Denoised,
     Denoiser,
     Known,
+    check_steps,
     clipped,
     guided,
     solve,
@@ -75,6 +76,7 @@ class DiffusionDrawing(Task):
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises `UserError` if this model cannot be drawn from in this way."""
         check_guidance(sampling.guidance, self.num_labels, self.config.label_dropout)
+        check_steps(sampling.steps, self.process)
 
     def sample(
         self, state: TrainState, keys: jax.Array, labels: jax.Array, sampling: Sampling | None = None
@@ -304,7 +306,7 @@ class DiffusionDrawing(Task):
             prediction, share = network(x, t), None
             if self.config.learned_variance:
                 prediction, share = jnp.split(prediction, 2, axis=-1)
-                share = jnp.clip((share + 1) / 2, 0, 1)
+                share = (share + 1) / 2  # not held within 0 and 1, where it could not learn its way back
             x0 = to_x0(self.config.prediction, self.process, prediction, x, t)
             return Denoised(x0=x0, variance_share=share)
 

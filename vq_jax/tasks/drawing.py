@@ -58,6 +58,7 @@ class Drawer:
         self._task = task
         self._state = state
         self._config = config
+        self._compiled = functools.cache(self._compile)  # forgotten with this object
 
     def draw(
         self,
@@ -144,8 +145,7 @@ class Drawer:
         self._task.check_sampling(sampling)
         return sampling
 
-    @functools.cache  # noqa: B019 (it is kept for as long as its run)
-    def _compiled(self, method: str, sampling: Any, batch_size: int) -> Callable[[State, Batch], np.ndarray]:
+    def _compile(self, method: str, sampling: Any, batch_size: int) -> Callable[[State, Batch], np.ndarray]:
         options = {} if sampling is None else {'sampling': sampling}
 
         def draw(state: State, batch: Batch) -> jax.Array:

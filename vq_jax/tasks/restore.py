@@ -61,7 +61,7 @@ def restore(
     check_built_on(workdir, task.built_on())
     like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
     with contextlib.closing(_checkpoints(workdir, config)) as checkpoints:
-        restored = checkpoints.restore(like, best_step(workdir) if step == 'best' else step)
+        restored = checkpoints.restore(like, _best_step(checkpoints, config) if step == 'best' else step)
     if restored is None:
         raise UserError(f'{workdir} holds no checkpoint yet; train it first, with vq_jax.train.')
     step, state, _ = restored
@@ -97,19 +97,13 @@ def restore_part(
     return restore(workdir, step)
 
 
-def best_step(workdir: str | Path) -> int:
-    """The step of the checkpoint that is the best by the run's `config.best_metric`.
-
-    Raises:
-        UserError: if no checkpoint was evaluated by it.
-    """
-    config = config_of(workdir)
-    with contextlib.closing(_checkpoints(Path(workdir), config)) as checkpoints:
-        step = checkpoints.best_step()
+def _best_step(checkpoints: Checkpoints, config: ConfigDict) -> int:
+    """The step of the checkpoint that is the best by `config.best_metric`."""
+    step = checkpoints.best_step()
     if step is None:
         raise UserError(
-            f'no checkpoint of {workdir} is known to be the best, because none was evaluated by '
-            f'config.best_metric, {config.best_metric!r}; give the number of one.'
+            f'no checkpoint is known to be the best, because none was evaluated by config.best_metric, '
+            f'{config.best_metric!r}; give the number of one.'
         )
     return step
 

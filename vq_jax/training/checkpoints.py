@@ -38,9 +38,7 @@ from vq_jax.training.manifest import (
 )
 from vq_jax.training.run_dir import write_atomically
 
-_MANIFEST = 'manifest.json'
-_DAMAGED = 'damaged'
-_ARRAYS = 'arrays'
+_MANIFEST, _ARRAYS, _DAMAGED = 'manifest.json', 'arrays', 'damaged'
 
 
 class Checkpoints:
@@ -219,14 +217,15 @@ class Checkpoints:
             )
         return None
 
-    def close(self) -> None:
-        """Waits for the last save and ends the threads.
+    def close(self, *, failed: bool = False) -> None:
+        """Waits for the last save and ends the threads; other processes are not asked if this one failed.
 
         Raises:
-            UserError: As `wait`.
+            UserError: As `wait`, unless it failed.
         """
         try:
-            self.wait()
+            if not failed:
+                self.wait()
         finally:
             self._worker.shutdown()
             if self._checkpointer is not None:

@@ -15,6 +15,20 @@ CONFIG_NAME = 'config.json'
 DATA_NAME = 'data.json'
 _ABSENT = object()
 
+# Keys that change nothing of what is learned, so that a run may go on with other values.
+_NOT_LEARNED = (
+    'wandb_project',
+    'data.data_dir',
+    'data.workers',
+    'data.prefetch',
+    'data.cache_gib',
+    'data.max_undecodable',
+)
+
+# The only portable way to read it is to set it; once, because all threads share it.
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+
 # The part of a prior of bottom codes that it is not trained with, but draws and is evaluated with.
 TOP_PRIOR = 'top_prior'
 
@@ -55,7 +69,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; a run directory is read by colleagues and TensorBoard.
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -114,7 +128,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
 
 def check_same_config(workdir: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuses to go on with a run under another config.
+    """Refuses to go on with a run under a config by which it would learn something else.
 
     Args:
         workdir: The run directory.
@@ -124,7 +138,10 @@ def check_same_config(workdir: Path, before: dict[str, Any], now: dict[str, Any]
     Raises:
         UserError: Some keys differ; each is named (dotted) with both values.
     """
-    before, now = flatten(before), flatten(now)
+    before, now = (
+        {key: value for key, value in flatten(config).items() if key not in _NOT_LEARNED}
+        for config in (before, now)
+    )
     differing = [
         f'{key} (there {show(before.get(key, _ABSENT))}, now {show(now.get(key, _ABSENT))})'
         for key in sorted(before.keys() | now.keys())
@@ -273,10 +290,3 @@ def flatten(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:
 def show(value: Any) -> str:
     """One text per JSON value: unlike `==` it keeps 1, 1.0 and true apart, and NaN together."""
     return 'absent' if value is _ABSENT else json.dumps(value)
-
-
-def _umask() -> int:
-    # The only portable way to read it is to set it; it is set back at once.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -116,9 +116,12 @@ class MetricWriter:
 def _drop_after(path: Path, step: int) -> None:
     """Keeps the lines up to a step; a last line that a kill cut short goes too."""
     kept = []
-    for line in path.read_text(encoding='utf-8').splitlines(keepends=True):
-        if line.endswith('\n') and json.loads(line)['step'] <= step:
-            kept.append(line)
+    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(keepends=True), 1):
+        try:
+            if line.endswith('\n') and json.loads(line)['step'] <= step:
+                kept.append(line)
+        except ValueError as error:
+            raise UserError(f'line {number} of {path} is damaged; mend it or take it out.') from error
     write_atomically(path, ''.join(kept))
 
 
