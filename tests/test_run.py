@@ -6,6 +6,7 @@ import weakref
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import vq_jax
 from vq_jax.tasks import default_config
@@ -14,7 +15,7 @@ from vq_jax.train import train
 
 
 @pytest.fixture(scope='module')
-def run(tmp_path_factory):
+def workdir(tmp_path_factory):
     config = default_config('vqvae')
     config.steps = 150
     config.batch_size = 64
@@ -26,6 +27,11 @@ def run(tmp_path_factory):
     config.optimizer.ema_decay = 0.9
     workdir = tmp_path_factory.mktemp('runs') / 'run'
     train(config, workdir)
+    return workdir
+
+
+@pytest.fixture(scope='module')
+def run(workdir):
     return vq_jax.load(workdir)
 
 
@@ -71,8 +77,10 @@ def test_evaluation_equals_doing_it_by_hand(run):
 @pytest.mark.parametrize(
     'images, words',
     [
-        (np.zeros((1, 8, 8, 1), np.float32), 'uint8'),
-        (np.zeros((8, 8, 1), np.uint8), 'b h w c'),
+        (np.zeros((1, 8, 8, 1), np.float32), r"uint8.*give \(255 \* images\)\.round\(\)\.astype\('uint8'\)"),
+        (np.zeros((8, 8, 1), np.uint8), r'b h w c.*give images\[None\]'),
+        (np.zeros((0, 8, 8, 1), np.uint8), 'there are no pictures'),
+        (np.zeros((1, 1, 8, 8), np.uint8), r'give images\.transpose\(0, 2, 3, 1\)'),
         (np.zeros((1, 7, 8, 1), np.uint8), 'multiple of 2'),
         (np.zeros((1, 8, 8, 3), np.uint8), 'channels'),
     ],
@@ -88,6 +96,29 @@ def test_wrong_pictures(run, images, words):
 def test_wrong_codes(run, codes):
     with pytest.raises(vq_jax.UserError, match='codes must be'):
         run.decode(codes)
+
+
+def test_a_picture_is_read_from_its_file(run, digits, tmp_path):
+    path = tmp_path / 'digit.png'
+    Image.fromarray(digits[0, ..., 0]).save(path)
+    for file in path, str(path), path.read_bytes():
+        image, mask = run.prepare(file)
+        np.testing.assert_array_equal(image, digits[0])
+        assert mask is None
+    with pytest.raises(vq_jax.UserError, match=r'none cannot be read .*; give a picture file'):
+        run.prepare(tmp_path / 'none')
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        ({'overrides': {'batch_size': 'many'}}, 'override batch_size .* must be of the type int'),
+        ({'step': '30'}, "the step is '30'; give the number"),
+    ],
+)
+def test_a_run_opened_in_a_wrong_way(workdir, options, words):
+    with pytest.raises(vq_jax.UserError, match=words):
+        vq_jax.load(workdir, **options)
 
 
 def test_directories_that_cannot_be_opened(tmp_path):

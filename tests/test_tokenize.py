@@ -119,7 +119,7 @@ def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, tmp
     with pytest.raises(UserError, match=flags):
         write_codes(tokenizer, codes)
     (tmp_path / 'file').touch()
-    with pytest.raises(UserError, match='Cannot write .*file.*; choose another folder'):
+    with pytest.raises(UserError, match=r'Cannot write .*file.*; choose another folder'):
         write_codes(tokenizer, tmp_path / 'file')
     with pytest.raises(UserError, match='codes of another tokenizer'):
         train(prior_config(other, f'codes:{codes}'), tmp_path / 'prior')

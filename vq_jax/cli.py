@@ -104,6 +104,8 @@ def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -
     except (AttributeError, KeyError) as error:
         if not _raised_in(error.__traceback__, 'ml_collections'):
             raise
+        if str(error).endswith("has no attribute 'get_config'"):
+            raise UserError('the config file has no function get_config(); see those in configs.') from error
         # A locked ConfigDict says: 'key'\\nDid you mean "near" instead of "key"?
         near = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
         if near is None:

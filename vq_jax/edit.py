@@ -10,14 +10,14 @@ A picture that is not of the model's size is cropped and resized as the model's 
 with it.
 """
 
-from pathlib import Path
-
 import numpy as np
 from absl import flags
 
 from vq_jax import cli, drawing, opening
 from vq_jax.errors import UserError
 
+flags.adopt_module_key_flags(drawing)  # for --help
+flags.adopt_module_key_flags(opening)  # for --help
 _INPUT = flags.DEFINE_string('input', None, 'The picture.')
 _MASK = flags.DEFINE_string('mask', None, 'A picture of the same size, white where it is to be drawn anew.')
 _STRENGTH = flags.DEFINE_float('strength', None, 'How much noise is added and taken out, from 0 to 1.')
@@ -53,15 +53,16 @@ def main() -> None:
                 '--to (a diffusion model or a VAE); only a run of super-resolution needs none of them.'
             )
         try:
-            small = preprocess.pixels(preprocess.decode(_read(_INPUT.value), run.image_shape[-1]))
+            file = preprocess.read_file(_INPUT.value)
+            small = preprocess.pixels(preprocess.decode(file, run.image_shape[-1], use_orientation=True))
         except preprocess.Undecodable as error:
             raise UserError(f'{_INPUT.value} cannot be decoded ({error}); give a picture file.') from error
         images = run.upscale(np.repeat(small[None], n, axis=0), **options)
     elif _TO.value is not None:
-        ends = [run.prepare(_read(path))[0] for path in (_INPUT.value, _TO.value)]
+        ends = [run.prepare(path)[0] for path in (_INPUT.value, _TO.value)]
         images = np.asarray(run.interpolate(*ends, n, drawing.LABEL.value, **drawing.sampling()))
     else:
-        image, mask = run.prepare(_read(_INPUT.value), None if _MASK.value is None else _read(_MASK.value))
+        image, mask = run.prepare(_INPUT.value, _MASK.value)
         copies = np.repeat(image[None], n, axis=0)
         if mask is not None:
             images = run.inpaint(copies, mask, **options)
@@ -71,13 +72,6 @@ def main() -> None:
             images = run.denoise(copies, _SIGMA.value, **options)
     drawing.write(output, images)
     print(f'{n} pictures written to {output}')
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f'{path} cannot be read ({error.strerror}); give a picture file.') from error
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ from absl import flags
 from vq_jax import cli, opening
 from vq_jax.errors import UserError
 
+flags.adopt_module_key_flags(opening)  # for --help
 _SPLIT = flags.DEFINE_string('split', None, "A split of its data; the config's eval_split if none.")
 _OUTPUT = flags.DEFINE_string('output', None, 'A .json file to write the numbers to.')
 _FEATURES = flags.DEFINE_string(

@@ -252,18 +252,23 @@ class Run:
         images = as_bytes(images)
         return self._draw('upscale', len(images), label, seed, progress, sampling, {'small': images})
 
-    def prepare(self, image: bytes, mask: bytes | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Decodes a picture file, and a mask for `inpaint`.
+    def prepare(
+        self, image: bytes | str | Path, mask: bytes | str | Path | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Reads a picture file, and a mask for `inpaint`.
 
         Args:
-            image: the content of a file in any format that Pillow reads. A picture that is not of the size
-                the model was trained on is padded, cropped and resized as its data were.
+            image: the path or the content of a file in any format that Pillow reads. A picture that is not
+                of the size the model was trained on is padded, cropped and resized as its data were.
             mask: the same for a picture of the same size, white where it is to be drawn anew.
 
         Returns:
             uint8 [h w c], and bool [h w] if there is a mask.
         """
         config = build(DataConfig, self.config.data, 'data')
+        image, mask = (
+            preprocess.read_file(file) if isinstance(file, str | Path) else file for file in (image, mask)
+        )
         return preprocess.picture_and_mask(image, mask, self.image_shape, config)
 
     def log_prob(self, codes: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
@@ -337,7 +342,10 @@ class Run:
             Nats, float32 [b]; the greater, the less the picture is like those of the training data.
         """
         if self.config.task != 'vae':
-            raise UserError(f'a run of the task {self.config.task} has no likelihood; one of vae has.')
+            raise UserError(
+                f'a run of the task {self.config.task} has no such score; one of vae has. Of codes, log_prob '
+                'of a prior tells the likelihood.'
+            )
         return self._elbo(self.state, self._checked_images(images))
 
     def evaluate(self, split: str | None = None) -> Evaluation:

@@ -7,6 +7,8 @@ from absl import flags
 
 from vq_jax import cli, drawing, opening
 
+flags.adopt_module_key_flags(drawing)  # for --help
+flags.adopt_module_key_flags(opening)  # for --help
 _NUM = flags.DEFINE_integer('num', 64, 'How many pictures.')
 
 

@@ -9,6 +9,7 @@ from absl import flags
 
 from vq_jax import cli, opening
 
+flags.adopt_module_key_flags(opening)  # for --help
 _OUTPUT = flags.DEFINE_string('output', None, 'The folder to write.')
 _SPLITS = flags.DEFINE_list('splits', None, "Splits of its data; the config's two if none are given.")
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Pictures that are encoded at once, on all devices.')

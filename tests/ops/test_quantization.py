@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vq_jax.errors import UserError
 from vq_jax.ops import quantization
 from vq_jax.ops.kmeans import kmeans
 
@@ -76,6 +77,11 @@ def test_kmeans_finds_clusters():
     centres = np.asarray(sorted(best[0].tolist(), key=lambda c: (round(c[1]), round(c[0]))))
     np.testing.assert_allclose(centres, points.reshape(4, 100, 2).mean(1), atol=1e-4)
     np.testing.assert_allclose(best[1], 0.25)
+
+
+def test_kmeans_of_too_few_points():
+    with pytest.raises(UserError, match='3 points cannot start 4 centres'):
+        kmeans(jax.random.key(0), jnp.zeros((3, 2)), 4)
 
 
 def test_kmeans_passes_are_lloyds():

@@ -144,5 +144,5 @@ def _select(spec: str, splits: dict[str, list[str]], root: str) -> list[str]:
         ) from error
     chosen = [path for part in parts for path in splits[part.splitname][part.from_ : part.to]]
     if not chosen:
-        raise UserError(f'Split {spec!r} of folder {root!r} has no pictures: choose a larger one.')
+        raise UserError(f'Split {spec!r} of folder {root!r} has no pictures: choose another.')
     return chosen

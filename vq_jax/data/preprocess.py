@@ -5,6 +5,7 @@ result can be kept in memory; `window` is the crop, which in training differs fr
 """
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -118,6 +119,18 @@ def centred(image: Image.Image, config: DataConfig) -> np.ndarray:
     """
     array = arrange(image, config)
     return array if config.image_size is None else window(array, config.image_size)
+
+
+def read_file(path: str | Path) -> bytes:
+    """Reads the content of a picture file.
+
+    Raises:
+      UserError: If it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f'{path} cannot be read ({error.strerror}); give a picture file.') from error
 
 
 def picture_and_mask(

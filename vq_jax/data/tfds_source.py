@@ -248,6 +248,7 @@ def missing(name: str, folder: Path, known: Sequence[str]) -> UserError:
     there = prepared(folder)
     configs = [other for other in there if other.split('/')[0] == name.split('/')[0]]
     near = configs or difflib.get_close_matches(name, [*known, *there], n=3)
+    near = [f'folder:{name}'] if Path(name).is_dir() else near
     hint = f' Did you mean {" or ".join(repr(other) for other in near)}?' if near else ''
     looked = str(folder / name.replace(':', '/'))
     return UserError(

@@ -100,6 +100,8 @@ class VectorQuantizer(nn.Module):
         k, d = self.num_codes, self.dim if self.code_dim is None else self.code_dim
         if k < 1 or d < 1:
             raise UserError(f'a codebook of {k} codes of {d} numbers is empty; give 1 or more to both.')
+        if self.learning not in ('gradient', 'moving_average'):
+            raise UserError(f"learning is {self.learning!r}; give 'gradient' or 'moving_average'.")
         check_least(1, 'config.quantizer.', self, 'start_batches')
         check_least(0, 'config.quantizer.', self, 'commitment')
         check_share('config.quantizer.', self, 'decay', one=False)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from vq_jax.errors import UserError
 from vq_jax.ops.nearest import nearest_code
 from vq_jax.ops.quantization import code_shares, code_sums, normalise
 
@@ -23,7 +24,12 @@ def kmeans(
 
     Returns:
         Centres [k d] and the share of points nearest to each [k].
+
+    Raises:
+        UserError: if there are fewer points than centres.
     """
+    if len(points) < k:
+        raise UserError(f'{len(points)} points cannot start {k} centres; give as many or more.')
     points = points.astype(jnp.float32)
     if cosine:
         points = normalise(points)

@@ -49,9 +49,19 @@ def as_bytes(images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
     """Pictures [b h w c]; raises `UserError` unless they are bytes."""
     images = np.asarray(images) if not isinstance(images, jax.Array) else images
     if images.dtype != jnp.uint8 or images.ndim != 4:
+        remedy = ' Of one picture, give images[None].' if images.ndim == 3 else ''
+        if jnp.issubdtype(images.dtype, jnp.floating):
+            remedy += " Of numbers from 0 to 1, give (255 * images).round().astype('uint8')."
         raise UserError(
             f'pictures must be uint8 [b h w c], from 0 to 255; these are {images.dtype} of shape '
-            f'{images.shape}.'
+            f'{images.shape}.{remedy}'
+        )
+    if not images.size:
+        raise UserError(f'there are no pictures in an array of shape {images.shape}; give one or more.')
+    if images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        raise UserError(
+            f'pictures must be uint8 [b h w c], and these look like [b c h w], {images.shape}; give '
+            'images.transpose(0, 2, 3, 1).'
         )
     return images
 

@@ -43,8 +43,8 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
 
 def check_number(n: int) -> None:
     """Raises `UserError` if so many pictures cannot be drawn."""
-    if n < 1:
-        raise UserError(f'{n} pictures cannot be drawn; ask for 1 or more.')
+    if not isinstance(n, int | np.integer) or n < 1:
+        raise UserError(f'{n!r} pictures cannot be drawn; ask for 1 or more.')
 
 
 class Drawer:

@@ -54,6 +54,8 @@ def restore(
     Arguments and errors are those of `vq_jax.load`.
     """
     workdir = Path(workdir)
+    if isinstance(step, str) and step != 'best':
+        raise UserError(f"the step is {step!r}; give the number of a checkpoint, or 'best'.")
     config = config_of(workdir, overrides)
     facts = read_data_facts(workdir)
     shape = facts.image_shape
@@ -133,4 +135,8 @@ def _override(config: ConfigDict, key: str, value: Any) -> None:
         section = section.get(part)
         if not isinstance(section, ConfigDict):
             raise UserError(f'the config of the run has no section {part!r}, which the override {key} names.')
-    section[name] = value  # whether anything reads it is checked with all other keys
+    try:
+        section[name] = value  # whether anything reads it is checked with all other keys
+    except TypeError as error:
+        kind = section.get_type(name).__name__
+        raise UserError(f'the override {key} is {value!r}; it must be of the type {kind}.') from error
