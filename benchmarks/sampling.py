@@ -7,7 +7,8 @@ A transformer, or a PixelCNN, which has no peer here, with random parameters dra
 1. For each length and batch, blocks of one drawing each alternate; medians are printed. 'recomputed' puts
 the sequence through the network anew for each token: ours at its full length, which needs one compilation,
 PyTorch's as far as it is drawn. On accelerators whose memory bandwidth is known, the share of it that the
-transformer's cached loop reaches is printed: each token reads all weights and the whole cache once.
+transformer's cached loop reaches is printed: each token reads all weights and the cache, as long as it is in
+its stretch, once.
 """
 
 import importlib.util
@@ -24,7 +25,7 @@ from absl import flags
 from vq_jax import cli
 from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 from vq_jax.models.transformer import Transformer, TransformerSizes
-from vq_jax.sampling.autoregressive import Choice, generate, generate_without_cache
+from vq_jax.sampling.autoregressive import Choice, generate, generate_without_cache, stretches
 
 # Bytes a second from the makers' data sheets, by what JAX calls the device.
 BANDWIDTH = {
@@ -132,7 +133,8 @@ def main():
                 )
             if device in BANDWIDTH and _NETWORK.value == 'transformer':
                 width = 2 if _DTYPE.value == 'bfloat16' else 4
-                cache = 2 * _DEPTH.value * batch * length * _WIDTH.value * width
+                slots = sum(end * (end - start) for start, end in stretches(length)) / length
+                cache = 2 * _DEPTH.value * batch * slots * _WIDTH.value * width
                 reached = (4 * parameters + cache) * length / medians['cached']
                 print(f'  share of the memory bandwidth: {reached / BANDWIDTH[device]:.3f}')
 

@@ -89,14 +89,18 @@ def generate(
         return (token, cache), token
 
     before, drawn = jnp.zeros(keys.shape[0], jnp.int32), []
-    stretches = max(1, min(4, length // _SHORTEST_STRETCH)) if grow else 1
-    ends = [length * i // stretches for i in range(stretches + 1)]
-    for start, end in itertools.pairwise(ends):
+    for start, end in stretches(length) if grow else [(0, length)]:
         cache = grow(cache, end - start) if grow else cache
         at = jnp.arange(start, end), given.T[start:end]
         (before, cache), tokens = jax.lax.scan(advance, (before, cache), at)
         drawn.append(tokens)
     return jnp.concatenate(drawn).T
+
+
+def stretches(length: int) -> list[tuple[int, int]]:
+    """Where the stretches of so many tokens start and end, if their cache grows; see `generate`."""
+    number = max(1, min(4, length // _SHORTEST_STRETCH))
+    return list(itertools.pairwise(length * i // number for i in range(number + 1)))
 
 
 def generate_without_cache(
