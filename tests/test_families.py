@@ -200,7 +200,7 @@ def test_a_vqgan_in_a_notebook(whole):
         opened.sample(2)
     with pytest.raises(vq_jax.UserError, match='nothing lies'):
         opened.interpolate(images[0], images[1])
-    with pytest.raises(vq_jax.UserError, match='no likelihood'):
+    with pytest.raises(vq_jax.UserError, match='no likelihood of pictures'):
         opened.anomaly_score(images)
 
 

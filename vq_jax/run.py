@@ -343,8 +343,8 @@ class Run:
         """
         if self.config.task != 'vae':
             raise UserError(
-                f'a run of the task {self.config.task} has no such score; one of vae has. Of codes, log_prob '
-                'of a prior tells the likelihood.'
+                f'a run of the task {self.config.task} has no likelihood of pictures; one of vae has. Of '
+                'codes, log_prob of a prior tells it.'
             )
         return self._elbo(self.state, self._checked_images(images))
 
