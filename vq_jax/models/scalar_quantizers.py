@@ -4,6 +4,7 @@ They keep the contract of `vq_jax.models.quantizers.Quantizer`. There is nothing
 revive, and no search.
 """
 
+import abc
 import math
 
 import jax
@@ -19,10 +20,10 @@ MOST_BITS = 18
 MOST_CODES = 2**MOST_BITS  # tasks count the use of each, in every picture
 
 
-class _ScalarQuantizer(nn.Module):
+class _ScalarQuantizer(nn.Module, abc.ABC):
     """What both have in common: linear maps to the numbers and back, and codes that are made of digits.
 
-    A subclass has the attribute `dim`, and the methods that raise `NotImplementedError` here.
+    A subclass has the attribute `dim`, and the abstract methods.
     """
 
     def setup(self) -> None:
@@ -69,17 +70,17 @@ class _ScalarQuantizer(nn.Module):
         return self._values(scalar.to_digits(codes, self._radix))
 
     @property
+    @abc.abstractmethod
     def _radix(self) -> scalar.Levels:
         """How many values each digit has [d]."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _digits(self, x: jax.Array) -> jax.Array:
         """The digits, int32 [... d], nearest to numbers [... d]."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _values(self, digits: jax.Array) -> jax.Array:
         """What digits, int32 [... d], stand for, float32 [... d]."""
-        raise NotImplementedError
 
     def _loss(
         self, x: jax.Array, e: jax.Array, train: bool, axis_name: str | None

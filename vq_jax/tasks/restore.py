@@ -104,7 +104,7 @@ def _best_step(checkpoints: Checkpoints, config: ConfigDict) -> int:
     step = checkpoints.best_step()
     if step is None:
         raise UserError(
-            f'no checkpoint is known to be the best, because none was evaluated by config.best_metric, '
+            'no checkpoint is known to be the best, because none was evaluated by config.best_metric, '
             f'{config.best_metric!r}; give the number of one.'
         )
     return step
