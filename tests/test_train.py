@@ -179,6 +179,7 @@ ERRORS = [
     (['--config=configs/nosuch.py'], 'configs/nosuch.py'),
     (['--config=configs/vqvae_imagenette.py:65'], 'choose :64 or :128'),
     (['--confg=configs/quickstart.py'], 'confg'),
+    (['--config.wandb_project=mine'], 'pip install wandb'),
 ]
 
 
@@ -188,6 +189,11 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(changes, words, tmp_path):
     assert errors.startswith('error: ') and errors.count('\n') == 1
     assert words in errors
     assert not (tmp_path / 'run' / 'config.json').exists()
+
+
+def test_a_config_file_without_a_config(tmp_path):
+    _, errors = run(['--config=vq_jax/errors.py', f'--workdir={tmp_path / "run"}'], status=2)
+    assert errors.startswith('error: ') and 'no function get_config()' in errors
 
 
 def test_a_batch_that_devices_cannot_share(tmp_path):
@@ -222,6 +228,18 @@ def test_evaluate_gives_the_numbers_of_the_log(whole, tmp_path):
     for name, value in min(evaluated, key=lambda line: line['loss']).items():
         if name not in ('step', 'split'):
             assert numbers[name] == pytest.approx(value, rel=1e-5)
+
+
+def test_the_best_is_the_one_by_the_metric_that_is_asked_for(whole):
+    assert vq_jax.load(whole[0], 'best').step in (20, 40, 60)
+    with pytest.raises(vq_jax.UserError, match="'beauty'"):
+        vq_jax.load(whole[0], 'best', {'best_metric': 'beauty'})
+
+
+def test_help_lists_the_flags_of_a_command():
+    output, _ = run(['--help'], module='vq_jax.sample', status=1)
+    for flag in ('--workdir', '--step', '--override', '--num', '--top_p', '--eta'):
+        assert f'{flag}: ' in output
 
 
 def test_evaluate_a_directory_without_a_run(tmp_path):

@@ -78,41 +78,33 @@ def _evaluate() -> None:
 def _compare() -> None:
     from rich.console import Console
 
-    from vq_jax.evaluators.features import FeatureEvaluator
-    from vq_jax.tasks.restore import restore
+    from vq_jax.run import load
     from vq_jax.training.progress import print_table
 
     reference = Path(_REFERENCE.value) if _REFERENCE.value else None
     if reference and not reference.is_file():  # else it is only read
         cli.check_output(_REFERENCE, '.npz')
-    run = restore(**opening.opened())
-    split = _SPLIT.value or run.config.data.eval_split
-    source = _source(_FEATURES.value)
-    lpips = [] if _LPIPS.value == ['download'] else _LPIPS.value
-    evaluator = FeatureEvaluator(run, source, split, reference, lpips)
-    record = evaluator.run(10_000 if _NUM.value is None else _NUM.value, _SEED.value or 0)
+    run = load(**opening.opened())
+    record = run.compare(
+        _FEATURES.value,
+        _SPLIT.value,
+        10_000 if _NUM.value is None else _NUM.value,
+        _SEED.value or 0,
+        resize=_RESIZE.value,
+        reference=reference,
+        lpips=[] if _LPIPS.value == ['download'] else _LPIPS.value,
+    )
     console = Console(highlight=False)
-    of = record['reference']
+    of, network = record['reference'], record['features']
     for kind in ('samples', 'reconstructions'):
         if kind in record:
             title = (
                 f'{record[kind]["pictures"]:,} {kind}, step {run.step:,}, against {of["pictures"]:,} '
-                f'pictures of {of["dataset"]} {of["split"]}, in features of {source.name}'
+                f'pictures of {of["dataset"]} {of["split"]}, in features of the {network["kind"]} '
+                f'({network["checksum"][:12]})'
             )
             print_table(console, title, record[kind]['numbers'])
     _write(console, record)
-
-
-def _source(name: str) -> Any:
-    from vq_jax.evaluators.sources import ClassifierFeatures, InceptionFeatures
-    from vq_jax.tasks.restore import restore
-
-    kind, _, file = name.partition(':')
-    if kind == 'inception':
-        return InceptionFeatures(file or None, _RESIZE.value or 'bilinear')
-    if _RESIZE.value:
-        raise UserError('--resize is for --features=inception; leave it out.')
-    return ClassifierFeatures(restore(name))
 
 
 def _write(console: Any, record: dict[str, Any]) -> None:

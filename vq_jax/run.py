@@ -1,7 +1,7 @@
 """A trained run, opened from its directory, for notebooks and commands."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -12,7 +12,10 @@ import numpy as np
 
 from vq_jax.data import AnyDataset, DataConfig, open_dataset, preprocess
 from vq_jax.errors import UserError
+from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
+from vq_jax.evaluators.sources import open_features
+from vq_jax.models.inception import Resize
 from vq_jax.tasks.arguments import as_bytes, check_can, check_whole_grids, checked_codes, checked_labels
 from vq_jax.tasks.drawing import Drawer, check_number
 from vq_jax.tasks.restore import Restored, restore
@@ -55,6 +58,7 @@ class Run:
     """
 
     def __init__(self, restored: Restored) -> None:
+        self._restored = restored
         self.config = restored.config
         self.task = restored.task
         self.state = restored.state
@@ -332,6 +336,11 @@ class Run:
         share = jnp.linspace(0, 1, n).reshape(-1, *[1] * (ends.ndim - 1))
         return self.decode((1 - share) * ends[0] + share * ends[1], label)
 
+    def classify(self, images: np.ndarray | jax.Array) -> jax.Array:
+        """How probable each class seems to a classifier, float32 [b k], of pictures, uint8 [b h w c]."""
+        self._needs('classify')
+        return self._classify(self.state, self._checked_images(images))
+
     def anomaly_score(self, images: np.ndarray | jax.Array) -> jax.Array:
         """How surprising each picture is to a VAE: the negative evidence lower bound.
 
@@ -359,6 +368,40 @@ class Run:
         state = self.state.replace(frozen=self.task.pretrained())
         return evaluator.run(engine.place(state))
 
+    def compare(
+        self,
+        features: str,
+        split: str | None = None,
+        num: int = 10_000,
+        seed: int = 0,
+        *,
+        resize: Resize | None = None,
+        reference: str | Path | None = None,
+        lpips: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """Compares samples and reconstructions with pictures, in the features of a frozen network.
+
+        Args:
+            features: 'inception' (FID, KID and others; weights are found or downloaded), 'inception:FILE', or
+                the directory of a run of the task classifier.
+            split: of the run's data set, by default its `eval_split`.
+            num: how many samples to draw; reconstructions are of the whole split.
+            seed: of the samples.
+            resize: how Inception-v3 is given its 299x299 pixels: 'bilinear' (the default) as pytorch-fid
+                does, 'clean' as clean-fid does.
+            reference: an .npz file of statistics of the split, written if it is not there.
+            lpips: measures reconstructions with LPIPS too; files of VGG-16 and of the heads, or an empty list
+                for the published ones, which are found or downloaded.
+
+        Returns:
+            What was compared and how, in JSON values, and as far as the run makes them 'samples' and
+            'reconstructions', each with its 'numbers'.
+        """
+        split = split or self.config.data.eval_split
+        file = None if reference is None else Path(reference)
+        source = open_features(features, resize)
+        return FeatureEvaluator(self._restored, source, split, file, lpips).run(num, seed)
+
     def dataset(self, split: str) -> AnyDataset:
         """A split of the run's data set, preprocessed as in training."""
         return open_dataset(build(DataConfig, self.config.data, 'data'), split)
@@ -383,6 +426,10 @@ class Run:
     @functools.cached_property
     def _interpolate(self) -> Any:
         return jax.jit(self.task.interpolate, static_argnames=('n', 'sampling'))
+
+    @functools.cached_property
+    def _classify(self) -> Any:
+        return jax.jit(lambda state, images: jax.nn.softmax(self.task.classify(state, images).logits))
 
     @functools.cached_property
     def _log_prob(self) -> Any:

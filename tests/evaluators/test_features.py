@@ -68,10 +68,10 @@ def test_numbers_of_the_command_are_those_of_the_pictures(folder):
     classifier, vae = (vq_jax.load(folder / name) for name in ('classifier', 'vae'))
     batch = next(iter(eval_batches(vae.dataset('test'), batch_size=359)))
     task, state = classifier.task, classifier.state
-    real = np.float64(task.features(state, batch['image']))
+    real = np.float64(task.classify(state, batch['image']).features)
 
     def distance(images):
-        made = np.float64(task.features(state, images))
+        made = np.float64(task.classify(state, images).features)
         return frechet_distance(
             real.mean(0), np.cov(real, rowvar=False), made.mean(0), np.cov(made, rowvar=False)
         )
@@ -94,6 +94,23 @@ def test_numbers_of_the_command_are_those_of_the_pictures(folder):
     assert found['reference']['pictures'] == found['reconstructions']['pictures'] == 359
     assert found['features']['checksum'] == restore(folder / 'classifier').identity()['checksum']
     assert found['run']['step'] == 60 and found['samples']['seed'] == 3
+
+
+def test_a_notebook_classifies_pictures_and_compares_runs(folder):
+    classifier, vae = (vq_jax.load(folder / name) for name in ('classifier', 'vae'))
+    batch = next(iter(eval_batches(classifier.dataset('test'), batch_size=359)))
+    probabilities = np.asarray(classifier.classify(batch['image']))
+    assert probabilities.sum(1) == pytest.approx(np.ones(359), abs=1e-5)
+    right = np.mean(probabilities.argmax(1) == batch['label'])
+    assert right == pytest.approx(classifier.evaluate('test').numbers['accuracy'])
+    with pytest.raises(UserError, match='vae cannot tell classes apart; one of classifier can'):
+        vae.classify(batch['image'])
+    found = vae.compare(str(folder / 'classifier'), num=100, seed=3)
+    wanted = FeatureEvaluator(restore(folder / 'vae'), classifier_features(folder), 'test').run(100, seed=3)
+    assert found['samples']['numbers'] == wanted['samples']['numbers']
+    assert found['reconstructions'] == wanted['reconstructions']
+    with pytest.raises(UserError, match='resize is for the features inception'):
+        vae.compare(str(folder / 'classifier'), resize='clean')
 
 
 def test_the_reference_itself_is_at_no_distance(folder):
@@ -161,7 +178,7 @@ def test_reconstructions_are_measured_with_lpips(folder, tmp_path):
     assert list(rebuilt['lpips']['weights']) == files and len(rebuilt['lpips']['checksum']) == 64
     assert found['samples']['seconds_per_sample'] is None  # of one batch, which compiles
     drawing = dataclasses.replace(vae, task=Copier(images))
-    with pytest.raises(UserError, match='rebuilds no pictures; leave --lpips out'):
+    with pytest.raises(UserError, match='rebuilds no pictures; leave lpips out'):
         FeatureEvaluator(drawing, classifier, 'test', lpips=files)
     with pytest.raises(UserError, match='16 pixels or more, not 8x8'):
         small = dataclasses.replace(vae, image_shape=(8, 8, 1))
@@ -222,7 +239,7 @@ def test_the_command_in_features_of_inception_on_eight_devices_equals_one(folder
 
 def test_runs_that_do_not_fit(folder):
     vae, classifier = restore(folder / 'vae'), classifier_features(folder)
-    with pytest.raises(UserError, match='a run of the task vae; give --features'):
+    with pytest.raises(UserError, match='a run of the task vae; give features'):
         ClassifierFeatures(vae)
     with pytest.raises(UserError, match='makes no pictures'):
         FeatureEvaluator(restore(folder / 'classifier'), classifier, 'test')

@@ -74,7 +74,7 @@ class FeatureEvaluator:
         self.rebuilds = isinstance(run.task, AutoencodingTask)
         if not (self.draws or self.rebuilds):
             raise UserError(
-                f'a run of the task {run.config.task} makes no pictures to evaluate; leave --features out.'
+                f'a run of the task {run.config.task} makes no pictures; evaluate it without features.'
             )
         self._run, self._source, self._split, self._file = run, source, split, reference
         devices = jax.device_count()
@@ -91,12 +91,12 @@ class FeatureEvaluator:
         """The parameters of LPIPS, placed, and what the record says of them."""
         if not self.rebuilds:
             raise UserError(
-                f'a run of the task {self._run.config.task} rebuilds no pictures; leave --lpips out.'
+                f'a run of the task {self._run.config.task} rebuilds no pictures; leave lpips out.'
             )
         h, w, _ = self._run.image_shape
         if min(h, w) < LEAST_SIZE:
             raise UserError(
-                f'LPIPS needs pictures of {LEAST_SIZE} pixels or more, not {h}x{w}; leave --lpips out.'
+                f'LPIPS needs pictures of {LEAST_SIZE} pixels or more, not {h}x{w}; leave lpips out.'
             )
         params, checksums = read_lpips(files, 'name your own files by --lpips=VGG_FILE,HEADS_FILE')
         of_lpips = {'checksum': fingerprint(params), 'weights': checksums}

@@ -10,7 +10,7 @@ from vq_jax.errors import UserError
 from vq_jax.models.classifier import Classified
 from vq_jax.models.inception import InceptionV3, Resize, variables_from_published
 from vq_jax.tasks.classifier import ClassifierTask
-from vq_jax.tasks.restore import Restored
+from vq_jax.tasks.restore import Restored, restore
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.pretrained import INCEPTION_FILES, download, read_weights
 
@@ -19,7 +19,6 @@ class FeatureSource(Protocol):
     """A network, and how numbers in its features are called.
 
     Attributes:
-        name: for people.
         prefix: what the names of its numbers begin with.
         names: of numbers that are called something else, after the prefix, than `FeatureEvaluator` does.
         splits: parts of the pictures, each of which gets a score (see `vq_jax.ops.inception_score`).
@@ -29,7 +28,6 @@ class FeatureSource(Protocol):
         trained_on: the data set whose classes its logits are of; None if that is not one of ours.
     """
 
-    name: str
     prefix: str
     names: Mapping[str, str]
     splits: int
@@ -60,12 +58,11 @@ class ClassifierFeatures:
         """Takes a run of the task classifier; of another it raises `UserError`."""
         if not isinstance(classifier.task, ClassifierTask):
             raise UserError(
-                f'{classifier.workdir} is a run of the task {classifier.config.task}; give --features the '
-                'directory of one of classifier.'
+                f'{classifier.workdir} is a run of the task {classifier.config.task}; give features '
+                'the directory of one of classifier.'
             )
         self._classifier = classifier
         identity = classifier.identity()
-        self.name = f'{classifier.workdir}, step {classifier.step:,} ({identity["checksum"][:12]})'
         self.weights = classifier.state.for_inference()
         self.trained_on = classifier.config.data.name
         self.record = {
@@ -120,7 +117,6 @@ class InceptionFeatures:
         self.weights = variables_from_published(found.arrays)
         self._model = InceptionV3(resize)
         checksum = fingerprint(self.weights)
-        self.name = f'Inception-v3, resize {resize} ({checksum[:12]})'
         identity = {'dimensions': 2048, 'resize': resize, 'checksum': checksum}
         self.record = {'kind': 'pool of Inception-v3', **identity, 'weights': found.checksums}
         self.identity = {'inception': identity}
@@ -138,5 +134,24 @@ class InceptionFeatures:
         if run.image_shape[2] not in (1, 3):
             raise UserError(
                 f'the pictures of {run.workdir} have {run.image_shape[2]} channels, and Inception-v3 takes 1 '
-                'or 3; give --features the run of a classifier.'
+                'or 3; give features the run of a classifier.'
             )
+
+
+def open_features(name: str, resize: Resize | None = None) -> FeatureSource:
+    """The network that a user names.
+
+    Args:
+        name: 'inception', whose weights are found or downloaded, 'inception:FILE', or the directory of a run
+            of the task classifier.
+        resize: of Inception-v3; None is 'bilinear'.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
+    kind, _, file = name.partition(':')
+    if kind == 'inception':
+        return InceptionFeatures(file or None, resize or 'bilinear')
+    if resize:
+        raise UserError('resize is for the features inception; leave it out.')
+    return ClassifierFeatures(restore(name))

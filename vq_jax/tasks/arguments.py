@@ -19,6 +19,7 @@ _ABILITIES = {
     'denoise': 'take noise out of pictures',
     'upscale': 'make small pictures large',
     'log_probability': 'tell the likelihood of codes',
+    'classify': 'tell classes apart',
 }
 
 

@@ -110,10 +110,6 @@ class ClassifierTask(Task):
         """Features, float32 [b d], and logits, float32 [b k], of pictures, uint8 [b h w c]."""
         return self.model.apply(state.eval_variables(), to_float(images))
 
-    def features(self, state: TrainState, images: jax.Array) -> jax.Array:
-        """What the last layer reads, float32 [b d], of pictures, uint8 [b h w c]."""
-        return self.classify(state, images).features
-
     def logits(self, state: TrainState, images: jax.Array) -> jax.Array:
         """Of the classes, float32 [b k], of pictures, uint8 [b h w c]."""
         return self.classify(state, images).logits
