@@ -15,6 +15,20 @@ def test_every_byte_comes_back():
     np.testing.assert_array_equal(images.to_uint8(jnp.asarray([-7.0, 7.0])), [0, 255])
 
 
+def test_a_hole_has_the_mean_colour_of_the_rest():
+    rng = np.random.default_rng(0)
+    x, mask = rng.integers(0, 256, (3, 4, 5, 3), np.uint8), rng.random((3, 4, 5)) < 0.4
+    mask[2] = True
+    filled = np.asarray(images.fill(x, mask))
+    np.testing.assert_array_equal(filled[~mask], x[~mask])
+    for number in (0, 1):
+        mean = np.round(x[number][~mask[number]].mean(0))
+        np.testing.assert_array_equal(
+            filled[number][mask[number]], np.broadcast_to(mean, (mask[number].sum(), 3))
+        )
+    assert (filled[2] == 128).all()
+
+
 def test_losses_are_per_example():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 3, 4, 5, 2))

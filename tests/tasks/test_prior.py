@@ -17,6 +17,7 @@ from PIL import Image
 import vq_jax
 from tests.runs import assert_close, run
 from vq_jax.errors import UserError
+from vq_jax.ops.images import fill
 from vq_jax.run import Run
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.drawing import Drawer
@@ -276,7 +277,7 @@ def test_inpainting_draws_the_codes_in_the_mask_and_no_other_pixels(prior):
     images, labels = pictures_of(prior)
     mask = np.zeros((8, 8), bool)
     mask[:, 5:] = True  # a part of the last two of four columns of codes
-    codes = np.asarray(prior.encode(images))
+    codes = np.asarray(prior.encode(np.asarray(fill(images, np.broadcast_to(mask, images.shape[:3])))))
     given = np.where([[False, False, True, True]], -1, codes)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(4), i))(jnp.arange(len(images)))
     tokens = np.asarray(jax.jit(prior.task.sample_tokens)(prior.state, keys, labels, given))
@@ -285,6 +286,8 @@ def test_inpainting_draws_the_codes_in_the_mask_and_no_other_pixels(prior):
     drawn = prior.inpaint(images, mask, label=labels, seed=4)
     by_hand = np.where(mask[..., None], prior.decode(tokens, label=labels), images)
     np.testing.assert_array_equal(drawn, by_hand)
+    others = np.where(mask[..., None], 255 - images, images)  # what is in the hole does not count
+    np.testing.assert_array_equal(prior.inpaint(others, mask, label=labels, seed=4), drawn)
     np.testing.assert_array_equal(prior.inpaint(images, np.zeros((8, 8), bool), label=labels), images)
 
 

@@ -1,4 +1,4 @@
-"""Between bytes and the range [-1, 1]."""
+"""Bytes and the range [-1, 1], squares of pixels as channels, and holes."""
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,20 @@ def to_float(images: jax.Array) -> jax.Array:
 def to_uint8(images: jax.Array) -> jax.Array:
     """Numbers in [-1, 1] [...] as bytes: rounded, and clipped where they lie outside."""
     return jnp.round(jnp.clip((images.astype(jnp.float32) + 1) * 127.5, 0, 255)).astype(jnp.uint8)
+
+
+def fill(images: jax.Array, mask: jax.Array) -> jax.Array:
+    """Pictures whose holes have one colour, the mean of the rest, or grey if there is no rest.
+
+    Args:
+        images: uint8 [b h w c].
+        mask: True in the hole, bool [b h w].
+    """
+    hole = mask[..., None]
+    total = jnp.sum(jnp.where(hole, 0.0, images), axis=(1, 2), keepdims=True)
+    count = jnp.sum(~hole, axis=(1, 2), keepdims=True)
+    mean = jnp.where(count == 0, 127.5, total / jnp.maximum(count, 1))
+    return jnp.where(hole, jnp.round(mean).astype(jnp.uint8), images)
 
 
 def to_patches(x: jax.Array, size: int) -> jax.Array:

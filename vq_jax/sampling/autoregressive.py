@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from vq_jax.errors import UserError
 from vq_jax.ops import logits as ops
 from vq_jax.ops.keys import fold_in
+from vq_jax.ops.traced import differs, is_known
 
 _SHORTEST_STRETCH = 64  # tokens: each stretch is compiled apart, and short caches cost little
 
@@ -28,21 +29,21 @@ class Choice:
         top_p: draw from the fewest tokens whose probabilities reach p, after `top_k`; None from all.
     """
 
-    temperature: float = 1.0
+    temperature: float | jax.Array = 1.0
     top_k: int | None = None
-    top_p: float | None = None
+    top_p: float | jax.Array | None = None
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
+        if is_known(self.temperature) and not self.temperature >= 0:
             raise UserError(f'the temperature is {self.temperature}; give 0 or more.')
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f'top_k is {self.top_k}; give 1 or more.')
-        if self.top_p is not None and not 0 < self.top_p <= 1:
+        if is_known(self.top_p) and self.top_p is not None and not 0 < self.top_p <= 1:
             raise UserError(f'top_p is {self.top_p}; give a share above 0, up to 1.')
 
     def filtered(self, logits: jax.Array) -> jax.Array:
         """The logits [... n] to draw from."""
-        if self.temperature == 0:
+        if not differs(self.temperature, 0):
             return ops.top_k(logits, 1)
         logits = logits / self.temperature
         if self.top_k is not None:

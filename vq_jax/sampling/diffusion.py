@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from vq_jax.errors import UserError, check_share
 from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance, spread
 from vq_jax.ops.keys import fold_in, normal
+from vq_jax.ops.traced import differs, is_known
 
 GridName = Literal['uniform', 'log_snr', 'karras']
 VarianceName = Literal['posterior', 'forward']
@@ -69,11 +70,12 @@ class Options:
             the 'forward' step, the least and the most it can be (Ho et al. 2020, section 3.2).
     """
 
-    eta: float = 0.0
+    eta: float | jax.Array = 0.0
     variance: VarianceName = 'posterior'
 
     def __post_init__(self) -> None:
-        check_share('', self, 'eta')
+        if is_known(self.eta):
+            check_share('', self, 'eta')
 
 
 # A step: x_t [b ...] to x_s [b ...], and what the network took x_t for [b ...].
@@ -282,7 +284,9 @@ def solve(
     return x, seen
 
 
-def guided(denoise: Denoiser, without: Denoiser, guidance: float, rescale: float = 0.0) -> Denoiser:
+def guided(
+    denoise: Denoiser, without: Denoiser, guidance: float | jax.Array, rescale: float | jax.Array = 0.0
+) -> Denoiser:
     """Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598).
 
     Args:
@@ -296,7 +300,7 @@ def guided(denoise: Denoiser, without: Denoiser, guidance: float, rescale: float
     def combined(x: jax.Array, t: jax.Array) -> Denoised:
         with_class, plain = denoise(x, t), without(x, t)
         x0 = plain.x0 + guidance * (with_class.x0 - plain.x0)
-        if rescale:
+        if differs(rescale, 0):
             axes = tuple(range(1, x.ndim))
             wanted, found = (jnp.std(v, axis=axes, keepdims=True) for v in (with_class.x0, x0))
             x0 = x0 * (1 + rescale * (wanted / jnp.maximum(found, 1e-6) - 1))
@@ -315,7 +319,7 @@ def clipped(denoise: Denoiser) -> Denoiser:
     return clip
 
 
-def thresholded(denoise: Denoiser, percentile: float = 0.995) -> Denoiser:
+def thresholded(denoise: Denoiser, percentile: float | jax.Array = 0.995) -> Denoiser:
     """Dynamic thresholding (Saharia et al. 2022, arXiv:2205.11487, section 2.3).
 
     Where a share of the values of an example is beyond [-1, 1], the example is shrunk by as much as

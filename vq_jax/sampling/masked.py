@@ -19,7 +19,7 @@ def generate_masked(
     steps: int,
     choice: Choice,
     schedule: Schedule = 'cosine',
-    confidence_temperature: float = 4.5,
+    confidence_temperature: float | jax.Array = 4.5,
 ) -> jax.Array:
     """Draws grids of tokens in a few steps, in one compiled loop.
 

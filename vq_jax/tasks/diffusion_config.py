@@ -1,7 +1,9 @@
 """What can be said about a diffusion model in an experiment config."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.ops.diffusion import PathName, PredictionName, Process, ScheduleName, Weighting
@@ -88,7 +90,12 @@ class Sampling:
         percentile: share of the pixels that 'dynamic' brings into the range.
         repeats: in inpainting, how often each step is made (Lugmayr et al. 2022). What is drawn fits best
             with the sampler 'ddpm', 4 repeats and guidance 1; of 'dpm_solver' it changes next to nothing.
+        NUMBERS: see `vq_jax.tasks.drawing.Drawer`.
     """
+
+    NUMBERS: ClassVar[Mapping[str, float | None]] = MappingProxyType(
+        {'eta': 0.0, 'guidance': 1.0, 'rescale': 0.0, 'percentile': None}
+    )
 
     sampler: SamplerName = 'ddim'
     steps: int = 50

@@ -12,8 +12,9 @@ from vq_jax.errors import UserError
 from vq_jax.models.dit import DiT
 from vq_jax.models.unet import UNet
 from vq_jax.ops.diffusion import Process, spread, to_x0
-from vq_jax.ops.images import to_float
+from vq_jax.ops.images import fill, to_float
 from vq_jax.ops.keys import fold_in, normal
+from vq_jax.ops.traced import differs
 from vq_jax.sampling.diffusion import (
     SAMPLERS,
     Denoised,
@@ -129,7 +130,7 @@ class DiffusionDrawing(Task):
         Args:
             state: of the model.
             keys: a random key for each picture [b].
-            images: uint8 [b h w c].
+            images: uint8 [b h w c]; what they hold where they are to be drawn anew does not count.
             mask: True where a picture is to be drawn anew, bool [b h w]; a latent that has a part in it
                 is drawn as a whole.
             labels: int32 [b]; without meaning for a model that is not conditioned on them.
@@ -138,11 +139,12 @@ class DiffusionDrawing(Task):
         Returns:
             uint8 [b h w c].
         """
+        self._needs_no_small_picture('draw a part of a picture anew')
         sampling = sampling or self.sampling
         (h, w, _), (b, height, width) = self.space.shape, mask.shape
         parts = mask.reshape(b, h, height // h, w, width // w).any((2, 4))[..., None]
-        known = Known(x0=self.encoded(state, images), mask=parts)
-        x, _ = self.visit(state, keys, labels, sampling, self.condition(images), known=known)
+        known = Known(x0=self.encoded(state, fill(images, mask)), mask=parts)
+        x, _ = self.visit(state, keys, labels, sampling, known=known)
         return jnp.where(mask[..., None], self.decoded(state, x, labels), images)
 
     def denoise(
@@ -170,6 +172,7 @@ class DiffusionDrawing(Task):
         """
         if not isinstance(self.space, Pixels):
             raise UserError('a model of latents cannot take noise out of pixels; use one of pixels.')
+        self._needs_no_small_picture('take noise out of pictures')
         x = to_float(images) if images.dtype == jnp.uint8 else images
         t = self._known_time(self.process.time(-2 * jnp.log(jnp.maximum(sigma / 127.5, 1e-6))))
         alpha, _ = self.process.scales(t)
@@ -318,7 +321,7 @@ class DiffusionDrawing(Task):
         variables = state.eval_variables()
         labels = self.asked(labels)
         denoise = self.denoiser(self.network(variables, labels, condition, None))
-        if self.num_labels and sampling.guidance != 1:
+        if self.num_labels and differs(sampling.guidance, 1):
             none = jnp.full_like(labels, self.num_labels)
             without = self.denoiser(self.network(variables, none, condition, None))
             denoise = guided(denoise, without, sampling.guidance, sampling.rescale)
@@ -356,6 +359,13 @@ class DiffusionDrawing(Task):
             sampling.repeats,
             visited,
         )
+
+    def _needs_no_small_picture(self, ability: str) -> None:
+        """Raises `UserError` from a super-resolution model, which must be shown the whole picture."""
+        if self.config.upscale > 1:
+            raise UserError(
+                f'a super-resolution model cannot {ability}; use one without config.model.upscale.'
+            )
 
     def _known_time(self, t: jax.Array) -> jax.Array:
         """The nearest time that the network learned."""

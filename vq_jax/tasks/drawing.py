@@ -1,5 +1,7 @@
 """Pictures that a trained task draws, on all devices, in batches of one size."""
 
+import copy
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -51,6 +53,10 @@ class Drawer:
     """Calls the methods of a task that draw one picture for each random key.
 
     Picture number i depends on the seed and on i alone, not on how many are drawn nor on the devices.
+
+    A change of `sampling` may need another compilation. It needs none from one number to another among those
+    that the class of `task.sampling` names in `NUMBERS`, with the value of each that leaves something out of
+    what is compiled (None if there is no such value).
     """
 
     def __init__(self, task: Task, state: State, config: ConfigDict) -> None:
@@ -113,7 +119,8 @@ class Drawer:
         given = {**given, 'labels': labels}
         devices = jax.device_count()
         b = -(-min(n, self._config.batch_size) // devices) * devices
-        draw = self._compiled(method, self.sampling(method, changes), b)
+        sampling, numbers = _parted(self.sampling(method, changes))
+        draw = self._compiled(method, sampling, tuple(numbers), b)
         for start in track(range(0, n, b), 'drawing', shown=progress):
             number = np.arange(start, start + b)
             batch = {
@@ -121,6 +128,7 @@ class Drawer:
                 'number': number,
                 'given': {name: np.asarray(x)[number % n] for name, x in given.items()},
                 'constants': {name: np.full(b, x, np.float32) for name, x in constants.items()},
+                'sampling': {name: np.full(b, x, np.float32) for name, x in numbers.items()},
             }
             yield draw(self._placed, batch)
 
@@ -145,15 +153,18 @@ class Drawer:
         self._task.check_sampling(sampling)
         return sampling
 
-    def _compile(self, method: str, sampling: Any, batch_size: int) -> Callable[[State, Batch], np.ndarray]:
-        options = {} if sampling is None else {'sampling': sampling}
-
+    def _compile(
+        self, method: str, sampling: Any, numbers: tuple[str, ...], batch_size: int
+    ) -> Callable[[State, Batch], np.ndarray]:
         def draw(state: State, batch: Batch) -> jax.Array:
             keys = jax.vmap(lambda seed, i: jax.random.fold_in(jax.random.key(seed), i))(
                 batch['seed'], batch['number']
             )
-            constants = {name: x[0] for name, x in batch['constants'].items()}
-            arguments = {**batch['given'], **constants, **options}
+            arguments = {**batch['given'], **{name: x[0] for name, x in batch['constants'].items()}}
+            if sampling is not None:
+                arguments['sampling'] = copy.copy(sampling)
+                for name in numbers:  # which were checked, and cannot be now
+                    object.__setattr__(arguments['sampling'], name, batch['sampling'][name][0])
             return getattr(self._task, method)(state, keys, **arguments)
 
         return self._engine(batch_size).per_example(draw)
@@ -165,3 +176,12 @@ class Drawer:
 
     def _engine(self, batch_size: int) -> Engine:
         return make_engine(build(ParallelConfig, self._config.parallel, 'parallel'), batch_size)
+
+
+def _parted(sampling: Any) -> tuple[Any, dict[str, float]]:
+    """What is to be compiled of the choices in sampling, and the numbers that it is given."""
+    if sampling is None:
+        return None, {}
+    numbers = {name: getattr(sampling, name) for name in sampling.NUMBERS}
+    numbers = {name: value for name, value in numbers.items() if value != sampling.NUMBERS[name]}
+    return dataclasses.replace(sampling, **dict.fromkeys(numbers, 1.0)), numbers  # 1: any that is allowed

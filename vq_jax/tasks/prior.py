@@ -16,6 +16,7 @@ from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 from vq_jax.models.transformer import Transformer, TransformerSizes
 from vq_jax.ops import pictures
 from vq_jax.ops.collectives import pmean
+from vq_jax.ops.images import fill
 from vq_jax.ops.keys import content_keys, example_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.tasks.drawing import check_guidance
@@ -308,7 +309,7 @@ class PriorTask(Task):
         Args:
             state: of the model.
             keys: a random key for each picture [b].
-            images: uint8 [b h w c].
+            images: uint8 [b h w c]; what they hold where they are to be drawn anew does not count.
             mask: True where a picture is to be drawn anew, bool [b h w].
             labels: int32 [b].
             sampling: how; by default as the config says.
@@ -319,7 +320,7 @@ class PriorTask(Task):
         mask_of_tokens = jnp.repeat(mask, self.tokens_per_place, axis=2)
         b, h, w = mask_of_tokens.shape
         given = []
-        for tokens in self._encode(state, images):
+        for tokens in self._encode(state, fill(images, mask)):
             rows, columns = tokens.shape[1:]
             parts = mask_of_tokens.reshape(b, rows, h // rows, columns, w // columns)
             given.append(jnp.where(parts.any((2, 4)), -1, tokens))

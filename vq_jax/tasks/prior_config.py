@@ -1,7 +1,9 @@
 """What can be said about a prior, and about drawing from it, in an experiment config."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.ops.masking import Schedule
@@ -62,7 +64,12 @@ class Sampling:
         guidance: towards the class; 1 is the model itself (see `vq_jax.ops.logits.guide`).
         steps: of 'maskgit'.
         confidence_temperature: of 'maskgit' (see `vq_jax.sampling.masked.generate_masked`).
+        NUMBERS: see `vq_jax.tasks.drawing.Drawer`.
     """
+
+    NUMBERS: ClassVar[Mapping[str, float | None]] = MappingProxyType(
+        {'temperature': 0.0, 'top_p': None, 'guidance': 1.0, 'confidence_temperature': None}
+    )
 
     temperature: float = 1.0
     top_k: int | None = None

@@ -13,6 +13,7 @@ from vq_jax.models.transformer import Transformer
 from vq_jax.ops.dropout import hide_labels
 from vq_jax.ops.logits import guide
 from vq_jax.ops.masking import random_mask
+from vq_jax.ops.traced import differs
 from vq_jax.sampling.autoregressive import generate
 from vq_jax.sampling.masked import generate_masked
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
@@ -115,7 +116,7 @@ class TokenNetwork:
             int32 [b h w].
         """
         b, n = len(keys), math.prod(self.grid)
-        guided = bool(self.num_labels) and sampling.guidance != 1
+        guided = bool(self.num_labels) and differs(sampling.guidance, 1)
         labels = self._classes(labels)
         if guided:
             labels = jnp.concatenate([labels, jnp.full_like(labels, self.num_labels)])

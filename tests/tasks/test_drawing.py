@@ -1,0 +1,96 @@
+"""What is drawn needs few compilations, and is what the task draws."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.drawing import Drawer
+from vq_jax.training.state import abstract_batch
+
+LABELS = np.arange(4, dtype=np.int32) % 2
+
+
+class Counted:
+    """A task that counts how often its sampling is traced, as it is once for each compilation."""
+
+    def __init__(self, task):
+        self._task = task
+        self.traced = 0
+
+    def __getattr__(self, name):
+        return getattr(self._task, name)
+
+    def sample(self, *args, **kwargs):
+        self.traced += 1
+        return self._task.sample(*args, **kwargs)
+
+
+def config_of(kind):
+    config = default_config('diffusion' if kind == 'unet' else 'prior')
+    config.model.class_conditional = True
+    config.batch_size = 4
+    if kind == 'unet':
+        config.unet.channels = 8
+        config.unet.multipliers = (1,)
+        config.unet.residual_blocks = 1
+        config.unet.attention_levels = ()
+        config.unet.head_channels = 8
+        config.sampling.steps = 2
+    else:
+        config.model.kind = kind
+        config.tokenizer.levels = 4
+        config.transformer.depth = 1
+        config.transformer.width = 32
+        config.transformer.heads = 2
+    return config
+
+
+NUMBERS = {
+    'transformer': {'temperature': 0.9, 'top_p': 0.8, 'guidance': 2.0},
+    'maskgit': {'confidence_temperature': 1.0, 'temperature': 2.0},
+    'unet': {'eta': 0.5, 'guidance': 2.0, 'rescale': 0.5},
+}
+
+
+@pytest.mark.parametrize('kind', NUMBERS)
+def test_other_numbers_need_no_other_compilation(kind):
+    config = config_of(kind)
+    task = make_task(config, (4, 4, 1), num_classes=2)
+    state = jax.jit(task.init)(jax.random.key(0), abstract_zeros((4, 4, 1)))
+    # Zero-initialised last layers would draw alike, whatever is asked for.
+    state = state.replace(
+        params=jax.tree.map(lambda x: x + 0.1 * np.random.default_rng(0).normal(size=x.shape), state.params),
+        frozen=task.pretrained(),
+    )
+    counted, changes = Counted(task), NUMBERS[kind]
+    drawer = Drawer(counted, state, config)
+    drawn = drawer.draw('sample', 4, LABELS, 1, changes)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(1), i))(np.arange(4))
+    sampling = dataclasses.replace(task.sampling, **changes)
+    wanted = jax.jit(functools.partial(task.sample, sampling=sampling))(state, keys, LABELS)
+    np.testing.assert_allclose(drawn.astype(int), np.asarray(wanted), atol=1)  # of 255, by rounding
+    others = drawer.draw('sample', 4, LABELS, 1, {name: 0.7 * value for name, value in changes.items()})
+    assert (others != drawn).any()
+    assert counted.traced == 1
+    drawer.draw('sample', 4, LABELS, 1, {'eta': 0.0} if kind == 'unet' else {'temperature': 0.0})
+    assert counted.traced == 2  # where there is less to compute
+
+
+def abstract_zeros(shape):
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract_batch(1, shape))
+
+
+@pytest.mark.parametrize('method', ['inpaint', 'denoise'])
+def test_a_super_resolution_model_sees_the_whole_picture(method):
+    config = config_of('unet')
+    config.model.upscale = 2
+    task = make_task(config, (4, 4, 1), num_classes=2)
+    images = np.zeros((1, 4, 4, 1), np.uint8)
+    given = {'inpaint': {'mask': np.ones((1, 4, 4), bool)}, 'denoise': {'sigma': 3.0}}[method]
+    with pytest.raises(UserError, match='a super-resolution model cannot'):
+        getattr(task, method)(None, None, images=images, labels=LABELS[:1], **given)
