@@ -21,7 +21,9 @@ from vq_jax.tasks.drawing import Drawer, check_number
 from vq_jax.tasks.restore import Restored, restore
 from vq_jax.tasks.task import State
 from vq_jax.training.config import build
+from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
+from vq_jax.training.run_dir import check_published
 
 
 def load(
@@ -365,7 +367,10 @@ class Run:
         evaluator = MeanEvaluator(
             self.task, engine, dataset, self.config.batch_size, self.config.num_pictures
         )
-        state = self.state.replace(frozen=self.task.pretrained())
+        pretrained = self.task.pretrained()
+        if self.task.reads_published:
+            check_published(self._restored.workdir, fingerprint(pretrained))
+        state = self.state.replace(frozen=pretrained)
         return evaluator.run(engine.place(state))
 
     def compare(

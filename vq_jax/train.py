@@ -76,11 +76,13 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
     from vq_jax.training.config import build, defaults, to_json
     from vq_jax.training.lock import only_writer
     from vq_jax.training.loop import LoopConfig, run_loop
+    from vq_jax.training.manifest import fingerprint
     from vq_jax.training.parallel import ParallelConfig, make_engine
     from vq_jax.training.progress import Progress
     from vq_jax.training.run_dir import (
         DataFacts,
         check_built_on,
+        check_published,
         check_same_config,
         pin_built_on,
         write_config,
@@ -117,7 +119,11 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
         process_count=jax.process_count(),
     )
     init_key, start_key = jax.random.split(jax.random.key(loop.seed))
-    pretrained = engine.place(task.pretrained())
+    pretrained = task.pretrained()
+    published = fingerprint(pretrained) if task.reads_published else None
+    if not new_run:
+        check_published(workdir, published)
+    pretrained = engine.place(pretrained)
     state = engine.place(init_state(task.init, init_key, train_set.image_shape))
     # From here on the directory is written to.
     with only_writer(workdir) if first else contextlib.nullcontext():
@@ -153,8 +159,8 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
         done = False
         try:
             if new_run and first:
-                facts = DataFacts(train_set.image_shape, train_set.num_classes, task.built_on())
-                write_data_facts(workdir, facts)
+                shape, classes = train_set.image_shape, train_set.num_classes
+                write_data_facts(workdir, DataFacts(shape, classes, task.built_on(), published))
                 write_config(workdir, plain)
             with Progress(start, loop.steps, active=first) as progress:
                 if start:

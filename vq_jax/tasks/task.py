@@ -84,6 +84,11 @@ class Task(Protocol):
         """Weights from elsewhere that steps read as `state.frozen`; None if there are none."""
         return None
 
+    @property
+    def reads_published(self) -> bool:
+        """Whether `pretrained` reads published weights, from files that may be exchanged."""
+        return False
+
     def pretrained_shapes(self) -> Any:
         """The shapes and types of what `pretrained` returns; without reading it where it can be told."""
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.pretrained())

@@ -212,6 +212,11 @@ class VQGANTask(AutoencodingTask):
             discriminator=self.game.init(discriminator_key, beside(images, self._condition(images)), labels),
         )
 
+    @property
+    def reads_published(self) -> bool:
+        """Whether its perceptual loss is LPIPS."""
+        return self.perceptual.kind == 'lpips'
+
     def pretrained(self) -> Any:
         """The weights of the perceptual loss."""
         return self.perceptual.pretrained()

@@ -163,11 +163,13 @@ class DataFacts:
         num_classes: Number of classes; 0 without labels.
         built_on: The runs whose weights it uses, by their part in it: 'workdir', 'step', 'checksum', and
             in the file also 'from_here', their directories as seen from that of this run.
+        published: Checksum of the published weights that it learns with; None if there are none.
     """
 
     image_shape: tuple[int, int, int]
     num_classes: int
     built_on: dict[str, dict[str, Any]]
+    published: str | None = None
 
 
 def write_data_facts(workdir: Path, facts: DataFacts) -> None:
@@ -191,7 +193,8 @@ def read_data_facts(workdir: Path) -> DataFacts:
     try:
         facts = json.loads(path.read_text(encoding='utf-8'))
         h, w, c = facts['image_shape']
-        return DataFacts((h, w, c), int(facts['num_classes']), dict(facts.get('built_on', {})))
+        built_on = dict(facts.get('built_on', {}))
+        return DataFacts((h, w, c), int(facts['num_classes']), built_on, facts.get('published'))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f'Cannot read the shape of the pictures from {path} ({error}); restore it from a copy.'
@@ -258,6 +261,24 @@ def check_built_on(workdir: Path, now: dict[str, dict[str, Any]]) -> None:
                 f'{before["workdir"]} (checksum {before["checksum"][:12]}), and step {now[name]["step"]} of '
                 f'{now[name]["workdir"]} holds other weights; put those back, or train in a new directory.'
             )
+
+
+def check_published(workdir: Path, now: str | None) -> None:
+    """Refuses to use a run with other published weights than it was trained with.
+
+    Args:
+        workdir: The run directory.
+        now: As `DataFacts.published`.
+
+    Raises:
+        UserError: The checksum differs from that of the run, if it is known.
+    """
+    before = read_data_facts(workdir).published
+    if before and now != before:
+        raise UserError(
+            f'{workdir} was trained with other weights of config.perceptual (checksum {before[:12]}, and now '
+            f'{now[:12] if now else "none"}); put those files back, or train in a new directory.'
+        )
 
 
 def _exchanged(name: str, before: dict[str, Any], named: str, workdir: Path) -> bool:
