@@ -25,7 +25,8 @@ else
 	$(VENV)/bin/python -m vq_jax.report $(WORKDIR) --output $(WORKDIR)/report.html
 endif
 
-PYTEST = $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4
+# Stealing leaves the tests of a file, which share what was trained for them, with one process.
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test: $(TEST) lint
 	$(PYTEST) -m "not slow"

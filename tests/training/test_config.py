@@ -119,16 +119,37 @@ def without_other_runs(config):
     return config
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_every_config_fits_its_task(path):
-    """A step of the whole model is traced, of which nothing is computed; the docstring says how to run it."""
-    module = read(path)
-    assert path.name in module.__doc__ or 'make train' in module.__doc__
-    config = without_other_runs(complete_config(module.get_config()))
+def task_of(path):
+    """The task of a config file, and the shape of its pictures."""
+    config = without_other_runs(complete_config(read(path).get_config()))
     size = 8 if config.task == 'prior' else config.data.image_size or 28
     shape = (size, size, config.data.channels)
-    task = make_task(config, shape, num_classes=10)
+    return make_task(config, shape, num_classes=10), shape
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_every_config_makes_its_task(path):
+    """And the docstring says how to run it."""
+    doc = read(path).__doc__
+    assert path.name in doc or 'make train' in doc
+    task, shape = task_of(path)
     task.check_image_shape(shape)
+
+
+# Deep networks whose like are traced for other configs.
+DEEP = ('ddpm_cifar10', 'kl_f8_imagenet', 'ldm_imagenet', 'sr_imagenette')
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in DEEP else [])
+        for path in CONFIGS
+    ],
+)
+def test_every_config_fits_its_task(path):
+    """A step of the whole model is traced, of which nothing is computed."""
+    task, shape = task_of(path)
     batch = abstract_batch(2, shape)
     state = jax.eval_shape(task.init, jax.random.key(0), batch).replace(frozen=task.pretrained_shapes())
     after, metrics = jax.eval_shape(task.train_step, state, batch)
