@@ -41,7 +41,7 @@ def get_table() -> Table:
                 'VAE, CIFAR-10',
                 'configs/vae_imagenette.py',
                 vae,
-                {**cifar10, 'steps': 250_000},
+                {**cifar10, 'data.eval_split': 'test', 'steps': 250_000},
                 {'bits per dimension': '4.51'},
                 large=True,
             ),

@@ -49,6 +49,20 @@ def test_every_row_has_a_config_that_can_be(folder, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize('folder', FOLDERS, ids=lambda path: path.name)
+def test_rows_read_splits_that_their_sets_have(folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    table = read_table(folder)
+    seen = set()
+    for row in table.rows:
+        config = config_of(table, row, tmp_path)
+        if config.data.name in ('cifar10', 'mnist'):
+            splits = config.data.train_split, config.data.eval_split, row.comparison and row.comparison.split
+            seen |= {(row.name, split.partition('[')[0]) for split in splits if split}
+    assert not [(name, split) for name, split in seen if split not in ('train', 'test')]
+    assert seen or folder.name == 'vqgan_2021'  # which has neither set
+
+
+@pytest.mark.parametrize('folder', FOLDERS, ids=lambda path: path.name)
 def test_what_is_written_down_was_made_of_the_results(folder, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     copy = tmp_path / folder.name
