@@ -35,8 +35,9 @@ def get_table() -> Table:
             f'which the paper does not have, is 28x28; {here.num:,} samples of all classes in turn, without '
             'guidance, are compared with the test set in the features of the classifier, so that their '
             'distance is not one of Inception features. Heun asks the network twice in each step, the others '
-            'once. On CIFAR-10, 50,000 samples of 1,000 steps are compared with the training set, as in the '
-            'paper, and the bound has a term for each of the 1,000 times.'
+            'once. Seconds per sample were taken beside other work on the same cores, and do not rank the '
+            'samplers. On CIFAR-10, 50,000 samples of 1,000 steps are compared with the training set, as in '
+            'the paper, and the bound has a term for each of the 1,000 times.'
         ),
         rows=(
             *(
