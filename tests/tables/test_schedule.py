@@ -1,6 +1,8 @@
 """What is run for which row and in which order, with commands that end at once."""
 
+import importlib.util
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from vq_jax.tables import read_table, running
 from vq_jax.tables.processes import Place, Workers
 from vq_jax.tables.results import Results, last_evaluation
 from vq_jax.tables.writing import summarize
+from vq_jax.tasks import complete_config
+from vq_jax.training.config import to_json
 
 ROWS = """
     Row('classifier', 'Classifier', 'configs/classifier_mnist.py', {'accuracy': 'loss'}),
@@ -45,9 +49,10 @@ class Machine:
         if module == 'vq_jax.train':
             workdir = Path(flags['workdir'])
             workdir.mkdir(parents=True)
-            data = {'name': 'digits', 'eval_split': 'test'}
-            (workdir / 'config.json').write_text(json.dumps({'steps': 7, 'data': data}))
-            lines = [{'split': 'eval', 'step': step, 'loss': 1 / step} for step in (5, 7)]
+            config = cli_config(flags.pop('config'), flags)
+            (workdir / 'config.json').write_text(json.dumps(to_json(config)))
+            steps = {5: 1 / 5, config.steps: 1 / 7}
+            lines = [{'split': 'eval', 'step': step, 'loss': loss} for step, loss in steps.items()]
             (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
             return 0
         record = {'dataset': 'digits', 'split': 'test', 'step': 7, 'loss': 0.5}
@@ -64,6 +69,19 @@ class Machine:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(record))
         return 0
+
+
+def cli_config(path, flags):
+    """What the command makes of its flags."""
+    spec = importlib.util.spec_from_file_location('config', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    changes = {key.removeprefix('config.'): value for key, value in flags.items() if key != 'workdir'}
+    config.update_from_flattened_dict(
+        {key: int(value) if value.isdigit() else value for key, value in changes.items()}
+    )
+    return complete_config(config)
 
 
 @pytest.fixture
@@ -147,6 +165,30 @@ def test_a_run_that_is_not_there_is_made_again_where_another_row_needs_it(folder
     running.run_rows(folder, tmp_path / 'elsewhere', ['prior'])
     again = [('train', 'classifier'), ('train', 'tokenizer'), ('evaluate', 'tokenizer')]
     assert did(machine) == [*again, ('train', 'prior'), ('evaluate', 'prior')]
+
+
+def test_a_run_of_another_config_is_not_built_on(folder, machine, write, tmp_path):
+    """It is in the directory since before the table was changed, and was run again elsewhere."""
+    old, new = tmp_path / 'old', tmp_path / 'new'
+    running.run_rows(folder, old, ['tokenizer'])
+    write(ROWS, before='SEED = 2')
+    running.run_rows(folder, new, ['prior'])
+    before = results(folder)
+    did(machine)
+    (folder / 'results.json').write_text(json.dumps({k: v for k, v in before.items() if k != 'prior'}))
+    words = rf'^{old}/tokenizer holds a run .* row tokenizer has, which differs in seed \(there 1, now 2\); '
+    with pytest.raises(UserError, match=words + f'give another --workdir, or remove {old}/tokenizer.$'):
+        running.run_rows(folder, old, ['prior'])
+    assert did(machine) == [] and 'prior' not in results(folder)
+    # Nor is a run whose own config is right, but not that of the one below it.
+    (folder / 'results.json').write_text(json.dumps(before))
+    shutil.copytree(new / 'prior', old / 'prior')
+    with pytest.raises(UserError, match=words):
+        running.run_rows(folder, old, ['greedy'])
+    # Another name of the same directory changes nothing.
+    (tmp_path / 'link').symlink_to(new)
+    running.run_rows(folder, tmp_path / 'link', ['greedy'])
+    assert did(machine) == [('evaluate', 'prior')]
 
 
 def test_a_run_that_was_cut_short_is_no_whole_run(folder, machine, tmp_path):

@@ -75,10 +75,15 @@ class Row:
         return self.run == self.name
 
     @property
+    def built_on(self) -> dict[str, str]:
+        """The names of the rows whose directories its config names, by the key that does."""
+        texts = {key: value for key, value in self.overrides.items() if isinstance(value, str)}
+        return {key: name for key, text in texts.items() for name in _names(text)}
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The names of the rows that it builds on."""
-        texts = [self.config, *(value for value in self.overrides.values() if isinstance(value, str))]
-        names = [name for text in texts for _, name, _, _ in string.Formatter().parse(text) if name]
+        names = [*_names(self.config), *self.built_on.values()]
         if self.comparison and self.comparison.features != INCEPTION:
             names.append(self.comparison.features)
         return tuple(dict.fromkeys(names))
@@ -90,6 +95,12 @@ class Row:
             key: value.format_map(places) if isinstance(value, str) else value
             for key, value in self.overrides.items()
         }
+
+    def run_config(self, workdir: Path) -> dict[str, Any]:
+        """The config of the run that it trains, in JSON values, with its overrides."""
+        config = _get_config(self.config)
+        config.update_from_flattened_dict(self.resolved(workdir))
+        return to_json(config)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,10 +193,18 @@ def read_table(folder: Path) -> Table:
 @functools.cache
 def _config(argument: str) -> dict[str, Any]:
     """The config of a file and its argument, as JSON values."""
+    return to_json(_get_config(argument))
+
+
+def _get_config(argument: str) -> ConfigDict:
     path, _, variant = argument.partition(':')
     module = _load(Path(path))
-    config: ConfigDict = module.get_config(variant) if variant else module.get_config()
-    return to_json(config)
+    return module.get_config(variant) if variant else module.get_config()
+
+
+def _names(text: str) -> list[str]:
+    """The rows that a text names in braces."""
+    return [name for _, name, _, _ in string.Formatter().parse(text) if name]
 
 
 def _load(path: Path) -> Any:

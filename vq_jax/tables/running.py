@@ -17,6 +17,7 @@ from vq_jax.tables.definition import INCEPTION, Row, Table, read_table
 from vq_jax.tables.processes import Place, Workers, find_places
 from vq_jax.tables.results import Results, last_evaluation, number_of, read_evaluation
 from vq_jax.tables.writing import write_table
+from vq_jax.training.run_dir import differing_keys, flatten, read_config
 
 _PACKAGES = ('jax', 'flax', 'optax')
 
@@ -76,14 +77,37 @@ def run_rows(folder: Path, workdir: Path, names: Sequence[str] = (), jobs: int =
 
 
 def _missing(table: Table, names: Sequence[str], results: Results, workdir: Path) -> list[Row]:
-    """The rows to run, in order; of rows that were run, those whose run is needed and is not there."""
+    """The rows to run, in order; of rows that were run, those whose run is needed and is not there.
+
+    Raises:
+        UserError: if a run that is needed was made with another config than its row has.
+    """
     missing: list[Row] = []
+    used: set[str] = set()
     for row in reversed(table.rows):
-        needed = any(row.name in other.needs for other in missing)
+        needed = row.name in used
         there = last_evaluation(workdir / row.name) is not None
         if (needed and not there) or ((needed or row.name in names) and results.of(row) is None):
             missing.insert(0, row)
+            used |= set(row.needs)
+        elif needed:
+            _check_run(row, workdir)
+            used |= set(row.built_on.values())
     return missing
+
+
+def _check_run(row: Row, workdir: Path) -> None:
+    """Refuses a run of another config: what is built on it would be kept as if it were the row's."""
+    path = workdir / row.name
+    before, now = flatten(read_config(path)), flatten(row.run_config(workdir))
+    # Directories may be spelt otherwise; the runs in them are checked themselves.
+    keys = now.keys() - row.built_on.keys()
+    before, now = ({key: config[key] for key in keys if key in config} for config in (before, now))
+    if differing := differing_keys(before, now):
+        raise UserError(
+            f'{path} holds a run with another config than the row {row.name} has, which differs in '
+            f'{", ".join(differing)}; give another --workdir, or remove {path}.'
+        )
 
 
 class _Measurement:

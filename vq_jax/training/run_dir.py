@@ -138,20 +138,29 @@ def check_same_config(workdir: Path, before: dict[str, Any], now: dict[str, Any]
     Raises:
         UserError: Some keys differ; each is named (dotted) with both values.
     """
-    before, now = (
-        {key: value for key, value in flatten(config).items() if key not in _NOT_LEARNED}
-        for config in (before, now)
-    )
-    differing = [
-        f'{key} (there {show(before.get(key, _ABSENT))}, now {show(now.get(key, _ABSENT))})'
-        for key in sorted(before.keys() | now.keys())
-        if show(before.get(key, _ABSENT)) != show(now.get(key, _ABSENT))
-    ]
-    if differing:
+    if differing := differing_keys(before, now):
         raise UserError(
             f'{workdir} holds a run with another config, which differs in '
             f'{", ".join(differing)}; use the same config to resume it or another --workdir.'
         )
+
+
+def differing_keys(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The keys (dotted) by which two configs learn something else, each with both values.
+
+    Args:
+        before: The config of a run, a dict of JSON values.
+        now: Another one, alike.
+    """
+    before, now = (
+        {key: value for key, value in flatten(config).items() if key not in _NOT_LEARNED}
+        for config in (before, now)
+    )
+    return [
+        f'{key} (there {show(before.get(key, _ABSENT))}, now {show(now.get(key, _ABSENT))})'
+        for key in sorted(before.keys() | now.keys())
+        if show(before.get(key, _ABSENT)) != show(now.get(key, _ABSENT))
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
