@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.metrics import structural_similarity
 
 import vq_jax
@@ -191,7 +193,7 @@ def test_a_file_of_reference_statistics(folder, tmp_path):
     first = FeatureEvaluator(*pair, 'test', file).run(50, seed=0)
     assert file.is_file()
     assert FeatureEvaluator(*pair, 'test', file).run(50, seed=0) == first
-    with pytest.raises(UserError, match=r"of another split \(there 'test', here 'train'\); name another"):
+    with pytest.raises(UserError, match=r"another split \(there 'test', here 'train'\) and of another cont"):
         FeatureEvaluator(*pair, 'train', file).run(50, seed=0)
     made = {**json.loads(str(np.load(file)['made'])), 'classifier': 'f' * 64}
     with pytest.raises(UserError, match='of another classifier'):
@@ -199,6 +201,31 @@ def test_a_file_of_reference_statistics(folder, tmp_path):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match='cannot be read'):
         FeatureEvaluator(*pair, 'test', file).run(50, seed=0)
+
+
+def test_reference_statistics_are_of_pictures_and_not_of_a_path(folder, tmp_path):
+    def fill(place, seed, n=12):
+        for i, image in enumerate(np.random.default_rng(seed).integers(0, 256, (n, 16, 16), np.uint8)):
+            for split in ('train', 'test'):
+                (place / split).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(place / split / f'{i}.png')
+
+    def evaluate(place):
+        vae = restore(folder / 'vae', overrides={'data.name': f'folder:{place}', 'data.pad': 0})
+        return FeatureEvaluator(vae, classifier_features(folder), 'test', file).run(12, seed=0)
+
+    file, first, copy = tmp_path / 'reference.npz', tmp_path / 'first', tmp_path / 'copy'
+    fill(first, seed=1)
+    found = evaluate(first)
+    shutil.copytree(first, copy)
+    assert evaluate(copy) == found and found['reference']['dataset'] == f'folder:{first}'
+    fill(first, seed=2)  # as many pictures, under the same names
+    same = r"of another content \(there '12 pictures, 12 of which have the SHA-256 \w+', here '12 pictures, "
+    with pytest.raises(UserError, match=same + '.*; name another file'):
+        evaluate(first)
+    fill(copy, seed=1, n=13)
+    with pytest.raises(UserError, match=r"of another content \(there '12 pictures.*, here '13 pictures"):
+        evaluate(copy)
 
 
 def test_the_command_on_eight_devices_equals_one(folder, tmp_path):

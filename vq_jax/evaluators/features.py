@@ -1,6 +1,7 @@
 """Samples and reconstructions of a run against reference pictures, in the features of a frozen network."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from vq_jax.data import AnyDataset, DataConfig, eval_batches, open_dataset
 from vq_jax.errors import UserError
-from vq_jax.evaluators.reference import MOST_KEPT, Reference
+from vq_jax.evaluators.reference import MOST_KEPT, Reference, content_of
 from vq_jax.evaluators.sources import FeatureSource
 from vq_jax.models.lpips import LEAST_SIZE, LPIPS
 from vq_jax.ops.frechet import frechet_distance
@@ -179,7 +180,7 @@ class FeatureEvaluator:
                     measured['lpips'] = LPIPS().apply({'params': lpips}, *pair)
             return self._look(weights, {**batch, 'image': rebuilt}) | measured
 
-        dataset = self._dataset()
+        dataset = self._dataset
         task.check_classes(dataset)
         states = self._engine.place(self._run.state), self._weights, self._lpips
         seen = self._see(self._batches(dataset), len(dataset), rebuild, states)
@@ -223,11 +224,12 @@ class FeatureEvaluator:
             'dataset': data.name,
             'split': self._split,
             'preprocessing': {name: to_json(data)[name] for name in _PREPROCESSING},
+            'content': content_of(self._dataset),
             **self._source.identity,
         }
         if self._file is not None and self._file.is_file():
             return Reference.read(self._file, made)
-        dataset = self._dataset()
+        dataset = self._dataset
         seen = self._see(self._batches(dataset), len(dataset), self._look, self._weights)
         if seen.moments.count < self._least:
             raise UserError(
@@ -271,8 +273,11 @@ class FeatureEvaluator:
         means = {name: float(total / max(1, moments.count)) for name, total in sums.items()}
         return _Seen(moments=moments, features=features, logits=logits, means=means)
 
+    @functools.cached_property
     def _dataset(self) -> AnyDataset:
-        dataset = open_dataset(build(DataConfig, self._run.config.data, 'data'), self._split)
+        # Nothing is cropped at random here, and so pictures of one size are kept.
+        config = dataclasses.replace(build(DataConfig, self._run.config.data, 'data'), random_crop=False)
+        dataset = open_dataset(config, self._split)
         if dataset.item != 'image':
             raise UserError(
                 f'{dataset.name} holds codes; name a set of pictures by --override=data.name=NAME.'

@@ -1,6 +1,7 @@
 """Statistics of the features of reference pictures, which can be saved, shared and checked."""
 
 import dataclasses
+import hashlib
 import io
 import json
 import zipfile
@@ -9,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from vq_jax.data import Dataset
 from vq_jax.errors import UserError
 from vq_jax.ops.moments import Moments
 from vq_jax.training.run_dir import write_atomically
 
 # Kernel and neighbours compare this many pictures at the most, evenly spread over the data set.
 MOST_KEPT = 50_000
+_HASHED = 16  # pictures that stand for all of a data set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Reference:
     Attributes:
         moments: of the features of all reference pictures.
         features: of all of them, or of `MOST_KEPT` evenly spread ones, float32 [n d].
-        made: how it was made, in JSON values: 'dataset', 'split', 'preprocessing' and the
-            identity of the network (see `vq_jax.evaluators.sources.FeatureSource`).
+        made: how it was made, in JSON values: 'dataset', 'split', 'preprocessing', 'content' (see
+            `content_of`) and the identity of the network (see `vq_jax.evaluators.sources.FeatureSource`).
     """
 
     moments: Moments
@@ -51,7 +54,8 @@ class Reference:
 
         Args:
             path: what `save` wrote.
-            made: how it must have been made.
+            made: how it must have been made; of a folder of pictures, which may have been moved or copied,
+                the content tells more than the path.
 
         Raises:
             UserError: if it was made otherwise, or is no such file.
@@ -68,7 +72,7 @@ class Reference:
         differing = [
             f'{name} (there {read.made.get(name)!r}, here {value!r})'
             for name, value in made.items()
-            if read.made.get(name) != value
+            if read.made.get(name) != value and not _both_folders(read.made.get(name), value)
         ]
         if differing:
             raise UserError(
@@ -76,3 +80,18 @@ class Reference:
                 'another file in --reference, which is written if it is not there.'
             )
         return read
+
+
+def content_of(dataset: Dataset) -> str:
+    """What tells the pictures of a data set from others: how many, and a checksum of a few of them.
+
+    These are evenly spread, and hashed as evaluation sees them.
+    """
+    some = np.unique(np.linspace(0, len(dataset) - 1, _HASHED).astype(int))
+    found = dataset.fetch(some)
+    digest = hashlib.sha256(np.asarray(found.images)[found.good].tobytes()).hexdigest()
+    return f'{len(dataset):,} pictures, {len(some)} of which have the SHA-256 {digest[:16]}'
+
+
+def _both_folders(*names: Any) -> bool:
+    return all(str(name).startswith('folder:') for name in names)
