@@ -71,6 +71,7 @@ def test_evaluation_equals_doing_it_by_hand(run):
     assert numbers['examples'] == len(images) == 359
     assert numbers['psnr'] == pytest.approx(np.mean(10 * np.log10(255**2 / mse)), rel=1e-4)
     assert numbers['perplexity'] == pytest.approx(np.exp(-np.sum(p * np.log(p))), rel=1e-4)
+    assert numbers['code_use_bits'] == pytest.approx(-np.sum(p * np.log2(p)), rel=1e-4)
     assert numbers['codes_used'] == pytest.approx(np.mean(codes > 0))
 
 

@@ -44,7 +44,7 @@ def digits():
 def test_both_levels_are_in_the_log_and_the_pictures(whole):
     last = {line['split']: line for line in logged(whole)}
     for level in ('', 'top_'):
-        names = {f'{level}{name}' for name in ('perplexity', 'codes_used')}
+        names = {f'{level}{name}' for name in ('perplexity', 'code_use_bits', 'codes_used')}
         assert names <= set(last['eval']) and names <= set(last['train'])
         assert {f'{level}commitment_loss', f'{level}codes_revived'} <= set(last['train'])
         assert last['eval'][f'{level}perplexity'] > 2

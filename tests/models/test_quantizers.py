@@ -161,7 +161,7 @@ def test_a_batch_split_over_an_axis_counts_as_one(learning):
 
     parts, changed_parts = jax.vmap(part, axis_name='devices')(z.reshape(4, 2, 6, 3))
     np.testing.assert_array_equal(parts.codes.reshape(8, 6), whole.codes)
-    for name in ('perplexity', 'codes_used', 'codes_revived'):
+    for name in ('perplexity', 'code_use_bits', 'codes_used', 'codes_revived'):
         np.testing.assert_allclose(parts.metrics[name], whole.metrics[name], rtol=1e-5)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, np.broadcast_to(y, x.shape), rtol=1e-4, atol=1e-6),

@@ -64,6 +64,7 @@ def test_every_code_is_chosen_and_counted(quantizer):
     assert len(counts) == quantizer.num_codes and (counts > 0).all()
     p = counts / counts.sum()
     assert quantized.metrics['perplexity'] == pytest.approx(np.exp(-np.sum(p * np.log(p))), rel=1e-4)
+    assert quantized.metrics['code_use_bits'] == pytest.approx(-np.sum(p * np.log2(p)), rel=1e-4)
     assert quantized.metrics['codes_used'] == 1
     every = jnp.arange(quantizer.num_codes)
     looked_up = np.float64(quantizer.apply(variables, every, method='lookup'))

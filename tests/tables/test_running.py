@@ -104,7 +104,7 @@ def test_a_row_that_fails_takes_only_those_that_build_on_it_with_it(write, tmp_p
     assert error.startswith('error: not run to the end: ') and error.endswith('the same command goes on.')
     assert f'broken (vq_jax.train ended with status 2, see {work}/broken.log)' in error
     assert 'on_it (it builds on broken)' in error
-    assert "asks (its table asks for 'mean_square', and there is codes_used, l1, " in error
+    assert "asks (its table asks for 'mean_square', and there is code_use_bits, codes_used, l1, " in error
     assert 'config.batch_size is 0' in (work / 'broken.log').read_text()
     table = rows_of(folder)
     assert float(table['Fine']['MSE, ours']) > 0 and table['On it']['MSE, ours'] == 'not run'

@@ -60,7 +60,7 @@ def test_a_step_and_an_evaluation_fit_the_state(name, kind, top_stages):
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert jax.tree.leaves(after) == jax.tree.leaves(state)
     prefixes = ('', 'top_') if top_stages else ('',)
-    names = ('perplexity', 'codes_used') + (('entropy_of_mean',) if kind == 'lfq' else ())
+    names = ('perplexity', 'code_use_bits', 'codes_used') + (('entropy_of_mean',) if kind == 'lfq' else ())
     assert {prefix + name for prefix in prefixes for name in names} <= set(metrics)
     values = jax.eval_shape(task.eval_step, state, batch)
     for prefix in prefixes:

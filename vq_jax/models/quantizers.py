@@ -5,6 +5,7 @@ free) and returns a `Quantized`; `lookup` turns codes back into vectors. Here is
 those without are in `vq_jax.models.scalar_quantizers`.
 """
 
+import math
 from typing import Any, Literal, Protocol
 
 import chex
@@ -270,13 +271,14 @@ def check_width(z: jax.Array, dim: int) -> None:
 
 
 def use_of_codes(shares: jax.Array) -> dict[str, jax.Array]:
-    """Perplexity, and the share of codes in use.
+    """Perplexity, its logarithm (the entropy of code use, in bits), and the share of codes in use.
 
     Args:
         shares: the share of positions that chose each code [k].
     """
     return {
         'perplexity': quantization.perplexity(shares),
+        'code_use_bits': quantization.entropy(shares) / math.log(2),
         'codes_used': jnp.mean((shares > 0).astype(jnp.float32)),
     }
 

@@ -128,7 +128,7 @@ def dequantize(keys: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def bits_per_dimension(nats: jax.Array | float, dimensions: int) -> jax.Array | float:
-    """Negative log-likelihoods per value, in bits.
+    """Negative log-likelihoods per value, in bits, as van den Oord et al. 2016 (arXiv:1601.06759) give them.
 
     Args:
         nats: log-likelihoods of whole examples.

@@ -117,6 +117,8 @@ def code_sums(
 def entropy(shares: jax.Array) -> jax.Array:
     """`-sum p log p` in nats, with a finite gradient where a share is 0.
 
+    Shannon 1948 (A Mathematical Theory of Communication), section 6.
+
     Args:
         shares: the share of each code [... k], summing to 1.
 
@@ -129,6 +131,8 @@ def entropy(shares: jax.Array) -> jax.Array:
 
 def perplexity(shares: jax.Array) -> jax.Array:
     """How many codes would be in use if they were used evenly: the exponential of the entropy.
+
+    Jelinek et al. 1977 (Perplexity, a measure of the difficulty of speech recognition tasks).
 
     Args:
         shares: the share of each code [... k], summing to 1.
