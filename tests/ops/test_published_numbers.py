@@ -2,7 +2,8 @@
 
 Expected numbers were printed by pytorch-fid 0.3.0 (`calculate_frechet_distance`) and torch-fidelity 0.4.0
 (`kid_features_to_metric` with one subset of all 500, `isc_features_to_metric` without shuffling,
-`prc_features_to_metric`) for the features below.
+`prc_features_to_metric`) for the features below. Density and coverage of the same features are those of prdc
+0.2, the code of Naeem et al. 2020 on PyPI (`compute_prdc` with `nearest_k=5`).
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from vq_jax.ops.frechet import frechet_distance
 from vq_jax.ops.inception_score import inception_score
 from vq_jax.ops.kernel_distance import kernel_distance
-from vq_jax.ops.neighbourhoods import precision_and_recall
+from vq_jax.ops.neighbourhoods import density_and_coverage, precision_and_recall
 
 
 @pytest.fixture(scope='module')
@@ -40,3 +41,7 @@ def test_inception_score(features):
 
 def test_precision_and_recall(features):
     assert precision_and_recall(*features) == pytest.approx((0.372, 0.934), abs=1e-6)
+
+
+def test_density_and_coverage(features):
+    assert density_and_coverage(*features) == pytest.approx((0.2992, 0.678), abs=1e-9)
