@@ -22,7 +22,7 @@ from vq_jax.models.classifier import Classified
 from vq_jax.models.lpips import LPIPS, params_from_published
 from vq_jax.ops.frechet import frechet_distance
 from vq_jax.ops.images import to_float
-from vq_jax.tasks import default_config
+from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.restore import restore
 from vq_jax.train import train
 
@@ -165,6 +165,19 @@ def test_numbers_of_inception_have_the_fields_names_and_splits_that_are_alike(fo
     assert found['reference']['pictures'] == 359 and 'blocks' not in found['reference']
 
 
+def test_accuracy_of_samples_is_the_share_of_the_classes_asked_for(folder):
+    """Of seven classes a picture is drawn of the class itself, of the other three one of the class 0."""
+    vae = restore(folder / 'vae', overrides={'batch_size': 32})
+    batch = next(iter(eval_batches(vq_jax.load(folder / 'vae').dataset('test'), batch_size=359)))
+    drawn = [int(np.argmax(batch['label'] == c)) for c in (0, 1, 2, 3, 4, 5, 6, 0, 0, 0)]
+    copier = dataclasses.replace(vae, task=Copier(batch['image'][drawn], num_labels=10))
+    source = Blocks(batch['image'], batch['label'])
+    source.trained_on = 'digits'
+    found = FeatureEvaluator(copier, source, 'test').run(95, seed=0)
+    # Ten samples of each of the classes 0 to 4, nine of each other.
+    assert found['samples']['numbers']['accuracy'] == pytest.approx((5 * 10 + 2 * 9) / 95)
+
+
 def test_reconstructions_are_measured_with_lpips(folder, tmp_path):
     weights = lpips_weights()
     files = [str(tmp_path / name) for name in ('vgg.npz', 'heads.npz')]
@@ -278,3 +291,11 @@ def test_runs_that_do_not_fit(folder):
         FeatureEvaluator(other, classifier, 'test')
     with pytest.raises(UserError, match='too few'):
         FeatureEvaluator(vae, classifier, 'test').run(5, seed=0)
+
+
+def test_a_run_that_draws_nothing_of_its_own_is_refused_before_any_picture_is_read(folder):
+    config = default_config('diffusion')
+    config.model.upscale = 2
+    enlarging = dataclasses.replace(restore(folder / 'vae'), task=make_task(config, (16, 16, 1), 10))
+    with pytest.raises(UserError, match='a super-resolution model draws nothing of its own'):
+        FeatureEvaluator(enlarging, classifier_features(folder), 'no such split').run(50, seed=0)

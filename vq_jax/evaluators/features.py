@@ -118,6 +118,8 @@ class FeatureEvaluator:
         """
         if self.draws and num < self._least:
             raise UserError(f'{num} samples are too few to compare; ask for {self._least} or more.')
+        if self.draws:
+            self._check_drawing()
         reference = self._reference()
         result = {
             'run': self._run.identity(),
@@ -133,6 +135,14 @@ class FeatureEvaluator:
         if self.rebuilds:
             result['reconstructions'] = self._reconstructions(reference)
         return result
+
+    def _check_drawing(self) -> None:
+        """Raises what drawing does, before the reference is computed for nothing: it is only traced."""
+
+        def draw(state: Any, labels: jax.Array) -> jax.Array:
+            return self._run.task.sample(state, jax.random.split(jax.random.key(0), 1), labels)
+
+        jax.eval_shape(draw, self._run.state, jax.ShapeDtypeStruct((1,), jnp.int32))
 
     def _samples(self, reference: Reference, num: int, seed: int) -> dict[str, Any]:
         run = self._run
