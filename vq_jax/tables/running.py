@@ -177,12 +177,20 @@ class _Measurement:
 
 def _circumstances() -> dict[str, Any]:
     """The versions, the commit and the day."""
-    commit = ''
-    if shutil.which('git'):  # which is not on every cluster
-        command = ['git', 'rev-parse', '--short', 'HEAD']
-        commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     return {
         'versions': {name: importlib.metadata.version(name) for name in _PACKAGES},
-        'commit': commit or 'none',
+        'commit': _commit() or 'none',
         'day': time.strftime('%Y-%m-%d'),
     }
+
+
+def _commit() -> str:
+    """The commit, with '-dirty' behind it where Python files differ from it; '' if there is none.
+
+    Other files may differ: each row that was run changes those of its table.
+    """
+    if not shutil.which('git'):  # which is not on every cluster
+        return ''
+    head = subprocess.run(['git', 'rev-parse', 'HEAD'], capture_output=True, text=True).stdout.strip()
+    changed = head and subprocess.run(['git', 'diff', '--quiet', 'HEAD', '--', ':/*.py']).returncode
+    return f'{head}-dirty' if changed else head

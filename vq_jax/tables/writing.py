@@ -110,4 +110,5 @@ def _cells(row: Row, columns: Sequence[tuple[str, str]], results: Results) -> li
             cells.append('not measured' if number is None else f'{number:.4g}')
     if result is None:
         return cells + [''] * 4
-    return [*cells, result['data'], f'{result["steps"]:,}', result['hardware'], result['commit']]
+    commit, dash, dirty = result['commit'].partition('-')
+    return [*cells, result['data'], f'{result["steps"]:,}', result['hardware'], commit[:7] + dash + dirty]
