@@ -3,11 +3,13 @@
 import importlib.util
 import json
 import shutil
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
+from tests.runs import ROOT
 from vq_jax.errors import UserError
 from vq_jax.tables import read_table, running
 from vq_jax.tables.processes import Place, Workers
@@ -60,10 +62,14 @@ class Machine:
             samples = {'pictures': 20, 'seconds_per_sample': None, 'numbers': {'classifier_frechet': 1.25}}
             record = {
                 'run': {'step': 7},
-                'reference': {'dataset': 'digits', 'split': 'train'},
+                'reference': {'dataset': 'digits', 'split': 'train', 'pictures': 9, 'content': '9 pictures'},
                 'features': {'workdir': 'here', 'checksum': 'abc'},
                 'samples': samples,
-                'reconstructions': {'pictures': 9, 'numbers': {'psnr': 12.0}},
+                'reconstructions': {
+                    'pictures': 9,
+                    'lpips': {'checksum': 'def', 'weights': {'/here/vgg.npz': '123'}},
+                    'numbers': {'psnr': 12.0},
+                },
             }
         output = Path(flags['output'])
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +140,13 @@ def test_a_named_row_is_run_after_all_that_it_builds_on(folder, machine, tmp_pat
         'reconstructions.psnr': 12.0,
     }
     assert seen['prior']['data'] == 'digits test' and seen['greedy']['numbers'] == {'loss': 0.5}
-    assert seen['prior']['comparison']['features'] == {'checksum': 'abc'}
+    assert seen['prior']['comparison'] == {
+        'features': {'checksum': 'abc'},
+        'reference': {'dataset': 'digits', 'split': 'train', 'pictures': 9, 'content': '9 pictures'},
+        'lpips': 'def',
+        'samples': 20,
+        'reconstructions': 9,
+    }
     assert '| Prior |  |  | 0.1429 | 1.25 | not measured |' in (folder / 'table.md').read_text()
 
 
@@ -268,3 +280,26 @@ def test_a_number_that_is_not_there(write, machine, tmp_path):
     folder = write("Row('a', 'A', 'configs/quickstart.py', {'MSE': 'mean_square'}),")
     with pytest.raises(UserError, match=r"a \(its table asks for 'mean_square', and there is loss\)"):
         running.run_rows(folder, tmp_path / 'runs')
+
+
+def test_a_commit_whose_code_was_changed_is_called_dirty(write, machine, tmp_path, monkeypatch):
+    folder = write("Row('a', 'A', 'configs/quickstart.py', {'MSE': 'loss'}),")
+    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+    (tmp_path / 'code.py').write_text('x = 1')
+    (folder / 'table.md').write_text('Written anew before the first row.')
+    monkeypatch.chdir(tmp_path)
+    for name in ('GIT_AUTHOR', 'GIT_COMMITTER'):
+        monkeypatch.setenv(f'{name}_NAME', 'Nobody')
+        monkeypatch.setenv(f'{name}_EMAIL', 'nobody@example.com')
+    git = ['git', '-c', 'init.defaultBranch=main']
+    for command in (['init', '-q'], ['add', 'code.py', 'experiment'], ['commit', '-qm', 'One']):
+        subprocess.run([*git, *command], check=True)
+    head = subprocess.run([*git, 'rev-parse', 'HEAD'], capture_output=True, text=True).stdout.strip()
+    running.run_rows(folder, tmp_path / 'runs')
+    assert len(head) == 40 and results(folder)['a']['commit'] == head
+    assert f'| {head[:7]} |' in (folder / 'table.md').read_text()
+    (folder / 'results.json').unlink()
+    (tmp_path / 'code.py').write_text('x = 2')
+    running.run_rows(folder, tmp_path / 'again')
+    assert results(folder)['a']['commit'] == f'{head}-dirty'
+    assert f'| {head[:7]}-dirty |' in (folder / 'table.md').read_text()

@@ -89,6 +89,8 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         if kind in record:
             numbers |= {f'{kind}.{name}': value for name, value in record[kind]['numbers'].items()}
             comparison[kind] = record[kind]['pictures']
+            if 'lpips' in record[kind]:
+                comparison['lpips'] = record[kind]['lpips']['checksum']
     if 'samples' in record:
         numbers['samples.seconds_per_sample'] = record['samples']['seconds_per_sample']
     features = {name: value for name, value in record['features'].items() if name != 'workdir'}
@@ -96,5 +98,5 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         'numbers': numbers,
         'data': f'{record["reference"]["dataset"]} {record["reference"]["split"]}',
         'steps': record['run']['step'],
-        'comparison': {**comparison, 'features': features},
+        'comparison': {**comparison, 'features': features, 'reference': record['reference']},
     }
