@@ -12,6 +12,7 @@ from PIL import Image
 
 import vq_jax
 from tests.runs import arrays, assert_close, assert_equal_runs, finish, logged, run, start, wait_for
+from vq_jax.tasks.restore import restore
 from vq_jax.training.lock import only_writer
 
 SMALL = [
@@ -228,6 +229,12 @@ def test_evaluate_gives_the_numbers_of_the_log(whole, tmp_path):
     for name, value in min(evaluated, key=lambda line: line['loss']).items():
         if name not in ('step', 'split'):
             assert numbers[name] == pytest.approx(value, rel=1e-5)
+    # And says of what they are.
+    assert numbers['run'] == restore(whole[0], 'best').identity()
+    data = vq_jax.load(whole[0]).config.data
+    assert numbers['preprocessing'] == {
+        name: data[name] for name in ('channels', 'pad', 'image_size', 'fit', 'resize', 'image_key')
+    }
 
 
 def test_the_best_is_the_one_by_the_metric_that_is_asked_for(whole):

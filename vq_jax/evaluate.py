@@ -2,7 +2,9 @@
 
 With `--features`, what the run makes (samples, or reconstructions) is compared with pictures of the split in
 the features of a frozen network: `inception` is the one of FID and the Inception score, a directory a run of
-the task classifier.
+the task classifier. FID is of all pictures. KID is the unbiased estimate with the cubic kernel over all pairs
+of at most 50,000 evenly spread pictures, not a mean over subsets of 1,000; of the same pictures precision and
+recall ask for the third neighbour, density and coverage for the fifth.
 """
 
 import json
@@ -64,15 +66,25 @@ def main() -> None:
 def _evaluate() -> None:
     from rich.console import Console
 
-    from vq_jax.run import load
+    from vq_jax.evaluators.features import preprocessing
+    from vq_jax.run import Run
+    from vq_jax.tasks.restore import restore
     from vq_jax.training.progress import print_table
 
-    run = load(**opening.opened())
+    restored = restore(**opening.opened())
+    run = Run(restored)
     split = _SPLIT.value or run.config.data.eval_split
     numbers = run.evaluate(split).numbers
     console = Console(highlight=False)
     print_table(console, f'{run.config.data.name} {split}, step {run.step:,}', numbers)
-    _write(console, {'dataset': run.config.data.name, 'split': split, 'step': run.step, **numbers})
+    made = {
+        'dataset': run.config.data.name,
+        'split': split,
+        'step': run.step,
+        'preprocessing': preprocessing(run.config.data),
+        'run': restored.identity(),
+    }
+    _write(console, {**made, **numbers})
 
 
 def _compare() -> None:
@@ -96,12 +108,13 @@ def _compare() -> None:
     )
     console = Console(highlight=False)
     of, network = record['reference'], record['features']
+    resize = f'{network["resize"]} resize, ' if 'resize' in network else ''
     for kind in ('samples', 'reconstructions'):
         if kind in record:
             title = (
                 f'{record[kind]["pictures"]:,} {kind}, step {run.step:,}, against {of["pictures"]:,} '
                 f'pictures of {of["dataset"]} {of["split"]}, in features of the {network["kind"]} '
-                f'({network["checksum"][:12]})'
+                f'({resize}{network["checksum"][:12]})'
             )
             print_table(console, title, record[kind]['numbers'])
     _write(console, record)

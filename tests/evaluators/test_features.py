@@ -264,6 +264,7 @@ def test_the_command_in_features_of_inception_on_eight_devices_equals_one(folder
     arguments += [f'--output={output}', f'--reference={tmp_path / "reference.npz"}']
     printed, _ = run(arguments, module='vq_jax.evaluate', devices=8)
     assert ' fid ' in printed and 'inception_score_std' in printed
+    assert 'Inception-v3 (clean resize, ' in ' '.join(printed.split())
     eight = json.loads(output.read_text())
     vae = restore(folder / 'vae', overrides={'batch_size': 16})
     source = InceptionFeatures(str(tmp_path / 'inception.npz'), 'clean')

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from vq_jax.data import AnyDataset, DataConfig, eval_batches, open_dataset
 from vq_jax.errors import UserError
@@ -34,6 +35,11 @@ from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import Batch, ParallelConfig, make_engine
 
 _PREPROCESSING = ('channels', 'pad', 'image_size', 'fit', 'resize', 'image_key')
+
+
+def preprocessing(data: ConfigDict) -> dict[str, Any]:
+    """How pictures are cropped and resized, by a config's section 'data', in JSON values."""
+    return {name: to_json(data)[name] for name in _PREPROCESSING}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +239,7 @@ class FeatureEvaluator:
         made = {
             'dataset': data.name,
             'split': self._split,
-            'preprocessing': {name: to_json(data)[name] for name in _PREPROCESSING},
+            'preprocessing': preprocessing(data),
             'content': content_of(self._dataset),
             **self._source.identity,
         }
