@@ -370,6 +370,7 @@ def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
     [
         ({'model__learned_variance': True}, 'config.model.timesteps'),
         ({'model__timesteps': 10, 'evaluation__flow_steps': 5}, 'continuous time'),
+        ({'latent__workdir': 'a', 'evaluation__flow_steps': 5}, 'set config.evaluation.flow_steps=0'),
         ({'unet__patch': 3}, 'cannot be divided by 3'),
         ({'model__upscale': 3}, 'cannot be reduced by 3'),
         ({'model__class_conditional': True}, 'needs data with labels'),

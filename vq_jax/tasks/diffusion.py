@@ -73,8 +73,14 @@ class DiffusionTask(DiffusionDrawing):
                 'the likelihood of the flow (config.evaluation.flow_steps) needs continuous time, '
                 'config.model.timesteps=0.'
             )
+        latent = build(LatentConfig, config.latent, 'latent')
+        if evaluation.flow_steps and latent.workdir:
+            raise UserError(
+                'the likelihood of the flow (config.evaluation.flow_steps) is that of pixels, and a model of '
+                'latents (config.latent.workdir) has none; set config.evaluation.flow_steps=0.'
+            )
         num_labels = num_classes if options.class_conditional else 0
-        space = make_space(build(LatentConfig, config.latent, 'latent'), image_shape)
+        space = make_space(latent, image_shape)
         check_decoder('autoencoder', space.num_labels, num_labels)
         if options.backbone == 'dit':
             network, sizes = DiT, build(DiTSizes, config.dit, 'dit')
@@ -188,7 +194,7 @@ class DiffusionTask(DiffusionDrawing):
             # What is expected of pixels is kept in their range, as Ho et al. 2020 do.
             parts = bound(clipped(denoise), self.process, apart, x0, n, self.sampling.variance)
             values |= {'prior': parts.prior, 'diffusion': parts.diffusion, 'decoder': parts.decoder}
-        if isinstance(self.space, Pixels) and self.evaluation.flow_steps:
+        if self.evaluation.flow_steps:
             spread_out = likelihoods.dequantize(fold_in(keys, n + 1), x0)
             steps, probes = self.evaluation.flow_steps, self.evaluation.flow_probes
             nats = flow_log_likelihood(denoise, self.process, apart, spread_out, steps, probes)

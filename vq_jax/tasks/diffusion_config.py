@@ -142,8 +142,8 @@ class EvaluationConfig:
 
     Attributes:
         times: at how many times each picture is noised, for the loss and for the bound.
-        flow_steps: of the probability flow, for the likelihood of a model of continuous time; 0 leaves
-            it out. Each takes two calls of the network and of its derivative for each probe.
+        flow_steps: of the probability flow, for the likelihood of a model of pixels in continuous time; 0
+            leaves it out. Each takes two calls of the network and of its derivative for each probe.
         flow_probes: estimates of its divergence that are averaged.
     """
 
