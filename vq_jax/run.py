@@ -354,8 +354,9 @@ class Run:
         """
         if self.config.task != 'vae':
             raise UserError(
-                f'a run of the task {self.config.task} has no likelihood of pictures; one of vae has. Of '
-                'codes, log_prob of a prior tells it.'
+                f'a run of the task {self.config.task} gives no likelihood of pictures one by one, as one of '
+                'vae does; log_prob of a prior gives that of codes, and evaluate the bound of a diffusion '
+                'model of pixels over a split.'
             )
         return self._elbo(self.state, self._checked_images(images))
 

@@ -1,0 +1,78 @@
+"""Diffusion of the latents of an autoencoder."""
+
+import numpy as np
+import pytest
+
+import vq_jax
+from tests.tasks.test_diffusion import keys, small
+from vq_jax.errors import UserError
+from vq_jax.tasks import default_config
+from vq_jax.tasks.diffusion_drawing import LATENT
+from vq_jax.train import train
+
+
+@pytest.fixture(
+    scope='module',
+    params=['vqvae', *(pytest.param(task, marks=pytest.mark.slow) for task in ('vae', 'vqgan'))],
+)
+def autoencoder(request, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp(request.param) / 'run'
+    config = default_config(request.param)
+    config.steps = config.eval_every = config.log_every = 20
+    config.data.name = 'digits'
+    config.data.channels = 1
+    if request.param == 'vqvae':
+        config.model.channels = 16
+        config.model.stages = 1
+        config.quantizer.num_codes = 16
+        config.quantizer.dim = 8
+    elif request.param == 'vqgan':  # the KL autoencoder; its discriminator stays absent
+        config.variant.bottleneck = 'gaussian'
+        config.gaussian.latent_dim = 2
+        config.perceptual.kind = 'none'
+        config.adversarial.start = 1000
+        config.discriminator.stages = 1
+        config.discriminator.channels = 8
+        config.model.channels = 8
+        config.model.multipliers = (1, 2)
+        config.model.residual_blocks = 1
+        config.model.attention_levels = ()
+        config.model.features = 8
+    else:
+        config.model.backbone = 'residual'
+        config.model.latent_dim = 2
+        config.model.importance_samples = 1
+        config.residual.channels = 8
+        config.residual.multipliers = (1, 1)
+        config.residual.residual_blocks = 1
+        config.residual.attention_levels = ()
+        config.residual.features = 8
+    train(config, workdir)
+    return workdir
+
+
+def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
+    config = small(latent__workdir=str(autoencoder), model__class_conditional=True)
+    config.steps = config.eval_every = config.log_every = 10
+    config.data.name = 'digits'
+    config.data.channels = 1
+    numbers = train(config, tmp_path / 'run')
+    assert set(numbers) == {'loss', 'examples'}  # no bound of bytes
+    run = vq_jax.load(tmp_path / 'run')
+    images = next(iter(vq_jax.data.eval_batches(run.dataset('train'), batch_size=512)))['image']
+    latents = np.asarray(run.task.encoded(run.state, images))
+    np.testing.assert_allclose(latents.mean((0, 1, 2)), 0, atol=0.1)
+    np.testing.assert_allclose(latents.std((0, 1, 2)), 1, atol=0.1)
+    assert set(run.state.variables) == {LATENT}
+    # Encoded and decoded, pictures are what the autoencoder makes of them.
+    back = run.task.decoded(run.state, run.task.encoded(run.state, images[:8]), np.zeros(8, np.int32))
+    wanted = np.asarray(vq_jax.load(autoencoder).reconstruct(images[:8])).astype(int)
+    assert np.mean(np.abs(np.asarray(back).astype(int) - wanted) <= 1) > 0.98
+    assert run.sample(2, sampler='dpm_solver', steps=4, guidance=2.0, rescale=0.5).shape == (2, 8, 8, 1)
+    for changes in ({'threshold': 'static'}, {'threshold': 'dynamic', 'percentile': 0.9}):
+        with pytest.raises(UserError, match='changes nothing here: latents have no range'):
+            run.sample(2, **changes)
+    with pytest.raises(UserError, match='cannot take noise out of pixels'):
+        run.task.denoise(run.state, keys(8), images[:8], 10.0, np.zeros(8, np.int32))
+    with pytest.raises(UserError, match='evaluate the bound of a diffusion model of pixels'):
+        run.anomaly_score(images[:8])
