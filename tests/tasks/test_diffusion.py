@@ -253,6 +253,27 @@ def test_a_learned_variance_learns():
     assert (moved > 0).all() and metrics['variational_loss'] > 0
 
 
+def test_the_bound_teaches_the_variance_alone():
+    """With ten times its weight, ten times the gradient of one half, and none for the other."""
+
+    config = small(model__timesteps=20, model__learned_variance=True)
+    config.optimizer.name, config.optimizer.learning_rate, config.optimizer.b1 = 'sgd', 1.0, 0.0
+    task, state = started(config)
+
+    def gradient(weight):
+        changed = dataclasses.replace(task.config, variational_weight=weight)
+        after, _ = jax.jit(dataclasses.replace(task, config=changed).train_step)(state, BATCH)
+        last = [k for k in after.params if k.startswith('Conv')][-1]
+        difference = jax.tree.map(lambda a, b: np.asarray(b - a), after.params[last], state.params[last])
+        return [x.reshape(-1, 2).T for x in difference.values()]
+
+    for once, more in zip(gradient(1.0), gradient(10.0), strict=True):
+        (mean, variance), (same, larger) = once, more
+        np.testing.assert_allclose(same, mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(larger, 10 * variance, rtol=1e-4, atol=1e-6)
+        assert np.abs(mean).max() > 1e-3 and np.abs(variance).max() > 1e-3
+
+
 @pytest.mark.parametrize('answer', [-1.5, 0.0, 1.5])
 def test_a_variance_out_of_range_finds_its_way_back(answer):
     task, _ = started(small(model__timesteps=20, model__learned_variance=True))
@@ -417,6 +438,23 @@ def test_options_change_what_their_samplers_draw_alone(learned, sampler):
     for name, value in (('eta', 0.5), ('variance', 'forward')):
         changed = (drawn(**{name: value}) != drawn()).any()
         assert changed == (sampler in diffusion.READERS[name])
+
+
+def test_the_dynamic_threshold_is_that_of_its_percentile():
+    """The last step leads to what the network expects, but for noise of 0.13%."""
+    task, state = started(small())
+    x = 6 * jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
+
+    def drawn(**changes):
+        sampling = Sampling(steps=1, **changes)
+        visit = jax.jit(lambda x: task.visit(state, keys(4), LABELS[:4], sampling, start=0.5, x=x)[0])
+        return np.asarray(visit(x))
+
+    plain = drawn(threshold='none')
+    bound = np.quantile(np.abs(plain), 0.7, axis=(1, 2, 3), keepdims=True)
+    assert (bound > 2).all()
+    found = drawn(threshold='dynamic', percentile=0.7)
+    np.testing.assert_allclose(found, np.clip(plain / bound, -1, 1), atol=0.03)
 
 
 @pytest.mark.parametrize(
