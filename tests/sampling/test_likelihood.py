@@ -149,3 +149,29 @@ def test_the_likelihood_of_the_flow_is_the_density(process):
 
     errors = [np.abs(jax.jit(run, static_argnums=0)(steps) - wanted).max() for steps in (100, 200)]
     assert errors[1] < 0.02, errors
+
+
+def test_the_likelihood_of_the_flow_is_the_density_of_several_numbers():
+    """Each depends on all others, and the divergence is what the probes say on average."""
+    n, d = 512, 4
+    # With so much noise at time 0 that the scale of the data there counts.
+    process = Process('log_linear', 'straight', shift=100.0)
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    mean, covariance = 0.2 * rng.normal(size=d), turn @ np.diag(np.linspace(0.02, 0.5, d)) @ turn.T
+    x = np.float32(rng.multivariate_normal(mean, covariance, n))
+
+    def denoise(x, t):
+        alpha, sigma = process.scales(t[0])
+        noisy = alpha**2 * jnp.float32(covariance) + sigma**2 * jnp.eye(d)
+        gain = alpha * jnp.float32(covariance) @ jnp.linalg.inv(noisy)
+        return Denoised(x0=jnp.float32(mean) + (x - alpha * jnp.float32(mean)) @ gain.T)
+
+    alpha, sigma = map(np.float64, process.scales(jnp.zeros(())))
+    assert d * np.log(alpha) < -0.4
+    noisy = stats.multivariate_normal(alpha * mean, alpha**2 * covariance + sigma**2 * np.eye(d))
+    wanted = noisy.logpdf(alpha * x) + d * np.log(alpha)
+    found = jax.jit(lambda x: flow_log_likelihood(denoise, process, keys(n), x, 200, 8))(x)
+    errors = np.asarray(found, np.float64) - wanted
+    most = 5 * errors.std() / np.sqrt(n)
+    assert most < 0.15 and abs(errors.mean()) < most, (errors.mean(), most)
