@@ -7,6 +7,7 @@ any other time.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from vq_jax.sampling.diffusion import (
     SAMPLERS,
     Denoised,
     Known,
+    Move,
     Options,
     clipped,
     guided,
@@ -91,6 +93,90 @@ def test_errors_fall_with_the_order_of_the_method(name, order, process):
         errors.append(np.abs(draw(name, process, times, x) - wanted).max())
     found = np.log2(np.divide(errors[:-1], errors[1:]))
     assert order - 0.25 < found.mean() < order + 0.6, (errors, found)
+
+
+def moments(name, process, times, denoise=None, **options):
+    """Mean and variance at the last of the times, exactly: each step is affine in x and in its noise."""
+    denoise = denoise or exact(process)
+
+    @jax.jit
+    def step(t, s):
+        x, noise = jnp.array([[0.0], [1.0], [0.0]]), jnp.array([[0.0], [0.0], [1.0]])
+        last = jnp.array(False)
+        move = Move(t=t, s=s, t_before=t, x0_before=jnp.zeros_like(x), last=last, noise=noise)
+        return SAMPLERS[name](denoise, process, x, move, Options(**options))[0][:, 0]
+
+    mean, variance = normal_at(process, times[0])
+    for t, s in itertools.pairwise(times):
+        constant, with_x, with_noise = np.float64(step(t, s))
+        mean = constant + (with_x - constant) * mean
+        variance = (with_x - constant) ** 2 * variance + (with_noise - constant) ** 2
+    return mean, variance
+
+
+def normal_at(process, t):
+    """Mean and variance of x_t."""
+    alpha, sigma = map(np.float64, process.scales(jnp.float32(t)))
+    return alpha * MEAN, alpha**2 * VARIANCE + sigma**2
+
+
+@pytest.mark.parametrize('process', PROCESSES)
+@pytest.mark.parametrize(
+    'name, options', [('ddpm', {}), ('ddpm', {'variance': 'forward'}), ('ddim', {'eta': 0.5})]
+)
+def test_with_noise_the_mean_is_exact_and_the_variance_of_first_order(name, options, process):
+    process = PROCESSES[process]
+    mean, variance = normal_at(process, 0.2)
+    errors = []
+    for steps in (16, 32, 64, 128):
+        found = moments(name, process, jnp.linspace(0.9, 0.2, steps + 1), **options)
+        assert found[0] == pytest.approx(mean, abs=1e-6)
+        errors.append(abs(found[1] - variance))
+    orders = np.log2(np.divide(errors[:-1], errors[1:]))
+    assert (orders > 0.9).all() and (orders < 1.12).all(), (errors, orders)
+
+
+def test_with_the_learned_variance_of_the_data_a_step_of_any_length_is_exact():
+    """A step is then as wide as the posterior of one x0, and as what x0 may be besides."""
+    times = jnp.array([0.9, 0.6, 0.3])
+    steps = {float(t): s for t, s in itertools.pairwise(times)}
+
+    def denoise(x, t):
+        t = t[:1]
+        s = jnp.select([t == start for start in steps], list(steps.values()))
+        (alpha, sigma), (alpha_s, sigma_s) = DDPM.scales(t), DDPM.scales(s)
+        least = sigma_s**2 * DDPM.lost(s, t)
+        of_x0 = 1 / (1 / VARIANCE + alpha**2 / sigma**2)
+        wanted = jnp.log(least + (alpha_s * DDPM.lost(s, t)) ** 2 * of_x0)
+        share = (wanted - jnp.log(least)) / (jnp.log(DDPM.added_variance(s, t)) - jnp.log(least))
+        return Denoised(x0=exact(DDPM)(x, jnp.full(len(x), t)).x0, variance_share=jnp.full_like(x, share))
+
+    wanted = normal_at(DDPM, times[-1])
+    np.testing.assert_allclose(moments('ddpm', DDPM, times, denoise), wanted, rtol=1e-5)
+    plain = moments('ddpm', DDPM, times)
+    assert abs(plain[1] / wanted[1] - 1) > 1e-3
+
+
+@pytest.mark.parametrize('name', SAMPLERS)
+def test_the_network_is_traced_as_often_for_many_steps_as_for_few(name):
+    """The loop is compiled once: what it takes to start does not grow with it."""
+
+    def traces(steps):
+        seen = []
+
+        def denoise(x, t):
+            seen.append(steps)
+            return exact(VP)(x, t)
+
+        def run(keys, x):
+            return solve(SAMPLERS[name], denoise, VP, keys, x, time_grid('uniform', VP, steps))[0]
+
+        run = jax.jit(run)
+        for seed in range(3):  # batches of one size
+            jax.block_until_ready(run(jax.random.split(jax.random.key(seed), 4), noise(4)))
+        return len(seen)
+
+    assert 0 < traces(40) == traces(4) <= 4
 
 
 def test_ddim_with_the_noise_of_ddpm_is_ddpm():
