@@ -3,10 +3,11 @@
     python benchmarks/diffusion.py --config configs/ddpm_mnist.py [--sampling_steps 10,25,50] [--draw 16]
 
 Flags and conditions are those of `train_step.py`: blocks of the two alternate, medians are printed and their
-ratio. Both draw by DDIM, without guidance. A latent model is measured by a config whose
-`config.latent.workdir` is a run; its times hold encoding and decoding, and it has no peer. The peer,
-`torch_unet.py`, has the U-Net alone, the cosine schedule and the prediction of v; Fourier features of
-a config (`config.model.fourier`) are computed by ours alone.
+ratio; of training also our TFLOP/s, and their share of the peak where that is known. Both draw by DDIM,
+without guidance. A latent model is measured by a config whose `config.latent.workdir` is a run; its times
+hold encoding and decoding, and it has no peer. The peer, `torch_unet.py`, has the U-Net alone, the cosine
+schedule and the prediction of v; Fourier features of a config (`config.model.fourier`) are computed by ours
+alone.
 """
 
 import importlib
@@ -33,23 +34,26 @@ def main():
     config.sampling.guidance, config.sampling.sampler = 1.0, 'ddim'
     shape = config.data.image_size, config.data.image_size, config.data.channels
     images = np.random.default_rng(0).integers(0, 256, (config.batch_size, *shape), np.uint8)
-    runners = {'vq_jax': train_step.Ours(config, images)}
+    ours = train_step.Ours(config, images)
+    runners, dtype = {'vq_jax': ours}, train_step.dtype_of(config)
     comparable = config.model.backbone == 'unet' and not config.latent.workdir and config.model.upscale == 1
     if train_step.PEER.value and comparable and importlib.util.find_spec('torch'):
         runners['torch'] = train_step.Peer(config, images)
 
     print(f'{jax.devices()[0].device_kind}, {train_step.cores()} cores, Python {platform.python_version()}')
-    print(f'jax {jax.__version__}, {shape[0]}x{shape[1]}x{shape[2]}, {train_step.dtype_of(config)}')
+    print(f'jax {jax.__version__}, {shape[0]}x{shape[1]}x{shape[2]}, {dtype}')
     steps = train_step.STEPS.value
     seconds = alternate({name: lambda r=runner: r.run(steps) for name, runner in runners.items()})
     show(f'training, batch {config.batch_size}, images/s', seconds, lambda s: config.batch_size * steps / s)
+    median = statistics.median(seconds['vq_jax']) / steps
+    print(f'training, vq_jax: {train_step.flop_rate(ours.flops, median, dtype)}', flush=True)
 
     for number in map(int, _SAMPLING_STEPS.value):
-        draws = {'vq_jax': ours_drawing(config, runners['vq_jax'], number)}
+        draws = {'vq_jax': ours_drawing(ours, number)}
         if 'torch' in runners:
             peer = importlib.import_module('torch_unet')
             device = runners['torch'].device
-            sample = peer.make_sampler(config, shape, _DRAW.value, device, train_step.dtype_of(config))
+            sample = peer.make_sampler(config, shape, _DRAW.value, device, dtype)
             draws['torch'] = lambda sample=sample, number=number: sample(number)
         show(
             f'{_DRAW.value} samples at once, {number} steps, seconds a sample',
@@ -58,7 +62,7 @@ def main():
         )
 
 
-def ours_drawing(config, ours, steps):
+def ours_drawing(ours, steps):
     """A function that draws pictures with the state that was trained, compiled."""
     import dataclasses
 

@@ -125,8 +125,7 @@ def main():
                 runner.run(STEPS.value)
                 seconds[name].append((time.perf_counter() - start) / STEPS.value)
 
-    device = jax.devices()[0].device_kind
-    dtype = dtype_of(config)
+    device, dtype = jax.devices()[0].device_kind, dtype_of(config)
     print(f'{device}, {cores()} cores, Python {platform.python_version()}, jax {jax.__version__}')
     print(f'batch {config.batch_size}, {size}x{size}x{channels}, {dtype}')
     for name, times in seconds.items():
@@ -135,7 +134,7 @@ def main():
             print(
                 f'{name:8} {median * 1e3:8.1f} ms a step ({min(times) * 1e3:.1f} to '
                 f'{max(times) * 1e3:.1f}) {config.batch_size / median:9.1f} images/s  '
-                f'{ours.flops / median / 1e12:.3f} TFLOP/s  peak {_memory_of(name)} MiB'
+                f'{flop_rate(ours.flops, median, dtype)}  peak memory {_memory_of(name)} MiB'
             )
     print(f'first step of vq_jax, compilation included: {ours.compile_seconds:.1f} s')
     if peer is not None:
@@ -144,10 +143,16 @@ def main():
             f'speed of vq_jax / speed of torch {peer.torch.__version__}: '
             f'{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})'
         )
+
+
+def flop_rate(flops, seconds, dtype):
+    """TFLOP/s of steps of so many seconds, and the share of the peak where that is known."""
+    reached, device = flops / seconds / 1e12, jax.devices()[0].device_kind
+    line = f'{reached:.3f} TFLOP/s'
     if (device, dtype) in PEAK_TFLOPS:
-        reached = ours.flops / statistics.median(seconds['vq_jax']) / 1e12
         peak = PEAK_TFLOPS[device, dtype] * jax.device_count()
-        print(f'share of peak {dtype} FLOPs: {reached / peak:.3f}')
+        line += f', {reached / peak:.3f} of the {dtype} peak'
+    return line
 
 
 def _memory_of(name):

@@ -1,4 +1,6 @@
-"""The benchmark of training steps runs for tasks without a peer, and says what is missing."""
+"""The benchmarks of training steps and of diffusion run without a peer, and say what is missing."""
+
+import re
 
 import pytest
 
@@ -23,6 +25,18 @@ def test_a_task_without_a_peer(config, flags, dtype, monkeypatch):
     output, _ = measure(config, *TINY, *flags)
     assert f'batch 2, 8x8x1, {dtype}' in output
     assert 'ms a step' in output and 'torch' not in output
+
+
+def test_diffusion(monkeypatch):
+    monkeypatch.setenv('PYTHONPATH', str(ROOT / 'benchmarks'))  # which a script has, but a module has not
+    sizes = ['--config.dit.depth=1', '--config.dit.width=16', '--config.dit.heads=2']
+    flags = [*TINY, '--config.model.backbone=dit', *sizes, '--sampling_steps=2', '--draw=2']
+    output, _ = run(['--config=configs/ddpm_mnist.py', *flags], module='benchmarks.diffusion')
+    lines = output.splitlines()
+    assert lines[1].endswith('8x8x1, float32') and 'torch' not in output
+    assert re.fullmatch(r'training, batch 2, images/s: vq_jax [\d.e+]+', lines[2])
+    assert re.fullmatch(r'training, vq_jax: \d+\.\d{3} TFLOP/s', lines[3])  # a CPU's peak is not known
+    assert re.fullmatch(r'2 samples at once, 2 steps, seconds a sample: vq_jax [\d.e-]+', lines[4])
 
 
 def test_pictures_of_unknown_size():
