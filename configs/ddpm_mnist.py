@@ -8,7 +8,7 @@ Seen, on two cores of a shared x86-64 machine (jax 0.10.2) that other work was u
 bits a value on the test set, 0.606 and 0.481 of them in the two least noisy quarters of the log
 signal-to-noise ratios. Of 500 samples of 25 steps, a classifier sees 99.4% as the class that was asked for,
 99.0% with guidance 2, whose Fréchet distance in its features is 7.0 instead of 13.3
-(the classifier is configs/classifier_mnist.py with --config.data.pad=0 --config.data.image_size=28):
+(the classifier is configs/classifier.py with --config.data.pad=0 --config.data.image_size=28):
 
     python -m vq_jax.evaluate --workdir runs/ddpm_mnist --features runs/classifier --num 500
 

@@ -68,7 +68,7 @@ def get_table() -> Table:
             Row(
                 'classifier',
                 'Classifier, MNIST',
-                'configs/classifier_mnist.py',
+                'configs/classifier.py',
                 {'classifier accuracy': 'accuracy'},
                 {'data.pad': 0, 'data.image_size': 28},
             ),

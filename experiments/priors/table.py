@@ -28,9 +28,7 @@ def get_table() -> Table:
             'which samples of its codes should not be expected to better.'
         ),
         rows=(
-            Row(
-                'classifier', 'Classifier', 'configs/classifier_mnist.py', {'classifier accuracy': 'accuracy'}
-            ),
+            Row('classifier', 'Classifier', 'configs/classifier.py', {'classifier accuracy': 'accuracy'}),
             Row(
                 'tokenizer',
                 'VQ-VAE',

@@ -1,6 +1,6 @@
 """Reconstructions of VQGAN (Esser et al. 2021, arXiv:2012.09841), and what each of its losses does."""
 
-from vq_jax.tables import Comparison, Row, Table
+from vq_jax.tables import Comparison, Plot, Row, Table
 
 STEPS = 400
 IMAGENETTE = 'configs/vqgan_imagenette.py'
@@ -62,7 +62,7 @@ def get_table() -> Table:
             Row(
                 'classifier',
                 'Classifier, Imagenette',
-                'configs/classifier_mnist.py',
+                'configs/classifier.py',
                 {'classifier accuracy': 'accuracy'},
                 {
                     'steps': 1_000,
@@ -87,4 +87,5 @@ def get_table() -> Table:
                 for name, (title, overrides, large) in losses.items()
             ),
         ),
+        plots=(Plot('losses', x=PSNR, y=DISTANCE),),
     )

@@ -9,7 +9,7 @@ TOKENIZER = 'configs/quickstart.py'
 PRIOR = 'configs/quickstart_prior.py'
 ROWS = """
     Row('tokenizer', 'A', 'configs/quickstart.py', {'MSE': 'mse'}, {'seed': SEED}),
-    Row('classifier', 'B', 'configs/classifier_mnist.py', {'accuracy': 'accuracy'}),
+    Row('classifier', 'B', 'configs/classifier.py', {'accuracy': 'accuracy'}),
     Row('prior', 'C', 'configs/quickstart_prior.py', {}, {'tokenizer.workdir': '{tokenizer}'},
         comparison=Comparison('classifier', NUM)),
     Row('again', 'D', '{prior}', {}, {'sampling.top_p': 0.9}),

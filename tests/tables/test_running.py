@@ -63,7 +63,7 @@ def test_rows_are_run_once_and_written_down(write, tmp_path):
 @pytest.mark.slow
 def test_numbers_of_comparisons_and_of_further_evaluations(write, tmp_path):
     rows = """
-        Row('classifier', 'Classifier', 'configs/classifier_mnist.py', {'accuracy': 'accuracy'},
+        Row('classifier', 'Classifier', 'configs/classifier.py', {'accuracy': 'accuracy'},
             {**one, **padded, 'model.channels': 8}),
         Row('vae', 'VAE', 'configs/vae_mnist.py', {'bound': 'elbo', **drawn},
             {**one, **padded, 'model.importance_samples': 2}, comparison=Comparison('classifier', 20)),

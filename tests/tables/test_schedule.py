@@ -19,7 +19,7 @@ from vq_jax.tasks import complete_config
 from vq_jax.training.config import to_json
 
 ROWS = """
-    Row('classifier', 'Classifier', 'configs/classifier_mnist.py', {'accuracy': 'loss'}),
+    Row('classifier', 'Classifier', 'configs/classifier.py', {'accuracy': 'loss'}),
     Row('tokenizer', 'Tokenizer', 'configs/quickstart.py', {'MSE': 'loss'}, {'seed': SEED},
         comparison=Comparison('classifier', 30)),
     Row('prior', 'Prior', 'configs/quickstart_prior.py',
@@ -120,7 +120,7 @@ def test_a_named_row_is_run_after_all_that_it_builds_on(folder, machine, tmp_pat
     work = tmp_path / 'runs'
     running.run_rows(folder, work, ['greedy'])
     assert [arguments[:3] for arguments in machine.commands] == [
-        ['vq_jax.train', '--config=configs/classifier_mnist.py', f'--workdir={work}/classifier'],
+        ['vq_jax.train', '--config=configs/classifier.py', f'--workdir={work}/classifier'],
         ['vq_jax.train', '--config=configs/quickstart.py', f'--workdir={work}/tokenizer'],
         ['vq_jax.evaluate', f'--workdir={work}/tokenizer', f'--features={work}/classifier'],
         ['vq_jax.train', '--config=configs/quickstart_prior.py', f'--workdir={work}/prior'],

@@ -1,7 +1,9 @@
-"""A small classifier of MNIST digits, padded to 32x32, in whose features samples and pictures are compared.
+"""A small classifier, in whose features samples and pictures are compared: of MNIST digits, padded to 32x32.
 
-    python -m vq_jax.train --config configs/classifier_mnist.py --workdir runs/classifier_mnist
-    python -m vq_jax.evaluate --workdir runs/dcgan_mnist --features runs/classifier_mnist
+Of another set with `--config.data.name` and the other keys of its `data`.
+
+    python -m vq_jax.train --config configs/classifier.py --workdir runs/classifier
+    python -m vq_jax.evaluate --workdir runs/dcgan_mnist --features runs/classifier
 
 Seen on the test set: accuracy 99.12%, cross-entropy 0.0278 nats; under 3 minutes on two busy cores of a
 shared x86-64 machine (jax 0.10.2).
