@@ -1,5 +1,6 @@
 """Codes of a whole data set: every picture once, gone on with after a kill, and of one tokenizer alone."""
 
+import json
 import shutil
 import signal
 
@@ -95,6 +96,21 @@ def test_a_killed_command_goes_on_where_it_was(codes, tokenizer, tmp_path):
         assert (folder / path.name).read_bytes() == path.read_bytes()
 
 
+def test_what_decides_no_code_may_change(codes, tokenizer, tmp_path):
+    """How pictures are read, which splits are the run's, where it lies, and what else its config says."""
+    folder, moved = tmp_path / 'codes', tmp_path / 'moved'
+    shutil.copytree(codes, folder)
+    shutil.copytree(tokenizer, moved)
+    config = json.loads((moved / 'config.json').read_text())
+    (moved / 'config.json').write_text(json.dumps(config | {'num_pictures': 1}))
+    lacking = folder / 'test-00000-of-00002.array_record'
+    lacking.unlink()
+    overrides = {'data.cache_gib': 0.25, 'data.prefetch': 1, 'data.eval_split': 'train'}
+    options = {'splits': ['test'], 'shard_batches': 4, 'overrides': overrides}
+    assert write_codes(moved, folder, **options) == {'test': 359}
+    assert lacking.read_bytes() == (codes / lacking.name).read_bytes()
+
+
 def test_a_prior_learns_the_same_from_pictures_and_from_codes(codes, tokenizer, tmp_path):
     numbers = {
         name: train(prior_config(tokenizer, data), tmp_path / name)
@@ -112,9 +128,15 @@ def test_a_prior_learns_the_same_from_pictures_and_from_codes(codes, tokenizer, 
 
 def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, tmp_path):
     other = tmp_path / 'other'
-    train(tokenizer_config(10), other)
+    config = tokenizer_config(20)
+    config.seed = 1
+    train(config, other)
     with pytest.raises(UserError, match='holds other codes, which differ in tokenizer'):
         write_codes(other, codes, shard_batches=4)
+    with pytest.raises(UserError, match='holds other codes, which differ in data, image_shape, grids; give'):
+        write_codes(tokenizer, codes, shard_batches=4, overrides={'data.image_size': 16})
+    with pytest.raises(UserError, match='holds other codes, which differ in data; give'):
+        write_codes(tokenizer, codes, shard_batches=4, overrides={'data.fit': 'stretch'})
     flags = r'--batch_size times --shard_batches \(256 there, 16,384 now\); give what they were made with'
     with pytest.raises(UserError, match=flags):
         write_codes(tokenizer, codes)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from vq_jax.data.config import DataConfig
+from vq_jax.data.config import READING, DataConfig
 from vq_jax.data.dataset import Pictures
 from vq_jax.errors import UserError
 
@@ -102,12 +102,15 @@ def write_facts(folder: Path, facts: CodeFacts) -> None:
 
 
 def _comparable(record: dict[str, Any], name: str) -> str:
-    """A part of a record as text, without what may change: splits are added, runs moved."""
+    """What decides the codes in a part of a record, as text: splits are added, runs moved."""
     value = record[name]
     if name == 'splits':
         return ''
     if name == 'tokenizer':
-        value = {key: part for key, part in value.items() if key != 'workdir'}
+        value = {key: value[key] for key in ('step', 'checksum')}
+    if name == 'data':  # which splits are written is in 'splits'
+        unlike = (*READING, 'train_split', 'eval_split')
+        value = {key: part for key, part in value.items() if key not in unlike}
     return json.dumps(value)
 
 

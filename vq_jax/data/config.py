@@ -6,6 +6,9 @@ from vq_jax.errors import UserError
 
 FITS = ('crop', 'pad', 'stretch')
 
+# Keys that say how pictures are read and not which: nothing that is made of pictures depends on them.
+READING = ('data_dir', 'workers', 'prefetch', 'cache_gib', 'max_undecodable')
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:

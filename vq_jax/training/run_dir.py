@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from vq_jax.data.config import READING
 from vq_jax.errors import UserError
 
 CONFIG_NAME = 'config.json'
@@ -16,14 +17,7 @@ DATA_NAME = 'data.json'
 _ABSENT = object()
 
 # Keys that change nothing of what is learned, so that a run may go on with other values.
-_NOT_LEARNED = (
-    'wandb_project',
-    'data.data_dir',
-    'data.workers',
-    'data.prefetch',
-    'data.cache_gib',
-    'data.max_undecodable',
-)
+_NOT_LEARNED = ('wandb_project', *(f'data.{key}' for key in READING))
 
 # The only portable way to read it is to set it; once, because all threads share it.
 _UMASK = os.umask(0o022)
