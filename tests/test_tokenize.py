@@ -137,6 +137,8 @@ def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, tmp
         write_codes(tokenizer, codes, shard_batches=4, overrides={'data.image_size': 16})
     with pytest.raises(UserError, match='holds other codes, which differ in data; give'):
         write_codes(tokenizer, codes, shard_batches=4, overrides={'data.fit': 'stretch'})
+    with pytest.raises(UserError, match=r'as it was trained, and quantizer\.num_codes cannot be overridden'):
+        write_codes(tokenizer, tmp_path / 'new', overrides={'quantizer.num_codes': 8, 'data.fit': 'pad'})
     flags = r'--batch_size times --shard_batches \(256 there, 16,384 now\); give what they were made with'
     with pytest.raises(UserError, match=flags):
         write_codes(tokenizer, codes)

@@ -39,16 +39,25 @@ def write_codes(
         step: the checkpoint of the run; None is its newest.
         batch_size: pictures that are encoded at once, over all devices.
         shard_batches: batches whose codes go into one file.
-        overrides: other values for keys of the run's config, such as `{'data.name': 'imagenette'}`.
+        overrides: other values for keys of the sections 'data' and 'parallel' of the run's config, such as
+            `{'data.name': 'imagenette'}`.
 
     Returns:
         How many pictures have codes, by split. Those that could not be decoded have none.
 
     Raises:
-        UserError: if the run has no codes, its data cannot be read, or the folder has other codes.
+        UserError: if the run has no codes, its data cannot be read, the folder has other codes, or other
+            keys are overridden.
     """
     if batch_size < 1 or shard_batches < 1:
         raise UserError(f'batch_size is {batch_size} and shard_batches {shard_batches}; give 1 or more.')
+    # A prior opens its tokenizer as it was trained, and its codes must be those.
+    fixed = [key for key in overrides or {} if key.split('.')[0] not in ('data', 'parallel')]
+    if fixed:
+        raise UserError(
+            f'codes are those of the run as it was trained, and {", ".join(fixed)} cannot be overridden; '
+            'override keys of data and parallel alone.'
+        )
     output = Path(output)
     config = config_of(workdir, overrides)
     # The order is that of the data set, so that a shard holds the same pictures whenever it is written.
@@ -60,7 +69,7 @@ def write_codes(
         raise UserError(f'{first.name} holds codes already; set data.name to pictures.')
     tokenizer = make_tokenizer(TokenizerConfig(str(workdir), step), first.image_shape)
     facts = CodeFacts(
-        tokenizer={**tokenizer.identity, 'config': to_json(config)},
+        tokenizer={**tokenizer.identity, 'config': to_json(config_of(workdir))},
         data=dataclasses.asdict(data),
         image_shape=first.image_shape,
         class_names=first.class_names,
