@@ -17,96 +17,146 @@ GRID, TOKENS = (2, 2), 3
 N = 4
 
 
-def transformer(tokens=TOKENS, grid=GRID):
-    sizes = TransformerSizes(depth=2, width=16, heads=2)
-    model = Transformer(sizes, tokens, tokens, grid)
+def transformer(tokens=TOKENS, grid=GRID, num_classes=0, positions='learned'):
+    sizes = TransformerSizes(depth=2, width=16, heads=2, positions=positions)
+    model = Transformer(sizes, tokens, tokens, grid, num_classes)
     zeros = jnp.zeros((1, grid[0] * grid[1]), int)
     variables = model.init(jax.random.key(0), zeros, jnp.zeros(1, int))
-    variables = jax.tree.map(lambda p: p + jax.random.normal(jax.random.key(p.size), p.shape), variables)
-    return model, variables
+
+    def changed(p):
+        return p + 0.4 * jax.random.normal(jax.random.key(p.size), p.shape)
+
+    return model, jax.tree.map(changed, variables)
 
 
-def pixelcnn(tokens=TOKENS, grid=GRID, per_place=1, num_above=0):
+def rotary(tokens=TOKENS, grid=GRID, num_classes=0):
+    return transformer(tokens, grid, num_classes, positions='rotary')
+
+
+def pixelcnn(tokens=TOKENS, grid=GRID, num_classes=0, per_place=1):
     rows, columns = grid
     sizes = PixelCNNSizes(depth=3, channels=8, first_kernel=5)
-    model = PixelCNN(sizes, tokens, (rows, columns // per_place), per_place, num_above=num_above)
-    above = [jnp.zeros((1, 1, 1), int)] if num_above else []
-    variables = model.init(jax.random.key(0), jnp.zeros((1, *grid), int), jnp.zeros(1, int), *above)
-    return model, jax.tree.map(lambda p: 3 * p, variables)
+    model = PixelCNN(sizes, tokens, (rows, columns // per_place), per_place, num_classes)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, *grid), int), jnp.zeros(1, int))
+    return model, jax.tree.map(lambda p: 1.5 * p, variables)
 
 
-def colours(tokens=TOKENS, grid=GRID):
-    return pixelcnn(tokens, grid, per_place=grid[1] if grid == GRID else 3)
+def colours(tokens=TOKENS, grid=GRID, num_classes=0):
+    return pixelcnn(tokens, grid, num_classes, per_place=3)
 
 
-def network_of(model, variables):
+def network_of(model, variables, labels=0):
     def network(tokens):
-        labels = jnp.zeros(len(tokens), int)
+        classes = jnp.broadcast_to(labels, len(tokens))
         if isinstance(model, PixelCNN):
             grid = model.grid[0], model.grid[1] * model.tokens_per_place
-            logits = model.apply(variables, tokens.reshape(-1, *grid), labels)
+            logits = model.apply(variables, tokens.reshape(-1, *grid), classes)
             return logits.reshape(*tokens.shape, -1)
-        return model.apply(variables, tokens, labels)
+        return model.apply(variables, tokens, classes)
 
     return network
 
 
-def all_probabilities(network):
+def drawn_with_cache(model, variables, keys, labels, choice, given=None):
+    def step(before, i, cache):
+        return model.apply(variables, before, i, cache, method='step')
+
+    n = math.prod(model.grid) * getattr(model, 'tokens_per_place', 1)
+    start = model.apply(variables, labels, method='start')
+    return generate(step, start, keys, n, choice, given, model.grow)
+
+
+def filtered(logits, choice):
+    """The temperature, then the k most likely (Fan et al. 2018), then the nucleus (Holtzman et al. 2020)."""
+    logits = np.asarray(logits, np.float64)
+    best = np.argsort(-logits)
+    if choice.temperature == 0:
+        best = best[:1]
+    else:
+        logits = logits / choice.temperature
+        best = best[: choice.top_k]
+        shares = np.exp(logits[best]) / np.exp(logits[best]).sum()
+        if choice.top_p is not None:
+            best = best[: 1 + np.sum(np.cumsum(shares) < choice.top_p)]
+    kept = np.full_like(logits, -np.inf)
+    kept[best] = logits[best]
+    return kept
+
+
+@pytest.mark.parametrize(
+    'choice',
+    [
+        Choice(),
+        Choice(temperature=0),
+        Choice(temperature=0.5),
+        Choice(top_k=3),
+        Choice(top_p=0.6),
+        Choice(temperature=2.5, top_p=0.6),
+        Choice(temperature=0.4, top_k=4, top_p=0.7),
+    ],
+)
+def test_a_choice_is_that_of_the_papers(choice):
+    logits = 2 * np.random.default_rng(0).normal(size=(50, 9)).astype(np.float32)
+    expected = np.stack([filtered(row, choice) for row in logits])
+    np.testing.assert_allclose(choice.filtered(jnp.asarray(logits)), expected, rtol=1e-6)
+
+
+def all_probabilities(network, choice):
     """Every grid of tokens [81 4], and its probability."""
     grids = jnp.array(list(itertools.product(range(TOKENS), repeat=N)))
-    log_p = jax.nn.log_softmax(network(grids))
-    picked = jnp.take_along_axis(log_p, grids[..., None], -1)[..., 0]
-    return np.asarray(grids), np.exp(np.asarray(picked, np.float64).sum(1))
-
-
-@pytest.mark.parametrize('make', [transformer, pixelcnn, colours])
-def test_probabilities_of_all_grids_sum_to_one(make):
-    _, probabilities = all_probabilities(network_of(*make()))
-    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
-    assert probabilities.std() > 0.005  # it is no uniform distribution
+    weights = np.exp(np.apply_along_axis(filtered, -1, network(grids), choice))
+    shares = weights / weights.sum(-1, keepdims=True)
+    return np.take_along_axis(shares, np.asarray(grids)[..., None], -1)[..., 0].prod(1)
 
 
 @pytest.mark.parametrize('make', [transformer, pixelcnn])
-def test_frequencies_of_samples_are_the_probabilities(make):
-    network, n = network_of(*make()), 5_000
-    keys = jax.random.split(jax.random.key(1), n)
-    drawn = jax.jit(lambda keys: generate_without_cache(network, keys, N, Choice()))(keys)
-    _, probabilities = all_probabilities(network)
+@pytest.mark.parametrize('choice', [Choice(), Choice(temperature=0.8, top_k=2, top_p=0.8)])
+def test_frequencies_of_samples_are_the_probabilities(make, choice):
+    """Chi-squared, of draws with a cache."""
+    (model, variables), n = make(), 10_000
+    keys, labels = jax.random.split(jax.random.key(1), n), jnp.zeros(n, int)
+    drawn = jax.jit(drawn_with_cache, static_argnums=(0, 4))(model, variables, keys, labels, choice)
+    probabilities = all_probabilities(network_of(model, variables), choice)
     numbers = np.asarray(drawn) @ TOKENS ** np.arange(N)[::-1]
     counts, expected = np.bincount(numbers, minlength=TOKENS**N), n * probabilities
+    forbidden = expected == 0
+    assert counts[forbidden].sum() == 0 and forbidden.any() == (choice.top_k is not None)
     rare = expected < 5
-    counts = np.append(counts[~rare], counts[rare].sum())
-    expected = np.append(expected[~rare], expected[rare].sum())
-    statistic = np.sum((counts - expected) ** 2 / np.maximum(expected, 1e-9))
-    freedom = len(counts) - 1
+    assert (~rare).sum() > (40 if choice.top_k is None else 4)
+    statistic = np.sum((counts - expected)[~rare] ** 2 / expected[~rare])
+    if expected[rare].sum() > 0:
+        statistic += (counts - expected)[rare].sum() ** 2 / expected[rare].sum()
+    freedom = (~rare).sum() - (expected[rare].sum() == 0)
     assert statistic < freedom + 4 * np.sqrt(2 * freedom)
 
 
 @pytest.mark.parametrize(
-    'make, grid, choice',
+    'make, grid, choice, given_share',
     [
-        (transformer, (3, 5), Choice()),
-        (transformer, (3, 5), Choice(temperature=0.7, top_k=4, top_p=0.8)),
-        (transformer, (3, 5), Choice(temperature=0)),
-        (transformer, (10, 13), Choice()),  # long enough for its cache to grow on the way
-        (pixelcnn, (3, 5), Choice()),
-        (colours, (5, 6), Choice()),
+        (transformer, (3, 5), Choice(), 0.0),
+        (transformer, (3, 5), Choice(temperature=0.7, top_k=4, top_p=0.8), 0.4),
+        (transformer, (3, 5), Choice(temperature=0), 0.0),
+        (transformer, (10, 13), Choice(), 0.4),  # long enough for its cache to grow on the way
+        (rotary, (3, 5), Choice(), 0.4),
+        (pixelcnn, (3, 5), Choice(), 0.4),
+        (colours, (5, 6), Choice(), 0.4),
     ],
 )
-def test_with_a_cache_the_same_tokens_come(make, grid, choice):
-    model, variables = make(tokens=11, grid=grid)
-    n = math.prod(grid)
+def test_with_a_cache_the_same_tokens_come(make, grid, choice, given_share):
+    """Of two classes and none, and where tokens are given."""
+    model, variables = make(tokens=11, grid=grid, num_classes=2)
+    n, labels = math.prod(grid), jnp.arange(6) % 3
     keys = jax.random.split(jax.random.key(1), 6)
-    labels = jnp.zeros(6, int)
-
-    def step(before, i, cache):
-        return model.apply(variables, before, i, cache, method='step')
-
-    cached = generate(step, model.apply(variables, labels, method='start'), keys, n, choice, grow=model.grow)
-    plain = generate_without_cache(network_of(model, variables), keys, n, choice)
+    is_given = jax.random.bernoulli(jax.random.key(2), given_share, (6, n))
+    given = jnp.where(is_given, jax.random.randint(jax.random.key(3), (6, n), 0, 11), -1)
+    cached = drawn_with_cache(model, variables, keys, labels, choice, given if given_share else None)
+    plain = generate_without_cache(network_of(model, variables, labels), keys, n, choice, given)
     np.testing.assert_array_equal(cached, plain)
+    np.testing.assert_array_equal(np.where(is_given, cached, -1), given)
+    assert (np.asarray(cached) >= 0).all()
+    # The most likely tokens are a function of the class, and all others differ.
     different = len(np.unique(np.asarray(plain), axis=0))
-    assert different == 1 if choice.temperature == 0 else different > 1
+    assert 1 < different <= 3 if choice.temperature == 0 else different == 6
 
 
 @pytest.mark.parametrize(
@@ -133,15 +183,6 @@ def test_each_step_of_a_pixelcnn_gives_the_logits_of_the_whole(per_place, kernel
     _, logits = jax.lax.scan(advance, start, jnp.arange(24))
     assert np.std(whole) > 10 * error
     np.testing.assert_allclose(logits.swapaxes(0, 1), whole, rtol=error, atol=error)
-
-
-def test_what_is_given_stays():
-    model, variables = transformer(tokens=11, grid=(3, 5))
-    given = jnp.full((2, 15), -1).at[:, :4].set(7).at[:, 9].set(2)
-    keys = jax.random.split(jax.random.key(1), 2)
-    tokens = generate_without_cache(network_of(model, variables), keys, 15, Choice(), given)
-    np.testing.assert_array_equal(np.where(given >= 0, tokens, -1), given)
-    assert (np.asarray(tokens) >= 0).all()
 
 
 @pytest.mark.parametrize(
