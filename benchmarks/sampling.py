@@ -2,13 +2,15 @@
 
     python benchmarks/sampling.py [--lengths 64,256] [--batches 1,8] [--depth 6 --width 256 --heads 8]
     python benchmarks/sampling.py --network pixelcnn --depth 12 --width 64
+    python benchmarks/sampling.py --lengths 1024 --norecomputed
 
 A transformer, or a PixelCNN, which has no peer here, with random parameters draws sequences at temperature
 1. For each length and batch, blocks of one drawing each alternate; medians are printed. 'recomputed' puts
 the sequence through the network anew for each token: ours at its full length, which needs one compilation,
-PyTorch's as far as it is drawn. On accelerators whose memory bandwidth is known, the share of it that the
-transformer's cached loop reaches is printed: each token reads all weights and the cache, as long as it is in
-its stretch, once.
+PyTorch's as far as it is drawn; --norecomputed leaves both out, which take long for long sequences. On
+accelerators whose memory bandwidth is known, the share of it that the transformer's cached loop reaches is
+printed: each token reads once all weights of layers, in the type that they compute in, rows of the tables of
+vectors, and the cache, as long as it is in its stretch.
 """
 
 import importlib.util
@@ -43,11 +45,12 @@ _HEADS = flags.DEFINE_integer('heads', 8, 'Heads of attention.')
 _TOKENS = flags.DEFINE_integer('tokens', 1024, 'How many tokens there are.')
 _DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'What the layers compute in.')
 _ROUNDS = flags.DEFINE_integer('rounds', 3, 'Alternating blocks.')
+_RECOMPUTED = flags.DEFINE_bool('recomputed', True, 'Measure the loops without a cache too.')
 _PEER = flags.DEFINE_bool('peer', True, 'Measure PyTorch too, if it is installed.')
 
 
 def ours(length, batch):
-    """Two functions that draw, the parameters' number, and how often the first was compiled."""
+    """Two functions that draw, the parameters, and how often the first was compiled."""
     side = math.isqrt(length)
     k, labels = _TOKENS.value, jnp.zeros(batch, int)
     if _NETWORK.value == 'pixelcnn':
@@ -77,11 +80,10 @@ def ours(length, batch):
         keys = jax.random.split(jax.random.key(seed), batch)
         return generate_without_cache(network, keys, length, Choice())
 
-    parameters = sum(x.size for x in jax.tree.leaves(variables))
     return (
         lambda seed: jax.block_until_ready(cached(variables, seed)),
         lambda seed: jax.block_until_ready(recomputed(variables, seed)),
-        parameters,
+        variables['params'],
         cached._cache_size,
     )
 
@@ -102,6 +104,20 @@ def peers(length, batch):
     ]
 
 
+def bytes_a_token(parameters, length, batch):
+    """What a transformer with a cache reads for each token, on average."""
+    layers = jnp.dtype(_DTYPE.value).itemsize  # the parameters are converted once, before the loop
+    read = 0
+    for name, part in parameters.items():
+        size = sum(x.size for x in jax.tree.leaves(part))
+        if name in ('token', 'label', 'place'):  # tables, of which each sequence reads a row
+            read += 4 * batch * _WIDTH.value
+        else:
+            read += size * (4 if name == 'head' else layers)  # logits are float32
+    slots = sum(end * (end - start) for start, end in stretches(length)) / length
+    return read + 2 * _DEPTH.value * batch * slots * _WIDTH.value * layers
+
+
 def main():
     device = jax.devices()[0].device_kind
     cores = len(os.sched_getaffinity(0))
@@ -116,6 +132,8 @@ def main():
             runners = {'cached': cached, 'recomputed': recomputed}
             if with_torch:
                 runners['torch, cached'], runners['torch, recomputed'] = peers(length, batch)
+            if not _RECOMPUTED.value:
+                runners = {name: run for name, run in runners.items() if 'recomputed' not in name}
             seconds = {name: [] for name in runners}
             for run in runners.values():
                 run(0)
@@ -124,18 +142,16 @@ def main():
                     start = time.perf_counter()
                     run(seed)
                     seconds[name].append(time.perf_counter() - start)
-            print(f'length {length}, batch {batch}, {parameters:,} parameters, {compilations()} compilation')
+            number = sum(x.size for x in jax.tree.leaves(parameters))
+            print(f'length {length}, batch {batch}, {number:,} parameters, {compilations()} compilation')
             medians = {name: statistics.median(times) for name, times in seconds.items()}
             for name, median in medians.items():
                 print(
-                    f'  {name:18} {median / length * 1e3:8.3f} ms a token, {batch / median:8.2f} samples/s, '
+                    f'  {name:18} {batch / median:9.2f} samples/s, {median / length * 1e3:8.3f} ms a token, '
                     f'{median / medians["cached"]:6.1f} times the time of the cached loop'
                 )
             if device in BANDWIDTH and _NETWORK.value == 'transformer':
-                width = 2 if _DTYPE.value == 'bfloat16' else 4
-                slots = sum(end * (end - start) for start, end in stretches(length)) / length
-                cache = 2 * _DEPTH.value * batch * slots * _WIDTH.value * width
-                reached = (4 * parameters + cache) * length / medians['cached']
+                reached = bytes_a_token(parameters, length, batch) * length / medians['cached']
                 print(f'  share of the memory bandwidth: {reached / BANDWIDTH[device]:.3f}')
 
 
