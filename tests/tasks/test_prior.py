@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import itertools
 import math
 import re
 import types
@@ -80,8 +81,8 @@ def test_samples_of_a_class_are_what_the_class_looks_like(kind):
 
 
 def untrained(kind, shape=(4, 4, 1), **changes):
-    """A prior of pixels in 16 levels, opened as one that was trained."""
-    config = small(kind, tokenizer__levels=16, **changes)
+    """A prior of pixels, in 16 levels if nothing else is said, opened as one that was trained."""
+    config = small(kind, **{'tokenizer__levels': 16, **changes})
     task = make_task(config, shape, num_classes=3)
     state = task.init(jax.random.key(0), abstract_batch(1, shape)).replace(frozen=task.pretrained())
     return Run(Restored(config, task, state, shape, 0, Path()))
@@ -142,6 +143,22 @@ def test_whole_grids_have_a_likelihood(kind):
         opened.log_prob(np.arange(17)[:, None, None] * np.ones((4, 4), int))
 
 
+@pytest.mark.parametrize(
+    'kind, shape, levels',
+    [('transformer', (2, 2, 1), 3), ('pixelcnn', (2, 2, 1), 3), ('pixelcnn', (2, 1, 3), 2)],
+)
+def test_probabilities_of_all_grids_sum_to_one(kind, shape, levels):
+    opened = untrained(kind, shape, tokenizer__levels=levels, model__class_conditional=True)
+    opened.state = opened.state.replace(params=jax.tree.map(lambda p: 5 * p, opened.state.params))
+    h, w = opened.task.network.grid
+    grids = np.array(list(itertools.product(range(levels), repeat=h * w))).reshape(-1, h, w)
+    of_classes = [np.exp(np.asarray(opened.log_prob(grids, label=label), np.float64)) for label in range(3)]
+    for probabilities in of_classes:
+        assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+        assert probabilities.std() > 0.1 / len(grids)  # it is no uniform distribution
+    assert np.abs(of_classes[0] - of_classes[1]).max() > 0.1 / len(grids)
+
+
 def test_a_label_is_asked_for_where_it_counts():
     """A prior of classes whose decoder knows none, and one whose decoder does."""
     opened = untrained('transformer', model__class_conditional=True)
@@ -182,17 +199,18 @@ def test_what_changes_nothing_is_refused():
             drawer.sampling('sample', {'top_k': 2, 'temperature': 0.0})
 
 
-def test_guidance_of_one_is_the_model_and_zero_forgets_the_class():
-    config = small('transformer', model__class_conditional=True, tokenizer__levels=4)
+@pytest.mark.parametrize('kind, scale', [('transformer', 20), ('pixelcnn', 3), ('maskgit', 20)])
+def test_guidance_of_one_is_the_model_and_zero_forgets_the_class(kind, scale):
+    config = small(kind, model__class_conditional=True, tokenizer__levels=4)
     task = make_task(config, (3, 3, 1), num_classes=2)
     batch = {'image': np.zeros((1, 3, 3, 1), np.uint8), 'label': np.zeros(1, np.int32)}
     state = jax.jit(task.init)(jax.random.key(0), batch).replace(frozen=task.pretrained())
-    state = state.replace(params=jax.tree.map(lambda p: 20 * p, state.params))
+    state = state.replace(params=jax.tree.map(lambda p: scale * p, state.params))
     keys = jax.random.split(jax.random.key(1), 16)
 
     def tokens(label, guidance):
-        asked = jnp.full(16, label)
-        return np.asarray(task.sample_tokens(state, keys, asked, None, Sampling(guidance=guidance)))
+        sampling = Sampling(guidance=guidance, steps=4)
+        return np.asarray(task.sample_tokens(state, keys, jnp.full(16, label), None, sampling))
 
     # Not the very same code runs: with the factor next to 1, both passes are made.
     np.testing.assert_array_equal(tokens(0, 1.0), tokens(0, 1.0 + 1e-7))
@@ -253,6 +271,50 @@ def test_a_prior_encodes_and_decodes_as_its_tokenizer(prior, tokenizer):
     codes = prior.encode(images)
     np.testing.assert_array_equal(codes, tokenizing.encode(images))
     np.testing.assert_array_equal(prior.decode(codes, label=labels), tokenizing.decode(codes))
+
+
+VQGAN = {
+    'task': 'vqgan',
+    'model.channels': 8,
+    'model.multipliers': (1, 2),
+    'model.residual_blocks': 1,
+    'model.attention_levels': (),
+    'model.features': 8,
+    'quantizer.num_codes': 15,
+    'discriminator.channels': 8,
+    'discriminator.stages': 1,
+    'perceptual.kind': 'none',
+    'adversarial.start': 2,  # so that the discriminator does not come
+}
+FSQ = {'task': 'vqvae', 'model.channels': 8, 'model.stages': 1, 'quantizer.kind': 'fsq', 'fsq.levels': (5, 3)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('changes', [VQGAN, FSQ], ids=['vqgan', 'fsq'])
+def test_codes_of_other_tokenizers_are_learned_and_drawn(changes, tmp_path):
+    config = default_config(changes['task'])
+    config.update_from_flattened_dict(changes)
+    config.steps = config.eval_every = config.log_every = 2
+    config.batch_size, config.num_pictures = 32, 4
+    config.data.name, config.data.channels = 'digits', 1
+    train(config, tmp_path / 'tokenizer')
+    config = small('transformer', tokenizer__workdir=str(tmp_path / 'tokenizer'))
+    config.steps = config.eval_every = config.log_every = 20
+    config.batch_size, config.num_pictures = 32, 4
+    config.data.name, config.data.channels = 'digits', 1
+    numbers = train(config, tmp_path / 'prior')
+    assert 0 < numbers['loss'] < math.log(15) - 0.1
+
+    opened, tokenizing = vq_jax.load(tmp_path / 'prior'), vq_jax.load(tmp_path / 'tokenizer')
+    images, _ = pictures_of(opened)
+    codes = opened.encode(images)
+    np.testing.assert_array_equal(codes, tokenizing.encode(images))
+    assert codes.shape == (6, 4, 4) and len(np.unique(codes)) > 1
+    np.testing.assert_array_equal(opened.decode(codes), tokenizing.decode(codes))
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(3), i))(jnp.arange(4))
+    drawn = opened.task.sample_tokens(jax.device_put(opened.state), keys, jnp.zeros(4, int))
+    np.testing.assert_array_equal(opened.sample(4, seed=3), tokenizing.decode(drawn))
+    assert len(np.unique(drawn, axis=0)) == 4
 
 
 def test_a_sample_depends_on_its_number_and_the_seed_alone(prior):
