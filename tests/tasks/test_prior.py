@@ -396,19 +396,30 @@ def test_pictures_of_another_size_are_prepared_as_the_data(prior):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind, engine', [('transformer', 'pmap'), ('maskgit', 'jit')])
-def test_eight_devices_train_and_draw_as_one_does(kind, engine, tmp_path):
-    """With dropout, classes that are hidden, and random masks."""
+@pytest.mark.parametrize(
+    'kind, engine, of_codes',
+    [
+        ('transformer', 'pmap', False),
+        ('maskgit', 'jit', False),
+        ('pixelcnn', 'pmap', False),
+        ('transformer', 'jit', True),
+    ],
+)
+def test_eight_devices_train_and_draw_as_one_does(kind, engine, of_codes, tokenizer, tmp_path):
+    """Of pixels and of codes, with dropout, classes that are hidden, and random masks."""
     options = [
         f'--config.parallel.engine={engine}',
         f'--config.model.kind={kind}',
         '--config.data.image_size=8',
-        '--config.tokenizer.workdir=',
+        f'--config.tokenizer.workdir={tokenizer if of_codes else ""}',
         '--config.tokenizer.levels=4',
         '--config.steps=3',
         '--config.batch_size=16',
         '--config.log_every=1',
         '--config.transformer.depth=1',
+        '--config.pixelcnn.depth=2',
+        '--config.pixelcnn.channels=8',
+        '--config.pixelcnn.dropout=0.2',
         # Adam would enlarge rounding where a gradient is zero, as that of the keys' biases is.
         '--config.optimizer.name=sgd',
         '--config.optimizer.learning_rate=0.1',
