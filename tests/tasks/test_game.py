@@ -264,6 +264,7 @@ def test_warnings_name_who_has_won(vqgan):
     assert game.watch(metrics(0.7, 1.0)) is None and game.watch({}) is None
     assert 'collapsed' in game.watch(metrics(0.7, 1.0, 0.01))
     assert 'won' in game.watch(metrics(0.995, 0.01))
+    assert 'the discriminator has won' in game.watch(metrics(0.998, 0.03, 0.05))
     assert 'lost' in game.watch(metrics(0.1, 1.4))
     assert 'lost' in game.watch(metrics(0.5, 80.0))
 

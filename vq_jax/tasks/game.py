@@ -229,11 +229,6 @@ class Game:
         if 'discriminator_accuracy' not in metrics:
             return None
         accuracy, loss = metrics['discriminator_accuracy'], metrics['discriminator_average_loss']
-        if metrics['diversity'] < 0.1:
-            return (
-                f'the generator has collapsed: its pictures vary {metrics["diversity"]:.3f} as much as real '
-                'ones. Lower config.optimizer.learning_rate, or add config.game.r1.'
-            )
         # A critic of the Wasserstein distance is meant to rank all pairs right, and its loss has no scale.
         scaled = self.config.loss != 'wasserstein'
         if scaled and accuracy > 0.98 and loss < 0.1 * self._chance:
@@ -247,6 +242,12 @@ class Game:
                 f'the discriminator has lost: it ranks {accuracy:.1%} of pairs right, at a loss of '
                 f'{loss:.4g}, and what the generator learns from it means nothing. If its loss or logits '
                 'grow, lower config.discriminator_optimizer.learning_rate; if not, raise it.'
+            )
+        # Last: the pictures of a generator that learns nothing are often alike, and slowing it is no remedy.
+        if metrics['diversity'] < 0.1:
+            return (
+                f'the generator has collapsed: its pictures vary {metrics["diversity"]:.3f} as much as real '
+                'ones. Lower config.optimizer.learning_rate, or add config.game.r1.'
             )
         return None
 
