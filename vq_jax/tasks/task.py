@@ -115,7 +115,10 @@ class Task(Protocol):
         """
 
     def watch(self, metrics: dict[str, float]) -> str | None:
-        """A warning for people if the metrics of a step show that training goes wrong."""
+        """A warning for people if the metrics of a step show that training goes wrong.
+
+        What stands before its first colon is the same for as long as the same goes wrong.
+        """
         return None
 
     def eval_step(self, state: State, batch: Batch) -> dict[str, jax.Array]:

@@ -103,8 +103,8 @@ def run_loop(
     recent: list[dict[str, jax.Array]] = []  # metrics since the last check, on the devices
     clock = _Clock()
 
-    def warn(warning: str | None) -> None:
-        progress.warn(step, warning)
+    def warn(split: str, warning: str | None) -> None:
+        progress.warn(step, split, warning)
         if warning:
             writer.warning(step, warning)
 
@@ -131,7 +131,7 @@ def run_loop(
                 writer.scalars(step, 'train', values)
                 writer.scalars(step, 'speed', speed)
                 progress.update(step, values, speed)
-                warn(watch(values))
+                warn('train', watch(values))
             recent = []
             evaluation = None
             if evaluating:
@@ -140,7 +140,7 @@ def run_loop(
                 for name, picture in evaluation.pictures.items():
                     writer.image(step, name, picture)
                 progress.evaluated(step, evaluation.numbers)
-                warn(_unknown_best(config, evaluation.numbers))
+                warn('eval', _unknown_best(config, evaluation.numbers))
             if saving:
                 numbers = evaluation.numbers if evaluation else None
                 checkpoints.save(step, state.replace(frozen=None), {'batches': step}, numbers)

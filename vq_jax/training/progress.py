@@ -20,7 +20,7 @@ class Progress:
     def __init__(self, start: int, steps: int, *, active: bool = True) -> None:
         self.console = Console(quiet=not active, highlight=False)
         self._steps = steps
-        self._warning: str | None = None
+        self._held: dict[str, str | None] = {}  # what is wrong, by the split whose numbers say so
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn('step {task.completed:.0f}/{task.total:.0f}'),
             rich.progress.BarColumn(),
@@ -45,11 +45,13 @@ class Progress:
         if not self.console.is_terminal:
             self.console.print(f'step {step}/{self._steps}  {text}')
 
-    def warn(self, step: int, warning: str | None) -> None:
-        """Shows a warning, once for as long as it holds; None ends it."""
-        if warning and warning != self._warning:
+    def warn(self, step: int, split: str, warning: str | None) -> None:
+        """Shows a warning of the numbers of a split, once for as long as it holds; None ends it."""
+        # After the first colon stand numbers, which change from one step to the next.
+        held = warning and warning.partition(':')[0]
+        if held and held != self._held.get(split):
             self.console.print(f'step {step}/{self._steps}  warning: {warning}', soft_wrap=True)
-        self._warning = warning
+        self._held[split] = held
 
     def evaluated(self, step: int, numbers: Mapping[str, float]) -> None:
         """Shows what an evaluation found, in one line."""
