@@ -236,6 +236,7 @@ def test_a_discriminator_that_overflows_stops_the_run(tmp_path):
     changes += ['--config.discriminator_optimizer.name=sgd']
     _, errors = train('gan', tmp_path / 'run', *changes, status=2)
     assert 'not finite at step' in errors and 'discriminator_loss' in errors
+    assert 'Lower config.discriminator_optimizer.learning_rate or set' in errors
 
 
 @pytest.mark.parametrize(

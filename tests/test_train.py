@@ -163,6 +163,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
     changes += ['--config.checkpoint_every=1', '--config.log_every=50']
     _, errors = train(workdir, *changes, status=2)
     assert 'not finite at step' in errors and 'reconstruction_loss' in errors
+    assert 'Lower config.optimizer.learning_rate or set' in errors
     assert 'Traceback' not in errors
     state = arrays(workdir)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))

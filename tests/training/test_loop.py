@@ -1,7 +1,11 @@
 """What the loop tells of numbers that go wrong, with a step and an evaluation that only count."""
 
+import math
 import types
 
+import pytest
+
+from vq_jax.errors import UserError
 from vq_jax.training.loop import LoopConfig, run_loop
 from vq_jax.training.progress import Progress
 
@@ -56,3 +60,19 @@ def test_a_warning_is_shown_once_for_as_long_as_it_holds(capsys):
         'step 5/6  warning: too much: 4.0',
         'step 6/6  warning: too little: -1.0',
     ]
+
+
+@pytest.mark.parametrize(
+    'last, section',
+    [
+        ({'loss': math.nan}, 'optimizer'),
+        ({'reconstruction_loss': 1.0, 'discriminator_loss': math.inf}, 'discriminator_optimizer'),
+        ({'discriminator_loss': 1.0, 'discriminator_gradient_norm': math.inf}, 'discriminator_optimizer'),
+        ({'discriminator_loss': 1.0, 'gradient_norm': math.inf}, 'optimizer'),
+        # What the discriminator was shown was broken.
+        ({'reconstruction_loss': math.nan, 'discriminator_loss': math.nan}, 'optimizer'),
+    ],
+)
+def test_numbers_that_are_not_finite_name_the_optimizer_to_mend(last, section):
+    with pytest.raises(UserError, match=rf'at step 2 .* Lower config\.{section}\.learning_rate'):
+        loop([{'loss': 1.0}, {'loss': 1.0, **last}])

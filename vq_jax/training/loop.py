@@ -16,6 +16,8 @@ from vq_jax.training.progress import Progress
 from vq_jax.training.stopping import StopSignal
 from vq_jax.training.writers import MetricWriter
 
+_OF_DISCRIMINATOR = ('discriminator_loss', 'discriminator_gradient_norm')
+
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
@@ -169,14 +171,22 @@ def _fetch_finite(
         if not all(map(math.isfinite, metrics.values())):
             checkpoints.wait()
             terms = ', '.join(f'{name} {float(value):.6g}' for name, value in metrics.items())
+            section = _at_fault(metrics)
             saved = checkpoints.steps()
             where = f'the checkpoint of step {saved[-1]} is from before' if saved else 'none is saved'
             raise UserError(
                 f'a loss or a gradient is not finite at step {number} ({terms}); {where}. '
-                'Lower config.optimizer.learning_rate or set config.optimizer.clip_norm, in a new '
-                'directory.'
+                f'Lower config.{section}.learning_rate or set config.{section}.clip_norm, in a new directory.'
             )
     return {name: float(value) for name, value in fetched[-1].items()}
+
+
+def _at_fault(metrics: dict[str, jax.Array]) -> str:
+    """The section of the optimizer whose player was the first to overflow."""
+    # A generator that overflows spoils the discriminator's loss too, but its own pictures before.
+    spoilt = not math.isfinite(metrics.get('reconstruction_loss', 0.0))
+    judged = (metrics[name] for name in _OF_DISCRIMINATOR if name in metrics)
+    return 'optimizer' if spoilt or all(map(math.isfinite, judged)) else 'discriminator_optimizer'
 
 
 class _Clock:
