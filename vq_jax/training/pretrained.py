@@ -135,7 +135,7 @@ def _read_pth(path: Path) -> dict[str, np.ndarray]:
     torch = importlib.import_module('torch')
     try:
         tensors = torch.load(path, map_location='cpu', weights_only=True)
-        return {name: tensor.float().numpy() for name, tensor in tensors.items()}
+        return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
     except Exception as error:
         raise _unreadable(path, error) from error
 
