@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
     config.model.attention_levels = ()
     config.model.features = 4
     config.model.dtype = 'bfloat16'
+    config.discriminator.dtype = 'bfloat16'
     config.gaussian.latent_dim = 4
     config.loss.kl_weight = 1e-6
     config.adversarial.weight = 0.5

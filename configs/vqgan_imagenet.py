@@ -44,6 +44,7 @@ def get_config(variant: str = 'f16_1024') -> ConfigDict:
     config.data.channels = 3
     config.data.workers = 16
     config.model.dtype = 'bfloat16'
+    config.discriminator.dtype = 'bfloat16'
     if variant == 'f8':
         config.model.multipliers = (1, 2, 2, 4)
         config.model.attention_levels = (3,)
