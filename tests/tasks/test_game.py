@@ -298,6 +298,11 @@ def test_mistakes(task, size, changes, words):
         make(task, batch(size), {**smaller, **changes})
 
 
+def test_grey_pictures_cannot_be_made_of_their_grey_values():
+    with pytest.raises(UserError, match=r'are grey already; set config\.data\.channels=3'):
+        make('vqgan', batch(16, channels=1), {**SMALL, 'variant.source': 'grey'})
+
+
 def test_averaged_parameters_come_with_averaged_statistics():
     data = batch(16)
     changes = {'generator.channels': 8, 'discriminator.channels': 8, 'optimizer.ema_decay': 0.5}

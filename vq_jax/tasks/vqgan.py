@@ -200,6 +200,11 @@ class VQGANTask(AutoencodingTask):
         self.game.check_image_shape(shape)
         if self.source == 'small' and (shape[0] % 4 or shape[1] % 4):
             raise UserError(f'config.variant.source=small needs a multiple of 4 pixels, not {shape[:2]}.')
+        if self.source == 'grey' and shape[-1] != 3:
+            raise UserError(
+                'config.variant.source=grey needs pictures in colour, and these are grey already; set '
+                'config.data.channels=3 if the data set has colours, or config.variant.source=image.'
+            )
 
     def init(self, key: jax.Array, batch: Batch) -> TwoPlayerState:
         """Random parameters of both players."""
@@ -371,7 +376,7 @@ class VQGANTask(AutoencodingTask):
 
     def seen(self, images: jax.Array) -> jax.Array:
         """What the encoder is given of pictures [b h w c] in [-1, 1]; of their size."""
-        if self.source == 'grey' and images.shape[-1] == 3:
+        if self.source == 'grey':
             return images @ jnp.array(_GREY)[:, None]
         if self.source == 'small':
             b, h, w, c = images.shape
