@@ -303,6 +303,34 @@ def test_grey_pictures_cannot_be_made_of_their_grey_values():
         make('vqgan', batch(16, channels=1), {**SMALL, 'variant.source': 'grey'})
 
 
+def test_duplicates_are_samples_that_noise_does_not_change():
+    """A generator that draws one picture a class can have diversity, but duplicates alone."""
+    data = batch(8, b=32)
+    changes = {'model.class_conditional': True, 'generator.channels': 8, 'discriminator.channels': 8}
+    task, state = make('gan', data, changes)
+    evaluate = jax.jit(task.eval_step)
+
+    def evaluated(of_noise, of_class, data):
+        """With the generator's first kernel as so many times its part of the noise and of the class."""
+        params = state.generator.params
+        kernel = params['Dense_0']['kernel']
+        times = jnp.where(jnp.arange(len(kernel)) < task.model.noise_dim, of_noise, of_class)
+        params = {**params, 'Dense_0': {'kernel': kernel * times[:, None]}}
+        return evaluate(state.replace(generator=state.generator.replace(params=params)), data)
+
+    def numbers(*arguments):
+        return task.summarize({k: np.mean(v, 0) for k, v in evaluated(*arguments).items()})
+
+    collapsed, varied = numbers(0.0, 300.0, data), numbers(20.0, 0.0, data)
+    assert collapsed['duplicates'] == 1.0 and collapsed['diversity'] > 0.2
+    assert varied['duplicates'] == 0.0
+    # Some of both, and the same ones in a batch of half the size.
+    some = evaluated(6.0, 0.0, data)['duplicates']
+    assert some.shape == (32,) and some.dtype == jnp.float32 and 0.2 < some.mean() < 0.9
+    half = {name: values[16:] for name, values in data.items()}
+    np.testing.assert_array_equal(evaluated(6.0, 0.0, half)['duplicates'], some[16:])
+
+
 def test_averaged_parameters_come_with_averaged_statistics():
     data = batch(16)
     changes = {'generator.channels': 8, 'discriminator.channels': 8, 'optimizer.ema_decay': 0.5}

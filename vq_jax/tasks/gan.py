@@ -15,7 +15,8 @@ from vq_jax.models.normalisation import BATCH_STATS
 from vq_jax.ops import pictures
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
-from vq_jax.ops.keys import content_keys, example_keys, normal
+from vq_jax.ops.keys import content_keys, example_keys, fold_in, normal
+from vq_jax.ops.losses import mean_square
 from vq_jax.ops.quantization import perplexity
 from vq_jax.tasks.game import Game, GameConfig, make_game
 from vq_jax.tasks.task import Task, check_labels, check_same_shape
@@ -26,6 +27,8 @@ from vq_jax.training.state import TrainState, TwoPlayerState
 
 # A class is covered if samples of it come at least a tenth as often as if all were drawn alike.
 _COVERED = 0.1
+# Two samples are nearly alike if pixels in [-1, 1] differ by less, root mean square.
+_ALIKE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,16 +166,14 @@ class GANTask(Task):
         """Logits, moments of pixels, and the classes that the probe sees, of pictures and samples.
 
         There is one sample for each picture, of the picture's class, from noise that depends on the
-        picture's bytes alone.
+        picture's bytes alone, and another one to compare it with.
         """
-        labels = batch['label']
-        fake = self._draw(state, content_keys(batch['image']), labels)
-        real = to_float(batch['image'])
+        labels, keys = batch['label'], content_keys(batch['image'])
+        # Bytes, which is what people see.
+        fake, another = (to_float(self.sample(state, k, labels)) for k in (keys, fold_in(keys, 1)))
         discriminator = state.discriminator
-        values = {}
-        for name, images in (('real', real), ('fake', fake)):
-            # Bytes, which is what people see.
-            images = to_float(to_uint8(images))
+        values = {'duplicates': (mean_square(fake, another) < _ALIKE**2).astype(jnp.float32)}
+        for name, images in (('real', to_float(batch['image'])), ('fake', fake)):
             variables = {'params': discriminator.params, **discriminator.variables}
             judgement = self.game.discriminator.apply(variables, images, labels)
             values[f'logits_{name}'] = judgement.logits
@@ -184,11 +185,14 @@ class GANTask(Task):
         return values
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
-        """Mean logits, diversity, and how well samples cover the classes.
+        """Mean logits, diversity, duplicates, and how well samples cover the classes.
 
-        'diversity' is the variance of samples' pixels relative to that of pictures'. Classes are those
-        that a linear probe of the discriminator's features sees; 'probe_accuracy' says how well it
-        sees them in pictures.
+        'diversity' is the variance of samples' pixels relative to that of pictures'; a few pictures drawn
+        again and again can have all of it. 'duplicates' is the share of pairs of samples that are nearly
+        alike, after the test of Arora and Zhang 2017 (arXiv:1706.08224); both are of one class, if the
+        model is conditioned on it, and of different noise. It is 1 / n if n pictures come equally often.
+        Classes are those that a linear probe of the discriminator's features sees; 'probe_accuracy' says
+        how well it sees them in pictures.
         """
         variances = {
             name: np.sum(means[f'{name}_square'] - np.square(means[f'{name}_mean']))
@@ -198,6 +202,7 @@ class GANTask(Task):
             'logits_real': means['logits_real'],
             'logits_fake': means['logits_fake'],
             'diversity': variances['fake'] / variances['real'],
+            'duplicates': means['duplicates'],
         }
         if self.num_classes:
             shares = means['fake_classes']
