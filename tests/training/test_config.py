@@ -158,6 +158,16 @@ def test_every_config_fits_its_task(path):
     assert all(value.shape == () for value in metrics.values())
 
 
+@pytest.mark.parametrize('variant, parameters', [('f16_16384', 76_073_859), ('f8', 67_717_295)])
+def test_published_vqgans_have_as_many_parameters(variant, parameters):
+    """f16-16384 of Esser et al. 2021 and vq-f8 of Rombach et al. 2022, without their discriminators."""
+    (path,) = (path for path in CONFIGS if path.stem == 'vqgan_imagenet')
+    shape = (64, 64, 3)
+    task = make_task(complete_config(read(path).get_config(variant)), shape, num_classes=0)
+    state = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
+    assert sum(x.size for x in jax.tree.leaves(state.generator.params)) == parameters
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_every_config_trains_a_step(path):
