@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import vq_jax
+from tests.jaxprs import convolved_in
 from tests.runs import arrays, assert_close, assert_equal_runs, finish, logged, run, start, wait_for
 
 COMMON = [
@@ -55,6 +56,7 @@ DIFFUSION = [
     '--config.unet.head_channels=8',
     '--config.unet.dropout=0.1',
     '--config.sampling.steps=2',
+    '--config.optimizer.warmup_steps=0',
     '--config.optimizer.ema_decay=0.9',
 ]
 PRIOR = [
@@ -71,6 +73,15 @@ PRIOR = [
     '--config.sampling.steps=2',
     '--config.optimizer.ema_decay=0.9',
 ]
+# How near four devices come to one, relative and absolute. Parameters of a GAN move by 1e-3 in these steps,
+# of a VAE and of diffusion by 6e-3 or more.
+CLOSE = {
+    'gan': (1e-4, 1e-5),
+    'vqgan': (2e-2, 5e-3),
+    'vae': (1e-4, 5e-4),
+    'diffusion': (1e-4, 1e-4),
+    'prior': (2e-2, 5e-3),
+}
 ARGUMENTS = {'gan': GAN, 'vqgan': VQGAN, 'vae': VAE, 'diffusion': DIFFUSION, 'prior': PRIOR}
 
 
@@ -120,7 +131,8 @@ def test_killed_and_resumed_equals_never_interrupted(name, whole, tmp_path):
 )
 def test_four_devices_equal_one(name, engine, whole, tmp_path):
     train(name, tmp_path / 'four', f'--config.parallel.engine={engine}', devices=4)
-    assert_close(whole(name), tmp_path / 'four', rtol=2e-2, atol=5e-3)
+    rtol, atol = CLOSE[name]
+    assert_close(whole(name), tmp_path / 'four', rtol=rtol, atol=atol)
     one, four = logged(whole(name)), logged(tmp_path / 'four')
     for a, b in zip(one, four, strict=True):
         assert a.keys() == b.keys()
@@ -138,6 +150,9 @@ def test_bfloat16_trains(name, tmp_path):
         changes += ['--config.perceptual.kind=none']  # which is in float32
     train(name, tmp_path / 'run', *changes)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(arrays(tmp_path / 'run')))
+    opened = vq_jax.load(tmp_path / 'run')
+    batch = next(iter(vq_jax.data.eval_batches(opened.dataset('test'), batch_size=4)))
+    assert convolved_in(opened.task.train_step, opened.state, batch) == {'bfloat16'}
 
 
 def test_the_log_of_a_vqgan_holds_both_players(whole):
@@ -221,14 +236,13 @@ def test_weights_that_cannot_be_had_stop_the_run_before_it_begins(tmp_path):
 
 
 def test_a_discriminator_that_diverges_is_told(tmp_path):
-    changes = ['--config.discriminator_optimizer.learning_rate=30', '--config.steps=200']
-    output, errors = run(
-        [*GAN, f'--workdir={tmp_path / "run"}', *changes, '--config.eval_every=200'], status=None
-    )
-    told = re.findall(r'step (\d+)/200  warning: (the .*)', output)
-    assert told or 'not finite' in errors
+    output, _ = train('gan', tmp_path / 'run', '--config.discriminator_optimizer.learning_rate=30')
+    ((step, text),) = re.findall(r'step (\d+)/16  warning: (.*)', output)
+    assert text.startswith('the discriminator has lost: it ranks ')
+    assert 'lower config.discriminator_optimizer.learning_rate' in text
     warnings = [line for line in logged(tmp_path / 'run') if line['split'] == 'warning']
-    assert {(int(step), text) for step, text in told} <= {(line['step'], line['text']) for line in warnings}
+    assert (int(step), text) == (warnings[0]['step'], warnings[0]['text'])
+    assert [line['step'] for line in warnings] == [4, 8, 12, 16]  # the log has it each time
 
 
 def test_a_discriminator_that_overflows_stops_the_run(tmp_path):

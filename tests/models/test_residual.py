@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from tests.jaxprs import convolved_in, recomputed_blocks
 from vq_jax.errors import UserError
 from vq_jax.models.gaussian import GaussianBottleneck
 from vq_jax.models.normalisation import GroupNorm
@@ -65,11 +66,13 @@ def test_upsample_equals_repeating_and_convolving():
 @pytest.mark.slow
 def test_remat_changes_nothing_but_memory():
     x = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32)
-    grads = []
+    grads, recomputed = [], []
     for remat in (False, True):
         model = ResidualEncoder(dataclasses.replace(SMALL, remat=remat), 6)
         params = model.init(jax.random.key(0), x)
         grads.append(jax.tree.leaves(jax.grad(lambda p, m=model: jnp.sum(m.apply(p, x) ** 2))(params)))
+        recomputed.append(recomputed_blocks(model.apply, params, x))
+    assert recomputed == [0, 6]  # a block of each level, attention at the last, and three in the middle
     for a, b in zip(*grads, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
@@ -83,6 +86,8 @@ def test_bfloat16_is_near_float32():
     a, b = (m.apply(variables, x, method='encode') for m in (model, half))
     outputs = half.apply(variables, a, method='decode')
     assert outputs.dtype == jnp.float32 and a.shape == b.shape == (2, 4, 4)
+    assert convolved_in(model.apply, variables, x) == {'float32'}
+    assert convolved_in(half.apply, variables, x) == {'bfloat16'}
     np.testing.assert_allclose(outputs, model.apply(variables, a, method='decode'), atol=0.1)
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.jaxprs import recomputed_blocks
 from vq_jax.errors import UserError
 from vq_jax.models.unet import UNet, UNetSizes
 
@@ -59,6 +60,8 @@ def test_remat_and_patches():
     variables = moved(plain, X, T, LABELS)
     a, b = (jax.jit(m.apply)(variables, X, T, LABELS) for m in (plain, again))
     np.testing.assert_allclose(a, b, atol=1e-5)
+    assert recomputed_blocks(plain.apply, variables, X, T, LABELS) == 0
+    assert recomputed_blocks(again.apply, variables, X, T, LABELS) > 0
     patched = UNet(UNetSizes(**SMALL, patch=2), features=3)
     variables = moved(patched, X, T, LABELS)
     assert variables['params']['Conv_0']['kernel'].shape == (3, 3, 12, 8)
