@@ -1,0 +1,42 @@
+"""What a run directory keeps of the published weights that a run learns with."""
+
+import ml_collections
+import numpy as np
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.tasks import default_config
+from vq_jax.tasks.perceptual import Perceptual
+from vq_jax.train import train
+from vq_jax.training.config import to_json
+from vq_jax.training.manifest import fingerprint
+from vq_jax.training.run_dir import DataFacts, check_published, write_config, write_data_facts
+
+WEIGHTS = {'kernel': np.arange(3.0)}
+
+
+def begun(workdir) -> ml_collections.ConfigDict:
+    """A run directory as it is before the first step, and its config."""
+    config = default_config('vqgan')
+    config.data.image_size = 16
+    config.perceptual.kind = 'lpips'
+    config.discriminator.stages = 1
+    write_config(workdir, to_json(config))
+    write_data_facts(workdir, DataFacts((16, 16, 1), 10, {}, fingerprint(WEIGHTS)))
+    return config
+
+
+def test_the_weights_that_it_began_with_are_taken(tmp_path):
+    begun(tmp_path)
+    check_published(tmp_path, fingerprint(WEIGHTS))
+    with pytest.raises(UserError, match=r'with other weights of .* now none'):
+        check_published(tmp_path, None)
+
+
+def test_a_run_does_not_go_on_with_other_weights(tmp_path, monkeypatch):
+    config = begun(tmp_path)
+    monkeypatch.setattr(Perceptual, 'pretrained', lambda self: {'kernel': np.arange(1.0, 4.0)})
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(UserError, match='was trained with other weights'):
+        train(config, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
