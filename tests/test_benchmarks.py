@@ -13,11 +13,12 @@ def measure(config, *flags, **options):
     return run([f'--config=configs/{config}.py', *flags], module='benchmarks.train_step', **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'config, flags, dtype',
     [
         ('pixelcnn_mnist', ['--config.pixelcnn.depth=1', '--config.pixelcnn.dtype=bfloat16'], 'bfloat16'),
-        pytest.param('vae_mnist', [], 'float32', marks=pytest.mark.slow),
+        ('vae_mnist', [], 'float32'),
     ],
 )
 def test_a_task_without_a_peer(config, flags, dtype, monkeypatch):
@@ -27,6 +28,7 @@ def test_a_task_without_a_peer(config, flags, dtype, monkeypatch):
     assert 'ms a step' in output and 'torch' not in output
 
 
+@pytest.mark.slow
 def test_diffusion(monkeypatch):
     monkeypatch.setenv('PYTHONPATH', str(ROOT / 'benchmarks'))  # which a script has, but a module has not
     sizes = ['--config.dit.depth=1', '--config.dit.width=16', '--config.dit.heads=2']

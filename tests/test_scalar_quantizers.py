@@ -36,7 +36,7 @@ def digits():
     return np.round(load_digits().images[-16:, ..., None] * (255 / 16)).astype(np.uint8)
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', ['fsq', pytest.param('lfq', marks=pytest.mark.slow)])
 def test_a_run_trains_and_is_opened(kind, tmp_path, digits):
     config = default_config('vqvae')
     config.update_from_flattened_dict(SMALL | KINDS[kind])

@@ -37,7 +37,7 @@ def test_loss_is_the_cross_entropy_and_logits_are_linear_in_the_features():
     np.testing.assert_allclose(values['loss'], -np.log(p[np.arange(6), BATCH['label']]), rtol=1e-4)
     np.testing.assert_array_equal(values['accuracy'], logits.argmax(1) == BATCH['label'])
     last = state.params['Dense_1']
-    features = task.features(state, IMAGES)
+    features = task.classify(state, IMAGES).features
     assert features.shape == (6, 12) and features.dtype == np.float32
     np.testing.assert_allclose(features @ last['kernel'] + last['bias'], logits, rtol=1e-4, atol=1e-5)
 

@@ -57,7 +57,7 @@ NUMBERS = {
 }
 
 
-@pytest.mark.parametrize('kind', NUMBERS)
+@pytest.mark.parametrize('kind', ['transformer', pytest.param('maskgit', marks=pytest.mark.slow), 'unet'])
 def test_other_numbers_need_no_other_compilation(kind):
     config = config_of(kind)
     task = make_task(config, (4, 4, 1), num_classes=2)

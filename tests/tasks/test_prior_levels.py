@@ -188,6 +188,7 @@ def project(tmp_path_factory):
     return project, configs
 
 
+@pytest.mark.slow
 def test_a_run_finds_its_parts_from_anywhere(project, folder, tmp_path, monkeypatch):
     """From a folder with other runs of the same names, and after all were moved together."""
     project, configs = project
