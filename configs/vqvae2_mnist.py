@@ -1,10 +1,23 @@
 """A VQ-VAE with two levels of codes on MNIST: 32x32 digits to 4x4 top and 8x8 bottom codes out of 256.
 
-python -m vq_jax.train --config configs/vqvae2_mnist.py --workdir runs/vqvae2_mnist
+    python -m vq_jax.train --config configs/vqvae2_mnist.py --workdir runs/vqvae2_mnist
 
 Seen: test PSNR 24.91 dB, MSE 0.0158 (pixels in [-1, 1]), perplexity 206 at the bottom and 206 at the top, in
 7 minutes on two busy cores of a shared x86-64 machine (jax 0.10.2). Digits leave little to the top: of the
 first 256 test pictures the MSE is 0.0142, with another picture's top codes 0.0167, with its bottom ones 0.39.
+
+Digits from a prior of each level, one told of the codes of the other:
+
+    python -m vq_jax.train --config configs/prior_mnist.py --workdir runs/top --config.steps=1500 \
+        --config.tokenizer.workdir=runs/vqvae2_mnist --config.model.level=top
+    python -m vq_jax.train --config configs/prior_mnist.py --workdir runs/bottom --config.steps=1000 \
+        --config.tokenizer.workdir=runs/vqvae2_mnist --config.model.level=bottom \
+        --config.model.top_workdir=runs/top --config.eval_every=1000
+    python -m vq_jax.evaluate --workdir runs/bottom --features runs/classifier --num 1000
+
+Seen on the test set: 36.5 nats of the top codes (3.29 bits a code), 113.0 of the bottom ones (2.55). Of 1,000
+samples (guidance 2) 97.1% are of the class asked for, and their classifier_frechet is 5.16, by
+configs/classifier.py after 1,500 steps (98.9% right).
 """
 
 from ml_collections import ConfigDict
