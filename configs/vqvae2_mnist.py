@@ -13,11 +13,12 @@ Digits from a prior of each level, one told of the codes of the other:
     python -m vq_jax.train --config configs/prior_mnist.py --workdir runs/bottom --config.steps=1000 \
         --config.tokenizer.workdir=runs/vqvae2_mnist --config.model.level=bottom \
         --config.model.top_workdir=runs/top --config.eval_every=1000
+    python -m vq_jax.train --config configs/classifier.py --workdir runs/classifier --config.steps=1500
     python -m vq_jax.evaluate --workdir runs/bottom --features runs/classifier --num 1000
 
-Seen on the test set: 36.5 nats of the top codes (3.29 bits a code), 113.0 of the bottom ones (2.55). Of 1,000
-samples (guidance 2) 97.1% are of the class asked for, and their classifier_frechet is 5.16, by
-configs/classifier.py after 1,500 steps (98.9% right).
+Seen on the test set, on the same machine: 36.5 nats of the top codes (3.29 bits a code), 113.0 of the bottom
+ones (2.55). Of 1,000 samples (guidance 2) 97.1% are of the class asked for, and their classifier_frechet is
+5.16, by a classifier that is right in 98.9%.
 """
 
 from ml_collections import ConfigDict

@@ -13,12 +13,8 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parent.parent / 'notebooks').glob('*.ipynb'))
 
 
-SLOW = (
-    '02_vae_gan',
-    '03_vqgan',
-    '04_priors',
-    '05_diffusion',
-)  # what they call is compiled for other tests too
+# What they call is compiled for other tests too.
+SLOW = ('02_vae_gan', '03_vqgan', '04_priors', '05_diffusion')
 
 
 @pytest.mark.parametrize(

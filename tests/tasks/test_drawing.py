@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
+from tests.tasks import test_diffusion, test_prior
 from vq_jax.errors import UserError
-from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks import make_task
 from vq_jax.tasks.drawing import Drawer
-from vq_jax.training.state import abstract_batch
+from vq_jax.training.state import init_state
 
 LABELS = np.arange(4, dtype=np.int32) % 2
 
@@ -31,22 +32,11 @@ class Counted:
 
 
 def config_of(kind):
-    config = default_config('diffusion' if kind == 'unet' else 'prior')
-    config.model.class_conditional = True
-    config.batch_size = 4
     if kind == 'unet':
-        config.unet.channels = 8
-        config.unet.multipliers = (1,)
-        config.unet.residual_blocks = 1
-        config.unet.attention_levels = ()
-        config.unet.head_channels = 8
-        config.sampling.steps = 2
+        config = test_diffusion.small(model__class_conditional=True, sampling__steps=2)
     else:
-        config.model.kind = kind
-        config.tokenizer.levels = 4
-        config.transformer.depth = 1
-        config.transformer.width = 32
-        config.transformer.heads = 2
+        config = test_prior.small(kind, model__class_conditional=True, tokenizer__levels=4)
+    config.batch_size = 4
     return config
 
 
@@ -61,7 +51,7 @@ NUMBERS = {
 def test_other_numbers_need_no_other_compilation(kind):
     config = config_of(kind)
     task = make_task(config, (4, 4, 1), num_classes=2)
-    state = jax.jit(task.init)(jax.random.key(0), abstract_zeros((4, 4, 1)))
+    state = init_state(task.init, jax.random.key(0), (4, 4, 1))
     # Zero-initialised last layers would draw alike, whatever is asked for.
     state = state.replace(
         params=jax.tree.map(lambda x: x + 0.1 * np.random.default_rng(0).normal(size=x.shape), state.params),
@@ -79,10 +69,6 @@ def test_other_numbers_need_no_other_compilation(kind):
     assert counted.traced == 1
     drawer.draw('sample', 4, LABELS, 1, {'eta': 0.0} if kind == 'unet' else {'temperature': 0.0})
     assert counted.traced == 2  # where there is less to compute
-
-
-def abstract_zeros(shape):
-    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract_batch(1, shape))
 
 
 @pytest.mark.parametrize('method', ['inpaint', 'denoise'])

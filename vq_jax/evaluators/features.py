@@ -39,7 +39,8 @@ _PREPROCESSING = ('channels', 'pad', 'image_size', 'fit', 'resize', 'image_key')
 
 def preprocessing(data: ConfigDict) -> dict[str, Any]:
     """How pictures are cropped and resized, by a config's section 'data', in JSON values."""
-    return {name: to_json(data)[name] for name in _PREPROCESSING}
+    section = to_json(data)
+    return {name: section[name] for name in _PREPROCESSING}
 
 
 @dataclasses.dataclass(frozen=True)
