@@ -3,9 +3,12 @@
 import os
 from pathlib import Path
 
-# Nearly all of the time of a test is XLA's compilation, and what is compiled runs once. Processes that
-# tests start set their own flags.
-os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=0'
+# Nearly all of the time of a test is XLA's compilation, and what is compiled runs once: all that makes the
+# program fast is left out. Processes that tests start inherit it.
+os.environ['XLA_FLAGS'] = (
+    f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=0 '
+    '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
+)
 
 # And most of it is compiled by more than one test, process, or start of the tests.
 os.environ.setdefault(

@@ -18,8 +18,7 @@ ROOT = Path(__file__).parent.parent
 def start(arguments, *, module='vq_jax.train', devices=1):
     environment = os.environ | {
         'JAX_PLATFORMS': 'cpu',
-        # Unoptimised code: compiling takes longer than these short runs.
-        'XLA_FLAGS': f'--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}',
+        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}',
     }
     return subprocess.Popen(
         [sys.executable, '-m', module, *map(str, arguments)],

@@ -297,17 +297,24 @@ def test_leaving_is_quiet_and_stops_everything(digits, tmp_path):
 
     script = tmp_path / 'script.py'
     script.write_text(
-        'import multiprocessing, os, signal, sys\n'
+        'import multiprocessing, os, signal, sys, threading, time\n'
         'from vq_jax.data import DataConfig, open_dataset, train_batches\n'
+        'read = threading.Event()\n'
+        'def interrupt():\n'
+        '    while not read.is_set():\n'
+        '        for worker in multiprocessing.active_children():\n'
+        '            os.kill(worker.pid, signal.SIGINT)\n'
+        '        time.sleep(0.01)\n'
         "if __name__ == '__main__':\n"
         '    config = DataConfig(data_dir=sys.argv[1], cache_gib=0, workers=int(sys.argv[2]))\n'
         "    batches = train_batches(open_dataset(config, 'train'), batch_size=8, seed=0)\n"
-        '    next(batches)\n'
-        # As Ctrl-C does; the run itself stops them when it has saved.
-        '    for worker in multiprocessing.active_children():\n'
-        '        os.kill(worker.pid, signal.SIGINT)\n'
+        # As Ctrl-C does, from the moment that there is a worker; the run itself stops them when it has saved.
+        '    interrupting = threading.Thread(target=interrupt, daemon=True)\n'
+        '    interrupting.start()\n'
         '    for _ in range(50):\n'
         '        next(batches)\n'
+        '    read.set()\n'
+        '    interrupting.join()\n'
         '    raise SystemExit(3)\n'
     )
     for workers in '0', '2':

@@ -342,7 +342,8 @@ def run_two_processes(directory, expected):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         coordinator = f'127.0.0.1:{free.getsockname()[1]}'
-    flags = {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}
+    xla_flags = f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=2'
+    flags = {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': xla_flags}
     command = [sys.executable, '-c', textwrap.dedent(TWO_PROCESSES), coordinator]
     processes = [
         subprocess.Popen(

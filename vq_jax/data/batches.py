@@ -6,6 +6,8 @@ import os
 import signal
 import weakref
 from collections.abc import Iterator
+from concurrent import futures
+from multiprocessing import resource_tracker
 from typing import Any
 
 import numpy as np
@@ -128,13 +130,13 @@ class Batches(Iterator[Batch]):
         if self._shared:
             _let_grain_read_flags()
             batches = numbers.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
-                grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=max(ahead, 1)),
-                _leave_interrupts_to_the_run,
+                grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=max(ahead, 1))
             )
         else:
             threads = min(ahead, os.cpu_count() or 1)
             batches = numbers.to_iter_dataset(grain.ReadOptions(threads, ahead))
         self._running = [iter(batches)]
+        self._next = _first if self._shared else next
         # Also runs at exit, while what Grain needs to stop is still there.
         self.close = weakref.finalize(self, _stop, self._running)
 
@@ -142,7 +144,8 @@ class Batches(Iterator[Batch]):
         """Returns the next batch; there is none after `close`."""
         if not self._running:
             raise StopIteration
-        batch = next(self._running[0])
+        batch = self._next(self._running[0])
+        self._next = next
         self._dataset.report(batch.pop('faults'))
         if self._shared:  # memory that Grain takes back
             batch = {key: np.array(value) for key, value in batch.items()}
@@ -155,9 +158,17 @@ def _stop(running: list[Any]) -> None:
         running.pop().close()
 
 
-def _leave_interrupts_to_the_run(worker: int, workers: int) -> None:
-    """In a worker: Ctrl-C reaches all processes of a terminal, and the run stops its workers itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _first(batches: Iterator[Batch]) -> Batch:
+    """Returns the first batch, for which Grain starts its workers, so that they are deaf to Ctrl-C.
+
+    It reaches all processes of a terminal, and the run stops its workers itself. Threads and processes
+    inherit the signals that are blocked where they are started, so that no moment is left in which it
+    would end a worker. Here the thread is one of its own, so that the run itself can be interrupted.
+    """
+    resource_tracker.ensure_running()  # otherwise started on the way, which ends the blocking
+    block = signal.SIG_BLOCK, {signal.SIGINT}
+    with futures.ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=block) as thread:
+        return thread.submit(next, batches).result()
 
 
 def _let_grain_read_flags() -> None:
