@@ -1,4 +1,4 @@
-"""Speed of diffusion models: training, and sampling against steps, beside the same U-Net in PyTorch.
+"""Speed of diffusion models: training, and sampling against steps, beside the U-Net of diffusers in PyTorch.
 
     python benchmarks/diffusion.py --config configs/ddpm_mnist.py [--sampling_steps 10,25,50] [--draw 16]
 
@@ -7,11 +7,9 @@ ratio; of training also our TFLOP/s, and their share of the peak where that is k
 without guidance. A latent model is measured by a config whose `config.latent.workdir` is a run; its times
 hold encoding and decoding, and it has no peer. The peer, `torch_unet.py`, has the U-Net alone, the cosine
 schedule and the prediction of v; Fourier features of a config (`config.model.fourier`) are computed by ours
-alone.
+alone. Parameters of both are counted.
 """
 
-import importlib
-import importlib.util
 import platform
 import statistics
 import time
@@ -36,12 +34,16 @@ def main():
     images = np.random.default_rng(0).integers(0, 256, (config.batch_size, *shape), np.uint8)
     ours = train_step.Ours(config, images)
     runners, dtype = {'vq_jax': ours}, train_step.dtype_of(config)
-    comparable = config.model.backbone == 'unet' and not config.latent.workdir and config.model.upscale == 1
-    if train_step.PEER.value and comparable and importlib.util.find_spec('torch'):
+    if train_step.has_peer(config):
         runners['torch'] = train_step.Peer(config, images)
 
     print(f'{jax.devices()[0].device_kind}, {train_step.cores()} cores, Python {platform.python_version()}')
     print(f'jax {jax.__version__}, {shape[0]}x{shape[1]}x{shape[2]}, {dtype}')
+    sizes = {'vq_jax': sum(leaf.size for leaf in jax.tree.leaves(ours.state.params))}
+    if 'torch' in runners:
+        peer = runners['torch'].module.make(config, shape[-1], 'cpu')
+        sizes['torch'] = sum(parameter.numel() for parameter in peer.parameters())
+    print('parameters: ' + '  '.join(f'{name} {size:,}' for name, size in sizes.items()))
     steps = train_step.STEPS.value
     seconds = alternate({name: lambda r=runner: r.run(steps) for name, runner in runners.items()})
     show(f'training, batch {config.batch_size}, images/s', seconds, lambda s: config.batch_size * steps / s)
@@ -51,9 +53,8 @@ def main():
     for number in map(int, _SAMPLING_STEPS.value):
         draws = {'vq_jax': ours_drawing(ours, number)}
         if 'torch' in runners:
-            peer = importlib.import_module('torch_unet')
-            device = runners['torch'].device
-            sample = peer.make_sampler(config, shape, _DRAW.value, device, dtype)
+            peer = runners['torch']
+            sample = peer.module.make_sampler(config, shape, _DRAW.value, peer.device, dtype)
             draws['torch'] = lambda sample=sample, number=number: sample(number)
         show(
             f'{_DRAW.value} samples at once, {number} steps, seconds a sample',

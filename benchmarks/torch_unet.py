@@ -1,7 +1,7 @@
-"""The U-Net of `vq_jax.models.unet` in PyTorch: the peer that benchmarks of diffusion measure against.
+"""A public U-Net in PyTorch, `UNet2DModel` of diffusers: what benchmarks of diffusion measure against.
 
-The same layers, in eager mode with Adam and a moving average of the parameters. Not used by the project
-itself.
+It has the layers of `vq_jax.models.unet`. Trained in eager mode with Adam and a moving average of the
+parameters, by the cosine schedule and the prediction of v. Not used by the project itself.
 """
 
 import copy
@@ -10,41 +10,8 @@ import math
 
 import torch
 import torch.nn.functional as F
+from diffusers import UNet2DModel
 from torch import nn
-from torch_vqgan import Down, Up, normal
-
-
-class Block(nn.Module):
-    """Twice: group normalisation, swish, 3x3 convolution; the second one as the time says."""
-
-    def __init__(self, inputs, outputs, width):
-        super().__init__()
-        self.normal1, self.conv1 = normal(inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.normal2, self.conv2 = normal(outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.change = nn.Linear(width, 2 * outputs)
-        self.short = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-
-    def forward(self, x, given):
-        """[b c h w] to [b d h w]."""
-        h = self.conv1(F.silu(self.normal1(x)))
-        scale, shift = self.change(given)[:, :, None, None].chunk(2, 1)
-        return self.short(x) + self.conv2(F.silu(self.normal2(h) * (1 + scale) + shift))
-
-
-class Attention(nn.Module):
-    """Self-attention over all places, added to the input."""
-
-    def __init__(self, channels, head):
-        super().__init__()
-        self.normal, self.heads = normal(channels), channels // head
-        self.joint, self.out = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x):
-        """[b c h w] to the same."""
-        b, c, h, w = x.shape
-        q, k, v = self.joint(self.normal(x)).reshape(b, 3, self.heads, -1, h * w).transpose(3, 4).unbind(1)
-        seen = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(seen.transpose(2, 3).reshape(b, c, h, w))
 
 
 class UNet(nn.Module):
@@ -52,58 +19,26 @@ class UNet(nn.Module):
 
     def __init__(self, sizes, channels, num_classes):
         super().__init__()
-        self.sizes = s = sizes
-        width, last = 4 * s.channels, len(s.multipliers) - 1
-        self.time = nn.Sequential(nn.Linear(s.channels, width), nn.SiLU(), nn.Linear(width, width))
-        self.label = nn.Embedding(num_classes + 1, width)
-        self.first = nn.Conv2d(channels * s.patch**2, s.channels, 3, padding=1)
-        now, passed = s.channels, [s.channels]
-
-        def level_blocks(inputs, level):
-            outputs = s.channels * s.multipliers[level]
-            attention = Attention(outputs, s.head_channels) if level in s.attention_levels else nn.Identity()
-            return nn.ModuleList([Block(inputs, outputs, width), attention]), outputs
-
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for level in range(last + 1):
-            for _ in range(s.residual_blocks):
-                layers, now = level_blocks(now, level)
-                self.down.append(layers)
-                passed.append(now)
-            if level < last:
-                self.down.append(Down(now))
-                passed.append(now)
-        self.middle = nn.ModuleList(
-            [Block(now, now, width), Attention(now, s.head_channels), Block(now, now, width)]
+        self.patch = sizes.patch
+        attended = [level in sizes.attention_levels for level in range(len(sizes.multipliers))]
+        self.network = UNet2DModel(
+            in_channels=channels * sizes.patch**2,
+            out_channels=channels * sizes.patch**2,
+            block_out_channels=[sizes.channels * multiplier for multiplier in sizes.multipliers],
+            layers_per_block=sizes.residual_blocks,
+            down_block_types=['AttnDownBlock2D' if a else 'DownBlock2D' for a in attended],
+            up_block_types=['AttnUpBlock2D' if a else 'UpBlock2D' for a in reversed(attended)],
+            attention_head_dim=sizes.head_channels,
+            attn_norm_num_groups=32,
+            resnet_time_scale_shift='scale_shift',
+            num_class_embeds=num_classes + 1,
+            dropout=sizes.dropout,
         )
-        for level in reversed(range(last + 1)):
-            for _ in range(s.residual_blocks + 1):
-                layers, now = level_blocks(now + passed.pop(), level)
-                self.up.append(layers)
-            if level:
-                self.up.append(Up(now))
-        self.last = nn.Sequential(normal(now), nn.SiLU(), nn.Conv2d(now, channels * s.patch**2, 3, padding=1))
 
     def forward(self, x, t, labels):
-        """[b c h w], times [b] and classes [b] to [b c h w]."""
-        s = self.sizes
-        speeds = torch.exp(
-            -math.log(10_000) * torch.arange(s.channels // 2, device=x.device) / (s.channels // 2)
-        )
-        angles = 1000 * t[:, None] * speeds
-        given = F.silu(self.time(torch.cat([angles.cos(), angles.sin()], 1)) + self.label(labels))
-        x = self.first(F.pixel_unshuffle(x, s.patch))
-        passed = [x]
-        for layers in self.down:
-            x = layers(x) if isinstance(layers, Down) else layers[1](layers[0](x, given))
-            passed.append(x)
-        x = self.middle[2](self.middle[1](self.middle[0](x, given)), given)
-        for layers in self.up:
-            if isinstance(layers, Up):
-                x = layers(x)
-            else:
-                x = layers[1](layers[0](torch.cat([x, passed.pop()], 1), given))
-        return F.pixel_shuffle(self.last(x), s.patch)
+        """[b c h w], times from 0 to 1 [b] and classes [b] to [b c h w]."""
+        predictions = self.network(F.pixel_unshuffle(x, self.patch), 1000 * t, labels).sample
+        return F.pixel_shuffle(predictions, self.patch)
 
 
 def make(config, channels, device, num_classes=10):

@@ -2,11 +2,12 @@
 
     python benchmarks/train_step.py --config configs/vqvae_cifar10.py [--batch_size 64] [--profile DIR]
 
-The peers, `torch_vqvae.py`, `torch_vqgan.py` and `torch_unet.py`, are written for the purpose; other tasks
-have none, and their own figures are printed alone. Blocks of steps of the two alternate, so that whatever
-else the machine does hits both; medians over the blocks are printed, and their ratio. Pictures are random
-bytes and already on the device. Compile time is that of a cold start. Peak memory is that of a process of
-its own (of the device, on GPUs).
+The peers are in `torch_vqvae.py` and `torch_vqgan.py`, written for the purpose, and in `torch_unet.py`, the
+U-Net of diffusers; other models have none, and their own figures are printed alone. Blocks of steps of the
+two alternate, so that whatever else the machine does hits both; medians over the blocks are printed, and
+their ratio. Pictures are random bytes and already on the device. Compile time is that of a cold start. Peak
+memory is that of a process of its own (of the device, on GPUs); temporary memory is what the compiler planned
+for a step, beside the state and the batch.
 """
 
 import importlib.util
@@ -39,7 +40,12 @@ PEAK_TFLOPS = {
     ('TPU v4', 'bfloat16'): 275,
 }
 
-PEERS = {'vqvae': 'torch_vqvae', 'vqgan': 'torch_vqgan', 'diffusion': 'torch_unet'}
+# The module of each task's peer, and what must be installed for it.
+_PEERS = {
+    'vqvae': ('torch_vqvae', 'torch'),
+    'vqgan': ('torch_vqgan', 'torch'),
+    'diffusion': ('torch_unet', 'diffusers'),
+}
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
 BATCH_SIZE = flags.DEFINE_integer('batch_size', None, "Instead of the config's.")
@@ -63,8 +69,9 @@ class Ours:
         self.batch = engine.put({**rest, 'image': images})
         lowered = jax.jit(task.train_step).lower(self.state, shapes)
         self.flops = lowered.cost_analysis()['flops']
-        self.step = engine.train_step(task.train_step)
         start = time.perf_counter()
+        self.step = engine.train_step(task.train_step).lower(self.state, self.batch).compile()
+        self.temporary_mib = self.step.memory_analysis().temp_size_in_bytes // 2**20
         self.run(1)
         self.compile_seconds = time.perf_counter() - start
 
@@ -85,8 +92,8 @@ class Peer:
         self.device = 'cuda' if torch.cuda.is_available() else 'cpu'
         if self.device == 'cpu':
             torch.set_num_threads(cores())
-        peer = importlib.import_module(PEERS[config.task])
-        self.step = peer.make_step(config, images.shape[-1], self.device, dtype_of(config))
+        self.module = importlib.import_module(_PEERS[config.task][0])
+        self.step = self.module.make_step(config, images.shape[-1], self.device, dtype_of(config))
         self.images = torch.from_numpy(images).to(self.device)
         self.run(1)
 
@@ -113,7 +120,7 @@ def main():
         return
 
     ours = Ours(config, images)
-    peer = Peer(config, images) if PEER.value and config.task in PEERS and _has_torch() else None
+    peer = Peer(config, images) if has_peer(config) else None
     if _PROFILE.value:
         with jax.profiler.trace(_PROFILE.value):
             ours.run(STEPS.value)
@@ -137,6 +144,7 @@ def main():
                 f'{flop_rate(ours.flops, median, dtype)}  peak memory {_memory_of(name)} MiB'
             )
     print(f'first step of vq_jax, compilation included: {ours.compile_seconds:.1f} s')
+    print(f'temporary memory of the compiled step of vq_jax: {ours.temporary_mib} MiB')
     if peer is not None:
         ratios = [b / a for a, b in zip(seconds['vq_jax'], seconds['torch'], strict=True)]
         print(
@@ -182,8 +190,15 @@ def dtype_of(config):
     return config[name].get('dtype', 'float32')  # connected layers have none
 
 
-def _has_torch():
-    return importlib.util.find_spec('torch') is not None
+def has_peer(config):
+    """Whether a peer of this model is wanted, written and installed."""
+    if not PEER.value or config.task not in _PEERS:
+        return False
+    if config.task == 'diffusion' and (
+        config.model.backbone != 'unet' or config.latent.workdir or config.model.upscale > 1
+    ):
+        return False
+    return importlib.util.find_spec(_PEERS[config.task][1]) is not None
 
 
 def cores():

@@ -26,6 +26,7 @@ def test_a_task_without_a_peer(config, flags, dtype, monkeypatch):
     output, _ = measure(config, *TINY, *flags)
     assert f'batch 2, 8x8x1, {dtype}' in output
     assert 'ms a step' in output and 'torch' not in output
+    assert re.search(r'^temporary memory of the compiled step of vq_jax: \d+ MiB$', output, re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -36,9 +37,10 @@ def test_diffusion(monkeypatch):
     output, _ = run(['--config=configs/ddpm_mnist.py', *flags], module='benchmarks.diffusion')
     lines = output.splitlines()
     assert lines[1].endswith('8x8x1, float32') and 'torch' not in output
-    assert re.fullmatch(r'training, batch 2, images/s: vq_jax [\d.e+]+', lines[2])
-    assert re.fullmatch(r'training, vq_jax: \d+\.\d{3} TFLOP/s', lines[3])  # a CPU's peak is not known
-    assert re.fullmatch(r'2 samples at once, 2 steps, seconds a sample: vq_jax [\d.e-]+', lines[4])
+    assert re.fullmatch(r'parameters: vq_jax [\d,]+', lines[2])
+    assert re.fullmatch(r'training, batch 2, images/s: vq_jax [\d.e+]+', lines[3])
+    assert re.fullmatch(r'training, vq_jax: \d+\.\d{3} TFLOP/s', lines[4])  # a CPU's peak is not known
+    assert re.fullmatch(r'2 samples at once, 2 steps, seconds a sample: vq_jax [\d.e-]+', lines[5])
 
 
 def test_pictures_of_unknown_size():
