@@ -36,6 +36,8 @@ def main() -> None:
     asked = [flag.name for flag in (_MASK, _STRENGTH, _SIGMA, _TO) if flag.value is not None]
     if len(asked) > 1:
         raise UserError(f'--{asked[0]} and --{asked[1]} do not go together; give one of them.')
+    if _TO.value is not None and drawing.SEED.present:
+        raise UserError('--seed changes nothing with --to, where nothing is drawn; leave it out.')
     if n < least:
         raise UserError(f'--num is {n}; give {least} or more.')
     cli.use_compilation_cache()

@@ -1,6 +1,8 @@
 """A trained run, opened from its directory, for notebooks and commands."""
 
 import functools
+import math
+import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -191,7 +193,7 @@ class Run:
 
         Args:
             images: uint8 [b h w c].
-            strength: from 0, which changes nothing, to 1, which leaves nothing of the pictures.
+            strength: from 0, which changes next to nothing, to 1, which leaves nothing of the pictures.
             label: the class to come to, as for `inpaint`.
             seed: the same gives the same pictures.
             progress: show a bar.
@@ -200,8 +202,8 @@ class Run:
         Returns:
             uint8 [b h w c].
         """
-        if not 0 <= strength <= 1:
-            raise UserError(f'the strength is {strength}; give a number from 0 to 1.')
+        if not isinstance(strength, numbers.Real) or not 0 <= strength <= 1:
+            raise UserError(f'the strength is {strength!r}; give a number from 0 to 1.')
         given = {'images': self._checked_images(images)}
         constants = {'strength': strength}
         return self._draw('image_to_image', len(images), label, seed, progress, sampling, given, constants)
@@ -229,8 +231,8 @@ class Run:
         Returns:
             uint8 [b h w c].
         """
-        if sigma <= 0:
-            raise UserError(f'sigma is {sigma}; give a number of grey levels above 0.')
+        if not isinstance(sigma, numbers.Real) or not 0 < sigma < math.inf:
+            raise UserError(f'sigma is {sigma!r}; give a number of grey levels above 0.')
         given = {'images': self._checked_images(images)}
         return self._draw('denoise', len(images), label, seed, progress, sampling, given, {'sigma': sigma})
 
@@ -316,10 +318,10 @@ class Run:
         Returns:
             uint8 [n h w c].
         """
-        if np.shape(a) != np.shape(b) or n < 2:
+        check_number(n, least=2)
+        if np.shape(a) != np.shape(b):
             raise UserError(
-                f'interpolation is between pictures of one shape, and gives 2 or more; these are of '
-                f'{np.shape(a)} and {np.shape(b)}, for {n}.'
+                f'interpolation is between pictures of one shape, not of {np.shape(a)} and {np.shape(b)}.'
             )
         ends = self._checked_images(np.stack([np.asarray(a), np.asarray(b)]))
         if hasattr(self.task, 'interpolate'):

@@ -249,7 +249,8 @@ def loss_weight(
         weighting: 'uniform' is 1, the simple loss of Ho et al. 2020 for the noise; 'min_snr' weighs the
             error of x0 by the signal-to-noise ratio, up to gamma (Hang et al. 2023, arXiv:2303.09556);
             'bound' makes the expectation over even times the diffusion term of the variational bound,
-            in nats (Kingma et al. 2021, equation 17).
+            in nats (Kingma et al. 2021, equation 17; of discrete time equation 13, whose first step
+            counts with the squared error of a normal decoder).
         name: the kind of prediction.
         process: of x_t.
         t: times [b].
@@ -267,6 +268,10 @@ def loss_weight(
     snr = jnp.exp(process.log_snr(t))
     if weighting == 'min_snr':
         return jnp.minimum(snr, gamma) / scale
+    n = process.timesteps
+    if n:
+        fall = jnp.where(t * n < 1.5, snr, jnp.exp(process.log_snr(t - 1 / n)) - snr)
+        return 0.5 * n * fall / scale
     slope = jax.vmap(jax.grad(process.log_snr))(t)
     return -0.5 * slope * snr / scale
 

@@ -105,8 +105,10 @@ def ddim(
     x0 = denoise(x, t).x0
     noise = from_x0('noise', process, x0, x, t)
     alpha, sigma = process.scales(move.s)
-    difference = process.log_snr(move.t) - process.log_snr(move.s)
     eta = options.eta
+    if not differs(eta, 0):
+        return alpha * x0 + sigma * noise, x0
+    difference = process.log_snr(move.t) - process.log_snr(move.s)
     fresh = jnp.where(move.last, 0, sigma * eta * jnp.sqrt(jnp.maximum(0, -jnp.expm1(difference))))
     # The variance that is left beside the fresh noise, without a difference of nearly equal numbers.
     left = 1 - eta**2 + eta**2 * jnp.exp(difference)
@@ -264,23 +266,27 @@ def solve(
 
     chosen = jnp.asarray(visited, jnp.int32).reshape(-1, *[1] * x.ndim)
 
-    def step(i: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def step(number: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         x, x0_before, t_before, seen = carry
+        i, drawn = number // repeats, 3 * number
         t, s = times[i], times[i + 1]
         last = s == times[n]
-        for repeat in range(repeats):
-            number = 3 * (i * repeats + repeat)
-            move = Move(t=t, s=s, t_before=t_before, x0_before=x0_before, last=last, noise=noise(number))
-            y, x0 = sampler(denoise, process, x, move, options)
-            if known is not None:
-                kept = process.diffuse(known.x0, noise(number + 1), s)
-                y = jnp.where(known.mask, y, jnp.where(last, known.x0, kept))
-            if repeat < repeats - 1:
-                x = jnp.where(last, x, process.diffuse_on(y, noise(number + 2), s, t))
-        return y, x0, t, jnp.where(chosen == i + 1, y, seen)
+        move = Move(t=t, s=s, t_before=t_before, x0_before=x0_before, last=last, noise=noise(drawn))
+        y, x0 = sampler(denoise, process, x, move, options)
+        if known is not None:
+            kept = process.diffuse(known.x0, noise(drawn + 1), s)
+            y = jnp.where(known.mask, y, jnp.where(last, known.x0, kept))
+        arrived = chosen == i + 1
+        if repeats > 1:
+            again = number % repeats < repeats - 1
+            back = jnp.where(last, x, process.diffuse_on(y, noise(drawn + 2), s, t))
+            y, x0 = jnp.where(again, back, y), jnp.where(again, x0_before, x0)
+            t, arrived = jnp.where(again, t_before, t), arrived & ~again
+        return y, x0, t, jnp.where(arrived, y, seen)
 
     seen = jnp.broadcast_to(x, (len(visited), *x.shape))
-    x, _, _, seen = jax.lax.fori_loop(0, n, step, (x, jnp.zeros_like(x), times[0], seen))
+    start = x, jnp.zeros_like(x), times[0], seen
+    x, _, _, seen = jax.lax.fori_loop(0, n * repeats, step, start)
     return x, seen
 
 

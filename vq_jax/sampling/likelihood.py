@@ -72,7 +72,10 @@ def bound(
             error = _sum(jnp.square(x0 - denoise(process.diffuse(x0, noise, t), t).x0))
             return 0.5 * (ends[0] - ends[1]) / n * jnp.exp(log_snr) * error
         steps = process.timesteps - 1
-        number = jnp.minimum(jnp.floor(place * steps), steps - 1) + 2  # from 2 to timesteps
+        # From 2 to timesteps. Of all times, rounding must not take one twice.
+        number = jnp.minimum(jnp.floor(place * steps), steps - 1) + 2
+        if n == steps:
+            number = jnp.full(len(x0), i + 2.0)
         t = number / process.timesteps
         x = process.diffuse(x0, noise, t)
         return steps / n * step_divergence(denoise(x, t), process, x0, x, t, variance)

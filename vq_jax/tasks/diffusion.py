@@ -67,6 +67,7 @@ class DiffusionTask(DiffusionDrawing):
         """The task of a full config, for pictures [h w c] of so many classes; reads the autoencoder's run."""
         options = build(DiffusionConfig, config.model, 'model')
         check_labels(options.class_conditional, num_classes, 'model')
+        _check_process(options)
         evaluation = build(EvaluationConfig, config.evaluation, 'evaluation')
         if evaluation.flow_steps and options.timesteps:
             raise UserError(
@@ -271,6 +272,17 @@ class DiffusionTask(DiffusionDrawing):
         divergence = step_divergence(denoised, process, x0, x, jnp.maximum(t, 2 / c.timesteps))
         variational = jnp.where(inside, c.timesteps * divergence / x0[0].size, 0)
         return {'loss': loss + c.variational_weight * variational, 'variational_loss': variational}
+
+
+def _check_process(options: DiffusionConfig) -> None:
+    sigma = float(options.process().scales(jnp.ones(()))[1])
+    # The published processes end at 0.99 or more; samplers begin, and bounds end, with noise of scale 1.
+    if sigma < 0.98:
+        raise UserError(
+            f'with config.model.schedule={options.schedule}, path={options.path} and shift={options.shift}, '
+            f'noise has a scale of {sigma:.2f} at the end instead of 1, which is where drawing begins; '
+            f'choose others, such as schedule={"straight" if options.path == "straight" else "cosine"}.'
+        )
 
 
 def _check_upscale(factor: int, space: Space, image_shape: tuple[int, int, int]) -> None:

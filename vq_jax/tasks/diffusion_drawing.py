@@ -194,8 +194,8 @@ class DiffusionDrawing(Task):
             state: of the model.
             keys: a random key for each picture [b].
             images: uint8 [b h w c].
-            strength: the time up to which noise is added, from 0, which changes nothing, to 1, which
-                leaves nothing of the picture.
+            strength: the time up to which noise is added, from 0, which changes next to nothing (of
+                latents, as the autoencoder rebuilds them), to 1, which leaves nothing of the picture.
             labels: the classes to come to, int32 [b]; without meaning for a model that is not conditioned
                 on them.
             sampling: how; by default as the config says.
@@ -235,7 +235,16 @@ class DiffusionDrawing(Task):
 
         Returns:
             uint8 [n h w c].
+
+        Raises:
+            UserError: if the network predicts x0. Noise starts as a thousandth of a picture, so that it would
+                be a difference of two pictures that are equal but for what the network errs in.
         """
+        if self.config.prediction == 'x0':
+            raise UserError(
+                'a model that predicts x0 cannot find the noise of a picture, which this goes through; use '
+                'one with another config.model.prediction.'
+            )
         sampling = sampling or self.sampling
         sampling = dataclasses.replace(sampling, sampler='ddim', eta=0.0, guidance=1.0, threshold='none')
         ends = jnp.stack([a, b])

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral
 from types import MappingProxyType
 from typing import Any
 
@@ -43,10 +44,10 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
         )
 
 
-def check_number(n: int) -> None:
+def check_number(n: int, least: int = 1) -> None:
     """Raises `UserError` if so many pictures cannot be drawn."""
-    if not isinstance(n, int | np.integer) or n < 1:
-        raise UserError(f'{n!r} pictures cannot be drawn; ask for 1 or more.')
+    if not isinstance(n, Integral) or n < least:
+        raise UserError(f'{n!r} pictures cannot be drawn; ask for {least} or more.')
 
 
 class Drawer:
@@ -114,8 +115,8 @@ class Drawer:
         Batches are of one size [b ...]; the last is filled up with pictures beyond the n-th.
         """
         check_number(n)
-        if not 0 <= seed < 2**31:
-            raise UserError(f'the seed is {seed}; give a number from 0 to {2**31 - 1}.')
+        if not isinstance(seed, Integral) or not 0 <= seed < 2**31:
+            raise UserError(f'the seed is {seed!r}; give a whole number from 0 to {2**31 - 1}.')
         given = {**given, 'labels': labels}
         devices = jax.device_count()
         b = -(-min(n, self._config.batch_size) // devices) * devices

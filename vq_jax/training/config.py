@@ -10,11 +10,13 @@ import dataclasses
 import difflib
 import functools
 import json
+import numbers
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict, config_dict
 
@@ -144,9 +146,10 @@ def _fields(cls: type) -> dict[str, _Field]:
 
 
 def _fits(value: Any, kind: type) -> bool:
-    if isinstance(value, bool):
+    if isinstance(value, bool | np.bool_):
         return kind is bool
-    return isinstance(value, int | float if kind is float else kind)
+    # NumPy's numbers too, as in a notebook's loop over an array.
+    return isinstance(value, {int: numbers.Integral, float: numbers.Real}.get(kind, kind))
 
 
 def _plain_type(hint: Any) -> tuple[type, type | None, bool, tuple[Any, ...]] | None:
