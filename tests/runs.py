@@ -42,6 +42,52 @@ def run(arguments, **options):
     return finish(start(arguments, **options), status=status)
 
 
+# Reads the libraries, and then starts the command once for each list of arguments, in a process of its own.
+FORKS = """
+import gc, json, os, runpy, sys, traceback
+import vq_jax.run, vq_jax.training.loop  # and with them nearly everything; nothing is computed yet
+
+module = sys.argv[1]
+gc.freeze()
+for arguments in json.load(sys.stdin):
+    if not (pid := os.fork()):
+        status, sys.argv[1:] = 1, arguments
+        try:
+            runpy.run_module(module, run_name='__main__', alter_sys=True)
+        except SystemExit as ended:
+            status = ended.code
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status or 0)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    print(status, end='\\0', file=sys.stderr, flush=True)
+"""
+
+
+def refused(module, *commands):
+    """The errors of a command that refuses each of several lists of arguments.
+
+    It is started for each as `run` does, but that all share the time that it takes to read the libraries.
+    """
+    process = subprocess.run(
+        [sys.executable, '-c', FORKS, module],
+        input=json.dumps([[str(word) for word in command] for command in commands]),
+        cwd=ROOT,
+        env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    *ended, rest = process.stderr.split('\0')
+    assert process.returncode == 0 and len(ended) == len(commands) and not rest, process.stderr
+    assert not process.stdout
+    errors, statuses = [text[:-1] for text in ended], [text[-1:] for text in ended]
+    assert set(statuses) == {'2'}, process.stderr
+    return errors
+
+
 def wait_for(path, process):
     for _ in range(2400):
         if path.exists() or process.poll() is not None:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import vq_jax
-from tests.runs import arrays, assert_close, assert_equal_runs, logged, run, start, wait_for
+from tests.runs import arrays, assert_close, assert_equal_runs, logged, refused, run, start, wait_for
 
 SMALL = [
     '--config=configs/quickstart.py',
@@ -118,9 +118,10 @@ def test_wrong_codes(whole):
 
 
 def test_a_mistake_is_one_sentence(tmp_path):
-    for change, words in (
-        ('--config.model.top_stages=3', 'multiple of 16'),
-        ('--config.model.top_stages=-1', 'give 0 or more'),
-    ):
-        _, errors = train(tmp_path / 'run', change, status=2)
+    mistakes = {
+        '--config.model.top_stages=3': 'multiple of 16',
+        '--config.model.top_stages=-1': 'give 0 or more',
+    }
+    commands = [[*SMALL, f'--workdir={tmp_path / "run"}', change] for change in mistakes]
+    for errors, words in zip(refused('vq_jax.train', *commands), mistakes.values(), strict=True):
         assert errors.startswith('error: ') and errors.count('\n') == 1 and words in errors
