@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import vq_jax
-from tests.runs import run
+from tests.runs import refused, run
 from vq_jax.data import eval_batches
 from vq_jax.errors import UserError
 from vq_jax.sampling.diffusion import SAMPLERS
@@ -23,7 +23,7 @@ def trained(workdir, upscale=1):
     config.model.class_conditional = True
     config.model.upscale = upscale
     config.unet.channels = 8
-    config.unet.multipliers = (1, 2)
+    config.unet.multipliers = (1,)
     config.unet.residual_blocks = 1
     config.unet.attention_levels = ()
     config.unet.head_channels = 8
@@ -113,12 +113,13 @@ def test_the_command(model, workdir, digits, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / 'x.npz')['images'], expected)
     run([*command, label, f'--to={tmp_path}/digit.png', '--steps=3'], module='vq_jax.edit')
     assert len(np.load(tmp_path / 'x.npz')['images']) == 8
-    for flags, words in (
+    mistakes = (
         (['--strength=0.5', '--sigma=3'], '--strength and --sigma do not go together'),
         ([label], 'give --mask (a prior or a diffusion model), --strength'),
         ([label, f'--to={tmp_path}/digit.png', '--num=1'], '--num is 1; give 2 or more'),
-    ):
-        _, errors = run([*command, *flags], module='vq_jax.edit', status=2)
+    )
+    commands = [[*command, *flags] for flags, _ in mistakes]
+    for errors, (_, words) in zip(refused('vq_jax.edit', *commands), mistakes, strict=True):
         assert errors.splitlines()[-1].startswith(f'error: {words}')
 
 
