@@ -54,16 +54,30 @@ def prior_config(tokenizer, level, **model):
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    """A tokenizer with two levels, and a prior for each; the bottom one learns from written codes."""
-    folder = tmp_path_factory.mktemp('levels')
-    train(tokenizer_config(), folder / 'tokenizer')
-    write_codes(folder / 'tokenizer', folder / 'codes')
-    train(prior_config(folder / 'tokenizer', 'top'), folder / 'top')
-    bottom = prior_config(folder / 'tokenizer', 'bottom', kind='pixelcnn', top_workdir=str(folder / 'top'))
-    bottom.data.name = f'codes:{folder}/codes'
-    train(bottom, folder / 'bottom')
-    return folder
+def project(tmp_path_factory):
+    """A folder whose runs were named by paths that are relative to it, with their configs.
+
+    A tokenizer with two levels, and a prior for each; the bottom one learns from written codes.
+    """
+    project = tmp_path_factory.mktemp('project')
+    configs = {
+        'tokenizer': tokenizer_config(),
+        'top': prior_config('runs/tokenizer', 'top'),
+        'bottom': prior_config('runs/tokenizer', 'bottom', kind='pixelcnn', top_workdir='runs/top'),
+    }
+    configs['bottom'].data.name = f'codes:{project}/codes'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        train(configs['tokenizer'], 'runs/tokenizer')
+        write_codes('runs/tokenizer', 'codes')
+        for name in ('top', 'bottom'):
+            train(configs[name], f'runs/{name}')
+    return project, configs
+
+
+@pytest.fixture(scope='module')
+def folder(project):
+    return project[0] / 'runs'
 
 
 @pytest.fixture(scope='module')
@@ -171,25 +185,8 @@ def test_the_top_prior_is_that_of_the_beginning(folder, tmp_path):
         complete_config(ConfigDict({'task': 'prior', 'model': {'top_step': 5}}))
 
 
-@pytest.fixture(scope='module')
-def project(tmp_path_factory):
-    """A folder whose runs were named by paths that are relative to it, with their configs."""
-    configs = {
-        'tokenizer': tokenizer_config(),
-        'top': prior_config('runs/tokenizer', 'top'),
-        'bottom': prior_config('runs/tokenizer', 'bottom', top_workdir='runs/top'),
-    }
-    project = tmp_path_factory.mktemp('project')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        for name, config in configs.items():
-            config.steps = 1
-            train(config, f'runs/{name}')
-    return project, configs
-
-
 @pytest.mark.slow
-def test_a_run_finds_its_parts_from_anywhere(project, folder, tmp_path, monkeypatch):
+def test_a_run_finds_its_parts_from_anywhere(project, tmp_path, monkeypatch):
     """From a folder with other runs of the same names, and after all were moved together."""
     project, configs = project
     monkeypatch.chdir(project)
@@ -200,7 +197,9 @@ def test_a_run_finds_its_parts_from_anywhere(project, folder, tmp_path, monkeypa
     (tmp_path / 'elsewhere').mkdir()
     monkeypatch.chdir(tmp_path / 'elsewhere')
     for name in ('tokenizer', 'top'):
-        shutil.copytree(folder / name, f'runs/{name}')
+        other = configs[name].copy_and_resolve_references()
+        other.steps = 1
+        train(other, f'runs/{name}')
     for run in (project / 'runs' / 'bottom', '../moved/bottom'):
         opened = vq_jax.load(run)
         assert {name: part['checksum'] for name, part in opened.task.built_on().items()} == checksums
