@@ -137,7 +137,14 @@ def test_every_config_makes_its_task(path):
 
 
 # Deep networks whose like are traced for other configs.
-DEEP = ('ddpm_cifar10', 'kl_f8_imagenet', 'ldm_imagenet', 'sr_imagenette')
+DEEP = (
+    'ddpm_cifar10',
+    'ddpm_imagenette',
+    'kl_f8_imagenet',
+    'ldm_imagenet',
+    'sr_imagenette',
+    'vqgan_imagenet',
+)
 
 
 @pytest.mark.parametrize(
