@@ -14,7 +14,7 @@ def make(**options):
     sizes = {'channels': 8, 'residual_channels': 3, 'residual_blocks': 2, 'stages': 1, 'top_stages': 2}
     model = VQVAE2(*quantizers, **sizes | options)
     images = jax.random.uniform(jax.random.key(0), (2, 16, 24, 3), minval=-1)
-    variables = model.init(jax.random.key(1), images)
+    variables = jax.jit(model.init)(jax.random.key(1), images)
     # Codes far enough apart that more than one of them is chosen.
     for name, key in (('quantizer', 2), ('top_quantizer', 3)):
         codes = variables[STATISTICS][name]['codebook']
@@ -27,7 +27,7 @@ def made():
     return make()
 
 
-def test_parameters_by_hand():
+def test_parameters_by_hand(made):
     def conv(k, c, d):
         return k * k * c * d + d
 
@@ -42,7 +42,7 @@ def test_parameters_by_hand():
     top = encoder(2, 8, 5) + decoder(2, 5, 5)
     between = conv(1, 8 + 5, 5) + conv(8, 5, 5)  # what joins, and what makes the top as large as the bottom
     bottom = encoder(1, 3, 8) + decoder(1, 5 + 5, 3)
-    _, variables, _ = make()
+    _, variables, _ = made
     assert sum(x.size for x in jax.tree.leaves(variables['params'])) == top + between + bottom
 
 
@@ -101,7 +101,7 @@ def test_both_encoders_and_the_way_between_learn_from_the_picture(made):
         outputs, quantized = model.apply({**variables, 'params': params}, images)
         return jnp.mean((outputs - images) ** 2) + weigh_loss * jnp.sum(quantized.loss)
 
-    grads = jax.grad(error)(variables['params'], 0.0)
+    grads = jax.jit(jax.grad(error))(variables['params'], 0.0)
     moved = {name: all(bool((g != 0).any()) for g in jax.tree.leaves(g)) for name, g in grads.items()}
     assert set(moved) >= {'bottom_encoder', 'top_encoder', 'top_decoder', 'join', 'enlarge', 'decoder'}
     assert all(moved.values()), moved
@@ -140,6 +140,6 @@ def test_levels_are_placed_apart(made):
 
 def test_bfloat16_computes_in_it_and_learns_in_float32():
     model, variables, images = make(dtype='bfloat16')
-    outputs, quantized = model.apply(variables, images)
+    outputs, quantized = jax.jit(model.apply)(variables, images)
     assert outputs.dtype == quantized.loss.dtype == jnp.float32
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(variables))
