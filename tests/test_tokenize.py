@@ -38,6 +38,16 @@ def tokenizer(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
+def other(tmp_path_factory):
+    """A tokenizer that differs in what it began with."""
+    workdir = tmp_path_factory.mktemp('other') / 'run'
+    config = tokenizer_config(20)
+    config.seed = 1
+    train(config, workdir)
+    return workdir
+
+
+@pytest.fixture(scope='module')
 def codes(tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp('codes') / 'digits'
     assert write_codes(tokenizer, folder, shard_batches=4) == {'train': 1438, 'test': 359}
@@ -126,11 +136,7 @@ def test_a_prior_learns_the_same_from_pictures_and_from_codes(codes, tokenizer, 
     assert prior.evaluate().numbers['loss'] == pytest.approx(numbers['codes']['loss'], rel=1e-5)
 
 
-def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, tmp_path):
-    other = tmp_path / 'other'
-    config = tokenizer_config(20)
-    config.seed = 1
-    train(config, other)
+def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, other, tmp_path):
     with pytest.raises(UserError, match='holds other codes, which differ in tokenizer'):
         write_codes(other, codes, shard_batches=4)
     with pytest.raises(UserError, match='holds other codes, which differ in data, image_shape, grids; give'):
@@ -154,31 +160,32 @@ def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, tmp
     assert not (tmp_path / 'prior').exists() and not (tmp_path / 'vqvae').exists()
 
 
-def test_a_prior_keeps_to_the_tokenizer_that_it_was_trained_with(tmp_path):
-    tokenizer, prior = tmp_path / 'tokenizer', tmp_path / 'prior'
-    train(tokenizer_config(10), tokenizer)
-    train(prior_config(tokenizer, 'digits'), prior)
+def test_a_prior_keeps_to_the_tokenizer_that_it_was_trained_with(tokenizer, other, tmp_path):
+    """It is there at step 10, and then at step 20 too."""
+    place, prior = tmp_path / 'tokenizer', tmp_path / 'prior'
+
+    def put(run, *steps):
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(run, place, ignore=lambda *_: {'10', '20'} - set(map(str, steps)))
+
+    put(tokenizer, 10)
+    train(prior_config(place, 'digits'), prior)
     drawn = vq_jax.load(prior).sample(2, label=3)
 
     # Trained on in its directory: the checkpoint of that time is used.
-    longer = tmp_path / 'longer'
-    train(tokenizer_config(20), longer)
-    shutil.copytree(longer / 'checkpoints' / '20', tokenizer / 'checkpoints' / '20')
-    assert vq_jax.load(tokenizer).step == 20
+    put(tokenizer, 10, 20)
+    assert vq_jax.load(place).step == 20
     np.testing.assert_array_equal(vq_jax.load(prior).sample(2, label=3), drawn)
 
     # Replaced by another, or gone: not decoded with.
-    shutil.rmtree(tokenizer / 'checkpoints' / '10')
+    put(tokenizer, 20)
     with pytest.raises(UserError, match='no checkpoint of step 10'):
         vq_jax.load(prior)
-    shutil.rmtree(tokenizer)
-    config = tokenizer_config(10)
-    config.seed = 1
-    train(config, tokenizer)
+    put(other, 10)
     with pytest.raises(UserError, match='trained with the tokenizer of step 10'):
         vq_jax.load(prior)
     with pytest.raises(UserError, match='trained with the tokenizer of step 10'):
-        train(prior_config(tokenizer, 'digits'), prior)
+        train(prior_config(place, 'digits'), prior)
 
 
 def test_mistakes_with_codes(codes, tmp_path):
