@@ -82,10 +82,13 @@ def test_samples_of_a_class_are_what_the_class_looks_like(learned):
 def test_guidance_of_one_is_the_model_and_zero_forgets_the_class(learned):
     task, state = learned
 
-    def drawn(label, guidance):
+    @functools.cache
+    def sample(guidance):
         sampling = dataclasses.replace(task.sampling, guidance=guidance, steps=3)
-        sample = jax.jit(functools.partial(task.sample, sampling=sampling))
-        return np.asarray(sample(state, keys(4), jnp.full(4, label))).astype(int)
+        return jax.jit(functools.partial(task.sample, sampling=sampling))
+
+    def drawn(label, guidance):
+        return np.asarray(sample(guidance)(state, keys(4), jnp.full(4, label))).astype(int)
 
     # Not the very same code runs: with the factor next to 1, both passes are made.
     assert np.abs(drawn(0, 1.0) - drawn(0, 1.0 + 1e-6)).max() <= 1
@@ -244,27 +247,23 @@ def test_fine_differences_are_shown_to_the_network():
     np.testing.assert_allclose(near.ravel(), [0, np.sin(np.pi / 4)], atol=1e-4)
 
 
-def test_a_learned_variance_learns():
-    """The bound teaches it, and the simple loss does not feel it."""
-    task, state = started(small(model__timesteps=20, model__learned_variance=True))
-    after, metrics = jax.jit(task.train_step)(state, BATCH)
-    kernel = [k for k in after.params if k.startswith('Conv')][-1]
-    moved = np.abs(after.params[kernel]['bias'] - state.params[kernel]['bias']).reshape(4, 2)
-    assert (moved > 0).all() and metrics['variational_loss'] > 0
-
-
 def test_the_bound_teaches_the_variance_alone():
     """With ten times its weight, ten times the gradient of one half, and none for the other."""
-
     config = small(model__timesteps=20, model__learned_variance=True)
     config.optimizer.name, config.optimizer.learning_rate, config.optimizer.b1 = 'sgd', 1.0, 0.0
     task, state = started(config)
 
-    def gradient(weight):
+    @jax.jit  # of the weight, so that both are one compilation
+    def step(weight):
         changed = dataclasses.replace(task.config, variational_weight=weight)
-        after, _ = jax.jit(dataclasses.replace(task, config=changed).train_step)(state, BATCH)
+        return dataclasses.replace(task, config=changed).train_step(state, BATCH)
+
+    def gradient(weight):
+        after, metrics = step(weight)
+        assert metrics['variational_loss'] > 0
         last = [k for k in after.params if k.startswith('Conv')][-1]
         difference = jax.tree.map(lambda a, b: np.asarray(b - a), after.params[last], state.params[last])
+        assert (difference['bias'] != 0).all()
         return [x.reshape(-1, 2).T for x in difference.values()]
 
     for once, more in zip(gradient(1.0), gradient(10.0), strict=True):
@@ -304,14 +303,14 @@ def test_eight_devices_equal_one():
 
 def test_super_resolution_sees_the_small_picture():
     """Noise of 4x4 squares: what is drawn has the grey values of what it is made of."""
-    task, state = started(small(model__upscale=4, unet__multipliers=(1, 1)))
+    task, state = started(small(model__upscale=4, optimizer__learning_rate=6e-3))
     step = jax.jit(task.train_step, donate_argnums=0)
     rng = np.random.default_rng(0)
 
     def pictures():
         return rng.integers(0, 256, (16, 2, 2, 1)).astype(np.uint8).repeat(4, 1).repeat(4, 2)
 
-    for _ in range(300):
+    for _ in range(400):
         state, _ = step(state, {**BATCH, 'image': pictures()})
     images = pictures()
     small_ones = reduce(images, 4)
@@ -435,8 +434,9 @@ def test_options_change_what_their_samplers_draw_alone(learned, sampler):
             jax.jit(functools.partial(task.sample, sampling=sampling))(state, keys(4), LABELS[:4])
         )
 
+    plain = drawn()
     for name, value in (('eta', 0.5), ('variance', 'forward')):
-        changed = (drawn(**{name: value}) != drawn()).any()
+        changed = (drawn(**{name: value}) != plain).any()
         assert changed == (sampler in diffusion.READERS[name])
 
 
