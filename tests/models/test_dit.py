@@ -17,11 +17,11 @@ SMALL = DiTSizes(patch=2, depth=2, width=16, heads=2)
 def test_every_block_is_the_identity_before_training():
     block = DiTBlock(SMALL)
     x, given = jax.random.normal(jax.random.key(0), (2, 5, 16)), jnp.ones((2, 16))
-    variables = block.init(jax.random.key(0), x, given, None)
-    np.testing.assert_array_equal(block.apply(variables, x, given, None), x)
+    variables = jax.jit(block.init)(jax.random.key(0), x, given, None)
+    np.testing.assert_array_equal(jax.jit(block.apply)(variables, x, given, None), x)
     model = DiT(SMALL, 3)
     variables = jax.jit(model.init)(jax.random.key(0), X, T, LABELS)
-    np.testing.assert_array_equal(model.apply(variables, X, T, LABELS), 0)
+    np.testing.assert_array_equal(jax.jit(model.apply)(variables, X, T, LABELS), 0)
 
 
 def test_time_and_class_count_and_gradients_reach_everything():
@@ -46,9 +46,8 @@ def test_patches_keep_their_place():
     variables = moved(model, X, T, LABELS)
     params = variables['params']
     params['DiTBlock_0'] = jax.tree.map(jnp.zeros_like, params['DiTBlock_0'])
-    change = np.abs(
-        model.apply(variables, X.at[0, 2, 5].add(1.0), T, LABELS) - model.apply(variables, X, T, LABELS)
-    )
+    apply = jax.jit(model.apply)
+    change = np.abs(apply(variables, X.at[0, 2, 5].add(1.0), T, LABELS) - apply(variables, X, T, LABELS))
     touched = change.max((0, 3)) > 1e-4
     wanted = np.zeros((8, 8), bool)
     wanted[2:4, 4:6] = True

@@ -31,6 +31,7 @@ def test_the_bound_of_continuous_time_is_that_of_direct_integration(process):
     x_0' is the least noisy example. Both, and the decoder's term, are integrated over it on a grid.
     """
     n = 60_000
+    parts_of = jax.jit(lambda x: bound(exact(process, MEAN, VARIANCE), process, keys(n), x, 16))
     alpha, sigma = (float(v) for v in process.scales(jnp.zeros(())))
     z = np.linspace(-7, 7, 4001)
     for level in (60, 140, 200):
@@ -41,8 +42,7 @@ def test_the_bound_of_continuous_time_is_that_of_direct_integration(process):
         inside = stats.norm.cdf(x + LEVEL / 2, noisy / alpha, sigma / alpha)
         nats -= np.log(inside - stats.norm.cdf(x - LEVEL / 2, noisy / alpha, sigma / alpha))
         wanted = np.sum(stats.norm.pdf(z) * nats) * (z[1] - z[0])
-        images = jnp.full((n, 1), x, jnp.float32)
-        parts = jax.jit(lambda x: bound(exact(process, MEAN, VARIANCE), process, keys(n), x, 16))(images)
+        parts = parts_of(jnp.full((n, 1), x, jnp.float32))
         found = np.asarray(parts.total(), np.float64)
         assert parts.diffusion.shape == (n, 16)
         error = 5 * found.std() / np.sqrt(n)

@@ -17,7 +17,7 @@ def make(**changes):
     config.model.update({'channels': 8, 'stages': 2, 'features': 12, **changes})
     config.optimizer.learning_rate = 1e-2
     task = make_task(config, (8, 8, 1), num_classes=3)
-    return task, task.init(jax.random.key(0), BATCH)
+    return task, jax.jit(task.init)(jax.random.key(0), BATCH)
 
 
 def test_learns_six_pictures_by_heart():

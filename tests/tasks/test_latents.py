@@ -1,5 +1,6 @@
 """Diffusion of the latents of an autoencoder."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -60,12 +61,13 @@ def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
     assert set(numbers) == {'loss', 'examples'}  # no bound of bytes
     run = vq_jax.load(tmp_path / 'run')
     images = next(iter(vq_jax.data.eval_batches(run.dataset('train'), batch_size=512)))['image']
-    latents = np.asarray(run.task.encoded(run.state, images))
+    encoded, decoded = jax.jit(run.task.encoded), jax.jit(run.task.decoded)
+    latents = np.asarray(encoded(run.state, images))
     np.testing.assert_allclose(latents.mean((0, 1, 2)), 0, atol=0.1)
     np.testing.assert_allclose(latents.std((0, 1, 2)), 1, atol=0.1)
     assert set(run.state.variables) == {LATENT}
     # Encoded and decoded, pictures are what the autoencoder makes of them.
-    back = run.task.decoded(run.state, run.task.encoded(run.state, images[:8]), np.zeros(8, np.int32))
+    back = decoded(run.state, encoded(run.state, images)[:8], np.zeros(8, np.int32))
     wanted = np.asarray(vq_jax.load(autoencoder).reconstruct(images[:8])).astype(int)
     assert np.mean(np.abs(np.asarray(back).astype(int) - wanted) <= 1) > 0.98
     assert run.sample(2, sampler='dpm_solver', steps=4, guidance=2.0, rescale=0.5).shape == (2, 8, 8, 1)
