@@ -117,17 +117,29 @@ def test_the_command(model, workdir, digits, tmp_path):
         (['--strength=0.5', '--sigma=3'], '--strength and --sigma do not go together'),
         ([label], 'give --mask (a prior or a diffusion model), --strength'),
         ([label, f'--to={tmp_path}/digit.png', '--num=1'], '--num is 1; give 2 or more'),
+        ([label, f'--to={tmp_path}/digit.png', '--seed=1'], '--seed changes nothing with --to'),
     )
     commands = [[*command, *flags] for flags, _ in mistakes]
     for errors, (_, words) in zip(refused('vq_jax.edit', *commands), mistakes, strict=True):
         assert errors.splitlines()[-1].startswith(f'error: {words}')
 
 
+def test_numbers_may_be_those_of_numpy(model):
+    expected = model.sample(2, label=0, seed=1, steps=2, sampler='ddim', eta=0.5)
+    numbers = {'seed': np.int32(1), 'steps': np.int64(2), 'eta': np.float32(0.5)}
+    np.testing.assert_array_equal(model.sample(2, label=0, sampler='ddim', **numbers), expected)
+
+
 def test_mistakes(model, digits):
     images, labels = digits
     for call, words in (
         (lambda: model.denoise(images, 0.0, label=labels), 'sigma is 0'),
+        (lambda: model.denoise(images, np.nan, label=labels), 'sigma is nan'),
+        (lambda: model.denoise(images, '25', label=labels), "sigma is '25'"),
         (lambda: model.image_to_image(images, 1.5, label=labels), 'the strength is 1.5'),
+        (lambda: model.image_to_image(images, np.ones(3), label=labels), 'the strength is array'),
+        (lambda: model.sample(1, label=0, seed=1.5), 'the seed is 1.5; give a whole number'),
+        (lambda: model.interpolate(images[0], images[1], 3.0, label=0), '3.0 pictures cannot be drawn'),
         (lambda: model.image_to_image(images, 0.5), 'this model is conditioned on classes'),
         (
             lambda: model.interpolate(images[0], images[1], 3, label=0, guidance=2.0),

@@ -169,6 +169,18 @@ def test_weights():
     assert np.trapezoid(found, t) == pytest.approx(diffusion.LOG_SNR_LIMIT, rel=1e-2)
 
 
+def test_the_weights_of_the_bound_in_discrete_time():
+    """Ho et al. 2020, equation 12, of the noise; and the squared error of their decoder of step 1."""
+    beta = np.linspace(1e-4, 0.02, 1000)
+    alpha_bar = np.cumprod(1 - beta)
+    variance = beta[1:] * (1 - alpha_bar[:-1]) / (1 - alpha_bar[1:])  # that of the posterior
+    wanted = beta[1:] ** 2 / (2 * variance * (1 - beta[1:]) * (1 - alpha_bar[1:]))
+    t = jnp.arange(1, 1001) / 1000
+    found = diffusion.loss_weight('bound', 'noise', Process('linear', timesteps=1000), t) / 1000
+    np.testing.assert_allclose(found[1:], wanted, rtol=5e-3)
+    np.testing.assert_allclose(found[0], 0.5, rtol=1e-3)  # of x0, half the signal-to-noise ratio
+
+
 def test_learned_variances_lie_between_the_least_and_the_most():
     s, t = jnp.array([0.4]), jnp.array([0.41])
     shares = jnp.array([[0.0, 0.5, 1.0]])

@@ -161,22 +161,24 @@ def test_with_the_learned_variance_of_the_data_a_step_of_any_length_is_exact():
 def test_the_network_is_traced_as_often_for_many_steps_as_for_few(name):
     """The loop is compiled once: what it takes to start does not grow with it."""
 
-    def traces(steps):
+    def traces(steps, repeats=1):
         seen = []
+        known = None if repeats == 1 else Known(x0=jnp.zeros((4, 1)), mask=jnp.array(True))
 
         def denoise(x, t):
             seen.append(steps)
             return exact(VP)(x, t)
 
         def run(keys, x):
-            return solve(SAMPLERS[name], denoise, VP, keys, x, time_grid('uniform', VP, steps))[0]
+            times = time_grid('uniform', VP, steps)
+            return solve(SAMPLERS[name], denoise, VP, keys, x, times, None, known, repeats)[0]
 
         run = jax.jit(run)
         for seed in range(3):  # batches of one size
             jax.block_until_ready(run(jax.random.split(jax.random.key(seed), 4), noise(4)))
         return len(seen)
 
-    assert 0 < traces(40) == traces(4) <= 4
+    assert 0 < traces(40) == traces(4) == traces(4, repeats=10) <= 4
 
 
 def test_ddim_with_the_noise_of_ddpm_is_ddpm():

@@ -138,6 +138,18 @@ def test_the_bound_is_finite_where_the_ratio_stands_still(process, learned):
     assert (parts.diffusion[:, 100] > 0).all()
 
 
+def test_of_all_discrete_times_each_is_measured_once():
+    seen, process = [], Process('linear', timesteps=1000)
+
+    def denoise(x, t):
+        jax.debug.callback(lambda t: seen.extend(np.asarray(t)), t)
+        return Denoised(x0=x)
+
+    jax.block_until_ready(bound(denoise, process, keys(1), data(1), process.timesteps))
+    jax.effects_barrier()
+    np.testing.assert_allclose(np.sort(seen), np.arange(1, 1001) / 1000, rtol=1e-6)
+
+
 @pytest.mark.parametrize('process', [Process('cosine'), Process('straight', 'straight')])
 def test_the_likelihood_of_the_flow_is_the_density(process):
     n = 64

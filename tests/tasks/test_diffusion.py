@@ -189,6 +189,9 @@ def test_interpolation_begins_and_ends_with_what_it_is_given(learned):
     assert way.shape == (5, 8, 8, 1)
     assert np.mean((way[0] > 127) == (a > 127)) > 0.95
     assert np.mean((way[-1] > 127) == (b > 127)) > 0.95
+    changed = dataclasses.replace(task, config=dataclasses.replace(task.config, prediction='x0'))
+    with pytest.raises(UserError, match='that predicts x0 cannot find the noise'):
+        changed.interpolate(state, a, b, 5, jnp.full(5, 2))
 
 
 @pytest.mark.parametrize(
@@ -349,6 +352,10 @@ def test_super_resolution_sees_the_small_picture():
         ({'sampling__eta': 1.5}, 'eta is 1.5; give a number from 0 to 1'),
         ({'sampling__guidance': math.inf}, 'give a finite number'),
         ({'model__shift': 0.0}, 'shift'),
+        (
+            {'model__path': 'straight', 'model__schedule': 'log_linear'},
+            'noise has a scale of 0.92',
+        ),
         ({'model__fourier': (3, 13)}, 'exponents from 0 to 12'),
         ({'sampling__guidance': 2.0}, 'needs a model that is told of classes'),
     ],
