@@ -290,6 +290,12 @@ def test_warnings_name_who_has_won(vqgan):
         ('vqgan', 16, {'adversarial.start': 5, 'adversarial.warmup': 6}, 'raise start or lower warmup'),
         ('vqgan', 16, {'discriminator.stages': 3}, 'discriminator.stages'),
         ('gan', 16, {'game.loss': 'wasserstein'}, 'game.gradient_penalty=10'),
+        (
+            'gan',
+            16,
+            {'game.loss': 'wasserstein', 'discriminator.spectral_norm': True},
+            'discriminator.norm=none with config.discriminator.spectral_norm=true',
+        ),
         ('gan', 16, {'game.lecam': -1.0}, 'game.lecam'),
         ('gan', 16, {'discriminator_optimizer.ema_decay': 0.9}, 'config.optimizer.ema_decay'),
     ],
@@ -298,6 +304,11 @@ def test_mistakes(task, size, changes, words):
     smaller = {k: v for k, v in SMALL.items() if task == 'vqgan'}
     with pytest.raises(UserError, match=words):
         make(task, batch(size), {**smaller, **changes})
+
+
+def test_a_critic_of_bounded_slope_is_taken():
+    bounded = {'discriminator.spectral_norm': True, 'discriminator.norm': 'none'}
+    make('gan', batch(8), {'generator.channels': 8, 'game.loss': 'wasserstein', **bounded})
 
 
 def test_grey_pictures_cannot_be_made_of_their_grey_values():

@@ -29,8 +29,8 @@ class GameConfig:
     """What the two players lower (see `vq_jax.ops.adversarial`).
 
     Attributes:
-        loss: of both players; 'wasserstein' needs a `gradient_penalty` or spectral normalisation. Both
-            players take one step each in turn.
+        loss: of both players; 'wasserstein' needs a `gradient_penalty`, or spectral normalisation without
+            batch normalisation, whose own scale has no bound.
         r1: gamma of R1, the penalty on the gradient at real pictures.
         gradient_penalty: weight of the penalty on gradients between real and generated pictures.
         lecam: weight of the LeCam regularisation.
@@ -83,12 +83,13 @@ class Game:
                     'normalisation mixes; set config.discriminator.norm=none.'
                 )
 
-        bounded = self.config.gradient_penalty or self.discriminator.spectral_norm
-        if self.config.loss == 'wasserstein' and not bounded:
+        # Batch normalisation undoes the scale of the kernel before it, and has one of its own.
+        spectral = self.discriminator.spectral_norm and self.discriminator.norm == 'none'
+        if self.config.loss == 'wasserstein' and not (self.config.gradient_penalty or spectral):
             raise UserError(
                 'config.game.loss=wasserstein needs a discriminator whose slope is bounded; set '
-                'config.game.gradient_penalty=10 and config.discriminator.norm=none, or '
-                'config.discriminator.spectral_norm=true.'
+                'config.discriminator.norm=none with config.discriminator.spectral_norm=true or '
+                'config.game.gradient_penalty=10.'
             )
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
