@@ -68,6 +68,19 @@ def test_gradient_penalty():
     assert np.isfinite(jax.grad(constant)(jnp.zeros((3, 3, 2)))).all()
 
 
+def test_penalties_of_patches_are_the_mean_over_them():
+    """Each logit is that of a patch of 2x2 pixels, by itself."""
+    x, y = RNG.normal(size=(2, 4, 6, 8, 1))
+    patches = lambda v: v.reshape(-1, 3, 2, 4, 2)  # noqa: E731
+    cubes = lambda v: jnp.sum(patches(v) ** 3, (2, 4)) / 3  # noqa: E731  of gradient v^2
+    each = (patches(x) ** 4).sum((2, 4))
+    np.testing.assert_allclose(adversarial.squared_gradients(cubes, x), mean(each), rtol=1e-5)
+    # A critic whose patches all have a slope of 1.5.
+    slope = lambda v: 1.5 * jnp.sum(patches(v), (2, 4)) / 2  # noqa: E731
+    keys = jax.random.split(jax.random.key(0), 4)
+    np.testing.assert_allclose(adversarial.gradient_penalty(slope, keys, x, y), 0.25, rtol=1e-5)
+
+
 def test_lecam():
     expected = mean(np.maximum(0, REAL + 0.3) ** 2) + mean(np.maximum(0, 0.4 - FAKE) ** 2)
     np.testing.assert_allclose(adversarial.lecam(REAL, FAKE, 0.4, -0.3), expected, rtol=1e-5)

@@ -4,6 +4,7 @@ Logits are the discriminator's, greater where a picture seems real; each example
 them (one for each patch), over which losses are means.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -67,6 +68,10 @@ def squared_gradients(logits: Callable[[jax.Array], jax.Array], images: jax.Arra
     Half its mean over real pictures, times gamma, is R1 (Mescheder et al. 2018, arXiv:1801.04406,
     equation 9).
 
+    Where a picture has logits of n patches, the gradient is that of their sum over sqrt(n). Of patches that
+    share no pixels the square is then the mean over patches of what each has for itself, so that a weight
+    means what it does for one logit; that of their mean logit would be n times less.
+
     Args:
         logits: maps pictures to logits [b ...], each picture by itself.
         images: pictures [b h w c].
@@ -74,7 +79,12 @@ def squared_gradients(logits: Callable[[jax.Array], jax.Array], images: jax.Arra
     Returns:
         float32 [b].
     """
-    gradients = jax.grad(lambda x: jnp.sum(_mean(logits(x))))(images)
+
+    def scaled_sum(x: jax.Array) -> jax.Array:
+        values = logits(x).astype(jnp.float32)
+        return jnp.sum(values) / math.sqrt(math.prod(values.shape[1:]))
+
+    gradients = jax.grad(scaled_sum)(images)
     return jnp.sum(jnp.square(gradients), axis=tuple(range(1, gradients.ndim)))
 
 
@@ -83,7 +93,8 @@ def gradient_penalty(
 ) -> jax.Array:
     """`(|gradient| - 1)^2` at a random point between a real and a generated picture.
 
-    Gulrajani et al. 2017 (arXiv:1704.00028), equation 3, without its weight.
+    Gulrajani et al. 2017 (arXiv:1704.00028), equation 3, without its weight. The gradient of logits of
+    patches is that of `squared_gradients`: of patches that share no pixels, the root mean square of theirs.
 
     Args:
         logits: maps pictures to logits [b ...], each picture by itself.

@@ -31,8 +31,9 @@ class GameConfig:
     Attributes:
         loss: of both players; 'wasserstein' needs a `gradient_penalty`, or spectral normalisation without
             batch normalisation, whose own scale has no bound.
-        r1: gamma of R1, the penalty on the gradient at real pictures.
-        gradient_penalty: weight of the penalty on gradients between real and generated pictures.
+        r1: gamma of R1, the penalty on the gradient at real pictures. It means the same for one logit as
+            for patches (see `adversarial.squared_gradients`).
+        gradient_penalty: weight of the penalty on gradients between real and generated pictures, likewise.
         lecam: weight of the LeCam regularisation.
     """
 
