@@ -11,13 +11,15 @@ import pytest
 from flax import linen as nn
 
 from vq_jax.errors import UserError
-from vq_jax.models.discriminators import BATCH_STATS
+from vq_jax.models.discriminators import BATCH_STATS, PatchDiscriminator
 from vq_jax.ops import adversarial
 from vq_jax.ops.images import to_float
 from vq_jax.ops.keys import example_keys
 from vq_jax.ops.losses import mean_absolute
 from vq_jax.ops.similarity import ms_ssim
 from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.game import Game, GameConfig, beside
+from vq_jax.training.optimizer import OptimizerConfig, make_optimizer
 
 RNG = np.random.default_rng(0)
 SMALL = {
@@ -238,6 +240,31 @@ def test_a_collapse_is_seen_beside_a_condition():
     state = state.replace(generator=state.generator.replace(params=params))
     _, metrics = jax.jit(task.train_step)(state, data)
     assert metrics['diversity'] == pytest.approx(0.99, abs=1e-6)
+
+
+def patch_game(**config):
+    """A small game over patches of 16x16 pictures, its discriminator without normalisation."""
+    options = OptimizerConfig(name='sgd', b1=0.0, learning_rate=1.0)
+    discriminator = PatchDiscriminator(channels=4, stages=1, norm='none')
+    return Game(GameConfig(**config), discriminator, make_optimizer(options, 1))
+
+
+def test_penalties_are_of_the_pictures_alone():
+    """A discriminator that looks at nothing but the condition has no slope."""
+    game = patch_game(r1=1.0, gradient_penalty=1.0)
+    real, fake, condition = RNG.normal(size=(3, 4, 16, 16, 3)).astype(np.float32)
+    labels = np.zeros(4, np.int32)
+    state = game.init(jax.random.key(0), beside(real, condition), labels)
+    play = jax.jit(lambda s: game.play(s, real, fake, labels, None, condition).metrics)
+    kernel = state.params['Conv_0']['kernel']
+    found = {}
+    for name, sees in (('pictures', slice(0, 3)), ('condition', slice(3, 6))):
+        alone = jnp.zeros_like(kernel).at[:, :, sees].set(kernel[:, :, sees])
+        first = {**state.params['Conv_0'], 'kernel': alone}
+        found[name] = play(state.replace(params={**state.params, 'Conv_0': first}))
+    assert found['condition']['r1'] == 0 and found['pictures']['r1'] > 0
+    assert found['condition']['gradient_penalty'] == pytest.approx(1, abs=1e-5)
+    assert found['pictures']['gradient_penalty'] < 1 - 1e-5
 
 
 def test_running_statistics_see_real_and_generated_pictures():

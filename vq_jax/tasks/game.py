@@ -186,10 +186,11 @@ class Game:
                 state.params,
                 learned,
                 keys,
-                beside(real, condition),
-                beside(fake, condition),
+                real,
+                fake,
                 labels,
                 axis_name,
+                condition,
             )
             grads = jax.tree.map(jnp.add, grads, penalties[0])
             metrics |= penalties[1]
@@ -262,10 +263,12 @@ class Game:
         fake: jax.Array,
         labels: jax.Array,
         axis_name: str | None,
+        condition: jax.Array | None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         def logits(images: jax.Array) -> jax.Array:
-            variables = {'params': params, **learned}
-            return self.discriminator.apply(variables, images, labels, axis_name=axis_name).logits
+            # The slope that counts is that in what may change, the pictures; the condition is given.
+            variables, seen = {'params': params, **learned}, beside(images, condition)
+            return self.discriminator.apply(variables, seen, labels, axis_name=axis_name).logits
 
         loss, metrics = 0.0, {}
         if self.config.r1:
