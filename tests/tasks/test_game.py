@@ -249,6 +249,17 @@ def patch_game(**config):
     return Game(GameConfig(**config), discriminator, make_optimizer(options, 1))
 
 
+@pytest.mark.parametrize('n', [1, 3])
+def test_pictures_that_are_all_alike_tell_nothing_of_diversity(n):
+    game = patch_game()
+    real = np.repeat(RNG.normal(size=(1, 16, 16, 3)), n, 0).astype(np.float32)
+    labels = np.zeros(n, np.int32)
+    state = game.init(jax.random.key(0), real, labels)
+    play = jax.jit(lambda fake: game.play(state, real, fake, labels, None).metrics['diversity'])
+    for fake in (real, RNG.normal(size=real.shape).astype(np.float32)):
+        assert play(fake) == pytest.approx(1, abs=1e-6)
+
+
 def test_penalties_are_of_the_pictures_alone():
     """A discriminator that looks at nothing but the condition has no slope."""
     game = patch_game(r1=1.0, gradient_penalty=1.0)

@@ -202,8 +202,10 @@ class Game:
         }
         accuracy = jnp.mean(0.5 + 0.5 * jnp.sign(real_logits - fake_logits))
         grads, metrics, accuracy = pmean((grads, metrics, accuracy), axis_name)
-        # Pictures that are all alike have no variance to compare with.
-        diversity = _variance(fake, axis_name) / jnp.maximum(_variance(real, axis_name), 1e-6)
+        # Pictures that are all alike, or one alone, have no variance to compare with, and tell nothing.
+        variance = _variance(real, axis_name)
+        alike = variance < 1e-6
+        diversity = jnp.where(alike, 1.0, _variance(fake, axis_name) / jnp.where(alike, 1.0, variance))
         new = {
             'real': metrics['logits_real'],
             'fake': metrics['logits_fake'],
@@ -311,5 +313,6 @@ def beside(images: jax.Array, condition: jax.Array | None) -> jax.Array:
 
 def _variance(images: jax.Array, axis_name: str | None) -> jax.Array:
     """The variance of pixels over the batches of all devices, summed over the pixels."""
-    mean, square = pmean((jnp.mean(images, 0), jnp.mean(jnp.square(images), 0)), axis_name)
-    return jnp.sum(square - jnp.square(mean))
+    # Not the mean square less the square of the mean: over many pixels its rounding is not near 0.
+    mean = pmean(jnp.mean(images, 0), axis_name)
+    return jnp.sum(pmean(jnp.mean(jnp.square(images - mean), 0), axis_name))
