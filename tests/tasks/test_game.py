@@ -307,6 +307,11 @@ def test_warnings_name_who_has_won(vqgan):
     assert 'the discriminator has won' in game.watch(metrics(0.998, 0.03, 0.05))
     assert 'lost' in game.watch(metrics(0.1, 1.4))
     assert 'lost' in game.watch(metrics(0.5, 80.0))
+    # R1 is refused beside batch normalisation, which this one has and the other has not.
+    for numbers in (metrics(0.7, 1.0, 0.01), metrics(0.995, 0.01)):
+        assert 'or set config.game.r1 with config.discriminator.norm=none in a new' in game.watch(numbers)
+        assert 'or raise config.game.r1.' in patch_game().watch(numbers)
+    assert 'raise config.game.lecam' in game.watch(metrics(0.995, 0.01))
 
 
 @pytest.mark.parametrize(

@@ -239,8 +239,8 @@ class Game:
         if scaled and accuracy > 0.98 and loss < 0.1 * self._chance:
             return (
                 f'the discriminator has won: it ranks {accuracy:.1%} of pairs right, and the generator '
-                'learns little from it. Lower config.discriminator_optimizer.learning_rate, or add '
-                'config.game.r1 or config.game.lecam.'
+                'learns little from it. Lower config.discriminator_optimizer.learning_rate, raise '
+                f'config.game.lecam, or {self._raise_r1}.'
             )
         if accuracy < 0.3 or (scaled and loss > 1.5 * self._chance):
             return (
@@ -252,7 +252,7 @@ class Game:
         if metrics['diversity'] < 0.1:
             return (
                 f'the generator has collapsed: its pictures vary {metrics["diversity"]:.3f} as much as real '
-                'ones. Lower config.optimizer.learning_rate, or add config.game.r1.'
+                f'ones. Lower config.optimizer.learning_rate, or {self._raise_r1}.'
             )
         return None
 
@@ -281,6 +281,13 @@ class Game:
             metrics['gradient_penalty'] = penalty
             loss += self.config.gradient_penalty * penalty
         return loss, metrics
+
+    @property
+    def _raise_r1(self) -> str:
+        """Advice to do so that can be followed; the parameters are others without batch normalisation."""
+        if self.discriminator.norm == 'batch':
+            return 'set config.game.r1 with config.discriminator.norm=none in a new run'
+        return 'raise config.game.r1'
 
     @property
     def _chance(self) -> float:
