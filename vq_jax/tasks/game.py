@@ -30,7 +30,8 @@ class GameConfig:
 
     Attributes:
         loss: of both players; 'wasserstein' needs a `gradient_penalty`, or spectral normalisation without
-            batch normalisation, whose own scale has no bound.
+            batch normalisation, whose own scale has no bound. Both players take one step at once, each
+            against the other as it was before.
         r1: gamma of R1, the penalty on the gradient at real pictures. It means the same for one logit as
             for patches (see `adversarial.squared_gradients`).
         gradient_penalty: weight of the penalty on gradients between real and generated pictures, likewise.
