@@ -119,6 +119,18 @@ def test_dead_codes_move_onto_vectors_of_the_batch(learning):
     assert step(quantizer, variables, z)[0].metrics['codes_revived'] == 0
 
 
+@pytest.mark.parametrize('k, n, distinct', [(512, 768, 512), (512, 1024, 512), (8, 5, 5)])
+def test_dead_codes_get_different_vectors_where_there_are_enough(k, n, distinct):
+    z = vectors((1, n, 3))
+    quantizer, variables = make(z, num_codes=k, revive_below=1.0, decay=0.9999)
+    # No code was in use for long, and one batch does not bring any of them back.
+    dead = {**variables[STATISTICS], 'shares': jnp.zeros(k)}
+    quantized, changed = step(quantizer, {**variables, STATISTICS: dead}, z)
+    assert quantized.metrics['codes_revived'] == k
+    codes = changed[STATISTICS]['codebook']
+    assert len(np.unique(codes, axis=0)) == distinct and np.isin(codes, z).all()
+
+
 def test_revive_changes_dead_rows_alone():
     params = {'a': {'codebook': jnp.zeros((3, 2)), 'w': jnp.ones(2)}, 'b': jnp.ones(1)}
     dead = jnp.asarray([[False], [True], [False]])

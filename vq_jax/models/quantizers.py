@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least, check_share
@@ -224,13 +225,16 @@ class VectorQuantizer(nn.Module):
     def _revive(self, z: jax.Array, axis_name: str | None) -> jax.Array:
         """Moves dead codes onto vectors of the batch; returns how many there were.
 
-        One vector is drawn for each code, from the k equal parts of the global batch, so that no two
-        codes get the same one where there are enough.
+        One vector is drawn for each code, from k parts of the global batch that have whole numbers of
+        vectors, as equal as can be, so that no two codes get the same one where there are enough.
         """
         k = self.num_codes
         n = global_size(z.shape[0], axis_name)
+        # On the host, where k * n has room. With fewer vectors than codes, parts are one vector, some shared.
+        bounds = np.arange(k + 1, dtype=np.int64) * n // k
+        first, size = bounds[:-1].astype(np.int32), np.maximum(np.diff(bounds), 1).astype(np.int32)
         within = jax.random.uniform(self.make_rng('codebook'), (k,))
-        index = jnp.minimum(((jnp.arange(k) + within) * (n / k)).astype(jnp.int32), n - 1)
+        index = first + jnp.minimum((within * size).astype(jnp.int32), size - 1)
         vectors = take_global(z, index, axis_name)
 
         dead = self.shares.value < self.revive_below / k
