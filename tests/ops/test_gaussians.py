@@ -19,6 +19,15 @@ def test_kl_equals_the_integral():
         )
 
 
+def test_kl_is_never_negative_and_does_not_cancel():
+    tiny = np.logspace(-12, 0, 10_001)
+    log_variance = np.concatenate([-tiny, [0], tiny]).astype(np.float32)
+    found = jax.jit(gaussians.kl_to_standard)(jnp.zeros_like(log_variance), log_variance)
+    assert (found >= 0).all()
+    exact = 0.5 * (np.expm1(np.float64(log_variance)) - log_variance)
+    assert (np.abs(found - exact) <= 2e-7 * np.abs(log_variance)).all()
+
+
 def test_log_density():
     x = np.linspace(-3, 3, 7).astype(np.float32)
     expected = stats.norm.logpdf(x, 0.5, np.exp(0.4))

@@ -34,7 +34,8 @@ def kl_to_standard(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     Returns:
         `(mean^2 + variance - 1 - log variance) / 2`, [...], never negative.
     """
-    return 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance)
+    # Not exp - 1, which cancels near 0 and can make the whole negative.
+    return 0.5 * (jnp.square(mean) + (jnp.expm1(log_variance) - log_variance))
 
 
 def kl(
