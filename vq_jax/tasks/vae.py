@@ -61,6 +61,8 @@ class VAEConfig:
 class VAELossConfig:
     """The negative evidence lower bound, in nats a picture.
 
+    In training 'loss' is weighted as below; in evaluation it is the bound itself, whatever the weights.
+
     Attributes:
         beta: weight of the divergence from the prior (Higgins et al. 2017); 1 is the bound.
         beta_warmup: steps over which the weight rises from 0 (Bowman et al. 2016, arXiv:1511.06349).
