@@ -43,6 +43,17 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one(kind):
         kernel = variables['params'][name.split('/')[0]]['kernel']
         largest = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)[0]
         np.testing.assert_allclose(sigma, largest, rtol=1e-2)
+    # The kernels that are applied are divided by it.
+    divided = {
+        name: {**layer, 'kernel': layer['kernel'] / found[f'{name}/kernel/sigma']}
+        for name, layer in variables['params'].items()
+    }
+    expected = kind(channels=8, norm='none').apply({'params': divided}, IMAGES, LABELS).logits
+    np.testing.assert_allclose(model.apply(variables, IMAGES, LABELS).logits, expected, rtol=1e-2, atol=1e-4)
+    larger = jax.tree.map(lambda p: 7 * p if p.ndim > 1 else p, variables['params'])
+    logits = model.apply({**variables, 'params': larger}, IMAGES, LABELS).logits
+    np.testing.assert_allclose(logits, expected, rtol=1e-2, atol=1e-4)
+    assert np.abs(expected).max() > 1e-2
 
 
 @pytest.mark.parametrize('kind', [Discriminator, PatchDiscriminator])

@@ -190,6 +190,9 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
     for player in ('optimizer', 'discriminator_optimizer'):
         changes |= {f'{player}.name': 'sgd', f'{player}.b1': 0.0, f'{player}.learning_rate': 1.0}
     task, state = make('gan', data, changes)
+    old = {**state.discriminator.variables['averages'], 'real': jnp.float32(0.4), 'fake': jnp.float32(-0.3)}
+    variables = {**state.discriminator.variables, 'averages': old}
+    state = state.replace(discriminator=state.discriminator.replace(variables=variables))
     after, _ = jax.jit(task.train_step)(state, data)
     real, labels = to_float(data['image']), data['label']
 
@@ -218,7 +221,7 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
             adversarial.discriminator_loss(loss, r.logits, f.logits)
             + 0.15 * adversarial.squared_gradients(logits, real)
             + 0.2 * adversarial.gradient_penalty(logits, keys, real, fake)
-            + 0.1 * adversarial.lecam(r.logits, f.logits, 0.0, 0.0)
+            + 0.1 * adversarial.lecam(r.logits, f.logits, 0.4, -0.3)
             + probe[:, 0]
         )
 
@@ -228,6 +231,10 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
         expected = jax.jit(jax.grad(whole))(before)
         for x, y in zip(jax.tree.leaves(stepped), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * float(jnp.abs(y).max()) + 1e-6)
+    averages = after.discriminator.variables['averages']
+    for name, images in (('real', real), ('fake', draw(state.generator.params))):
+        logits = discriminate(state.discriminator.params, images).logits
+        np.testing.assert_allclose(averages[name], 0.99 * old[name] + 0.01 * logits.mean(), rtol=1e-5)
 
 
 def test_a_collapse_is_seen_beside_a_condition():

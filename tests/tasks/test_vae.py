@@ -71,12 +71,36 @@ def test_active_units_are_those_whose_means_vary():
     assert numbers['bits_per_dimension'] == pytest.approx(100 / 64 / np.log(2))
 
 
-def test_free_bits_and_warm_up():
-    """Free dimensions cost what is free; a weight of 0 leaves the decoder alone to learn."""
-    task, state = make(loss__free_bits=50.0)
+def test_free_bits():
+    """Kingma et al. 2016, equation 15: each dimension costs what is free, or its mean over the batch."""
+    changes = {'model__latent_dim': 2, 'model__likelihood': 'discretised_logistic'}
+    sgd = {'optimizer__name': 'sgd', 'optimizer__b1': 0.0, 'optimizer__learning_rate': 1.0}
+    free = 0.05
+    task, state = make(loss__free_bits=free, **changes, **sgd)
+    params = jax.tree.map(lambda p: p, state.params)
+    # A decoder that ignores the latent, so that the divergence alone pulls at the encoder.
+    first = params['decoder']['Dense_0']
+    first['kernel'] = jnp.zeros_like(first['kernel'])
+    # The first dimension is far from the prior, the second, on average, near.
+    into = params['latent']['project_in']
+    into['bias'] = jnp.array([2.0, 0.0, 0.0, 0.0])
+    state = state.replace(params=params)
+    posterior = task.model.apply({'params': params}, to_float(IMAGES), method='posterior')
+    each = np.asarray(posterior.kl())
+    assert each[:, 0].mean() > free > each[:, 1].mean()
+    assert (each[:, 1] > free).any()  # of one picture
+
     after, metrics = jax.jit(task.train_step)(state, BATCH)
-    assert metrics['loss'] == pytest.approx(float(50 - metrics['reconstruction']), rel=1e-5)
+    divergence = np.maximum(each.mean(0), free).sum()
+    assert metrics['loss'] == pytest.approx(float(divergence - metrics['reconstruction']), rel=1e-5)
+    assert metrics['kl'] == pytest.approx(float(each.mean(0).sum()), rel=1e-5)
+    change = np.abs(after.params['latent']['project_in']['kernel'] - into['kernel']).max(0)
+    assert (change[[0, 2]] > 1e-3).all() and (change[[1, 3]] == 0).all()
     assert int(after.step) == 1
+
+
+def test_warm_up():
+    """A weight of 0 leaves the decoder alone to learn."""
     task, state = make(loss__beta_warmup=10)
     _, metrics = jax.jit(task.train_step)(state, BATCH)
     assert metrics['loss'] == pytest.approx(float(-metrics['reconstruction']), rel=1e-5)
