@@ -144,7 +144,10 @@ def _layers(
     def layer(inner: nn.Module) -> Any:
         if not module.spectral_norm:
             return inner
-        return functools.partial(nn.SpectralNorm(inner, collection_name=BATCH_STATS), update_stats=train)
+        # 15 at the start, as PyTorch makes: from a random vector, one finds much less than the true value.
+        starts = module.is_initializing()
+        wrapped = nn.SpectralNorm(inner, n_steps=15 if starts else 1, collection_name=BATCH_STATS)
+        return functools.partial(wrapped, update_stats=train or starts)
 
     def norm(x: jax.Array) -> jax.Array:
         return batch_norm(train, axis_name, module.dtype)(x) if module.norm == 'batch' else x
