@@ -209,7 +209,7 @@ def test_a_run_finds_its_parts_from_anywhere(project, tmp_path, monkeypatch):
 
     facts = Path(run) / 'data.json'
     facts.write_text(facts.read_text().replace(checksums['top_prior'], 64 * '0'))
-    with pytest.raises(UserError, match=r'the prior of the top codes of step 1 of .* holds other weights'):
+    with pytest.raises(UserError, match=r'the prior of the top codes of step 15 of .* holds other weights'):
         vq_jax.load(run)
 
 
