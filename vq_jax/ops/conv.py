@@ -16,6 +16,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import CustomVJPPrimal
 
 from vq_jax.ops.barrier import cpu_barrier
 
@@ -146,23 +147,29 @@ def _up_by_regrouping(
 
 
 def _down_fwd(x, kernel, stride, pads):  # noqa: ANN001, ANN202
-    return _down(x, kernel, stride, pads), (x, kernel)
+    return _down(x.value, kernel.value, stride, pads), _saved(x, kernel)
 
 
 def _down_bwd(stride, pads, saved, g):  # noqa: ANN001, ANN202
-    x, kernel = saved
-    dk = _correlate(x, g, stride, pads, kernel.shape[:2])
-    return _after(_up(g, kernel, stride, pads, x.shape[1:3]), dk), dk
+    (x, kernel), wanted = saved
+    return _wanted_in_order(
+        wanted,
+        lambda: _up(g, kernel, stride, pads, x.shape[1:3]),
+        lambda: _correlate(x, g, stride, pads, kernel.shape[:2]),
+    )
 
 
 def _up_fwd(y, kernel, stride, pads, size):  # noqa: ANN001, ANN202
-    return _up(y, kernel, stride, pads, size), (y, kernel)
+    return _up(y.value, kernel.value, stride, pads, size), _saved(y, kernel)
 
 
 def _up_bwd(stride, pads, size, saved, g):  # noqa: ANN001, ANN202
-    y, kernel = saved
-    dk = _correlate(g, y, stride, pads, kernel.shape[:2])
-    return _after(_down(g, kernel, stride, pads), dk), dk
+    (y, kernel), wanted = saved
+    return _wanted_in_order(
+        wanted,
+        lambda: _down(g, kernel, stride, pads),
+        lambda: _correlate(g, y, stride, pads, kernel.shape[:2]),
+    )
 
 
 def _correlate_fwd(x, y, stride, pads, size):  # noqa: ANN001, ANN202
@@ -174,8 +181,22 @@ def _correlate_bwd(stride, pads, size, saved, g):  # noqa: ANN001, ANN202
     return _up(y, g, stride, pads, x.shape[1:3]), _down(x, g, stride, pads)
 
 
-_down.defvjp(_down_fwd, _down_bwd)
-_up.defvjp(_up_fwd, _up_bwd)
+def _saved(x: CustomVJPPrimal, kernel: CustomVJPPrimal):  # noqa: ANN202
+    """Both values, and whose gradient is wanted: `()` or None, which as trees without leaves are static."""
+    return (x.value, kernel.value), tuple(() if side.perturbed else None for side in (x, kernel))
+
+
+def _wanted_in_order(wanted, of_input, of_kernel):  # noqa: ANN001, ANN202
+    """The gradients that are wanted, that of the kernel first.
+
+    Another would be computed even if nothing read it, since `_after` reads both.
+    """
+    dx, dk = (None if side is None else f() for side, f in zip(wanted, (of_input, of_kernel), strict=True))
+    return (dx if dx is None or dk is None else _after(dx, dk)), dk
+
+
+_down.defvjp(_down_fwd, _down_bwd, symbolic_zeros=True)
+_up.defvjp(_up_fwd, _up_bwd, symbolic_zeros=True)
 _correlate.defvjp(_correlate_fwd, _correlate_bwd)
 
 
