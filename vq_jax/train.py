@@ -161,6 +161,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
             if new_run and first:
                 shape, classes = train_set.image_shape, train_set.num_classes
                 write_data_facts(workdir, DataFacts(shape, classes, task.built_on(), published))
+            if first:
                 write_config(workdir, plain)
             with Progress(start, loop.steps, active=first) as progress:
                 if start:

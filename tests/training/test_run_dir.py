@@ -1,9 +1,10 @@
-"""What a run directory keeps of the published weights that a run learns with."""
+"""What a run directory keeps of a run's config and of the published weights that it learns with."""
 
 import ml_collections
 import numpy as np
 import pytest
 
+from tests.runs import assert_equal_runs
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config
 from vq_jax.tasks.perceptual import Perceptual
@@ -13,6 +14,31 @@ from vq_jax.training.manifest import fingerprint
 from vq_jax.training.run_dir import DataFacts, check_published, write_config, write_data_facts
 
 WEIGHTS = {'kernel': np.arange(3.0)}
+
+
+def test_a_run_can_be_made_longer_where_no_rate_depends_on_its_length(tmp_path):
+    config = default_config('gan')
+    config.steps = 2
+    config.batch_size = 4
+    config.best_metric = None
+    config.log_every = config.eval_every = config.checkpoint_every = 2
+    config.data.image_size = 8
+    config.data.eval_split = 'test[:4]'
+    config.generator.channels = config.discriminator.channels = 2
+    train(config, tmp_path / 'short')
+    config.discriminator_optimizer.schedule = 'cosine'
+    with pytest.raises(UserError, match=r'schedule \(there "constant", now "cosine"\)'):
+        train(config, tmp_path / 'short')
+    config.steps = 4
+    with pytest.raises(UserError, match=r'steps \(there 2, now 4\) \(steps can be raised only if'):
+        train(config, tmp_path / 'short')
+    config.discriminator_optimizer.schedule = 'constant'
+    for name in ('short', 'long'):
+        train(config, tmp_path / name)
+    assert_equal_runs(tmp_path / 'short', tmp_path / 'long')
+    config.steps = 3
+    with pytest.raises(UserError, match=r'steps \(there 4, now 3\); use'):
+        train(config, tmp_path / 'short')
 
 
 def begun(workdir) -> ml_collections.ConfigDict:

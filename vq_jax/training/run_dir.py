@@ -1,4 +1,4 @@
-"""The run directory's own files: atomic writes, and the config a run was started with."""
+"""The run directory's own files: atomic writes, and the config that a run has."""
 
 import dataclasses
 import json
@@ -122,7 +122,9 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
 
 def check_same_config(workdir: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuses to go on with a run under a config by which it would learn something else.
+    """Refuses to go on with a run under a config by which it would have learned something else.
+
+    So that a run may become longer only if no learning rate depends on how long it is.
 
     Args:
         workdir: The run directory.
@@ -132,11 +134,20 @@ def check_same_config(workdir: Path, before: dict[str, Any], now: dict[str, Any]
     Raises:
         UserError: Some keys differ; each is named (dotted) with both values.
     """
+    longer, advice = now['steps'] > before['steps'], ''
+    if longer and _schedules(now) == {'constant'}:
+        before = {**before, 'steps': now['steps']}
+    elif longer:
+        advice = " (steps can be raised only if every optimizer's schedule is 'constant')"
     if differing := differing_keys(before, now):
         raise UserError(
             f'{workdir} holds a run with another config, which differs in '
-            f'{", ".join(differing)}; use the same config to resume it or another --workdir.'
+            f'{", ".join(differing)}{advice}; use the same config to resume it or another --workdir.'
         )
+
+
+def _schedules(config: dict[str, Any]) -> set[str]:
+    return {value for key, value in flatten(config).items() if key.endswith('optimizer.schedule')}
 
 
 def differing_keys(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
