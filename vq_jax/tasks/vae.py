@@ -218,28 +218,28 @@ class VAETask(AutoencodingTask):
         k = self.importance_samples
         start = (jnp.full(len(images), -jnp.inf), jnp.zeros(len(images)))
         (weights, reconstructions), _ = jax.lax.scan(draw, start, 1 + jnp.arange(k))
-        reconstruction = reconstructions / k
+        reconstruction, values = reconstructions / k, images[0].size
+        elbo, iwae = reconstruction - kl, weights - jnp.log(k)
         mean = posterior.mean.reshape(len(images), -1)
         return {
-            'elbo': reconstruction - kl,
+            'elbo': elbo,
             'reconstruction': reconstruction,
             'kl': kl,
-            'iwae': weights - jnp.log(k),
+            'iwae': iwae,
+            'bits_per_dimension': bits_per_dimension(elbo, values),
+            'iwae_bits_per_dimension': bits_per_dimension(iwae, values),
             **errors(self.model.apply(variables, posterior.mean, method='decode'), images),
             'latent_mean': mean,
             'latent_square': jnp.square(mean),
         }
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
-        """The means; bits per dimension of both bounds; how many dimensions of the latent are active."""
+        """The means, and how many dimensions of the latent are active."""
         numbers = dict(means)
         # A dimension is active if its mean varies with the picture.
         variance = numbers.pop('latent_square') - np.square(numbers.pop('latent_mean'))
         numbers['active_units'] = np.sum(variance > _ACTIVE)
-        dimensions = int(np.prod(self.image_shape))
         numbers['loss'] = -numbers['elbo']
-        numbers['bits_per_dimension'] = bits_per_dimension(numbers['elbo'], dimensions)
-        numbers['iwae_bits_per_dimension'] = bits_per_dimension(numbers['iwae'], dimensions)
         return {name: float(value) for name, value in numbers.items()}
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
