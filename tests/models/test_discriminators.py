@@ -40,7 +40,7 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one(kind):
         variables, layers = {**variables, **changed}, changed[BATCH_STATS].values()
         steps.append({k: v for layer in layers for k, v in layer.items() if 'sigma' in k})
     found = steps[-1]
-    assert len(found) == 5 if kind is PatchDiscriminator else 4
+    assert len(found) == (5 if kind is PatchDiscriminator else 4)
     for name, sigma in found.items():
         kernel = variables['params'][name.split('/')[0]]['kernel']
         largest = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)[0]

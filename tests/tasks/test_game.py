@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from vq_jax.errors import UserError
 from vq_jax.models.discriminators import BATCH_STATS, PatchDiscriminator
+from vq_jax.models.gaussian import GaussianBottleneck
 from vq_jax.ops import adversarial
 from vq_jax.ops.images import to_float
 from vq_jax.ops.keys import example_keys
@@ -94,7 +95,9 @@ def brute(task, state, data):
         shown = outputs if task.source == 'image' else jnp.concatenate([outputs, task.seen(images)], -1)
         return jnp.mean(adversarial.generator_loss('hinge', judged(task, state, shown, data['label'])))
 
-    return rebuilding, against, lambda params: jnp.mean(run(params)[1].loss)
+    kl = task.loss.kl_weight / images[0].size  # of the KL autoencoder, a value
+    weight = kl if isinstance(task.model.bottleneck, GaussianBottleneck) else 1.0
+    return rebuilding, against, lambda params: weight * jnp.mean(run(params)[1].loss)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,11 @@ def brute(task, state, data):
     [
         pytest.param({}, id='plain', marks=pytest.mark.slow),
         pytest.param({'variant.class_conditional': True, 'variant.source': 'small'}, id='class and small'),
+        pytest.param(
+            {'variant.bottleneck': 'gaussian', 'loss.kl_weight': 30.0, 'adversarial.most_adaptive': 0.1},
+            id='gaussian and held',
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_vqgan_step_is_the_gradient_of_the_whole(changes):
@@ -112,7 +120,10 @@ def test_the_vqgan_step_is_the_gradient_of_the_whole(changes):
     params = state.generator.params
     a, b, c = jax.jit(lambda p: [jax.grad(loss)(p) for loss in (rebuilding, against, latent)])(params)
     kernel = lambda tree: tree['decoder']['last']['kernel']  # noqa: E731
-    weight = 0.8 * jnp.linalg.norm(kernel(a)) / (jnp.linalg.norm(kernel(b)) + 1e-4)
+    adaptive = jnp.linalg.norm(kernel(a)) / (jnp.linalg.norm(kernel(b)) + 1e-4)
+    most = changes.get('adversarial.most_adaptive', 1e4)
+    assert (adaptive > most) == ('adversarial.most_adaptive' in changes)
+    weight = 0.8 * jnp.minimum(adaptive, most)
     np.testing.assert_allclose(metrics['adversarial_weight'], weight, rtol=1e-3)
     expected = jax.tree.map(lambda a, b, c: a + weight * b + c, a, b, c)
     stepped = jax.tree.map(lambda old, new: old - new, params, after.generator.params)
@@ -125,13 +136,13 @@ def test_the_generator_runs_once_and_the_discriminator_twice(vqgan):
     calls = []
 
     def record(call, args, kwargs, context):
-        if context.method_name == '__call__' and not context.module.path[1:]:
+        if context.method_name == '__call__':
             calls.append(type(context.module).__name__)
         return call(*args, **kwargs)
 
     with nn.intercept_methods(record):
         jax.eval_shape(task.train_step, state, data)
-    assert calls.count('ResidualEncoder') == 1
+    assert calls.count('ResidualEncoder') == calls.count('ResidualTrunk') == 1
     assert calls.count('PatchDiscriminator') == 2  # on real and on generated pictures
 
 
@@ -193,7 +204,7 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
     old = {**state.discriminator.variables['averages'], 'real': jnp.float32(0.4), 'fake': jnp.float32(-0.3)}
     variables = {**state.discriminator.variables, 'averages': old}
     state = state.replace(discriminator=state.discriminator.replace(variables=variables))
-    after, _ = jax.jit(task.train_step)(state, data)
+    after, metrics = jax.jit(task.train_step)(state, data)
     real, labels = to_float(data['image']), data['label']
 
     def draw(params):
@@ -231,10 +242,18 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
         expected = jax.jit(jax.grad(whole))(before)
         for x, y in zip(jax.tree.leaves(stepped), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * float(jnp.abs(y).max()) + 1e-6)
+    now = {
+        name: discriminate(state.discriminator.params, images).logits
+        for name, images in (('real', real), ('fake', draw(state.generator.params)))
+    }
+    ahead = np.mean(now['real'] > now['fake'])
+    assert ahead != old['accuracy']  # so that it would be seen the wrong way round
+    now |= {'accuracy': ahead, 'loss': adversarial.discriminator_loss(loss, now['real'], now['fake'])}
     averages = after.discriminator.variables['averages']
-    for name, images in (('real', real), ('fake', draw(state.generator.params))):
-        logits = discriminate(state.discriminator.params, images).logits
-        np.testing.assert_allclose(averages[name], 0.99 * old[name] + 0.01 * logits.mean(), rtol=1e-5)
+    for name, values in now.items():
+        np.testing.assert_allclose(averages[name], 0.99 * old[name] + 0.01 * np.mean(values), rtol=1e-5)
+    assert metrics['discriminator_accuracy'] == averages['accuracy']
+    assert metrics['discriminator_average_loss'] == averages['loss']
 
 
 def test_a_collapse_is_seen_beside_a_condition():
@@ -312,8 +331,14 @@ def test_warnings_name_who_has_won(vqgan):
     assert 'collapsed' in game.watch(metrics(0.7, 1.0, 0.01))
     assert 'won' in game.watch(metrics(0.995, 0.01))
     assert 'the discriminator has won' in game.watch(metrics(0.998, 0.03, 0.05))
-    assert 'lost' in game.watch(metrics(0.1, 1.4))
-    assert 'lost' in game.watch(metrics(0.5, 80.0))
+    assert 'has lost: it ranks 10.0% of pairs right' in game.watch(metrics(0.1, 1.4))
+    assert 'has diverged: its loss is 80, where that of knowing nothing is 1.4' in game.watch(
+        metrics(0.5, 80.0)
+    )
+    # Nothing is wrong with a discriminator that wins before the generator feels what it says.
+    won = metrics(0.995, 0.01)
+    assert vqgan[0].watch({**won, 'adversarial_weight': 0.0}) is None
+    assert 'won' in vqgan[0].watch({**won, 'adversarial_weight': 0.1})
     # R1 is refused beside batch normalisation, which this one has and the other has not.
     for numbers in (metrics(0.7, 1.0, 0.01), metrics(0.995, 0.01)):
         assert 'or set config.game.r1 with config.discriminator.norm=none in a new' in game.watch(numbers)
@@ -395,6 +420,20 @@ def test_duplicates_are_samples_that_noise_does_not_change():
     assert some.shape == (32,) and some.dtype == jnp.float32 and 0.2 < some.mean() < 0.9
     half = {name: values[16:] for name, values in data.items()}
     np.testing.assert_array_equal(evaluated(6.0, 0.0, half)['duplicates'], some[16:])
+
+
+def test_the_classes_that_samples_cover():
+    """Of three classes, one is seen in no sample to speak of."""
+    data = batch(8)
+    changes = {'model.class_conditional': True, 'generator.channels': 8, 'discriminator.channels': 8}
+    task, _ = make('gan', data, changes)
+    means = {f'{kind}_{name}': np.float64(0.3) for kind in ('real', 'fake') for name in ('mean', 'square')}
+    means |= {'logits_real': 0.0, 'logits_fake': 0.0, 'duplicates': 0.0}
+    means |= {'real_agree': 0.9, 'fake_agree': 0.7, 'fake_classes': np.array([0.5, 0.499, 0.001])}
+    numbers = task.summarize(means)
+    assert numbers['classes_covered'] == 2
+    assert numbers['class_perplexity'] == pytest.approx(2, rel=1e-2)
+    assert (numbers['probe_accuracy'], numbers['label_accuracy']) == (0.9, 0.7)
 
 
 def test_averaged_parameters_come_with_averaged_statistics():

@@ -243,11 +243,15 @@ class Game:
                 'learns little from it. Lower config.discriminator_optimizer.learning_rate, raise '
                 f'config.game.lecam, or {self._raise_r1}.'
             )
-        if accuracy < 0.3 or (scaled and loss > 1.5 * self._chance):
+        if scaled and loss > 1.5 * self._chance:
             return (
-                f'the discriminator has lost: it ranks {accuracy:.1%} of pairs right, at a loss of '
-                f'{loss:.4g}, and what the generator learns from it means nothing. If its loss or logits '
-                'grow, lower config.discriminator_optimizer.learning_rate; if not, raise it.'
+                f'the discriminator has diverged: its loss is {loss:.4g}, where that of knowing nothing is '
+                f'{self._chance:.2g}. Lower config.discriminator_optimizer.learning_rate.'
+            )
+        if accuracy < 0.3:
+            return (
+                f'the discriminator has lost: it ranks {accuracy:.1%} of pairs right, and what the generator '
+                'learns from it means nothing. Raise config.discriminator_optimizer.learning_rate.'
             )
         # Last: the pictures of a generator that learns nothing are often alike, and slowing it is no remedy.
         if metrics['diversity'] < 0.1:

@@ -326,8 +326,8 @@ class VQGANTask(AutoencodingTask):
         return state, {**metrics, **update, **game_metrics}
 
     def watch(self, metrics: dict[str, float]) -> str | None:
-        """A warning if one player has won."""
-        return self.game.watch(metrics)
+        """A warning if one player has won, once the generator feels what the other says."""
+        return self.game.watch(metrics) if metrics['adversarial_weight'] else None
 
     def eval_step(self, state: TwoPlayerState, batch: Batch) -> dict[str, jax.Array]:
         """Losses without the adversarial one, errors, and the share of each code [b k]."""
