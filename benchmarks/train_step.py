@@ -29,6 +29,7 @@ from vq_jax.errors import UserError
 from vq_jax.tasks import make_task
 from vq_jax.training.config import build
 from vq_jax.training.parallel import ParallelConfig, make_engine
+from vq_jax.training.run_dir import flatten
 from vq_jax.training.state import abstract_batch, init_state
 
 # Dense peak in TFLOP/s by what JAX calls the device, from the makers' data sheets.
@@ -40,11 +41,44 @@ PEAK_TFLOPS = {
     ('TPU v4', 'bfloat16'): 275,
 }
 
-# The module of each task's peer, and what must be installed for it.
+# The module of each task's peer, what must be installed for it, and what it has of what a config can ask for.
+_QUANTIZER = {
+    'quantizer.kind': ('vq',),
+    'quantizer.learning': ('moving_average',),
+    'quantizer.cosine': (False,),
+    'optimizer.ema_decay': (0.0,),
+}
 _PEERS = {
-    'vqvae': ('torch_vqvae', 'torch'),
-    'vqgan': ('torch_vqgan', 'torch'),
-    'diffusion': ('torch_unet', 'diffusers'),
+    'vqvae': ('torch_vqvae', 'torch', {**_QUANTIZER, 'model.top_stages': (0,)}),
+    'vqgan': (
+        'torch_vqgan',
+        'torch',
+        {
+            **_QUANTIZER,
+            'variant.bottleneck': ('quantizer',),
+            'variant.class_conditional': (False,),
+            'variant.source': ('image',),
+            'perceptual.kind': ('random_vgg', 'lpips', 'none'),
+            'adversarial.adaptive': (True,),
+            'adversarial.start': (0,),
+            'game.loss': ('hinge',),
+            'game.r1': (0.0,),
+            'game.gradient_penalty': (0.0,),
+            'game.lecam': (0.0,),
+            'discriminator.norm': ('batch',),
+            'discriminator.spectral_norm': (False,),
+        },
+    ),
+    'diffusion': (
+        'torch_unet',
+        'diffusers',
+        {
+            'model.backbone': ('unet',),
+            'model.upscale': (1,),
+            'model.learned_variance': (False,),
+            'latent.workdir': ('',),
+        },
+    ),
 }
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
@@ -194,14 +228,17 @@ def dtype_of(config):
 
 
 def has_peer(config):
-    """Whether a peer of this model is wanted, written and installed."""
+    """Whether a peer of this model is wanted, installed and does the same; prints what it does not."""
     if not PEER.value or config.task not in _PEERS:
         return False
-    if config.task == 'diffusion' and (
-        config.model.backbone != 'unet' or config.latent.workdir or config.model.upscale > 1
-    ):
+    name, package, has = _PEERS[config.task]
+    if importlib.util.find_spec(package) is None:
         return False
-    return importlib.util.find_spec(_PEERS[config.task][1]) is not None
+    asked = flatten(config.to_dict())
+    lacks = [f'--config.{key}={values[0]}' for key, values in has.items() if asked[key] not in values]
+    if lacks:
+        print(f'without {name}.py, which would need {" ".join(lacks)}')
+    return not lacks
 
 
 def cores():
