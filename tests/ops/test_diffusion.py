@@ -178,7 +178,9 @@ def test_the_weights_of_the_bound_in_discrete_time():
     t = jnp.arange(1, 1001) / 1000
     found = diffusion.loss_weight('bound', 'noise', Process('linear', timesteps=1000), t) / 1000
     np.testing.assert_allclose(found[1:], wanted, rtol=5e-3)
-    np.testing.assert_allclose(found[0], 0.5, rtol=1e-3)  # of x0, half the signal-to-noise ratio
+    # Of x0, half the inverse of the decoder's variance, that of the posterior of the second step.
+    first = beta[0] / (1 - beta[0]) / (2 * variance[0])
+    np.testing.assert_allclose(found[0], first, rtol=5e-3)
 
 
 def test_learned_variances_lie_between_the_least_and_the_most():

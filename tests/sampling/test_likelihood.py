@@ -82,10 +82,14 @@ def test_the_bound_of_discrete_time_is_that_of_direct_integration(width):
         wide = narrow if width == 'posterior' else beta
         nats = (narrow + difference**2) / (2 * wide) - 0.5 + 0.5 * np.log(wide / narrow)
         terms.append(np.sum(weight * nats))
-    c, d = scales(1)
+    # The first step is as wide as the posterior of the second, as in the published code.
+    (c, d), (c2, d2) = scales(1), scales(2)
     x = c * x0 + d * z
     expected = (d**2 * mean + c * variance * x) / (c**2 * variance + d**2)
-    level = stats.norm.cdf(x0 + LEVEL / 2, expected, d / c) - stats.norm.cdf(x0 - LEVEL / 2, expected, d / c)
+    width_1 = np.sqrt((1 - (c2 / d2) ** 2 / (c / d) ** 2) * d**2)
+    level = stats.norm.cdf(x0 + LEVEL / 2, expected, width_1) - stats.norm.cdf(
+        x0 - LEVEL / 2, expected, width_1
+    )
     decoder = -np.sum(weight * np.log(level))
     c, d = scales(steps)
     prior = 0.5 * (c**2 * x0**2 + d**2 - 1 - np.log(d**2))

@@ -74,6 +74,18 @@ def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
     for changes in ({'threshold': 'static'}, {'threshold': 'dynamic', 'percentile': 0.9}):
         with pytest.raises(UserError, match='changes nothing here: latents have no range'):
             run.sample(2, **changes)
+    # Pictures are changed through their latents.
+    some = images[:2]
+    near = np.abs(run.image_to_image(some, 0.0, 0).astype(int) - np.asarray(back)[:2])
+    assert np.mean(near <= 1) > 0.95
+    way = run.interpolate(*some, 3, label=0, steps=4)
+    assert way.shape == (3, 8, 8, 1)
+    mask = np.zeros((2, 8, 8), bool)
+    mask[:, 2:6, 2:6] = True
+    drawn = run.inpaint(some, mask, 0, steps=4)
+    np.testing.assert_array_equal(drawn[~mask], some[~mask])
+    holes = np.where(mask[..., None], 255 - some, some)  # what is in the hole does not count
+    np.testing.assert_array_equal(run.inpaint(holes, mask, 0, steps=4), drawn)
     with pytest.raises(UserError, match='cannot take noise out of pixels'):
         run.task.denoise(run.state, keys(8), images[:8], 10.0, np.zeros(8, np.int32))
     with pytest.raises(UserError, match='evaluate the bound of a diffusion model of pixels'):

@@ -117,8 +117,8 @@ class Process:
     timesteps: int = 0
 
     def __post_init__(self) -> None:
-        if self.shift <= 0:
-            raise UserError(f'the shift of a noise schedule is {self.shift}; give a number above 0.')
+        if not 0 < self.shift < math.inf:
+            raise UserError(f'the shift of a noise schedule is {self.shift}; give a finite number above 0.')
         if self.timesteps < 0 or self.timesteps == 1:
             raise UserError(
                 f'{self.timesteps} timesteps make no diffusion; give 2 or more, or 0 for continuous time.'
@@ -192,6 +192,15 @@ class Process:
         _, sigma = self.scales(t)
         return jnp.square(sigma) * self.lost(s, t)
 
+    def decoder_variance(self) -> jax.Array:
+        """The variance with which data are decoded from the first of discrete times: of the second step.
+
+        There is no posterior of the first step to take it from; Ho et al. 2020 and Nichol and Dhariwal
+        2021 (arXiv:2102.09672) do the same in their code.
+        """
+        first = jnp.asarray(1 / self.timesteps)
+        return jnp.square(self.scales(first)[1]) * self.lost(first, 2 * first)
+
     def posterior(
         self, x0: jax.Array, x: jax.Array, s: jax.Array, t: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -250,7 +259,7 @@ def loss_weight(
             error of x0 by the signal-to-noise ratio, up to gamma (Hang et al. 2023, arXiv:2303.09556);
             'bound' makes the expectation over even times the diffusion term of the variational bound,
             in nats (Kingma et al. 2021, equation 17; of discrete time equation 13, whose first step
-            counts with the squared error of a normal decoder).
+            counts with the squared error of a normal decoder, see `Process.decoder_variance`).
         name: the kind of prediction.
         process: of x_t.
         t: times [b].
@@ -270,7 +279,8 @@ def loss_weight(
         return jnp.minimum(snr, gamma) / scale
     n = process.timesteps
     if n:
-        fall = jnp.where(t * n < 1.5, snr, jnp.exp(process.log_snr(t - 1 / n)) - snr)
+        fall = jnp.exp(process.log_snr(t - 1 / n)) - snr
+        fall = jnp.where(t * n < 1.5, 1 / process.decoder_variance(), fall)
         return 0.5 * n * fall / scale
     slope = jax.vmap(jax.grad(process.log_snr))(t)
     return -0.5 * slope * snr / scale

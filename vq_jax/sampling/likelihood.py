@@ -43,9 +43,9 @@ def bound(
 ) -> Bound:
     """The variational bound of bytes.
 
-    In discrete time that of Ho et al. 2020 (arXiv:2006.11239), equation 5, where the first step is
-    decoded by the network; in continuous time that of Kingma et al. 2021 (arXiv:2107.00630), equations
-    11 to 17, where the least noisy example is decoded as it is.
+    In discrete time that of Ho et al. 2020 (arXiv:2006.11239), equation 5, where the network decodes the
+    first step (see `decoder_log_likelihood`); in continuous time that of Kingma et al. 2021
+    (arXiv:2107.00630), equations 11 to 17, where the least noisy example is decoded as it is.
 
     Args:
         denoise: the network.
@@ -55,7 +55,7 @@ def bound(
         n: at how many times each example is measured. The noise levels are split into as many equal
             parts, and each gives one time, drawn evenly, so that the sum is right on average. In
             discrete time with timesteps - 1 or more, each time is measured once.
-        variance: of the model's steps of discrete time (see `step_divergence`); the decoder's width, and
+        variance: of the model's steps of discrete time (see `step_divergence`); the decoder, and
             continuous time, do not have it.
     """
     if process.timesteps:
@@ -85,11 +85,31 @@ def bound(
     prior = _sum(gaussians.kl_to_standard(alpha * x0, 2 * jnp.log(sigma)))
 
     first = jnp.full(len(x0), 1 / process.timesteps if process.timesteps else 0.0)
-    alpha, sigma = process.scales(first[0])
     x = process.diffuse(x0, normal(fold_in(keys, n), x0.shape[1:]), first)
-    mean = denoise(x, first).x0 if process.timesteps else x / alpha
-    decoder = -likelihoods.discretised_gaussian(x0, mean, jnp.log(sigma / alpha))
+    if process.timesteps:
+        decoder = -decoder_log_likelihood(denoise(x, first), process, x0)
+    else:
+        alpha, sigma = process.scales(first[0])
+        decoder = -likelihoods.discretised_gaussian(x0, x / alpha, jnp.log(sigma / alpha))
     return Bound(prior=prior, diffusion=diffusion, decoder=decoder)
+
+
+def decoder_log_likelihood(denoised: Denoised, process: Process, x0: jax.Array) -> jax.Array:
+    """The log-probability of bytes given x at the first of discrete times, in nats [b].
+
+    Ho et al. 2020 (arXiv:2006.11239), equation 13.
+
+    Args:
+        denoised: what the network took that for. A variance that it tells lies between that of
+            `Process.decoder_variance` and that of the first step (Nichol and Dhariwal 2021).
+        process: with discrete time.
+        x0: bytes brought to [-1, 1] [b ...].
+    """
+    log_variance, share = jnp.log(process.decoder_variance()), denoised.variance_share
+    if share is not None:
+        _, sigma = process.scales(jnp.asarray(1 / process.timesteps))
+        log_variance = share * 2 * jnp.log(sigma) + (1 - share) * log_variance
+    return likelihoods.discretised_gaussian(x0, denoised.x0, log_variance / 2)
 
 
 def step_divergence(

@@ -21,8 +21,13 @@ from vq_jax.ops.dropout import hide_labels
 from vq_jax.ops.images import to_uint8
 from vq_jax.ops.keys import content_keys, example_keys, fold_in, normal
 from vq_jax.ops.metrics import psnr
-from vq_jax.sampling.diffusion import clipped
-from vq_jax.sampling.likelihood import bound, flow_log_likelihood, step_divergence
+from vq_jax.sampling.diffusion import Denoised, clipped
+from vq_jax.sampling.likelihood import (
+    bound,
+    decoder_log_likelihood,
+    flow_log_likelihood,
+    step_divergence,
+)
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
 from vq_jax.tasks.diffusion_drawing import LATENT, DiffusionDrawing
 from vq_jax.tasks.latents import LatentConfig, Pixels, Space, make_space
@@ -219,8 +224,12 @@ class DiffusionTask(DiffusionDrawing):
             numbers['bits_prior'], numbers['bits_decoder'] = bits(means['prior']), bits(means['decoder'])
             numbers['bits_diffusion'] = bits(terms.sum())
             if len(terms) >= 4:
-                for i, quarter in enumerate(np.array_split(terms, 4), 1):
-                    numbers[f'bits_diffusion_{i}_of_4'] = bits(quarter.sum())
+                # Parts that lie in two quarters count in both, for what of them does.
+                so_far = np.interp(
+                    np.linspace(0, len(terms), 5), range(len(terms) + 1), [0, *np.cumsum(terms)]
+                )
+                for i, quarter in enumerate(np.diff(so_far), 1):
+                    numbers[f'bits_diffusion_{i}_of_4'] = bits(quarter)
         if 'flow' in means:
             numbers['bits_flow'] = bits(-means['flow'])
         numbers |= {name: means[name] for name in ('psnr', 'psnr_cubic') if name in means}
@@ -268,21 +277,33 @@ class DiffusionTask(DiffusionDrawing):
             return {'loss': loss}
         denoised = self.denoiser(lambda x, t: answer)(x, t)
         denoised = denoised.replace(x0=jax.lax.stop_gradient(denoised.x0))
-        inside = t > 1.5 / c.timesteps  # the first step is the decoder's, whose width is not learned
-        divergence = step_divergence(denoised, process, x0, x, jnp.maximum(t, 2 / c.timesteps))
-        variational = jnp.where(inside, c.timesteps * divergence / x0[0].size, 0)
+        inside = t > 1.5 / c.timesteps
+        nats = step_divergence(denoised, process, x0, x, jnp.maximum(t, 2 / c.timesteps))
+        nats = jnp.where(inside, nats, self._decoding(denoised, x0, inside))
+        variational = c.timesteps * nats / x0[0].size
         return {'loss': loss + c.variational_weight * variational, 'variational_loss': variational}
+
+    def _decoding(self, denoised: Denoised, x0: jax.Array, inside: jax.Array) -> jax.Array:
+        """The decoder's part of the bound, in nats [b], where examples are not inside; latents have none."""
+        if not isinstance(self.space, Pixels):
+            return jnp.zeros(len(x0))
+        # Elsewhere what is expected may be so far off that there is no gradient to leave out.
+        near = jnp.where(ops.spread(inside, x0), x0, denoised.x0)
+        return -decoder_log_likelihood(denoised.replace(x0=near), self.process, x0)
 
 
 def _check_process(options: DiffusionConfig) -> None:
-    sigma = float(options.process().scales(jnp.ones(()))[1])
+    process = options.process()
+    start, end = (float(process.scales(jnp.asarray(t))[1]) for t in (0.0, 1.0))
+    known = 'straight' if options.path == 'straight' else 'cosine'
     # The published processes end at 0.99 or more; samplers begin, and bounds end, with noise of scale 1.
-    if sigma < 0.98:
-        raise UserError(
-            f'with config.model.schedule={options.schedule}, path={options.path} and shift={options.shift}, '
-            f'noise has a scale of {sigma:.2f} at the end instead of 1, which is where drawing begins; '
-            f'choose others, such as schedule={"straight" if options.path == "straight" else "cosine"}.'
-        )
+    for sigma, where, wanted, limit in ((start, 'start', 0, start > 0.1), (end, 'end', 1, end < 0.98)):
+        if limit:
+            raise UserError(
+                f'with config.model.schedule={options.schedule}, path={options.path} and shift='
+                f'{options.shift}, noise has a scale of {sigma:.2f} at the {where} instead of {wanted}; '
+                f'choose others, such as shift=1 with schedule={known}.'
+            )
 
 
 def _check_upscale(factor: int, space: Space, image_shape: tuple[int, int, int]) -> None:

@@ -22,6 +22,10 @@ class LatentConfig:
     workdir: str = ''
     step: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.step is not None and not self.workdir:
+            raise UserError('config.latent.step is of the run in config.latent.workdir; give that too.')
+
 
 class Space(Protocol):
     """Pictures to what is learned, and back.
