@@ -3,7 +3,7 @@
     python -m vq_jax.prepare imagenette/160px-v2
     python -m vq_jax.train --config configs/dcgan_imagenette.py --workdir runs/dcgan_imagenette
 
-Not run for more than a step.
+Not run for more than one step.
 """
 
 from ml_collections import ConfigDict

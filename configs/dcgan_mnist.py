@@ -1,11 +1,12 @@
 """DCGAN (Radford et al. 2016, arXiv:1511.06434) on MNIST at 32 pixels, class-conditional.
 
+    python -m vq_jax.prepare mnist
     python -m vq_jax.train --config configs/dcgan_mnist.py --workdir runs/dcgan_mnist
     python -m vq_jax.sample --workdir runs/dcgan_mnist --num 64 --label 3 --output threes.png
 
-Seen: samples vary 1.00 times as much as pictures and cover all ten classes; a linear probe of the
-discriminator, right on 96% of test pictures, takes 98% of the samples for the class that was asked for. 7
-minutes on two busy cores of a shared x86-64 machine (jax 0.10.2).
+Results: the pixel variance of samples relative to data is 1.00, and all ten classes are covered; a linear
+probe of the discriminator, which is 96% accurate on test images, assigns 98% of the samples to the requested
+class. 7 minutes on two cores of a shared x86-64 machine under other load (jax 0.10.2).
 """
 
 from ml_collections import ConfigDict

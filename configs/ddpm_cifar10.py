@@ -1,16 +1,18 @@
-"""DDPM (Ho et al. 2020, arXiv:2006.11239, appendix B) on CIFAR-10: 1,000 steps, prediction of the noise.
+"""DDPM (Ho et al. 2020, arXiv:2006.11239, appendix B) on CIFAR-10: 1,000 steps, noise prediction.
 
-The network is theirs but that the time also scales what is normalised: 38.3M parameters instead of 35.7M.
+The network is theirs, except that the time embedding also scales the normalised activations: 38.3M
+parameters instead of 35.7M.
 
     python -m vq_jax.prepare cifar10
     python -m vq_jax.train --config configs/ddpm_cifar10.py --workdir runs/ddpm_cifar10
     python -m vq_jax.evaluate --workdir runs/ddpm_cifar10 --override=evaluation.times=999
 
-`--config.model.learned_variance=true --config.model.schedule=cosine` are the variance and the schedule of
-Nichol and Dhariwal 2021 (arXiv:2102.09672), whose network and number of steps differ.
+`--config.model.learned_variance=true --config.model.schedule=cosine` give the learned variance, that of the
+first step included, and the schedule of Nichol and Dhariwal 2021 (arXiv:2102.09672), whose network and number
+of steps differ. They also limit betas to 0.999; here the log signal-to-noise ratio ends at -13.3 instead.
 
-Not run: neither CIFAR-10 nor an accelerator was at hand. The paper has 3.75 bits a value and a Fréchet
-distance of 3.17.
+Not run: neither CIFAR-10 nor an accelerator was available. The paper reports 3.75 bits per dimension and an
+FID of 3.17.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""Pictures of ten kinds of things at 64 pixels, by diffusion of pixels, for one GPU.
+"""Class-conditional diffusion of pixels on Imagenette (ten classes) at 64 pixels, for one GPU.
 
     python -m vq_jax.prepare imagenette/160px-v2
     python -m vq_jax.train --config configs/ddpm_imagenette.py --workdir runs/ddpm_imagenette
@@ -10,7 +10,7 @@ Flow matching instead:
         --config.model.path=straight --config.model.schedule=straight \
         --config.model.prediction=velocity --config.model.weighting=uniform
 
-Not run: no accelerator was at hand.
+Not run: no accelerator was available.
 """
 
 from ml_collections import ConfigDict

@@ -1,14 +1,15 @@
 """The KL autoencoder of latent diffusion (Rombach et al. 2022, arXiv:2112.10752, table 8, f = 8) on ImageNet.
 
-256x256 pictures to 32x32 places of 4 numbers; 83,653,863 parameters without the discriminator, as in the
-published checkpoint.
+256x256 images to a 32x32 grid of 4-dimensional latents; 83,653,863 parameters without the discriminator, as
+in the published checkpoint. That one was trained on OpenImages instead (256-pixel crops of images resized to
+384).
 
     python -m vq_jax.prepare imagenet2012
     python -m vq_jax.train --config configs/kl_f8_imagenet.py --workdir runs/kl_f8_imagenet
 
 LPIPS needs its published weights; see config.perceptual.weights.
 
-Not run: neither ImageNet nor an accelerator was at hand.
+Not run: neither ImageNet nor an accelerator was available.
 """
 
 from ml_collections import ConfigDict

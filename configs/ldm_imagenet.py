@@ -1,14 +1,15 @@
 """DiT-XL/2 (Peebles and Xie 2023, arXiv:2212.09748) on the latents of a KL autoencoder of ImageNet.
 
-256x256 pictures, 32x32 places of 4 numbers, 256 tokens; the variance is learned.
+256x256 images, a 32x32 grid of 4-dimensional latents, 256 tokens; the variance is learned.
 
+    python -m vq_jax.prepare imagenet2012
     python -m vq_jax.train --config configs/kl_f8_imagenet.py --workdir runs/kl_f8_imagenet
     python -m vq_jax.train --config configs/ldm_imagenet.py --workdir runs/ldm_imagenet
     python -m vq_jax.sample --workdir runs/ldm_imagenet --num 16 --label 207 --guidance 4 --output dogs.png
 
-Not run: neither ImageNet nor an accelerator was at hand. The paper has a Fréchet distance of 19.47 after
-these 400,000 steps, without guidance. Its latents are samples with a scale of their own, without a warm-up;
-here they are the means, each channel measured and brought to mean 0 and deviation 1.
+Not run: neither ImageNet nor an accelerator was available. The paper reports an FID of 19.47 after
+these 400,000 steps, without guidance. It samples the latents, multiplies them by one constant, and has no
+learning-rate warm-up; here latents are the posterior means, each channel normalised to mean 0 and s.d. 1.
 """
 
 from ml_collections import ConfigDict

@@ -1,20 +1,21 @@
-"""Pictures of ten kinds of things at 64 pixels, by diffusion of the latents of a VQGAN.
+"""Class-conditional diffusion of the latents of a VQGAN, on Imagenette (ten classes) at 64 pixels.
 
-The latents are 16x16 places of 8 numbers: the vectors that are compared with the codes. Any other run of
-vqgan, vqvae or vae with a grid of latents will do: `--config.latent.workdir=DIR`.
+The latents are a 16x16 grid of 8-dimensional vectors, those that are compared with the codes. Any other run
+of vqgan, vqvae or vae with one grid of latents will do: `--config.latent.workdir=DIR`.
 
+    python -m vq_jax.prepare imagenette/160px-v2
     python -m vq_jax.train --config configs/vqgan_imagenette.py --workdir runs/vqgan_imagenette
     python -m vq_jax.train --config configs/ldm_imagenette.py --workdir runs/ldm_imagenette
     python -m vq_jax.sample --workdir runs/ldm_imagenette --num 64 --guidance 2 --output samples.png
 
-Not run at these sizes: no accelerator was at hand. Much smaller, in 3,000 steps of 32 pictures and 88 minutes
-on two busy cores of a shared x86-64 machine (jax 0.10.2), over the row `perceptual` of
-experiments/vqgan_2021: 1,000 samples of guidance 2 have a Fréchet distance of 21.3 from the validation set in
-the features of that table's classifier, precision 0.78 and recall 0.58; the autoencoder's reconstructions of
-that set have 16.5. Colours and layouts are those of photographs, but no things are seen: 16% of the samples
-are of the class asked for, by a classifier that is 65% right.
+Not run at these sizes: no accelerator was available. Much smaller, in 3,000 steps of batch 32 and 88 minutes
+on two cores of a shared x86-64 machine under other load (jax 0.10.2), over the row `perceptual` of
+experiments/vqgan_2021: 1,000 samples with guidance 2 have a Fréchet distance of 21.3 from the validation set
+in the features of that table's classifier, precision 0.78 and recall 0.58; the autoencoder's reconstructions
+of that set have 16.5. Samples have plausible colours and layouts but no recognisable objects: 16% of them are
+of the requested class, by a classifier that is 65% accurate.
 
-    python -m vq_jax.experiment experiments/vqgan_2021 --rows classifier,perceptual --workdir RUNS
+    python -m vq_jax.experiment experiments/vqgan_2021 --rows classifier,perceptual --workdir RUNS --rerun
     python -m vq_jax.train --config configs/ldm_imagenette.py --workdir runs/ldm_small \
         --config.latent.workdir=RUNS/perceptual --config.steps=3000 --config.batch_size=32 \
         --config.eval_every=1000 --config.checkpoint_every=250 --config.log_every=50 \
@@ -29,7 +30,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """A small U-Net; prediction of v along the cosine schedule."""
+    """A small U-Net; v-prediction along the cosine schedule."""
     config = default_config('diffusion')
     config.steps = 50_000
     config.batch_size = 64

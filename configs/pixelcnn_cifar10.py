@@ -1,10 +1,11 @@
-"""A gated PixelCNN over the pixels of CIFAR-10: red, then green, then blue, each of 256 values.
+"""A gated PixelCNN over the pixels of CIFAR-10: red, then green, then blue, each with 256 values.
 
+    python -m vq_jax.prepare cifar10
     python -m vq_jax.train --config configs/pixelcnn_cifar10.py --workdir runs/pixelcnn_cifar10
     python -m vq_jax.sample --workdir runs/pixelcnn_cifar10 --num 64 --output samples.png
 
-The paper's figure is 3.03 bits a dimension (van den Oord et al. 2016, arXiv:1606.05328, table 1), which is
-what evaluation calls `bits_per_dimension`. The sizes here are not the paper's. Not run.
+The paper reports 3.03 bits per dimension (van den Oord et al. 2016, arXiv:1606.05328, table 1), which
+evaluation calls `bits_per_dimension`. The sizes here are not the paper's. Not run.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +14,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """Fifteen layers of 128 channels; without classes, as the paper's figure."""
+    """Fifteen layers of 128 channels; unconditional, as for the paper's figure."""
     config = default_config('prior')
     config.steps = 200_000
     config.batch_size = 64

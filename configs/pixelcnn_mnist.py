@@ -1,14 +1,15 @@
-"""A gated PixelCNN over the pixels themselves: MNIST in black and white, without a tokenizer.
+"""A gated PixelCNN over the pixels of binarised MNIST, without a tokenizer.
 
+    python -m vq_jax.prepare mnist
     python -m vq_jax.train --config configs/pixelcnn_mnist.py --workdir runs/pixelcnn_mnist
 
-Pixels are white with their grey value as the probability, of each picture always the same, as published
-likelihoods have it: 81.30 nats (van den Oord et al. 2016, arXiv:1601.06759, table 4). That is without
-classes (`--config.model.class_conditional=false`), which can be worth up to log 10, 2.3 nats.
-`--config.tokenizer.levels=256 --config.tokenizer.dither=false` learns grey values as they are.
+A pixel is white with its grey value as the probability, drawn once for each image, as in published
+likelihoods: 81.30 nats (van den Oord et al. 2016, arXiv:1601.06759, table 4). That figure is unconditional
+(`--config.model.class_conditional=false`); knowing the class can be worth up to log 10, 2.3 nats.
+`--config.tokenizer.levels=256 --config.tokenizer.dither=false` models the grey values themselves.
 
-Seen with `--config.steps=1000`, half an epoch, in 15 minutes on two busy cores of a shared x86-64 machine
-(jax 0.10.2): 90.6 nats on the test set, given the class; strokes, but few digits.
+Results with `--config.steps=1000`, half an epoch, in 15 minutes on two cores of a shared x86-64 machine
+under other load (jax 0.10.2): 90.6 nats on the test set, given the class; strokes, but few digits.
 """
 
 from ml_collections import ConfigDict

@@ -1,13 +1,14 @@
 """The second stage of van den Oord et al. 2017 (arXiv:1711.00937) on CIFAR-10, and the whole bound in bits.
 
 A gated PixelCNN over the 8x8 codes of `vqvae_likelihood_cifar10.py`. Its evaluation gives
-`pixel_bits_per_dimension`, `-(log p(x | z) + log p(z))` of the test pictures; the paper reports 4.67 for its
+`pixel_bits_per_dimension`, `-(log p(x | z) + log p(z))` of the test images; the paper reports 4.67 for its
 VQ-VAE, 4.51 for a VAE and 5.14 for VIMCO (section 4.1).
 
+    python -m vq_jax.prepare cifar10
     python -m vq_jax.train --config configs/vqvae_likelihood_cifar10.py --workdir runs/likelihood_cifar10
     python -m vq_jax.train --config configs/prior_cifar10.py --workdir runs/prior_cifar10
 
-Not run: CIFAR-10 was not at hand.
+Not run: CIFAR-10 was not available.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +17,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """Learns from pictures, which the bound needs in evaluation."""
+    """Trains on images rather than written codes; evaluation needs them for the bound."""
     config = default_config('prior')
     config.steps = 100_000
     config.batch_size = 128

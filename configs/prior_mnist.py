@@ -1,14 +1,15 @@
-"""Digits of a given class: a transformer over the codes of a VQ-VAE of MNIST.
+"""A class-conditional transformer over the codes of a VQ-VAE of MNIST.
 
+    python -m vq_jax.prepare mnist
     python -m vq_jax.train --config configs/vqvae_mnist.py --workdir runs/vqvae_mnist
     python -m vq_jax.train --config configs/prior_mnist.py --workdir runs/prior_mnist
     python -m vq_jax.sample --workdir runs/prior_mnist --num 64 --label 3 --output threes.png
 
-`--config.model.kind=pixelcnn` or `maskgit` learns the same codes with another network: all three, of 1,500
-steps, are in experiments/priors/table.md.
+`--config.model.kind=pixelcnn` or `maskgit` models the same codes with another network: all three, with 1,500
+steps each, are compared in experiments/priors/table.md.
 
-Seen after 3,000 steps, on two very busy cores of a shared x86-64 machine (jax 0.10.2), in 61 minutes:
-94.7 nats, 2.13 bits a code, on the test set.
+Results after 3,000 steps, on two cores of a shared x86-64 machine under heavy other load (jax 0.10.2), in 61
+minutes: 94.7 nats, 2.13 bits per code, on the test set.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +18,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """Small networks; classes are dropped from a tenth of the examples, for guidance."""
+    """Small networks; the class is dropped from a tenth of the examples, for guidance."""
     config = default_config('prior')
     config.steps = 3_000
     config.batch_size = 64

@@ -1,10 +1,10 @@
-"""A VQ-VAE on scikit-learn's handwritten digits, which come inside a dependency: the first thing to run.
+"""A VQ-VAE on scikit-learn's handwritten digits, which come with a dependency: the first thing to run.
 
-8x8 grey pictures to 4x4 codes out of 64.
+8x8 grey images to 4x4 codes from a codebook of 64.
 
     make train
 
-Seen: test PSNR 24.07 dB, MSE 0.0179 (pixels in [-1, 1]), perplexity 57.5, in 18 seconds on two
+Results: test PSNR 24.07 dB, MSE 0.0179 (pixels in [-1, 1]), perplexity 57.5, in 18 seconds on two
 cores of a shared x86-64 machine (jax 0.10.2).
 """
 
@@ -14,7 +14,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """Small enough for a laptop's processor."""
+    """Small enough for a laptop's CPU."""
     config = default_config('vqvae')
     config.steps = 1500
     config.batch_size = 64

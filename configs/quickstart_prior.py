@@ -1,10 +1,10 @@
-"""Digits of a class asked for: a transformer over the 4x4 codes of the quickstart's VQ-VAE.
+"""A class-conditional transformer over the 4x4 codes of the quickstart's VQ-VAE.
 
     make train
 
-trains `quickstart.py` and then this, and draws ten of each digit.
+trains `quickstart.py`, then this, and draws ten samples of each digit.
 
-Seen: 39.16 nats of the 16 codes of a test picture, 3.531 bits per code; `make train` as a whole took 60
+Results: 39.16 nats for the 16 codes of a test image, 3.531 bits per code; all of `make train` took 60
 seconds on two cores of a shared x86-64 machine (jax 0.10.2), without the installation.
 """
 
@@ -14,7 +14,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """Small enough for a laptop's processor."""
+    """Small enough for a laptop's CPU."""
     config = default_config('prior')
     config.steps = 700
     config.batch_size = 64

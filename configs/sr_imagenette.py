@@ -1,15 +1,15 @@
 """Super-resolution from 32 to 128 pixels on Imagenette (Saharia et al. 2021, SR3, arXiv:2104.07636).
 
-The network is shown the small picture, enlarged by cubic interpolation, beside the noisy one.
+The network is given the small image, enlarged by cubic interpolation, beside the noisy one.
 
     python -m vq_jax.prepare imagenette/160px-v2
     python -m vq_jax.train --config configs/sr_imagenette.py --workdir runs/sr_imagenette
 
-Not run at these sizes: no accelerator was at hand. Much smaller, and asked for the picture itself, in 1,000
-steps of 8 pictures and 18 minutes on two cores of a shared x86-64 machine (jax 0.10.2): the picture that is
-expected after one step has a PSNR of 22.82 dB on 512 pictures of the validation set, and that of cubic
-interpolation 22.58. It is sharper, with a faint grid. After 250 such steps it was 21.9 dB on 32 pictures, and
-18.1 where the network was asked for v:
+Not run at these sizes: no accelerator was available. A much smaller model that predicts x0, after 1,000
+steps of batch 8 in 18 minutes on two cores of a shared x86-64 machine (jax 0.10.2): its one-step estimate
+has a PSNR of 22.82 dB on 512 images of the validation set, cubic interpolation 22.58. It is sharper, with a
+faint grid. After 250 such steps it was 21.9 dB on 32 images, and 18.1 with v-prediction. The command of
+the 1,000-step run:
 
     python -m vq_jax.train --config configs/sr_imagenette.py --workdir runs/sr_small --config.steps=1000 \
         --config.batch_size=8 --config.eval_every=1000 --config.checkpoint_every=250 \

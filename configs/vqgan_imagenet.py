@@ -3,7 +3,7 @@
     python -m vq_jax.prepare imagenet2012
     python -m vq_jax.train --config configs/vqgan_imagenet.py:f16_1024 --workdir runs/vqgan_f16_1024
 
-| variant | codes | of | parameters without the discriminator | published as |
+| variant | codes | codebook | parameters without the discriminator | published as |
 | --- | --- | --- | --- | --- |
 | f16_1024 | 16x16 | 1,024 x 256 | 72,141,699 | Esser et al. 2021 (arXiv:2012.09841), f16-1024 |
 | f16_16384 | 16x16 | 16,384 x 256 | 76,073,859 | the same, f16-16384 |
@@ -11,12 +11,15 @@
 
 LPIPS needs its published weights; see config.perceptual.weights.
 
-Sizes, losses and f16_1024's weights and start of the discriminator are the published ones. Not as published:
-codes start by k-means and dead ones are revived (`quantizer.start`, `quantizer.revive_below`), the commitment
-is that of the equation (the published code has beta on the other term: `quantizer.commitment=4
-loss.quantizer_weight=0.25` is its loss), and the other variants' discriminators start as late as f16_1024's.
+Sizes, losses and f16_1024's weights and start of the discriminator are the published ones. Differences from
+what was published: codes are initialised by k-means and dead ones are revived (`quantizer.start`,
+`quantizer.revive_below`); the commitment is that of the equation (the published code has beta on the other
+term: `quantizer.commitment=4 loss.quantizer_weight=0.25` is its loss); and the discriminators of the other
+variants start as late as f16_1024's. The published vq-f8 was trained on OpenImages (256-pixel crops of images
+resized to 384), with `discriminator.stages` 2, `adversarial.weight` 0.6 and the discriminator from step 1 on;
+here these are 3, 0.75 and 250,000.
 
-Not run: neither ImageNet nor an accelerator was at hand.
+Not run: neither ImageNet nor an accelerator was available.
 """
 
 from ml_collections import ConfigDict

@@ -1,16 +1,16 @@
-"""A small VQGAN on Imagenette at 64 pixels, which trains on a laptop's processor.
+"""A small VQGAN on Imagenette at 64 pixels, which trains on a laptop's CPU.
 
-Pictures become 16x16 codes out of 1,024. The perceptual loss is multi-scale SSIM, which needs no weights;
-with those of LPIPS: `--config.perceptual.kind=lpips`.
+Images become 16x16 codes from a codebook of 1,024. The perceptual loss is multi-scale SSIM, which needs no
+weights; for LPIPS, which does: `--config.perceptual.kind=lpips`.
 
     python -m vq_jax.prepare imagenette/160px-v2
     python -m vq_jax.train --config configs/vqgan_imagenette.py --workdir runs/vqgan_imagenette
 
-Seen on the validation set after 1,000 steps, two busy cores of a shared x86-64 machine (jax 0.10.2), 36
-minutes: PSNR 20.9 dB, L1 0.136 (pixels in [-1, 1]), 1 - MS-SSIM 0.086, perplexity 789. Without the
-discriminator (`--config.adversarial.start=1000000`), in 31: 23.0 dB, 0.104, 0.055, 852. After so few
-steps the discriminator makes pictures sharper, and grainy, with colours that are a little off; without it
-they are smooth. The Imagenette here is a 128-pixel copy whose pictures were squashed to squares.
+Results on the validation set after 1,000 steps, on two cores of a shared x86-64 machine under other load (jax
+0.10.2), in 36 minutes: PSNR 20.9 dB, L1 0.136 (pixels in [-1, 1]), 1 - MS-SSIM 0.086, perplexity 789. Without
+the discriminator (`--config.adversarial.start=1000000`), in 31 minutes: 23.0 dB, 0.104, 0.055, 852. After so
+few steps the discriminator makes images sharper but grainy, with slightly wrong colours; without it
+they are smooth. The Imagenette here is a 128-pixel copy whose images were squashed to squares.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """1.0M parameters, and 0.7M of the discriminator, which joins at half of the run."""
+    """1.0M parameters, and 0.7M in the discriminator, which joins halfway through the run."""
     config = default_config('vqgan')
     config.steps = 1_000
     config.batch_size = 16

@@ -1,12 +1,12 @@
-"""A very small VQGAN on crops of scikit-image's photographs, which come inside a dependency.
+"""A very small VQGAN on crops of scikit-image's photographs, which come with a dependency.
 
-64x64 pictures to 16x16 codes out of 256.
+64x64 images to 16x16 codes from a codebook of 256.
 
     python -m vq_jax.train --config configs/vqgan_photos.py --workdir runs/vqgan_photos
 
-Seen: test PSNR 25.0 dB, L1 0.093 (pixels in [-1, 1]), 1 - MS-SSIM 0.130, perplexity 157; 5 minutes on two
-cores of a shared x86-64 machine (jax 0.10.2). The discriminator makes edges sharper, not PSNR better: it
-was 25.1 dB at step 400.
+Results: test PSNR 25.0 dB, L1 0.093 (pixels in [-1, 1]), 1 - MS-SSIM 0.130, perplexity 157; 5 minutes on two
+cores of a shared x86-64 machine (jax 0.10.2). The discriminator sharpens edges but does not improve PSNR,
+which was 25.1 dB at step 400.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """Sizes for a first look; the discriminator joins at half of the run."""
+    """Sizes for a first look; the discriminator joins halfway through the run."""
     config = default_config('vqgan')
     config.steps = 600
     config.batch_size = 16

@@ -1,6 +1,6 @@
 """The two-level VQ-VAE of Razavi et al. 2019 (arXiv:1906.00446) on ImageNet.
 
-256x256 pictures to 32x32 top and 64x64 bottom codes, each out of 512.
+256x256 images to 32x32 top and 64x64 bottom codes, each from a codebook of 512.
 
     python -m vq_jax.prepare imagenet2012 --data_dir /mnt/shared/tfds
     ./launch_tpu.sh --name vq --zone us-central2-b --type v4-32 -- \
@@ -8,9 +8,10 @@
         --workdir /mnt/shared/runs/vqvae2_imagenet
 
 The paper's sizes: 128 channels, two residual blocks of 64, codes of 64 dimensions, beta 0.25, decay 0.99,
-batch 128, Adam at 3e-4. Kernels, and 2,000,000 steps for its 2,207,444, are choices of this config.
+batch 128, Adam at 3e-4. The kernel sizes, and 2,000,000 steps instead of 2,207,444, are choices of this
+config.
 
-Not run: neither ImageNet nor a pod was at hand.
+Not run: neither ImageNet nor a pod was available.
 """
 
 from ml_collections import ConfigDict

@@ -1,12 +1,12 @@
 """The VQ-VAE of van den Oord et al. 2017 (arXiv:1711.00937, section 4.1) on CIFAR-10.
 
-32x32 colour pictures to 8x8 codes out of 512, 256 channels, 250,000 steps of batch 128. Section 3.2 of the
-paper speaks of 8x8x10 latents for CIFAR-10, whose tenfold it does not explain; these are 8x8.
+32x32 colour images to 8x8 codes from a codebook of 512, 256 channels, 250,000 steps of batch 128. Section 3.2
+of the paper mentions 8x8x10 latents for CIFAR-10 without explaining the factor of ten; these are 8x8.
 
     python -m vq_jax.prepare cifar10
     python -m vq_jax.train --config configs/vqvae_cifar10.py --workdir runs/vqvae_cifar10
 
-Not run: CIFAR-10 was not at hand. The speed of its training step is in benchmarks/README.md.
+Not run: CIFAR-10 was not available. The speed of its training step is in benchmarks/README.md.
 """
 
 from ml_collections import ConfigDict

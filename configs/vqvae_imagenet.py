@@ -1,6 +1,6 @@
 """The VQ-VAE of van den Oord et al. 2017 (arXiv:1711.00937, section 4.2) on ImageNet, for a TPU pod.
 
-128x128 pictures to 32x32 codes out of 512.
+128x128 images to 32x32 codes from a codebook of 512.
 
     python -m vq_jax.prepare imagenet2012 --data_dir /mnt/shared/tfds
     ./launch_tpu.sh --name vq --zone us-central2-b --type v4-32 -- \
@@ -9,7 +9,7 @@
 
 All workers must see the same folder, such as a bucket mounted with gcsfuse.
 
-Not run: neither ImageNet nor a pod was at hand.
+Not run: neither ImageNet nor a pod was available.
 """
 
 from ml_collections import ConfigDict

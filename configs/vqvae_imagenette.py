@@ -1,14 +1,14 @@
 """A VQ-VAE on Imagenette, at 64 or 128 pixels: `configs/vqvae_imagenette.py:64` or `:128`.
 
-Pictures become codes at a quarter of their height and width, out of 1,024.
+Images become codes at a quarter of their height and width, from a codebook of 1,024.
 
     python -m vq_jax.prepare imagenette/160px-v2
     python -m vq_jax.train --config configs/vqvae_imagenette.py:64 --workdir runs/vqvae_imagenette_64
 
-Seen with `:64 --config.steps=600 --config.batch_size=32`, two cores of a shared x86-64 machine, 5
-minutes, on a copy whose pictures had been squashed to 128x128 pixels: validation PSNR 23.05 dB, MSE
+Results with `:64 --config.steps=600 --config.batch_size=32`, on two cores of a shared x86-64 machine, in 5
+minutes, on a copy whose images had been squashed to 128x128 pixels: validation PSNR 23.05 dB, MSE
 0.0229 (pixels in [-1, 1]), perplexity 864. The full 30,000 steps, and `:128`, were not run: they
-want an accelerator.
+need an accelerator.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +18,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config(size: str = '64') -> ConfigDict:
-    """The config at a size in pixels, '64' or '128'."""
+    """The config for a size in pixels, '64' or '128'."""
     if size not in ('64', '128'):
         raise UserError(f'vqvae_imagenette.py:{size} is not there; choose :64 or :128.')
     config = default_config('vqvae')

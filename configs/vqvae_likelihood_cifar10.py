@@ -1,15 +1,15 @@
 """The bits per dimension of van den Oord et al. 2017 (arXiv:1711.00937, section 4.1) on CIFAR-10.
 
-`vqvae_cifar10.py` with a decoder that is a likelihood: 32x32 colour pictures to 8x8 codes out of 512. The
-paper reports 4.67 bits per dimension for its VQ-VAE, 4.51 for a VAE and 5.14 for VIMCO, but not which prior
-and how many codes a place (see `vqvae_cifar10.py`) stand behind them. `bits_per_dimension_uniform_prior` has
-equally likely codes, which cost 0.19 of these bits; a learned prior saves a part (`prior_cifar10.py`). The
-discretised logistic is the choice of this config.
+`vqvae_cifar10.py` with a decoder that is a likelihood: 32x32 colour images to 8x8 codes from a codebook of
+512. The paper reports 4.67 bits per dimension for its VQ-VAE, 4.51 for a VAE and 5.14 for VIMCO, but not with
+which prior and how many codes per position (see `vqvae_cifar10.py`). `bits_per_dimension_uniform_prior`
+assumes a uniform prior over codes, which accounts for 0.19 of these bits; a learned prior saves a part of
+them (`prior_cifar10.py`). The discretised logistic is a choice of this config.
 
     python -m vq_jax.prepare cifar10
     python -m vq_jax.train --config configs/vqvae_likelihood_cifar10.py --workdir runs/likelihood_cifar10
 
-Not run: CIFAR-10 was not at hand.
+Not run: CIFAR-10 was not available.
 """
 
 from ml_collections import ConfigDict
