@@ -1,13 +1,13 @@
-"""Discrete representation learning in JAX and Flax.
+"""VAE, VQ-VAE, GAN, VQGAN, diffusion, and priors over codes or pixels, in JAX and Flax.
 
     run = vq_jax.load('runs/quickstart')
     codes = run.encode(images)      # uint8 [b h w c] -> int32 [b h' w']
     images = run.decode(codes)      # -> uint8 [b h w c]
     images = vq_jax.load('runs/prior').sample(16, label=3)
 
-The public modules are `ops` (pure functions), `models` (Flax modules), `data`, `sampling`, `training`,
-`tasks` and `evaluators`; each is imported when it is first used. What is in a file of theirs is imported from
-there: `from vq_jax.models.quantizers import VectorQuantizer`.
+The public packages are `ops` (pure functions), `models` (Flax modules), `data`, `sampling`, `training`,
+`tasks` and `evaluators`; each is imported on first use. Import what they contain from its own file:
+`from vq_jax.models.quantizers import VectorQuantizer`.
 """
 
 import importlib
