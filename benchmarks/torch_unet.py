@@ -1,7 +1,8 @@
 """A public U-Net in PyTorch, `UNet2DModel` of diffusers: what benchmarks of diffusion measure against.
 
-It has the layers of `vq_jax.models.unet`. Trained in eager mode with Adam and a moving average of the
-parameters, by the cosine schedule and the prediction of v. Not used by the project itself.
+It has the layers of `vq_jax.models.unet`, but for the number of groups that are normalised. Trained in eager
+mode with Adam and a moving average of the parameters, by the cosine schedule and the prediction of v. Not
+used by the project itself.
 """
 
 import copy

@@ -19,7 +19,7 @@ from vq_jax.tasks import default_config
 
 
 def get_config() -> ConfigDict:
-    """The cosine schedule, shifted from 32 pixels to 64, and min-SNR weights (Hang et al. 2023)."""
+    """The cosine schedule, unshifted at 64 pixels (Hoogeboom et al.), and min-SNR weights (Hang et al.)."""
     config = default_config('diffusion')
     config.steps = 100_000
     config.batch_size = 64
@@ -31,7 +31,6 @@ def get_config() -> ConfigDict:
     config.data.channels = 3
     config.data.flip = True
     config.model.class_conditional = True
-    config.model.shift = 2.0
     config.model.weighting = 'min_snr'
     config.unet.channels = 128
     config.unet.multipliers = (1, 2, 3, 4)

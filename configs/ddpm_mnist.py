@@ -14,6 +14,13 @@ The classifier is one of 28x28 images:
         --config.data.pad=0 --config.data.image_size=28
     python -m vq_jax.evaluate --workdir runs/ddpm_mnist --features runs/classifier28 --num 500
 
+The likelihood of the probability flow is 1.88 bits per dimension on the first 128 test images (1.87 with 100
+steps), where the bound is 1.43. It is of bytes spread evenly over their level, which such a model has never
+seen:
+
+    python -m vq_jax.evaluate --workdir runs/ddpm_mnist --split 'test[:128]' \
+        --override=evaluation.flow_steps=200
+
 Samplers and step counts are compared without guidance in experiments/ddpm_2020. The middle 14x14 pixels of
 the first 64 test images, inpainted by `run.inpaint(images, mask, label=labels, guidance=1.0, steps=25,
 sampler='ddpm', repeats=4)`, have a PSNR of 8.3 dB (7.6 with repeats=1); the mean of four such draws has 10.3,

@@ -1,7 +1,9 @@
 """The U-Net of diffusion models: Ho et al. 2020 (arXiv:2006.11239), as Dhariwal and Nichol 2021 improved it.
 
-Their network ('ADM', arXiv:2105.05233, section 3): several heads of attention at several resolutions, and
-a time that scales and shifts what is normalised. Every block ends in a layer of zeros, and so does the net.
+Of their network ('ADM', arXiv:2105.05233, section 3) it has several heads of attention at several
+resolutions, and a time that scales and shifts what is normalised; not the residual blocks that resample:
+resolutions change by plain convolutions, as in the former. Every block ends in a layer of zeros, and so does
+the net.
 """
 
 import dataclasses

@@ -20,8 +20,8 @@ class MLPSizes:
 
     Attributes:
         hidden: units of the encoder's layers; the decoder has them in reverse order.
-        activation: after each of them. 'tanh' is odd: in a short run, latents opposite to those of the
-            data can decode to negatives of pictures.
+        activation: after each of them. 'tanh' is an odd function, so that after a short training a latent z
+            may decode to a picture and -z to its negative; 'relu' is not.
     """
 
     hidden: tuple[int, ...] = (200, 200)

@@ -70,7 +70,8 @@ def squared_gradients(logits: Callable[[jax.Array], jax.Array], images: jax.Arra
 
     Where a picture has logits of n patches, the gradient is that of their sum over sqrt(n). Of patches that
     share no pixels the square is then the mean over patches of what each has for itself, so that a weight
-    means what it does for one logit; that of their mean logit would be n times less.
+    means what it does for one logit. That of their mean logit would be n times less, and that of their sum,
+    which much public code differentiates, n times more.
 
     Args:
         logits: maps pictures to logits [b ...], each picture by itself.
