@@ -195,6 +195,7 @@ ERRORS = [
     (['--config=configs/vqvae_imagenette.py:65'], 'choose :64 or :128'),
     (['--confg=configs/quickstart.py'], 'confg'),
     (['--config.wandb_project=mine'], 'pip install wandb'),
+    (['--distributed'], 'give each --coordinator=HOST:PORT, --num_processes and --process_id'),
 ]
 
 

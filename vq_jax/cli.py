@@ -6,13 +6,15 @@ import re
 import sys
 import tempfile
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
 
 from vq_jax.errors import UserError
+
+_PLACES = ('workdir', 'output', 'reference')  # flags that name something on this machine
 
 
 def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tuple[str, ...] = ()) -> None:
@@ -82,47 +84,114 @@ def check_output(flag: flags.FlagHolder, *endings: str) -> Path:
         ) from error
 
 
+def check_local(name: str, place: str | Path) -> None:
+    """Refuses an address where a directory or a file on this machine is needed.
+
+    Args:
+        name: what it is, such as '--workdir'.
+        place: what was given. A `Path` of an address has lost one of its slashes.
+
+    Raises:
+        UserError: if it begins as an address does, such as 'gs://bucket'.
+    """
+    if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', str(place)):
+        raise UserError(f'{name} is {place}; give a path on this machine, where a bucket may be mounted.')
+
+
 def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -> list[str]:
     """Parses flags; mistakes in them, and in config files, become a `UserError`."""
-    _check_config_file(argv)
+    configs = _named_configs(argv)
+    for config in configs:
+        if not Path(file := config.partition(':')[0]).is_file():
+            raise UserError(f'there is no config file {file}; see the folder configs.')
     try:
         rest = flags.FLAGS(argv)
-        for name in required:
-            if flags.FLAGS[name].value is None:
-                raise UserError(f'--{name} is missing; see --help.')
-        if len(rest) - 1 > len(words) and not (words and words[-1].endswith('...')):
-            raise UserError(f'{rest[-1]!r} is not a flag; flags are written --name=value.')
-        for name in words[len(rest) - 1 :]:
-            raise UserError(f'{name.removesuffix("...")} is missing; see --help.')
-        return rest
-    except flags.Error as error:
-        # What a config file raises comes as the text of its traceback.
-        _, raised, sentence = str(error).rpartition(f'{UserError.__module__}.{UserError.__name__}: ')
-        if raised:
-            raise UserError(sentence.splitlines()[0]) from error
-        raise UserError(f'{error}; see --help.') from error
-    except (AttributeError, KeyError) as error:
-        if not _raised_in(error.__traceback__, 'ml_collections'):
+    except Exception as error:
+        mistake = _mistake(error, configs[-1] if configs else '')
+        if mistake is None:
             raise
-        if str(error).endswith("has no attribute 'get_config'"):
-            raise UserError('the config file has no function get_config(); see those in configs.') from error
-        # A locked ConfigDict says: 'key'\\nDid you mean "near" instead of "key"?
-        near = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
-        if near is None:
-            raise UserError(f'the config has no key {error}.') from error
-        raise UserError(f'the config has no key {near[2]!r}; did you mean {near[1]!r}?') from error
+        raise UserError(mistake) from error
+    for name in required:
+        if flags.FLAGS[name].value is None:
+            raise UserError(f'--{name} is missing; see --help.')
+    for name in _PLACES:
+        if name in flags.FLAGS and flags.FLAGS[name].value:
+            check_local(f'--{name}', flags.FLAGS[name].value)
+    if len(rest) - 1 > len(words) and not (words and words[-1].endswith('...')):
+        raise UserError(f'{rest[-1]!r} is not a flag; flags are written --name=value.')
+    for name in words[len(rest) - 1 :]:
+        raise UserError(f'{name.removesuffix("...")} is missing; see --help.')
+    return rest
 
 
-def _check_config_file(argv: list[str]) -> None:
+def _named_configs(argv: list[str]) -> list[str]:
+    """What is given to --config, arguments of the files included; the last one counts."""
+    named = []
     for i, word in enumerate(argv):
         name, _, value = word.lstrip('-').partition('=')
         if word.startswith('-') and name == 'config':
-            file = (value or ''.join(argv[i + 1 : i + 2])).partition(':')[0]
-            if not Path(file).is_file():
-                raise UserError(f'there is no config file {file}; see the folder configs.')
+            named.append(value or ''.join(argv[i + 1 : i + 2]))
+    return named
+
+
+def _mistake(error: Exception, config: str) -> str | None:
+    """What is wrong with the flags or the config file, in a sentence; None if the mistake is elsewhere."""
+    if isinstance(error, AttributeError | KeyError) and _raised_in(error.__traceback__, 'ml_collections'):
+        if str(error).endswith("has no attribute 'get_config'"):
+            return 'the config file has no function get_config(); see those in configs.'
+        # A locked ConfigDict says: 'key'\nDid you mean "near" instead of "key"?
+        near = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
+        known = f'{near[2]!r}; did you mean {near[1]!r}?' if near else f'{error}.'
+        return f'the config has no key {known}'
+    # What a config file raises comes inside of others, even of its own kind, with its traceback as text.
+    chain: list[BaseException] = [error]
+    while inner := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(inner)
+    if told := [str(part) for part in chain if isinstance(part, UserError)]:
+        return told[-1]
+    if of_config := [mistake for part in chain if (mistake := _mistake_in_config(part, config))]:
+        return of_config[0]
+    if isinstance(error, flags.UnrecognizedFlagError) and (keys := _config_keys(error.flagname)):
+        return f'there is no flag --{error.flagname}; did you mean {" or ".join(keys)}?'
+    return f'{error}; see --help.' if isinstance(error, flags.Error) else None
+
+
+def _mistake_in_config(error: BaseException, config: str) -> str | None:
+    """What is wrong with a config file, where that is what raised the error."""
+    file, colon, argument = config.partition(':')
+    lines = [
+        frame.tb_lineno
+        for frame in _frames(error.__traceback__)
+        if frame.tb_frame.f_globals['__name__'] == 'config_config'  # what the flag --config calls it
+    ]
+    if isinstance(error, TypeError) and not lines and str(error).startswith('get_config() '):
+        if colon:
+            return f'the config file {file} takes no argument; leave :{argument} out.'
+        return f'the config file {file} needs an argument; give it as --config={file}:ARGUMENT.'
+    what = str(error)
+    if isinstance(error, SyntaxError) and Path(error.filename or '').resolve() == Path(file).resolve():
+        lines, what = [error.lineno], error.msg
+    if not lines or _raised_in(error.__traceback__, 'vq_jax'):
+        return None
+    said = f'{type(error).__name__}: {" ".join(what.split())}'
+    return f'the config file {file} cannot be read, because of its line {lines[-1]} ({said}); mend it.'
+
+
+def _config_keys(name: str) -> list[str]:
+    """The flags that change a key of the config that is called so, as far as a config was read."""
+    from vq_jax.training.run_dir import flatten
+
+    config = flags.FLAGS['config'].value if 'config' in flags.FLAGS else None
+    paths = flatten(config.to_dict()) if hasattr(config, 'to_dict') else {}
+    return [f'--config.{path}' for path in paths if f'.{path}'.endswith(f'.{name}')]
+
+
+def _frames(traceback: types.TracebackType | None) -> Iterator[types.TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
 
 
 def _raised_in(traceback: types.TracebackType | None, package: str) -> bool:
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback is not None and traceback.tb_frame.f_globals['__name__'].startswith(package)
+    *_, last = [None, *_frames(traceback)]
+    return last is not None and last.tb_frame.f_globals['__name__'].startswith(package)

@@ -37,7 +37,14 @@ def main() -> None:
 
     config = cli.read_config(_CONFIG)
     if _DISTRIBUTED.value:
-        jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        try:
+            jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        except ValueError as error:
+            raise UserError(
+                f'the processes cannot find each other ({str(error).rstrip(".")}); where no cluster tells '
+                'them, give each --coordinator=HOST:PORT, --num_processes and --process_id, or leave '
+                '--distributed out for one process.'
+            ) from error
     elif _COORDINATOR.value or _NUM_PROCESSES.value or _PROCESS_ID.value is not None:
         raise UserError('--coordinator, --num_processes and --process_id need --distributed.')
     cli.use_compilation_cache()
@@ -91,6 +98,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
     from vq_jax.training.state import init_state
     from vq_jax.training.writers import MetricWriter
 
+    cli.check_local('workdir', workdir)
     workdir = Path(workdir)
     plain = to_json(config)
     new_run = not (workdir / 'config.json').exists()

@@ -148,7 +148,7 @@ def test_errors(tmp_path, write_pictures):
     with pytest.raises(UserError, match=r'No pictures .*\.jpeg'):
         open_dataset(DataConfig(name=f'folder:{tmp_path}/empty'), 'train')
     root = write_pictures(30)
-    for split in 'validation', 'train[', '', 'train[90:200]':
+    for split in 'validation', 'train[', '', 'train[90:200]', 'all[:8]':
         with pytest.raises(UserError, match='cannot be read: it has train'):
             open_dataset(DataConfig(name=f'folder:{root}'), split)
 

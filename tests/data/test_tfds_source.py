@@ -97,17 +97,17 @@ def test_other_keys(odd_dir):
     (batch,) = eval_batches(grey, batch_size=10)
     assert sorted(batch['image'][:, 0, 0, 0]) == list(range(100, 110))
     assert not batch['label'].any()
-    with pytest.raises(UserError, match=r"'image'.*set data.image_key to one of 'mask', 'photo'"):
+    with pytest.raises(UserError, match=r"'image'.*set config.data.image_key to one of 'mask', 'photo'"):
         odd(odd_dir, image_key='image')
     with pytest.raises(UserError, match=r"'caption'.*image_key"):
         odd(odd_dir, image_key='caption')
-    with pytest.raises(UserError, match=r"'labl'.*set data.label_key to one of 'kind'"):
+    with pytest.raises(UserError, match=r"'labl'.*set config.data.label_key to one of 'kind'"):
         odd(odd_dir, label_key='labl')
 
 
 def test_splits(odd_dir):
     assert len(odd(odd_dir, 'train[:70%]')) == 7
-    for split in 'test', 'train[', 'train[5:20]':
+    for split in 'test', 'train[', 'train[5:20]', 'all[:8]':
         with pytest.raises(UserError, match=r'cannot be read: it has train \(10 examples\)'):
             odd(odd_dir, split)
     with pytest.raises(UserError, match='has no examples'):

@@ -191,7 +191,7 @@ def prepare(name: str, folder: Path) -> Path:
     except OSError as error:
         raise UserError(
             f'The built-in data set {name!r} cannot be prepared in {str(folder)!r} '
-            f'({error.strerror}): set data.data_dir to a folder that can be written.'
+            f'({error.strerror}): set config.data.data_dir to a folder that can be written.'
         ) from error
     try:
         with quiet(), _no_progress():

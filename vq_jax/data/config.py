@@ -72,26 +72,28 @@ class DataConfig:
     def __post_init__(self) -> None:
         """Raises `UserError` for a value that makes no sense by itself or beside another."""
         if not self.name:
-            raise UserError("data.name is empty: give a data set, for example 'digits' or 'mnist'.")
+            raise UserError("config.data.name is empty: give a data set, for example 'digits' or 'mnist'.")
         if self.channels not in (None, 1, 3):
-            raise UserError(f'data.channels is {self.channels}: use 1 (grey), 3 (RGB) or None.')
+            raise UserError(f'config.data.channels is {self.channels}: use 1 (grey), 3 (RGB) or None.')
         if self.fit not in FITS:
-            raise UserError(f'data.fit is {self.fit!r}: use one of {", ".join(FITS)}.')
+            raise UserError(f'config.data.fit is {self.fit!r}: use one of {", ".join(FITS)}.')
         for key in ('pad', 'workers', 'prefetch', 'cache_gib'):
             if not getattr(self, key) >= 0:
-                raise UserError(f'data.{key} is {getattr(self, key)}: use zero or more.')
+                raise UserError(f'config.data.{key} is {getattr(self, key)}: use zero or more.')
         if not 0 <= self.max_undecodable <= 1:
-            raise UserError(f'data.max_undecodable is {self.max_undecodable}: it is a share, from 0 to 1.')
+            raise UserError(
+                f'config.data.max_undecodable is {self.max_undecodable}: it is a share, from 0 to 1.'
+            )
         if self.image_size is not None and self.image_size < 1:
-            raise UserError(f'data.image_size is {self.image_size}: use one pixel or more.')
+            raise UserError(f'config.data.image_size is {self.image_size}: use one pixel or more.')
         needs_crop = [key for key in ('resize', 'random_crop') if getattr(self, key)]
         if needs_crop and (self.image_size is None or self.fit != 'crop'):
             raise UserError(
-                f"data.{needs_crop[0]} has an effect only with data.fit='crop' and a "
-                'data.image_size: set both, or leave it out.'
+                f"config.data.{needs_crop[0]} has an effect only with config.data.fit='crop' and a "
+                'config.data.image_size: set both, or leave it out.'
             )
         if self.resize is not None and self.image_size is not None and self.resize < self.image_size:
             raise UserError(
-                f'data.resize is {self.resize}, too small to cut {self.image_size} pixels '
-                '(data.image_size) out of: raise it, or leave it out.'
+                f'config.data.resize is {self.resize}, too small to cut {self.image_size} pixels '
+                '(config.data.image_size) out of: raise it, or leave it out.'
             )

@@ -137,7 +137,7 @@ class Dataset:
             if array.shape != self.image_shape:
                 raise UserError(
                     f'{self._source.describe(index)} is {_size(array.shape)} pixels, not '
-                    f'{_size(self.image_shape)} as the others: set data.image_size to bring all '
+                    f'{_size(self.image_shape)} as the others: set config.data.image_size to bring all '
                     'pictures to one size.'
                 )
         elif not config.random_crop:
@@ -205,7 +205,7 @@ class Dataset:
             raise UserError(
                 f'{plural(len(self._reported), "picture")} of {len(self):,} in {self.name} '
                 f'cannot be decoded, for example {", ".join(some)}: repair or remove them, '
-                f'or raise data.max_undecodable ({self.config.max_undecodable}).'
+                f'or raise config.data.max_undecodable ({self.config.max_undecodable}).'
             )
 
 

@@ -42,7 +42,7 @@ class FolderSource:
         """
         root = Path(folder).expanduser()
         if not folder or not root.is_dir():
-            raise UserError(f'There is no folder {str(root)!r}: check the path in data.name.')
+            raise UserError(f'There is no folder {str(root)!r}: check the path in config.data.name.')
         self.name = f'{root} ({split})'
         pictures = _pictures(root)
         if not pictures:
@@ -136,7 +136,7 @@ def _select(spec: str, splits: dict[str, list[str]], root: str) -> list[str]:
     }
     try:
         parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(infos)
-    except ValueError as error:
+    except (ValueError, NotImplementedError) as error:
         there = ', '.join(f'{name} ({plural(len(p), "picture")})' for name, p in splits.items())
         raise UserError(
             f'Split {spec!r} of folder {root!r} cannot be read: it has {there}; a part of one is '

@@ -48,7 +48,7 @@ class TfdsSource:
         image = features.get(image_key)
         if not isinstance(image, tfds.features.Image) or image.np_dtype.itemsize > 2:
             raise UserError(
-                f'{name} has no pictures under the name {image_key!r}: set data.image_key to one '
+                f'{name} has no pictures under the name {image_key!r}: set config.data.image_key to one '
                 f'of {_keys(features, tfds.features.Image)}.'
             )
         height, width, channels = image.shape
@@ -63,7 +63,7 @@ class TfdsSource:
             self.class_names = ()
         else:
             raise UserError(
-                f'{name} has no class labels under the name {label_key!r}: set data.label_key to '
+                f'{name} has no class labels under the name {label_key!r}: set config.data.label_key to '
                 f'one of {_keys(features, tfds.features.ClassLabel)}.'
             )
         self._keys = {'image': image_key, 'label': label_key}
@@ -157,7 +157,7 @@ def _records(builder: Any, name: str, split: str) -> Any:
 
     try:
         size = builder.info.splits[split].num_examples
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, NotImplementedError) as error:
         there = ', '.join(
             f'{key} ({plural(info.num_examples, "example")})' for key, info in builder.info.splits.items()
         )
@@ -253,6 +253,6 @@ def missing(name: str, folder: Path, known: Sequence[str]) -> UserError:
     looked = str(folder / name.replace(':', '/'))
     return UserError(
         f'Data set {name!r} is not prepared: nothing was found in {looked!r}.{hint} Prepare it '
-        f'with `python -m vq_jax.prepare {name} --data_dir {folder}`, or set data.data_dir or '
+        f'with `python -m vq_jax.prepare {name} --data_dir {folder}`, or set config.data.data_dir or '
         'TFDS_DATA_DIR to the folder that has it.'
     )

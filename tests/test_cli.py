@@ -1,0 +1,84 @@
+"""Mistakes in flags, config files and places, told in a sentence."""
+
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from vq_jax import cli
+from vq_jax.errors import UserError
+from vq_jax.tasks import default_config
+from vq_jax.train import train
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Parses flags as `vq_jax.train` does."""
+    values = flags.FlagValues()
+    monkeypatch.setattr(flags, 'FLAGS', values)
+    config_flags.DEFINE_config_file('config', flag_values=values)
+    flags.DEFINE_string('workdir', None, '', flag_values=values)
+    return lambda *words: cli._parse((), (), ['train', *words])
+
+
+@pytest.mark.parametrize(
+    'text, words',
+    [
+        ('def get_config(:', 'cannot be read, because of its line 1 (SyntaxError: invalid syntax); mend it.'),
+        ('\nimport nosuch', "of its line 2 (ModuleNotFoundError: No module named 'nosuch'); mend it."),
+        (
+            'def get_config():\n    int("x")',
+            'of its line 2 (ValueError: invalid literal for int() with base 10',
+        ),
+        ('def get_config(size): pass', 'needs an argument; give it as --config='),
+    ],
+)
+def test_a_config_file_with_mistakes(parse, tmp_path, text, words):
+    file = tmp_path / 'config.py'
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        parse(f'--config={file}')
+    error = str(caught.value)
+    assert error.startswith(f'the config file {file} ') and words in error and '\n' not in error
+
+
+def test_an_argument_that_a_config_file_does_not_take(parse):
+    with pytest.raises(UserError, match=r'^the config file configs/quickstart.py takes no .*; leave :64 out'):
+        parse('--config=configs/quickstart.py:64')
+
+
+def test_an_error_of_this_package_keeps_its_traceback(parse, tmp_path):
+    file = tmp_path / 'config.py'
+    file.write_text(
+        'from vq_jax import errors\n\ndef get_config():\n    errors.check_least(0, "", None, "x")'
+    )
+    with pytest.raises(AttributeError, match="no attribute 'x'"):
+        parse(f'--config={file}')
+
+
+@pytest.mark.parametrize(
+    'name, meant',
+    [
+        ('steps', '--config.steps'),
+        ('optimizer.name', '--config.optimizer.name'),
+        (
+            'learning_rate',
+            '--config.discriminator_optimizer.learning_rate or --config.optimizer.learning_rate',
+        ),
+    ],
+)
+def test_a_key_of_the_config_without_its_prefix(parse, name, meant):
+    with pytest.raises(UserError) as caught:
+        parse(f'--{name}=1', '--config=configs/dcgan_mnist.py')
+    assert str(caught.value) == f'there is no flag --{name}; did you mean {meant}?'
+
+
+@pytest.mark.parametrize('place', ['gs://bucket/run', Path('s3://bucket/run')])
+def test_a_run_is_kept_on_this_machine(parse, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r'^--workdir is .*; give a path on this machine'):
+        parse(f'--workdir={place}')
+    with pytest.raises(UserError, match=r'^workdir is .*; give a path on this machine'):
+        train(default_config('vqvae'), place)
+    assert not list(tmp_path.iterdir())
