@@ -1,5 +1,7 @@
-"""The one exception that stands for a mistake a user can mend, and checks of numbers that raise it."""
+"""The one exception for a mistake that a user can mend, checks of numbers that raise it, and near names."""
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -9,6 +11,19 @@ class UserError(ValueError):
     The message is one clear sentence that says what is wrong and what to do. Commands print it
     without a traceback and exit with status 2.
     """
+
+
+def nearest(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """The names that one which there is not may stand for, the nearest first; upper case is as lower case.
+
+    Args:
+        name: which there is not.
+        known: those there are.
+        most: how many to give.
+        cutoff: how near they must be, from 0 to 1.
+    """
+    by_lower = {other.lower(): other for other in known}
+    return [by_lower[near] for near in difflib.get_close_matches(name.lower(), by_lower, most, cutoff)]
 
 
 def check_least(least: float, path: str, section: Any, *names: str) -> None:

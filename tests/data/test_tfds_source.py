@@ -156,9 +156,10 @@ def test_data_dir_from_the_environment(odd_dir, monkeypatch, tmp_path):
         odd(None)
 
 
-def test_misspelled_name(tmp_path):
+@pytest.mark.parametrize('name', ['digit', 'DIGITS'])
+def test_misspelled_name(tmp_path, name):
     with pytest.raises(UserError, match="Did you mean 'digits'"):
-        open_dataset(DataConfig(name='digit', data_dir=str(tmp_path)), 'train')
+        open_dataset(DataConfig(name=name, data_dir=str(tmp_path)), 'train')
 
 
 def test_wrong_format_and_damage(odd_dir, tmp_path):

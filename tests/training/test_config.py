@@ -70,6 +70,9 @@ def test_json_and_back():
         ({'sizes': 3}, 'not of type tuple of int'),
         ({'rates': (0.5, 'x')}, 'not of type tuple of float'),
         ({'mode': 'fats'}, "choose one of fast, slow (did you mean 'fast'?)"),
+        ({'mode': 'SLOW'}, "did you mean 'slow'?"),
+        ({'SIEZ': 3}, "did you mean 'size'?"),
+        ({'Siz': 3}, "did you mean 'size'?"),
     ],
 )
 def test_mistakes(section, words):

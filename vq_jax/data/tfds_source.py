@@ -1,7 +1,6 @@
 """Data sets in tensorflow-datasets' ArrayRecord format, read without TensorFlow or a network."""
 
 import contextlib
-import difflib
 import json
 import os
 import re
@@ -12,7 +11,7 @@ from typing import Any
 from absl import logging
 
 from vq_jax.data.source import plural
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, nearest
 
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
 
@@ -247,7 +246,7 @@ def missing(name: str, folder: Path, known: Sequence[str]) -> UserError:
     """
     there = prepared(folder)
     configs = [other for other in there if other.split('/')[0] == name.split('/')[0]]
-    near = configs or difflib.get_close_matches(name, [*known, *there], n=3)
+    near = configs or nearest(name, [*known, *there], most=3)
     near = [f'folder:{name}'] if Path(name).is_dir() else near
     hint = f' Did you mean {" or ".join(repr(other) for other in near)}?' if near else ''
     looked = str(folder / name.replace(':', '/'))

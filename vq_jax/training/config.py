@@ -7,7 +7,6 @@ key it is and what would be right.
 """
 
 import dataclasses
-import difflib
 import functools
 import json
 import numbers
@@ -20,7 +19,7 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict, config_dict
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, nearest
 
 T = TypeVar('T')
 
@@ -126,7 +125,7 @@ class _Field:
             )
         value = self.kind(value) if self.element is None else tuple(map(self.element, value))
         if self.choices and value not in self.choices:
-            near = difflib.get_close_matches(str(value), map(str, self.choices), n=1)
+            near = nearest(str(value), map(str, self.choices))
             hint = f' (did you mean {near[0]!r}?)' if near else ''
             raise UserError(f'{path} is {value!r}; choose one of {", ".join(self.choices)}{hint}.')
         return value
@@ -171,8 +170,9 @@ def _plain_type(hint: Any) -> tuple[type, type | None, bool, tuple[Any, ...]] | 
 
 def _near(name: str, known: list[str]) -> str | None:
     """A question whether another name is meant; what begins alike comes before what is spelt alike."""
-    longer = [other for other in known if other.startswith(name) or name.startswith(other)]
-    near = longer or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    lower = name.lower()
+    longer = [key for key in known if key.lower().startswith(lower) or lower.startswith(key.lower())]
+    near = longer or nearest(name, known, cutoff=0.7)
     return f'did you mean {near[0]!r}?' if near else None
 
 
