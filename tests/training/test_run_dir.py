@@ -41,6 +41,14 @@ def test_a_run_can_be_made_longer_where_no_rate_depends_on_its_length(tmp_path):
         train(config, tmp_path / 'short')
 
 
+def test_a_run_of_another_task_is_told_in_a_sentence(tmp_path):
+    begun(tmp_path)
+    with pytest.raises(UserError) as caught:
+        train(default_config('gan'), tmp_path)
+    words = f'{tmp_path} holds a run of the task vqgan, and the config is of gan; give another --workdir.'
+    assert str(caught.value) == words
+
+
 def begun(workdir) -> ml_collections.ConfigDict:
     """A run directory as it is before the first step, and its config."""
     config = default_config('vqgan')

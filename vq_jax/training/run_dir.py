@@ -132,8 +132,13 @@ def check_same_config(workdir: Path, before: dict[str, Any], now: dict[str, Any]
         now: The config that is to be used, alike.
 
     Raises:
-        UserError: Some keys differ; each is named (dotted) with both values.
+        UserError: The task is another one, or some keys differ; each is named (dotted) with both values.
     """
+    if before['task'] != now['task']:
+        raise UserError(
+            f'{workdir} holds a run of the task {before["task"]}, and the config is of {now["task"]}; '
+            'give another --workdir.'
+        )
     longer, advice = now['steps'] > before['steps'], ''
     if longer and _schedules(now) == {'constant'}:
         before = {**before, 'steps': now['steps']}
