@@ -31,11 +31,13 @@ def test_the_command(tmp_path):
 def test_mistakes_are_one_sentence(tmp_path):
     workdir = trained(tmp_path / 'run')
     (tmp_path / 'file').write_text('')
+    (tmp_path / 'folder.html').mkdir()
     mistakes = {
         (workdir,): '--output is missing',
         ('--output', tmp_path / 'x.html'): 'RUN_OR_EXPERIMENT is missing',
         (tmp_path / 'none', '--output', tmp_path / 'x.html'): 'does not exist',
-        (workdir, '--output', tmp_path): 'is a directory',
+        (workdir, '--output', tmp_path / 'x.png'): 'x.png; give a name that ends in .html',
+        (workdir, '--output', tmp_path / 'folder.html'): 'is a directory',
         (workdir, '--output', tmp_path / 'file' / 'x.html'): 'choose another --output',
         (workdir, '--output', tmp_path / 'x.html', '--max_pictures', 0): 'give 1 or more',
     }
@@ -43,7 +45,7 @@ def test_mistakes_are_one_sentence(tmp_path):
         assert errors.startswith('error: ')
         assert errors.count('\n') == 1
         assert part in errors
-    assert not (tmp_path / 'x.html').exists()
+    assert not list(tmp_path.glob('x.*'))
 
 
 def test_an_installed_package_has_the_parts_of_the_page():

@@ -63,13 +63,13 @@ def check_output(flag: flags.FlagHolder, *endings: str) -> Path:
 
     Args:
         flag: such as `--output`.
-        *endings: how its name may end, which says what it is to hold; any if there are none.
+        *endings: how its name may end, which says what it is to hold.
 
     Raises:
         UserError: if it ends otherwise, is a directory, or lies where nothing can be written.
     """
     path = Path(flag.value)
-    if endings and path.suffix not in endings:
+    if path.suffix not in endings:
         raise UserError(f'--{flag.name} is {path}; give a name that ends in {" or ".join(endings)}.')
     if path.is_dir():
         raise UserError(f'--{flag.name} {path} is a directory; name a file in it.')

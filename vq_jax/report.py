@@ -20,7 +20,7 @@ from vq_jax.errors import UserError
 if TYPE_CHECKING:
     from vq_jax.reporting import RecordedTable
 
-_OUTPUT = flags.DEFINE_string('output', None, 'The HTML file to write.')
+_OUTPUT = flags.DEFINE_string('output', None, 'The .html file to write.')
 _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Where the runs of an experiment are kept; runs/NAME if not given.'
 )
@@ -34,7 +34,7 @@ def main(*paths: str) -> None:
     from vq_jax.reporting import find_environment, make_page, read_runs
     from vq_jax.training.run_dir import is_run, write_atomically
 
-    output = cli.check_output(_OUTPUT)
+    output = cli.check_output(_OUTPUT, '.html')
     if _MAX_PICTURES.value < 1:
         raise UserError(f'--max_pictures is {_MAX_PICTURES.value}; give 1 or more.')
     # A run that is going on needs the memory of the device that is named here.
