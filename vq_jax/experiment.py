@@ -1,8 +1,9 @@
-"""Reproduces a table of a paper: `python -m vq_jax.experiment experiments/NAME [--rows a,b] [--jobs n]`.
+"""Reproduces a table: `python -m vq_jax.experiment experiments/NAME [--rows a,b] [--jobs n] [--rerun]`.
 
 Runs the rows that were not run yet, each after those that it builds on, and writes `table.md`, `table.csv`
 and plots with the paper's number beside ours. Started again after an interruption, it goes on where it was.
-Rows that need an accelerator, or data that not everyone has, are run only where they are named.
+Rows that need an accelerator, or data that not everyone has, are run only where they are named. Rows that
+were run, wherever that was, are run again with `--rerun`: trained, or gone on with where the run is there.
 """
 
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 from absl import flags
 
 from vq_jax import cli
+from vq_jax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the runs are kept; runs/NAME if not given.')
 _ROWS = flags.DEFINE_list('rows', [], 'The rows to run; all that are not large if none are named.')
 _JOBS = flags.DEFINE_integer('jobs', 1, 'How many rows to run at once, each on a GPU of its own.')
+_RERUN = flags.DEFINE_bool('rerun', False, 'Run rows again that were run.')
 _TABLE_ONLY = flags.DEFINE_bool('table_only', False, 'Run nothing, write the table of what was seen.')
 
 
@@ -21,11 +24,14 @@ def main(folder: str) -> None:
     """Runs what is missing, and says where the table is."""
     from vq_jax.tables import run_rows, write_table
 
+    if _TABLE_ONLY.value and _RERUN.value:
+        raise UserError('--table_only and --rerun do not go together; give one of them.')
     path = Path(folder)
     if _TABLE_ONLY.value:
         write_table(path)
     else:
-        run_rows(path, Path(_WORKDIR.value or Path('runs') / path.resolve().name), _ROWS.value, _JOBS.value)
+        workdir = Path(_WORKDIR.value or Path('runs') / path.resolve().name)
+        run_rows(path, workdir, _ROWS.value, _JOBS.value, rerun=_RERUN.value)
     print(f'table: {path / "table.md"}')
 
 

@@ -50,7 +50,7 @@ class Machine:
             return self.broken[name]
         if module == 'vq_jax.train':
             workdir = Path(flags['workdir'])
-            workdir.mkdir(parents=True)
+            workdir.mkdir(parents=True, exist_ok=True)
             config = cli_config(flags.pop('config'), flags)
             (workdir / 'config.json').write_text(json.dumps(to_json(config)))
             steps = {5: 1 / 5, config.steps: 1 / 7}
@@ -167,6 +167,32 @@ def test_rows_that_were_run_are_left_alone(folder, machine, tmp_path):
         ]
         and str(work / 'inception') in machine.commands[-1][4]
     )
+
+
+def test_rows_that_were_run_are_run_again_where_that_is_asked_for(folder, machine, tmp_path, capsys):
+    """And what they build on is made where it is not there, but not made again where it is."""
+    work, fresh = tmp_path / 'runs', tmp_path / 'fresh'
+    running.run_rows(folder, work)
+    everything = did(machine)
+    running.run_rows(folder, fresh)
+    assert did(machine) == []
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f'nothing to do: these rows were run, see {folder}/results.json; --rerun runs them again.'
+    )
+    running.run_rows(folder, fresh, rerun=True)
+    assert did(machine) == everything
+    running.run_rows(folder, fresh, ['prior'], rerun=True)
+    assert did(machine) == [('train', 'prior'), ('evaluate', 'prior')]
+    running.run_rows(folder, tmp_path / 'other', ['other'], rerun=True)
+    assert did(machine) == [('train', 'other')]
+
+    # What was seen is kept if it cannot be seen again.
+    before, machine.broken = results(folder), {'other': 2}
+    with pytest.raises(UserError, match='not run to the end: other'):
+        running.run_rows(folder, work, ['other'], rerun=True)
+    assert results(folder) == before
+    with pytest.raises(UserError, match='--jobs is 0; give 1 or more'):
+        running.run_rows(folder, work, jobs=0)
 
 
 def test_a_run_that_is_not_there_is_made_again_where_another_row_needs_it(folder, machine, tmp_path):

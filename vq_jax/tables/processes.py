@@ -40,8 +40,6 @@ def find_places(jobs: int) -> list[Place]:
     Raises:
         UserError: if there are too few GPUs, or the devices are of another kind.
     """
-    if jobs < 1:
-        raise UserError(f'--jobs is {jobs}; give 1 or more.')
     # A process of its own is asked, so that this one holds no memory of a device.
     asked = subprocess.run([sys.executable, '-c', _ASK], capture_output=True, text=True)
     if asked.returncode:

@@ -13,11 +13,15 @@ _RESULTS = 'results.json'
 
 
 class Results:
-    """Of each row what was seen with the config that it has now."""
+    """Of each row what was seen with the config that it has now.
+
+    Attributes:
+        path: of the file.
+    """
 
     def __init__(self, folder: Path, table: Table) -> None:
         """Reads the file, if it is there."""
-        self._path = folder / _RESULTS
+        self.path = folder / _RESULTS
         self._fingerprints = table.fingerprints
         self._all = self._read()
 
@@ -34,13 +38,13 @@ class Results:
     def save(self, row: Row, result: Mapping[str, Any]) -> None:
         """Keeps what was seen of a row, in place of what was seen before, and what others saved meanwhile."""
         self._all = self._read() | {row.name: {'config': self._fingerprints[row.name], **result}}
-        write_atomically(self._path, json.dumps(self._all, indent=2, sort_keys=True) + '\n')
+        write_atomically(self.path, json.dumps(self._all, indent=2, sort_keys=True) + '\n')
 
     def _read(self) -> dict[str, Any]:
         try:
-            return json.loads(self._path.read_text()) if self._path.exists() else {}
+            return json.loads(self.path.read_text()) if self.path.exists() else {}
         except ValueError as error:
-            raise UserError(f'{self._path} is damaged ({error}); restore it from a copy.') from error
+            raise UserError(f'{self.path} is damaged ({error}); restore it from a copy.') from error
 
 
 def number_of(row: Row, name: str, numbers: Mapping[str, float | None]) -> float | None:

@@ -22,7 +22,9 @@ from vq_jax.training.run_dir import differing_keys, flatten, read_config
 _PACKAGES = ('jax', 'flax', 'optax')
 
 
-def run_rows(folder: Path, workdir: Path, names: Sequence[str] = (), jobs: int = 1) -> None:
+def run_rows(
+    folder: Path, workdir: Path, names: Sequence[str] = (), jobs: int = 1, *, rerun: bool = False
+) -> None:
     """Runs the rows that were not run yet, each after those that it builds on.
 
     The table is written after each. A row that fails takes those that build on it with it, and no others.
@@ -32,10 +34,14 @@ def run_rows(folder: Path, workdir: Path, names: Sequence[str] = (), jobs: int =
         workdir: where runs are kept; one that was interrupted there goes on.
         names: of the rows; none stands for all that are not large. Rows that they build on are run too.
         jobs: how many at once; with several, each has a GPU of its own, and its output is in a file.
+        rerun: run them whether they were run or not. Of a run that came to its end in `workdir`, only what
+            is made of it is made again. What was seen before is kept until a row comes to its end.
 
     Raises:
         UserError: if there is no such row, or some were not run to their end.
     """
+    if jobs < 1:
+        raise UserError(f'--jobs is {jobs}; give 1 or more.')
     table = read_table(folder)
     known = {row.name: row for row in table.rows}
     for name in names:
@@ -43,8 +49,10 @@ def run_rows(folder: Path, workdir: Path, names: Sequence[str] = (), jobs: int =
             raise UserError(f'the table of {folder} has no row {name!r}; it has {", ".join(known)}.')
     results = Results(folder, table)
     write_table(folder)
-    waiting = _missing(table, names or [row.name for row in table.rows if not row.large], results, workdir)
+    asked = names or [row.name for row in table.rows if not row.large]
+    waiting = _missing(table, asked, results, workdir, rerun)
     if not waiting:
+        print(f'nothing to do: these rows were run, see {results.path}; --rerun runs them again.')
         return
     places: queue.SimpleQueue[Place] = queue.SimpleQueue()
     for place in find_places(jobs):
@@ -76,8 +84,10 @@ def run_rows(folder: Path, workdir: Path, names: Sequence[str] = (), jobs: int =
         raise UserError(f'not run to the end: {reasons}. Mend it, and the same command goes on.')
 
 
-def _missing(table: Table, names: Sequence[str], results: Results, workdir: Path) -> list[Row]:
+def _missing(table: Table, names: Sequence[str], results: Results, workdir: Path, rerun: bool) -> list[Row]:
     """The rows to run, in order; of rows that were run, those whose run is needed and is not there.
+
+    To run rows again is to run the named ones as if they had not been run.
 
     Raises:
         UserError: if a run that is needed was made with another config than its row has.
@@ -87,7 +97,8 @@ def _missing(table: Table, names: Sequence[str], results: Results, workdir: Path
     for row in reversed(table.rows):
         needed = row.name in used
         there = last_evaluation(workdir / row.name) is not None
-        if (needed and not there) or ((needed or row.name in names) and results.of(row) is None):
+        unknown = results.of(row) is None or (rerun and row.name in names)
+        if (needed and not there) or ((needed or row.name in names) and unknown):
             missing.insert(0, row)
             used |= set(row.needs)
         elif needed:
