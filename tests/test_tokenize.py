@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import vq_jax
-from tests.runs import arrays, finish, run, start, wait_for
+from tests.runs import arrays, finish, refused, run, start, wait_for
 from vq_jax.data import CodeDataset, DataConfig, eval_batches
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config
 from vq_jax.tasks.codes import write_codes
 from vq_jax.train import train
+from vq_jax.training.config import to_json
+from vq_jax.training.run_dir import write_config
 
 
 def tokenizer_config(steps):
@@ -134,6 +136,18 @@ def test_a_prior_learns_the_same_from_pictures_and_from_codes(codes, tokenizer, 
     prior = vq_jax.load(tmp_path / 'codes')
     assert prior.sample(2, label=3).shape == (2, 8, 8, 1)
     assert prior.evaluate().numbers['loss'] == pytest.approx(numbers['codes']['loss'], rel=1e-5)
+
+
+def test_a_run_without_codes_is_refused(tmp_path):
+    diffusion, gaussian = default_config('diffusion'), default_config('vqgan')
+    gaussian.variant.bottleneck = 'gaussian'
+    commands = []
+    for config in (diffusion, gaussian):
+        write_config(tmp_path / config.task, to_json(config))
+        commands.append([f'--workdir={tmp_path / config.task}', f'--output={tmp_path}/codes'])
+    for errors, task in zip(refused('vq_jax.tokenize', *commands), ('diffusion', 'vqgan'), strict=True):
+        assert errors.startswith(f'error: {tmp_path}/{task} is a run of the task {task} without codes; give')
+    assert not (tmp_path / 'codes').exists()
 
 
 def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, other, tmp_path):

@@ -8,6 +8,7 @@ command again goes on with what is missing.
 from absl import flags
 
 from vq_jax import cli, opening
+from vq_jax.errors import UserError
 
 flags.adopt_module_key_flags(opening)  # for --help
 _OUTPUT = flags.DEFINE_string('output', None, 'The folder to write.')
@@ -19,14 +20,22 @@ _BATCHES = flags.DEFINE_integer('shard_batches', 256, 'Batches of pictures whose
 def main() -> None:
     """Writes the files, and says what is in them."""
     from vq_jax.tasks.codes import write_codes
+    from vq_jax.tasks.restore import config_of
 
+    opened = opening.opened()
+    config = config_of(opened['workdir'])
+    if config.task not in ('vqvae', 'vqgan') or config.get('variant', {}).get('bottleneck') == 'gaussian':
+        raise UserError(
+            f'{opened["workdir"]} is a run of the task {config.task} without codes; give --workdir one of '
+            'vqvae, or one of vqgan with a quantizer.'
+        )
     cli.use_compilation_cache()
     written = write_codes(
         output=_OUTPUT.value,
         splits=_SPLITS.value,
         batch_size=_BATCH_SIZE.value,
         shard_batches=_BATCHES.value,
-        **opening.opened(),
+        **opened,
     )
     for split, examples in written.items():
         print(f'{split}: codes of {examples:,} pictures in {_OUTPUT.value}')
