@@ -113,11 +113,15 @@ def test_the_command(model, workdir, digits, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / 'x.npz')['images'], expected)
     run([*command, label, f'--to={tmp_path}/digit.png', '--steps=3'], module='vq_jax.edit')
     assert len(np.load(tmp_path / 'x.npz')['images']) == 8
+    (tmp_path / 'text.png').write_text('no picture')
     mistakes = (
         (['--strength=0.5', '--sigma=3'], '--strength and --sigma do not go together'),
         ([label], 'give --mask (a prior or a diffusion model), --strength'),
         ([label, f'--to={tmp_path}/digit.png', '--num=1'], '--num is 1; give 2 or more'),
         ([label, f'--to={tmp_path}/digit.png', '--seed=1'], '--seed changes nothing with --to'),
+        # Told before the run is opened.
+        ([f'--mask={tmp_path}/text.png', '--workdir=none'], f'{tmp_path}/text.png cannot be decoded'),
+        (['--strength=1.5', '--workdir=none'], '--strength is 1.5; give a number from 0 to 1.'),
     )
     commands = [[*command, *flags] for flags, _ in mistakes]
     for errors, (_, words) in zip(refused('vq_jax.edit', *commands), mistakes, strict=True):

@@ -132,6 +132,11 @@ def test_directories_that_cannot_be_opened(tmp_path):
         vq_jax.load(tmp_path)
 
 
+def test_features_that_are_not_there(run):
+    with pytest.raises(vq_jax.UserError, match="features are 'fid'; give inception or the directory of a cl"):
+        run.compare('fid')
+
+
 def test_averaged_parameters_are_the_ones_used(run):
     state = run.state
     assert state.ema_params is not None

@@ -1,25 +1,28 @@
-"""Changes a picture with a trained prior or diffusion model: `--mask`, `--strength`, `--sigma` or `--to`.
+"""Changes a picture by a prior, a diffusion model or a VAE: `--mask`, `--strength`, `--sigma` or `--to`.
 
     python -m vq_jax.edit --workdir DIR --input image.png --mask mask.png --output out.png
 
 draws anew what is white in the mask, the rest stays as it is: a hole for inpainting, all but the middle for
 outpainting, and with `--label` a part of another class. Diffusion models also change a picture as a whole
-(`--strength`, from 0 to 1), take noise out of it (`--sigma`, in grey levels), and find pictures between
-two (`--to other.png`); without any of these, one that was trained for it makes a small picture large.
-A picture that is not of the model's size is cropped and resized as the model's data were, and its mask
-with it.
+(`--strength`, from 0 to 1) and take noise out of it (`--sigma`, in grey levels). They and VAEs find pictures
+between two (`--to other.png`). Without any of these, a model that was trained for it makes a small picture
+large, which is taken as it is. Any other picture that is not of the model's size is padded, cropped and
+resized as the model's data were, and its mask with it; if those were not (no `config.data.image_size`), it
+must have their size.
 """
 
 import numpy as np
 from absl import flags
 
 from vq_jax import cli, drawing, opening
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_share
 
 flags.adopt_module_key_flags(drawing)  # for --help
 flags.adopt_module_key_flags(opening)  # for --help
 _INPUT = flags.DEFINE_string('input', None, 'The picture.')
-_MASK = flags.DEFINE_string('mask', None, 'A picture of the same size, white where it is to be drawn anew.')
+_MASK = flags.DEFINE_string(
+    'mask', None, 'A picture of the same size as --input, white where it is drawn anew.'
+)
 _STRENGTH = flags.DEFINE_float('strength', None, 'How much noise is added and taken out, from 0 to 1.')
 _SIGMA = flags.DEFINE_float('sigma', None, 'Standard deviation, in grey levels, of noise to take out.')
 _TO = flags.DEFINE_string('to', None, 'Another picture; --num is how many lead to it, both included.')
@@ -40,6 +43,11 @@ def main() -> None:
         raise UserError('--seed changes nothing with --to, where nothing is drawn; leave it out.')
     if n < least:
         raise UserError(f'--num is {n}; give {least} or more.')
+    if _STRENGTH.value is not None:
+        check_share('--', flags.FLAGS, _STRENGTH.name)
+    for flag in (_INPUT, _MASK, _TO):  # a mistake is told before the run is opened, which takes a while
+        if flag.value is not None:
+            preprocess.decode_file(flag.value, channels=3)
     cli.use_compilation_cache()
     run = load(**opening.opened())
     options = {
@@ -54,11 +62,7 @@ def main() -> None:
                 'give --mask (a prior or a diffusion model), --strength or --sigma (a diffusion model), or '
                 '--to (a diffusion model or a VAE); only a run of super-resolution needs none of them.'
             )
-        try:
-            file = preprocess.read_file(_INPUT.value)
-            small = preprocess.pixels(preprocess.decode(file, run.image_shape[-1], use_orientation=True))
-        except preprocess.Undecodable as error:
-            raise UserError(f'{_INPUT.value} cannot be decoded ({error}); give a picture file.') from error
+        small = preprocess.pixels(preprocess.decode_file(_INPUT.value, run.image_shape[-1]))
         images = run.upscale(np.repeat(small[None], n, axis=0), **options)
     elif _TO.value is not None:
         ends = [run.prepare(path)[0] for path in (_INPUT.value, _TO.value)]

@@ -266,17 +266,14 @@ class Run:
         """Reads a picture file, and a mask for `inpaint`.
 
         Args:
-            image: the path or the content of a file in any format that Pillow reads. A picture that is not
-                of the size the model was trained on is padded, cropped and resized as its data were.
+            image: the path or the content of a file in any format that Pillow reads. One that is not of
+                the size the model was trained on is brought to it as its data were, if they were.
             mask: the same for a picture of the same size, white where it is to be drawn anew.
 
         Returns:
             uint8 [h w c], and bool [h w] if there is a mask.
         """
         config = build(DataConfig, self.config.data, 'data')
-        image, mask = (
-            preprocess.read_file(file) if isinstance(file, str | Path) else file for file in (image, mask)
-        )
         return preprocess.picture_and_mask(image, mask, self.image_shape, config)
 
     def log_prob(self, codes: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
@@ -405,6 +402,10 @@ class Run:
             What was compared and how, in JSON values, and as far as the run makes them 'samples' and
             'reconstructions', each with its 'numbers'.
         """
+        if features.partition(':')[0] != 'inception' and not Path(features).is_dir():
+            raise UserError(
+                f'the features are {features!r}; give inception or the directory of a classifier.'
+            )
         split = split or self.config.data.eval_split
         file = None if reference is None else Path(reference)
         source = open_features(features, resize)

@@ -6,6 +6,7 @@ from PIL import Image
 
 from vq_jax.data import DataConfig
 from vq_jax.data.preprocess import Undecodable, arrange, decode, picture_and_mask, window
+from vq_jax.errors import UserError
 
 
 def encoded(image, kind='PNG', **options):
@@ -112,6 +113,20 @@ def test_orientation(noise, orientation):
     # A picture to be edited is one to look at, wherever the model's data come from.
     picture, _ = picture_and_mask(data, None, shown.shape, DataConfig())
     np.testing.assert_array_equal(picture, shown)
+
+
+def test_files_that_a_user_gives(noise, tmp_path):
+    picture, black, text = encoded(Image.fromarray(noise)), tmp_path / 'black.png', tmp_path / 'text.png'
+    Image.fromarray(np.zeros(noise.shape[:2], np.uint8)).save(black)
+    text.write_text('no picture')
+    for mask, words in (
+        (black, 'nothing of the mask is white'),
+        (text, f'^{text} cannot be decoded .*; give a picture file'),
+        (b'nothing', '^the mask cannot be decoded'),
+        (tmp_path / 'none', f'^{tmp_path}/none cannot be read'),
+    ):
+        with pytest.raises(UserError, match=words):
+            picture_and_mask(picture, mask, noise.shape, DataConfig())
 
 
 def test_undecodable(noise):

@@ -121,26 +121,41 @@ def centred(image: Image.Image, config: DataConfig) -> np.ndarray:
     return array if config.image_size is None else window(array, config.image_size)
 
 
-def read_file(path: str | Path) -> bytes:
-    """Reads the content of a picture file.
+def decode_file(file: bytes | str | Path, channels: int, what: str = 'the picture') -> Image.Image:
+    """Decodes a picture file that a user gives, and turns it as its EXIF orientation says.
+
+    Args:
+      file: Its path, or its content.
+      channels: 1 for a grey result, 3 for RGB.
+      what: What to call it where there is no path.
+
+    Returns:
+      The picture in Pillow's mode `L` or `RGB`.
 
     Raises:
-      UserError: If it cannot be read.
+      UserError: If it cannot be read or decoded.
     """
+    name = what if isinstance(file, bytes) else file
     try:
-        return Path(path).read_bytes()
+        content = file if isinstance(file, bytes) else Path(file).read_bytes()
+        return decode(content, channels, use_orientation=True)
     except OSError as error:
-        raise UserError(f'{path} cannot be read ({error.strerror}); give a picture file.') from error
+        raise UserError(f'{name} cannot be read ({error.strerror}); give a picture file.') from error
+    except Undecodable as error:
+        raise UserError(f'{name} cannot be decoded ({error}); give a picture file.') from error
 
 
 def picture_and_mask(
-    image: bytes, mask: bytes | None, shape: tuple[int, int, int], config: DataConfig
+    image: bytes | str | Path,
+    mask: bytes | str | Path | None,
+    shape: tuple[int, int, int],
+    config: DataConfig,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Decodes a picture file, and one of a mask of it, for a model of pictures of one size.
 
     Args:
-      image: Content of the file, which is turned as its EXIF orientation says. A picture of another size is
-        brought to that of the model as `centred` does.
+      image: Path or content of the file. A picture of another size is brought to that of the model as
+        `centred` does.
       mask: The same for a picture of the same size, white in the mask.
       shape: Shape [h w c] of the model's pictures.
       config: What was done to them.
@@ -149,14 +164,13 @@ def picture_and_mask(
       uint8 [h w c], and bool [h w] if there is a mask.
 
     Raises:
-      UserError: If one cannot be decoded, their sizes differ, or they cannot be brought to that of the model.
+      UserError: If one cannot be read or decoded, their sizes differ, they cannot be brought to that of the
+        model, or nothing of the mask is white then.
     """
     h, w, c = shape
-    files = [(image, c)] if mask is None else [(image, c), (mask, 1)]
-    try:
-        decoded = [decode(file, channels, use_orientation=True) for file, channels in files]
-    except Undecodable as error:
-        raise UserError(f'the picture or its mask cannot be decoded ({error}); give others.') from error
+    decoded = [decode_file(image, c)]
+    if mask is not None:
+        decoded.append(decode_file(mask, 1, 'the mask'))
     sizes = [f'{part.width}x{part.height}' for part in decoded]
     if len(set(sizes)) > 1:
         raise UserError(f'the picture is {sizes[0]} pixels and the mask {sizes[1]}; make them alike.')
@@ -165,7 +179,14 @@ def picture_and_mask(
         raise UserError(
             f'the picture has {sizes[0]} pixels and the model was trained on {w}x{h}; resize both.'
         )
-    return arrays[0], None if mask is None else arrays[1][..., 0] > 127
+    if mask is None:
+        return arrays[0], None
+    white = arrays[1][..., 0] > 127
+    if not white.any():
+        raise UserError(
+            'nothing of the mask is white where the model sees it; make white what is to be drawn.'
+        )
+    return arrays[0], white
 
 
 def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
