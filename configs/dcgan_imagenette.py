@@ -6,8 +6,8 @@
 Not run at these sizes: no accelerator was available. Much smaller, with `--config.steps=2500
 --config.batch_size=64 --config.generator.channels=32 --config.discriminator.channels=32`, in 33 minutes on
 two cores of a shared x86-64 machine under other load (jax 0.10.2): the pixel variance of samples relative to
-data is 0.84, no two samples of different noise are alike, and a linear probe, which is 50% accurate, sees 7 of
-the 10 classes in them. Samples have plausible colours and layouts but no recognisable objects.
+data is 0.84, no two samples of different noise are alike, and a linear probe, which is 50% accurate, sees 7
+of the 10 classes in them. Samples have plausible colours and layouts but no recognisable objects.
 """
 
 from ml_collections import ConfigDict
