@@ -6,7 +6,9 @@
 
 Results: the pixel variance of samples relative to data is 1.00, and all ten classes are covered; a linear
 probe of the discriminator, which is 96% accurate on test images, assigns 98% of the samples to the requested
-class. 7 minutes on two cores of a shared x86-64 machine under other load (jax 0.10.2).
+class. 7 minutes on two cores of a shared x86-64 machine under other load (jax 0.10.2). Unconditional, with
+`--config.model.class_conditional=false --config.steps=3000`, in 7 minutes there: 1.00, all ten classes, by a
+probe that is 95% accurate; most samples are digits, some are malformed.
 """
 
 from ml_collections import ConfigDict
