@@ -276,7 +276,7 @@ def test_a_discriminator_that_overflows_stops_the_run(tmp_path):
                 ('--output=README.md/x.png',): 'choose another --output',
             },
         ),
-        ('vq_jax.edit', {('--input=README.md', '--output=x.png'): 'give --mask'}),
+        ('vq_jax.edit', {('--input=experiments/ddpm_2020/samples.png', '--output=x.png'): 'give --mask'}),
         (
             'vq_jax.evaluate',
             {

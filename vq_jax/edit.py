@@ -57,7 +57,7 @@ def main() -> None:
         **drawing.sampling(),
     }
     if not asked:
-        if run.config.get('model', {}).get('upscale', 1) == 1:  # a GAN has no section of that name
+        if run.config.model.get('upscale', 1) == 1:  # other tasks have no such key
             raise UserError(
                 'give --mask (a prior or a diffusion model), --strength or --sigma (a diffusion model), or '
                 '--to (a diffusion model or a VAE); only a run of super-resolution needs none of them.'

@@ -55,7 +55,6 @@ class DiffusionConfig:
     def __post_init__(self) -> None:
         check_share('config.model.', self, 'label_dropout', one=False)
         check_least(1, 'config.model.', self, 'upscale')
-        check_least(0, 'config.model.', self, 'variational_weight')
         if any(not 0 <= n <= 12 for n in self.fourier):
             raise UserError(f'config.model.fourier is {self.fourier}; give exponents from 0 to 12.')
         if not self.min_snr_gamma > 0:
