@@ -402,10 +402,6 @@ class Run:
             What was compared and how, in JSON values, and as far as the run makes them 'samples' and
             'reconstructions', each with its 'numbers'.
         """
-        if features.partition(':')[0] != 'inception' and not Path(features).is_dir():
-            raise UserError(
-                f'the features are {features!r}; give inception or the directory of a classifier.'
-            )
         split = split or self.config.data.eval_split
         file = None if reference is None else Path(reference)
         source = open_features(features, resize)

@@ -136,7 +136,7 @@ def _select(spec: str, splits: dict[str, list[str]], root: str) -> list[str]:
     }
     try:
         parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(infos)
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError) as error:  # the latter of a part of 'all'
         there = ', '.join(f'{name} ({plural(len(p), "picture")})' for name, p in splits.items())
         raise UserError(
             f'Split {spec!r} of folder {root!r} cannot be read: it has {there}; a part of one is '

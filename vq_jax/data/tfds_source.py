@@ -156,7 +156,7 @@ def _records(builder: Any, name: str, split: str) -> Any:
 
     try:
         size = builder.info.splits[split].num_examples
-    except (ValueError, KeyError, NotImplementedError) as error:
+    except (ValueError, KeyError, NotImplementedError) as error:  # the last of a part of 'all'
         there = ', '.join(
             f'{key} ({plural(info.num_examples, "example")})' for key, info in builder.info.splits.items()
         )

@@ -1,6 +1,7 @@
 """The frozen networks in whose features sets of pictures are compared."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -152,6 +153,8 @@ def open_features(name: str, resize: Resize | None = None) -> FeatureSource:
     kind, _, file = name.partition(':')
     if kind == 'inception':
         return InceptionFeatures(file or None, resize or 'bilinear')
+    if not Path(name).is_dir():
+        raise UserError(f'the features are {name!r}; give inception or the directory of a classifier.')
     if resize:
         raise UserError('resize is for the features inception; leave it out.')
     return ClassifierFeatures(restore(name))

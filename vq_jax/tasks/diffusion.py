@@ -298,8 +298,8 @@ def _check_process(options: DiffusionConfig) -> None:
     start, end = (float(process.scales(jnp.asarray(t))[1]) for t in (0.0, 1.0))
     known = 'straight' if options.path == 'straight' else 'cosine'
     # The published processes end at 0.99 or more; samplers begin, and bounds end, with noise of scale 1.
-    for sigma, where, wanted, limit in ((start, 'start', 0, start > 0.1), (end, 'end', 1, end < 0.98)):
-        if limit:
+    for sigma, where, wanted, wrong in ((start, 'start', 0, start > 0.1), (end, 'end', 1, end < 0.98)):
+        if wrong:
             raise UserError(
                 f'with config.model.schedule={options.schedule}, path={options.path} and shift='
                 f'{options.shift}, noise has a scale of {sigma:.2f} at the {where} instead of {wanted}; '
