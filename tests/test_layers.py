@@ -1,4 +1,4 @@
-"""The house rules: who imports whom, and how long a file may be."""
+"""The house rules: who imports whom."""
 
 import ast
 from pathlib import Path
@@ -7,6 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / 'vq_jax'
 LEVELS = {
+    'errors': -2,
+    'json_files': -1,
     'ops': 0,
     'models': 1,
     'data': 2,
@@ -22,10 +24,8 @@ FILES = sorted(ROOT.rglob('*.py'))
 
 
 def level(parts):
-    """The level of a module, by the path of its name below vq_jax; errors are below all."""
-    if not parts or parts[0] == 'errors':
-        return -1
-    return LEVELS.get(parts[0], ENTRY)
+    """The level of a module, by the path of its name below vq_jax."""
+    return LEVELS.get(parts[0], ENTRY) if parts else LEVELS['errors']
 
 
 def imported(path):
@@ -53,8 +53,3 @@ def test_a_file_imports_only_from_its_level_and_below(path):
                 below = level(other) < own or (own == ENTRY and folder is None)
                 same_floor = folder == 'evaluators' and other[0] == 'tasks'
                 assert below or same_floor, f'{path} imports {name}'
-
-
-@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_is_not_long(path):
-    assert len(path.read_text().splitlines()) <= 500

@@ -1,0 +1,127 @@
+"""Reads JSON files that somebody else may have written, against the types that they should hold.
+
+A file of a run directory, of written codes or of a table may come from a stranger, from another version, or
+from a disk that damaged it. Whatever it holds, reading it ends with values of the expected types or with
+one sentence, in bounded memory: never with a traceback, and never waiting for a pipe.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from vq_jax.errors import UserError
+
+T = TypeVar('T')
+
+MOST_BYTES = 2**28  # of one file
+
+
+def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: the file; links are followed.
+        most_bytes: how large it may be.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        OSError: it cannot be read.
+        UserError: it is no regular file (a folder, a pipe, a device), or larger than that.
+    """
+    # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f'{path} is not a regular file.')
+        if status.st_size > most_bytes:
+            raise UserError(f'{path} has {status.st_size:,} bytes; at most {most_bytes:,} are read.')
+        with open(descriptor, 'rb', closefd=False) as file:
+            return file.read(most_bytes)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path, kind: type[T] | Any, *, advice: str, most_bytes: int = MOST_BYTES) -> T:
+    """Reads a JSON file and checks it against a type.
+
+    Args:
+        path: the file.
+        kind: what it should hold: a dataclass, `dict[str, int]`, or any other type that
+            `msgspec.convert` knows; `Annotated[int, msgspec.Meta(ge=0)]` gives a range. Keys that a
+            dataclass does not name are ignored, so that files of later versions can be read.
+        advice: what the user should do about a file that is wrong, such as 'restore it from a copy'.
+        most_bytes: how large the file may be.
+
+    Returns:
+        The value, an instance of `kind`.
+
+    Raises:
+        FileNotFoundError: there is no such file, about which the caller knows what to say.
+        UserError: the file cannot be read, is not JSON, or holds something else; one sentence.
+    """
+    try:
+        content = read_file(path, most_bytes)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f'Cannot read {path} ({error.strerror or error}); check its permissions.') from error
+    return parse_json(content, kind, where=str(path), advice=advice)
+
+
+def read_json_lines(
+    path: Path, kind: type[T] | Any, *, advice: str, most_bytes: int = 2**32
+) -> Iterator[tuple[int, T]]:
+    """Reads a file of one JSON value a line, as `read_json` reads one value.
+
+    A last line without its end is left out: whoever writes it may not have finished.
+
+    Args:
+        path: the file.
+        kind: what each line should hold.
+        advice: what the user should do about a line that is wrong.
+        most_bytes: how large the file may be.
+
+    Yields:
+        The number of each line, from 1, and its value.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: the file cannot be read, or a line is wrong, which is named.
+    """
+    try:
+        lines = read_file(path, most_bytes).splitlines(keepends=True)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f'Cannot read {path} ({error.strerror or error}); check its permissions.') from error
+    for number, line in enumerate(lines, 1):
+        if line.endswith(b'\n'):
+            yield number, parse_json(line, kind, where=f'line {number} of {path}', advice=advice)
+
+
+def parse_json(content: bytes | str, kind: type[T] | Any, *, where: str, advice: str) -> T:
+    """Parses JSON and checks it against a type.
+
+    Args:
+        content: JSON in UTF-8.
+        kind: as for `read_json`.
+        where: what the content is called in the message.
+        advice: as for `read_json`.
+
+    Raises:
+        UserError: it is not JSON, or holds something else; one sentence.
+    """
+    try:
+        # Python's own reader, because it knows NaN and Infinity, which Python's writer writes.
+        return msgspec.convert(json.loads(content), kind)
+    except msgspec.ValidationError as error:
+        raise UserError(f'{where} does not hold what it should ({error}); {advice}.') from error
+    except (ValueError, RecursionError) as error:
+        reason = 'it is nested too deeply' if isinstance(error, RecursionError) else error
+        raise UserError(f'{where} is not valid JSON ({reason}); {advice}.') from error
