@@ -167,8 +167,14 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
         done = False
         try:
             if new_run and first:
-                shape, classes = train_set.image_shape, train_set.num_classes
-                write_data_facts(workdir, DataFacts(shape, classes, task.built_on(), published))
+                facts = DataFacts(
+                    image_shape=train_set.image_shape,
+                    num_classes=train_set.num_classes,
+                    built_on=task.built_on(),
+                    published=published,
+                    class_names=train_set.class_names,
+                )
+                write_data_facts(workdir, facts)
             if first:
                 write_config(workdir, plain)
             with Progress(start, loop.steps, active=first) as progress:

@@ -1,5 +1,7 @@
 """What a run directory keeps of a run's config and of the published weights that it learns with."""
 
+import json
+
 import ml_collections
 import numpy as np
 import pytest
@@ -11,7 +13,13 @@ from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.train import train
 from vq_jax.training.config import to_json
 from vq_jax.training.manifest import fingerprint
-from vq_jax.training.run_dir import DataFacts, check_published, write_config, write_data_facts
+from vq_jax.training.run_dir import (
+    DataFacts,
+    check_published,
+    read_data_facts,
+    write_config,
+    write_data_facts,
+)
 
 WEIGHTS = {'kernel': np.arange(3.0)}
 
@@ -74,3 +82,17 @@ def test_a_run_does_not_go_on_with_other_weights(tmp_path, monkeypatch):
     with pytest.raises(UserError, match='was trained with other weights'):
         train(config, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_the_names_of_classes_are_kept(tmp_path):
+    names = ('dark', 'été [/b] 図', 'not UTF-8 \udcff')
+    write_data_facts(tmp_path, DataFacts((8, 8, 1), 3, {}, class_names=names))
+    assert read_data_facts(tmp_path).class_names == names
+    kept = json.loads((tmp_path / 'data.json').read_text())
+    for wrong in (names[:2], [1, 2, 3], 'abc', {'a': 0, 'b': 1, 'c': 2}):
+        (tmp_path / 'data.json').write_text(json.dumps({**kept, 'class_names': wrong}))
+        with pytest.raises(UserError, match=r'data\.json'):
+            read_data_facts(tmp_path)
+    del kept['class_names']  # as in runs of before
+    (tmp_path / 'data.json').write_text(json.dumps(kept))
+    assert read_data_facts(tmp_path).class_names is None

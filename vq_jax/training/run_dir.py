@@ -183,12 +183,15 @@ class DataFacts:
         built_on: The runs whose weights it uses, by their part in it: 'workdir', 'step', 'checksum', and
             in the file also 'from_here', their directories as seen from that of this run.
         published: Checksum of the published weights that it learns with; None if there are none.
+        class_names: In the order of the labels, `num_classes` of them; None for a run of before they were
+            written down.
     """
 
     image_shape: tuple[int, int, int]
     num_classes: int
     built_on: dict[str, dict[str, Any]]
     published: str | None = None
+    class_names: tuple[str, ...] | None = None
 
 
 def write_data_facts(workdir: Path, facts: DataFacts) -> None:
@@ -213,7 +216,13 @@ def read_data_facts(workdir: Path) -> DataFacts:
         facts = json.loads(path.read_text(encoding='utf-8'))
         h, w, c = facts['image_shape']
         built_on = dict(facts.get('built_on', {}))
-        return DataFacts((h, w, c), int(facts['num_classes']), built_on, facts.get('published'))
+        num_classes, names = int(facts['num_classes']), facts.get('class_names')
+        if names is not None and not (
+            isinstance(names, list) and len(names) == num_classes and all(isinstance(x, str) for x in names)
+        ):
+            raise ValueError(f'class_names is no list of {num_classes} names')
+        class_names = None if names is None else tuple(names)
+        return DataFacts((h, w, c), num_classes, built_on, facts.get('published'), class_names)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f'Cannot read the shape of the pictures from {path} ({error}); restore it from a copy.'
