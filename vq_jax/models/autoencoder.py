@@ -135,7 +135,11 @@ class VQVAE(nn.Module):
         return 2**self.stages
 
     def __call__(
-        self, images: jax.Array, train: bool = False, axis_name: str | None = None
+        self,
+        images: jax.Array,
+        train: bool = False,
+        axis_name: str | None = None,
+        step: jax.Array | None = None,
     ) -> tuple[jax.Array | PixelDistribution, Quantized]:
         """What is made of pictures in [-1, 1] (see `outputs`), and what the quantizer did.
 
@@ -143,8 +147,9 @@ class VQVAE(nn.Module):
             images: [b h w c].
             train: see the quantizer; a codebook updates its statistics.
             axis_name: the device axis that the batch is split over.
+            step: see `Quantizer`.
         """
-        quantized = self.quantizer(self.encoder(images), train=train, axis_name=axis_name)
+        quantized = self.quantizer(self.encoder(images), train=train, axis_name=axis_name, step=step)
         return self._outputs(quantized.values), quantized
 
     def encode(self, images: jax.Array) -> jax.Array:

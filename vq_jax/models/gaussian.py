@@ -50,13 +50,20 @@ class GaussianBottleneck(nn.Module):
         if self.dim is not None:
             self.project_out = nn.Dense(self.dim)
 
-    def __call__(self, z: jax.Array, train: bool = False, axis_name: str | None = None) -> Quantized:
+    def __call__(
+        self,
+        z: jax.Array,
+        train: bool = False,
+        axis_name: str | None = None,
+        step: jax.Array | None = None,
+    ) -> Quantized:
         """Passes on a sample in training, drawn from the random stream 'latent', else the mean.
 
         Args:
             z: vectors [b ... d].
             train: draw a sample; the stream's key must be equal on all devices.
             axis_name: the device axis that the batch is split over.
+            step: not used.
 
         Returns:
             Like a quantizer's; the 'codes' are the means, float32 [b ... latent_dim], the loss is the

@@ -1,6 +1,6 @@
 """The VQ-VAE with two levels of codes: the top ones say what is where, the bottom ones add the detail."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,11 @@ class VQVAE2(nn.Module):
         return 2 ** (self.stages + self.top_stages)
 
     def __call__(
-        self, images: jax.Array, train: bool = False, axis_name: str | None = None
+        self,
+        images: jax.Array,
+        train: bool = False,
+        axis_name: str | None = None,
+        step: jax.Array | None = None,
     ) -> tuple[jax.Array | PixelDistribution, Quantized]:
         """What is made of pictures in [-1, 1] (see `outputs`), and what the quantizers did.
 
@@ -73,12 +77,13 @@ class VQVAE2(nn.Module):
             images: [b h w c].
             train: see the quantizers; codebooks update their statistics.
             axis_name: the device axis that the batch is split over.
+            step: see `Quantizer`.
 
         Returns:
             Of the quantizers, values and codes are pairs, top and bottom; the loss is the sum of both, and
             the names of the top level's metrics begin with 'top_'.
         """
-        top, bottom = self._quantize(images, train, axis_name)
+        top, bottom = self._quantize(images, train=train, axis_name=axis_name, step=step)
         quantized = Quantized(
             values=(top.values, bottom.values),
             codes=(top.codes, bottom.codes),
@@ -124,12 +129,10 @@ class VQVAE2(nn.Module):
         """Puts the top's codes at given places (see `VectorQuantizer.place`)."""
         self.top_quantizer.place(centres, shares)
 
-    def _quantize(
-        self, images: jax.Array, train: bool = False, axis_name: str | None = None
-    ) -> tuple[Quantized, Quantized]:
+    def _quantize(self, images: jax.Array, **training: Any) -> tuple[Quantized, Quantized]:
         features = self._features(images)
-        top = self.top_quantizer(self.top_encoder(features), train=train, axis_name=axis_name)
-        bottom = self.quantizer(self._bottom(features, top.values), train=train, axis_name=axis_name)
+        top = self.top_quantizer(self.top_encoder(features), **training)
+        bottom = self.quantizer(self._bottom(features, top.values), **training)
         return top, bottom
 
     def _features(self, images: jax.Array) -> jax.Array:

@@ -51,8 +51,22 @@ class Quantizer(Protocol):
     num_codes: int
     dim: int
 
-    def __call__(self, z: jax.Array, train: bool = False, axis_name: str | None = None) -> Quantized:
-        """Quantizes vectors [b ... dim]; `axis_name` is the device axis that the batch is split over."""
+    def __call__(
+        self,
+        z: jax.Array,
+        train: bool = False,
+        axis_name: str | None = None,
+        step: jax.Array | None = None,
+    ) -> Quantized:
+        """Quantizes vectors.
+
+        Args:
+            z: vectors [b ... dim].
+            train: whether this is a training step.
+            axis_name: the device axis that the batch is split over.
+            step: training steps done before this one, int32 scalar, for quantizers that change on the way;
+                None outside of training.
+        """
 
     def lookup(self, codes: jax.Array) -> jax.Array:
         """The vectors [... dim] that stand for codes, int32 [...]."""
@@ -126,7 +140,13 @@ class VectorQuantizer(nn.Module):
             self.sums = self.variable(STATISTICS, 'sums', lambda: self.moving_codebook.value / k)
         self.shares = self.variable(STATISTICS, 'shares', lambda: jnp.full(k, 1 / k, jnp.float32))
 
-    def __call__(self, z: jax.Array, train: bool = False, axis_name: str | None = None) -> Quantized:
+    def __call__(
+        self,
+        z: jax.Array,
+        train: bool = False,
+        axis_name: str | None = None,
+        step: jax.Array | None = None,
+    ) -> Quantized:
         """Quantizes vectors.
 
         In training the collection 'codebook' must be mutable, and so must 'revivals' if the codebook
@@ -137,6 +157,7 @@ class VectorQuantizer(nn.Module):
             z: vectors [b ... dim].
             train: update the statistics of the codebook.
             axis_name: the device axis over which they are summed.
+            step: not used.
         """
         z = self.project(z)
         codebook = self.vectors()

@@ -31,13 +31,20 @@ class _ScalarQuantizer(nn.Module, abc.ABC):
         self.project_in = nn.Dense(len(self._radix))
         self.project_out = nn.Dense(self.dim)
 
-    def __call__(self, z: jax.Array, train: bool = False, axis_name: str | None = None) -> Quantized:
+    def __call__(
+        self,
+        z: jax.Array,
+        train: bool = False,
+        axis_name: str | None = None,
+        step: jax.Array | None = None,
+    ) -> Quantized:
         """Quantizes vectors.
 
         Args:
             z: vectors [b ... dim].
             train: the loss is to be that of training.
             axis_name: the device axis that the batch is split over.
+            step: not used.
         """
         x = self.project(z)
         codes = self.nearest(x)

@@ -39,9 +39,10 @@ class VQGAN(nn.Module):
         labels: jax.Array | None = None,
         train: bool = False,
         axis_name: str | None = None,
+        step: jax.Array | None = None,
     ) -> tuple[jax.Array, Quantized]:
         """Reconstructs pictures [b h w c] in [-1, 1]; also returns what the bottleneck did."""
-        features, latent = self.features(images, labels, train, axis_name)
+        features, latent = self.features(images, labels, train, axis_name, step)
         return self.paint(features), latent
 
     def features(
@@ -50,9 +51,10 @@ class VQGAN(nn.Module):
         labels: jax.Array | None = None,
         train: bool = False,
         axis_name: str | None = None,
+        step: jax.Array | None = None,
     ) -> tuple[jax.Array, Quantized]:
         """All but the last layer; `paint` is the rest."""
-        latent = self.bottleneck(self.encoder(images), train=train, axis_name=axis_name)
+        latent = self.bottleneck(self.encoder(images), train=train, axis_name=axis_name, step=step)
         return self.decoder.trunk(self._conditioned(latent.values, labels)), latent
 
     def paint(self, features: jax.Array) -> jax.Array:

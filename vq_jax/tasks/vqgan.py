@@ -270,6 +270,7 @@ class VQGANTask(AutoencodingTask):
                 labels,
                 train=True,
                 axis_name=axis_name,
+                step=generator.step,
                 method='features',
                 mutable=[STATISTICS, REVIVALS],
                 rngs={name: generator.step_key() for name in ('codebook', LATENT)},

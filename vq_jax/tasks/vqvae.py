@@ -158,6 +158,7 @@ class VQVAETask(AutoencodingTask):
                 images,
                 train=True,
                 axis_name=axis_name,
+                step=state.step,
                 mutable=[STATISTICS, REVIVALS],
                 rngs={'codebook': key},
             )

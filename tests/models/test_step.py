@@ -1,0 +1,46 @@
+"""Quantizers are told the number of the training step, whatever model they are in."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+
+from vq_jax.models.autoencoder import VQVAE
+from vq_jax.models.hierarchy import VQVAE2
+from vq_jax.models.quantizers import Quantized
+from vq_jax.models.residual import ResidualSizes
+from vq_jax.models.vqgan import VQGAN
+
+
+class Told(nn.Module):
+    """Passes its input on, and says which step it was told of."""
+
+    dim: int = 8
+
+    def __call__(self, z, train=False, axis_name=None, step=None):
+        told = jnp.float32(-1 if step is None else step)
+        return Quantized(values=z, codes=z[..., 0], loss=jnp.zeros(len(z)), metrics={'told': told})
+
+
+SIZES = ResidualSizes(channels=8, multipliers=(1,), residual_blocks=1, attention_levels=(), features=8)
+
+
+@pytest.mark.parametrize(
+    'model',
+    [
+        VQVAE(Told(), channels=8, stages=1, residual_blocks=0),
+        VQVAE2(Told(), Told(), channels=8, stages=1, residual_blocks=0),
+        VQGAN(Told(), SIZES),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_every_quantizer_is_told_the_step(model):
+    images = jnp.zeros((1, 16, 16, 3))
+
+    def told(**training):
+        _, quantized = model.init_with_output(jax.random.key(0), images, **training)[0]
+        return {name: float(step) for name, step in quantized.metrics.items()}
+
+    names = {'told', 'top_told'} if isinstance(model, VQVAE2) else {'told'}
+    assert told(train=True, step=jnp.int32(7)) == dict.fromkeys(names, 7)
+    assert told() == dict.fromkeys(names, -1)
