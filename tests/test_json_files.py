@@ -31,6 +31,11 @@ WRONG = {
     'nothing': b'',
     'no UTF-8': b'{"shape": "\xff"}',
     'deep nesting': b'[' * 100_000,
+    'closed nesting': b'{"shape": [1, 2], "later": ' + b'[' * 200 + b']' * 200 + b'}',
+    'a command to the terminal': b'{"shape": [1, 2], "later": "\\u001b[2J"}',
+    'such a key': b'{"shape": [1, 2], "\\u009b2J": 0}',
+    'the end of a path': b'{"shape": [1, 2], "later": ["runs/a\\u0000"]}',
+    'half a character': b'{"shape": [1, 2], "later": "\\ud83d"}',
 }
 
 

@@ -2,11 +2,13 @@
 
 A file of a run directory, of written codes or of a table may come from a stranger, from another version, or
 from a disk that damaged it. Whatever it holds, reading it ends with values of the expected types or with
-one sentence, in bounded memory: never with a traceback, and never waiting for a pipe.
+one sentence, in bounded memory: never with a traceback, and never waiting for a pipe. Nor does its text hold
+what a terminal would obey.
 """
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,10 @@ from vq_jax.errors import UserError
 T = TypeVar('T')
 
 MOST_BYTES = 2**28  # of one file
+_DEEPEST = 50  # lists and objects within each other: what walks the values calls itself for each
+# Control characters but tabs and ends of lines, and halves of characters; those from U+DC80 to U+DCFF are
+# bytes of file names that are not UTF-8, as Python reads and writes them.
+_NO_TEXT = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udc7f\udd00-\udfff]')
 
 
 def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
@@ -119,9 +125,30 @@ def parse_json(content: bytes | str, kind: type[T] | Any, *, where: str, advice:
     """
     try:
         # Python's own reader, because it knows NaN and Infinity, which Python's writer writes.
-        return msgspec.convert(json.loads(content), kind)
+        value = json.loads(content)
+        _check(value)
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise UserError(f'{where} does not hold what it should ({error}); {advice}.') from error
     except (ValueError, RecursionError) as error:
         reason = 'it is nested too deeply' if isinstance(error, RecursionError) else error
         raise UserError(f'{where} is not valid JSON ({reason}); {advice}.') from error
+
+
+def _check(value: Any) -> None:
+    """Raises `ValueError` for deep nesting, and for text that is no text."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        inner: list[Any] = []
+        for part in level:
+            if isinstance(part, str) and (found := _NO_TEXT.search(part)):
+                raise ValueError(f'it holds the character {found[0]!a}')
+            if isinstance(part, dict):
+                inner += part
+                inner += part.values()
+            elif isinstance(part, list):
+                inner += part
+        if not inner:
+            return
+        level = inner
+    raise ValueError('it is nested too deeply')

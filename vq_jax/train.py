@@ -91,6 +91,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
         check_built_on,
         check_published,
         check_same_config,
+        is_run,
         pin_built_on,
         write_config,
         write_data_facts,
@@ -101,7 +102,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
     cli.check_local('workdir', workdir)
     workdir = Path(workdir)
     plain = to_json(config)
-    new_run = not (workdir / 'config.json').exists()
+    new_run = not is_run(workdir)
     if not new_run:
         check_same_config(workdir, to_json(config_of(workdir)), plain)
 

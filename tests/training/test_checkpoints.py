@@ -16,7 +16,7 @@ import pytest
 from vq_jax.errors import UserError
 from vq_jax.training import checkpoints as checkpoints_module
 from vq_jax.training.checkpoints import Checkpoints
-from vq_jax.training.manifest import start_checksums
+from vq_jax.training.manifest import seal, start_checksums, unseal
 
 
 def make_state(seed=0):
@@ -170,6 +170,17 @@ def test_other_damage_is_noticed(damage, tmp_path):
     assert restore(tmp_path)[0] == 1
     save(tmp_path, [2])  # its number is free again
     assert restore(tmp_path)[0] == 2
+
+
+@pytest.mark.parametrize(
+    'key, value',
+    [('step', '3'), ('position', []), ('metrics', {'loss': '1'}), ('arrays', {'w': 3}), ('files', 3)],
+)
+def test_a_manifest_of_other_types_is_damage_whoever_has_sealed_it(key, value, tmp_path):
+    save(tmp_path, [2, 3])
+    path = tmp_path / '3' / 'manifest.json'
+    path.write_text(seal(unseal(path) | {key: value}))
+    assert restore(tmp_path, read_only=True)[0] == 2
 
 
 def test_all_damaged_is_an_error_that_names_them(tmp_path):

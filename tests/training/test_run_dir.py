@@ -6,6 +6,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from tests.permissions import closed
 from tests.runs import assert_equal_runs
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config
@@ -16,6 +17,8 @@ from vq_jax.training.manifest import fingerprint
 from vq_jax.training.run_dir import (
     DataFacts,
     check_published,
+    is_run,
+    read_config,
     read_data_facts,
     write_config,
     write_data_facts,
@@ -96,3 +99,44 @@ def test_the_names_of_classes_are_kept(tmp_path):
     del kept['class_names']  # as in runs of before
     (tmp_path / 'data.json').write_text(json.dumps(kept))
     assert read_data_facts(tmp_path).class_names is None
+
+
+@pytest.mark.parametrize(
+    'key, value',
+    [
+        ('image_shape', ['<meta http-equiv=refresh content=0>', 16, 1]),
+        ('image_shape', [16, 16, 0]),
+        ('image_shape', [16, 16, 2**40]),
+        ('image_shape', 16),
+        ('num_classes', -1),
+        ('num_classes', 10**30),
+        ('num_classes', None),
+        ('built_on', []),
+        ('built_on', {'tokenizer': {'workdir': 'runs/x', 'step': '1', 'checksum': 'f'}}),
+        ('built_on', {'tokenizer': {'workdir': 'runs/x'}}),
+        ('built_on', {'other': {'workdir': 'runs/x', 'step': 1, 'checksum': 'f'}}),
+        ('published', 3),
+    ],
+)
+def test_facts_of_other_types_are_told_in_a_sentence(tmp_path, key, value):
+    begun(tmp_path)
+    path = tmp_path / 'data.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(UserError, match=r'data\.json .*; restore it from a copy'):
+        read_data_facts(tmp_path)
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    with pytest.raises(UserError, match=r"data\.json .*'\\x1b'\); rename what is called so"):
+        write_data_facts(tmp_path, DataFacts((8, 8, 1), 1, class_names=('\x1b[2J',)))
+    with pytest.raises(UserError, match=r'config\.json .*; change the config'):
+        write_config(tmp_path, {'data': {'name': 'folder:a\0b'}})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_this_user_may_not_read(tmp_path):
+    begun(tmp_path / 'closed' / 'run')
+    with closed(tmp_path / 'closed'):
+        for read in (read_config, read_data_facts, is_run):
+            with pytest.raises(UserError, match='check its permissions'):
+                read(tmp_path / 'closed' / 'run')

@@ -3,13 +3,39 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vq_jax.errors import UserError
+from vq_jax.json_files import parse_json, read_file
+
 PyTree = Any
+
+
+class _Array(TypedDict):
+    shape: list[int]
+    dtype: str
+    impl: NotRequired[str]
+    checksum: int
+
+
+class _File(TypedDict):
+    size: int
+    sha256: str
+
+
+class _Record(TypedDict):
+    """What a sealed record must hold, whoever has sealed it."""
+
+    step: int
+    position: dict[str, Any]
+    metrics: dict[str, float]
+    arrays: dict[str, _Array]
+    files: dict[str, _File]
+    sha256: str
 
 
 class DamagedError(Exception):
@@ -156,15 +182,16 @@ def unseal(path: Path) -> dict[str, Any]:
         DamagedError: It is missing, or any byte of it has changed.
     """
     try:
-        raw = path.read_bytes()
-        record = json.loads(raw)
-        del record['sha256']
-        if seal(record).encode() == raw:
-            return record
+        raw = read_file(path)
+        parse_json(raw, _Record, where=path.name, advice='')
     except FileNotFoundError as error:
         raise DamagedError(f'the file {path.name} is missing') from error
-    except (ValueError, KeyError, TypeError) as error:
+    except UserError as error:
         raise DamagedError(f'the file {path.name} is not what was written') from error
+    record = json.loads(raw)
+    del record['sha256']
+    if seal(record).encode() == raw:
+        return record
     raise DamagedError(f'the content of the file {path.name} has changed')
 
 

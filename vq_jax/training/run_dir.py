@@ -5,12 +5,14 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from ml_collections import ConfigDict
+from msgspec import Meta
 
 from vq_jax.data.config import READING
 from vq_jax.errors import UserError
+from vq_jax.json_files import parse_json, read_json
 
 CONFIG_NAME = 'config.json'
 DATA_NAME = 'data.json'
@@ -25,6 +27,8 @@ os.umask(_UMASK)
 
 # The part of a prior of bottom codes that it is not trained with, but draws and is evaluated with.
 TOP_PRIOR = 'top_prior'
+
+_Size = Annotated[int, Meta(ge=1, le=2**16)]  # of an image, in pixels or channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +80,14 @@ def write_config(workdir: Path, config: dict[str, Any]) -> None:
     Args:
         workdir: The run directory.
         config: Nested dict of JSON values; tuples are stored as lists.
+
+    Raises:
+        UserError: It cannot be written, or could not be read again.
     """
-    path = Path(workdir) / CONFIG_NAME
+    path, text = Path(workdir) / CONFIG_NAME, json.dumps(config, indent=2, sort_keys=True)
+    parse_json(text, dict[str, Any], where=f'what {path} is to keep', advice='change the config')
     try:
-        write_atomically(path, json.dumps(config, indent=2, sort_keys=True) + '\n')
+        write_atomically(path, text + '\n')
     except OSError as error:
         raise UserError(
             f'Cannot write {path} ({error.strerror or error}); choose another --workdir.'
@@ -99,26 +107,19 @@ def read_config(workdir: Path) -> dict[str, Any]:
         UserError: The directory or the file is missing, unreadable, or not a JSON object.
     """
     workdir = Path(workdir)
-    path = workdir / CONFIG_NAME
-    if not workdir.is_dir():
-        what = 'is a file' if workdir.exists() else 'does not exist'
-        raise UserError(f'{workdir} {what}; give the directory of a trained run.')
+    if os.path.isfile(workdir):
+        raise UserError(f'{workdir} is a file; give the directory of a trained run.')
     try:
-        config = json.loads(path.read_text(encoding='utf-8'))
+        return read_json(
+            workdir / CONFIG_NAME, dict[str, Any], advice='restore it from a copy or start a new run'
+        )
     except FileNotFoundError as error:
+        if not os.path.isdir(workdir):
+            raise UserError(f'{workdir} does not exist; give the directory of a trained run.') from error
         raise UserError(
             f'{workdir} is not a run directory: it has no {CONFIG_NAME}; give the --workdir that '
             'a run was trained in.'
         ) from error
-    except OSError as error:
-        raise UserError(f'Cannot read {path} ({error.strerror or error}); check its permissions.') from error
-    except ValueError as error:
-        raise UserError(
-            f'{path} is not valid JSON ({error}); restore it from a copy or start a new run.'
-        ) from error
-    if not isinstance(config, dict):
-        raise UserError(f'{path} does not hold a JSON object; restore it from a copy.')
-    return config
 
 
 def check_same_config(workdir: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -173,6 +174,22 @@ def differing_keys(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
+class BuiltOn(TypedDict):
+    """A run whose weights another uses, as `data.json` keeps it.
+
+    Attributes:
+        workdir: Its directory, as it was typed.
+        step: Of its checkpoint.
+        checksum: Of the weights.
+        from_here: Its directory as seen from that of the run that uses it; only in the file.
+    """
+
+    workdir: str
+    step: Annotated[int, Meta(ge=0)]
+    checksum: str
+    from_here: NotRequired[str]
+
+
 @dataclasses.dataclass(frozen=True)
 class DataFacts:
     """What a model has to know of its data, so that it opens without them.
@@ -180,53 +197,54 @@ class DataFacts:
     Attributes:
         image_shape: Shape [h w c] of the pictures.
         num_classes: Number of classes; 0 without labels.
-        built_on: The runs whose weights it uses, by their part in it: 'workdir', 'step', 'checksum', and
-            in the file also 'from_here', their directories as seen from that of this run.
+        built_on: The runs whose weights it uses, by their part in it.
         published: Checksum of the published weights that it learns with; None if there are none.
         class_names: In the order of the labels, `num_classes` of them; None for a run of before they were
             written down.
     """
 
-    image_shape: tuple[int, int, int]
-    num_classes: int
-    built_on: dict[str, dict[str, Any]]
+    image_shape: tuple[_Size, _Size, _Size]
+    num_classes: Annotated[int, Meta(ge=0, lt=2**31)]
+    built_on: dict[Literal['tokenizer', 'latent', 'top_prior'], BuiltOn] = dataclasses.field(
+        default_factory=dict
+    )
     published: str | None = None
     class_names: tuple[str, ...] | None = None
 
+    def __post_init__(self) -> None:
+        """Raises `ValueError` unless there are as many names as classes."""
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ValueError(f'{len(self.class_names)} names of {self.num_classes} classes')
+
 
 def write_data_facts(workdir: Path, facts: DataFacts) -> None:
-    """Writes `data.json`, and where the runs that it is built on are, wherever it is read from."""
+    """Writes `data.json`, and where the runs that it is built on are, wherever it is read from.
+
+    Raises:
+        UserError: What is to be written could not be read again; nothing is written.
+    """
     here = Path(workdir).resolve()
     built_on = {
         name: {**part, 'from_here': os.path.relpath(Path(part['workdir']).resolve(), here)}
         for name, part in facts.built_on.items()
     }
     facts = dataclasses.replace(facts, built_on=built_on)
-    write_atomically(Path(workdir) / DATA_NAME, json.dumps(dataclasses.asdict(facts)) + '\n')
+    path, text = Path(workdir) / DATA_NAME, json.dumps(dataclasses.asdict(facts))
+    parse_json(text, DataFacts, where=f'what {path} is to keep', advice='rename what is called so')
+    write_atomically(path, text + '\n')
 
 
 def read_data_facts(workdir: Path) -> DataFacts:
     """Reads `data.json` of a run.
 
     Raises:
-        UserError: The file is missing or unreadable.
+        UserError: The file is missing, unreadable, or holds something else.
     """
     path = Path(workdir) / DATA_NAME
     try:
-        facts = json.loads(path.read_text(encoding='utf-8'))
-        h, w, c = facts['image_shape']
-        built_on = dict(facts.get('built_on', {}))
-        num_classes, names = int(facts['num_classes']), facts.get('class_names')
-        if names is not None and not (
-            isinstance(names, list) and len(names) == num_classes and all(isinstance(x, str) for x in names)
-        ):
-            raise ValueError(f'class_names is no list of {num_classes} names')
-        class_names = None if names is None else tuple(names)
-        return DataFacts((h, w, c), num_classes, built_on, facts.get('published'), class_names)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f'Cannot read the shape of the pictures from {path} ({error}); restore it from a copy.'
-        ) from error
+        return read_json(path, DataFacts, advice='restore it from a copy')
+    except FileNotFoundError as error:
+        raise UserError(f'{path} is missing; restore it from a copy.') from error
 
 
 def pin_built_on(config: ConfigDict, workdir: Path) -> ConfigDict:
@@ -264,8 +282,17 @@ def pin_built_on(config: ConfigDict, workdir: Path) -> ConfigDict:
 
 
 def is_run(workdir: str | Path) -> bool:
-    """Whether a directory holds a run."""
-    return (Path(workdir) / CONFIG_NAME).is_file()
+    """Whether a directory holds a run.
+
+    Raises:
+        UserError: It cannot be told, because this user may not look.
+    """
+    try:
+        return (Path(workdir) / CONFIG_NAME).is_file()
+    except OSError as error:
+        raise UserError(
+            f'Cannot look into {workdir} ({error.strerror or error}); check its permissions.'
+        ) from error
 
 
 def check_built_on(workdir: Path, now: dict[str, dict[str, Any]]) -> None:
