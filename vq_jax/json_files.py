@@ -124,18 +124,33 @@ def parse_json(content: bytes | str, kind: type[T] | Any, *, where: str, advice:
         UserError: it is not JSON, or holds something else; one sentence.
     """
     try:
-        # Python's own reader, because it knows NaN and Infinity, which Python's writer writes.
-        value = json.loads(content)
-        _check(value)
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise UserError(f'{where} does not hold what it should ({error}); {advice}.') from error
+        value = json.loads(content)  # Python's own reader knows NaN and Infinity, which its writer writes
+        _check_values(value)
     except (ValueError, RecursionError) as error:
         reason = 'it is nested too deeply' if isinstance(error, RecursionError) else error
         raise UserError(f'{where} is not valid JSON ({reason}); {advice}.') from error
+    return check_type(value, kind, where=where, advice=advice)
 
 
-def _check(value: Any) -> None:
+def check_type(value: Any, kind: type[T] | Any, *, where: str, advice: str) -> T:
+    """Checks values that came from JSON against a type.
+
+    Args:
+        value: dicts, lists, numbers and text.
+        kind: as for `read_json`.
+        where: what the value is called in the message.
+        advice: as for `read_json`.
+
+    Raises:
+        UserError: it is something else; one sentence.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise UserError(f'{where} does not hold what it should ({error}); {advice}.') from error
+
+
+def _check_values(value: Any) -> None:
     """Raises `ValueError` for deep nesting, and for text that is no text."""
     level = [value]
     for _ in range(_DEEPEST):

@@ -5,6 +5,7 @@ import pytest
 from tests.reporting.recorded import picture, record, trained
 from vq_jax.errors import UserError
 from vq_jax.reporting import read_runs
+from vq_jax.training.writers import MetricWriter
 
 
 def test_the_last_and_the_best_evaluation(tmp_path):
@@ -50,18 +51,42 @@ def test_a_run_that_has_just_started(tmp_path):
     assert run.last_evaluation is None
 
 
-def test_a_damaged_line_is_named(tmp_path):
+LINES = {
+    'no JSON': b'nonsense',
+    'another type': b'[]',
+    'a number': b'7',
+    'no split': b'{"step": 1}',
+    'text for a number': b'{"step": 1, "split": "train", "loss": "low"}',
+    'a list for a number': b'{"step": 1, "split": "train", "loss": [1]}',
+    'a truth for a number': b'{"step": 1, "split": "train", "loss": true}',
+    'a warning without text': b'{"step": 1, "split": "warning"}',
+    'a warning of numbers': b'{"step": 1, "split": "warning", "text": 3}',
+    'a step beyond all': b'{"step": 1e400, "split": "train"}',
+    'a step that JavaScript cannot count': b'{"step": 9007199254740993, "split": "train"}',
+    'half a step': b'{"step": 1.5, "split": "train"}',
+    'a step of text': b'{"step": "1", "split": "train"}',
+    'a step before the first': b'{"step": -1, "split": "train"}',
+    'no UTF-8': b'{"step": 1, "split": "\xff"}',
+    'deep nesting': b'[' * 100_000,
+}
+
+
+@pytest.mark.parametrize('damage', LINES.values(), ids=LINES)
+def test_a_damaged_line_is_named(tmp_path, damage):
     workdir = trained(tmp_path / 'run')
-    for damage in (
-        'nonsense',
-        '[]',
-        '{"step": 1}',
-        '{"step": 1, "split": "train", "loss": "low"}',
-        '{"step": 1, "split": "warning"}',
-    ):
-        (workdir / 'metrics.jsonl').write_text(f'{{"step": 1, "split": "train"}}\n{damage}\n')
-        with pytest.raises(UserError, match='Line 2'):
-            read_runs([workdir])
+    (workdir / 'metrics.jsonl').write_bytes(b'{"step": 1, "split": "train"}\n' + damage + b'\n')
+    with pytest.raises(UserError, match=r'line 2 of .*metrics\.jsonl .*; mend it or take it out'):
+        read_runs([workdir])
+    with pytest.raises(UserError, match=r'line 2 of .*; mend it or take it out'):
+        MetricWriter(workdir, resume_step=1)
+
+
+@pytest.mark.parametrize(
+    'config', [{'best_metric': ['loss']}, {'steps': '40'}, {'task': {}}, {'best_mode': 3}], ids=str
+)
+def test_a_config_of_other_types_is_named(tmp_path, config):
+    with pytest.raises(UserError, match=r'config\.json does not hold what it should'):
+        read_runs([record(tmp_path / 'run', **config)])
 
 
 def test_pictures_are_in_the_order_of_steps(tmp_path):

@@ -27,7 +27,8 @@ def seen(tmp_path):
     for row in rows:
         if row.facts['codes'] < 8:
             numbers = {'mse': 1 / row.facts['codes'] + (row.facts['kind'] == 'b'), 'codes_used': 0.5}
-            results.save(row, {'numbers': numbers})
+            made = {'data': 'digits test', 'steps': 5, 'hardware': '2 cores', 'commit': 'abc'}
+            results.save(row, {'numbers': numbers, **made})
     return rows, Results(tmp_path, table)
 
 

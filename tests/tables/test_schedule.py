@@ -13,7 +13,7 @@ from tests.runs import ROOT
 from vq_jax.errors import UserError
 from vq_jax.tables import read_table, running
 from vq_jax.tables.processes import Place, Workers
-from vq_jax.tables.results import Results, last_evaluation
+from vq_jax.tables.results import Results, last_evaluation, read_evaluation
 from vq_jax.tables.writing import summarize
 from vq_jax.tasks import complete_config
 from vq_jax.training.config import to_json
@@ -286,8 +286,9 @@ def test_two_experiments_at_once_keep_what_each_saw(folder, machine, tmp_path):
     table = read_table(folder)
     classifier, other = (row for row in table.rows if row.name in ('classifier', 'other'))
     first, second = Results(folder, table), Results(folder, table)
-    first.save(classifier, {'numbers': {}})
-    second.save(other, {'numbers': {}})
+    seen = {'numbers': {}, 'data': 'digits test', 'steps': 7, 'hardware': '2 cores', 'commit': 'abc'}
+    first.save(classifier, seen)
+    second.save(other, seen)
     assert results(folder).keys() == {'classifier', 'other'} and second.of(classifier) is not None
 
 
@@ -298,7 +299,7 @@ def test_a_column_that_was_renamed_after_its_row_was_run(write, machine, tmp_pat
     with pytest.raises(UserError, match="table asks for 'los', and there is loss"):
         summarize(folder)
     (folder / 'results.json').write_text('{"a": ')
-    with pytest.raises(UserError, match=r'results\.json is damaged'):
+    with pytest.raises(UserError, match=r'results\.json is not valid JSON .*; restore it'):
         summarize(folder)
 
 
@@ -329,3 +330,26 @@ def test_a_commit_whose_code_was_changed_is_called_dirty(write, machine, tmp_pat
     running.run_rows(folder, tmp_path / 'again')
     assert results(folder)['a']['commit'] == f'{head}-dirty'
     assert f'| {head[:7]}-dirty |' in (folder / 'table.md').read_text()
+
+
+@pytest.mark.parametrize(
+    'change', [{'numbers': {'loss': 'low'}}, {'commit': None}, {'steps': '5'}, {'data': ['a']}], ids=str
+)
+def test_results_of_other_types(change, write, machine, tmp_path):
+    folder = write("Row('a', 'A', 'configs/quickstart.py', {'MSE': 'loss'}),")
+    running.run_rows(folder, tmp_path / 'runs')
+    seen = results(folder)
+    seen['a'] |= change
+    (folder / 'results.json').write_text(json.dumps(seen))
+    with pytest.raises(UserError, match=r'results\.json does not hold what it should'):
+        summarize(folder)
+
+
+@pytest.mark.parametrize(
+    'content', ['[]', '{"dataset": 3}', '{"reference": 3}', '{"reference": {}, "samples": {"numbers": []}}']
+)
+def test_an_evaluation_of_other_types(content, tmp_path):
+    path = tmp_path / 'evaluation.json'
+    path.write_text(content)
+    with pytest.raises(UserError, match=r'evaluation\.json .*; remove it, and run the row again'):
+        read_evaluation(path)

@@ -44,7 +44,7 @@ def test_a_damaged_line_is_told(tmp_path):
     path = tmp_path / 'metrics.jsonl'
     before = path.read_text().replace('{"step": 2', '{"step": , 2')
     path.write_text(before)
-    with pytest.raises(UserError, match=r'line 2 of .*metrics\.jsonl is damaged'):
+    with pytest.raises(UserError, match=r'line 2 of .*metrics\.jsonl is not valid JSON .*; mend it'):
         write(tmp_path, [3], resume_step=2)
     assert path.read_text() == before
 

@@ -2,16 +2,16 @@
 
 import dataclasses
 import datetime
-import json
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from vq_jax.errors import UserError
-from vq_jax.training.run_dir import DataFacts, flatten, read_config, read_data_facts
-from vq_jax.training.writers import METRICS_NAME, WARNING
+from vq_jax.json_files import check_type
+from vq_jax.training.metrics_log import METRICS_NAME, WARNING, read_log
+from vq_jax.training.run_dir import CONFIG_NAME, DataFacts, flatten, read_config, read_data_facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,52 +98,48 @@ def read_runs(workdirs: Sequence[str | Path]) -> list[RecordedRun]:
     return [_read_run(path, label) for path, label in zip(paths, _labels(paths), strict=True)]
 
 
+class _Config(TypedDict, total=False):
+    """The keys of a config that are read here; nothing is asked of the others."""
+
+    task: str
+    steps: int
+    best_metric: str | None
+    best_mode: str
+
+
 def _read_run(workdir: Path, label: str) -> RecordedRun:
     config = flatten(read_config(workdir))
+    check_type(config, _Config, where=f'{workdir / CONFIG_NAME}', advice='restore it from a copy')
     path = workdir / METRICS_NAME
     try:
         log, warnings = _read_log(path)
         logged = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     except FileNotFoundError:  # just started
         log, warnings, logged = {}, [], None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'Cannot read {path} ({error}); check its permissions and content.') from error
     facts, pictures = read_data_facts(workdir), _find_pictures(workdir)
     return RecordedRun(label, workdir, config, facts, log, warnings, logged, pictures)
 
 
 def _read_log(path: Path) -> tuple[dict[str, dict[str, Series]], list[tuple[int, str]]]:
-    """The numbers by split and name, and the warnings; a last line that is not complete yet is left out."""
+    """The numbers by split and name, and the warnings."""
     log: dict[str, dict[str, Series]] = {}
     warnings = []
-    with path.open(encoding='utf-8') as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith('\n'):
-                break
-            try:
-                record = json.loads(line)
-                step, split = int(record.pop('step')), str(record.pop('split'))
-                if split == WARNING:
-                    warnings.append((step, str(record['text'])))
-                    continue
-                values = {name: math.nan if v is None else float(v) for name, v in record.items()}
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise UserError(
-                    f'Line {number} of {path} is not an object with step, split and numbers; mend or '
-                    'delete that line.'
-                ) from error
-            names = log.setdefault(split, {})
-            for name, value in values.items():
-                series = names.setdefault(name, Series([], []))
-                series.steps.append(step)
-                series.values.append(value if math.isfinite(value) else math.nan)
+    for _, line in read_log(path):
+        if line.split == WARNING:
+            warnings.append((line.step, line.text))
+            continue
+        names = log.setdefault(line.split, {})
+        for name, value in line.numbers.items():
+            series = names.setdefault(name, Series([], []))
+            series.steps.append(line.step)
+            series.values.append(value)
     return log, warnings
 
 
 def _find_pictures(workdir: Path) -> dict[str, dict[int, Path]]:
     pictures: dict[str, dict[int, Path]] = {}
     for path in sorted((workdir / 'images').glob('*.png')):
-        named = re.fullmatch(r'(.+)_(\d{7,})', path.stem)  # as the writer names them
+        named = re.fullmatch(r'(.+)_([0-9]{7,15})', path.stem)  # as the writer names them
         if named is not None and not path.name.startswith('.'):
             pictures.setdefault(named[1], {})[int(named[2])] = path
     return {name: dict(sorted(steps.items())) for name, steps in pictures.items()}

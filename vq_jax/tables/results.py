@@ -1,15 +1,84 @@
 """What was seen of the rows of a table: `results.json` in its folder."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from msgspec import Meta
 
 from vq_jax.errors import UserError
+from vq_jax.json_files import check_type, read_json
 from vq_jax.tables.definition import Row, Table
-from vq_jax.training.run_dir import write_atomically
+from vq_jax.training.metrics_log import METRICS_NAME, read_log
+from vq_jax.training.run_dir import CONFIG_NAME, is_run, read_config, write_atomically
 
 _RESULTS = 'results.json'
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class _Result(TypedDict):
+    """What is read of a row's result."""
+
+    config: str
+    numbers: dict[str, float | None]
+    data: str
+    steps: _Count
+    hardware: str
+    commit: str
+
+
+class _Data(TypedDict):
+    name: str
+    eval_split: str
+
+
+class _Config(TypedDict):
+    """What is read of a run's config."""
+
+    steps: _Count
+    data: _Data
+
+
+class _Evaluation(TypedDict):
+    """What is read of an evaluation beside its numbers."""
+
+    dataset: str
+    split: str
+    step: _Count
+
+
+class _Lpips(TypedDict):
+    checksum: str
+
+
+class _Compared(TypedDict):
+    """What is read of a comparison of samples or reconstructions."""
+
+    pictures: _Count
+    numbers: dict[str, float | None]
+    lpips: NotRequired[_Lpips]
+    seconds_per_sample: NotRequired[float | None]
+
+
+class _Reference(TypedDict):
+    dataset: str
+    split: str
+
+
+class _Run(TypedDict):
+    step: _Count
+
+
+class _Comparison(TypedDict):
+    """What is read of an evaluation that compares."""
+
+    run: _Run
+    reference: _Reference
+    features: dict[str, Any]
+    samples: NotRequired[_Compared]
+    reconstructions: NotRequired[_Compared]
 
 
 class Results:
@@ -41,10 +110,13 @@ class Results:
         write_atomically(self.path, json.dumps(self._all, indent=2, sort_keys=True) + '\n')
 
     def _read(self) -> dict[str, Any]:
+        advice = 'restore it from a copy'
         try:
-            return json.loads(self.path.read_text()) if self.path.exists() else {}
-        except ValueError as error:
-            raise UserError(f'{self.path} is damaged ({error}); restore it from a copy.') from error
+            results = read_json(self.path, dict[str, Any], advice=advice)
+        except FileNotFoundError:
+            return {}
+        check_type(results, dict[str, _Result], where=str(self.path), advice=advice)
+        return results
 
 
 def number_of(row: Row, name: str, numbers: Mapping[str, float | None]) -> float | None:
@@ -65,16 +137,20 @@ def number_of(row: Row, name: str, numbers: Mapping[str, float | None]) -> float
 
 def last_evaluation(workdir: Path) -> dict[str, Any] | None:
     """What the end of a run's log says; None if there is no run, or it did not come to its end."""
+    if not is_run(workdir):
+        return None
+    where = str(workdir / CONFIG_NAME)
+    config = check_type(read_config(workdir), _Config, where=where, advice='remove the run')
     try:
-        config = json.loads((workdir / 'config.json').read_text())
-        log = (workdir / 'metrics.jsonl').read_text().splitlines(keepends=True)
+        log = [line for _, line in read_log(workdir / METRICS_NAME)]
     except FileNotFoundError:
         return None
-    lines = [json.loads(line) for line in log if line.endswith('\n')]  # a run may be writing its last one
-    ends = [line for line in lines if line['split'] == 'eval' and line['step'] == config['steps']]
+    ends = [line for line in log if line.split == 'eval' and line.step == config['steps']]
     if not ends:
         return None
-    numbers = {name: value for name, value in ends[-1].items() if isinstance(value, float)}
+    numbers = {
+        name: value for name, value in ends[-1].numbers.items() if name != 'examples' and math.isfinite(value)
+    }
     data = f'{config["data"]["name"]} {config["data"]["eval_split"]}'
     return {'numbers': numbers, 'data': data, 'steps': config['steps']}
 
@@ -84,10 +160,13 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
     Numbers of a comparison are called 'samples.NAME' and 'reconstructions.NAME'.
     """
-    record = json.loads(path.read_text())
+    advice = 'remove it, and run the row again'
+    record = read_json(path, dict[str, Any], advice=advice)
     if 'reference' not in record:
+        made = check_type(record, _Evaluation, where=str(path), advice=advice)
         numbers = {name: value for name, value in record.items() if isinstance(value, float)}
-        return {'numbers': numbers, 'data': f'{record["dataset"]} {record["split"]}', 'steps': record['step']}
+        return {'numbers': numbers, 'data': f'{made["dataset"]} {made["split"]}', 'steps': made['step']}
+    check_type(record, _Comparison, where=str(path), advice=advice)
     numbers, comparison = {}, {}
     for kind in ('samples', 'reconstructions'):
         if kind in record:

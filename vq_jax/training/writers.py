@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 
 from vq_jax.errors import UserError
+from vq_jax.training.metrics_log import METRICS_NAME, WARNING, read_log
 from vq_jax.training.run_dir import write_atomically
-
-METRICS_NAME = 'metrics.jsonl'
-WARNING = 'warning'  # the split of lines that have a text
 
 
 class MetricWriter:
@@ -115,14 +113,10 @@ class MetricWriter:
 
 def _drop_after(path: Path, step: int) -> None:
     """Keeps the lines up to a step; a last line that a kill cut short goes too."""
-    kept = []
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(keepends=True), 1):
-        try:
-            if line.endswith('\n') and json.loads(line)['step'] <= step:
-                kept.append(line)
-        except ValueError as error:
-            raise UserError(f'line {number} of {path} is damaged; mend it or take it out.') from error
-    write_atomically(path, ''.join(kept))
+    lines = path.read_bytes().splitlines(keepends=True)
+    write_atomically(
+        path, b''.join(lines[number - 1] for number, line in read_log(path) if line.step <= step)
+    )
 
 
 def _start_wandb(workdir: Path, project: str, config: dict[str, Any] | None) -> Any:
