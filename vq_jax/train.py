@@ -7,7 +7,7 @@ the same directory goes on where the run was.
 import contextlib
 import functools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -15,8 +15,18 @@ from ml_collections import ConfigDict, config_flags
 from vq_jax import cli
 from vq_jax.errors import UserError
 
+if TYPE_CHECKING:
+    from vq_jax.training.run_dir import Extension
+
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept; resumed if it is there.')
+_EXTEND_SCHEDULE = flags.DEFINE_enum(
+    'extend_schedule',
+    None,
+    ['hold', 'stretch'],
+    'Makes a run longer whose learning rates depend on its length: hold leaves them where their schedule '
+    'ends, stretch makes the schedule for the new length from here on.',
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     'distributed',
     False,
@@ -49,7 +59,7 @@ def main() -> None:
         raise UserError('--coordinator, --num_processes and --process_id need --distributed.')
     cli.use_compilation_cache()
     workdir = Path(_WORKDIR.value)
-    numbers = train(config, workdir)
+    numbers = train(config, workdir, extend_schedule=_EXTEND_SCHEDULE.value)
     console = Console(quiet=jax.process_index() != 0, highlight=False)
     if numbers is None:
         console.print('stopped and saved; run the same command again to go on.')
@@ -60,12 +70,18 @@ def main() -> None:
     console.print(f'log:      {workdir / "metrics.jsonl"}', soft_wrap=True)
 
 
-def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
+def train(
+    config: ConfigDict, workdir: str | Path, *, extend_schedule: 'Extension | None' = None
+) -> dict[str, float] | None:
     """Trains the model of a full config in a directory, from where the directory stands.
 
     Args:
         config: complete (see `vq_jax.tasks.complete_config`).
         workdir: made if it is not there.
+        extend_schedule: what becomes of the schedules of the learning rates where a run that is there is
+            made longer: 'hold' leaves the rates where they end, 'stretch' makes the schedules for the new
+            length, from the step on at which the run goes on. None refuses to make a run longer if a
+            rate depends on its length.
 
     Returns:
         The numbers of the last evaluation, or None if a signal stopped the run before its end.
@@ -84,6 +100,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
     from vq_jax.training.lock import only_writer
     from vq_jax.training.loop import LoopConfig, run_loop
     from vq_jax.training.manifest import fingerprint
+    from vq_jax.training.optimizer import schedule_length
     from vq_jax.training.parallel import ParallelConfig, make_engine
     from vq_jax.training.progress import Progress
     from vq_jax.training.run_dir import (
@@ -92,6 +109,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
         check_published,
         check_same_config,
         is_run,
+        keep_schedule,
         pin_built_on,
         write_config,
         write_data_facts,
@@ -101,10 +119,14 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
 
     cli.check_local('workdir', workdir)
     workdir = Path(workdir)
-    plain = to_json(config)
     new_run = not is_run(workdir)
+    if new_run and extend_schedule:
+        raise UserError(f'there is no run in {workdir} whose schedule could be extended; leave that out.')
     if not new_run:
-        check_same_config(workdir, to_json(config_of(workdir)), plain)
+        before = to_json(config_of(workdir))
+        config = keep_schedule(before, config, extend_schedule)
+        check_same_config(workdir, before, to_json(config), extend_schedule)
+    plain = to_json(config)
 
     loop = build(LoopConfig, {k: config[k] for k in defaults(LoopConfig)}, '')
     engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), loop.batch_size)
@@ -181,6 +203,12 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float] | None:
             with Progress(start, loop.steps, active=first) as progress:
                 if start:
                     progress.console.print(f'resumed at step {start}')
+                if extend_schedule == 'stretch' and schedule_length(plain) != schedule_length(before):
+                    writer.warning(
+                        start,
+                        f'the schedules of the learning rates are made for {schedule_length(plain)} steps '
+                        f'from here on, and were for {schedule_length(before)}.',
+                    )
                 _, evaluation = run_loop(
                     loop,
                     train_step=lambda step: compiled(task.phase(step)),

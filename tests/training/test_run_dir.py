@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.permissions import closed
-from tests.runs import assert_equal_runs
+from tests.runs import assert_equal_runs, logged
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config
 from vq_jax.tasks.perceptual import Perceptual
@@ -27,21 +27,28 @@ from vq_jax.training.run_dir import (
 WEIGHTS = {'kernel': np.arange(3.0)}
 
 
-def test_a_run_can_be_made_longer_where_no_rate_depends_on_its_length(tmp_path):
+def small_gan(steps):
     config = default_config('gan')
-    config.steps = 2
+    config.steps = steps
     config.batch_size = 4
     config.best_metric = None
     config.log_every = config.eval_every = config.checkpoint_every = 2
     config.data.image_size = 8
     config.data.eval_split = 'test[:4]'
     config.generator.channels = config.discriminator.channels = 2
+    return config
+
+
+def test_a_run_can_be_made_longer_where_no_rate_depends_on_its_length(tmp_path):
+    config = small_gan(2)
     train(config, tmp_path / 'short')
     config.discriminator_optimizer.schedule = 'cosine'
     with pytest.raises(UserError, match=r'schedule \(there "constant", now "cosine"\)'):
         train(config, tmp_path / 'short')
     config.steps = 4
-    with pytest.raises(UserError, match=r'steps \(there 2, now 4\) \(steps can be raised only if'):
+    with pytest.raises(
+        UserError, match=r'steps \(there 2, now 4\) \(its learning rates depend on steps; --ext'
+    ):
         train(config, tmp_path / 'short')
     config.discriminator_optimizer.schedule = 'constant'
     for name in ('short', 'long'):
@@ -50,6 +57,46 @@ def test_a_run_can_be_made_longer_where_no_rate_depends_on_its_length(tmp_path):
     config.steps = 3
     with pytest.raises(UserError, match=r'steps \(there 4, now 3\); use'):
         train(config, tmp_path / 'short')
+
+
+def test_a_schedule_is_held_or_stretched_and_what_is_left_behind_may_change(tmp_path):
+    config = small_gan(2)
+    config.optimizer.schedule = 'cosine'
+    with pytest.raises(UserError, match='there is no run in'):
+        train(config, tmp_path / 'run', extend_schedule='hold')
+    train(config, tmp_path / 'run')
+    config.steps = 4
+    with pytest.raises(UserError, match="'holt'"):
+        train(config, tmp_path / 'run', extend_schedule='holt')
+    train(config, tmp_path / 'run', extend_schedule='hold')
+    train(config, tmp_path / 'run', extend_schedule='hold')  # the same command again changes nothing
+    train(config, tmp_path / 'run')  # and needs no flag
+    planned = small_gan(4)
+    planned.optimizer.schedule = 'cosine'
+    planned.schedule_steps = 2
+    train(planned, tmp_path / 'planned')
+    assert_equal_runs(tmp_path / 'run', tmp_path / 'planned')
+
+    config.steps = 8
+    config.log_every = 1
+    config.eval_every = 3
+    config.checkpoint_every = 4
+    config.keep_checkpoints = 1
+    config.num_pictures = 2
+    config.best_metric = 'diversity'
+    config.best_mode = 'max'
+    for extend in ('stretch', 'stretch', None):
+        train(config, tmp_path / 'run', extend_schedule=extend)
+    rates = {x['step']: x['learning_rate'] for x in logged(tmp_path / 'run') if x['split'] == 'train'}
+    assert sorted(rates) == [2, 4, 5, 6, 7, 8]
+    peak, length = config.optimizer.learning_rate, {2: 2, 4: 2} | dict.fromkeys((5, 6, 7, 8), 8)
+    for step, rate in rates.items():
+        share = min(1, (step - 1) / length[step])
+        assert rate == pytest.approx(peak * (1 + np.cos(np.pi * share)) / 2, rel=1e-5, abs=1e-12)
+    (told,) = [
+        x['text'] for x in logged(tmp_path / 'run') if x['split'] == 'warning' and 'schedule' in x['text']
+    ]
+    assert told == 'the schedules of the learning rates are made for 8 steps from here on, and were for 2.'
 
 
 def test_a_run_of_another_task_is_told_in_a_sentence(tmp_path):

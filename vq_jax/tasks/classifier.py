@@ -16,7 +16,7 @@ from vq_jax.ops.images import to_float
 from vq_jax.ops.keys import example_keys
 from vq_jax.tasks.task import Task, check_same_shape
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch
 from vq_jax.training.state import TrainState
 
@@ -53,7 +53,9 @@ class ClassifierTask(Task):
         model = build(Classifier, config.model, 'model', num_classes=num_classes)
         check_least(1, 'config.model.', model, 'channels', 'stages', 'features')
         check_share('config.model.', model, 'dropout', one=False)
-        optimizer = make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps)
+        optimizer = make_optimizer(
+            build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
+        )
         return cls(model=model, optimizer=optimizer, image_shape=image_shape)
 
     @property

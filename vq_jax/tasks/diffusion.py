@@ -33,7 +33,7 @@ from vq_jax.tasks.diffusion_drawing import LATENT, DiffusionDrawing
 from vq_jax.tasks.latents import LatentConfig, Pixels, Space, make_space
 from vq_jax.tasks.task import check_decoder, check_labels, check_same_shape
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState
 
@@ -107,7 +107,9 @@ class DiffusionTask(DiffusionDrawing):
             config=options,
             sampling=build(Sampling, config.sampling, 'sampling'),
             evaluation=evaluation,
-            optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
+            optimizer=make_optimizer(
+                build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
+            ),
             image_shape=image_shape,
             num_labels=num_labels,
         )

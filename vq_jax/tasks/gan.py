@@ -21,7 +21,7 @@ from vq_jax.ops.quantization import perplexity
 from vq_jax.tasks.game import Game, GameConfig, make_game
 from vq_jax.tasks.task import Task, check_labels, check_same_shape
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch
 from vq_jax.training.state import TrainState, TwoPlayerState
 
@@ -100,8 +100,10 @@ class GANTask(Task):
         )
         return cls(
             model=model,
-            game=make_game(config, discriminator, config.steps),
-            optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
+            game=make_game(config, discriminator, schedule_length(config)),
+            optimizer=make_optimizer(
+                build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
+            ),
             image_shape=image_shape,
             num_classes=num_classes,
             num_labels=num_labels,

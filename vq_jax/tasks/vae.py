@@ -29,7 +29,7 @@ from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.tasks.autoencoding import AutoencodingTask, check_size, errors
 from vq_jax.tasks.task import check_same_shape
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch
 from vq_jax.training.state import TrainState
 
@@ -148,7 +148,9 @@ class VAETask(AutoencodingTask):
             factor=factor,
             importance_samples=options.importance_samples,
             loss=build(VAELossConfig, config.loss, 'loss'),
-            optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
+            optimizer=make_optimizer(
+                build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
+            ),
         )
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:

@@ -35,7 +35,7 @@ from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
 from vq_jax.tasks.task import check_labels
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState, TwoPlayerState
 
@@ -178,8 +178,10 @@ class VQGANTask(AutoencodingTask):
                 image_channels=image_shape[-1],
                 num_classes=num_labels,
             ),
-            game=make_game(config, discriminator, config.steps - (against.start - against.warmup)),
-            optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
+            game=make_game(config, discriminator, schedule_length(config) - (against.start - against.warmup)),
+            optimizer=make_optimizer(
+                build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
+            ),
             loss=build(VQGANLossConfig, config.loss, 'loss'),
             perceptual=build(Perceptual, config.perceptual, 'perceptual'),
             adversarial=against,

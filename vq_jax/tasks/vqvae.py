@@ -35,7 +35,7 @@ from vq_jax.tasks.autoencoding import (
 )
 from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState
 
@@ -102,7 +102,9 @@ class VQVAETask(AutoencodingTask):
         return cls(
             model=model,
             loss=loss,
-            optimizer=make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), config.steps),
+            optimizer=make_optimizer(
+                build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
+            ),
         )
 
     @property

@@ -26,6 +26,8 @@ class LoopConfig:
     Attributes:
         seed: a run is a function of its config and this number.
         steps: the length of the run.
+        schedule_steps: the length that the schedules of learning rates are made for, after which rates stay
+            as they are; None is that of the run.
         batch_size: examples in a step, over all devices.
         log_every: steps between lines of the log.
         eval_every: steps between evaluations; one is always made at the end.
@@ -40,6 +42,7 @@ class LoopConfig:
 
     seed: int = 0
     steps: int = 10_000
+    schedule_steps: int | None = None
     batch_size: int = 64
     log_every: int = 100
     eval_every: int = 1000
@@ -61,6 +64,8 @@ class LoopConfig:
             'keep_checkpoints',
         )
         check_least(1, 'config.', self, *counts)
+        if self.schedule_steps is not None:
+            check_least(1, 'config.', self, 'schedule_steps')
 
 
 def run_loop(

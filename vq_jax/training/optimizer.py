@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules, from Optax, by name."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -18,7 +19,7 @@ class OptimizerConfig:
         name: the rule.
         learning_rate: at its peak.
         schedule: its course after the warm-up: unchanged, or down to `final_share` of the peak at the
-            end of the run along a line or half a cosine.
+            end of the run (or of `config.schedule_steps`) along a line or half a cosine.
         warmup_steps: steps over which it rises from zero.
         final_share: what remains of the peak at the end, from 0 to 1.
         b1: decay of the first moment (momentum, for sgd).
@@ -71,8 +72,13 @@ class Optimizer:
     ema_decay: float
 
 
+def schedule_length(config: Mapping[str, Any]) -> int:
+    """The training steps that the schedules of a full config are made for."""
+    return config['schedule_steps'] or config['steps']
+
+
 def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
-    """The optimizer of a run of `steps` training steps."""
+    """The optimizer of a run whose schedules are made for `steps` training steps (see `schedule_length`)."""
     updates = max(1, steps // config.accumulate)
     warmup = config.warmup_steps // config.accumulate
     peak, end = config.learning_rate, config.learning_rate * config.final_share

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import tempfile
+import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
@@ -13,13 +14,26 @@ from msgspec import Meta
 from vq_jax.data.config import READING
 from vq_jax.errors import UserError
 from vq_jax.json_files import parse_json, read_json
+from vq_jax.training.optimizer import schedule_length
 
 CONFIG_NAME = 'config.json'
 DATA_NAME = 'data.json'
 _ABSENT = object()
 
+Extension = Literal['hold', 'stretch']
+
 # Keys that change nothing of what is learned, so that a run may go on with other values.
-_NOT_LEARNED = ('wandb_project', *(f'data.{key}' for key in READING))
+_NOT_LEARNED = (
+    'log_every',
+    'eval_every',
+    'num_pictures',
+    'checkpoint_every',
+    'keep_checkpoints',
+    'best_metric',
+    'best_mode',
+    'wandb_project',
+    *(f'data.{key}' for key in READING),
+)
 
 # The only portable way to read it is to set it; once, because all threads share it.
 _UMASK = os.umask(0o022)
@@ -122,15 +136,22 @@ def read_config(workdir: Path) -> dict[str, Any]:
         ) from error
 
 
-def check_same_config(workdir: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+def check_same_config(
+    workdir: Path,
+    before: dict[str, Any],
+    now: dict[str, Any],
+    extend_schedule: Extension | None = None,
+) -> None:
     """Refuses to go on with a run under a config by which it would have learned something else.
 
-    So that a run may become longer only if no learning rate depends on how long it is.
+    So that a run may become longer only if no learning rate depends on how long it is, or it is said what
+    becomes of those that do.
 
     Args:
         workdir: The run directory.
         before: Its config, a nested dict of JSON values, with today's defaults for keys that are newer.
-        now: The config that is to be used, alike.
+        now: The config that is to be used, as `keep_schedule` returns it, alike.
+        extend_schedule: As for `keep_schedule`.
 
     Raises:
         UserError: The task is another one, or some keys differ; each is named (dotted) with both values.
@@ -140,16 +161,45 @@ def check_same_config(workdir: Path, before: dict[str, Any], now: dict[str, Any]
             f'{workdir} holds a run of the task {before["task"]}, and the config is of {now["task"]}; '
             'give another --workdir.'
         )
-    longer, advice = now['steps'] > before['steps'], ''
-    if longer and _schedules(now) == {'constant'}:
-        before = {**before, 'steps': now['steps']}
-    elif longer:
-        advice = " (steps can be raised only if every optimizer's schedule is 'constant')"
+    before, advice = dict(before), ''
+    if now['steps'] > before['steps']:
+        same_rates = _schedules(now) == {'constant'} or schedule_length(before) == schedule_length(now)
+        if same_rates or extend_schedule == 'stretch':
+            before |= {key: now[key] for key in ('steps', 'schedule_steps')}
+        else:
+            advice = (
+                ' (its learning rates depend on steps; --extend_schedule=hold leaves them where their '
+                'schedule ends, --extend_schedule=stretch makes the schedule for the new length from here on)'
+            )
+    elif extend_schedule == 'stretch':
+        before['schedule_steps'] = now['schedule_steps']
     if differing := differing_keys(before, now):
         raise UserError(
             f'{workdir} holds a run with another config, which differs in '
             f'{", ".join(differing)}{advice}; use the same config to resume it or another --workdir.'
         )
+
+
+def keep_schedule(before: dict[str, Any], now: ConfigDict, extend_schedule: Extension | None) -> ConfigDict:
+    """The config to go on with: where it leaves the length of the schedules open, that of the run so far.
+
+    Args:
+        before: The config of the run, a nested dict of JSON values.
+        now: The config that is to be used.
+        extend_schedule: What becomes of the schedules of a run that is made longer: 'hold' keeps the
+            learning rates where their schedules end, 'stretch' makes the schedules for the new length from
+            the step on at which the run goes on.
+
+    Raises:
+        UserError: `extend_schedule` is neither of them, nor None.
+    """
+    if extend_schedule not in (None, *typing.get_args(Extension)):
+        raise UserError(f"extend_schedule is {extend_schedule!r}; give 'hold', 'stretch' or None.")
+    now = now.copy_and_resolve_references()
+    if now.schedule_steps is None and extend_schedule != 'stretch':
+        longer = extend_schedule == 'hold' and now.steps > before['steps']
+        now.schedule_steps = schedule_length(before) if longer else before['schedule_steps']
+    return now
 
 
 def _schedules(config: dict[str, Any]) -> set[str]:
