@@ -53,8 +53,8 @@ def write(path: Path, images: np.ndarray, **arrays: np.ndarray | None) -> None:
     """
     from PIL import Image
 
+    from vq_jax.files import write_atomically
     from vq_jax.ops.pictures import grid
-    from vq_jax.training.run_dir import write_atomically
 
     file = io.BytesIO()
     if path.suffix == '.png':

@@ -121,7 +121,7 @@ def _compare() -> None:
 
 
 def _write(console: Any, record: dict[str, Any]) -> None:
-    from vq_jax.training.run_dir import write_atomically
+    from vq_jax.files import write_atomically
 
     if _OUTPUT.value:
         write_atomically(Path(_OUTPUT.value), json.dumps(record, indent=2) + '\n')

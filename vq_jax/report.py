@@ -31,8 +31,9 @@ _MAX_PICTURES = flags.DEFINE_integer(
 
 def main(*paths: str) -> None:
     """Writes the page and says where it is."""
+    from vq_jax.files import write_atomically
     from vq_jax.reporting import find_environment, make_page, read_runs
-    from vq_jax.training.run_dir import is_run, write_atomically
+    from vq_jax.training.run_dir import is_run
 
     output = cli.check_output(_OUTPUT, '.html')
     if _MAX_PICTURES.value < 1:

@@ -223,8 +223,10 @@ def train(
                 )
             done = True
         finally:  # what was saved and logged before an error is kept
-            writer.close()
-            checkpoints.close(failed=not done)
+            try:
+                checkpoints.close(failed=not done)
+            finally:
+                writer.close(failed=not done)
     return None if evaluation is None else evaluation.numbers
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from vq_jax.data import Dataset
 from vq_jax.errors import UserError
+from vq_jax.files import write_atomically
 from vq_jax.ops.moments import Moments
-from vq_jax.training.run_dir import write_atomically
 
 # Kernel and neighbours compare this many pictures at the most, evenly spread over the data set.
 MOST_KEPT = 50_000

@@ -9,10 +9,11 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from msgspec import Meta
 
 from vq_jax.errors import UserError
+from vq_jax.files import write_atomically
 from vq_jax.json_files import check_type, read_json
 from vq_jax.tables.definition import Row, Table
 from vq_jax.training.metrics_log import METRICS_NAME, read_log
-from vq_jax.training.run_dir import CONFIG_NAME, is_run, read_config, write_atomically
+from vq_jax.training.run_dir import CONFIG_NAME, is_run, read_config
 
 _RESULTS = 'results.json'
 _Count = Annotated[int, Meta(ge=0, le=2**53)]

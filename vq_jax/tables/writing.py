@@ -6,10 +6,10 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from vq_jax.files import write_atomically
 from vq_jax.tables.definition import Row, read_table
 from vq_jax.tables.plots import draw, points_of
 from vq_jax.tables.results import Results
-from vq_jax.training.run_dir import write_atomically
 
 
 @dataclasses.dataclass(frozen=True)

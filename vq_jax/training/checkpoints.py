@@ -22,6 +22,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from vq_jax.errors import UserError
+from vq_jax.files import write_atomically
 from vq_jax.training.manifest import (
     Checksums,
     DamagedError,
@@ -36,7 +37,6 @@ from vq_jax.training.manifest import (
     start_checksums,
     unseal,
 )
-from vq_jax.training.run_dir import write_atomically
 
 _MANIFEST, _ARRAYS, _DAMAGED = 'manifest.json', 'arrays', 'damaged'
 

@@ -150,6 +150,7 @@ def run_loop(
                 warn('eval', _unknown_best(config, evaluation.numbers))
             if saving:
                 numbers = evaluation.numbers if evaluation else None
+                writer.sync()
                 checkpoints.save(step, state.replace(frozen=None), {'batches': step}, numbers)
             if stopped and not last:
                 break

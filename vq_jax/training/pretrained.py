@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from vq_jax.errors import UserError
-from vq_jax.training.run_dir import write_atomically
+from vq_jax.files import write_atomically
 
 # name: (address, how the SHA-256 of the file begins or None). VGG-16 of torchvision, and the heads that
 # the authors of LPIPS published, version 0.1.

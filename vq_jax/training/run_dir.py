@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import tempfile
 import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
@@ -13,6 +12,7 @@ from msgspec import Meta
 
 from vq_jax.data.config import READING
 from vq_jax.errors import UserError
+from vq_jax.files import write_atomically
 from vq_jax.json_files import parse_json, read_json
 from vq_jax.training.optimizer import schedule_length
 
@@ -35,10 +35,6 @@ _NOT_LEARNED = (
     *(f'data.{key}' for key in READING),
 )
 
-# The only portable way to read it is to set it; once, because all threads share it.
-_UMASK = os.umask(0o022)
-os.umask(_UMASK)
-
 # The part of a prior of bottom codes that it is not trained with, but draws and is evaluated with.
 TOP_PRIOR = 'top_prior'
 
@@ -60,32 +56,6 @@ _PARTS = {
     'latent': _Part('autoencoder', 'latent'),
     TOP_PRIOR: _Part('prior of the top codes', 'model', 'top_workdir', 'top_step'),
 }
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replaces a file in one step, so that no reader ever sees half of it.
-
-    Args:
-        path: The final name; its folder is made if it is not there.
-        content: Text (stored as UTF-8) or bytes.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode('utf-8') if isinstance(content, str) else content
-    # A name of its own for every writer: two processes may write the same file at once.
-    handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes private files; a run directory is read by colleagues and TensorBoard.
-        temporary.chmod(0o666 & ~_UMASK)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_config(workdir: Path, config: dict[str, Any]) -> None:

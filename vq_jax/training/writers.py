@@ -1,18 +1,20 @@
-"""Where numbers and pictures of a run go: `metrics.jsonl`, TensorBoard, PNG files, Weights & Biases."""
+"""Where numbers and pictures of a run go: `metrics.jsonl`, PNG files, TensorBoard, Weights & Biases."""
 
-import importlib.util
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from absl import logging
 
 from vq_jax.errors import UserError
+from vq_jax.files import AppendedFile, WriteError, write_atomically
+from vq_jax.training import weights_and_biases
 from vq_jax.training.metrics_log import METRICS_NAME, WARNING, read_log
-from vq_jax.training.run_dir import write_atomically
+from vq_jax.training.tensorboard import TensorBoard
 
 
 class MetricWriter:
@@ -23,6 +25,9 @@ class MetricWriter:
     instead of numbers. Resuming drops what was logged after the checkpoint, so that a run that was killed
     leaves the log of one that was not.
 
+    No log holds up a run. Where one cannot be written, which a warning tells once, lines of `metrics.jsonl`
+    are kept until they can be; images are left out; TensorBoard and Weights & Biases are given up.
+
     Attributes:
         workdir: the run directory; made if it is not there.
         resume_step: the step the run goes on from; 0 for a new run.
@@ -31,7 +36,7 @@ class MetricWriter:
         active: False writes nothing, for all processes but the first.
 
     Raises:
-        UserError: if Weights & Biases is asked for and not installed.
+        UserError: if Weights & Biases is asked for and not installed, or the directory cannot be written.
     """
 
     def __init__(
@@ -46,41 +51,41 @@ class MetricWriter:
         self._active = active
         if not active:
             return
-        if wandb_project and importlib.util.find_spec('wandb') is None:
-            raise UserError(
-                'config.wandb_project needs Weights & Biases: pip install wandb, or leave it None.'
-            )
-        from tensorboardX import SummaryWriter  # not before it is known to be needed
-
+        if wandb_project:
+            weights_and_biases.check_installed()
         self._images = workdir / 'images'
-        self._images.mkdir(parents=True, exist_ok=True)
-        path = workdir / METRICS_NAME
-        if path.exists():
-            _drop_after(path, resume_step)
-        self._file = path.open('a', encoding='utf-8')
-        self._tensorboard = SummaryWriter(
-            str(workdir / 'tensorboard'), purge_step=resume_step + 1 if resume_step else None
-        )
-        self._wandb = _start_wandb(workdir, wandb_project, config) if wandb_project else None
+        self._path = workdir / METRICS_NAME
+        try:
+            self._images.mkdir(parents=True, exist_ok=True)
+            if self._path.exists():
+                _drop_after(self._path, resume_step)
+            self._file = AppendedFile(self._path)
+        except OSError as error:
+            raise WriteError(
+                f'Cannot write to {workdir} ({error.strerror or error}); make room, or choose another '
+                '--workdir.'
+            ) from error
+        self._kept: list[bytes] = []  # lines that could not be written yet
+        self._told: set[str] = set()  # what it was said of that it cannot be written
+        self._others: list[_Other] = []
+        self._begin(TensorBoard, lambda: TensorBoard(workdir / 'tensorboard', resume_step))
+        if wandb_project:
+            service = weights_and_biases.WeightsAndBiases
+            self._begin(service, lambda: service(workdir, wandb_project, config, resume_step))
 
     def scalars(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Writes named numbers of a step; `split` says of what ('train', 'eval', 'speed')."""
         if not self._active:
             return
         self._line(step, split, {k: v if math.isfinite(v) else None for k, v in values.items()})
-        for name, value in values.items():
-            self._tensorboard.add_scalar(f'{split}/{name}', value, step)
-        if self._wandb is not None:
-            self._wandb.log({f'{split}/{k}': v for k, v in values.items()}, step=step)
+        self._each(lambda other: other.scalars(step, split, values))
 
     def warning(self, step: int, text: str) -> None:
         """Writes a warning of a step."""
         if not self._active:
             return
         self._line(step, WARNING, {'text': text})
-        self._tensorboard.add_text(WARNING, text, step)
-        if self._wandb is not None:
-            self._wandb.log({WARNING: text}, step=step)
+        self._each(lambda other: other.text(step, WARNING, text))
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes a picture, uint8 [h w 3], as `images/<name>_<step>.png`."""
@@ -90,25 +95,101 @@ class MetricWriter:
 
         png = io.BytesIO()
         Image.fromarray(image).save(png, 'png')
-        write_atomically(self._images / f'{name}_{step:07d}.png', png.getvalue())
-        self._tensorboard.add_image(name, image, step, dataformats='HWC')
-        if self._wandb is not None:
-            import wandb
+        try:
+            write_atomically(self._images / f'{name}_{step:07d}.png', png.getvalue())
+        except WriteError as error:
+            self._tell('images', f'{error} This image is lost, as are others for as long as that is so.')
+        self._each(lambda other: other.image(step, name, image))
 
-            self._wandb.log({name: wandb.Image(image)}, step=step)
-
-    def close(self) -> None:
-        """Writes what is pending and closes the files."""
+    def sync(self) -> None:
+        """Has on the disk what was written, before a checkpoint of the same step is."""
         if not self._active:
             return
+        self._write_kept()
+        try:
+            self._file.sync()
+        except OSError as error:
+            self._tell_lines(error)
+        self._each(lambda other: other.sync())
+
+    def close(self, *, failed: bool = False) -> None:
+        """Writes what is pending and closes the files.
+
+        Args:
+            failed: whether this is because of an error, which is more important than any here.
+
+        Raises:
+            WriteError: lines of `metrics.jsonl` are lost, unless it failed.
+        """
+        if not self._active:
+            return
+        self._each(lambda other: other.close())
+        self._write_kept()
         self._file.close()
-        self._tensorboard.close()
-        if self._wandb is not None:
-            self._wandb.finish()
+        if self._kept and not failed:
+            raise WriteError(
+                f'the last {len(self._kept)} lines of {self._path} could not be written; make room.'
+            )
 
     def _line(self, step: int, split: str, values: Mapping[str, float | str | None]) -> None:
-        self._file.write(json.dumps({'step': step, 'split': split, **values}) + '\n')
-        self._file.flush()
+        self._kept.append(json.dumps({'step': step, 'split': split, **values}).encode() + b'\n')
+        self._write_kept()
+
+    def _write_kept(self) -> None:
+        try:
+            self._file.add(b''.join(self._kept))
+            self._kept.clear()
+        except OSError as error:
+            self._tell_lines(error)
+
+    def _tell_lines(self, error: OSError) -> None:
+        reason = error.strerror or error
+        self._tell(
+            METRICS_NAME, f'Cannot write {self._path} ({reason}); its lines are kept until that is mended.'
+        )
+
+    def _tell(self, what: str, warning: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            logging.warning('%s', warning)
+
+    def _begin(self, kind: type['_Other'], make: Callable[[], '_Other']) -> None:
+        try:
+            self._others.append(make())
+        except UserError:  # a mistake to mend before the first step
+            raise
+        except kind.failures as error:
+            _tell_given_up(kind, error)
+
+    def _each(self, write: Callable[['_Other'], None]) -> None:
+        for other in tuple(self._others):
+            try:
+                write(other)
+            except other.failures as error:
+                self._others.remove(other)
+                _tell_given_up(type(other), error)
+
+
+class _Other(Protocol):
+    """A log beside the files, without which a run goes on."""
+
+    title: ClassVar[str]
+    failures: ClassVar[tuple[type[Exception], ...]]
+
+    def scalars(self, step: int, split: str, values: Mapping[str, float]) -> None: ...
+
+    def text(self, step: int, name: str, text: str) -> None: ...
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None: ...
+
+    def sync(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _tell_given_up(kind: type[_Other], error: Exception) -> None:
+    reason = getattr(error, 'strerror', None) or ' '.join(f'{type(error).__name__}: {error}'.split())
+    logging.warning('%s cannot be written (%s); the run goes on without it.', kind.title, reason)
 
 
 def _drop_after(path: Path, step: int) -> None:
@@ -117,14 +198,3 @@ def _drop_after(path: Path, step: int) -> None:
     write_atomically(
         path, b''.join(lines[number - 1] for number, line in read_log(path) if line.step <= step)
     )
-
-
-def _start_wandb(workdir: Path, project: str, config: dict[str, Any] | None) -> Any:
-    """The run's own Weights & Biases run: the same one after a resume."""
-    import wandb
-
-    note = workdir / 'wandb_id.txt'
-    identity = note.read_text().strip() if note.exists() else None
-    run = wandb.init(project=project, id=identity, resume='allow', config=config, dir=str(workdir))
-    write_atomically(note, run.id + '\n')
-    return run

@@ -1,0 +1,97 @@
+"""Writes files so that what a full disk or a kill interrupts is there whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from vq_jax.errors import UserError
+
+# The only portable way to read it is to set it; once, because all threads share it.
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+
+
+class WriteError(UserError):
+    """A file could not be written: the disk is full or broken, or may not be written to."""
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replaces a file in one step, so that no reader ever sees half of it.
+
+    Args:
+        path: The final name; its folder is made if it is not there.
+        content: Text (stored as UTF-8) or bytes.
+
+    Raises:
+        WriteError: It cannot be written; what was there before still is.
+    """
+    path = Path(path)
+    data = content.encode('utf-8') if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data)
+    except OSError as error:
+        raise WriteError(
+            f'Cannot write {path} ({error.strerror or error}); make room, or choose another place.'
+        ) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    # A name of its own for every writer: two processes may write the same file at once.
+    handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; a run directory is read by colleagues and TensorBoard.
+        temporary.chmod(0o666 & ~_UMASK)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class AppendedFile:
+    """A file to which records are added: each is in it when the call returns, or nothing of it is.
+
+    Nothing is buffered, so that a disk without room is told where it is met, and a process that is killed
+    leaves all that it wrote.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens a file, or makes it.
+
+        Raises:
+            OSError: It cannot be opened, or is a link.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o666)
+
+    def add(self, record: bytes) -> None:
+        """Adds a record.
+
+        Raises:
+            OSError: It cannot be written; the file is as it was.
+        """
+        end = os.fstat(self._descriptor).st_size
+        try:
+            rest = memoryview(record)
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            os.ftruncate(self._descriptor, end)
+            raise
+
+    def sync(self) -> None:
+        """Returns when all records are on the disk, where a power cut leaves them.
+
+        Raises:
+            OSError: They cannot be.
+        """
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._descriptor)
