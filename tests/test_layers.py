@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / 'vq_jax'
 LEVELS = {
-    'errors': -2,
-    'files': -1,
+    'errors': -3,
+    'files': -2,
     'json_files': -1,
     'ops': 0,
     'models': 1,

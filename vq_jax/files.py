@@ -1,10 +1,16 @@
-"""Writes files so that what a full disk or a kill interrupts is there whole or not at all."""
+"""Reads regular files alone, and writes files that are there whole or not at all.
+
+What is read may be a stranger's, and writing may be interrupted by a full disk or a kill.
+"""
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
 from vq_jax.errors import UserError
+
+MOST_BYTES = 2**28  # of one file that is read
 
 # The only portable way to read it is to set it; once, because all threads share it.
 _UMASK = os.umask(0o022)
@@ -13,6 +19,32 @@ os.umask(_UMASK)
 
 class WriteError(UserError):
     """A file could not be written: the disk is full or broken, or may not be written to."""
+
+
+def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: the file; links are followed.
+        most_bytes: how large it may be.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        OSError: it cannot be read.
+        UserError: it is no regular file (a folder, a pipe, a device), or larger than that.
+    """
+    # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f'{path} is not a regular file.')
+        if status.st_size > most_bytes:
+            raise UserError(f'{path} has {status.st_size:,} bytes; at most {most_bytes:,} are read.')
+        with open(descriptor, 'rb', closefd=False) as file:
+            return file.read(most_bytes)
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

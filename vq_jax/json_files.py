@@ -7,9 +7,7 @@ what a terminal would obey.
 """
 
 import json
-import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,40 +15,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from vq_jax.errors import UserError
+from vq_jax.files import MOST_BYTES, read_file
 
 T = TypeVar('T')
 
-MOST_BYTES = 2**28  # of one file
 _DEEPEST = 50  # lists and objects within each other: what walks the values calls itself for each
 # Control characters but tabs and ends of lines, and halves of characters; those from U+DC80 to U+DCFF are
 # bytes of file names that are not UTF-8, as Python reads and writes them.
 _NO_TEXT = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udc7f\udd00-\udfff]')
-
-
-def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
-    """The content of a regular file.
-
-    Args:
-        path: the file; links are followed.
-        most_bytes: how large it may be.
-
-    Raises:
-        FileNotFoundError: there is nothing.
-        OSError: it cannot be read.
-        UserError: it is no regular file (a folder, a pipe, a device), or larger than that.
-    """
-    # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f'{path} is not a regular file.')
-        if status.st_size > most_bytes:
-            raise UserError(f'{path} has {status.st_size:,} bytes; at most {most_bytes:,} are read.')
-        with open(descriptor, 'rb', closefd=False) as file:
-            return file.read(most_bytes)
-    finally:
-        os.close(descriptor)
 
 
 def read_json(path: Path, kind: type[T] | Any, *, advice: str, most_bytes: int = MOST_BYTES) -> T:

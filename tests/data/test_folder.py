@@ -1,4 +1,7 @@
 import os
+import shutil
+import socket
+import subprocess
 
 import numpy as np
 import pytest
@@ -159,6 +162,69 @@ def test_file_that_vanishes(write_pictures):
     (root / 'train' / '003.png').unlink()
     (batch,) = eval_batches(data, batch_size=5)
     assert sorted(batch['image'][batch['mask']][:, 0, 0, 0]) == [0, 1, 2, 4]
+
+
+def test_only_regular_files_are_read(write_pictures, monkeypatch):
+    """No pipe without a writer, device without an end, link to itself, socket, or far too large file."""
+    root = write_pictures(20, 'set/train').parent
+    folder = root / 'train'
+    os.mkfifo(folder / 'pipe.jpg')
+    (folder / 'zero.jpg').symlink_to('/dev/zero')
+    (folder / 'self.jpg').symlink_to('self.jpg')
+    with open(folder / 'sparse.jpg', 'wb') as file:
+        file.truncate(2**40)
+    with socket.socket(socket.AF_UNIX) as bound:
+        monkeypatch.chdir(folder)  # because the path of a socket has at most 107 bytes
+        bound.bind('socket.jpg')
+    data = open_dataset(DataConfig(name=f'folder:{root}', image_size=6, max_undecodable=0.3), 'train')
+    assert len(data) == 25
+    masks = [batch['mask'] for batch in eval_batches(data, batch_size=5)]
+    assert np.sum(masks) == 20
+    reasons = data.faults(range(25)).values()
+    assert sum('not a regular file' in reason for reason in reasons) == 2
+    assert len(reasons) == 5
+    data = open_dataset(DataConfig(name=f'folder:{root}', image_size=6, max_undecodable=0.1), 'train')
+    with pytest.raises(UserError, match=r'cannot be decoded, for example .*jpg'):
+        list(eval_batches(data, batch_size=5))
+
+
+@pytest.fixture
+def deep(write_pictures):
+    """A folder of three pictures, and a folder far below it."""
+    root = write_pictures(3, 'set/train')
+    folder = root
+    for _ in range(1200):
+        folder = folder / 'd'
+        folder.mkdir()
+    yield root, folder
+    # What pytest removes folders with goes down one call for each, and would fail.
+    subprocess.run(['rm', '-r', root / 'd'], check=True)
+
+
+def test_folders_of_any_depth_and_links_in_circles(deep):
+    root, folder = deep
+    shutil.copy(root / '000.png', folder)
+    (folder / 'up').symlink_to(root, target_is_directory=True)
+    (root / 'self').symlink_to('self')
+    assert len(names(root.parent, 'train')) == 4
+
+
+def test_a_folder_that_cannot_be_read(write_pictures, monkeypatch):
+    root = write_pictures(3, 'set/train/open')
+    closed = root.parent / 'closed'
+    closed.mkdir()
+    scan = os.scandir
+
+    def refuse(path):  # as for anybody but root
+        if str(path) == str(closed):
+            raise PermissionError(13, 'Permission denied')
+        return scan(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    with pytest.raises(
+        UserError, match=f"^The folder '{closed}' cannot be read .Permission denied.: make it"
+    ):
+        names(root.parents[1], 'train')
 
 
 def test_a_name_that_is_no_text(write_pictures):

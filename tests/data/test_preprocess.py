@@ -1,8 +1,12 @@
 import io
+import struct
+import subprocess
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from absl import logging
+from PIL import Image, PngImagePlugin
 
 from vq_jax.data import DataConfig
 from vq_jax.data.preprocess import Undecodable, arrange, decode, picture_and_mask, window
@@ -136,8 +140,139 @@ def test_undecodable(noise):
     for data in b'', b'hello', whole[: len(whole) // 2], png[: len(png) // 2], damaged:
         with pytest.raises(Undecodable):
             decode(data, 3)
-    with pytest.raises(Undecodable, match='floating'):
-        decode(encoded(Image.fromarray(np.zeros((4, 4), np.float32)), 'TIFF'), 3)
+
+
+def png(width, height, depth, colour, rows, *chunks):
+    """A PNG file written from its specification: `rows` are filter bytes and pixels, `chunks` come before."""
+
+    def chunk(kind, content):
+        check = struct.pack('>I', zlib.crc32(kind + content))
+        return struct.pack('>I', len(content)) + kind + content + check
+
+    header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)
+    parts = [(b'IHDR', header), *chunks, (b'IDAT', zlib.compress(rows)), (b'IEND', b'')]
+    return b'\x89PNG\r\n\x1a\n' + b''.join(chunk(*part) for part in parts)
+
+
+def tiff(values, bits, white_is_zero=False, sample_format=1):
+    """A TIFF 6.0 file of one row of uncompressed grey pixels; `values` is an array or bytes."""
+    data = bytes(values)
+    width = len(data) * 8 // bits
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: int(not white_is_zero), 273: 8 + 2 + 12 * 10 + 4}
+    tags |= {277: 1, 278: 1, 279: len(data), 339: sample_format}
+    entries = b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in tags.items())
+    return b'II*\0' + struct.pack('<IH', 8, len(tags)) + entries + bytes(4) + data
+
+
+GREY = {
+    '16 bits': (tiff(np.array([0, 32768, 65535], '<u2'), 16), [0, 128, 255]),
+    'white is zero': (tiff(np.array([0, 32768, 65535], '<u2'), 16, white_is_zero=True), [255, 127, 0]),
+    'white is zero in 8 bits': (tiff(np.array([0, 128, 255], 'u1'), 8, white_is_zero=True), [255, 127, 0]),
+    '12 bits': (tiff(bytes([0xFF, 0xF8, 0x00]), 12), [255, 128]),  # 4095 and 2048
+    'up to 1023': (b'P5 3 1 1023\n' + np.array([0, 512, 1023], '>u2').tobytes(), [0, 128, 255]),
+    'one value is transparent': (
+        png(2, 1, 16, 0, b'\0' + struct.pack('>2H', 1000, 30000), (b'tRNS', b'\x03\xe8')),
+        [255, 117],
+    ),
+    'alpha': (png(2, 1, 16, 4, b'\0' + struct.pack('>4H', 51400, 65535, 51400, 0)), [200, 255]),
+}
+
+
+@pytest.mark.parametrize(('data', 'grey'), GREY.values(), ids=GREY)
+def test_ranges_of_grey(data, grey):
+    """Worked out from the formats: black and white are the ends of the range, which has `bits` bits."""
+    np.testing.assert_array_equal(np.asarray(decode(data, 1))[0], grey)
+
+
+def test_the_transparent_colour_of_sixteen_bits():
+    pixels = b'\0' + struct.pack('>6H', 200 * 256, 100 * 256, 50 * 256, 3 * 256, 100 * 256, 50 * 256)
+    # The low bytes are 3, 100 and 50: the first pixel is transparent, the second is not.
+    transparent = struct.pack('>3H', 200 * 256 + 3, 100 * 256 + 100, 50 * 256 + 50)
+    image = np.asarray(decode(png(2, 1, 16, 2, pixels, (b'tRNS', transparent)), 3))
+    np.testing.assert_array_equal(image[0], [[255, 255, 255], [3, 100, 50]])
+
+
+WITHOUT_RANGE = {
+    '32 bits up to 1': encoded(Image.fromarray(np.full((4, 4), 1, np.int32)), 'TIFF'),
+    '32 bits up to 255': encoded(Image.fromarray(np.full((4, 4), 255, np.int32)), 'TIFF'),
+    '32 bits up to 65535': encoded(Image.fromarray(np.full((4, 4), 65535, np.int32)), 'TIFF'),
+    'unsigned 32 bits': tiff(np.array([0, 100, 255], '<u4'), 32),
+    'signed 16 bits': tiff(np.array([0, -5, 100], '<i2'), 16, sample_format=2),
+    'signed 8 bits': tiff(np.array([0, -5, 100], 'i1'), 8, sample_format=2),
+    'float up to 1': encoded(Image.fromarray(np.full((4, 4), 1, np.float32)), 'TIFF'),
+    'float up to 255': encoded(Image.fromarray(np.full((4, 4), 255, np.float32)), 'TIFF'),
+    'float map': b'Pf\n3 1\n-1.0\n' + np.array([0, 0.5, 1], '<f4').tobytes(),
+}
+
+
+@pytest.mark.parametrize('data', WITHOUT_RANGE.values(), ids=WITHOUT_RANGE)
+def test_pixels_without_a_range_are_refused(data):
+    with pytest.raises(Undecodable, match='no fixed range; convert the file to'):
+        decode(data, 3)
+
+
+def broken_exif(noise):
+    image = Image.fromarray(noise)
+    yield encoded(image, 'PNG', exif=b'junk' * 3)
+    yield encoded(image, 'WEBP', exif=b'junk' * 3, lossless=True)
+    for text in (
+        '\nexif\n 8\n457869660000494\n',
+        '\nexif\n 8\n4578696600006161616161616161\n',
+        'exif\n 8\nzzzz not hex\n',
+    ):
+        info = PngImagePlugin.PngInfo()
+        info.add_text('Raw profile type exif', text)
+        yield encoded(image, 'PNG', pnginfo=info)
+
+
+def test_broken_exif_costs_no_pixels(noise, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        logging, 'log_first_n', lambda level, text, n, *values: told.append((n, text % values))
+    )
+    for number, data in enumerate(broken_exif(noise)):
+        image = decode(data, 3, use_orientation=True, name=f'{number}.png')
+        np.testing.assert_array_equal(np.asarray(image), noise)
+    assert [(n, text.split()[0]) for n, text in told] == [(1, f'{i}.png') for i in range(4)]
+
+
+def test_postscript_is_not_run(monkeypatch):
+    """Whatever a file is called, Pillow goes by its content, and gives PostScript to Ghostscript."""
+
+    def refuse(*_, **__):
+        raise AssertionError('another program was started')
+
+    monkeypatch.setattr(subprocess, 'Popen', refuse)
+    postscript = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n'
+    with pytest.raises(Undecodable, match='not an image in one of the formats AVIF, BMP'):
+        decode(postscript, 3)
+
+
+@pytest.mark.parametrize(
+    'chunk',
+    [(b'zTXt', b'key\0\0'), (b'iTXt', b'key\0\1\0\0\0'), (b'iCCP', b'key\0\0')],
+    ids=lambda chunk: chunk[0].decode(),
+)
+def test_what_swells_is_undecodable(chunk):
+    kind, start = chunk
+    swelling = (kind, start + zlib.compress(bytes(2**26)))
+    with pytest.raises(Undecodable, match='too large'):
+        decode(png(1, 1, 8, 0, b'\0\5', swelling), 1)
+
+
+def test_the_area_is_bounded(noise):
+    with pytest.raises(Undecodable, match='400000000 pixels'):
+        decode(png(20_000, 20_000, 8, 0, bytes(20_001)), 1)
+    thin = decode(png(200_000, 1, 8, 0, bytes(200_001)), 1)
+    for image in thin, thin.transpose(Image.Transpose.ROTATE_90):
+        size = f'{image.width}x{image.height}'
+        with pytest.raises(Undecodable, match=f'{size} pixels are too long and thin to be resized to'):
+            arrange(image, DataConfig(image_size=64))
+    # Pillow would hold 64 x 2,000,000 pixels on the way.
+    with pytest.raises(Undecodable, match='too long and thin'):
+        arrange(Image.new('L', (1, 2_000_000)), DataConfig(image_size=64, fit='stretch'))
+    with pytest.raises(UserError, match=r'the picture cannot be resized .*too long and thin'):
+        picture_and_mask(encoded(thin), None, (64, 64, 1), DataConfig(image_size=64))
 
 
 def test_nothing_to_do_leaves_pixels(noise):

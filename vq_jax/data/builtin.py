@@ -118,7 +118,7 @@ def _photographs() -> Iterator[Image.Image]:
     folder = Path(skimage.__file__).parent / 'data'
     for name in PHOTOGRAPHS:
         try:
-            photo = Image.open(folder / name).convert('RGB')
+            photo = Image.open(folder / name, formats=('JPEG', 'PNG')).convert('RGB')
         except OSError as error:
             raise UserError(
                 f"'photos' needs {name!r}, which this scikit-image lacks ({error}): install the "

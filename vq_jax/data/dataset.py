@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from absl import logging
+from PIL import Image
 
 from vq_jax.data import preprocess
 from vq_jax.data.config import DataConfig
@@ -122,17 +123,14 @@ class Dataset:
             images.append(self._image(index, data))
         return images, labels
 
-    def _image(self, index: int, data: bytes | OSError) -> np.ndarray | None:
+    def _image(self, index: int, data: bytes | Exception) -> np.ndarray | None:
         """Decodes one picture; notes it and returns None if that cannot be done."""
         config = self.config
         try:
-            if isinstance(data, OSError):
-                raise preprocess.Undecodable(data.strerror or str(data))
-            image = preprocess.decode(data, self._channels, self._source.use_orientation)
+            array = preprocess.arrange(self._decoded(index, data), config)
         except preprocess.Undecodable as error:
             self._faults[index] = str(error)
             return None
-        array = preprocess.arrange(image, config)
         if config.image_size is None:
             if array.shape != self.image_shape:
                 raise UserError(
@@ -143,6 +141,13 @@ class Dataset:
         elif not config.random_crop:
             array = preprocess.window(array, config.image_size)
         return array
+
+    def _decoded(self, index: int, data: bytes | Exception) -> Image.Image:
+        """Decodes the content of a file, or raises `Undecodable` if that cannot be done or there is none."""
+        if isinstance(data, Exception):
+            raise preprocess.Undecodable(getattr(data, 'strerror', None) or str(data))
+        source = self._source
+        return preprocess.decode(data, self._channels, source.use_orientation, source.describe(index))
 
     def _find_shape(self) -> tuple[int, int, int]:
         """Returns height, width and channels after preprocessing."""
@@ -155,9 +160,7 @@ class Dataset:
         for index in range(len(self)):
             data, _ = self._source.read([index])[0]
             try:
-                if isinstance(data, OSError):
-                    raise preprocess.Undecodable(data.strerror or str(data))
-                image = preprocess.decode(data, self._channels, self._source.use_orientation)
+                image = self._decoded(index, data)
             except preprocess.Undecodable as error:
                 self.report({index: str(error)})
                 continue

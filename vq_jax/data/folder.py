@@ -9,6 +9,7 @@ from absl import logging
 
 from vq_jax.data.source import plural
 from vq_jax.errors import UserError
+from vq_jax.files import read_file
 
 SUFFIXES = ('.avif', '.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm')
 SUFFIXES += ('.tga', '.tif', '.tiff', '.webp')
@@ -38,10 +39,11 @@ class FolderSource:
           split: Split in the syntax of tensorflow-datasets.
 
         Raises:
-          UserError: If the folder or the split is not there or has no pictures.
+          UserError: If the folder or the split is not there or has no pictures, or a folder below cannot be
+            read.
         """
         root = Path(folder).expanduser()
-        if not folder or not root.is_dir():
+        if not folder or not os.path.isdir(root):
             raise UserError(f'There is no folder {str(root)!r}: check the path in config.data.name.')
         self.name = f'{root} ({split})'
         pictures = _pictures(root)
@@ -49,7 +51,7 @@ class FolderSource:
             raise UserError(
                 f'No pictures were found in {str(root)!r}: it needs files that end in {", ".join(SUFFIXES)}.'
             )
-        if (root / 'train').is_dir():
+        if os.path.isdir(root / 'train'):
             splits = _split_folders(pictures)
             below = {path: path.split('/', 1)[1] for paths in splits.values() for path in paths}
         else:
@@ -74,14 +76,14 @@ class FolderSource:
         """Returns the number of pictures."""
         return len(self._paths)
 
-    def read(self, indices: Sequence[int]) -> list[tuple[bytes | OSError, int]]:
+    def read(self, indices: Sequence[int]) -> list[tuple[bytes | Exception, int]]:
         """Returns the content of each file, or why it cannot be read, and its label."""
         return [(self._content(index), self._labels[index]) for index in indices]
 
-    def _content(self, index: int) -> bytes | OSError:
+    def _content(self, index: int) -> bytes | Exception:
         try:
-            return Path(self.describe(index)).read_bytes()
-        except OSError as error:
+            return read_file(Path(self.describe(index)))
+        except (OSError, UserError) as error:
             return error
 
     def describe(self, index: int) -> str:
@@ -90,22 +92,43 @@ class FolderSource:
 
 
 def _pictures(root: Path) -> list[str]:
-    """Lists the pictures below a folder, as paths with `/` relative to it, in hashed order."""
-    found, seen = [], set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link back to a folder above would otherwise never end
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith('.'))
-        relative = Path(folder).relative_to(root)
-        found += [
-            (relative / name).as_posix()
-            for name in files
-            if not name.startswith('.') and Path(name).suffix.lower() in SUFFIXES
-        ]
+    """Lists the pictures below a folder, as paths with `/` relative to it, in hashed order.
+
+    Raises:
+      UserError: If a folder cannot be read.
+    """
+    found, seen, waiting = [], set(), ['']
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = os.stat(root / folder)
+            if (status.st_dev, status.st_ino) in seen:  # a link to a folder above would otherwise never end
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(root / folder) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith('.')]
+        except OSError as error:
+            raise UserError(
+                f'The folder {str(root / folder)!r} cannot be read ({error.strerror}): make it readable, or '
+                f'move it out of {str(root)!r}.'
+            ) from error
+        folders = []
+        for entry in visible:
+            path = f'{folder}/{entry.name}' if folder else entry.name
+            if _is_folder(entry):
+                folders.append(path)
+            elif Path(entry.name).suffix.lower() in SUFFIXES:
+                found.append(path)
+        waiting += sorted(folders, reverse=True)
     return sorted(found, key=_hash)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Whether an entry is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _hash(path: str) -> float:

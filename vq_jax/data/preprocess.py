@@ -8,53 +8,96 @@ import io
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vq_jax.data.config import DataConfig
 from vq_jax.errors import UserError
+from vq_jax.files import read_file
+
+# Pillow chooses by a file's content, whatever its name, and hands PostScript to another program. TGA, which
+# nothing in a file tells for certain, is tried last.
+FORMATS = ('AVIF', 'BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP', 'TGA')
+_MOST_PIXELS = 2**26  # while resizing; Pillow itself bounds what is decoded
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+_WHITE_IS_ZERO, _UNSIGNED = 0, (1, 4)  # their values; 4 is 'undefined', which is written for unsigned too
 
 
 class Undecodable(Exception):
-    """A picture file that Pillow cannot turn into pixels; the message says why."""
+    """An image file that cannot be turned into pixels; the message says why."""
 
 
-def decode(data: bytes, channels: int, use_orientation: bool = False) -> Image.Image:
-    """Decodes the first frame of a picture file.
+def decode(data: bytes, channels: int, use_orientation: bool = False, name: str = 'an image') -> Image.Image:
+    """Decodes the first frame of an image file.
 
-    Transparent pixels are laid over white; 16-bit grey is reduced to 8 bits.
+    Transparent pixels are laid over white. Grey of 16 bits is reduced to 8; of 32 bits or floating point,
+    whose range no format fixes, it is undecodable.
 
     Args:
-      data: Content of the file, in any format that Pillow reads.
+      data: Content of the file, in one of `FORMATS`.
       channels: 1 for a grey result, 3 for RGB.
-      use_orientation: Turn the picture the way its EXIF orientation says.
+      use_orientation: Turn the image the way its EXIF orientation says. An image whose EXIF is broken is left
+        as it is, with a warning for the first one.
+      name: What to call the image in that warning.
 
     Returns:
-      The picture in Pillow's mode `L` or `RGB`.
+      The image in Pillow's mode `L` or `RGB`.
 
     Raises:
       Undecodable: If Pillow cannot read it.
     """
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
         image.load()
         if use_orientation:
-            image = ImageOps.exif_transpose(image)
+            _turn(image, name)
         return _to_channels(image, channels)
     except UnidentifiedImageError as error:
-        raise Undecodable('not a picture in a format that Pillow reads') from error
-    except MemoryError:
+        raise Undecodable(f'not an image in one of the formats {", ".join(FORMATS)}') from error
+    except (MemoryError, Undecodable):
         raise
     except Exception as error:  # Pillow's many readers raise nearly anything on damaged files.
         raise Undecodable(f'{type(error).__name__}: {error}') from error
 
 
+def _turn(image: Image.Image, name: str) -> None:
+    """Turns an image as its EXIF orientation says."""
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # of as many kinds; the pixels have been read and are sound
+        logging.log_first_n(
+            logging.WARNING,
+            '%s has broken EXIF data (%s: %s), and so may others; such images are not turned',
+            1,
+            name,
+            type(error).__name__,
+            error,
+        )
+
+
 def _to_channels(image: Image.Image, channels: int) -> Image.Image:
     """Converts any of Pillow's modes to 8-bit grey or RGB."""
-    if image.mode == 'F':
-        raise ValueError('floating-point pixels have no fixed range')
-    if image.mode.startswith('I'):  # Pillow calls 16-bit grey I;16, and I in some formats.
-        wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    tags = getattr(image, 'tag_v2', {})  # of TIFF
+    transparent = image.info.get('transparency')
+    if image.mode == 'F' or not set(tags.get(_SAMPLE_FORMAT, _UNSIGNED)) <= set(_UNSIGNED):
+        raise Undecodable(
+            'signed or floating-point pixels have no fixed range; convert the file to unsigned 8 or 16 bits'
+        )
+    if image.mode == 'I' and image.format != 'PPM':  # of which Pillow makes 16 bits of any range
+        raise Undecodable('32-bit pixels have no fixed range; convert the file to 8 or 16 bits')
+    if image.mode.startswith('I'):
+        most = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
+        wide = np.minimum(np.asarray(image).astype(np.uint32), most)
+        grey = ((wide * 255 + most // 2) // most).astype(np.uint8)
+        if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts that only where it has 8 bits
+            grey = 255 - grey
+        if isinstance(transparent, int):
+            grey[wide == transparent] = 255
+        image = Image.fromarray(grey)
+    elif isinstance(transparent, tuple) and max(transparent) > 255:  # of 16-bit RGB, which Pillow has reduced
+        image.info['transparency'] = tuple(value >> 8 for value in transparent)
     if image.has_transparency_data:
         image = image.convert('RGBA')
         background = Image.new('RGBA', image.size, (255, 255, 255, 255))
@@ -76,6 +119,9 @@ def arrange(image: Image.Image, config: DataConfig) -> np.ndarray:
     Returns:
       uint8 [h w c]; both sides equal `image_size` unless `fit` is `crop`, which leaves them at
       least that large for `window` to cut.
+
+    Raises:
+      Undecodable: If the image is so long and thin that it would take too much memory.
     """
     if config.pad:
         image = ImageOps.expand(image, config.pad, fill=0)
@@ -116,6 +162,9 @@ def centred(image: Image.Image, config: DataConfig) -> np.ndarray:
 
     Returns:
       uint8 [h w c].
+
+    Raises:
+      Undecodable: As `arrange`.
     """
     array = arrange(image, config)
     return array if config.image_size is None else window(array, config.image_size)
@@ -137,8 +186,8 @@ def decode_file(file: bytes | str | Path, channels: int, what: str = 'the pictur
     """
     name = what if isinstance(file, bytes) else file
     try:
-        content = file if isinstance(file, bytes) else Path(file).read_bytes()
-        return decode(content, channels, use_orientation=True)
+        content = file if isinstance(file, bytes) else read_file(Path(file))
+        return decode(content, channels, use_orientation=True, name=str(name))
     except OSError as error:
         raise UserError(f'{name} cannot be read ({error.strerror}); give a picture file.') from error
     except Undecodable as error:
@@ -174,7 +223,10 @@ def picture_and_mask(
     sizes = [f'{part.width}x{part.height}' for part in decoded]
     if len(set(sizes)) > 1:
         raise UserError(f'the picture is {sizes[0]} pixels and the mask {sizes[1]}; make them alike.')
-    arrays = [pixels(part) if part.size == (w, h) else centred(part, config) for part in decoded]
+    try:
+        arrays = [pixels(part) if part.size == (w, h) else centred(part, config) for part in decoded]
+    except Undecodable as error:
+        raise UserError(f'the picture cannot be resized ({error}); give one of other proportions.') from error
     if arrays[0].shape != shape:
         raise UserError(
             f'the picture has {sizes[0]} pixels and the model was trained on {w}x{h}; resize both.'
@@ -193,6 +245,11 @@ def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
     """Resamples to the given size unless it has it already."""
     if image.size == (width, height):
         return image
+    # Pillow changes the width first, and holds what comes between.
+    if width * max(height, image.height) > _MOST_PIXELS:
+        raise Undecodable(
+            f'{image.width}x{image.height} pixels are too long and thin to be resized to {width}x{height}'
+        )
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 

@@ -25,10 +25,10 @@ class Source(Protocol):
         """Returns the number of examples."""
         ...
 
-    def read(self, indices: Sequence[int]) -> list[tuple[bytes | OSError, int]]:
+    def read(self, indices: Sequence[int]) -> list[tuple[bytes | Exception, int]]:
         """Returns the encoded picture, or why it cannot be read, and the label of each index.
 
-        A source without labels gives 0 for each.
+        A source without labels gives 0 for each. What cannot be read is an `OSError` or a `UserError`.
         """
         ...
 
