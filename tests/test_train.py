@@ -34,8 +34,11 @@ def train(workdir, *changes, **options):
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-    """A run that nothing interrupted, and what it printed."""
-    workdir = tmp_path_factory.mktemp('runs') / 'whole'
+    """A run that nothing interrupted, and what it printed.
+
+    Its name holds what means something in patterns, markup, formats, addresses and a shell.
+    """
+    workdir = tmp_path_factory.mktemp('runs') / r"whole [x]lr[0.1]m[/y] *?\t{0}%s%20#&;$HOME'"
     return workdir, train(workdir)[0]
 
 

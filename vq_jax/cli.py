@@ -1,6 +1,7 @@
 """What the commands share: flags, error messages, the compilation cache, several processes."""
 
 import functools
+import logging as python_logging
 import os
 import re
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, printable
 
 _PLACES = ('workdir', 'output', 'reference')  # flags that name something on this machine
 
@@ -29,11 +30,19 @@ def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tup
             or more are given in its place.
     """
     logging.set_verbosity(logging.WARNING)
+    logging.get_absl_logger().addFilter(_make_printable)
+    # What a terminal has no characters for is told with others, instead of ending the command.
+    sys.stdout.reconfigure(errors='backslashreplace')
     try:
         app.run(lambda argv: run(*argv[1:]), flags_parser=functools.partial(_parse, required, words))
     except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {printable(str(error))}', file=sys.stderr)
         sys.exit(2)
+
+
+def _make_printable(record: python_logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
 
 
 def read_config(flag: flags.FlagHolder) -> Any:
@@ -85,17 +94,27 @@ def check_output(flag: flags.FlagHolder, *endings: str) -> Path:
 
 
 def check_local(name: str, place: str | Path) -> None:
-    """Refuses an address where a directory or a file on this machine is needed.
+    """Refuses an address where a directory or a file on this machine is needed, and paths that cannot be.
 
     Args:
         name: what it is, such as '--workdir'.
         place: what was given. A `Path` of an address has lost one of its slashes.
 
     Raises:
-        UserError: if it begins as an address does, such as 'gs://bucket'.
+        UserError: if it begins as an address does, such as 'gs://bucket', or nothing can be there: it is too
+            long, or below a file or a directory that may not be entered.
     """
     if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', str(place)):
         raise UserError(f'{name} is {place}; give a path on this machine, where a bucket may be mounted.')
+    try:
+        os.stat(place)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # the latter of a name that no file can have
+        reason = getattr(error, 'strerror', None) or error
+        raise UserError(
+            f'{name} is {str(place)!r}, where nothing can be ({reason}); choose another.'
+        ) from error
 
 
 def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -> list[str]:

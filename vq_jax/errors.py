@@ -1,4 +1,4 @@
-"""The one exception for a mistake that a user can mend, checks of numbers that raise it, and near names."""
+"""The one exception for a mistake that a user can mend, checks of numbers that raise it, and names shown."""
 
 import difflib
 from collections.abc import Iterable
@@ -11,6 +11,15 @@ class UserError(ValueError):
     The message is one clear sentence that says what is wrong and what to do. Commands print it
     without a traceback and exit with status 2.
     """
+
+
+def printable(text: str) -> str:
+    """Text on one line that every terminal shows and none obeys, with escapes as Python writes them.
+
+    Names of files and labels may hold any character: ends of lines, commands to a terminal, bytes that are no
+    text.
+    """
+    return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def nearest(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:

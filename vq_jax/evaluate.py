@@ -64,18 +64,16 @@ def main() -> None:
 
 
 def _evaluate() -> None:
-    from rich.console import Console
-
     from vq_jax.evaluators.features import preprocessing
     from vq_jax.run import Run
     from vq_jax.tasks.restore import restore
-    from vq_jax.training.progress import print_table
+    from vq_jax.training.progress import make_console, print_table
 
     restored = restore(**opening.opened())
     run = Run(restored)
     split = _SPLIT.value or run.config.data.eval_split
     numbers = run.evaluate(split).numbers
-    console = Console(highlight=False)
+    console = make_console()
     print_table(console, f'{run.config.data.name} {split}, step {run.step:,}', numbers)
     made = {
         'dataset': run.config.data.name,
@@ -88,10 +86,8 @@ def _evaluate() -> None:
 
 
 def _compare() -> None:
-    from rich.console import Console
-
     from vq_jax.run import load
-    from vq_jax.training.progress import print_table
+    from vq_jax.training.progress import make_console, print_table
 
     reference = Path(_REFERENCE.value) if _REFERENCE.value else None
     if reference and not reference.is_file():  # else it is only read
@@ -106,7 +102,7 @@ def _compare() -> None:
         reference=reference,
         lpips=[] if _LPIPS.value == ['download'] else _LPIPS.value,
     )
-    console = Console(highlight=False)
+    console = make_console()
     of, network = record['reference'], record['features']
     resize = f'{network["resize"]} resize, ' if 'resize' in network else ''
     for kind in ('samples', 'reconstructions'):

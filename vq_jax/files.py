@@ -1,8 +1,11 @@
 """Reads regular files alone, and writes files that are there whole or not at all.
 
-What is read may be a stranger's, and writing may be interrupted by a full disk or a kill.
+What is read may be a stranger's, and writing may be interrupted by a full disk or a kill. What is written
+never follows a link that has the name of a file: in a folder from a stranger it could lead to any file of the
+user's. Folders may be links, as of users who keep checkpoints on another disk.
 """
 
+import errno
 import os
 import stat
 import tempfile
@@ -51,14 +54,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Replaces a file in one step, so that no reader ever sees half of it.
 
     Args:
-        path: The final name; its folder is made if it is not there.
+        path: The final name; a link of that name is replaced, not followed. Its folder is made if
+            it is not there.
         content: Text (stored as UTF-8) or bytes.
 
     Raises:
         WriteError: It cannot be written; what was there before still is.
     """
     path = Path(path)
-    data = content.encode('utf-8') if isinstance(content, str) else content
+    # Names of files that are not UTF-8 have characters that it has none for.
+    data = content.encode('utf-8', 'backslashreplace') if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, data)
@@ -70,7 +75,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def _replace(path: Path, data: bytes) -> None:
     # A name of its own for every writer: two processes may write the same file at once.
-    handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix='.', suffix='.tmp', dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, 'wb') as file:
@@ -85,6 +90,24 @@ def _replace(path: Path, data: bytes) -> None:
         raise
 
 
+def open_itself(path: str | Path, flags: int) -> int:
+    """As `os.open`, but a link is not followed.
+
+    Raises:
+        UserError: It is a link.
+        OSError: It cannot be opened.
+    """
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise UserError(
+            f'{path} is a link, which could lead to any file; put a file in its place, or choose another '
+            'directory.'
+        ) from error
+
+
 class AppendedFile:
     """A file to which records are added: each is in it when the call returns, or nothing of it is.
 
@@ -96,10 +119,10 @@ class AppendedFile:
         """Opens a file, or makes it.
 
         Raises:
-            OSError: It cannot be opened, or is a link.
+            UserError: It is a link.
+            OSError: It cannot be opened.
         """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o666)
+        self._descriptor = open_itself(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def add(self, record: bytes) -> None:
         """Adds a record.

@@ -11,7 +11,6 @@ import jax
 from absl import flags
 from flax import linen as nn
 from ml_collections import ConfigDict, config_flags
-from rich.console import Console
 from rich.table import Table
 
 from vq_jax import cli
@@ -19,6 +18,7 @@ from vq_jax.errors import UserError
 from vq_jax.models.quantizers import Quantized
 from vq_jax.tasks import make_task
 from vq_jax.tasks.task import State, Task
+from vq_jax.training.progress import make_console
 from vq_jax.training.state import TwoPlayerState, abstract_batch
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
@@ -48,7 +48,7 @@ def main() -> None:
         if known:
             params = functools.reduce(lambda tree, name: tree.get(name, {}), path, params)
         table.add_row('/'.join((root, *path)), _shape(output), f'{_count(params):,}' if known else 'frozen')
-    console = Console(highlight=False)
+    console = make_console()
     console.print(table)
     console.print(f'pictures: {config.batch_size} x {" x ".join(map(str, shape))}')
     console.print(f'FLOPs of a training step: {step.cost_analysis()["flops"]:,.0f}')

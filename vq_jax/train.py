@@ -41,9 +41,8 @@ _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, f
 def main() -> None:
     """Trains, and ends with a table of the final numbers."""
     import jax
-    from rich.console import Console
 
-    from vq_jax.training.progress import print_table
+    from vq_jax.training.progress import make_console, print_table
 
     config = cli.read_config(_CONFIG)
     if _DISTRIBUTED.value:
@@ -60,7 +59,7 @@ def main() -> None:
     cli.use_compilation_cache()
     workdir = Path(_WORKDIR.value)
     numbers = train(config, workdir, extend_schedule=_EXTEND_SCHEDULE.value)
-    console = Console(quiet=jax.process_index() != 0, highlight=False)
+    console = make_console(quiet=jax.process_index() != 0)
     if numbers is None:
         console.print('stopped and saved; run the same command again to go on.')
         return

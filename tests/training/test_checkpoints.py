@@ -1,6 +1,8 @@
 """Checkpoints: written whole, read bit for bit, damage noticed."""
 
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -212,6 +214,154 @@ def test_a_step_that_is_not_there(tmp_path):
     assert restore(tmp_path, 1)[0] == 1
     with pytest.raises(UserError, match='1, 2'):
         restore(tmp_path, 7)
+
+
+NAMES = [
+    'lr[0.1]', 'a[!b]', 'a*b', 'a?b', '**', 'a\\b', 'a\nb', 'a\udcffb', 'ü', 'a b ', ' a', '~', '~root',
+    '$HOME', '-rf', '{0}{x}%s%20', "a'b", 'a"b', 'a:b', 'a#b?c=d&e', '<b>', '[x]m[/y]', 'a;b|c', '\t',
+    '\x1b[31m', '.hidden', '...', 'é' * 127,
+]  # fmt: skip
+
+
+def test_every_name_that_a_folder_can_have(tmp_path):
+    """Orbax looks for files by patterns, and Tensorstore takes nothing but UTF-8."""
+    state = {'w': jnp.arange(5.0)}
+    for name in NAMES:
+        for directory in (tmp_path / name / 'run', tmp_path / name):
+            checkpoints = Checkpoints(directory)
+            checkpoints.save(1, state, {}, None)
+            checkpoints.close()
+            restored = Checkpoints(directory, read_only=True)
+            np.testing.assert_array_equal(restored.restore(state)[1]['w'], np.arange(5.0), repr(name))
+            restored.close()
+
+
+def test_a_path_that_is_too_long_for_checkpoints_is_refused_at_once(tmp_path):
+    path = tmp_path
+    while len(str(path)) < 3900:
+        path /= 'x' * min(200, 3950 - len(str(path)))
+    with pytest.raises(
+        UserError, match=r'Cannot write checkpoints .* \(File name too long\); choose another'
+    ):
+        Checkpoints(path)
+
+
+def test_a_checkpoint_that_cannot_be_read_back_is_not_sealed(tmp_path, monkeypatch):
+    """As Orbax leaves it under a name with brackets: its files are all there, but not put together."""
+    monkeypatch.setattr(checkpoints_module, '_PLAIN', re.compile('.*'))
+    checkpoints = Checkpoints(tmp_path / 'lr[0.1]')
+    checkpoints.save(1, make_state(), {}, None)
+    with pytest.raises(UserError, match='step 1 could not be written'):
+        checkpoints.wait()
+    assert checkpoints.steps() == []
+    checkpoints.close()
+
+
+def test_files_as_they_were_written_that_cannot_be_read_are_damage(tmp_path):
+    save(tmp_path, [1, 2])
+    folder = tmp_path / '2'
+    (folder / 'arrays' / 'manifest.ocdbt').unlink()
+    record = unseal_file(folder)
+    del record['files']['arrays/manifest.ocdbt']
+    (folder / 'manifest.json').write_text(seal(record))
+    assert restore(tmp_path, read_only=True)[0] == 1
+    with pytest.raises(UserError, match=r'2 is damaged \(its arrays cannot be read: .*; there are 1'):
+        restore(tmp_path, 2)
+
+
+@pytest.mark.parametrize('file', ['../1/manifest.json', '/dev/zero'])
+def test_a_manifest_that_names_files_elsewhere_is_damaged(file, tmp_path):
+    save(tmp_path, [1, 2])
+    record = unseal_file(tmp_path / '2')
+    record['files'][file] = record['files'].pop('arrays/manifest.ocdbt')
+    (tmp_path / '2' / 'manifest.json').write_text(seal(record))
+    with pytest.raises(UserError, match='is not in it'):
+        restore(tmp_path, 2)
+
+
+def unseal_file(folder):
+    record = json.loads((folder / 'manifest.json').read_text())
+    del record['sha256']
+    return record
+
+
+@pytest.mark.parametrize(
+    'manifest', ['[' * 100_000, '[]', '{}', seal({'step': 2}), seal({'arrays': 3, 'files': []}), '\xff']
+)
+def test_any_other_manifest_is_damaged(manifest, tmp_path):
+    save(tmp_path, [1, 2])
+    (tmp_path / '2' / 'manifest.json').write_text(manifest, encoding='latin-1')
+    assert restore(tmp_path, read_only=True)[0] == 1
+
+
+def test_a_step_that_is_pruned_while_it_is_listed_or_read(tmp_path, monkeypatch):
+    """Whoever reads takes a newer one; nothing is said of damage."""
+    save(tmp_path, [1, 2], best='loss')
+    listed = Checkpoints.steps
+    read = Checkpoints._read_kept
+
+    def prune(step):
+        (tmp_path / str(step)).rename(tmp_path / f'{step}.deleted')
+        save(tmp_path, [step + 1], best='loss')
+
+    def steps_of_before(self):
+        steps = listed(self)
+        if steps == [1, 2]:
+            prune(2)
+        return steps
+
+    monkeypatch.setattr(Checkpoints, 'steps', steps_of_before)
+    assert restore(tmp_path, read_only=True)[0] == 3
+
+    def pruned_meanwhile(self, step, like):
+        if step == 3:
+            prune(3)
+        return read(self, step, like)
+
+    monkeypatch.setattr(Checkpoints, '_read_kept', pruned_meanwhile)
+    assert restore(tmp_path, 'best', best='loss', read_only=True)[0] == 4
+    with pytest.raises(UserError, match='no checkpoint of step 3; there are 1, 4'):
+        restore(tmp_path, 3, read_only=True)
+
+
+def test_a_checkpoint_is_not_pruned_while_it_is_read(tmp_path, monkeypatch):
+    save(tmp_path, [1])
+    read = Checkpoints._read_kept
+
+    def slowly(self, step, like):
+        writer = Checkpoints(tmp_path, keep=1)
+        for step_ in (2, 3):
+            writer.save(step_, make_state(step_), {}, None)
+            writer.wait()
+        assert writer.steps() == [1, 3]
+        writer.close()
+        return read(self, step, like)
+
+    monkeypatch.setattr(Checkpoints, '_read_kept', slowly)
+    assert restore(tmp_path, 1, read_only=True)[0] == 1
+    monkeypatch.undo()
+    writer = Checkpoints(tmp_path, keep=1)
+    writer.save(4, make_state(4), {}, None)
+    writer.wait()
+    assert writer.steps() == [4]
+    writer.close()
+
+
+def test_who_only_reads_is_not_told_to_delete(tmp_path):
+    save(tmp_path, [1])
+    (tmp_path / '1' / 'manifest.json').write_text('{}')
+    with pytest.raises(UserError) as raised:
+        restore(tmp_path, read_only=True)
+    assert str(raised.value).endswith('; restore one from a copy.')
+
+
+def test_what_is_sealed_comes_back(tmp_path):
+    assert Checkpoints(tmp_path, read_only=True).sealed() is None
+    save(tmp_path, [1], sealed={'config': {'seed': 1}})
+    save(tmp_path, [2], sealed={'config': {'seed': 2}})
+    assert Checkpoints(tmp_path, read_only=True).sealed() == {'config': {'seed': 2}}
+    (tmp_path / '2' / 'manifest.json').write_text('{}')
+    assert Checkpoints(tmp_path, read_only=True).sealed() == {'config': {'seed': 1}}
 
 
 @pytest.mark.parametrize('change', ['shape', 'dtype', 'name'])

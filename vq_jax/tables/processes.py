@@ -15,7 +15,8 @@ from types import FrameType
 from typing import Any
 
 from vq_jax.errors import UserError
-from vq_jax.training.lock import try_lock
+from vq_jax.files import open_itself
+from vq_jax.training.lock import lock_file
 
 _ASK = 'import jax, json; d = jax.devices(); print(json.dumps([d[0].platform, d[0].device_kind, len(d)]))'
 _VISIBLE = 'CUDA_VISIBLE_DEVICES'
@@ -92,7 +93,7 @@ class Workers:
             log: a file to add its output to; None for the output of this process.
             lock: a descriptor that it holds for as long as it lives.
         """
-        with open(log, 'ab') if log else contextlib.nullcontext() as output:
+        with open(log, 'ab', opener=open_itself) if log else contextlib.nullcontext() as output:
             worker = subprocess.Popen(
                 [sys.executable, '-m', *arguments],
                 env=os.environ | place.environment,
@@ -119,16 +120,18 @@ class Workers:
             The descriptor of the lock.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open('w') as file:
-            waiting = False
-            while not try_lock(file.fileno()):
-                if self.stopping:
-                    raise UserError('stopped while another process was at it.')
-                if not waiting:
-                    print(f'another process is at {path.stem[1:]}; waiting for its end', flush=True)
-                waiting = True
-                time.sleep(0.5)
-            yield file.fileno()
+        waiting = False
+        while True:
+            with lock_file(path) as lock:
+                if lock is not None:
+                    yield lock
+                    return
+            if self.stopping:
+                raise UserError('stopped while another process was at it.')
+            if not waiting:
+                print(f'another process is at {path.stem[1:]}; waiting for its end', flush=True)
+            waiting = True
+            time.sleep(0.5)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         for worker in tuple(self._alive):

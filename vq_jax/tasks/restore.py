@@ -63,7 +63,7 @@ def restore(
     check_built_on(workdir, task.built_on())
     like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
     with contextlib.closing(_checkpoints(workdir, config)) as checkpoints:
-        restored = checkpoints.restore(like, _best_step(checkpoints, config) if step == 'best' else step)
+        restored = checkpoints.restore(like, step)
     if restored is None:
         raise UserError(f'{workdir} holds no checkpoint yet; train it first, with vq_jax.train.')
     step, state, _ = restored
@@ -97,17 +97,6 @@ def restore_part(
         overrides = {f'tokenizer.{name}': tokenizer[name] for name in ('workdir', 'step')}
         return restore(workdir, step, overrides)
     return restore(workdir, step)
-
-
-def _best_step(checkpoints: Checkpoints, config: ConfigDict) -> int:
-    """The step of the checkpoint that is the best by `config.best_metric`."""
-    step = checkpoints.best_step()
-    if step is None:
-        raise UserError(
-            'no checkpoint is known to be the best, because none was evaluated by config.best_metric, '
-            f'{config.best_metric!r}; give the number of one.'
-        )
-    return step
 
 
 def config_of(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> ConfigDict:

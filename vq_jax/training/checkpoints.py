@@ -1,17 +1,23 @@
 """Checkpoints written in the background by Orbax, and verified bit for bit when they are read.
 
 A checkpoint is a folder `<step>/`: the arrays as Orbax stores them, and `manifest.json` with the
-data position, the metrics, the shape, dtype and checksum of every array, and the SHA-256 of every
-file. It is written under the name `<step>.saving*` and gets its final name last, so a folder whose
-name is a number was once complete. Whatever happens to it after that is noticed when it is read.
+data position, the metrics, what the run seals with it (its config), the shape, dtype and checksum of
+every array, and the SHA-256 of every file. It is written under the name `<step>.saving*`, checked, and
+gets its final name last, so a folder whose name is a number was once complete. Whatever happens to it
+after that is noticed when it is read.
+
+The folder may be a link, to a larger disk say. Nothing outside of numbered folders is deleted in it.
 """
 
 import concurrent.futures
+import contextlib
+import functools
 import json
 import logging as python_logging
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +29,12 @@ from jax.experimental import multihost_utils
 
 from vq_jax.errors import UserError
 from vq_jax.files import write_atomically
+from vq_jax.training.lock import is_at, try_lock
 from vq_jax.training.manifest import (
     Checksums,
     DamagedError,
     PyTree,
+    Sealed,
     as_text,
     describe,
     flatten,
@@ -39,6 +47,14 @@ from vq_jax.training.manifest import (
 )
 
 _MANIFEST, _ARRAYS, _DAMAGED = 'manifest.json', 'arrays', 'damaged'
+# Orbax looks for files by patterns, Tensorstore takes nothing but UTF-8, and paths have a greatest length.
+_PLAIN = re.compile(r'[A-Za-z0-9 ._/+=,@-]{1,2000}', re.ASCII)
+
+_DEEP = 'x/' * 80  # longer than any path in it
+
+
+class _PrunedError(Exception):
+    """A checkpoint was removed by whoever trains, between being listed and being read."""
 
 
 class Checkpoints:
@@ -52,6 +68,7 @@ class Checkpoints:
         keep: How many of the newest checkpoints are kept.
         best: Name of the metric whose best checkpoint is kept too; None keeps only the newest.
         best_mode: Whether the smallest or the largest value is the best.
+        sealed: What each manifest is to hold besides, in JSON values.
         read_only: Nothing in `directory` is changed; `save` is refused.
 
     Raises:
@@ -65,6 +82,7 @@ class Checkpoints:
         keep: int = 2,
         best: str | None = None,
         best_mode: Literal['min', 'max'] = 'min',
+        sealed: Sealed | None = None,
         read_only: bool = False,
     ) -> None:
         if keep < 1:
@@ -73,7 +91,9 @@ class Checkpoints:
             raise UserError(f"The best checkpoint is that of the 'min' or 'max', not {best_mode!r}.")
         self._directory = Path(directory).absolute()
         self._keep, self._best, self._best_mode = keep, best, best_mode
+        self._sealed = sealed or Sealed()
         self._read_only = read_only
+        self._open = contextlib.ExitStack()
         self._metric_of_step: dict[int, float | None] = {}
         self._checkpointer = None
         self._pending: tuple[int, concurrent.futures.Future] | None = None
@@ -82,6 +102,10 @@ class Checkpoints:
             try:
                 self._directory.mkdir(parents=True, exist_ok=True)
                 self._remove_leftovers()
+                # What cannot be written is refused before anything is learned.
+                _ = self._for_orbax
+                with contextlib.suppress(FileNotFoundError):
+                    (self._directory / _DEEP).stat()  # a path has a greatest length
             except OSError as error:
                 raise UserError(
                     f'Cannot write checkpoints to {self._directory} '
@@ -93,8 +117,17 @@ class Checkpoints:
         if not self._directory.is_dir():
             return []
         return sorted(
-            int(path.name) for path in self._directory.iterdir() if path.name.isdecimal() and path.is_dir()
+            int(path.name)
+            for path in self._directory.iterdir()
+            if re.fullmatch(r'0|[1-9][0-9]*', path.name) and path.is_dir()
         )
+
+    def sealed(self) -> Sealed | None:
+        """What the newest checkpoint whose manifest can be read was sealed with; None if there is none."""
+        for step in reversed(self.steps()):
+            with contextlib.suppress(DamagedError, OSError):
+                return unseal(self._directory / str(step) / _MANIFEST).get('sealed', {})
+        return None
 
     def best_step(self) -> int | None:
         """The step with the best value of the metric, None if no checkpoint has one.
@@ -137,6 +170,7 @@ class Checkpoints:
             'step': step,
             'position': json.loads(json.dumps(position)),
             'metrics': {name: float(value) for name, value in (metrics or {}).items()},
+            'sealed': self._sealed,
             'arrays': {name: describe(leaf) for name, leaf in leaves.items()},
         }
         arrays = {name: plain(leaf) for name, leaf in leaves.items()}
@@ -149,10 +183,12 @@ class Checkpoints:
             if self._checkpointer is None:
                 self._checkpointer = _make_checkpointer()
             stored = {name: _host_if_local(x) for name, x in arrays.items() if x.size}
-            self._checkpointer.save(staged / _ARRAYS, args=ocp.args.PyTreeSave(stored))
+            args = ocp.args.PyTreeSave(stored)
+            self._checkpointer.save(self._for_orbax / staged.name / _ARRAYS, args=args)
         except (OSError, ValueError, RuntimeError) as error:
             raise self._save_error(step, error) from error
-        self._pending = (step, self._worker.submit(self._finish, staged, record, checksums))
+        wanted = {name: plain_type(x) for name, x in stored.items()}
+        self._pending = (step, self._worker.submit(self._finish, staged, record, wanted, checksums))
 
     def wait(self) -> None:
         """Returns when the last `save` is safely on the disk under its final name.
@@ -167,7 +203,9 @@ class Checkpoints:
         if not _all_processes(error is None):
             raise self._save_error(step, error) from error
 
-    def restore(self, like: PyTree, step: int | None = None) -> tuple[int, PyTree, dict[str, Any]] | None:
+    def restore(
+        self, like: PyTree, step: int | Literal['best'] | None = None
+    ) -> tuple[int, PyTree, dict[str, Any]] | None:
         """Reads the newest checkpoint that is as it was written.
 
         Damaged ones are named in a warning and skipped, and when an older one is good they are
@@ -182,10 +220,16 @@ class Checkpoints:
             Step, state and data position; None if there is no checkpoint at all.
 
         Raises:
-            UserError: `step` is absent or damaged; every checkpoint is damaged; or the checkpoint
-                holds a state that differs from `like` in its names, shapes or dtypes.
+            UserError: `step` is absent or damaged, or none is known to be the best; every checkpoint is
+                damaged; or the checkpoint holds a state that differs from `like` in its names, shapes or
+                dtypes.
         """
         self.wait()
+        while True:
+            with contextlib.suppress(_PrunedError):  # then there is a newer one
+                return self._restore(like, self._best_or_refuse() if step == 'best' else step)
+
+    def _restore(self, like: PyTree, step: int | None) -> tuple[int, PyTree, dict[str, Any]] | None:
         if step is not None:
             if step not in self.steps():
                 raise UserError(f'{self._directory} has no checkpoint of step {step}; {self._there_are()}.')
@@ -211,9 +255,9 @@ class Checkpoints:
         if damaged:
             # They stay where they are: the next start must not take this for a new run.
             named = ', '.join(f'{bad} ({reason})' for bad, reason in damaged.items())
+            again = '' if self._read_only else ', or start again in another directory'
             raise UserError(
-                f'Every checkpoint in {self._directory} is damaged: {named}; restore one from a '
-                'copy, or delete the folder to start again.'
+                f'Every checkpoint in {self._directory} is damaged: {named}; restore one from a copy{again}.'
             )
         return None
 
@@ -231,14 +275,37 @@ class Checkpoints:
             if self._checkpointer is not None:
                 self._checkpointer.close()
                 self._checkpointer = None
+            self._open.close()
+
+    @functools.cached_property
+    def _for_orbax(self) -> Path:
+        """The directory by a name in which no character means anything to Orbax or Tensorstore."""
+        if _PLAIN.fullmatch(str(self._directory)):
+            return self._directory
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._open.callback(os.close, descriptor)
+        name = Path(f'/proc/self/fd/{descriptor}')
+        if not is_at(descriptor, name.resolve()):
+            raise UserError(
+                f'{self._directory} has characters that checkpoints cannot be kept under on this '
+                "system, or is too long; choose a path of letters, digits, '.', '_' and '-'."
+            )
+        return name
 
     # Writing.
 
-    def _finish(self, staged: Path, record: dict[str, Any], checksums: Checksums) -> None:
-        """Runs in the worker thread: waits for Orbax, adds the manifest, gives the final name."""
+    def _finish(
+        self,
+        staged: Path,
+        record: dict[str, Any],
+        wanted: dict[str, tuple[tuple[int, ...], Any]],
+        checksums: Checksums,
+    ) -> None:
+        """Runs in the worker thread: waits for Orbax, checks, adds the manifest, gives the final name."""
         self._checkpointer.wait_until_finished()
         if jax.process_index() != 0:
             return
+        _check_complete(self._for_orbax / staged.name / _ARRAYS, wanted)
         for name, checksum in checksums.values().items():
             record['arrays'][name]['checksum'] = checksum
         record['files'] = {
@@ -277,10 +344,13 @@ class Checkpoints:
         steps = self.steps()
         kept = {*steps[-self._keep :], self.best_step()}
         for step in steps:
-            if step not in kept:
-                path = self._directory / str(step)
-                # Renamed first: a folder under its final name is never half deleted.
-                shutil.rmtree(path.rename(self._directory / f'{step}.deleted'))
+            if step in kept:
+                continue
+            path = self._directory / str(step)
+            with _opened_folder(path) as descriptor:
+                if try_lock(descriptor):  # else it is being read, and goes after the next save
+                    # Renamed first: a folder under its final name is never half deleted.
+                    shutil.rmtree(path.rename(self._directory / f'{step}.deleted'))
 
     def _remove_leftovers(self) -> None:
         """Removes what a killed process left of an unfinished save or deletion."""
@@ -303,6 +373,28 @@ class Checkpoints:
     # Reading.
 
     def _read(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
+        """Reads one checkpoint, which is not pruned meanwhile.
+
+        Raises:
+            DamagedError: It is not what was written.
+            _PrunedError: It is no longer there.
+            UserError: It does not fit.
+        """
+        folder = self._directory / str(step)
+        try:
+            with _opened_folder(folder) as descriptor:
+                try_lock(descriptor, shared=True)  # whoever prunes has it alone, and renames the folder
+                if not is_at(descriptor, folder):
+                    raise _PrunedError
+                return self._read_kept(step, like)
+        except FileNotFoundError as error:
+            raise _PrunedError from error
+        except DamagedError as error:
+            if jax.process_count() == 1 and not folder.is_dir():  # it was locked, or no folder can be
+                raise _PrunedError from error
+            raise
+
+    def _read_kept(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         folder = self._directory / str(step)
         # The files are shared, so one process reads them through for all.
         damage = self._file_damage(step) if jax.process_index() == 0 else None
@@ -310,7 +402,15 @@ class Checkpoints:
         record = unseal(folder / _MANIFEST)
         leaves, treedef = flatten(like)
         self._check_fits(folder, record['arrays'], leaves)
-        state = _load_arrays(folder / _ARRAYS, record['arrays'], leaves)
+        state, unreadable = None, None
+        try:
+            state = _load_arrays(self._for_orbax / str(step) / _ARRAYS, record['arrays'], leaves)
+        except (MemoryError, jax.errors.JaxRuntimeError):  # says nothing of the files
+            raise
+        except Exception as error:  # of any kind, depending on what is wrong
+            logging.warning('The arrays of %s cannot be read.', folder, exc_info=True)
+            unreadable = f'its arrays cannot be read: {_reason(error)}'
+        _agree_undamaged(unreadable)
         wrong = [
             name
             for name, checksum in start_checksums({n: plain(x) for n, x in state.items()}).values().items()
@@ -326,6 +426,8 @@ class Checkpoints:
             files = unseal(folder / _MANIFEST)['files']
             for name, expected in files.items():
                 path = folder / name
+                if Path(name).is_absolute() or '..' in Path(name).parts:
+                    return f'the file {name} is not in it'
                 if not path.is_file():
                     return f'the file {name} is missing'
                 if (size := path.stat().st_size) != expected['size']:
@@ -359,21 +461,57 @@ class Checkpoints:
         if self._best is None:
             return None
         if step not in self._metric_of_step:
+            folder = self._directory / str(step)
             try:
-                value = unseal(self._directory / str(step) / _MANIFEST)['metrics'].get(self._best)
+                value = unseal(folder / _MANIFEST)['metrics'].get(self._best)
             except (DamagedError, OSError) as error:
-                logging.warning('The metrics of checkpoint %d cannot be read: %s', step, error)
+                if folder.is_dir():  # else it was pruned just now
+                    logging.warning('The metrics of checkpoint %d cannot be read: %s', step, error)
                 value = None
             known = value is not None and not np.isnan(value)
             self._metric_of_step[step] = value if known else None
         return self._metric_of_step[step]
+
+    def _best_or_refuse(self) -> int:
+        step = self.best_step()
+        if step is None:
+            raise UserError(
+                'no checkpoint is known to be the best, because none was evaluated by config.best_metric, '
+                f'{self._best!r}; give the number of one.'
+            )
+        return step
 
     def _there_are(self, without: int | None = None) -> str:
         steps = [str(step) for step in self.steps() if step != without]
         return f'there are {", ".join(steps)}' if steps else 'there is no other'
 
 
+@contextlib.contextmanager
+def _opened_folder(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 # Arrays, to and from Orbax.
+
+
+def _check_complete(folder: Path, wanted: dict[str, tuple[tuple[int, ...], Any]]) -> None:
+    """Raises an error unless the arrays that were to be written can be found, in their shapes and types.
+
+    Of each, what describes it is read and not its values: those are compared with checksums when it is used.
+    """
+    import orbax.checkpoint as ocp
+
+    if not wanted:
+        return
+    there = ocp.PyTreeCheckpointHandler().metadata(folder).tree
+    found = {name: (tuple(array.shape), np.dtype(array.dtype)) for name, array in there.items()}
+    if found != wanted:
+        lacking = [name for name in wanted if found.get(name) != wanted[name]]
+        raise ValueError(f'{", ".join(lacking[:3])} cannot be read back')
 
 
 def _host_if_local(x: jax.Array | np.ndarray) -> jax.Array | np.ndarray:

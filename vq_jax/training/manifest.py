@@ -3,11 +3,12 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from msgspec import Meta
 
 from vq_jax.errors import UserError
 from vq_jax.json_files import parse_json, read_file
@@ -16,7 +17,7 @@ PyTree = Any
 
 
 class _Array(TypedDict):
-    shape: list[int]
+    shape: list[Annotated[int, Meta(ge=0)]]
     dtype: str
     impl: NotRequired[str]
     checksum: int
@@ -27,12 +28,27 @@ class _File(TypedDict):
     sha256: str
 
 
+class Sealed(TypedDict, total=False):
+    """What a run says of itself in each checkpoint; those of before that say nothing.
+
+    Attributes:
+        config: its config.
+        data: the facts of its data (see `vq_jax.training.run_dir.facts_to_seal`).
+        inference_only: whether the checkpoint holds no more of the state than inference needs.
+    """
+
+    config: dict[str, Any]
+    data: dict[str, Any]
+    inference_only: bool
+
+
 class _Record(TypedDict):
     """What a sealed record must hold, whoever has sealed it."""
 
     step: int
     position: dict[str, Any]
     metrics: dict[str, float]
+    sealed: NotRequired[Sealed]
     arrays: dict[str, _Array]
     files: dict[str, _File]
     sha256: str

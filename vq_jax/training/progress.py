@@ -10,6 +10,11 @@ from rich.table import Table
 T = TypeVar('T')
 
 
+def make_console(*, quiet: bool = False) -> Console:
+    """A console that prints paths, names and labels as they are: nothing in them is markup."""
+    return Console(quiet=quiet, highlight=False, markup=False, emoji=False)
+
+
 class Progress:
     """Shows how far a run is.
 
@@ -18,14 +23,14 @@ class Progress:
     """
 
     def __init__(self, start: int, steps: int, *, active: bool = True) -> None:
-        self.console = Console(quiet=not active, highlight=False)
+        self.console = make_console(quiet=not active)
         self._steps = steps
         self._held: dict[str, str | None] = {}  # what is wrong, by the split whose numbers say so
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn('step {task.completed:.0f}/{task.total:.0f}'),
             rich.progress.BarColumn(),
             rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn('{task.fields[numbers]}'),
+            rich.progress.TextColumn('{task.fields[numbers]}', markup=False),
             console=self.console,
             disable=not self.console.is_terminal,
         )
@@ -61,9 +66,9 @@ class Progress:
 
 def track(items: Sequence[T], what: str, *, shown: bool = True) -> Iterator[T]:
     """Goes through items, with a bar on a terminal, and a line at the end of each tenth elsewhere."""
-    console = Console(quiet=not shown, highlight=False)
+    console = make_console(quiet=not shown)
     columns = (
-        rich.progress.TextColumn('{task.description} {task.completed:.0f}/{task.total:.0f}'),
+        rich.progress.TextColumn('{task.description} {task.completed:.0f}/{task.total:.0f}', markup=False),
         rich.progress.SpinnerColumn(),
         rich.progress.BarColumn(),
         rich.progress.TimeElapsedColumn(),
