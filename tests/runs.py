@@ -15,14 +15,14 @@ import vq_jax
 ROOT = Path(__file__).parent.parent
 
 
-def start(arguments, *, module='vq_jax.train', devices=1):
+def start(arguments, *, module='vq_jax.train', devices=1, cwd=ROOT):
     environment = os.environ | {
         'JAX_PLATFORMS': 'cpu',
         'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}',
     }
     return subprocess.Popen(
         [sys.executable, '-m', module, *map(str, arguments)],
-        cwd=ROOT,
+        cwd=cwd,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

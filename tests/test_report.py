@@ -28,13 +28,29 @@ def test_the_command(tmp_path):
     assert '1 × cpu (cpu)' in page
 
 
+def test_nothing_in_a_run_directory_is_run(tmp_path):
+    """Neither a table nor modules that are called as those which the command imports."""
+    workdir = trained(tmp_path / 'run')
+    names = ('table', 'absl', 'difflib', 'jax', 'json', 'msgspec', 'numpy', 'sitecustomize', 'torch')
+    for name in names:
+        (workdir / f'{name}.py').write_text(f'open({str(tmp_path / "ran")!r}, "w")')
+    output = tmp_path / 'report.html'
+    run([workdir, '--output', output], module='vq_jax.report')
+    run(['.', '--output', output], module='vq_jax.report', cwd=workdir)
+    assert output.is_file() and not (tmp_path / 'ran').exists()
+    (workdir / 'config.json').unlink()
+    _, errors = report(workdir, '--output', output, status=2)
+    assert f'{workdir} is no run, but holds a table.py, which is a program; if you trust it' in errors
+    assert not (tmp_path / 'ran').exists()
+
+
 def test_mistakes_are_one_sentence(tmp_path):
     workdir = trained(tmp_path / 'run')
     (tmp_path / 'file').write_text('')
     (tmp_path / 'folder.html').mkdir()
     mistakes = {
         (workdir,): '--output is missing',
-        ('--output', tmp_path / 'x.html'): 'RUN_OR_EXPERIMENT is missing',
+        ('--output', tmp_path / 'x.html'): 'RUN is missing; name runs, or a folder',
         (tmp_path / 'none', '--output', tmp_path / 'x.html'): 'does not exist',
         (workdir, '--output', tmp_path / 'x.png'): 'x.png; give a name that ends in .html',
         (workdir, '--output', tmp_path / 'folder.html'): 'is a directory',
@@ -88,7 +104,7 @@ def experiment(tmp_path, monkeypatch):
 @pytest.mark.skipif(find_browser() is None, reason='no Chromium on the PATH, and CHROME_BIN is not set')
 def test_an_experiment_in_a_browser(experiment, tmp_path):
     output, other = tmp_path / 'report.html', trained(tmp_path / 'other', factor=2.0)
-    printed, _ = report(experiment, other, f'--workdir={tmp_path}/runs', '--output', output)
+    printed, _ = report('--experiment', experiment, other, f'--workdir={tmp_path}/runs', '--output', output)
     assert printed == f'1 table and 2 runs in {output}\n'
     browser = Browser(tmp_path / 'profile')
     try:
@@ -122,7 +138,7 @@ def test_an_experiment_in_a_browser(experiment, tmp_path):
             == 'Nobody 2000. They <differ>.'
         )
         sections = browser.run("[...document.querySelectorAll('h2')].map((x) => x.textContent)")
-        assert sections == ['Table', 'Runs', 'Config', 'Evaluation', 'Curves', 'Pictures', 'Environment']
+        assert sections == ['Table', 'Images', 'Runs', 'Config', 'Evaluation', 'Curves', 'Environment']
         pictures = browser.run("[...document.querySelectorAll('.pictures img')].map((x) => x.alt)")
         assert 'code_use of first, step 40' in pictures
         assert 'JAX' in browser.run("document.getElementById('environment').parentElement.textContent")
@@ -137,7 +153,7 @@ def test_an_experiment_in_a_browser(experiment, tmp_path):
 @pytest.mark.skipif(find_browser() is None, reason='no Chromium on the PATH, and CHROME_BIN is not set')
 def test_an_experiment_without_runs(experiment, tmp_path):
     output = tmp_path / 'report.html'
-    printed, _ = report(experiment, f'--workdir={tmp_path}/none', '--output', output)
+    printed, _ = report('--experiment', experiment, f'--workdir={tmp_path}/none', '--output', output)
     assert printed.splitlines() == [
         f'1 table and 0 runs in {output}',
         f'{experiment}: no runs in {tmp_path}/none (--workdir), so no curves and pictures.',

@@ -11,7 +11,14 @@ The public packages are `ops` (pure functions), `models` (Flax modules), `data`,
 """
 
 import importlib
+import os
+import sys
 from typing import Any
+
+# Python looks for modules in the current directory first. Those that lie in a run directory, which may be a
+# stranger's, are not ours.
+if os.path.isfile('config.json') and sys.path[0] in ('', os.getcwd()):
+    del sys.path[0]
 
 from vq_jax.errors import UserError
 

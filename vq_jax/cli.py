@@ -27,7 +27,7 @@ def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tup
         run: the command; it reads its own flags, and is given the words beside them.
         required: flags that must be given.
         words: names of the words that must be given beside flags; where the last ends with '...', one
-            or more are given in its place.
+            or more are given in its place, and where it is '[NAME...]', any number.
     """
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().addFilter(_make_printable)
@@ -136,9 +136,11 @@ def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -
     for name in _PLACES:
         if name in flags.FLAGS and flags.FLAGS[name].value:
             check_local(f'--{name}', flags.FLAGS[name].value)
-    if len(rest) - 1 > len(words) and not (words and words[-1].endswith('...')):
+    if len(rest) - 1 > len(words) and not (words and '...' in words[-1]):
         raise UserError(f'{rest[-1]!r} is not a flag; flags are written --name=value.')
     for name in words[len(rest) - 1 :]:
+        if name.startswith('['):
+            break
         raise UserError(f'{name.removesuffix("...")} is missing; see --help.')
     return rest
 

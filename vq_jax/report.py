@@ -1,9 +1,11 @@
-"""Shows runs and experiments in a browser: `python -m vq_jax.report RUN_OR_EXPERIMENT... --output FILE.html`.
+"""Shows runs in a browser: `python -m vq_jax.report RUN... --output FILE.html`.
 
-The page needs no network and no other file: configs and in what they differ, the last and best evaluation,
-curves of all runs over each other, pictures to step through, and what it was made with. Of a folder of
-`experiments/` it shows the table, its plots, and the runs of its rows that are there. The runs may still be
-going on.
+The page needs no network and no other file: images to step through, configs and in what they differ, the last
+and best evaluation, curves of all runs over each other, and what it was made with. The runs may still be going
+on, and may be a stranger's: nothing in a run directory is run.
+
+With `--experiment=experiments/NAME` it shows a table too, its plots, and the runs of its rows that are there.
+That runs the `table.py` of the folder, which is a program: name folders that you trust.
 """
 
 import os
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from vq_jax.reporting import RecordedTable
 
 _OUTPUT = flags.DEFINE_string('output', None, 'The .html file to write.')
+_EXPERIMENTS = flags.DEFINE_multi_string(
+    'experiment', [], 'A folder of experiments/, whose table.py is run; may be given more than once.'
+)
 _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Where the runs of an experiment are kept; runs/NAME if not given.'
 )
@@ -41,15 +46,22 @@ def main(*paths: str) -> None:
     # A run that is going on needs the memory of the device that is named here.
     os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     command = shlex.join(['python', '-m', 'vq_jax.report', *sys.argv[1:]])
-    experiments = [Path(path) for path in paths if (Path(path) / 'table.py').is_file()]
+    experiments = list(map(Path, _EXPERIMENTS.value))
+    if not paths and not experiments:
+        raise UserError('RUN is missing; name runs, or a folder of experiments/ by --experiment.')
+    for path in map(Path, paths):
+        if not is_run(path) and (path / 'table.py').is_file():
+            raise UserError(
+                f'{path} is no run, but holds a table.py, which is a program; if you trust it, name the folder '
+                f'by --experiment={path}.'
+            )
     if _WORKDIR.value and len(experiments) != 1:
         raise UserError(
             f'--workdir is of one experiment, and {len(experiments)} were named; name one, or leave it out.'
         )
     tables = [_read_experiment(folder) for folder in experiments]
-    workdirs = [Path(path) for path in paths if Path(path) not in experiments]
     of_rows = [workdir for table in tables for workdir in table.workdirs]
-    runs = read_runs([*workdirs, *filter(is_run, of_rows)])
+    runs = read_runs([*paths, *filter(is_run, of_rows)])
     page = make_page(runs, find_environment(), command, tables=tables, max_pictures=_MAX_PICTURES.value)
     write_atomically(output, page)
     counted = [_count(len(tables), 'table')] if tables else []
@@ -81,4 +93,4 @@ def _count(number: int, what: str) -> str:
 
 
 if __name__ == '__main__':
-    cli.main(main, required=('output',), words=('RUN_OR_EXPERIMENT...',))
+    cli.main(main, required=('output',), words=('[RUN...]',))

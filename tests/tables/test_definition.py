@@ -72,3 +72,29 @@ def test_rows_that_do_not_fit(write, rows, words):
 def test_a_folder_without_a_table(tmp_path):
     with pytest.raises(UserError, match=r'holds no table\.py'):
         read_table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'text, words',
+    [
+        ('TABLE = 1', "AttributeError: module 'table' has no attribute 'get_table'"),
+        ('def get_table(:', 'SyntaxError: '),
+        ('import nosuch', "ModuleNotFoundError: No module named 'nosuch'"),
+        ('def get_table():\n    return 1 / 0', 'ZeroDivisionError: division by zero'),
+        ('def get_table():\n    return {}', r'get_table\(\) of .*table\.py must return a'),
+    ],
+)
+def test_a_table_with_mistakes_is_told_in_a_sentence(tmp_path, text, words):
+    (tmp_path / 'table.py').write_text(text)
+    with pytest.raises(UserError, match=words) as told:
+        read_table(tmp_path)
+    assert 'table.py' in str(told.value) and '\n' not in str(told.value)
+
+
+def test_in_a_run_directory_nothing_is_run(tmp_path):
+    ran = tmp_path / 'ran'
+    (tmp_path / 'config.json').write_text('{}')
+    (tmp_path / 'table.py').write_text(f'open({str(ran)!r}, "w")')
+    with pytest.raises(UserError, match='is a run, in which no program is run'):
+        read_table(tmp_path)
+    assert not ran.exists()

@@ -1,12 +1,13 @@
 """What a table is made of, as its `table.py` says it."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import importlib.util
 import json
 import string
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 from vq_jax.training.config import to_json
+from vq_jax.training.run_dir import is_run
 
 INCEPTION = 'inception'
 
@@ -169,15 +171,21 @@ class Table:
 
 
 def read_table(folder: Path) -> Table:
-    """The table of a folder.
+    """The table of a folder, whose `table.py` is run.
 
     Raises:
-        UserError: if there is none, or its rows do not fit each other.
+        UserError: if there is none, or it cannot be run, or its rows do not fit each other. The folder of a
+            run, which may be a stranger's, is never taken for one of a table.
     """
     path = folder / 'table.py'
+    if is_run(folder):
+        raise UserError(f'{folder} is a run, in which no program is run; give a folder in experiments/.')
     if not path.is_file():
         raise UserError(f'{folder} holds no table.py; give a folder in experiments/.')
-    table = _load(path).get_table()
+    with _running(path):
+        table = _load(path).get_table()
+    if not isinstance(table, Table):
+        raise UserError(f'get_table() of {path} must return a vq_jax.tables.Table.')
     before: dict[str, Row] = {}
     for row in table.rows:
         if row.name in before or row.name == INCEPTION:
@@ -198,8 +206,9 @@ def _config(argument: str) -> dict[str, Any]:
 
 def _get_config(argument: str) -> ConfigDict:
     path, _, variant = argument.partition(':')
-    module = _load(Path(path))
-    return module.get_config(variant) if variant else module.get_config()
+    with _running(Path(path)):
+        module = _load(Path(path))
+        return module.get_config(variant) if variant else module.get_config()
 
 
 def _names(text: str) -> list[str]:
@@ -214,6 +223,18 @@ def _load(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@contextlib.contextmanager
+def _running(path: Path) -> Iterator[None]:
+    """Tells in a sentence what a file that the user wrote raises."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        said = f'{type(error).__name__}: {" ".join(str(error).split())}'
+        raise UserError(f'{path} cannot be run ({said}); mend it.') from error
 
 
 class _Directories(dict):
