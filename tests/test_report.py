@@ -138,7 +138,7 @@ def test_an_experiment_in_a_browser(experiment, tmp_path):
             == 'Nobody 2000. They <differ>.'
         )
         sections = browser.run("[...document.querySelectorAll('h2')].map((x) => x.textContent)")
-        assert sections == ['Table', 'Images', 'Runs', 'Config', 'Evaluation', 'Curves', 'Environment']
+        assert sections == ['Images', 'Table', 'Runs', 'Config', 'Evaluation', 'Curves', 'Environment']
         pictures = browser.run("[...document.querySelectorAll('.pictures img')].map((x) => x.alt)")
         assert 'code_use of first, step 40' in pictures
         assert 'JAX' in browser.run("document.getElementById('environment').parentElement.textContent")
@@ -156,7 +156,7 @@ def test_an_experiment_without_runs(experiment, tmp_path):
     printed, _ = report('--experiment', experiment, f'--workdir={tmp_path}/none', '--output', output)
     assert printed.splitlines() == [
         f'1 table and 0 runs in {output}',
-        f'{experiment}: no runs in {tmp_path}/none (--workdir), so no curves and pictures.',
+        f'{experiment}: no runs in {tmp_path}/none (--workdir), so no curves and images.',
     ]
     browser = Browser(tmp_path / 'profile')
     try:

@@ -1,8 +1,8 @@
 """Shows runs in a browser: `python -m vq_jax.report RUN... --output FILE.html`.
 
-The page needs no network and no other file: images to step through, configs and in what they differ, the last
-and best evaluation, curves of all runs over each other, and what it was made with. The runs may still be going
-on, and may be a stranger's: nothing in a run directory is run.
+The page needs no network and no other file: images to step through, configs and in what they differ, the
+last and best evaluation, curves of all runs over each other, and what it was made with. The runs may still be
+going on, and may be a stranger's: nothing in a run directory is run.
 
 With `--experiment=experiments/NAME` it shows a table too, its plots, and the runs of its rows that are there.
 That runs the `table.py` of the folder, which is a program: name folders that you trust.
@@ -52,8 +52,8 @@ def main(*paths: str) -> None:
     for path in map(Path, paths):
         if not is_run(path) and (path / 'table.py').is_file():
             raise UserError(
-                f'{path} is no run, but holds a table.py, which is a program; if you trust it, name the folder '
-                f'by --experiment={path}.'
+                f'{path} is no run, but holds a table.py, which is a program; if you trust it, name the '
+                f'folder by --experiment={path}.'
             )
     if _WORKDIR.value and len(experiments) != 1:
         raise UserError(
@@ -68,7 +68,7 @@ def main(*paths: str) -> None:
     print(f'{" and ".join([*counted, _count(len(runs), "run")])} in {output.absolute()}')
     for folder, table in zip(experiments, tables, strict=True):
         if not any(map(is_run, table.workdirs)):
-            print(f'{folder}: no runs in {table.workdirs[0].parent} (--workdir), so no curves and pictures.')
+            print(f'{folder}: no runs in {table.workdirs[0].parent} (--workdir), so no curves and images.')
 
 
 def _read_experiment(folder: Path) -> 'RecordedTable':

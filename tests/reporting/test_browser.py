@@ -220,7 +220,21 @@ def test_gaps_and_single_points(browser, tmp_path):
     assert [len(part) for part in points(browser, 'loss')[0]] == [2, 1, 1]
 
 
-@pytest.mark.parametrize('value', [0.0, -3.0, 1e-30, 1e30, float('nan')])
+@pytest.mark.parametrize(
+    'values',
+    [(5e-324, 1e308), (-1.7e308, 1.7e308), (1.0, 1.0000000000000002), (0.0, 5e-324), (1e308, 1.1e308)],
+)
+def test_extremes_are_drawn(browser, tmp_path, values):
+    """Ranges that overflow, and of one rounding: neither hangs the page."""
+    log = [(step, 'train', {'loss': value}) for step, value in enumerate(values, 1)]
+    browser.open(write(tmp_path, record(tmp_path / 'run', log)))
+    for _ in range(2):
+        y = [y for line in points(browser, 'loss') for part in line for _, y in part]
+        assert y and all(0 < place < 200 for place in y)
+        browser.run("document.getElementById('log').click()")
+
+
+@pytest.mark.parametrize('value', [0.0, -3.0, 5e-324, 1e-30, 1e30, 1.7e308, float('nan')])
 def test_constants(browser, tmp_path, value):
     log = [(step, 'train', {'loss': value}) for step in (1, 2)]
     browser.open(write(tmp_path, record(tmp_path / 'run', log)))

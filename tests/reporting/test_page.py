@@ -182,7 +182,7 @@ def test_a_run_without_anything(tmp_path):
     page = page_of(workdir)
     assert page.data['charts'] == []
     texts = {text for _, text in page.all('p')}
-    assert {'Nothing was evaluated yet.', 'No pictures were drawn yet.'} <= texts
+    assert {'Nothing was evaluated yet.', 'No images were written yet.'} <= texts
 
 
 def test_not_finite_evaluations(tmp_path):
@@ -206,7 +206,7 @@ def test_names_are_text(tmp_path):
     assert [chart['name'] for chart in page.data['charts']] == [evil]
     assert page.table('Runs')['task'] == [evil, evil]
     assert page.all('img')[0][0]['alt'] == f'{flat} of 1{flat}, step 1'
-    assert flat in page.all('h3')[-1][1]
+    assert flat in page.all('h3')[0][1]
     assert f'steps.{evil}' in page.table('Keys that differ')
 
 

@@ -49,7 +49,9 @@ def averages(series: Series, limit: int = LIMIT) -> tuple[list[float], list[floa
     steps, values = np.array(series.steps, np.float64), np.array(series.values)
     stretches = [s[np.isfinite(values[s])] for s in np.array_split(np.arange(len(values)), limit // _KEPT)]
     stretches = [s for s in stretches if len(s)]
-    return [float(steps[s].mean()) for s in stretches], [float(values[s].mean()) for s in stretches]
+    # Divided before the sum, which might overflow.
+    means = [float((values[s] / len(s)).sum()) for s in stretches]
+    return [float(steps[s].mean()) for s in stretches], means
 
 
 def make_charts(runs: Sequence[RecordedRun]) -> list[dict[str, Any]]:

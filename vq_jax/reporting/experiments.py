@@ -3,10 +3,10 @@
 import base64
 import dataclasses
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 from vq_jax.reporting.runs import RecordedRun
+from vq_jax.reporting.safe import escape
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,22 +59,26 @@
     });
   }
 
+  // Numbers may be the smallest and the largest that there are: differences must not overflow, and no loop
+  // count by what is lost in rounding.
   function ticks(low, high, wanted) {
-    const rough = (high - low) / wanted, power = 10 ** Math.floor(Math.log10(rough));
+    const rough = high / wanted - low / wanted, power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.999);
-    const found = [];
-    for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) {
-      found.push(Number((i * step).toPrecision(12)));
+    const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
+    const found = new Set();
+    for (let i = 0; i <= Math.min(last - first, 2 * wanted); i++) {
+      found.add(Number(((first + i) * step).toPrecision(12)));
     }
-    return found;
+    return [...found];
   }
 
   function logTicks(low, high, wanted) {
-    if (high / low < 10) return ticks(low, high, wanted).filter((t) => t > 0);
-    const decades = Math.log10(high / low), every = Math.ceil(decades / wanted);
+    const [bottom, top] = [Math.log10(low), Math.log10(high)];
+    if (top - bottom < 1) return ticks(low, high, wanted).filter((t) => t > 0);
+    const every = Math.ceil((top - bottom) / wanted);
     const found = [];
-    for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++) {
-      for (const m of decades < 3 ? [1, 2, 5] : [1]) {
+    for (let e = Math.floor(bottom); e <= Math.ceil(top); e++) {
+      for (const m of top - bottom < 3 ? [1, 2, 5] : [1]) {
         const t = Number(`${m}e${e}`);
         if (e % every === 0 && t >= low * 0.999 && t <= high * 1.001) found.push(t);
       }
@@ -126,17 +130,18 @@
       }
 
       let low = shown.reduce((a, b) => Math.min(a, b)), high = shown.reduce((a, b) => Math.max(a, b));
-      if (low === high) {
-        const room = Math.abs(low) * 0.1 || 1;
-        [low, high] = this.log ? [low / 1.1, high * 1.1] : [low - room, high + room];
+      if (low / 4 === high / 4) {
+        const size = Math.abs(low), room = size > 1e-300 ? size * 0.1 : 1;
+        [low, high] = this.log ? [low / 2, high * 2] : [low - room, high + room];
       } else if (this.log) {
-        const room = (high / low) ** 0.03;
-        [low, high] = [low / room, high * room];
+        const [bottom, top] = [Math.log10(low), Math.log10(high)], room = (top - bottom) * 0.03;
+        [low, high] = [10 ** (bottom - room), 10 ** (top + room)];
       } else {
-        const room = (high - low) * 0.03;
+        const room = high * 0.03 - low * 0.03;
         [low, high] = [low - room, high + room];
       }
-      const scale = this.log ? Math.log : (v) => v;
+      [low, high] = [Math.max(low, this.log ? Number.MIN_VALUE : -Number.MAX_VALUE), Math.min(high, Number.MAX_VALUE)];
+      const scale = this.log ? Math.log : (v) => v / 4;  // so that a difference does not overflow
       const [bottom, top] = [scale(low), scale(high)];
       const span = this.steps.at(-1) || 1;
       const inner = { w: width - MARGIN.left - MARGIN.right, h: height - MARGIN.top - MARGIN.bottom };
@@ -195,7 +200,7 @@
     }
 
     drawn(value) {
-      return value !== null && (!this.log || value > 0);
+      return Number.isFinite(value) && (!this.log || value > 0);
     }
 
     // Says in words what no line shows.

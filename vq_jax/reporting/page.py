@@ -1,8 +1,9 @@
-"""One HTML page of several runs and tables, with everything in it: style, script, numbers and pictures.
+"""One HTML page of several runs and tables, with everything in it: style, script, numbers and images.
 
 `page.html` is filled with tables made here; `page.js` draws the curves from JSON. Each element of one run
 alone carries its index as `data-run`, by which the script hides it. The page forbids itself any connection
-(Content-Security-Policy), and any script but its own.
+(Content-Security-Policy), and any script but its own. All that comes from a run is escaped, numbers too, and
+an image is in the page only if it is one.
 """
 
 import base64
@@ -13,7 +14,6 @@ import json
 import math
 import string
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from vq_jax.reporting.curves import make_charts
 from vq_jax.reporting.environment import Environment
 from vq_jax.reporting.experiments import RecordedTable, show_tables
 from vq_jax.reporting.runs import RecordedRun
+from vq_jax.reporting.safe import escape, read_png
 from vq_jax.training.run_dir import show
 
 _NONE = '<span class="quiet">–</span>'
@@ -50,9 +51,6 @@ def make_page(
 
     Returns:
         HTML that needs no other file.
-
-    Raises:
-        UserError: A picture cannot be read.
     """
     files = importlib.resources.files('vq_jax.reporting')
     script = files.joinpath('page.js').read_text(encoding='utf-8')
@@ -92,11 +90,11 @@ def _legend(runs: Sequence[RecordedRun]) -> str:
 
 def _runs(runs: Sequence[RecordedRun]) -> str:
     facts: dict[str, list[str | None]] = {
-        'directory': [escape(str(run.workdir)) for run in runs],
-        'task': [escape(str(run.config.get('task', ''))) for run in runs],
-        'data': [escape(str(run.config.get('data.name', ''))) for run in runs],
-        'pictures': [' × '.join(map(str, run.facts.image_shape)) for run in runs],
-        'classes': [str(run.facts.num_classes) for run in runs],
+        'directory': [escape(run.workdir) for run in runs],
+        'task': [escape(run.config.get('task', '')) for run in runs],
+        'data': [escape(run.config.get('data.name', '')) for run in runs],
+        'images': [escape(' × '.join(map(str, run.facts.image_shape))) for run in runs],
+        'classes': [escape(run.facts.num_classes) for run in runs],
         'progress': [_progress(run) for run in runs],
         'last logged': [None if run.logged is None else _time(run.logged) for run in runs],
     }
@@ -118,7 +116,7 @@ def _progress(run: RecordedRun) -> str:
 
 def _built_on(run: RecordedRun, part: str) -> str | None:
     other = run.facts.built_on.get(part)
-    return other and f'step {other["step"]:,} of {escape(str(other["workdir"]))}'
+    return other and f'step {other["step"]:,} of {escape(other["workdir"])}'
 
 
 def _warnings(run: RecordedRun) -> str | None:
@@ -213,45 +211,57 @@ def _choices(runs: Sequence[RecordedRun]) -> list[tuple[str, str, str]]:
 def _pictures(runs: Sequence[RecordedRun], limit: int) -> str:
     names = list(dict.fromkeys(name for run in runs for name in run.pictures))
     if not names:
-        return '<p>No pictures were drawn yet.</p>'
-    parts, left_out = [], False
+        return '<p>No images were written yet.</p>'
+    parts: list[str] = []
+    left_out: list[str] = []
+    thinned = False
     for name in names:
         figures = []
         for i, run in enumerate(runs):
             there = list(run.pictures.get(name, {}).items())
-            if there:
-                shown = _spread(there, limit)
-                left_out |= len(shown) < len(there)
-                figures.append(_figure(runs, i, name, dict(shown)))
-        parts.append(f'<h3>{escape(name)}</h3><div class="pictures">{"".join(figures)}</div>')
-    note = f'<p class="quiet">Of each, {limit} steps are shown, evenly spread.</p>' if left_out else ''
+            shown = _spread(there, limit)
+            thinned |= len(shown) < len(there)
+            images, reasons = _read_images(shown, run.workdir)
+            left_out += reasons
+            if images:
+                figures.append(_figure(runs, i, name, images))
+        if figures:
+            parts.append(f'<h3>{escape(name)}</h3><div class="pictures">{"".join(figures)}</div>')
+    notes = f'<p class="quiet">Of each, {limit} steps are shown, evenly spread.</p>' if thinned else ''
+    if left_out:
+        more = f' And {len(left_out) - 3:,} more.' if len(left_out) > 3 else ''
+        notes += f'<p class="quiet">Not shown: {escape(" ".join(left_out[:3]) + more)}</p>'
     stepper = (
         '<div class="controls stepper" id="stepper" hidden><label>Step <input type="range" id="step" min="0" '
         'max="0" value="0"></label><output id="at" for="step"></output></div>'
     )
-    return f'{stepper}{note}{"".join(parts)}'
+    return f'{stepper}{notes}{"".join(parts)}'
 
 
-def _figure(runs: Sequence[RecordedRun], index: int, name: str, files: dict[int, Path]) -> str:
-    """Pictures of one name and run; without the script the last one shows."""
-    label, last = escape(runs[index].label), max(files)
+def _read_images(files: Sequence[tuple[int, Path]], workdir: Path) -> tuple[dict[int, str], list[str]]:
+    """Images in base64 by step, and why the others are not among them."""
+    images, reasons = {}, []
+    for step, path in files:
+        try:
+            images[step] = read_png(path, workdir)
+        except UserError as error:
+            reasons.append(str(error))
+    return images, reasons
+
+
+def _figure(runs: Sequence[RecordedRun], index: int, name: str, contents: dict[int, str]) -> str:
+    """Images of one name and run; without the script the last one shows."""
+    label, last = escape(runs[index].label), max(contents)
     images = ''.join(
-        f'<img src="data:image/png;base64,{_base64(path)}" data-step="{step}" '
+        f'<img src="data:image/png;base64,{content}" data-step="{step}" '
         f'alt="{escape(name)} of {label}, step {step:,}"{"" if step == last else " hidden"}>'
-        for step, path in files.items()
+        for step, content in contents.items()
     )
     caption = f'{_swatch(index)}{label} ' if len(runs) > 1 else ''
     return (
         f'<figure data-run="{index}"><figcaption>{caption}<span class="at">step {last:,}</span></figcaption>'
         f'{images}</figure>'
     )
-
-
-def _base64(path: Path) -> str:
-    try:
-        return base64.b64encode(path.read_bytes()).decode()
-    except OSError as error:
-        raise UserError(f'Cannot read {path} ({error.strerror or error}); check its permissions.') from error
 
 
 def _spread(items: list[Any], limit: int) -> list[Any]:
@@ -317,7 +327,7 @@ def _number(value: float | None) -> str:
 
 
 def _exactly(value: float | None) -> str:
-    return '' if value is None or not math.isfinite(value) else f' title="{value!r}"'
+    return '' if value is None or not math.isfinite(value) else f' title="{escape(repr(value))}"'
 
 
 def _time(moment: datetime.datetime) -> str:
