@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / 'vq_jax'
 LEVELS = {
     'errors': -3,
+    'processes': -3,
     'files': -2,
     'json_files': -1,
     'ops': 0,

@@ -1,6 +1,10 @@
 import itertools
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -304,11 +308,12 @@ def test_leaving_is_quiet_and_stops_everything(digits, tmp_path):
         '    while not read.is_set():\n'
         '        for worker in multiprocessing.active_children():\n'
         '            os.kill(worker.pid, signal.SIGINT)\n'
+        '            os.kill(worker.pid, signal.SIGTERM)\n'
         '        time.sleep(0.01)\n'
         "if __name__ == '__main__':\n"
         '    config = DataConfig(data_dir=sys.argv[1], cache_gib=0, workers=int(sys.argv[2]))\n'
         "    batches = train_batches(open_dataset(config, 'train'), batch_size=8, seed=0)\n"
-        # As Ctrl-C does, from the moment that there is a worker; the run itself stops them when it has saved.
+        # As Ctrl-C does, or a scheduler, from the moment that there is a worker; the run stops them itself.
         '    interrupting = threading.Thread(target=interrupt, daemon=True)\n'
         '    interrupting.start()\n'
         '    for _ in range(50):\n'
@@ -319,9 +324,76 @@ def test_leaving_is_quiet_and_stops_everything(digits, tmp_path):
     )
     for workers in '0', '2':
         result = subprocess.run(
-            [sys.executable, script, digits.config.data_dir, workers],
-            capture_output=True,
-            text=True,
-            timeout=60,
+            [sys.executable, script, digits.config.data_dir, workers], capture_output=True, text=True
         )
         assert (result.returncode, result.stderr) == (3, '')
+
+
+LEFT = """
+import multiprocessing, sys, time
+from multiprocessing import shared_memory
+from vq_jax.data import DataConfig, open_dataset, train_batches
+shared_memory._SHM_NAME_PREFIX = sys.argv[2]  # in the workers too, which read this
+if __name__ == '__main__':
+    config = DataConfig(data_dir=sys.argv[1], cache_gib=0, workers=2)
+    batches = train_batches(open_dataset(config, 'train'), batch_size=512, seed=0)
+    next(batches)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    time.sleep(10**6)
+"""
+
+
+def is_alive(pid):
+    """Whether there is such a process that has not ended; one that nobody asks after still has a number."""
+    status = Path(f'/proc/{pid}/stat')
+    return status.exists() and status.read_text().rpartition(')')[2].split()[0] != 'Z'
+
+
+@pytest.mark.skipif(not Path('/dev/shm').is_dir(), reason='shared memory cannot be listed here')
+def test_workers_and_their_memory_end_with_a_killed_run(digits, tmp_path):
+    """A worker whose queue is full would otherwise wait for ever."""
+    (tmp_path / 'left.py').write_text(LEFT)
+    prefix = f'l{os.getpid()}_'
+    command = [sys.executable, tmp_path / 'left.py', digits.config.data_dir, prefix]
+    # A pipe ends when all that hold it have: the workers and who watches over shared memory as well.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        workers = [int(pid) for pid in process.stdout.readline().split()]
+        assert len(workers) == 2
+        assert list(Path('/dev/shm').glob(f'{prefix}*'))
+        process.kill()
+        process.communicate()
+    assert not any(map(is_alive, workers))
+    # What was being made at that moment may be left as a name, to which no memory belongs yet.
+    names = list(Path('/dev/shm').glob(f'{prefix}*'))
+    assert not any(name.stat().st_blocks for name in names)
+    for name in names:
+        name.unlink()
+
+
+@pytest.fixture
+def streaming(varied):
+    """Batches of one worker, the first of which was read, and the worker."""
+    batches = train_batches(augmented(varied, cache_gib=0, workers=1, prefetch=1), batch_size=6, seed=9)
+    next(batches)
+    (worker,) = (c for c in multiprocessing.active_children() if c.name.startswith('grain-'))
+    yield batches, worker
+    batches.close()
+
+
+def test_a_worker_that_is_killed_is_told(streaming):
+    batches, worker = streaming
+    worker.kill()
+    words = r'^a process that reads data was killed, .*exit code -9\); lower config.data.workers'
+    with pytest.raises(UserError, match=words):
+        take(batches, 100)
+
+
+def test_a_worker_that_is_stopped_is_not_waited_for_for_ever(streaming, monkeypatch):
+    batches, worker = streaming
+    monkeypatch.setattr('vq_jax.data.batches._PATIENCE_WITH_STOPPED', 2)
+    os.kill(worker.pid, signal.SIGSTOP)
+    words = rf'^a process that reads data \({worker.pid}\) has been stopped for 2 seconds; .*workers to 0'
+    with pytest.raises(UserError, match=words):
+        take(batches, 100)
+    worker.join()
+    assert worker.exitcode == -signal.SIGKILL

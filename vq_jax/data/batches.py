@@ -2,12 +2,16 @@
 
 import dataclasses
 import functools
+import multiprocessing
 import os
 import signal
+import threading
 import weakref
 from collections.abc import Iterator
 from concurrent import futures
 from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +19,15 @@ import numpy as np
 from vq_jax.data import preprocess
 from vq_jax.data.open import AnyDataset
 from vq_jax.errors import UserError
+from vq_jax.processes import end_with
 
 Batch = dict[str, np.ndarray]
 _ORDER, _AUGMENTATION = 0, 1  # keep the two streams of random numbers of one seed apart
 _ENDLESS = 2**60  # batches; Grain wants a number
+# Seconds for which a batch is waited for in vain. Who stops the whole run stops the waiting too, so that only
+# a mistake stops a worker alone; a slow disk may take long, but not for ever.
+_PATIENCE_WITH_STOPPED = 60
+_PATIENCE = 1800
 
 
 def train_batches(
@@ -130,13 +139,13 @@ class Batches(Iterator[Batch]):
         if self._shared:
             _let_grain_read_flags()
             batches = numbers.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
-                grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=max(ahead, 1))
+                grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=max(ahead, 1)),
+                worker_init_fn=_start_worker,
             )
         else:
             threads = min(ahead, os.cpu_count() or 1)
             batches = numbers.to_iter_dataset(grain.ReadOptions(threads, ahead))
         self._running = [iter(batches)]
-        self._next = _first if self._shared else next
         # Also runs at exit, while what Grain needs to stop is still there.
         self.close = weakref.finalize(self, _stop, self._running)
 
@@ -144,8 +153,7 @@ class Batches(Iterator[Batch]):
         """Returns the next batch; there is none after `close`."""
         if not self._running:
             raise StopIteration
-        batch = self._next(self._running[0])
-        self._next = next
+        batch = _from_workers(self._running[0]) if self._shared else next(self._running[0])
         self._dataset.report(batch.pop('faults'))
         if self._shared:  # memory that Grain takes back
             batch = {key: np.array(value) for key, value in batch.items()}
@@ -158,17 +166,76 @@ def _stop(running: list[Any]) -> None:
         running.pop().close()
 
 
-def _first(batches: Iterator[Batch]) -> Batch:
-    """Returns the first batch, for which Grain starts its workers, so that they are deaf to Ctrl-C.
+def _start_worker(index: int, count: int) -> None:
+    """Lets a worker end with its parent, even one that was killed and stops nothing."""
+    end_with(multiprocessing.parent_process().sentinel)
 
-    It reaches all processes of a terminal, and the run stops its workers itself. Threads and processes
-    inherit the signals that are blocked where they are started, so that no moment is left in which it
-    would end a worker. Here the thread is one of its own, so that the run itself can be interrupted.
+
+def _from_workers(batches: Iterator[Batch]) -> Batch:
+    """Returns the next batch of worker processes, which Grain starts for the first one.
+
+    Raises:
+      UserError: If a worker was killed, or is stopped or stuck for so long that none can be expected.
     """
-    resource_tracker.ensure_running()  # otherwise started on the way, which ends the blocking
-    block = signal.SIG_BLOCK, {signal.SIGINT}
-    with futures.ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=block) as thread:
-        return thread.submit(next, batches).result()
+    resource_tracker.ensure_running()  # otherwise started on the way, which ends the blocking of signals
+    result: futures.Future[Batch] = futures.Future()
+    # A thread of its own, in which signals may be blocked, and which may be left behind if Grain hangs.
+    threading.Thread(target=_next_into, args=(batches, result), daemon=True).start()
+    stopped_for, fault = 0, f'no data came for {_PATIENCE} seconds'
+    for _ in range(_PATIENCE):
+        if futures.wait([result], timeout=1).done:
+            return _of_the_living(result)
+        stopped = [worker.pid for worker in _workers() if _is_stopped(worker.pid)]
+        stopped_for = stopped_for + 1 if stopped else 0
+        if stopped_for == _PATIENCE_WITH_STOPPED:
+            fault = f'a process that reads data ({stopped[0]}) has been stopped for {stopped_for} seconds'
+            break
+    for worker in _workers():  # which would not hear Grain, that is about to end them
+        worker.kill()
+    raise UserError(
+        f'{fault}; see what holds it up, or set config.data.workers to 0, and run the same command again.'
+    )
+
+
+def _next_into(batches: Iterator[Batch], result: futures.Future[Batch]) -> None:
+    """Gets a batch, and has workers that are started for it be deaf to Ctrl-C and SIGTERM.
+
+    Both often reach all processes of a run, which stops its workers itself. Threads and processes inherit
+    the signals that are blocked where they are started, so that no moment is left in which one would end a
+    worker.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        result.set_result(next(batches))
+    except BaseException as error:  # for whoever waits for the batch
+        result.set_exception(error)
+
+
+def _of_the_living(result: futures.Future[Batch]) -> Batch:
+    """Returns the batch, or raises `UserError` if a worker was killed, which Grain tells in words."""
+    try:
+        return result.result()
+    except RuntimeError as error:
+        reason = str(error).partition('. ')[0]
+        if 'terminated unexpectedly' not in reason:
+            raise
+        raise UserError(
+            f'a process that reads data was killed, most often because memory is short ({reason}); lower '
+            'config.data.workers or config.data.prefetch, and run the same command again.'
+        ) from error
+
+
+def _workers() -> list[BaseProcess]:
+    """Returns the workers of all iterators that Grain has started."""
+    return [child for child in multiprocessing.active_children() if child.name.startswith('grain-')]
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal, as far as the system tells."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'T'
+    except OSError:  # it has ended, or this is no Linux
+        return False
 
 
 def _let_grain_read_flags() -> None:

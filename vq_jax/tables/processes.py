@@ -16,6 +16,7 @@ from typing import Any
 
 from vq_jax.errors import UserError
 from vq_jax.files import open_itself
+from vq_jax.processes import command
 from vq_jax.training.lock import lock_file
 
 _ASK = 'import jax, json; d = jax.devices(); print(json.dumps([d[0].platform, d[0].device_kind, len(d)]))'
@@ -64,7 +65,7 @@ def _share(jobs: int, kind: str, name: str, count: int, visible: str | None) -> 
 
 
 class Workers:
-    """Processes that are told to stop when this one is, and end before it does.
+    """Processes that are told to stop when this one is, and end before it does, or with it if it is killed.
 
     They take no signal of the terminal themselves: the first SIGTERM or Ctrl-C asks each to save and stop,
     a second one kills them.
@@ -95,8 +96,9 @@ class Workers:
         """
         with open(log, 'ab', opener=open_itself) if log else contextlib.nullcontext() as output:
             worker = subprocess.Popen(
-                [sys.executable, '-m', *arguments],
+                command(*arguments),
                 env=os.environ | place.environment,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 pass_fds=(lock,),
@@ -106,6 +108,7 @@ class Workers:
             if self.stopping:  # the signal came while it was being started
                 worker.terminate()
             status = worker.wait()
+            worker.stdin.close()
             self._alive.discard(worker)
             return status
 
@@ -113,8 +116,8 @@ class Workers:
     def alone(self, path: Path) -> Iterator[int]:
         """Waits until no other process holds a lock, then holds it.
 
-        The processes that are given the lock hold it too, and go on holding it if this one is killed: who
-        starts again waits for them and does not write beside them.
+        The processes that are given the lock hold it too, and still do for the moment by which they outlive
+        this one if it is killed: who starts again waits for them and does not write beside them.
 
         Yields:
             The descriptor of the lock.
