@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import shutil
 import socket
 import time
@@ -170,11 +171,105 @@ def test_wrong_format_and_damage(odd_dir, tmp_path):
     with pytest.raises(UserError, match=r'was prepared as tfrecord.*--data_dir'):
         odd(str(tmp_path))
     (place / 'dataset_info.json').write_text('{')
-    with pytest.raises(UserError, match='cannot be opened'):
+    with pytest.raises(UserError, match=r'dataset_info\.json is not valid JSON'):
         odd(str(tmp_path))
     (place / 'dataset_info.json').write_text(json.dumps(info))
-    next(place.glob('*.array_record*')).unlink()
+    shard = next(place.glob('*.array_record*'))
+    content = shard.read_bytes()
+    for damaged in b'', content[:1000], content[:-1000], content + content[:65536]:
+        shard.write_bytes(damaged)
+        with pytest.raises(
+            UserError, match=rf'cannot be opened \({shard} .*: delete that folder and prepare'
+        ):
+            odd(str(tmp_path))
+    shard.unlink()
     with pytest.raises(UserError, match='cannot be opened'):
+        odd(str(tmp_path))
+    os.mkfifo(shard)
+    with pytest.raises(UserError, match='is not a regular file'):
+        odd(str(tmp_path))
+
+
+def test_one_damaged_byte(odd_dir, tmp_path):
+    place = tmp_path / 'odd_pictures' / '1.2.0'
+    shutil.copytree(Path(odd_dir, 'odd_pictures', '1.2.0'), place)
+    shard = next(place.glob('*.array_record*'))
+    content = bytearray(shard.read_bytes())
+    content[content.index(b'IHDR') + 6] ^= 1  # in the first record
+    shard.write_bytes(content)
+    for options in {}, {'cache_gib': 0, 'workers': 1}:
+        data = odd(str(tmp_path), image_size=4, max_undecodable=0.2, **options)
+        (batch,) = eval_batches(data, batch_size=10)
+        assert batch['mask'].sum() == 8  # and the one whose picture was written damaged
+    data = odd(str(tmp_path), image_size=4, max_undecodable=0.1)
+    with pytest.raises(UserError, match=r'2 pictures of 10 .* cannot be decoded, for example odd_pictures'):
+        list(eval_batches(data, batch_size=10))
+
+
+def test_records_of_something_else(odd_dir, monkeypatch):
+    """Records whose bytes are whole, but not what the features say."""
+    data = odd(odd_dir, image_size=4, max_undecodable=0.5)
+    good = next(eval_batches(data, batch_size=10))['mask']
+    data = odd(odd_dir, image_size=4, max_undecodable=0.5)
+    records = data._source._records
+
+    class Changed:
+        def __len__(self):
+            return len(records)
+
+        def __getitems__(self, numbers):
+            return [(b'', b'\xff' * 20, b'\n\x03abc')[n] if n < 3 else records[n] for n in numbers]
+
+    monkeypatch.setattr(data._source, '_records', Changed())
+    mask = next(eval_batches(data, batch_size=10))['mask']
+    assert mask.tolist() == [False] * 3 + good[3:].tolist()
+
+
+EVIL = 'stranger.Feature'
+NESTED = {
+    'at the top': lambda own: {**own, 'pythonClassName': EVIL},
+    'inside': lambda own: {
+        **own,
+        'featuresDict': {'features': {'x': {'pythonClassName': EVIL, 'text': {}}}},
+    },
+    'in the other spelling': lambda own: {'python_class_name': EVIL, 'features_dict': {'features': {}}},
+    'as old versions wrote it': lambda own: {'type': EVIL, 'content': {}},
+    'as JSON in JSON': lambda own: {
+        'pythonClassName': own['pythonClassName'],
+        'jsonFeature': {'json': json.dumps({'x': {'type': EVIL, 'content': {}}})},
+    },
+}
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """A module that must not be imported, where it could be."""
+    (tmp_path / 'modules').mkdir()
+    (tmp_path / 'modules' / 'stranger.py').write_text('raise SystemExit("code of a stranger was run")')
+    monkeypatch.syspath_prepend(tmp_path / 'modules')
+
+
+@pytest.mark.parametrize('file', ['features.json', 'dataset_info.json'])
+@pytest.mark.parametrize('change', NESTED.values(), ids=NESTED)
+def test_features_of_strangers_are_not_imported(odd_dir, tmp_path, stranger, file, change):
+    place = tmp_path / 'odd_pictures' / '1.2.0'
+    shutil.copytree(Path(odd_dir, 'odd_pictures', '1.2.0'), place)
+    features = change(json.loads((place / 'features.json').read_text()))
+    info = json.loads((place / 'dataset_info.json').read_text())
+    content = features if file == 'features.json' else info | {'features': features}
+    (place / file).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"'{EVIL}', which is not of tensorflow-datasets itself"):
+        odd(str(tmp_path))
+
+
+def test_the_module_of_a_builder_is_not_imported(odd_dir, tmp_path, stranger):
+    place = tmp_path / 'odd_pictures' / '1.2.0'
+    shutil.copytree(Path(odd_dir, 'odd_pictures', '1.2.0'), place)
+    info = json.loads((place / 'dataset_info.json').read_text())
+    (place / 'dataset_info.json').write_text(json.dumps(info | {'moduleName': 'stranger'}))
+    assert len(odd(str(tmp_path))) == 10
+    (place / 'features.json').write_text('[' * 100_000)
+    with pytest.raises(UserError, match=r'features\.json is not valid JSON'):
         odd(str(tmp_path))
 
 

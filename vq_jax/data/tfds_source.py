@@ -1,9 +1,11 @@
 """Data sets in tensorflow-datasets' ArrayRecord format, read without TensorFlow or a network."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,19 @@ from absl import logging
 
 from vq_jax.data.source import plural
 from vq_jax.errors import UserError, nearest
+from vq_jax.json_files import read_json
 
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
+_DAMAGE = OSError, RuntimeError, ValueError  # what the reader of ArrayRecord files raises for them
+_OWN_FEATURES = 'tensorflow_datasets.core.features.'
+_AGAIN = 'delete that folder and prepare the data set again'
+
+
+@dataclasses.dataclass(frozen=True)
+class _Configs:
+    """What tensorflow-datasets writes about the configs of a data set."""
+
+    default_config_name: str = ''
 
 
 class TfdsSource:
@@ -76,14 +89,32 @@ class TfdsSource:
         """Returns the number of records."""
         return len(self._records)
 
-    def read(self, indices: Sequence[int]) -> list[tuple[bytes | OSError, int]]:
-        """Returns the encoded picture and the label of each record."""
-        records = self._records.__getitems__([int(index) for index in indices])
-        examples = [
-            self._features.deserialize_example_np(record, decoders=self._decoders) for record in records
-        ]
+    def read(self, indices: Sequence[int]) -> list[tuple[bytes | Exception, int]]:
+        """Returns the encoded picture and the label of each record; or why it cannot be read, and 0."""
+        numbers = [int(index) for index in indices]
+        try:
+            records = self._records.__getitems__(numbers)
+        except _DAMAGE:  # of one record or more
+            records = [self._record(number) for number in numbers]
+        return [self._example(record) for record in records]
+
+    def _record(self, number: int) -> bytes | Exception:
+        try:
+            return self._records[number]
+        except _DAMAGE as error:
+            return error
+
+    def _example(self, record: bytes | Exception) -> tuple[bytes | Exception, int]:
+        if isinstance(record, Exception):
+            return record, 0
         image, label = self._keys['image'], self._keys['label']
-        return [(example[image], int(example.get(label, 0))) for example in examples]
+        try:
+            example = self._features.deserialize_example_np(record, decoders=self._decoders)
+            return example[image], int(example.get(label, 0))
+        except MemoryError:
+            raise
+        except Exception as error:  # records that hold something else make it raise many kinds
+            return error, 0
 
     def describe(self, index: int) -> str:
         """Returns the name of the data set and the number of the record within the split."""
@@ -118,10 +149,12 @@ def open_builder(name: str, folder: Path) -> Any:
       A read-only builder of tensorflow-datasets.
 
     Raises:
-      UserError: If it cannot be opened, or not in the ArrayRecord format.
+      UserError: If it cannot be opened, is not in the ArrayRecord format, or names code that is not of
+        tensorflow-datasets itself.
     """
     import tensorflow_datasets as tfds
 
+    _check_files(name, folder)
     try:
         with quiet():
             builder = tfds.builder_from_directory(str(folder))
@@ -131,10 +164,7 @@ def open_builder(name: str, folder: Path) -> Any:
             'choose a data set of pictures and labels.'
         ) from error
     except Exception as error:  # damaged files make it raise many kinds
-        raise UserError(
-            f'{name} in {str(folder)!r} cannot be opened ({error}): delete that folder and prepare '
-            'the data set again.'
-        ) from error
+        raise UserError(f'{name} in {str(folder)!r} cannot be opened ({error}): {_AGAIN}.') from error
     if builder.info.features is None:
         raise UserError(
             f'{name} in {str(folder)!r} has no features.json: delete that folder and prepare the '
@@ -148,6 +178,48 @@ def open_builder(name: str, folder: Path) -> Any:
             f'`python -m vq_jax.prepare {name} --data_dir OTHER_FOLDER`.'
         )
     return builder
+
+
+def _check_files(name: str, folder: Path) -> None:
+    """Refuses a data set that waits for ever when it is read, or runs what its author wrote.
+
+    tensorflow-datasets imports the module of every feature class that is named in these files.
+    """
+    try:
+        odd = [path for path in folder.iterdir() if not path.is_file() and not path.is_dir()]
+    except OSError as error:
+        raise UserError(f'Cannot read {folder} ({error.strerror}); check its permissions.') from error
+    if odd:
+        raise UserError(f'{odd[0]} is not a regular file: {_AGAIN}.')
+    for file in 'features.json', 'dataset_info.json':
+        try:
+            content = read_json(folder / file, dict[str, Any], advice=_AGAIN)
+            foreign = [kind for kind in _feature_classes(content) if not str(kind).startswith(_OWN_FEATURES)]
+        except FileNotFoundError:  # which is told later
+            continue
+        except RecursionError as error:
+            raise UserError(f'{folder / file} is nested too deeply; {_AGAIN}.') from error
+        if foreign:
+            raise UserError(
+                f'{name} in {str(folder)!r} has a feature of the class {foreign[0]!r}, which is not of '
+                'tensorflow-datasets itself and would run code of its author: choose another data set.'
+            )
+
+
+def _feature_classes(value: Any) -> Iterator[Any]:
+    """Yields the names of feature classes in what a JSON file holds."""
+    if isinstance(value, dict):
+        # The last is how old versions wrote them.
+        yield from (value[key] for key in ('pythonClassName', 'python_class_name') if key in value)
+        if 'type' in value and 'content' in value:
+            yield value['type']
+        value = list(value.values())
+    if isinstance(value, str) and value.lstrip().startswith(('{', '[')):
+        with contextlib.suppress(ValueError):  # it may be JSON in JSON
+            value = [json.loads(value)]
+    if isinstance(value, list):
+        for part in value:
+            yield from _feature_classes(part)
 
 
 def _records(builder: Any, name: str, split: str) -> Any:
@@ -168,16 +240,35 @@ def _records(builder: Any, name: str, split: str) -> Any:
         raise UserError(f'Split {split!r} of {name} has no examples: choose a larger one.')
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     try:
-        records = builder.as_data_source(split, deserialize_method=raw)
         for instruction in builder.info.splits[split].file_instructions:
-            Path(instruction.filename).stat()
-        records[0]  # files are opened when they are first read
-    except (OSError, ValueError, RuntimeError) as error:
+            _check_shard(instruction)
+        records = builder.as_data_source(split, deserialize_method=raw)
+    except _DAMAGE as error:
         raise UserError(
-            f'The files of {name} in {str(builder.data_path)!r} cannot be opened ({error}): delete '
-            'that folder and prepare the data set again.'
+            f'The files of {name} in {str(builder.data_path)!r} cannot be opened '
+            f'({str(error) or type(error).__name__}): {_AGAIN}.'
         ) from error
     return records
+
+
+def _check_shard(instruction: Any) -> None:
+    """Raises one of `_DAMAGE` for a file that cannot be read or has lost its end.
+
+    A record that is damaged by itself is found when it is read.
+    """
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    path = instruction.filename
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f'{path} is not a regular file')
+    try:
+        reader = ArrayRecordReader(path)
+        found = reader.num_records()
+        reader.close()
+    except RuntimeError as error:  # says nothing, or not of which file
+        raise ValueError(f'{path} is damaged') from error
+    if found != instruction.examples_in_shard:
+        raise ValueError(f'{path} has {found:,} records, not {instruction.examples_in_shard:,}')
 
 
 def data_dir(given: str | None) -> Path:
@@ -201,14 +292,20 @@ def find(name: str, folder: Path) -> Path | None:
 
     Returns:
       The folder of the newest version, or None if there is none.
+
+    Raises:
+      UserError: If it cannot be read.
     """
     place = folder / name.replace(':', '/')
-    found = _newest(place)
-    if found is None:
-        metadata = place / '.config' / 'metadata.json'
-        if metadata.is_file():
-            found = _newest(place / json.loads(metadata.read_text()).get('default_config_name', ''))
-    return found
+    try:
+        found = _newest(place)
+        if found is None:
+            with contextlib.suppress(FileNotFoundError):
+                chosen = read_json(place / '.config' / 'metadata.json', _Configs, advice=_AGAIN)
+                found = _newest(place / chosen.default_config_name)
+        return found
+    except OSError as error:
+        raise UserError(f'Cannot read {place} ({error.strerror}); check its permissions.') from error
 
 
 def _newest(place: Path) -> Path | None:
