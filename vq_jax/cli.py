@@ -1,5 +1,6 @@
 """What the commands share: flags, error messages, the compilation cache, several processes."""
 
+import errno
 import functools
 import logging as python_logging
 import os
@@ -9,19 +10,23 @@ import tempfile
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from absl import app, flags, logging
 
 from vq_jax.errors import UserError, printable
+from vq_jax.files import WriteError, write_atomically
 
+# What a disk says that is full, or may not or cannot be written.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _PLACES = ('workdir', 'output', 'reference')  # flags that name something on this machine
 
 
 def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tuple[str, ...] = ()) -> None:
     """Parses the flags, runs a command, and exits.
 
-    A `UserError` is printed as one sentence, with exit status 2; other errors keep their traceback.
+    A `UserError`, and a disk that cannot be written, are told in one sentence, with exit status 2; other
+    errors keep their traceback.
 
     Args:
         run: the command; it reads its own flags, and is given the words beside them.
@@ -37,6 +42,13 @@ def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tup
         app.run(lambda argv: run(*argv[1:]), flags_parser=functools.partial(_parse, required, words))
     except UserError as error:
         print(f'error: {printable(str(error))}', file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = f' {error.filename}' if error.filename else ''
+        told = f'Cannot write{where} ({error.strerror}); make room, or mend the disk.'
+        print(f'error: {printable(told)}', file=sys.stderr)
         sys.exit(2)
 
 
@@ -84,13 +96,47 @@ def check_output(flag: flags.FlagHolder, *endings: str) -> Path:
         raise UserError(f'--{flag.name} {path} is a directory; name a file in it.')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Nothing else tells for certain; root may write where the permissions say no.
-        with tempfile.TemporaryFile(dir=path.parent):
-            return path
+        # Nothing else tells for certain; root may write where the permissions say no, and an empty file fits
+        # on a full disk.
+        with tempfile.TemporaryFile(dir=path.parent, buffering=0) as file:
+            file.write(bytes(4096))
+        return path
     except OSError as error:
         raise UserError(
             f'Cannot write {path} ({error.strerror or error}); choose another --{flag.name}.'
         ) from error
+
+
+def write_output(path: Path, content: str | bytes, what: str) -> None:
+    """Writes the file that a flag names, or another one if that cannot be: it may have taken hours to make.
+
+    Args:
+        path: as `check_output` returns it.
+        content: text or bytes.
+        what: it is, for the message, such as '64 images'.
+
+    Raises:
+        WriteError: it was not written there; the message says where it is instead, if anywhere.
+    """
+    try:
+        write_atomically(path, content)
+    except WriteError as error:
+        try:
+            instead = Path(tempfile.mkdtemp(prefix='vq_jax-')) / path.name
+            write_atomically(instead, content)
+        except (OSError, WriteError):  # there is no room anywhere
+            raise error from None
+        raise WriteError(f'{error} Meanwhile, {what} are in {instead}.') from error
+
+
+def checkpoint_step(flag: flags.FlagHolder) -> int | Literal['best'] | None:
+    """The checkpoint that a flag names, such as `--step`: its number, or 'best'."""
+    step = flag.value
+    if step is None or step == 'best':
+        return step
+    if not step.isdecimal():
+        raise UserError(f'--{flag.name} is {step}; give the number of a checkpoint, or best.')
+    return int(step)
 
 
 def check_local(name: str, place: str | Path) -> None:

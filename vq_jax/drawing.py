@@ -50,10 +50,12 @@ def write(path: Path, images: np.ndarray, **arrays: np.ndarray | None) -> None:
         path: as `output` returns it.
         images: uint8 [n h w c].
         **arrays: what an .npz file also holds; None is left out.
+
+    Raises:
+        UserError: if it cannot be written; the images are elsewhere then, if anywhere.
     """
     from PIL import Image
 
-    from vq_jax.files import write_atomically
     from vq_jax.ops.pictures import grid
 
     file = io.BytesIO()
@@ -61,4 +63,4 @@ def write(path: Path, images: np.ndarray, **arrays: np.ndarray | None) -> None:
         Image.fromarray(grid(images)).save(file, 'png')
     else:
         np.savez(file, images=images, **{k: v for k, v in arrays.items() if v is not None})
-    write_atomically(path, file.getvalue())
+    cli.write_output(path, file.getvalue(), f'the {len(images)} images that were made')

@@ -117,10 +117,8 @@ def _compare() -> None:
 
 
 def _write(console: Any, record: dict[str, Any]) -> None:
-    from vq_jax.files import write_atomically
-
     if _OUTPUT.value:
-        write_atomically(Path(_OUTPUT.value), json.dumps(record, indent=2) + '\n')
+        cli.write_output(Path(_OUTPUT.value), json.dumps(record, indent=2) + '\n', 'the numbers')
         console.print(f'written to {_OUTPUT.value}', soft_wrap=True)
 
 

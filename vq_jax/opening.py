@@ -2,10 +2,11 @@
 
 import ast
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from absl import flags
 
+from vq_jax import cli
 from vq_jax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
@@ -18,7 +19,11 @@ _WORDS = {'true': True, 'false': False, 'none': None}
 
 def opened() -> dict[str, Any]:
     """The arguments of `vq_jax.load` that the flags give."""
-    return {'workdir': _WORKDIR.value, 'step': _step(), 'overrides': _overrides(_OVERRIDE.value)}
+    return {
+        'workdir': _WORKDIR.value,
+        'step': cli.checkpoint_step(_STEP),
+        'overrides': _overrides(_OVERRIDE.value),
+    }
 
 
 def _overrides(overrides: Sequence[str]) -> dict[str, Any]:
@@ -33,12 +38,3 @@ def _overrides(overrides: Sequence[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             parsed[key] = _WORDS.get(value.lower(), value)
     return parsed
-
-
-def _step() -> int | Literal['best'] | None:
-    step = _STEP.value
-    if step is None or step == 'best':
-        return step
-    if not step.isdecimal():
-        raise UserError(f'--step is {step}; give the number of a checkpoint, or best.')
-    return int(step)

@@ -66,7 +66,8 @@ def _write(name: str, root: str) -> str:
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
     from tensorflow_datasets.core.download.extractor import ExtractError
 
-    failures = OSError, tfds.download.DownloadError, NonMatchingChecksumError, ExtractError
+    # The writer of records makes a RuntimeError of a full disk.
+    failures = OSError, RuntimeError, tfds.download.DownloadError, NonMatchingChecksumError, ExtractError
     try:
         builder = tfds.builder(name, data_dir=root, file_format='array_record')
     except (tfds.core.DatasetNotFoundError, ValueError) as error:

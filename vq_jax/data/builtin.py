@@ -189,22 +189,26 @@ def prepare(name: str, folder: Path) -> Path:
         final.parent.mkdir(parents=True, exist_ok=True)
         workshop = Path(tempfile.mkdtemp(prefix=f'.{name}-', dir=folder))
     except OSError as error:
-        raise UserError(
-            f'The built-in data set {name!r} cannot be prepared in {str(folder)!r} '
-            f'({error.strerror}): set config.data.data_dir to a folder that can be written.'
-        ) from error
+        raise _unwritten(name, folder, error) from error
     try:
         with quiet(), _no_progress():
             builder(data_dir=str(workshop), file_format='array_record').download_and_prepare()
-        try:
-            (workshop / name / final.name).rename(final)
-        except OSError:
-            if not (final / 'dataset_info.json').is_file():
-                raise
-            # another process was first, with the same content
+        (workshop / name / final.name).rename(final)
+    except (OSError, RuntimeError) as error:  # the latter is what the writer of records makes of the former
+        if not (final / 'dataset_info.json').is_file():
+            raise _unwritten(name, folder, error) from error
+        # another process was first, with the same content
     finally:
         shutil.rmtree(workshop)
     return final
+
+
+def _unwritten(name: str, folder: Path, error: Exception) -> UserError:
+    reason = getattr(error, 'strerror', None) or str(error).partition(';')[0]
+    return UserError(
+        f'The built-in data set {name!r} cannot be prepared in {str(folder)!r} ({reason}): make room, or set '
+        'config.data.data_dir to a folder that can be written.'
+    )
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import numpy as np
 from vq_jax.data.config import READING, DataConfig
 from vq_jax.data.dataset import Pictures
 from vq_jax.errors import UserError
+from vq_jax.files import WriteError, write_atomically
 
 PREFIX = 'codes:'  # of `DataConfig.name`
 _FACTS = 'codes.json'
@@ -92,13 +93,7 @@ def write_facts(folder: Path, facts: CodeFacts) -> None:
                 f'made with (see {path}), or another folder.'
             )
         record['splits'] = {**there['splits'], **record['splits']}
-    partial = path.with_suffix('.partial')
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(record, indent=2) + '\n')
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f'Cannot write {path} ({error.strerror or error}); choose another folder.') from error
+    write_atomically(path, json.dumps(record, indent=2) + '\n')
 
 
 def _comparable(record: dict[str, Any], name: str) -> str:
@@ -144,15 +139,28 @@ def write_shard(path: Path, facts: CodeFacts, examples: Iterable[tuple[int, np.n
         path: one of `CodeFacts.shards`.
         facts: of the folder.
         examples: label and codes int [n] of each picture.
+
+    Raises:
+        WriteError: it cannot be written; nothing is left of it.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
     partial = path.with_suffix('.partial')
-    writer = ArrayRecordWriter(str(partial), 'group_size:1')
-    for label, codes in examples:
-        writer.write(np.concatenate([[label], codes]).astype(facts.dtype).tobytes())
-    writer.close()
-    partial.replace(path)
+    try:
+        writer = ArrayRecordWriter(str(partial), 'group_size:1')
+        for label, codes in examples:
+            writer.write(np.concatenate([[label], codes]).astype(facts.dtype).tobytes())
+        try:
+            writer.close()
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:  # the latter is what the writer makes of the former
+            raise WriteError(
+                f'Cannot write {path} ({str(error).partition(";")[0]}); make room, and the same command goes '
+                'on after the files that are complete.'
+            ) from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 class CodeDataset:

@@ -10,12 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from vq_jax.data import AnyDataset, DataConfig, eval_batches, open_dataset
 from vq_jax.errors import UserError
 from vq_jax.evaluators.reference import MOST_KEPT, Reference, content_of
 from vq_jax.evaluators.sources import FeatureSource
+from vq_jax.files import WriteError
 from vq_jax.models.lpips import LEAST_SIZE, LPIPS
 from vq_jax.ops.frechet import frechet_distance
 from vq_jax.ops.images import to_float
@@ -254,7 +256,10 @@ class FeatureEvaluator:
             )
         reference = Reference(seen.moments, seen.features, made)
         if self._file is not None:
-            reference.save(self._file)
+            try:
+                reference.save(self._file)
+            except WriteError as error:  # what it cost is not lost: the comparison goes on
+                logging.warning('%s The reference statistics are not kept.', error)
         return reference
 
     def _look(self, weights: Any, batch: Batch) -> dict[str, jax.Array]:
