@@ -204,7 +204,7 @@ ERRORS = [
 
 def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path):
     commands = [[*SMALL, f'--workdir={tmp_path / str(i)}', *ERRORS[i][0]] for i in range(len(ERRORS))]
-    for errors, (changes, words) in zip(refused('vq_jax.train', *commands), ERRORS, strict=True):
+    for errors, (changes, words) in zip(refused('vq_jax.train', *commands, shows=True), ERRORS, strict=True):
         assert errors.startswith('error: ') and errors.count('\n') == 1, (changes, errors)
         assert words in errors
     assert not list(tmp_path.glob('*/config.json'))

@@ -123,5 +123,5 @@ def test_a_mistake_is_one_sentence(tmp_path):
         '--config.model.top_stages=-1': 'give 0 or more',
     }
     commands = [[*SMALL, f'--workdir={tmp_path / "run"}', change] for change in mistakes]
-    for errors, words in zip(refused('vq_jax.train', *commands), mistakes.values(), strict=True):
+    for errors, words in zip(refused('vq_jax.train', *commands, shows=True), mistakes.values(), strict=True):
         assert errors.startswith('error: ') and errors.count('\n') == 1 and words in errors

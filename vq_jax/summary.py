@@ -19,7 +19,7 @@ from vq_jax.models.quantizers import Quantized
 from vq_jax.tasks import make_task
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.progress import make_console
-from vq_jax.training.state import TwoPlayerState, abstract_batch
+from vq_jax.training.state import TwoPlayerState, abstract_batch, count_parameters
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
 _IMAGE_SHAPE = flags.DEFINE_list(
@@ -47,13 +47,15 @@ def main() -> None:
         known = params is not None
         if known:
             params = functools.reduce(lambda tree, name: tree.get(name, {}), path, params)
-        table.add_row('/'.join((root, *path)), _shape(output), f'{_count(params):,}' if known else 'frozen')
+        table.add_row(
+            '/'.join((root, *path)), _shape(output), f'{count_parameters(params):,}' if known else 'frozen'
+        )
     console = make_console()
     console.print(table)
     console.print(f'pictures: {config.batch_size} x {" x ".join(map(str, shape))}')
     console.print(f'FLOPs of a training step: {step.cost_analysis()["flops"]:,.0f}')
     for root, params in players.items():
-        console.print(f'parameters of {root}: {_count(params):,}')
+        console.print(f'parameters of {root}: {count_parameters(params):,}')
 
 
 def _players(task: Task, state: State) -> dict[str, Any]:
@@ -89,10 +91,6 @@ def _shape(output: Any) -> str:
     """The first array of a module's output, such as the pictures of an autoencoder."""
     first = output.values if isinstance(output, Quantized) else jax.tree.leaves(output)[0]
     return f'{first.dtype} {list(first.shape)}'
-
-
-def _count(params: Any) -> int:
-    return sum(x.size for x in jax.tree.leaves(params))
 
 
 def _image_shape(data: ConfigDict) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ the same directory goes on where the run was.
 import contextlib
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -16,10 +16,18 @@ from vq_jax import cli
 from vq_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from vq_jax.tasks.task import State
+    from vq_jax.training.progress import Progress
     from vq_jax.training.run_dir import Extension
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept; resumed if it is there.')
+_INIT_FROM = flags.DEFINE_string(
+    'init_from', None, 'The directory of another run, whose weights a new run begins with.'
+)
+_INIT_FROM_STEP = flags.DEFINE_string(
+    'init_from_step', None, 'The checkpoint of that run, or best; the newest if none is given.'
+)
 _EXTEND_SCHEDULE = flags.DEFINE_enum(
     'extend_schedule',
     None,
@@ -58,7 +66,13 @@ def main() -> None:
         raise UserError('--coordinator, --num_processes and --process_id need --distributed.')
     cli.use_compilation_cache()
     workdir = Path(_WORKDIR.value)
-    numbers = train(config, workdir, extend_schedule=_EXTEND_SCHEDULE.value)
+    numbers = train(
+        config,
+        workdir,
+        init_from=_INIT_FROM.value,
+        init_from_step=cli.checkpoint_step(_INIT_FROM_STEP),
+        extend_schedule=_EXTEND_SCHEDULE.value,
+    )
     console = make_console(quiet=jax.process_index() != 0)
     if numbers is None:
         console.print('stopped and saved; run the same command again to go on.')
@@ -70,13 +84,21 @@ def main() -> None:
 
 
 def train(
-    config: ConfigDict, workdir: str | Path, *, extend_schedule: 'Extension | None' = None
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    init_from: str | Path | None = None,
+    init_from_step: int | Literal['best'] | None = None,
+    extend_schedule: 'Extension | None' = None,
 ) -> dict[str, float] | None:
     """Trains the model of a full config in a directory, from where the directory stands.
 
     Args:
         config: complete (see `vq_jax.tasks.complete_config`).
         workdir: made if it is not there.
+        init_from: the directory of another run, whose weights a new run begins with as far as names and
+            shapes are the same (see `vq_jax.tasks.init_from`). The run remembers it.
+        init_from_step: the checkpoint of that run; None is the newest, 'best' as for `vq_jax.load`.
         extend_schedule: what becomes of the schedules of the learning rates where a run that is there is
             made longer: 'hold' leaves the rates where they end, 'stretch' makes the schedules for the new
             length, from the step on at which the run goes on. None refuses to make a run longer if a
@@ -90,10 +112,30 @@ def train(
     """
     import jax
 
+    from vq_jax.training.progress import Progress
+
+    # Asking which process this is would start the devices, which takes a while.
+    first = not jax.distributed.is_initialized() or jax.process_index() == 0
+    with Progress(active=first) as progress:
+        return _train(config, workdir, progress, init_from, init_from_step, extend_schedule)
+
+
+def _train(
+    config: ConfigDict,
+    workdir: str | Path,
+    progress: 'Progress',
+    init_from: str | Path | None,
+    init_from_step: int | Literal['best'] | None,
+    extend_schedule: 'Extension | None',
+) -> dict[str, float] | None:
+    progress.doing('reading libraries')
+    import jax
+
     from vq_jax.data import DataConfig, open_dataset, train_batches
     from vq_jax.evaluators.means import MeanEvaluator
     from vq_jax.tasks import make_task
-    from vq_jax.tasks.restore import config_of
+    from vq_jax.tasks.init_from import check_source, reopen_source, take_weights
+    from vq_jax.tasks.restore import config_of, restore
     from vq_jax.training.checkpoints import Checkpoints
     from vq_jax.training.config import build, defaults, to_json
     from vq_jax.training.lock import only_writer
@@ -101,7 +143,6 @@ def train(
     from vq_jax.training.manifest import fingerprint
     from vq_jax.training.optimizer import schedule_length
     from vq_jax.training.parallel import ParallelConfig, make_engine
-    from vq_jax.training.progress import Progress
     from vq_jax.training.run_dir import (
         DataFacts,
         check_built_on,
@@ -119,19 +160,30 @@ def train(
     cli.check_local('workdir', workdir)
     workdir = Path(workdir)
     new_run = not is_run(workdir)
+    if init_from_step is not None and init_from is None:
+        raise UserError('--init_from_step is given without --init_from; give both, or leave it out.')
     if new_run and extend_schedule:
         raise UserError(f'there is no run in {workdir} whose schedule could be extended; leave that out.')
     if not new_run:
         before = to_json(config_of(workdir))
         config = keep_schedule(before, config, extend_schedule)
         check_same_config(workdir, before, to_json(config), extend_schedule)
+        check_source(workdir, init_from, init_from_step)
     plain = to_json(config)
 
+    progress.doing('starting the devices')
+    progress.line(f'devices: {jax.device_count()} x {jax.devices()[0].device_kind}')
     loop = build(LoopConfig, {k: config[k] for k in defaults(LoopConfig)}, '')
     engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), loop.batch_size)
     data = build(DataConfig, config.data, 'data')
+    progress.doing(f'reading {data.name}')
     train_set = open_dataset(data, data.train_split)
     eval_set = open_dataset(data, data.eval_split)
+    progress.line(
+        f'data: {data.name}, {len(train_set):,} examples of {data.train_split} to learn from and '
+        f'{len(eval_set):,} of {data.eval_split} to evaluate on'
+    )
+    progress.doing(f'making the model of the task {config.task}')
     pinned = config if new_run else pin_built_on(config, workdir)
     task = make_task(pinned, train_set.image_shape, train_set.num_classes)
     for dataset in (train_set, eval_set):
@@ -153,8 +205,11 @@ def train(
     published = fingerprint(pretrained) if task.reads_published else None
     if not new_run:
         check_published(workdir, published)
+    source = restore(init_from, init_from_step) if new_run and init_from is not None else None
+    began_with = source and source.identity()
     pretrained = engine.place(pretrained)
     state = engine.place(init_state(task.init, init_key, train_set.image_shape))
+    progress.line(f'parameters: {_sizes(state)}')
     # From here on the directory is written to.
     with only_writer(workdir) if first else contextlib.nullcontext():
         checkpoints = Checkpoints(
@@ -163,10 +218,21 @@ def train(
             best=loop.best_metric,
             best_mode=loop.best_mode,
         )
+        progress.doing('looking for checkpoints')
         restored = checkpoints.restore(state)
         if restored is None:
             start = 0
+            if not new_run:
+                source = reopen_source(workdir)
+            if source is not None:
+                state, taken = take_weights(source.state, state)
+                state = engine.place(state)
+                progress.line(f'begins with step {source.step} of {source.workdir}; {"; ".join(taken)}')
+            progress.doing('looking at the first batches')
             state = task.start_from_data(start_key, state, batches(), engine)
+            if source is not None:  # of what was taken, the data change nothing
+                state, _ = take_weights(source.state, state)
+                state, source = engine.place(state), None
         else:
             _, state, position = restored
             start = position['batches']
@@ -195,31 +261,31 @@ def train(
                     built_on=task.built_on(),
                     published=published,
                     class_names=train_set.class_names,
+                    init_from=began_with,
                 )
                 write_data_facts(workdir, facts)
             if first:
                 write_config(workdir, plain)
-            with Progress(start, loop.steps, active=first) as progress:
-                if start:
-                    progress.console.print(f'resumed at step {start}')
-                if extend_schedule == 'stretch' and schedule_length(plain) != schedule_length(before):
-                    writer.warning(
-                        start,
-                        f'the schedules of the learning rates are made for {schedule_length(plain)} steps '
-                        f'from here on, and were for {schedule_length(before)}.',
-                    )
-                _, evaluation = run_loop(
-                    loop,
-                    train_step=lambda step: compiled(task.phase(step)),
-                    engine=engine,
-                    state=state,
-                    batches=batches(start=start),
-                    evaluate=evaluator.run,
-                    watch=task.watch,
-                    checkpoints=checkpoints,
-                    writer=writer,
-                    progress=progress,
+            if start:
+                progress.line(f'resumed at step {start}')
+            if extend_schedule == 'stretch' and schedule_length(plain) != schedule_length(before):
+                writer.warning(
+                    start,
+                    f'the schedules of the learning rates are made for {schedule_length(plain)} steps '
+                    f'from here on, and were for {schedule_length(before)}.',
                 )
+            _, evaluation = run_loop(
+                loop,
+                train_step=lambda step: compiled(task.phase(step)),
+                engine=engine,
+                state=state,
+                batches=batches(start=start),
+                evaluate=evaluator.run,
+                watch=task.watch,
+                checkpoints=checkpoints,
+                writer=writer,
+                progress=progress,
+            )
             done = True
         finally:  # what was saved and logged before an error is kept
             try:
@@ -227,6 +293,16 @@ def train(
             finally:
                 writer.close(failed=not done)
     return None if evaluation is None else evaluation.numbers
+
+
+def _sizes(state: 'State') -> str:
+    """How many parameters learn, in words."""
+    from vq_jax.training.state import TwoPlayerState, count_parameters
+
+    if not isinstance(state, TwoPlayerState):
+        return f'{count_parameters(state.params):,}'
+    players = {'generator': state.generator, 'discriminator': state.discriminator}
+    return ' and '.join(f'{count_parameters(p.params):,} of the {name}' for name, p in players.items())
 
 
 if __name__ == '__main__':

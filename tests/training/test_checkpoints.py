@@ -73,7 +73,7 @@ def test_none_at_all(tmp_path):
 
 def test_newest_and_best_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2, best='psnr', best_mode='max')
-    for step, psnr in enumerate([1.0, 9.0, 3.0, None, float('nan'), 4.0], 1):
+    for step, psnr in enumerate([float('inf'), 9.0, 3.0, None, float('nan'), 4.0], 1):
         metrics = None if psnr is None else {'psnr': psnr}
         checkpoints.save(step, make_state(step), {}, metrics)
     checkpoints.wait()
@@ -183,6 +183,20 @@ def test_a_manifest_of_other_types_is_damage_whoever_has_sealed_it(key, value, t
     path = tmp_path / '3' / 'manifest.json'
     path.write_text(seal(unseal(path) | {key: value}))
     assert restore(tmp_path, read_only=True)[0] == 2
+
+
+def test_a_checkpoint_of_what_was_spoilt_is_not_read(tmp_path, caplog):
+    save(tmp_path, [1, 2])
+    checkpoints = Checkpoints(tmp_path, keep=10)
+    spoilt = make_state(3)
+    spoilt['params']['w'] = spoilt['params']['w'].at[3, 1].set(jnp.nan)
+    checkpoints.save(3, spoilt, {}, None)
+    checkpoints.close()
+    with pytest.raises(UserError, match=r"damaged \(\['params'\]\['w'\] is not finite\)"):
+        restore(tmp_path, 3)
+    step, state, _ = restore(tmp_path)
+    assert step == 2 and 'is not finite' in caplog.text
+    assert_equal(state, make_state(2))
 
 
 def test_all_damaged_is_an_error_that_names_them(tmp_path):
@@ -413,6 +427,7 @@ def test_a_full_disk_is_told_and_the_older_checkpoint_is_good(tmp_path):
     assert result.returncode == 0, result.stderr
     assert 'step 2 could not be written' in result.stdout and 'still good: 1' in result.stdout
     assert '(File too large)' in result.stdout
+    assert len(result.stdout.splitlines()) == 1 and not result.stderr
     checkpoints = Checkpoints(tmp_path)
     step, state, _ = checkpoints.restore({'w': jnp.zeros(1000)})
     assert step == 1

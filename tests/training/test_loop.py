@@ -2,45 +2,75 @@
 
 import math
 import types
+from typing import Any
 
+import jax.numpy as jnp
 import pytest
+from flax import struct
 
 from vq_jax.errors import UserError
 from vq_jax.training.loop import LoopConfig, run_loop
 from vq_jax.training.progress import Progress
 
+evaluated = types.SimpleNamespace
 
+
+@struct.dataclass
 class Counted:
-    """A state that is nothing but its step."""
+    """A state that is its step, and what was learned by it."""
 
-    def __init__(self, step):
-        self.step = step
-
-    def replace(self, frozen):
-        return self
+    step: int
+    learned: Any = 0.0
+    frozen: Any = None
 
 
-class Silent:
-    """Takes any call; has no checkpoint."""
+class Saved:
+    """Takes any call, and keeps what was saved and written."""
+
+    def __init__(self):
+        self.saved, self.written = {}, []
+
+    def save(self, step, state, position, numbers):
+        self.saved[step] = state
+
+    def steps(self):
+        return sorted(self.saved)
+
+    def scalars(self, step, split, values):
+        self.written.append((step, split, values))
 
     def __getattr__(self, name):
-        return lambda *arguments: []
+        return lambda *arguments: None
 
 
-def loop(metrics, watch=lambda values: None, **changes):
-    """Runs one step for each of `metrics`, and logs all of them."""
-    config = LoopConfig(steps=len(metrics), log_every=1, **changes)
-    with Progress(0, config.steps) as progress:
+def loop(metrics, watch=lambda values: None, *, learned=(), saved=None, evaluation=None, **changes):
+    """Runs one step for each of `metrics`, and logs all of them.
+
+    Args:
+        metrics: of each step.
+        watch: as in `run_loop`.
+        learned: what is learned after each step, and before the first.
+        saved: keeps what is saved and written.
+        evaluation: what each gives; None for one number that grows.
+        **changes: to the config.
+    """
+    config = LoopConfig(**{'steps': len(metrics), 'log_every': 1, **changes})
+    saved, learned = saved or Saved(), learned or [0.0] * (config.steps + 1)
+
+    def take_step(state, batch):
+        return Counted(state.step + 1, learned[state.step + 1]), metrics[state.step]
+
+    with Progress() as progress:
         return run_loop(
             config,
-            train_step=lambda step: lambda state, batch: (Counted(step + 1), metrics[step]),
+            train_step=lambda step: take_step,
             engine=types.SimpleNamespace(put=lambda batch: batch),
-            state=Counted(0),
-            batches=iter([{}] * len(metrics)),
-            evaluate=lambda state: types.SimpleNamespace(numbers={'psnr': 20.0 + state.step}, pictures={}),
+            state=Counted(0, learned[0]),
+            batches=iter([{}] * config.steps),
+            evaluate=lambda state: evaluation or evaluated(numbers={'psnr': 20.0 + state.step}, pictures={}),
             watch=watch,
-            checkpoints=Silent(),
-            writer=Silent(),
+            checkpoints=saved,
+            writer=saved,
             progress=progress,
         )
 
@@ -76,3 +106,73 @@ def test_a_warning_is_shown_once_for_as_long_as_it_holds(capsys):
 def test_numbers_that_are_not_finite_name_the_optimizer_to_mend(last, section):
     with pytest.raises(UserError, match=rf'at step 2 .* Lower config\.{section}\.learning_rate'):
         loop([{'loss': 1.0}, {'loss': 1.0, **last}])
+
+
+def params(value, other=0.0):
+    return {
+        'kernel': jnp.array([0.0, value]),
+        'codebook': jnp.array([other], jnp.bfloat16),
+        'count': jnp.array(3),
+    }
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+@pytest.mark.parametrize('best_metric', ['psnr', None])
+def test_what_was_learned_is_not_saved_if_it_is_not_finite(value, best_metric):
+    """Though no loss says so: the last update spoilt it, or nothing of it was used."""
+    saved = Saved()
+    learned = [params(0.0), params(1.0), params(2.0), params(value, value)]
+    changes = {'checkpoint_every': 1, 'eval_every': 1, 'best_metric': best_metric}
+    with pytest.raises(UserError) as caught:
+        loop([{'loss': 1.0}] * 3, learned=learned, saved=saved, **changes)
+    assert str(caught.value) == (
+        "what was learned is not finite after step 3 (.learned['codebook'], .learned['kernel']); the "
+        'checkpoint of step 2 is from before. Lower config.optimizer.learning_rate or set '
+        'config.optimizer.clip_norm, in a new directory.'
+    )
+    assert sorted(saved.saved) == [1, 2]
+    assert not [line for line in saved.written if line[:2] == (3, 'eval')]
+
+
+def test_what_begins_spoilt_is_told_before_the_first_step():
+    """As where codes were placed by vectors that were not finite."""
+    saved = Saved()
+    with pytest.raises(UserError, match=r"\.learned\['kernel'\] of the state at step 0 is not finite"):
+        loop([{'loss': 1.0}], learned=[params(math.nan), params(0.0)], saved=saved)
+    assert not saved.written and not saved.saved
+
+
+def test_an_evaluation_that_is_not_finite_is_told(capsys):
+    evaluation = evaluated(numbers={'psnr': math.nan}, pictures={})
+    loop([{'loss': 1.0}], evaluation=evaluation, best_metric='psnr')
+    assert 'warning: config.best_metric is psnr, which is not finite: nan' in capsys.readouterr().out
+
+
+def test_the_speed_is_that_of_steps_that_were_not_compiled():
+    """The first step of each function is compiled, and of a run of such steps no speed is known."""
+    saved = Saved()
+    loop([{'loss': 1.0}] * 4, saved=saved, log_every=2)
+    speeds = {step: values for step, split, values in saved.written if split == 'speed'}
+    assert sorted(speeds) == [2, 4]
+    saved = Saved()
+    loop([{'loss': 1.0}], saved=saved)
+    assert [split for _, split, _ in saved.written] == ['train', 'eval']
+
+
+def test_the_devices_are_never_far_behind_and_never_waited_for():
+    """The bar and a signal to stop would mean little, or the devices would have nothing to do."""
+    handed, waited = 0, []
+
+    class Metric(float):
+        def block_until_ready(self):
+            waited.append((self, handed))
+            return self
+
+    class Counting(list):
+        def __getitem__(self, step):
+            nonlocal handed
+            handed = step + 1
+            return {'loss': Metric(step + 1)}
+
+    loop(Counting([None] * 20), log_every=20, eval_every=20, checkpoint_every=20)
+    assert waited == [(1.0, 1)] + [(float(step - 4), step) for step in range(5, 21)]

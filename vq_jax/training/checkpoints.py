@@ -29,6 +29,7 @@ from jax.experimental import multihost_utils
 
 from vq_jax.errors import UserError
 from vq_jax.files import write_atomically
+from vq_jax.training.finite import not_finite, some, start_finite_check
 from vq_jax.training.lock import is_at, try_lock
 from vq_jax.training.manifest import (
     Checksums,
@@ -132,7 +133,7 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """The step with the best value of the metric, None if no checkpoint has one.
 
-        Of equal values the newest wins. A value that is not a number never does.
+        Of equal values the newest wins. A value that is not finite never does.
         """
         values = {step: self._metric(step) for step in self.steps()}
         sign = -1 if self._best_mode == 'min' else 1
@@ -417,6 +418,9 @@ class Checkpoints:
             if checksum != record['arrays'][name]['checksum']
         ]
         _agree_undamaged(f'the checksum of {", ".join(wrong[:3])} differs' if wrong else None)
+        # What is saved now is finite; what is not was spoilt before it was saved.
+        spoilt = not_finite(jax.device_get(start_finite_check(state)))
+        _agree_undamaged(f'{some(spoilt)} is not finite' if spoilt else None)
         return jax.tree.unflatten(treedef, [state[name] for name in leaves]), record['position']
 
     def _file_damage(self, step: int) -> str | None:
@@ -468,7 +472,7 @@ class Checkpoints:
                 if folder.is_dir():  # else it was pruned just now
                     logging.warning('The metrics of checkpoint %d cannot be read: %s', step, error)
                 value = None
-            known = value is not None and not np.isnan(value)
+            known = value is not None and np.isfinite(value)
             self._metric_of_step[step] = value if known else None
         return self._metric_of_step[step]
 
@@ -627,11 +631,16 @@ def _silence_orbax() -> None:
     logger = logging.get_absl_logger()
     if _orbax_warnings_only not in logger.filters:
         logger.addFilter(_orbax_warnings_only)
+        python_logging.getLogger('asyncio').addFilter(_not_of_orbax)
 
 
 def _orbax_warnings_only(record: python_logging.LogRecord) -> bool:
-    """Drops Orbax's progress reports, and tracebacks of errors that are raised again."""
+    """Drops Orbax's progress reports, and errors, which are raised again."""
     if f'{os.sep}orbax{os.sep}' not in record.pathname:
         return True
-    record.exc_info = None
-    return record.levelno >= python_logging.WARNING
+    return record.levelno == python_logging.WARNING
+
+
+def _not_of_orbax(record: python_logging.LogRecord) -> bool:
+    """Drops what is told of each array that Orbax could not write, after the error was raised."""
+    return 'orbax' not in record.getMessage()

@@ -11,11 +11,18 @@ import jax
 
 from vq_jax.errors import UserError, check_least
 from vq_jax.training.checkpoints import Checkpoints
+from vq_jax.training.finite import not_finite, some, start_finite_check
+from vq_jax.training.manifest import flatten
 from vq_jax.training.parallel import Batch, Engine, ahead
-from vq_jax.training.progress import Progress
+from vq_jax.training.progress import Progress, peak_memory
 from vq_jax.training.stopping import StopSignal
 from vq_jax.training.writers import MetricWriter
 
+# Steps that the devices may have before them: so many that they need not wait for the host, and so few that
+# the bar tells the truth and a signal to stop is soon obeyed.
+_AHEAD = 4
+
+_OPTIMIZERS = ('optimizer', 'discriminator_optimizer')  # the sections of the two players
 _OF_DISCRIMINATOR = ('discriminator_loss', 'discriminator_gradient_norm')
 
 
@@ -83,7 +90,8 @@ def run_loop(
 ) -> tuple[Any, Any]:
     """Trains from `state.step` to `config.steps`, or to a signal to stop.
 
-    Nothing is fetched from the devices but at steps that log, evaluate or save.
+    Nothing is fetched from the devices but at steps that log, evaluate or save. Only a state that is all
+    finite is evaluated and saved.
 
     Args:
         config: how long, and how often to do what.
@@ -102,26 +110,46 @@ def run_loop(
         The last state, and its evaluation; None instead if a signal stopped the run before the end.
 
     Raises:
-        UserError: if a loss or gradient is not finite.
+        UserError: if a loss, a gradient or anything in the state is not finite.
     """
     step = int(state.step)
-    evaluation = evaluate(state) if step == config.steps else None
+    _check_start(state, step)
+    progress.begin(step, config.steps)
     queue = ahead(batches, engine)
     recent: list[dict[str, jax.Array]] = []  # metrics since the last check, on the devices
+    compiled = set()
     clock = _Clock()
+
+    def evaluated() -> Any:
+        progress.doing('evaluating')
+        return evaluate(state)
 
     def warn(split: str, warning: str | None) -> None:
         progress.warn(step, split, warning)
         if warning:
             writer.warning(step, warning)
 
+    evaluation = evaluated() if step == config.steps else None
     with StopSignal() as stop:
         while step < config.steps:
-            with clock.waiting():
-                batch = next(queue)
-            state, metrics = train_step(step)(state, batch)
+            take_step = train_step(step)
+            if take_step in compiled:
+                with clock.waiting():
+                    batch = next(queue)
+                state, metrics = take_step(state, batch)
+            else:
+                progress.doing('compiling the training step')
+                start = time.perf_counter()
+                state, metrics = jax.block_until_ready(take_step(state, next(queue)))
+                seconds = time.perf_counter() - start
+                clock.leave_out(seconds)
+                progress.line(f'compiled, and one step made, in {seconds:.1f} s')
+                compiled.add(take_step)
             step += 1
             recent.append(metrics)
+            if len(recent) > _AHEAD:
+                jax.block_until_ready(recent[-1 - _AHEAD])
+            progress.step(step)
 
             last = step == config.steps
             stopped = stop.requested(step)
@@ -132,17 +160,19 @@ def run_loop(
             if not (log or evaluating or saving):
                 continue
 
-            values = _fetch_finite(recent, step, checkpoints)
+            learned = state.replace(frozen=None) if evaluating or saving else ()
+            values = _fetch_finite(recent, learned, step, checkpoints)
             if log:
-                speed = clock.speed(len(recent), config.batch_size)
+                speed = clock.speed(len(recent), config.batch_size) | peak_memory()
                 writer.scalars(step, 'train', values)
-                writer.scalars(step, 'speed', speed)
+                if speed:
+                    writer.scalars(step, 'speed', speed)
                 progress.update(step, values, speed)
                 warn('train', watch(values))
             recent = []
             evaluation = None
             if evaluating:
-                evaluation = evaluate(state)
+                evaluation = evaluated()
                 writer.scalars(step, 'eval', evaluation.numbers)
                 for name, picture in evaluation.pictures.items():
                     writer.image(step, name, picture)
@@ -151,7 +181,8 @@ def run_loop(
             if saving:
                 numbers = evaluation.numbers if evaluation else None
                 writer.sync()
-                checkpoints.save(step, state.replace(frozen=None), {'batches': step}, numbers)
+                progress.doing('saving')
+                checkpoints.save(step, learned, {'batches': step}, numbers)
             if stopped and not last:
                 break
             clock.restart()
@@ -160,31 +191,54 @@ def run_loop(
 
 
 def _unknown_best(config: LoopConfig, numbers: dict[str, float]) -> str | None:
-    if config.best_metric is None or config.best_metric in numbers:
+    name = config.best_metric
+    if name is None or math.isfinite(numbers.get(name, math.nan)):
         return None
+    if name in numbers:
+        return (
+            f'config.best_metric is {name}, which is not finite: {numbers[name]}. This is no best checkpoint.'
+        )
     return (
-        f'config.best_metric is {config.best_metric}, which this evaluation does not give; it gives '
+        f'config.best_metric is {name}, which this evaluation does not give; it gives '
         f'{", ".join(numbers)}. No best checkpoint is kept.'
     )
 
 
+def _check_start(state: Any, step: int) -> None:
+    arrays, _ = flatten(state.replace(frozen=None))
+    if spoilt := not_finite(jax.device_get(start_finite_check(arrays))):
+        raise UserError(
+            f'{some(spoilt)} of the state at step {step} is not finite, before anything is learned from it; '
+            'check the data, and what the model starts from.'
+        )
+
+
 def _fetch_finite(
-    recent: list[dict[str, jax.Array]], step: int, checkpoints: Checkpoints
+    recent: list[dict[str, jax.Array]], learned: Any, step: int, checkpoints: Checkpoints
 ) -> dict[str, float]:
-    """The numbers of the last of the steps, once all of them are known to be finite."""
-    fetched = jax.device_get(recent)
+    """The numbers of the last step, once all since the last check, and what is learned, are finite."""
+    arrays, _ = flatten(learned)
+    fetched, checked = jax.device_get((recent, start_finite_check(arrays)))
     for number, metrics in enumerate(fetched, step - len(fetched) + 1):
         if not all(map(math.isfinite, metrics.values())):
-            checkpoints.wait()
             terms = ', '.join(f'{name} {float(value):.6g}' for name, value in metrics.items())
-            section = _at_fault(metrics)
-            saved = checkpoints.steps()
-            where = f'the checkpoint of step {saved[-1]} is from before' if saved else 'none is saved'
-            raise UserError(
-                f'a loss or a gradient is not finite at step {number} ({terms}); {where}. '
-                f'Lower config.{section}.learning_rate or set config.{section}.clip_norm, in a new directory.'
-            )
+            what = f'a loss or a gradient is not finite at step {number} ({terms})'
+            raise _overflow(what, _at_fault(metrics), checkpoints)
+    if spoilt := not_finite(checked):
+        of_discriminator = all(name.startswith('.discriminator') for name in spoilt)
+        what = f'what was learned is not finite after step {step} ({some(spoilt)})'
+        raise _overflow(what, _OPTIMIZERS[of_discriminator], checkpoints)
     return {name: float(value) for name, value in fetched[-1].items()}
+
+
+def _overflow(what: str, section: str, checkpoints: Checkpoints) -> UserError:
+    checkpoints.wait()
+    saved = checkpoints.steps()
+    where = f'the checkpoint of step {saved[-1]} is from before' if saved else 'none is saved'
+    return UserError(
+        f'{what}; {where}. Lower config.{section}.learning_rate or set config.{section}.clip_norm, in a new '
+        'directory.'
+    )
 
 
 def _at_fault(metrics: dict[str, jax.Array]) -> str:
@@ -192,17 +246,17 @@ def _at_fault(metrics: dict[str, jax.Array]) -> str:
     # A generator that overflows spoils the discriminator's loss too, but its own pictures before.
     spoilt = not math.isfinite(metrics.get('reconstruction_loss', 0.0))
     judged = (metrics[name] for name in _OF_DISCRIMINATOR if name in metrics)
-    return 'optimizer' if spoilt or all(map(math.isfinite, judged)) else 'discriminator_optimizer'
+    return _OPTIMIZERS[not spoilt and not all(map(math.isfinite, judged))]
 
 
 class _Clock:
-    """Time since the last restart, and how much of it went into waiting for data."""
+    """Time since the last restart, and how much of it went into waiting for data, or is not to count."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        self._start, self._waited = time.perf_counter(), 0.0
+        self._start, self._waited, self._left_out, self._steps_left_out = time.perf_counter(), 0.0, 0.0, 0
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -210,9 +264,20 @@ class _Clock:
         yield
         self._waited += time.perf_counter() - start
 
+    def leave_out(self, seconds: float) -> None:
+        """Leaves out a step that was compiled, and took so long."""
+        self._left_out += seconds
+        self._steps_left_out += 1
+
     def speed(self, steps: int, batch_size: int) -> dict[str, float]:
-        """Over `steps` steps: images per second, seconds per step, share of the time waited."""
-        elapsed = time.perf_counter() - self._start
+        """Images per second, seconds per step, share of the time waited, over those of `steps` that count.
+
+        Nothing if none of them does.
+        """
+        steps -= self._steps_left_out
+        if not steps:
+            return {}
+        elapsed = time.perf_counter() - self._start - self._left_out
         return {
             'images_per_second': steps * batch_size / elapsed,
             'seconds_per_step': elapsed / steps,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -119,12 +120,18 @@ class Checksums:
 
 def start_checksums(arrays: dict[str, jax.Array | np.ndarray]) -> Checksums:
     """Starts one device computation for all arrays that lie on the same devices."""
+    words = {name: x if isinstance(x, jax.Array) else _host_words(x) for name, x in arrays.items()}
+    return Checksums([(list(group), _checksum_all(list(group.values()))) for group in by_devices(words)])
+
+
+def by_devices(arrays: Mapping[str, jax.Array | np.ndarray]) -> list[dict[str, jax.Array | np.ndarray]]:
+    """Arrays in groups that lie on the same devices, so that one computation can take all of a group."""
     groups: dict[Any, dict[str, Any]] = {}
     for name, x in arrays.items():
         placed = isinstance(x, jax.Array) and x.committed
         devices = tuple(sorted(d.id for d in x.sharding.device_set)) if placed else None
-        groups.setdefault(devices, {})[name] = x if isinstance(x, jax.Array) else _host_words(x)
-    return Checksums([(list(group), _checksum_all(list(group.values()))) for group in groups.values()])
+        groups.setdefault(devices, {})[name] = x
+    return list(groups.values())
 
 
 def _host_words(x: np.ndarray) -> np.ndarray:

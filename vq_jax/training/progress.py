@@ -1,40 +1,57 @@
 """What the user sees of a run: a bar on a terminal, lines elsewhere."""
 
+import datetime
+import os
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
+import jax
 import rich.progress
+from absl import logging
 from rich.console import Console
 from rich.table import Table
 
 T = TypeVar('T')
 
+_SILENCE = 60.0  # seconds after which a line says how far a run is, where there is no bar
+
 
 def make_console(*, quiet: bool = False) -> Console:
-    """A console that prints paths, names and labels as they are: nothing in them is markup."""
-    return Console(quiet=quiet, highlight=False, markup=False, emoji=False)
+    """A console that prints paths, names and labels as they are: nothing in them is markup.
+
+    Where nothing more can be written, what runs goes on unseen.
+    """
+    return Console(file=_Unfailing(sys.stdout), quiet=quiet, highlight=False, markup=False, emoji=False)
 
 
 class Progress:
-    """Shows how far a run is.
+    """Shows what a run does and how far it is, from the first second.
+
+    On a terminal that is one line that changes, with a bar that moves with every step, and above it what
+    stays true. Elsewhere everything is a line.
 
     Attributes:
         console: where it is shown; a quiet one in all processes but the first.
     """
 
-    def __init__(self, start: int, steps: int, *, active: bool = True) -> None:
+    def __init__(self, *, active: bool = True) -> None:
         self.console = make_console(quiet=not active)
-        self._steps = steps
+        self._steps = 0
+        self._done: set[str] = set()  # what it was said of that it is being done
         self._held: dict[str, str | None] = {}  # what is wrong, by the split whose numbers say so
+        self._last_line = time.monotonic()
         self._bar = rich.progress.Progress(
-            rich.progress.TextColumn('step {task.completed:.0f}/{task.total:.0f}'),
+            rich.progress.TextColumn('{task.description}', markup=False),
             rich.progress.BarColumn(),
+            rich.progress.TextColumn('{task.fields[position]}', markup=False),
             rich.progress.TimeRemainingColumn(),
             rich.progress.TextColumn('{task.fields[numbers]}', markup=False),
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self._task = self._bar.add_task('', total=steps, completed=start, numbers='')
+        self._task = self._bar.add_task('starting', total=None, position='', numbers='')
 
     def __enter__(self) -> 'Progress':
         self._bar.start()
@@ -43,25 +60,92 @@ class Progress:
     def __exit__(self, *_: Any) -> None:
         self._bar.stop()
 
+    def doing(self, what: str) -> None:
+        """Shows what is being done now, such as 'reading the data'."""
+        self._bar.update(self._task, description=what)
+        if not self.console.is_terminal and what not in self._done:
+            self._done.add(what)
+            self.line(what)
+
+    def line(self, text: str) -> None:
+        """Shows a line that stays."""
+        self._last_line = time.monotonic()
+        self.console.print(text, soft_wrap=True)
+
+    def begin(self, step: int, steps: int) -> None:
+        """Shows how far a run is before its first step in this process."""
+        self._steps = steps
+        self._bar.update(self._task, total=steps, completed=step, position=f'{step}/{steps}')
+
+    def step(self, step: int) -> None:
+        """Moves the bar to a step that was handed to the devices."""
+        self._bar.update(self._task, description='training', completed=step, position=f'{step}/{self._steps}')
+        if not self.console.is_terminal and time.monotonic() - self._last_line > _SILENCE:
+            self.line(f'step {step}/{self._steps}')
+
     def update(self, step: int, values: Mapping[str, float], speed: Mapping[str, float]) -> None:
-        """Shows the loss and the speed of a step that was logged."""
-        text = f'loss {values["loss"]:.4g}  {speed["images_per_second"]:.0f} images/s'
-        self._bar.update(self._task, completed=step, numbers=text)
+        """Shows the loss of a step that was logged, and the speed, as far as it is known."""
+        numbers = [f'loss {values["loss"]:.4g}']
+        if 'images_per_second' in speed:
+            numbers.append(f'{speed["images_per_second"]:.0f} images/s')
+        if 'peak_memory_gib' in speed:
+            numbers.append(f'{speed["peak_memory_gib"]:.1f} GiB at most')
+        text = '  '.join(numbers)
+        self._bar.update(self._task, numbers=text)
         if not self.console.is_terminal:
-            self.console.print(f'step {step}/{self._steps}  {text}')
+            left = round((self._steps - step) * speed.get('seconds_per_step', 0.0))
+            more = f'  {datetime.timedelta(seconds=left)} left' if left else ''
+            self.line(f'step {step}/{self._steps}  {text}{more}')
 
     def warn(self, step: int, split: str, warning: str | None) -> None:
         """Shows a warning of the numbers of a split, once for as long as it holds; None ends it."""
         # After the first colon stand numbers, which change from one step to the next.
         held = warning and warning.partition(':')[0]
         if held and held != self._held.get(split):
-            self.console.print(f'step {step}/{self._steps}  warning: {warning}', soft_wrap=True)
+            self.line(f'step {step}/{self._steps}  warning: {warning}')
         self._held[split] = held
 
     def evaluated(self, step: int, numbers: Mapping[str, float]) -> None:
         """Shows what an evaluation found, in one line."""
         text = '  '.join(f'{name} {value:.4g}' for name, value in numbers.items())
-        self.console.print(f'step {step}/{self._steps}  eval: {text}', soft_wrap=True)
+        self.line(f'step {step}/{self._steps}  eval: {text}')
+
+
+class _Unfailing:
+    """A stream that is given up when it cannot be written: its disk may be full, or its reader gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._give_up(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        # What the stream still holds goes there too, or Python would fail at its end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+        logging.warning('the output cannot be written (%s); the run goes on.', error.strerror or error)
+
+
+def peak_memory() -> dict[str, float]:
+    """'peak_memory_gib', the most that was in use of a device's memory, where the device tells it."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    peak = stats.get('peak_bytes_in_use')
+    return {} if peak is None else {'peak_memory_gib': peak / 2**30}
 
 
 def track(items: Sequence[T], what: str, *, shown: bool = True) -> Iterator[T]:

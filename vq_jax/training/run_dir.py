@@ -221,6 +221,7 @@ class DataFacts:
         published: Checksum of the published weights that it learns with; None if there are none.
         class_names: In the order of the labels, `num_classes` of them; None for a run of before they were
             written down.
+        init_from: The run whose weights it began with; None if there is none.
     """
 
     image_shape: tuple[_Size, _Size, _Size]
@@ -230,6 +231,7 @@ class DataFacts:
     )
     published: str | None = None
     class_names: tuple[str, ...] | None = None
+    init_from: BuiltOn | None = None
 
     def __post_init__(self) -> None:
         """Raises `ValueError` unless there are as many names as classes."""
@@ -244,11 +246,13 @@ def write_data_facts(workdir: Path, facts: DataFacts) -> None:
         UserError: What is to be written could not be read again; nothing is written.
     """
     here = Path(workdir).resolve()
-    built_on = {
-        name: {**part, 'from_here': os.path.relpath(Path(part['workdir']).resolve(), here)}
-        for name, part in facts.built_on.items()
-    }
-    facts = dataclasses.replace(facts, built_on=built_on)
+
+    def seen_from_here(part: BuiltOn) -> BuiltOn:
+        return {**part, 'from_here': os.path.relpath(Path(part['workdir']).resolve(), here)}
+
+    built_on = {name: seen_from_here(part) for name, part in facts.built_on.items()}
+    init_from = facts.init_from and seen_from_here(facts.init_from)
+    facts = dataclasses.replace(facts, built_on=built_on, init_from=init_from)
     path, text = Path(workdir) / DATA_NAME, json.dumps(dataclasses.asdict(facts))
     parse_json(text, DataFacts, where=f'what {path} is to keep', advice='rename what is called so')
     write_atomically(path, text + '\n')
@@ -370,6 +374,12 @@ def _located(before: dict[str, Any], workdir: Path) -> Path | None:
     if 'from_here' not in before:
         return None
     return Path(os.path.normpath(Path(workdir).resolve() / before['from_here']))
+
+
+def locate(before: BuiltOn, workdir: Path) -> list[Path]:
+    """Where a run that `data.json` names may be: as seen from the run that names it, and as it was typed."""
+    there = _located(before, workdir)
+    return [*([there] if there else []), Path(before['workdir'])]
 
 
 def flatten(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:

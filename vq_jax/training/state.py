@@ -155,6 +155,11 @@ class TwoPlayerState:
         return self.generator.for_inference()
 
 
+def count_parameters(params: Any) -> int:
+    """How many numbers a tree of arrays, or of their shapes, holds."""
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
 def init_state(
     init: Callable[[jax.Array, Any], Any], key: jax.Array, image_shape: tuple[int, int, int]
 ) -> Any:

@@ -1,0 +1,132 @@
+"""Runs that begin with the weights of another."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import vq_jax
+from tests.runs import assert_equal_runs
+from vq_jax.errors import UserError
+from vq_jax.tasks import default_config
+from vq_jax.tasks.init_from import take_weights
+from vq_jax.train import train
+from vq_jax.training.optimizer import Optimizer
+from vq_jax.training.state import TrainState, TwoPlayerState
+
+
+def state(value, *, width=2, ema=False, **more):
+    """A model of two layers and a codebook, all of one value, and its averages of the next."""
+    params = {'first': jnp.full((2, width), value), 'last': {'bias': jnp.full(3, value)}, **more}
+    variables = {
+        'params': params,
+        'codebook': {'codes': jnp.full((4, width), value)},
+        'batch_stats': {'mean': jnp.full(3, value)},
+    }
+    optimizer = Optimizer(optax.adam(0.1), lambda step: 0.1, 0.9 if ema else 0.0)
+    made = TrainState.create(jax.random.key(0), variables, optimizer)
+    if ema:
+        averages = jax.tree.map(lambda x: x + 1, (made.ema_params, made.ema_stats))
+        made = made.replace(ema_params=averages[0], ema_stats=averages[1])
+    return made
+
+
+def values(tree):
+    return {float(value) for x in jax.tree.leaves(tree) for value in np.unique(x)}
+
+
+def test_averages_are_taken_as_parameters_and_the_optimizer_begins_anew():
+    source, new = state(5.0, ema=True), state(1.0, ema=True)
+    taken, report = take_weights(source.replace(step=jnp.array(7)), new)
+    assert values(taken.params) == values(taken.ema_params) == {6.0}
+    assert values(taken.variables['batch_stats']) == values(taken.ema_stats) == {6.0}
+    assert values(taken.variables['codebook']) == {5.0}
+    jax.tree.map(np.testing.assert_array_equal, taken.opt_state, new.opt_state)
+    assert taken.step == 0
+    assert report == ['taken into the model: 4 of its 4 arrays, of parameters the moving averages']
+
+
+def test_what_fits_is_taken_and_what_does_not_is_told():
+    source, new = state(5.0, width=3, old=jnp.zeros(1)), state(1.0, head=jnp.full(2, 1.0))
+    taken, report = take_weights(source, new)
+    assert values(taken.params['last']) == values(taken.variables['batch_stats']) == {5.0}
+    assert values([taken.params['first'], taken.params['head'], taken.variables['codebook']]) == {1.0}
+    assert report == [
+        'taken into the model: 2 of its 5 arrays',
+        "not there, for the model: ['params']['head']",
+        "of another shape, for the model: ['codebook']['codes'] (float32[4, 3] there, float32[4, 2] here), "
+        "['params']['first'] (float32[2, 3] there, float32[2, 2] here)",
+        "of no use, for the model: ['params']['old']",
+    ]
+
+
+def test_a_model_and_the_generator_of_two_players_are_the_same():
+    one, two = state(5.0), TwoPlayerState(generator=state(1.0), discriminator=state(2.0))
+    taken, report = take_weights(one, two)
+    assert values(taken.generator.params) == {5.0} and values(taken.discriminator.params) == {2.0}
+    assert report[0] == 'taken into the generator: 4 of its 4 arrays'
+    assert report[1] == 'taken into the discriminator: 0 of its 4 arrays'
+    assert values(take_weights(two, one)[0].params) == {1.0}
+    other = TwoPlayerState(generator=state(3.0), discriminator=state(4.0))
+    assert values(take_weights(other, two)[0].discriminator.params) == {4.0}
+
+
+def test_nothing_in_common_is_refused():
+    empty = state(1.0).replace(params={'other': jnp.zeros(2)}, variables={})
+    with pytest.raises(
+        UserError, match=r'nothing that this model could begin with \(taken into the model: 0'
+    ):
+        take_weights(state(5.0), empty)
+
+
+def small_gan(learning_rate):
+    config = default_config('gan')
+    config.steps = 2
+    config.batch_size = 4
+    config.best_metric = None
+    config.log_every = config.eval_every = config.checkpoint_every = 2
+    config.data.image_size = 8
+    config.data.eval_split = 'test[:4]'
+    config.generator.channels = config.discriminator.channels = 2
+    config.optimizer.learning_rate = config.discriminator_optimizer.learning_rate = learning_rate
+    return config
+
+
+def test_a_run_begins_with_another_and_remembers_it(tmp_path, capsys):
+    train(small_gan(0.1), tmp_path / 'source')
+    config = small_gan(0.0)
+    train(config, tmp_path / 'tuned', init_from=tmp_path / 'source')
+    assert f'begins with step 2 of {tmp_path / "source"}; taken into the gen' in capsys.readouterr().out
+    source, tuned = (vq_jax.load(tmp_path / name).state for name in ('source', 'tuned'))
+    for player in ('generator', 'discriminator'):
+        jax.tree.map(
+            np.testing.assert_array_equal, getattr(source, player).params, getattr(tuned, player).params
+        )
+    began = json.loads((tmp_path / 'tuned' / 'data.json').read_text())['init_from']
+    assert (began['step'], began['from_here']) == (2, '../source')
+
+    # It goes on without being told, and with the same words, and not with others.
+    train(config, tmp_path / 'tuned')
+    train(config, tmp_path / 'tuned', init_from=tmp_path / 'source', init_from_step=2)
+    for options, words in (
+        ({'init_from': tmp_path / 'tuned'}, 'began with step 2 of .*source, not with'),
+        ({'init_from': tmp_path / 'source', 'init_from_step': 1}, 'not with step 1 of'),
+        ({'init_from_step': 2}, 'without --init_from'),
+    ):
+        with pytest.raises(UserError, match=words):
+            train(config, tmp_path / 'tuned', **options)
+    with pytest.raises(UserError, match='did not begin with another'):
+        train(small_gan(0.1), tmp_path / 'source', init_from=tmp_path / 'tuned')
+
+    # Killed before anything was saved, and moved together with what it began with.
+    moved = tmp_path / 'moved'
+    (moved / 'killed').mkdir(parents=True)
+    (tmp_path / 'source').rename(moved / 'source')
+    for name in ('config.json', 'data.json'):
+        shutil.copy(tmp_path / 'tuned' / name, moved / 'killed')
+    train(config, moved / 'killed')
+    assert_equal_runs(tmp_path / 'tuned', moved / 'killed')
