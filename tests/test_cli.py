@@ -1,11 +1,15 @@
 """Mistakes in flags, config files and places, told in a sentence."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from tests.permissions import closed
+from tests.runs import run
 from vq_jax import cli
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config
@@ -82,3 +86,41 @@ def test_a_run_is_kept_on_this_machine(parse, place, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r'^workdir is .*; give a path on this machine'):
         train(default_config('vqvae'), place)
     assert not list(tmp_path.iterdir())
+
+
+PRESS = 'import gc, os, signal, time\n\ndef press():\n    os.kill(os.getpid(), signal.SIGINT)\n\n'
+PRESSED = {
+    'in a config file': 'def get_config():\n    press()',
+    'where it cannot be raised': """
+class Deleted:
+    def __del__(self):
+        press()
+
+def get_config():
+    Deleted()
+    time.sleep(60)
+""",
+}
+
+
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN, reason='the tests were started in the background'
+)
+@pytest.mark.parametrize('text', ['', *PRESSED.values()], ids=['while it is imported', *PRESSED])
+def test_ctrl_c_while_starting_is_one_word(text, tmp_path, monkeypatch):
+    config = tmp_path / 'config.py'
+    config.write_text(PRESS + text)
+    if not text:
+        (tmp_path / 'ml_collections.py').write_text(PRESS + 'press()')
+        monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')]))
+    _, errors = run([f'--config={config}', f'--workdir={tmp_path}/run'], status=None)
+    assert errors == 'stopped.\n'
+
+
+def test_what_the_system_says_of_a_file_is_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli.app, 'run', lambda *_, **__: os.listdir(tmp_path))
+    with closed(tmp_path), pytest.raises(SystemExit) as ended:
+        cli.main(print)
+    assert ended.value.code == 2
+    words = f'error: cannot use {tmp_path} (Permission denied); check that it is there and its permissions.\n'
+    assert capsys.readouterr().err == words

@@ -12,6 +12,7 @@ The public packages are `ops` (pure functions), `models` (Flax modules), `data`,
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -34,6 +35,18 @@ __all__ = [
     'tasks',
     'training',
 ]
+
+
+def _stop(*_: Any) -> None:
+    os.write(2, b'stopped.\n')
+    os._exit(130)
+
+
+# While `python -m` looks for a command of this package and imports what it needs, Ctrl-C ends it at once:
+# there is nothing to be saved, and a traceback out of the middle of imports tells nobody anything. `cli.main`
+# goes on from here.
+if sys.argv[:1] == ['-m'] and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    signal.signal(signal.SIGINT, _stop)
 
 _FROM_RUN = ('Run', 'load')
 

@@ -5,12 +5,14 @@ import functools
 import logging as python_logging
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from absl import app, flags, logging
 
@@ -25,8 +27,9 @@ _PLACES = ('workdir', 'output', 'reference')  # flags that name something on thi
 def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tuple[str, ...] = ()) -> None:
     """Parses the flags, runs a command, and exits.
 
-    A `UserError`, and a disk that cannot be written, are told in one sentence, with exit status 2; other
-    errors keep their traceback.
+    A `UserError`, a disk that cannot be written, and what else the system says of a file, such as that this
+    user may not read it, are told in one sentence, with exit status 2. Ctrl-C ends the command with status
+    130. Other errors keep their traceback.
 
     Args:
         run: the command; it reads its own flags, and is given the words beside them.
@@ -34,6 +37,9 @@ def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tup
         words: names of the words that must be given beside flags; where the last ends with '...', one
             or more are given in its place, and where it is '[NAME...]', any number.
     """
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as of what a shell starts in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.unraisablehook = _interrupt_again
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().addFilter(_make_printable)
     # What a terminal has no characters for is told with others, instead of ending the command.
@@ -41,15 +47,31 @@ def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tup
     try:
         app.run(lambda argv: run(*argv[1:]), flags_parser=functools.partial(_parse, required, words))
     except UserError as error:
-        print(f'error: {printable(str(error))}', file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno in _DISK:
+            where = f' {error.filename}' if error.filename else ''
+            _fail(f'Cannot write{where} ({error.strerror}); make room, or mend the disk.')
+        if error.filename is None:
             raise
-        where = f' {error.filename}' if error.filename else ''
-        told = f'Cannot write{where} ({error.strerror}); make room, or mend the disk.'
-        print(f'error: {printable(told)}', file=sys.stderr)
-        sys.exit(2)
+        _fail(f'cannot use {error.filename} ({error.strerror}); check that it is there and its permissions.')
+    except KeyboardInterrupt:
+        print('stopped.', file=sys.stderr)
+        sys.exit(130)
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """Repeats a Ctrl-C that came where Python can raise nothing, such as while it collects garbage."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        main_thread = threading.main_thread().ident
+        threading.Timer(0.1, signal.pthread_kill, [main_thread, signal.SIGINT]).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f'error: {printable(message)}', file=sys.stderr)
+    sys.exit(2)
 
 
 def _make_printable(record: python_logging.LogRecord) -> bool:
