@@ -27,7 +27,6 @@ def launch(*arguments, **environment):
         capture_output=True,
         text=True,
         env=os.environ | environment,
-        timeout=60,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import vq_jax
-from tests.runs import arrays, finish, refused, run, start, wait_for
+from tests.runs import arrays, refused, run
 from vq_jax.data import CodeDataset, DataConfig, eval_batches
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config
@@ -93,12 +93,10 @@ def test_each_picture_has_its_codes_and_its_label(codes, tokenizer, cache_gib):
 def test_a_killed_command_goes_on_where_it_was(codes, tokenizer, tmp_path):
     folder = tmp_path / 'codes'
     arguments = [f'--workdir={tokenizer}', f'--output={folder}', '--shard_batches=4']
-    process = start(arguments, module='vq_jax.tokenize')
-    wait_for(folder / 'train-00001-of-00006.array_record', process)
-    process.send_signal(signal.SIGKILL)
-    finish(process, status=None)
+    signalled = folder / 'train-00001-of-00006.array_record', signal.SIGKILL
+    run(arguments, module='vq_jax.tokenize', signalled=signalled, status=-signal.SIGKILL)
     before = {path: path.stat().st_mtime_ns for path in folder.glob('*.array_record')}
-    assert before
+    assert len(before) == 2
     output, _ = run(arguments, module='vq_jax.tokenize')
     assert 'train: codes of 1,438 pictures' in output
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())

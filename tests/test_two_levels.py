@@ -1,11 +1,20 @@
 """Whole runs of a VQ-VAE with two levels of codes: resume, devices, and a notebook that opens them."""
 
+import signal
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import vq_jax
-from tests.runs import arrays, assert_close, assert_equal_runs, logged, refused, run, start, wait_for
+from tests.runs import (
+    DESCENT,
+    assert_equal_runs,
+    assert_same_descent,
+    logged,
+    refused,
+    run,
+)
 
 SMALL = [
     '--config=configs/quickstart.py',
@@ -63,10 +72,7 @@ def test_both_levels_are_in_the_log_and_the_pictures(whole):
 @pytest.mark.slow
 def test_killed_and_resumed_equals_never_interrupted(whole, tmp_path):
     workdir = tmp_path / 'run'
-    process = start([*SMALL, f'--workdir={workdir}'])
-    wait_for(workdir / 'checkpoints' / '20', process)
-    process.kill()
-    process.communicate()
+    train(workdir, signalled=(workdir / 'checkpoints' / '20', signal.SIGKILL), status=-signal.SIGKILL)
     assert 'resumed at step' in train(workdir)[0]
     assert_equal_runs(whole, workdir)
 
@@ -75,12 +81,10 @@ def test_killed_and_resumed_equals_never_interrupted(whole, tmp_path):
 @pytest.mark.parametrize('engine, learning', [('pmap', 'moving_average'), ('jit', 'gradient')])
 def test_eight_devices_equal_one(engine, learning, tmp_path):
     """Black and white pixels, which are drawn anew for each example and step."""
-    changes = ['--config.steps=10', f'--config.quantizer.learning={learning}']
-    changes += ['--config.loss.reconstruction=bernoulli']
+    changes = [*DESCENT, f'--config.quantizer.learning={learning}', '--config.loss.reconstruction=bernoulli']
     train(tmp_path / 'one', *changes)
     train(tmp_path / 'eight', *changes, f'--config.parallel.engine={engine}', devices=8)
-    assert_close(tmp_path / 'one', tmp_path / 'eight')
-    assert arrays(tmp_path / 'one').step == 10
+    assert_same_descent(tmp_path / 'one', tmp_path / 'eight')
 
 
 def test_codes_and_back(whole, digits):

@@ -41,7 +41,6 @@ def command(*words, **environment):
         [sys.executable, '-m', 'vq_jax.prepare', *words],
         capture_output=True,
         text=True,
-        timeout=100,
         env=os.environ | environment,
     )
 

@@ -117,4 +117,4 @@ class Browser:
         os.close(self._to)
         os.close(self._from)
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait()

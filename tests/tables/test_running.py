@@ -113,7 +113,7 @@ def test_a_row_that_fails_takes_only_those_that_build_on_it_with_it(write, tmp_p
 
 @pytest.mark.slow
 def test_an_experiment_that_was_killed_goes_on(write, tmp_path):
-    long = "{**fast, 'steps': 400, 'eval_every': 400, 'checkpoint_every': 20, 'log_every': 20}"
+    long = "{**fast, 'steps': 60, 'eval_every': 60, 'checkpoint_every': 20, 'log_every': 20}"
     row = "Row('{}', '{}', 'configs/quickstart.py', {{'MSE': 'mse'}}, {}),"
     rows = row.format('first', 'First', 'fast') + row.format('second', 'Second', long)
     folder, work = write(rows, before=FAST), tmp_path / 'runs'
@@ -121,8 +121,10 @@ def test_an_experiment_that_was_killed_goes_on(write, tmp_path):
     run_rows(folder, whole)
     (folder / 'results.json').unlink()
 
-    experiment = start([folder, f'--workdir={work}'], module='vq_jax.experiment')
-    wait_for(work / 'second' / 'checkpoints' / '20', experiment)
+    saved = work / 'second' / 'checkpoints' / '20'
+    options = {'module': 'vq_jax.experiment', 'signalled': (saved, signal.SIGSTOP)}
+    experiment = start([folder, f'--workdir={work}'], **options)
+    wait_for(saved, experiment)
     (training,) = children(experiment)
     experiment.kill()
     os.kill(training, signal.SIGKILL)

@@ -45,7 +45,7 @@ class Machine:
         self.commands.append(list(arguments))
         self.places.append(place)
         if self.together:
-            self.together.wait(10)
+            self.together.wait()
         if name in self.broken:
             return self.broken[name]
         if module == 'vq_jax.train':
