@@ -1,7 +1,9 @@
 """Mistakes in flags, config files and places, told in a sentence."""
 
+import io
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,20 @@ def parse(monkeypatch):
     config_flags.DEFINE_config_file('config', flag_values=values)
     flags.DEFINE_string('workdir', None, '', flag_values=values)
     return lambda *words: cli._parse((), (), ['train', *words])
+
+
+@pytest.mark.parametrize('terminal', [True, False])
+def test_a_terminal_shows_that_a_config_is_being_read(parse, tmp_path, monkeypatch, terminal):
+    class Shown(io.StringIO):
+        def isatty(self):
+            return terminal
+
+    file = tmp_path / '[red].py'
+    file.write_text('from vq_jax.tasks import default_config\ndef get_config(): return default_config("vae")')
+    monkeypatch.setattr(sys, 'stderr', shown := Shown())
+    monkeypatch.setenv('COLUMNS', '500')
+    parse(f'--config={file}')
+    assert (f'reading {file}' in shown.getvalue()) == terminal == bool(shown.getvalue())
 
 
 @pytest.mark.parametrize(

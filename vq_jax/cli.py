@@ -1,5 +1,6 @@
 """What the commands share: flags, error messages, the compilation cache, several processes."""
 
+import contextlib
 import errno
 import functools
 import logging as python_logging
@@ -21,7 +22,7 @@ from vq_jax.files import WriteError, write_atomically
 
 # What a disk says that is full, or may not or cannot be written.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-_PLACES = ('workdir', 'output', 'reference')  # flags that name something on this machine
+_PLACES = ('workdir', 'output', 'reference', 'init_from')  # flags that name something on this machine
 
 
 def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tuple[str, ...] = ()) -> None:
@@ -192,7 +193,8 @@ def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -
         if not Path(file := config.partition(':')[0]).is_file():
             raise UserError(f'there is no config file {file}; see the folder configs.')
     try:
-        rest = flags.FLAGS(argv)
+        with _busy(f'reading {configs[-1]}') if configs else contextlib.nullcontext():
+            rest = flags.FLAGS(argv)
     except Exception as error:
         mistake = _mistake(error, configs[-1] if configs else '')
         if mistake is None:
@@ -211,6 +213,16 @@ def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -
             break
         raise UserError(f'{name.removesuffix("...")} is missing; see --help.')
     return rest
+
+
+def _busy(what: str) -> contextlib.AbstractContextManager[Any]:
+    """Shows on a terminal what takes a while: a config reads all libraries."""
+    if not sys.stderr.isatty():
+        return contextlib.nullcontext()
+    from rich.console import Console
+    from rich.text import Text
+
+    return Console(stderr=True).status(Text(what))
 
 
 def _named_configs(argv: list[str]) -> list[str]:

@@ -43,7 +43,9 @@ class Saved:
         return lambda *arguments: None
 
 
-def loop(metrics, watch=lambda values: None, *, learned=(), saved=None, evaluation=None, **changes):
+def loop(
+    metrics, watch=lambda values: None, *, learned=(), saved=None, evaluation=None, batches=None, **changes
+):
     """Runs one step for each of `metrics`, and logs all of them.
 
     Args:
@@ -51,6 +53,7 @@ def loop(metrics, watch=lambda values: None, *, learned=(), saved=None, evaluati
         watch: as in `run_loop`.
         learned: what is learned after each step, and before the first.
         saved: keeps what is saved and written.
+        batches: in place of as many as there are steps.
         evaluation: what each gives; None for one number that grows.
         **changes: to the config.
     """
@@ -66,7 +69,7 @@ def loop(metrics, watch=lambda values: None, *, learned=(), saved=None, evaluati
             train_step=lambda step: take_step,
             engine=types.SimpleNamespace(put=lambda batch: batch),
             state=Counted(0, learned[0]),
-            batches=iter([{}] * config.steps),
+            batches=batches or iter([{}] * config.steps),
             evaluate=lambda state: evaluation or evaluated(numbers={'psnr': 20.0 + state.step}, pictures={}),
             watch=watch,
             checkpoints=saved,
@@ -176,3 +179,16 @@ def test_the_devices_are_never_far_behind_and_never_waited_for():
 
     loop(Counting([None] * 20), log_every=20, eval_every=20, checkpoint_every=20)
     assert waited == [(1.0, 1)] + [(float(step - 4), step) for step in range(5, 21)]
+
+
+@pytest.mark.parametrize('checkpoint_every', [100, 4])
+def test_what_was_learned_is_saved_where_the_data_end(checkpoint_every):
+    def batches():
+        yield from [{}] * 6  # of which two are always fetched ahead
+        raise UserError('a worker died.')
+
+    saved = Saved()
+    with pytest.raises(UserError, match='a worker died'):
+        changes = {'eval_every': 100, 'checkpoint_every': checkpoint_every}
+        loop([{'loss': 1.0}] * 9, saved=saved, batches=batches(), learned=range(10), **changes)
+    assert saved.saved[4] == Counted(4, 4) and saved.steps() == [4]

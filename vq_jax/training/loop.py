@@ -110,7 +110,8 @@ def run_loop(
         The last state, and its evaluation; None instead if a signal stopped the run before the end.
 
     Raises:
-        UserError: if a loss, a gradient or anything in the state is not finite.
+        UserError: if a loss, a gradient or anything in the state is not finite, or the data cannot be read on,
+            where what was learned until then is saved.
     """
     step = int(state.step)
     _check_start(state, step)
@@ -119,6 +120,25 @@ def run_loop(
     recent: list[dict[str, jax.Array]] = []  # metrics since the last check, on the devices
     compiled = set()
     clock = _Clock()
+    saved = step  # nothing was learned since
+
+    def save(numbers: dict[str, float] | None) -> None:
+        nonlocal saved
+        progress.doing('saving')
+        writer.sync()
+        checkpoints.save(step, state.replace(frozen=None), {'batches': step}, numbers)
+        saved = step
+
+    def next_batch() -> Batch:
+        try:
+            return next(queue)
+        except UserError as error:  # as of a worker that died: what was learned is kept
+            if step == saved or jax.process_count() > 1:  # where the others would not save with this one
+                raise
+            _fetch_finite(recent, state.replace(frozen=None), step, checkpoints)
+            save(None)
+            checkpoints.wait()
+            raise UserError(f'{error} What was learned until step {step} is saved.') from error
 
     def evaluated() -> Any:
         progress.doing('evaluating')
@@ -135,12 +155,12 @@ def run_loop(
             take_step = train_step(step)
             if take_step in compiled:
                 with clock.waiting():
-                    batch = next(queue)
+                    batch = next_batch()
                 state, metrics = take_step(state, batch)
             else:
                 progress.doing('compiling the training step')
                 start = time.perf_counter()
-                state, metrics = jax.block_until_ready(take_step(state, next(queue)))
+                state, metrics = jax.block_until_ready(take_step(state, next_batch()))
                 seconds = time.perf_counter() - start
                 clock.leave_out(seconds)
                 progress.line(f'compiled, and one step made, in {seconds:.1f} s')
@@ -179,10 +199,7 @@ def run_loop(
                 progress.evaluated(step, evaluation.numbers)
                 warn('eval', _unknown_best(config, evaluation.numbers))
             if saving:
-                numbers = evaluation.numbers if evaluation else None
-                writer.sync()
-                progress.doing('saving')
-                checkpoints.save(step, learned, {'batches': step}, numbers)
+                save(evaluation.numbers if evaluation else None)
             if stopped and not last:
                 break
             clock.restart()
@@ -228,7 +245,7 @@ def _fetch_finite(
         of_discriminator = all(name.startswith('.discriminator') for name in spoilt)
         what = f'what was learned is not finite after step {step} ({some(spoilt)})'
         raise _overflow(what, _OPTIMIZERS[of_discriminator], checkpoints)
-    return {name: float(value) for name, value in fetched[-1].items()}
+    return {name: float(value) for name, value in fetched[-1].items()} if fetched else {}
 
 
 def _overflow(what: str, section: str, checkpoints: Checkpoints) -> UserError:
