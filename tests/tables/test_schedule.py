@@ -11,7 +11,9 @@ import pytest
 
 from tests.runs import ROOT
 from vq_jax.errors import UserError
+from vq_jax.files import WriteError
 from vq_jax.tables import read_table, running
+from vq_jax.tables import results as tables_results
 from vq_jax.tables.processes import Place, Workers
 from vq_jax.tables.results import Results, last_evaluation, read_evaluation
 from vq_jax.tables.writing import summarize
@@ -264,6 +266,23 @@ def test_a_failure_stays_with_those_that_build_on_it(folder, machine, tmp_path):
     running.run_rows(folder, tmp_path / 'runs')
     assert ('train', 'classifier') not in did(machine)
     assert results(folder).keys() == {'classifier', 'tokenizer', 'prior', 'greedy', 'other'}
+
+
+def test_results_that_a_full_disk_refuses_are_kept_for_later(folder, machine, tmp_path, monkeypatch):
+    """And the other rows are run."""
+    write, tried = tables_results.write_atomically, []
+
+    def full_at_first(path, content):
+        tried.append(path)
+        if len(tried) == 1:
+            raise WriteError(f'Cannot write {path} (No space left on device).')
+        write(path, content)
+
+    monkeypatch.setattr(tables_results, 'write_atomically', full_at_first)
+    with pytest.raises(UserError, match=r'not run to the end: classifier \(Cannot write .*No space left'):
+        running.run_rows(folder, tmp_path / 'runs', ['other', 'classifier'])
+    assert set(results(folder)) == {'other', 'classifier'}
+    assert '| not run |' not in (folder / 'table.md').read_text().partition('| Other |')[2].splitlines()[0]
 
 
 def test_two_at_once(folder, machine, tmp_path):

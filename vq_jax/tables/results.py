@@ -94,6 +94,7 @@ class Results:
         self.path = folder / _RESULTS
         self._fingerprints = table.fingerprints
         self._all = self._read()
+        self._seen: dict[str, Any] = {}
 
     def of(self, row: Row) -> Mapping[str, Any] | None:
         """None if the row was not run, or was another one then."""
@@ -106,8 +107,13 @@ class Results:
         return None if result is None else number_of(row, name, result['numbers'])
 
     def save(self, row: Row, result: Mapping[str, Any]) -> None:
-        """Keeps what was seen of a row, in place of what was seen before, and what others saved meanwhile."""
-        self._all = self._read() | {row.name: {'config': self._fingerprints[row.name], **result}}
+        """Keeps what was seen of a row, in place of what was seen before, and what others saved meanwhile.
+
+        Raises:
+            WriteError: it cannot be written; the next row's call tries again.
+        """
+        self._seen[row.name] = {'config': self._fingerprints[row.name], **result}
+        self._all = self._read() | self._seen
         write_atomically(self.path, json.dumps(self._all, indent=2, sort_keys=True) + '\n')
 
     def _read(self) -> dict[str, Any]:

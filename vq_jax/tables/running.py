@@ -74,9 +74,10 @@ def run_rows(
                 row = going.pop(future)
                 try:
                     results.save(row, future.result())
-                except UserError as error:
+                    write_table(folder)
+                except (UserError, OSError) as error:  # the other rows go on
                     failed[row.name] = str(error)
-                write_table(folder)
+    write_table(folder)
     if workers.stopping:
         raise UserError('stopped; the same command goes on where it was.')
     if failed:

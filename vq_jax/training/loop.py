@@ -110,8 +110,8 @@ def run_loop(
         The last state, and its evaluation; None instead if a signal stopped the run before the end.
 
     Raises:
-        UserError: if a loss, a gradient or anything in the state is not finite, or the data cannot be read on,
-            where what was learned until then is saved.
+        UserError: if a loss, a gradient or anything in the state is not finite, or the data cannot be read
+            on, where what was learned until then is saved.
     """
     step = int(state.step)
     _check_start(state, step)
