@@ -114,7 +114,6 @@ def run_loop(
             on, where what was learned until then is saved.
     """
     step = int(state.step)
-    _check_start(state, step)
     progress.begin(step, config.steps)
     queue = ahead(batches, engine)
     recent: list[dict[str, jax.Array]] = []  # metrics since the last check, on the devices
@@ -149,8 +148,10 @@ def run_loop(
         if warning:
             writer.warning(step, warning)
 
-    evaluation = evaluated() if step == config.steps else None
+    if step == config.steps:
+        return state, evaluated()
     with StopSignal() as stop:
+        _check_start(state, step)
         while step < config.steps:
             take_step = train_step(step)
             if take_step in compiled:
