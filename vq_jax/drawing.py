@@ -1,15 +1,24 @@
 """What the commands that draw pictures share: flags, and the file that is written."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
 
 from vq_jax import cli
 
-LABEL = flags.DEFINE_integer('label', None, 'The class, counted from 0.')
+if TYPE_CHECKING:
+    from vq_jax.run import Run
+
+_LABEL = flags.DEFINE_multi_string(
+    'label',
+    None,
+    'The name of a class, or its number, counted from 0, where none is called so. Of several, separated by '
+    'commas or given by flags of their own, images are drawn in turn.',
+)
 SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same pictures.')
 OUTPUT = flags.DEFINE_string('output', None, 'A .png file for a sheet of pictures, or .npz for arrays.')
 _SAMPLING = {
@@ -33,6 +42,22 @@ _SAMPLING = {
 }
 
 
+def label(run: 'Run', n: int) -> list[str] | None:
+    """The classes that the flags name, in turn for n images; None if they name none."""
+    if not _LABEL.value:
+        return None
+    names = []
+    for value in _LABEL.value:  # a name may have a comma in it
+        known = value in (run.class_names or ())
+        names += [value] if known else [part.strip() for part in value.split(',')]
+    return [names[i % len(names)] for i in range(n)]
+
+
+def captions(run: 'Run', labels: np.ndarray | None) -> list[str] | None:
+    """What stands under images of classes, int32 [n]: their names; None without classes or names."""
+    return None if labels is None or not run.class_names else [run.class_names[i] for i in labels]
+
+
 def sampling() -> dict[str, Any]:
     """The flags that were given of those that say how to draw."""
     return {name: flag.value for name, flag in _SAMPLING.items() if flag.value is not None}
@@ -43,12 +68,15 @@ def output() -> Path:
     return cli.check_output(OUTPUT, '.png', '.npz')
 
 
-def write(path: Path, images: np.ndarray, **arrays: np.ndarray | None) -> None:
+def write(
+    path: Path, images: np.ndarray, captions: Sequence[str] | None = None, **arrays: np.ndarray | None
+) -> None:
     """Writes pictures as a sheet, or with other arrays as arrays.
 
     Args:
         path: as `output` returns it.
         images: uint8 [n h w c].
+        captions: what stands under each in a sheet, if anything.
         **arrays: what an .npz file also holds; None is left out.
 
     Raises:
@@ -56,11 +84,13 @@ def write(path: Path, images: np.ndarray, **arrays: np.ndarray | None) -> None:
     """
     from PIL import Image
 
+    from vq_jax.ops.captions import captioned
     from vq_jax.ops.pictures import grid
 
     file = io.BytesIO()
     if path.suffix == '.png':
-        Image.fromarray(grid(images)).save(file, 'png')
+        shown = images if captions is None else captioned(images, captions)
+        Image.fromarray(grid(shown)).save(file, 'png')
     else:
         np.savez(file, images=images, **{k: v for k, v in arrays.items() if v is not None})
     cli.write_output(path, file.getvalue(), f'the {len(images)} images that were made')

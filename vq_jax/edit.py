@@ -51,7 +51,7 @@ def main() -> None:
     cli.use_compilation_cache()
     run = load(**opening.opened())
     options = {
-        'label': drawing.LABEL.value,
+        'label': drawing.label(run, n),
         'seed': drawing.SEED.value,
         'progress': True,
         **drawing.sampling(),
@@ -66,7 +66,7 @@ def main() -> None:
         images = run.upscale(np.repeat(small[None], n, axis=0), **options)
     elif _TO.value is not None:
         ends = [run.prepare(path)[0] for path in (_INPUT.value, _TO.value)]
-        images = np.asarray(run.interpolate(*ends, n, drawing.LABEL.value, **drawing.sampling()))
+        images = np.asarray(run.interpolate(*ends, n, options['label'], **drawing.sampling()))
     else:
         image, mask = run.prepare(_INPUT.value, _MASK.value)
         copies = np.repeat(image[None], n, axis=0)

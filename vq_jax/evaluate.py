@@ -66,6 +66,7 @@ def main() -> None:
 def _evaluate() -> None:
     from vq_jax.evaluators.features import preprocessing
     from vq_jax.run import Run
+    from vq_jax.tasks.classes import shown
     from vq_jax.tasks.restore import restore
     from vq_jax.training.progress import make_console, print_table
 
@@ -75,10 +76,13 @@ def _evaluate() -> None:
     numbers = run.evaluate(split).numbers
     console = make_console()
     print_table(console, f'{run.config.data.name} {split}, step {run.step:,}', numbers)
+    if run.task.classes_read and run.class_names:
+        console.print(f'classes: {shown(run.class_names)}', markup=False, soft_wrap=True)
     made = {
         'dataset': run.config.data.name,
         'split': split,
         'step': run.step,
+        'class_names': run.class_names,
         'preprocessing': preprocessing(run.config.data),
         'run': restored.identity(),
     }

@@ -18,7 +18,8 @@ from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.evaluators.sources import open_features
 from vq_jax.models.inception import Resize
-from vq_jax.tasks.arguments import as_bytes, check_can, check_whole_grids, checked_codes, checked_labels
+from vq_jax.tasks.arguments import as_bytes, check_can, check_whole_grids, checked_codes
+from vq_jax.tasks.classes import ClassNames, check_class_names, checked_labels, shown
 from vq_jax.tasks.drawing import Drawer, check_number
 from vq_jax.tasks.restore import Restored, restore
 from vq_jax.tasks.task import State
@@ -26,6 +27,9 @@ from vq_jax.training.config import build
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
 from vq_jax.training.run_dir import check_published
+
+# The class of all images or of each: numbers from 0, or names (see `vq_jax.tasks.classes.checked_labels`).
+Label = int | str | Sequence[int | str] | np.ndarray | None
 
 
 def load(
@@ -58,6 +62,8 @@ class Run:
         state: the restored state.
         variables: the model's variables for evaluation, for `task.model.apply`.
         image_shape: shape [h w c] of the pictures the model was trained on.
+        class_names: of the classes of its data, in the order of the labels; empty without labels, None for
+            a run of before they were kept.
         step: the training step of the checkpoint.
     """
 
@@ -67,10 +73,12 @@ class Run:
         self.task = restored.task
         self.state = restored.state
         self.image_shape = restored.image_shape
+        self.class_names: ClassNames = restored.class_names
         self.step = restored.step
 
     def __repr__(self) -> str:
-        return f'Run(task={self.config.task!r}, image_shape={self.image_shape}, step={self.step})'
+        classes = f', classes=[{shown(self.class_names)}]' if self.class_names else ''
+        return f'Run(task={self.config.task!r}, image_shape={self.image_shape}, step={self.step}{classes})'
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -95,13 +103,14 @@ class Run:
     def decode(
         self,
         codes: np.ndarray | jax.Array | tuple[np.ndarray | jax.Array, np.ndarray | jax.Array],
-        label: int | np.ndarray | None = None,
+        label: Label = None,
     ) -> jax.Array:
         """Codes, int [b h' w'], or latents to pictures, uint8 [b h w c].
 
         Args:
             codes: what `encode` returns.
-            label: the class of all, or of each [b], for a decoder that is conditioned on it.
+            label: the class of all, or of each [b], for a decoder that is conditioned on it: a number from
+                0, or a name of `class_names`. Digits in a text are a number only where no class is called so.
         """
         self._needs('decode')
         codes = self._checked_codes(codes)
@@ -110,7 +119,7 @@ class Run:
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
         return self._decode(self.state, codes, labels)
 
-    def reconstruct(self, images: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
+    def reconstruct(self, images: np.ndarray | jax.Array, label: Label = None) -> jax.Array:
         """Pictures, uint8 [b h w c], to codes and back."""
         self._needs('encode', 'reconstruct pictures')
         return self.decode(self.encode(images), label)
@@ -118,7 +127,7 @@ class Run:
     def sample(
         self,
         n: int,
-        label: int | np.ndarray | None = None,
+        label: Label = None,
         seed: int = 0,
         *,
         progress: bool = False,
@@ -149,7 +158,7 @@ class Run:
         self,
         images: np.ndarray | jax.Array,
         mask: np.ndarray,
-        label: int | np.ndarray | None = None,
+        label: Label = None,
         seed: int = 0,
         *,
         progress: bool = False,
@@ -183,7 +192,7 @@ class Run:
         self,
         images: np.ndarray | jax.Array,
         strength: float,
-        label: int | np.ndarray | None = None,
+        label: Label = None,
         seed: int = 0,
         *,
         progress: bool = False,
@@ -212,7 +221,7 @@ class Run:
         self,
         images: np.ndarray | jax.Array,
         sigma: float,
-        label: int | np.ndarray | None = None,
+        label: Label = None,
         seed: int = 0,
         *,
         progress: bool = False,
@@ -239,7 +248,7 @@ class Run:
     def upscale(
         self,
         images: np.ndarray | jax.Array,
-        label: int | np.ndarray | None = None,
+        label: Label = None,
         seed: int = 0,
         *,
         progress: bool = False,
@@ -276,7 +285,7 @@ class Run:
         config = build(DataConfig, self.config.data, 'data')
         return preprocess.picture_and_mask(image, mask, self.image_shape, config)
 
-    def log_prob(self, codes: np.ndarray | jax.Array, label: int | np.ndarray | None = None) -> jax.Array:
+    def log_prob(self, codes: np.ndarray | jax.Array, label: Label = None) -> jax.Array:
         """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b].
 
         Of a prior of the bottom codes, given the top ones. The codes are as many as `encode` makes of a
@@ -289,16 +298,16 @@ class Run:
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
         return self._log_prob(self.state, codes, labels)
 
-    def labels(self, n: int, label: int | np.ndarray | None) -> np.ndarray | None:
+    def labels(self, n: int, label: Label) -> np.ndarray | None:
         """Checked classes for n pictures, int32 [n]; None if the model is not conditioned on any."""
-        return checked_labels(n, label, self.task.num_labels)
+        return checked_labels(n, label, self.task.num_labels, self.class_names)
 
     def interpolate(
         self,
         a: np.ndarray,
         b: np.ndarray,
         n: int = 8,
-        label: int | np.ndarray | None = None,
+        label: Label = None,
         **sampling: Any,
     ) -> jax.Array:
         """Pictures on the way from one to another.
@@ -338,7 +347,10 @@ class Run:
         return self.decode((1 - share) * ends[0] + share * ends[1], label)
 
     def classify(self, images: np.ndarray | jax.Array) -> jax.Array:
-        """How probable each class seems to a classifier, float32 [b k], of pictures, uint8 [b h w c]."""
+        """How probable each class seems to a classifier, float32 [b k], of pictures, uint8 [b h w c].
+
+        Column i is of the class `class_names[i]`.
+        """
         self._needs('classify')
         return self._classify(self.state, self._checked_images(images))
 
@@ -363,6 +375,8 @@ class Run:
         """Numbers and pictures over a split of the run's data set, by default its `eval_split`."""
         engine = self._engine(self.config.batch_size)
         dataset = self.dataset(split or self.config.data.eval_split)
+        if self.task.classes_read:
+            check_class_names(self.class_names, dataset, f'the run {self._restored.workdir}')
         self.task.check_dataset(dataset)
         evaluator = MeanEvaluator(
             self.task, engine, dataset, self.config.batch_size, self.config.num_pictures
@@ -444,7 +458,7 @@ class Run:
         self,
         method: str,
         n: int,
-        label: Any,
+        label: Label,
         seed: int,
         progress: bool,
         sampling: dict[str, Any],
@@ -461,7 +475,7 @@ class Run:
     def _drawer(self) -> Drawer:
         return Drawer(self.task, self.state, self.config)
 
-    def _labels(self, n: int, label: int | np.ndarray | None) -> np.ndarray:
+    def _labels(self, n: int, label: Label) -> np.ndarray:
         """As `labels`, but zeros for a model that is not conditioned on any."""
         labels = self.labels(n, label)
         return np.zeros(n, np.int32) if labels is None else labels
@@ -477,7 +491,7 @@ class Run:
     def _needs(self, method: str, ability: str | None = None) -> None:
         check_can(self.config.task, self.task, method, ability)
 
-    def _needs_label(self, label: Any) -> None:
+    def _needs_label(self, label: Label) -> None:
         if self.task.num_labels and label is None:
             raise UserError('this model is conditioned on classes; give a label, one for all or for each.')
 

@@ -1,8 +1,10 @@
 """Draws pictures from a trained run: `python -m vq_jax.sample --workdir DIR --num 64 --output grid.png`.
 
-A run that is conditioned on classes draws them all in turn, or the one of `--label`.
+A run that is conditioned on classes draws them all in turn, or those of `--label`; the name of its class
+stands under each image.
 """
 
+import numpy as np
 from absl import flags
 
 from vq_jax import cli, drawing, opening
@@ -16,11 +18,14 @@ def main() -> None:
     """Writes the file."""
     from vq_jax.run import load
 
-    output, n, label = drawing.output(), _NUM.value, drawing.LABEL.value
+    output, n = drawing.output(), _NUM.value
     cli.use_compilation_cache()
     run = load(**opening.opened())
+    label = drawing.label(run, n)
     images = run.sample(n, label, drawing.SEED.value, progress=True, **drawing.sampling())
-    drawing.write(output, images, labels=run.labels(n, label))
+    labels = run.labels(n, label)
+    names = None if labels is None or run.class_names is None else np.asarray(run.class_names)
+    drawing.write(output, images, drawing.captions(run, labels), labels=labels, class_names=names)
     print(f'{n} samples written to {output}')
 
 

@@ -134,6 +134,7 @@ def _train(
     from vq_jax.data import DataConfig, open_dataset, train_batches
     from vq_jax.evaluators.means import MeanEvaluator
     from vq_jax.tasks import make_task
+    from vq_jax.tasks.classes import check_class_names
     from vq_jax.tasks.init_from import check_source, reopen_source, take_weights
     from vq_jax.tasks.restore import config_of, restore
     from vq_jax.training.checkpoints import Checkpoints
@@ -151,6 +152,7 @@ def _train(
         is_run,
         keep_schedule,
         pin_built_on,
+        read_data_facts,
         write_config,
         write_data_facts,
     )
@@ -185,8 +187,11 @@ def _train(
     )
     progress.doing(f'making the model of the task {config.task}')
     pinned = config if new_run else pin_built_on(config, workdir)
-    task = make_task(pinned, train_set.image_shape, train_set.num_classes)
+    class_names = train_set.class_names if new_run else read_data_facts(workdir).class_names
+    task = make_task(pinned, train_set.image_shape, train_set.num_classes, class_names)
     for dataset in (train_set, eval_set):
+        if task.classes_read:
+            check_class_names(class_names, dataset, train_set.name if new_run else f'the run {workdir}')
         task.check_dataset(dataset)
     if not new_run:
         check_built_on(workdir, task.built_on())
@@ -260,7 +265,7 @@ def _train(
                     num_classes=train_set.num_classes,
                     built_on=task.built_on(),
                     published=published,
-                    class_names=train_set.class_names,
+                    class_names=class_names,
                     init_from=began_with,
                 )
                 write_data_facts(workdir, facts)

@@ -28,6 +28,7 @@ from vq_jax.ops.moments import Moments
 from vq_jax.ops.neighbourhoods import density_and_coverage, precision_and_recall
 from vq_jax.ops.similarity import WINDOW, ms_ssim, ssim
 from vq_jax.tasks.autoencoding import AutoencodingTask
+from vq_jax.tasks.classes import check_class_names, difference
 from vq_jax.tasks.drawing import Drawer
 from vq_jax.tasks.perceptual import read_lpips
 from vq_jax.tasks.restore import Restored
@@ -96,6 +97,11 @@ class FeatureEvaluator:
         self._least = max(6, source.splits)
         # Classes are counted alike in one data set; those of another mean other things.
         self._same_classes = source.trained_on == run.config.data.name
+        if self._same_classes and (changed := difference(source.class_names, run.class_names)):
+            raise UserError(
+                f'{run.workdir} was trained on other classes than the classifier: {changed}; give features '
+                'of a classifier of the same classes in the same order.'
+            )
 
     def _read_lpips(self, files: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         """The parameters of LPIPS, placed, and what the record says of them."""
@@ -200,6 +206,8 @@ class FeatureEvaluator:
             return self._look(weights, {**batch, 'image': rebuilt}) | measured
 
         dataset = self._dataset
+        if task.classes_read:
+            check_class_names(self._run.class_names, dataset, f'the run {self._run.workdir}')
         task.check_classes(dataset)
         states = self._engine.place(self._run.state), self._weights, self._lpips
         seen = self._see(self._batches(dataset), len(dataset), rebuild, states)
@@ -305,6 +313,8 @@ class FeatureEvaluator:
                 f'{dataset.name} holds codes; name a set of pictures by --override=data.name=NAME.'
             )
         check_same_shape(dataset.image_shape, self._run.image_shape)
+        if self._same_classes:
+            check_class_names(self._source.class_names, dataset, 'the classifier was trained on')
         return dataset
 
     def _batches(self, dataset: AnyDataset) -> Iterator[Batch]:

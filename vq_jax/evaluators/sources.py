@@ -10,6 +10,7 @@ import jax
 from vq_jax.errors import UserError
 from vq_jax.models.classifier import Classified
 from vq_jax.models.inception import InceptionV3, Resize, variables_from_published
+from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.classifier import ClassifierTask
 from vq_jax.tasks.restore import Restored, restore
 from vq_jax.training.manifest import fingerprint
@@ -27,6 +28,7 @@ class FeatureSource(Protocol):
         record: what the network is, in JSON values, for the record of an evaluation.
         identity: what statistics of references must share with it to be compared, in JSON values by a name.
         trained_on: the data set whose classes its logits are of; None if that is not one of ours.
+        class_names: of these classes; None if they are not known.
     """
 
     prefix: str
@@ -36,6 +38,7 @@ class FeatureSource(Protocol):
     record: dict[str, Any]
     identity: dict[str, Any]
     trained_on: str | None
+    class_names: ClassNames
 
     def look(self, weights: Any, images: jax.Array) -> Classified:
         """Features and logits of pictures, uint8 [b h w c]."""
@@ -66,6 +69,7 @@ class ClassifierFeatures:
         identity = classifier.identity()
         self.weights = classifier.state.for_inference()
         self.trained_on = classifier.config.data.name
+        self.class_names = classifier.class_names
         self.record = {
             'kind': 'penultimate layer of a classifier',
             'dimensions': classifier.task.model.features,
@@ -102,6 +106,7 @@ class InceptionFeatures:
     )
     splits = 10  # Salimans et al. 2016 (arXiv:1606.03498), section 4
     trained_on = None
+    class_names = None
 
     def __init__(self, file: str | None = None, resize: Resize = 'bilinear') -> None:
         """Reads the weights.

@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.data import DataConfig
 from vq_jax.errors import UserError
+from vq_jax.tasks.classes import ClassNames, difference
 from vq_jax.tasks.classifier import ClassifierTask
 from vq_jax.tasks.diffusion import DiffusionTask
 from vq_jax.tasks.gan import GANTask
@@ -69,14 +70,32 @@ def complete_config(config: ConfigDict) -> ConfigDict:
     return full
 
 
-def make_task(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int = 0) -> Task:
-    """The task of a full config, for pictures of a shape [h w c] of so many classes (0: no labels).
+def make_task(
+    config: ConfigDict,
+    image_shape: tuple[int, int, int],
+    num_classes: int = 0,
+    class_names: ClassNames = None,
+) -> Task:
+    """The task of a full config, for pictures of a shape [h w c].
+
+    Args:
+        config: a full one.
+        image_shape: of the pictures.
+        num_classes: how many classes the labels are of; 0 without labels.
+        class_names: of these classes; None if they are not known.
 
     Raises:
-        UserError: if a key or value does not fit, or the model cannot take such pictures.
+        UserError: if a key or value does not fit, the model cannot take such pictures, or a run that it is
+            built on is conditioned on other classes.
     """
     task = _task_class(config.task).from_config(config, image_shape, num_classes)
     task.check_image_shape(image_shape)
+    for part, names in task.part_classes().items():
+        if changed := difference(class_names, names):
+            raise UserError(
+                f'the {part} is conditioned on other classes than this model: {changed}; give one of the '
+                'same classes in the same order.'
+            )
     return task
 
 

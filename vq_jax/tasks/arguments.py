@@ -67,31 +67,6 @@ def as_bytes(images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
     return images
 
 
-def checked_labels(n: int, label: int | np.ndarray | None, num_labels: int) -> np.ndarray | None:
-    """Classes for n pictures, int32 [n]; None if there are none.
-
-    Args:
-        n: how many.
-        label: of all, or of each [n]; None takes all in turn.
-        num_labels: classes that a model is conditioned on; 0 for none.
-
-    Raises:
-        UserError: for others.
-    """
-    if not num_labels:
-        if label is not None:
-            raise UserError('this model is not conditioned on classes; leave the label out.')
-        return None
-    labels = np.arange(n) % num_labels if label is None else np.asarray(label)
-    if labels.shape not in ((), (n,)) or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f'labels must be one whole number, or one for each of {n} pictures.')
-    if labels.size and not (labels.min() >= 0 and labels.max() < num_labels):
-        raise UserError(
-            f'labels must be from 0 to {num_labels - 1}; these are from {labels.min()} to {labels.max()}.'
-        )
-    return np.broadcast_to(labels, n).astype(np.int32)
-
-
 def checked_codes(codes: Any, like: Any, num_codes: int | None, per_place: int = 1) -> Any:
     """Latents or codes as `encode` returns them.
 

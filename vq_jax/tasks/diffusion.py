@@ -28,6 +28,7 @@ from vq_jax.sampling.likelihood import (
     flow_log_likelihood,
     step_divergence,
 )
+from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
 from vq_jax.tasks.diffusion_drawing import LATENT, DiffusionDrawing
 from vq_jax.tasks.latents import LatentConfig, Pixels, Space, make_space
@@ -123,6 +124,10 @@ class DiffusionTask(DiffusionDrawing):
     def built_on(self) -> dict[str, dict[str, Any]]:
         """The autoencoder."""
         return {'latent': self.space.identity} if self.space.identity else {}
+
+    def part_classes(self) -> dict[str, ClassNames]:
+        """Those of the autoencoder's decoder."""
+        return {'autoencoder': self.space.class_names} if self.space.num_labels else {}
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.tasks.classes import ClassNames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +34,13 @@ class Space(Protocol):
     Attributes:
         shape: of what is learned of one picture [h w d].
         num_labels: classes that `decode` is conditioned on; 0 for none.
+        class_names: of these classes; None if they are not known.
         identity: the run that it is: 'workdir', 'step' and 'checksum'; None if nothing is learned.
     """
 
     shape: tuple[int, int, int]
     num_labels: int
+    class_names: ClassNames
     identity: dict[str, Any] | None
 
     def state(self) -> Any:
@@ -60,6 +63,7 @@ class Pixels:
 
     shape: tuple[int, int, int]
     num_labels: int = 0
+    class_names: ClassVar[None] = None
     identity: ClassVar[None] = None
 
     def state(self) -> None:
@@ -109,6 +113,7 @@ class Latents:
                 'run whose latents are a grid.'
             )
         self.num_labels = self._task.num_labels
+        self.class_names = restored.class_names
 
     def state(self) -> Any:
         """What the run learned."""

@@ -19,6 +19,7 @@ from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import fill
 from vq_jax.ops.keys import content_keys, example_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
+from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.drawing import check_guidance
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.task import Task, check_decoder, check_labels, check_same_shape
@@ -47,11 +48,13 @@ class TopPrior:
     Attributes:
         task: draws its tokens.
         state: what the task learned, on the host.
+        class_names: of the classes that it is conditioned on, if it is; None if they are not known.
         identity: the run that it is: 'workdir', 'step' and 'checksum'.
     """
 
     task: 'PriorTask'
     state: TrainState
+    class_names: ClassNames
     identity: dict[str, Any]
 
 
@@ -176,6 +179,15 @@ class PriorTask(Task):
         """The tokenizer, and the prior of the top codes."""
         parts = {'tokenizer': self.tokenizer.identity, TOP_PRIOR: self.top and self.top.identity}
         return {name: identity for name, identity in parts.items() if identity}
+
+    def part_classes(self) -> dict[str, ClassNames]:
+        """Those of the tokenizer's decoder, and of the prior of the top codes."""
+        parts = {}
+        if self.tokenizer.num_labels:
+            parts['tokenizer'] = self.tokenizer.class_names
+        if self.top and self.top.task.num_labels:
+            parts['prior of the top codes'] = self.top.class_names
+        return parts
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
@@ -472,4 +484,5 @@ def _top_prior(options: PriorConfig, tokenizer: Tokenizer, num_labels: int) -> T
             f'the prior {workdir} is conditioned on {task.num_labels} classes and this one on {num_labels}; '
             'set config.model.class_conditional alike.'
         )
-    return TopPrior(task, jax.device_get(restored.state.for_inference()), restored.identity())
+    state = jax.device_get(restored.state.for_inference())
+    return TopPrior(task, state, restored.class_names, restored.identity())

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 from vq_jax.tasks import complete_config, make_task
+from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.checkpoints import Checkpoints
 from vq_jax.training.manifest import fingerprint
@@ -29,6 +30,7 @@ class Restored:
         image_shape: shape [h w c] of the pictures it was trained on.
         step: the training step of the checkpoint.
         workdir: the directory.
+        class_names: of the classes of its data; None if they are not known.
     """
 
     config: ConfigDict
@@ -37,6 +39,7 @@ class Restored:
     image_shape: tuple[int, int, int]
     step: int
     workdir: Path
+    class_names: ClassNames = None
 
     def identity(self) -> dict[str, Any]:
         """What a run that is built on this one keeps of it: 'workdir', 'step' and 'checksum'."""
@@ -59,7 +62,7 @@ def restore(
     config = config_of(workdir, overrides)
     facts = read_data_facts(workdir)
     shape = facts.image_shape
-    task = make_task(pin_built_on(config, workdir), shape, facts.num_classes)
+    task = make_task(pin_built_on(config, workdir), shape, facts.num_classes, facts.class_names)
     check_built_on(workdir, task.built_on())
     like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
     with contextlib.closing(_checkpoints(workdir, config)) as checkpoints:
@@ -69,7 +72,15 @@ def restore(
     step, state, _ = restored
     if task.inference_needs_frozen:
         state = state.replace(frozen=task.pretrained())
-    return Restored(config=config, task=task, state=state, image_shape=shape, step=step, workdir=workdir)
+    return Restored(
+        config=config,
+        task=task,
+        state=state,
+        image_shape=shape,
+        step=step,
+        workdir=workdir,
+        class_names=facts.class_names,
+    )
 
 
 def restore_part(

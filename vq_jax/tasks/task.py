@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.data import AnyDataset
 from vq_jax.errors import UserError
+from vq_jax.tasks.classes import ClassNames
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState, TwoPlayerState
 
@@ -75,6 +76,10 @@ class Task(Protocol):
 
     def built_on(self) -> dict[str, dict[str, Any]]:
         """The runs whose weights the model uses (see `vq_jax.training.run_dir.DataFacts`)."""
+        return {}
+
+    def part_classes(self) -> dict[str, ClassNames]:
+        """The names of the classes on which runs that it is built on are conditioned, by what these are."""
         return {}
 
     def init(self, key: jax.Array, batch: Batch) -> State:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 from vq_jax.ops.keys import content_keys
+from vq_jax.tasks.classes import ClassNames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Tokenizer(Protocol):
         tokens_per_place: how many columns of a grid are one place of the picture.
         num_labels: classes that `decode` is conditioned on; 0 for none.
         has_likelihood: whether `log_likelihood` is there.
+        class_names: of these classes; None if they are not known.
         identity: the run that it is: 'workdir', 'step' and 'checksum'; None if nothing is learned.
     """
 
@@ -56,6 +58,7 @@ class Tokenizer(Protocol):
     num_tokens: int
     tokens_per_place: int
     num_labels: int
+    class_names: ClassNames
     has_likelihood: bool
     identity: dict[str, Any] | None
 
@@ -91,6 +94,7 @@ class PixelValues:
     tokens_per_place: int
     dither: bool = False
     num_labels: int = 0
+    class_names: ClassVar[None] = None
     has_likelihood: ClassVar[bool] = False
     identity: ClassVar[None] = None
 
@@ -140,6 +144,7 @@ class Codes:
         self.grids = tuple(x.shape[1:] for x in jax.eval_shape(self.encode, self._state, images))
         self.num_tokens = num_codes
         self.num_labels = self._task.num_labels
+        self.class_names = restored.class_names
         self.has_likelihood = getattr(self._task, 'has_likelihood', False)
         self.identity = restored.identity()
 

@@ -1,0 +1,41 @@
+"""Captions under images, drawn on the host."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_SIZE = 11  # of the font, in pixels
+_HEIGHT = 15  # of a line
+_LEAST = 64  # width in which most captions can be read
+
+
+def captioned(images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    """Images with a line of text under each.
+
+    Args:
+        images: uint8 [n h w c], with c 1 (grey) or 3.
+        texts: one for each; what does not fit the width of an image is cut off, and characters that cannot
+            be printed are drawn as '?'.
+
+    Returns:
+        uint8 [n H W 3]; the images are enlarged by a whole factor where they are too narrow to be read under.
+    """
+    scale = max(1, _LEAST // images.shape[2])
+    large = np.broadcast_to(images, (*images.shape[:3], 3)).repeat(scale, 1).repeat(scale, 2)
+    lines = [_line(text, large.shape[2]) for text in texts]
+    return np.concatenate([large, np.stack(lines)], axis=1)
+
+
+def _line(text: str, width: int) -> np.ndarray:
+    """A line of text in black on white, uint8 [_HEIGHT width 3]."""
+    font = ImageFont.load_default(_SIZE)
+    text = ''.join(letter if letter.isprintable() else '?' for letter in text)
+    if font.getlength(text[:width]) > width - 2:  # no letter is narrower than a pixel
+        kept = next(
+            (n for n in range(min(len(text), width), 0, -1) if font.getlength(text[:n] + '…') <= width - 2), 0
+        )
+        text = text[:kept] + '…'
+    image = Image.new('RGB', (width, _HEIGHT), 'white')
+    ImageDraw.Draw(image).text((1, 1), text, fill='black', font=font)
+    return np.asarray(image)
