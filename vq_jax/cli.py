@@ -91,6 +91,16 @@ def read_config(flag: flags.FlagHolder) -> Any:
     return complete_config(flag.value)
 
 
+def define_allow_import() -> flags.FlagHolder:
+    """The flag that lets run directories name code of the user's own; its value is a list of modules."""
+    return flags.DEFINE_list(
+        'allow_import',
+        [],
+        'Modules that runs which are opened may import, for tasks and quantizers that are not of vq_jax. '
+        'Importing runs their code; name what you trust.',
+    )
+
+
 def use_compilation_cache() -> None:
     """Keeps compiled steps for the next start, in JAX_COMPILATION_CACHE_DIR or the user's cache."""
     import jax

@@ -1,4 +1,4 @@
-"""What the commands that open a trained run share: --workdir, --step and --override."""
+"""What the commands that open a trained run share: --workdir, --step, --override and --allow_import."""
 
 import ast
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ _STEP = flags.DEFINE_string('step', None, 'The checkpoint, or best; the newest i
 _OVERRIDE = flags.DEFINE_multi_string(
     'override', [], "Another value for a key of the run's config, such as model.top_workdir=runs/top."
 )
+_ALLOW_IMPORT = cli.define_allow_import()
 _WORDS = {'true': True, 'false': False, 'none': None}
 
 
@@ -23,6 +24,7 @@ def opened() -> dict[str, Any]:
         'workdir': _WORKDIR.value,
         'step': cli.checkpoint_step(_STEP),
         'overrides': _overrides(_OVERRIDE.value),
+        'allow': _ALLOW_IMPORT.value,
     }
 
 

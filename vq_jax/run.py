@@ -21,8 +21,10 @@ from vq_jax.models.inception import Resize
 from vq_jax.tasks.arguments import as_bytes, check_can, check_whole_grids, checked_codes
 from vq_jax.tasks.classes import ClassNames, check_class_names, checked_labels, shown
 from vq_jax.tasks.drawing import Drawer, check_number
+from vq_jax.tasks.extensions import allowing
 from vq_jax.tasks.restore import Restored, restore
 from vq_jax.tasks.task import State
+from vq_jax.tasks.vae import VAETask
 from vq_jax.training.config import build
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
@@ -36,6 +38,7 @@ def load(
     workdir: str | Path,
     step: int | Literal['best'] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    allow: Sequence[str] = (),
 ) -> 'Run':
     """Opens a trained run.
 
@@ -45,12 +48,14 @@ def load(
             is undamaged.
         overrides: other values for keys of its config, by their dotted names, such as
             `{'model.importance_samples': 5000}`. What the parameters depend on must stay.
+        allow: modules that this run, and those that it is built on or compared with, may import: those of
+            tasks and quantizers of one's own. Importing runs code; name what you trust.
 
     Raises:
-        UserError: if the directory holds no run, no checkpoint that can be read, or one of another
-            model than the overrides make.
+        UserError: if the directory holds no run, no checkpoint that can be read, one of another model than
+            the overrides make, or if it needs a module that is not allowed.
     """
-    return Run(restore(workdir, step, overrides))
+    return Run(restore(workdir, step, overrides, allow))
 
 
 class Run:
@@ -363,7 +368,7 @@ class Run:
         Returns:
             Nats, float32 [b]; the greater, the less the picture is like those of the training data.
         """
-        if self.config.task != 'vae':
+        if not isinstance(self.task, VAETask):
             raise UserError(
                 f'a run of the task {self.config.task} gives no likelihood of pictures one by one, as one of '
                 'vae does; log_prob of a prior gives that of codes, and evaluate the bound of a diffusion '
@@ -418,7 +423,8 @@ class Run:
         """
         split = split or self.config.data.eval_split
         file = None if reference is None else Path(reference)
-        source = open_features(features, resize)
+        with allowing(self._restored.allow):
+            source = open_features(features, resize)
         return FeatureEvaluator(self._restored, source, split, file, lpips).run(num, seed)
 
     def dataset(self, split: str) -> AnyDataset:

@@ -17,11 +17,13 @@ from vq_jax import cli
 from vq_jax.errors import UserError
 from vq_jax.models.quantizers import Quantized
 from vq_jax.tasks import make_task
+from vq_jax.tasks.extensions import allowing, named_modules
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.progress import make_console
 from vq_jax.training.state import TwoPlayerState, abstract_batch, count_parameters
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
+_ALLOW_IMPORT = cli.define_allow_import()
 _IMAGE_SHAPE = flags.DEFINE_list(
     'image_shape', None, 'height,width,channels of the pictures, where the config does not say.'
 )
@@ -32,7 +34,8 @@ def main() -> None:
     """Prints the table; the last lines are the numbers of parameters."""
     config = cli.read_config(_CONFIG)
     shape = _image_shape(config.data)
-    task = make_task(config, shape, _NUM_CLASSES.value)
+    with allowing([*_ALLOW_IMPORT.value, *named_modules(config)]):
+        task = make_task(config, shape, _NUM_CLASSES.value)
     batch = abstract_batch(config.batch_size, shape)
     key = jax.random.key(0)
 

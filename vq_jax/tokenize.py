@@ -20,11 +20,16 @@ _BATCHES = flags.DEFINE_integer('shard_batches', 256, 'Batches of pictures whose
 def main() -> None:
     """Writes the files, and says what is in them."""
     from vq_jax.tasks.codes import write_codes
+    from vq_jax.tasks.extensions import allowing, is_own
     from vq_jax.tasks.restore import config_of
 
     opened = opening.opened()
-    config = config_of(opened['workdir'])
-    if config.task not in ('vqvae', 'vqgan') or config.get('variant', {}).get('bottleneck') == 'gaussian':
+    with allowing(opened['allow']):
+        config = config_of(opened['workdir'])
+    own = is_own(config.task)  # which is looked at when it is opened
+    if (config.task not in ('vqvae', 'vqgan') and not own) or config.get('variant', {}).get(
+        'bottleneck'
+    ) == 'gaussian':
         raise UserError(
             f'{opened["workdir"]} is a run of the task {config.task} without codes; give --workdir one of '
             'vqvae, or one of vqgan with a quantizer.'

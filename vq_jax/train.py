@@ -6,6 +6,7 @@ the same directory goes on where the run was.
 
 import contextlib
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +36,7 @@ _EXTEND_SCHEDULE = flags.DEFINE_enum(
     'Makes a run longer whose learning rates depend on its length: hold leaves them where their schedule '
     'ends, stretch makes the schedule for the new length from here on.',
 )
+_ALLOW_IMPORT = cli.define_allow_import()
 _DISTRIBUTED = flags.DEFINE_bool(
     'distributed',
     False,
@@ -72,6 +74,7 @@ def main() -> None:
         init_from=_INIT_FROM.value,
         init_from_step=cli.checkpoint_step(_INIT_FROM_STEP),
         extend_schedule=_EXTEND_SCHEDULE.value,
+        allow=_ALLOW_IMPORT.value,
     )
     console = make_console(quiet=jax.process_index() != 0)
     if numbers is None:
@@ -90,6 +93,7 @@ def train(
     init_from: str | Path | None = None,
     init_from_step: int | Literal['best'] | None = None,
     extend_schedule: 'Extension | None' = None,
+    allow: Sequence[str] = (),
 ) -> dict[str, float] | None:
     """Trains the model of a full config in a directory, from where the directory stands.
 
@@ -103,6 +107,8 @@ def train(
             made longer: 'hold' leaves the rates where they end, 'stretch' makes the schedules for the new
             length, from the step on at which the run goes on. None refuses to make a run longer if a
             rate depends on its length.
+        allow: modules that runs which this one is built on may import, as for `vq_jax.load`; those that the
+            config itself names need not be among them.
 
     Returns:
         The numbers of the last evaluation, or None if a signal stopped the run before its end.
@@ -112,11 +118,12 @@ def train(
     """
     import jax
 
+    from vq_jax.tasks.extensions import allowing, named_modules
     from vq_jax.training.progress import Progress
 
     # Asking which process this is would start the devices, which takes a while.
     first = not jax.distributed.is_initialized() or jax.process_index() == 0
-    with Progress(active=first) as progress:
+    with allowing([*allow, *named_modules(config)]), Progress(active=first) as progress:
         return _train(config, workdir, progress, init_from, init_from_step, extend_schedule)
 
 

@@ -7,8 +7,10 @@ from vq_jax.errors import UserError
 from vq_jax.tasks.classes import ClassNames, difference
 from vq_jax.tasks.classifier import ClassifierTask
 from vq_jax.tasks.diffusion import DiffusionTask
+from vq_jax.tasks.extensions import is_own, named_modules, own_class
 from vq_jax.tasks.gan import GANTask
 from vq_jax.tasks.prior import PriorTask
+from vq_jax.tasks.quantizer_config import quantizer_class
 from vq_jax.tasks.task import Task
 from vq_jax.tasks.vae import VAETask
 from vq_jax.tasks.vqgan import VQGANTask
@@ -29,15 +31,16 @@ TASKS: dict[str, type[Task]] = {
 }
 
 
-def default_config(task: str) -> ConfigDict:
+def default_config(task: str, quantizer: str | None = None) -> ConfigDict:
     """The config of a task with every key at its default, for a config file to change.
 
     Args:
-        task: a name in `TASKS`.
+        task: a name in `TASKS`, or 'module:Class', a `Task` of one's own.
+        quantizer: what `config.quantizer.kind` is to be, such as 'module:Class', one of one's own.
 
     Returns:
         A locked `ConfigDict`: the loop's keys at the top, and the sections 'data', 'optimizer' and
-        'parallel' beside the task's own.
+        'parallel' beside the task's own. That of a quantizer of one's own is 'custom_quantizer'.
     """
     config = defaults(LoopConfig).unlock()
     config.task = task
@@ -45,18 +48,29 @@ def default_config(task: str) -> ConfigDict:
     config.optimizer = defaults(OptimizerConfig)
     config.parallel = defaults(ParallelConfig)
     config.update(_task_class(task).default_config())
+    if quantizer is not None:
+        if 'quantizer' not in config:
+            raise UserError(f'a model of the task {task} has no quantizer; leave that out.')
+        config.quantizer.kind = quantizer
+        if is_own(quantizer):
+            config.custom_quantizer = defaults(quantizer_class(quantizer), without=('dim',))
     return config.lock()
 
 
 def complete_config(config: ConfigDict) -> ConfigDict:
     """Checks every key and type of a config, and fills those left out with their defaults.
 
+    What it names is imported: a config that somebody else may have written is completed by
+    `vq_jax.tasks.restore.config_of`.
+
     Raises:
         UserError: naming the first key that nothing reads, or value that does not fit.
     """
     if 'task' not in config:
         raise UserError(f'the config has no key task; set it to one of {", ".join(TASKS)}.')
-    full = default_config(config.task)
+    quantizer = config.get('quantizer')
+    own = named_modules({'quantizer': quantizer})
+    full = default_config(config.task, quantizer.kind if own else None)
     check_keys(config, full, '')
     for name, value in config.items():
         if isinstance(full[name], ConfigDict):
@@ -100,6 +114,13 @@ def make_task(
 
 
 def _task_class(name: str) -> type[Task]:
-    if name not in TASKS:
+    if isinstance(name, str) and is_own(name):
+        found = own_class(name, 'config.task')
+        if Task not in found.__mro__:
+            raise UserError(
+                f'config.task is {name!r}, which is no subclass of vq_jax.tasks.task.Task; make it one.'
+            )
+        return found
+    if not isinstance(name, str) or name not in TASKS:
         raise UserError(f'config.task is {name!r}; choose one of {", ".join(TASKS)}.')
     return TASKS[name]

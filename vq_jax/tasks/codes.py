@@ -11,6 +11,7 @@ import numpy as np
 from vq_jax.data import CodeDataset, DataConfig, eval_batches, open_dataset
 from vq_jax.data.codes import PREFIX, CodeFacts, write_facts, write_shard
 from vq_jax.errors import UserError
+from vq_jax.tasks.extensions import allowing
 from vq_jax.tasks.restore import config_of
 from vq_jax.tasks.tokenizers import TokenizerConfig, make_tokenizer
 from vq_jax.training.config import build, to_json
@@ -27,6 +28,7 @@ def write_codes(
     batch_size: int = 64,
     shard_batches: int = 256,
     overrides: Mapping[str, Any] | None = None,
+    allow: Sequence[str] = (),
 ) -> dict[str, int]:
     """Writes the codes of a data set that are not there yet.
 
@@ -41,6 +43,7 @@ def write_codes(
         shard_batches: batches whose codes go into one file.
         overrides: other values for keys of the sections 'data' and 'parallel' of the run's config, such as
             `{'data.name': 'imagenette'}`.
+        allow: as for `vq_jax.load`.
 
     Returns:
         How many pictures have codes, by split. Those that could not be decoded have none.
@@ -59,7 +62,8 @@ def write_codes(
             'override keys of data and parallel alone.'
         )
     output = Path(output)
-    config = config_of(workdir, overrides)
+    with allowing(allow):
+        config, trained = config_of(workdir, overrides), to_json(config_of(workdir))
     # The order is that of the data set, so that a shard holds the same pictures whenever it is written.
     data = dataclasses.replace(build(DataConfig, config.data, 'data'), random_crop=False, flip=False)
     engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), batch_size)
@@ -67,9 +71,10 @@ def write_codes(
     first = next(iter(datasets.values()))
     if first.item != 'image':
         raise UserError(f'{first.name} holds codes already; set data.name to pictures.')
-    tokenizer = make_tokenizer(TokenizerConfig(str(workdir), step), first.image_shape)
+    with allowing(allow):
+        tokenizer = make_tokenizer(TokenizerConfig(str(workdir), step), first.image_shape)
     facts = CodeFacts(
-        tokenizer={**tokenizer.identity, 'config': to_json(config_of(workdir))},
+        tokenizer={**tokenizer.identity, 'config': trained},
         data=dataclasses.asdict(data),
         image_shape=first.image_shape,
         class_names=first.class_names,

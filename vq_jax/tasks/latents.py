@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.tasks.autoencoding import AutoencodingTask
 from vq_jax.tasks.classes import ClassNames
 
 
@@ -92,7 +93,7 @@ class Latents:
 
         restored = restore_part('latent.workdir', config.workdir, config.step)
         self._task = restored.task
-        if restored.config.task not in ('vae', 'vqvae', 'vqgan'):
+        if not isinstance(self._task, AutoencodingTask):
             raise UserError(
                 f'{config.workdir} is a run of the task {restored.config.task}, which has no latents; set '
                 'config.latent.workdir to one of vae, vqvae or vqgan.'

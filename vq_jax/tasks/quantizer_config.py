@@ -1,12 +1,15 @@
 """Which quantizer a model has, in an experiment config."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
+from flax import linen as nn
 from ml_collections import ConfigDict
 
+from vq_jax.errors import UserError, nearest
 from vq_jax.models.quantizers import Quantizer, VectorQuantizer
 from vq_jax.models.scalar_quantizers import FiniteScalarQuantizer, LookupFreeQuantizer
+from vq_jax.tasks.extensions import is_own, own_class
 from vq_jax.training.config import build, defaults
 
 
@@ -16,10 +19,20 @@ class QuantizerConfig:
 
     Attributes:
         kind: 'vq' has a codebook, and the other keys of the section 'quantizer' are its; 'fsq' (section
-            'fsq') and 'lfq' (section 'lfq') have none, and read no other key of that section but `dim`.
+            'fsq') and 'lfq' (section 'lfq') have none, and read no other key of that section but `dim`; nor
+            does 'module:Class', a quantizer of one's own (section 'custom_quantizer').
     """
 
-    kind: Literal['vq', 'fsq', 'lfq'] = 'vq'
+    kind: str = 'vq'
+
+    def __post_init__(self) -> None:
+        if self.kind not in ('vq', 'fsq', 'lfq') and not is_own(self.kind):
+            near = nearest(self.kind, ('vq', 'fsq', 'lfq'))
+            hint = f' (did you mean {near[0]!r}?)' if near else ''
+            raise UserError(
+                f'config.quantizer.kind is {self.kind!r}; choose one of vq, fsq, lfq{hint}, or name a class '
+                "of your own as 'module:Class'."
+            )
 
 
 def quantizer_sections(*, without: tuple[str, ...] = ()) -> dict[str, ConfigDict]:
@@ -53,4 +66,29 @@ def make_quantizer(config: ConfigDict, **given: Any) -> Quantizer:
     vq = build(VectorQuantizer, keys, 'quantizer', **given)
     fsq = build(FiniteScalarQuantizer, config.fsq, 'fsq', dim=vq.dim)
     lfq = build(LookupFreeQuantizer, config.lfq, 'lfq', dim=vq.dim)
+    if is_own(kind):
+        return build(quantizer_class(kind), config.custom_quantizer, 'custom_quantizer', dim=vq.dim)
     return {'vq': vq, 'fsq': fsq, 'lfq': lfq}[kind]
+
+
+def quantizer_class(name: str) -> type[Quantizer]:
+    """A quantizer of one's own.
+
+    Args:
+        name: 'module:Class', a Flax module that does what `Quantizer` says and has the attribute `dim`.
+
+    Raises:
+        UserError: if it is not there, or is no such module.
+    """
+    found = own_class(name, 'config.quantizer.kind')
+    lacks = [what for what in ('num_codes', 'dim', 'lookup') if not _has(found, what)]
+    if not issubclass(found, nn.Module) or lacks:
+        what = f'has no {", no ".join(lacks)}' if issubclass(found, nn.Module) else 'is no Flax module'
+        raise UserError(
+            f'config.quantizer.kind is {name!r}, which {what}; do as vq_jax.models.quantizers.Quantizer says.'
+        )
+    return found
+
+
+def _has(cls: type, name: str) -> bool:
+    return hasattr(cls, name) or name in getattr(cls, '__annotations__', {})

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from vq_jax.errors import UserError
 from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.classes import ClassNames
+from vq_jax.tasks.extensions import allowing, check_allowed
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.checkpoints import Checkpoints
 from vq_jax.training.manifest import fingerprint
@@ -31,6 +32,7 @@ class Restored:
         step: the training step of the checkpoint.
         workdir: the directory.
         class_names: of the classes of its data; None if they are not known.
+        allow: modules that it may import from (see `vq_jax.tasks.extensions`).
     """
 
     config: ConfigDict
@@ -40,6 +42,7 @@ class Restored:
     step: int
     workdir: Path
     class_names: ClassNames = None
+    allow: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
         """What a run that is built on this one keeps of it: 'workdir', 'step' and 'checksum'."""
@@ -51,11 +54,19 @@ def restore(
     workdir: str | Path,
     step: int | Literal['best'] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    allow: Sequence[str] = (),
 ) -> Restored:
     """Reads a trained run.
 
     Arguments and errors are those of `vq_jax.load`.
     """
+    with allowing(allow):
+        return dataclasses.replace(_restore(workdir, step, overrides), allow=tuple(allow))
+
+
+def _restore(
+    workdir: str | Path, step: int | Literal['best'] | None, overrides: Mapping[str, Any] | None
+) -> Restored:
     workdir = Path(workdir)
     if isinstance(step, str) and step != 'best':
         raise UserError(f"the step is {step!r}; give the number of a checkpoint, or 'best'.")
@@ -111,10 +122,15 @@ def restore_part(
 
 
 def config_of(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
-    """The full config of a run, with other values for some keys."""
+    """The full config of a run, with other values for some keys.
+
+    Raises:
+        UserError: if it cannot be read, or names a module that `vq_jax.tasks.extensions.allowing` does not.
+    """
     plain = ConfigDict(read_config(workdir))
     for key, value in (overrides or {}).items():
         _override(plain, key, value)
+    check_allowed(plain, workdir)
     return complete_config(plain)
 
 

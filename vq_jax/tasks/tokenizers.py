@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 from vq_jax.ops.keys import content_keys
+from vq_jax.tasks.autoencoding import AutoencodingTask
 from vq_jax.tasks.classes import ClassNames
 
 
@@ -133,7 +134,7 @@ class Codes:
         restored = restore_part('tokenizer.workdir', config.workdir, config.step)
         self._task = restored.task
         num_codes = getattr(self._task, 'num_codes', None)
-        if num_codes is None or restored.config.task == 'prior':
+        if num_codes is None or not isinstance(self._task, AutoencodingTask):
             raise UserError(
                 f'{config.workdir} is a run of the task {restored.config.task}, which has no codes; set '
                 'config.tokenizer.workdir to one of vqvae or vqgan.'
