@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from ml_collections import config_flags
 from tests.permissions import closed
 from tests.runs import run
 from vq_jax import cli
+from vq_jax.data import DataConfig
 from vq_jax.errors import UserError
-from vq_jax.tasks import default_config
+from vq_jax.tasks import TASKS, complete_config, default_config, make_task
 from vq_jax.train import train
+from vq_jax.training.config import build, explain
+from vq_jax.training.run_dir import flatten
 
 
 @pytest.fixture
@@ -140,3 +144,77 @@ def test_what_the_system_says_of_a_file_is_a_sentence(tmp_path, monkeypatch, cap
     assert ended.value.code == 2
     words = f'error: cannot use {tmp_path} (Permission denied); check that it is there and its permissions.\n'
     assert capsys.readouterr().err == words
+
+
+@pytest.fixture
+def parsed(parse, monkeypatch):
+    """The config that flags make."""
+
+    def parsed(*words):
+        monkeypatch.setattr('sys.argv', ['train', *words])  # where ml_collections looks for keys
+        parse(*words)
+        return complete_config(flags.FLAGS['config'].value)
+
+    return parsed
+
+
+@pytest.mark.parametrize(
+    'key, before, text, value',
+    [
+        ('optimizer.clip_norm', '2.5', 'None', None),
+        ('data.image_size', '32', 'None', None),
+        ('best_metric', 'psnr', 'None', None),
+        ('data.data_dir', 'None', '/none', '/none'),
+        ('quantizer.code_dim', 'None', '8', 8),
+        ('wandb_project', 'None', 'none', 'none'),
+    ],
+)
+def test_an_optional_key_is_set_to_none_and_from_it(parsed, key, before, text, value):
+    flag = f'--config.{key}'
+    config = parsed('--config=configs/vqvae_mnist.py', f'{flag}={before}', f'{flag}={text}')
+    assert flatten(config.to_dict())[key] == value
+
+
+@pytest.mark.parametrize('key', ['steps', 'optimizer.learning_rate', 'data.name'])
+def test_other_keys_are_never_none(parsed, key):
+    with pytest.raises(UserError, match=f'config.{key} is None, which is not of type'):
+        config = parsed('--config', 'configs/vqvae_mnist.py', f'--config.{key}=None')
+        make_task(config, (32, 32, 1))
+        build(DataConfig, config.data, 'data')
+
+
+def test_a_word_that_a_key_knows_is_no_none(parsed):
+    config = parsed('--config=configs/ddpm_mnist.py', '--config.sampling.threshold=none')
+    assert config.sampling.threshold == 'none'
+    given = ['a.threshold=none', 'b=None', 'c=3', 'd=true']
+    code = f'from vq_jax import opening; print(opening._overrides({given}))'
+    printed = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+    assert printed == "{'a.threshold': 'none', 'b': None, 'c': 3, 'd': True}\n"
+
+
+def test_config_files_of_the_package_are_named(parsed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parsed('--config=quickstart').data.name == 'digits'
+    assert parsed('--config', 'vqvae_imagenet', '--config.steps=7').steps == 7
+    with pytest.raises(UserError, match=r'^there is no config file quikstart; did you mean quickstart\?$'):
+        parsed('--config=quikstart')
+
+
+@pytest.mark.parametrize('word', ['--help', '-help', '--helpshort', '-?'])
+def test_help_lists_the_keys_of_a_config(parsed, capsys, word):
+    with pytest.raises(SystemExit) as ended:
+        parsed('--config=quickstart', '--config.quantizer.num_codes=7', word)
+    assert not ended.value.code
+    said = ' '.join(capsys.readouterr().out.split())
+    assert '--config.quantizer.num_codes=7 the number of codes, k. (int; 512 by default)' in said
+    assert '--config.optimizer.clip_norm=None gradients whose global norm is greater' in said
+    assert '(float or None; None by default)' in said
+    assert '(one of gradient, moving_average; ' in said
+    assert '--config.steps=1500' in said
+
+
+def test_every_key_of_every_task_has_a_meaning():
+    for task in TASKS:
+        keys = explain(default_config(task))
+        assert [key.path for key in keys if not key.meaning] == ['task']
+        assert {key.path for key in keys} == set(flatten(default_config(task).to_dict()))

@@ -121,7 +121,8 @@ def test_a_run_of_a_stranger_imports_nothing(folder, workdir, tmp_path):
         ('tokenize', [out]),
         ('train', [f'--config={folder / "gumbel_config.py"}']),
     ):
-        for error in refused(f'vq_jax.{module}', *[['--workdir', path, *more] for path in runs]):
+        commands = [['--workdir', path, *more] for path in runs]
+        for error in refused(f'vq_jax.{module}', *commands, shows=module == 'train'):
             assert 'payload' in error and error.count('\n') == 1
     config = default_config('prior')
     config.tokenizer.workdir = str(runs[0])

@@ -10,6 +10,7 @@ LEVELS = {
     'errors': -3,
     'processes': -3,
     'files': -2,
+    'config_files': -1,
     'json_files': -1,
     'ops': 0,
     'models': 1,

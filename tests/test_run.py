@@ -91,6 +91,26 @@ def test_wrong_pictures(run, images, words):
         run.encode(images)
 
 
+def test_the_vectors_of_codes(run, digits):
+    codebook = run.lookup(np.arange(32))
+    np.testing.assert_array_equal(codebook, run.variables['codebook']['quantizer']['codebook'])
+    codes = run.encode(digits)
+    np.testing.assert_array_equal(run.lookup(codes), np.asarray(codebook)[np.asarray(codes)])
+    for codes, words in (
+        (np.array([32]), 'from 0 to 31'),
+        (np.zeros(1), 'must be integers'),
+        ((np.arange(3), np.arange(3)), 'one level'),
+    ):
+        with pytest.raises(vq_jax.UserError, match=words):
+            run.lookup(codes)
+
+
+def test_an_evaluation_is_shown_in_a_line(run):
+    shown = repr(run.evaluate('test[:8]'))
+    assert 'examples=8' in shown and 'psnr=' in shown and 'pictures: reconstructions, code_use' in shown
+    assert len(shown) < 400 and '\n' not in shown
+
+
 @pytest.mark.parametrize(
     'codes', [np.full((1, 4, 4), 32), np.full((1, 4, 4), -1), np.zeros((1, 4, 4)), np.zeros(4, int)]
 )

@@ -23,6 +23,8 @@ if os.path.isfile('config.json') and sys.path[0] in ('', os.getcwd()):
 
 from vq_jax.errors import UserError
 
+__version__ = '0.1.0'
+
 __all__ = [
     'Run',
     'UserError',

@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import tempfile
+import textwrap
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -17,11 +18,14 @@ from typing import Any, Literal, NoReturn
 
 from absl import app, flags, logging
 
+from vq_jax.config_files import find_config
 from vq_jax.errors import UserError, printable
 from vq_jax.files import WriteError, write_atomically
 
 # What a disk says that is full, or may not or cannot be written.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_HELP = ('--help', '-help', '-?', '--?', '--helpshort', '-helpshort')
+flags.disclaim_key_flags()  # those defined here are of the command that asks for them
 _PLACES = ('workdir', 'output', 'reference', 'init_from')  # flags that name something on this machine
 
 
@@ -80,15 +84,44 @@ def _make_printable(record: python_logging.LogRecord) -> bool:
     return True
 
 
+def define_config() -> flags.FlagHolder:
+    """The flag --config, which names a config file, and with it the flags --config.KEY of all its keys.
+
+    The value None is written as in Python, for keys that may be it.
+    """
+    from ml_collections import config_flags
+
+    for kind, parser in (
+        (int, flags.IntegerParser()),
+        (float, flags.FloatParser()),
+        (str, flags.ArgumentParser()),
+    ):
+        config_flags.register_flag_parser_for_type(kind, _OrNone(parser))
+    return config_flags.DEFINE_config_file(
+        'config',
+        None,
+        'The experiment: a config file, such as configs/quickstart.py, or the name of one that comes with '
+        'the package, such as quickstart. With --help, its keys are listed.',
+    )
+
+
+class _OrNone(flags.ArgumentParser):
+    """Parses None as Python writes it, and all else as another parser does."""
+
+    def __init__(self, parser: flags.ArgumentParser) -> None:
+        self._parser = parser
+        self.syntactic_help = parser.syntactic_help
+
+    def parse(self, argument: Any) -> Any:
+        return None if argument == 'None' else self._parser.parse(argument)
+
+    def flag_type(self) -> str:
+        return self._parser.flag_type()
+
+
 def read_config(flag: flags.FlagHolder) -> Any:
     """The config of a `--config` flag, complete and checked (see `vq_jax.tasks.complete_config`)."""
-    from ml_collections import ConfigDict
-
-    from vq_jax.tasks import complete_config
-
-    if not isinstance(flag.value, ConfigDict):
-        raise UserError('get_config() of the config file must return an ml_collections.ConfigDict.')
-    return complete_config(flag.value)
+    return _complete(flag.value)
 
 
 def define_allow_import() -> flags.FlagHolder:
@@ -99,6 +132,16 @@ def define_allow_import() -> flags.FlagHolder:
         'Modules that runs which are opened may import, for tasks and quantizers that are not of vq_jax. '
         'Importing runs their code; name what you trust.',
     )
+
+
+def _complete(config: Any) -> Any:
+    from ml_collections import ConfigDict
+
+    from vq_jax.tasks import complete_config
+
+    if not isinstance(config, ConfigDict):
+        raise UserError('get_config() of the config file must return an ml_collections.ConfigDict.')
+    return complete_config(config)
 
 
 def use_compilation_cache() -> None:
@@ -198,18 +241,20 @@ def check_local(name: str, place: str | Path) -> None:
 
 def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -> list[str]:
     """Parses flags; mistakes in them, and in config files, become a `UserError`."""
-    configs = _named_configs(argv)
-    for config in configs:
-        if not Path(file := config.partition(':')[0]).is_file():
-            raise UserError(f'there is no config file {file}; see the folder configs.')
+    argv, configs = _find_configs(argv)
+    explained = [word for word in argv if word in _HELP] if configs else []
     try:
         with _busy(f'reading {configs[-1]}') if configs else contextlib.nullcontext():
-            rest = flags.FLAGS(argv)
+            rest = flags.FLAGS([word for word in argv if word not in explained])
     except Exception as error:
         mistake = _mistake(error, configs[-1] if configs else '')
         if mistake is None:
             raise
         raise UserError(mistake) from error
+    if explained:
+        app.usage(shorthelp=True, writeto_stdout=True)
+        _print_keys(flags.FLAGS['config'])
+        sys.exit()
     for name in required:
         if flags.FLAGS[name].value is None:
             raise UserError(f'--{name} is missing; see --help.')
@@ -235,14 +280,34 @@ def _busy(what: str) -> contextlib.AbstractContextManager[Any]:
     return Console(stderr=True).status(Text(what))
 
 
-def _named_configs(argv: list[str]) -> list[str]:
-    """What is given to --config, arguments of the files included; the last one counts."""
-    named = []
+def _find_configs(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The words with the paths of the files that --config means, and these with their arguments."""
+    words, named = [], []
     for i, word in enumerate(argv):
-        name, _, value = word.lstrip('-').partition('=')
-        if word.startswith('-') and name == 'config':
-            named.append(value or ''.join(argv[i + 1 : i + 2]))
-    return named
+        name, equals, value = word.lstrip('-').partition('=')
+        if word.startswith('-') and name == 'config' and equals:
+            named.append(find_config(value))
+            words.append(f'--config={named[-1]}')
+        elif i and argv[i - 1] in ('--config', '-config'):
+            named.append(find_config(word))
+            words.append(named[-1])
+        else:
+            words.append(word)
+    return words, named
+
+
+def _print_keys(flag: flags.Flag) -> None:
+    """Lists the keys of a config: what each is in it, what it may be, and what it means."""
+    from vq_jax.training.config import explain
+    from vq_jax.training.run_dir import flatten
+
+    full = _complete(flag.value)
+    values = flatten(full.to_dict())
+    print(f'\nkeys of {flag.config_filename}:')
+    for key in explain(full):
+        print(f'  --config.{key.path}={values[key.path]}')
+        about = f'{key.meaning} ({key.kind}; {key.default!r} by default)'
+        print(textwrap.fill(about, 100, initial_indent=' ' * 6, subsequent_indent=' ' * 6))
 
 
 def _mistake(error: Exception, config: str) -> str | None:

@@ -15,7 +15,7 @@ _OVERRIDE = flags.DEFINE_multi_string(
     'override', [], "Another value for a key of the run's config, such as model.top_workdir=runs/top."
 )
 _ALLOW_IMPORT = cli.define_allow_import()
-_WORDS = {'true': True, 'false': False, 'none': None}
+_WORDS = {'true': True, 'false': False}
 
 
 def opened() -> dict[str, Any]:

@@ -18,14 +18,14 @@ from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.evaluators.sources import open_features
 from vq_jax.models.inception import Resize
-from vq_jax.tasks.arguments import as_bytes, check_can, check_whole_grids, checked_codes
+from vq_jax.tasks.arguments import as_bytes, check_can, check_whole_grids, checked_codes, checked_numbers
 from vq_jax.tasks.classes import ClassNames, check_class_names, checked_labels, shown
 from vq_jax.tasks.drawing import Drawer, check_number
-from vq_jax.tasks.extensions import allowing
 from vq_jax.tasks.restore import Restored, restore
 from vq_jax.tasks.task import State
 from vq_jax.tasks.vae import VAETask
 from vq_jax.training.config import build
+from vq_jax.training.extensions import allowing
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
 from vq_jax.training.run_dir import check_published
@@ -123,6 +123,26 @@ class Run:
             self._needs_label(label)
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
         return self._decode(self.state, codes, labels)
+
+    def lookup(
+        self, codes: np.ndarray | jax.Array | tuple[np.ndarray | jax.Array, np.ndarray | jax.Array]
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """The vectors that stand for codes, with which the decoder begins.
+
+        Args:
+            codes: of any shape, int [...], such as `np.arange(run.task.num_codes)`, all there are; of a model
+                with two levels, a pair: of the top and of the bottom.
+
+        Returns:
+            float32 [... d], or a pair.
+        """
+        if getattr(self.task, 'num_codes', None) is None or not hasattr(self.task, 'lookup'):
+            raise UserError(
+                f'a run of the task {self.config.task} has no codes that stand for vectors; give one of '
+                'vqvae or vqgan with a quantizer, such as the tokenizer of a prior.'
+            )
+        codes = checked_numbers(codes, isinstance(self._encoded, tuple), self.task.num_codes)
+        return self._lookup(self.state, codes)
 
     def reconstruct(self, images: np.ndarray | jax.Array, label: Label = None) -> jax.Array:
         """Pictures, uint8 [b h w c], to codes and back."""
@@ -447,6 +467,10 @@ class Run:
     @functools.cached_property
     def _decode(self) -> Any:
         return jax.jit(self.task.decode)
+
+    @functools.cached_property
+    def _lookup(self) -> Any:
+        return jax.jit(self.task.lookup)
 
     @functools.cached_property
     def _interpolate(self) -> Any:

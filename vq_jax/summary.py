@@ -10,19 +10,19 @@ from typing import Any
 import jax
 from absl import flags
 from flax import linen as nn
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 from rich.table import Table
 
 from vq_jax import cli
 from vq_jax.errors import UserError
 from vq_jax.models.quantizers import Quantized
 from vq_jax.tasks import make_task
-from vq_jax.tasks.extensions import allowing, named_modules
 from vq_jax.tasks.task import State, Task
+from vq_jax.training.extensions import allowing, named_modules
 from vq_jax.training.progress import make_console
 from vq_jax.training.state import TwoPlayerState, abstract_batch, count_parameters
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
+_CONFIG = cli.define_config()
 _ALLOW_IMPORT = cli.define_allow_import()
 _IMAGE_SHAPE = flags.DEFINE_list(
     'image_shape', None, 'height,width,channels of the pictures, where the config does not say.'

@@ -20,8 +20,8 @@ _BATCHES = flags.DEFINE_integer('shard_batches', 256, 'Batches of pictures whose
 def main() -> None:
     """Writes the files, and says what is in them."""
     from vq_jax.tasks.codes import write_codes
-    from vq_jax.tasks.extensions import allowing, is_own
     from vq_jax.tasks.restore import config_of
+    from vq_jax.training.extensions import allowing, is_own
 
     opened = opening.opened()
     with allowing(opened['allow']):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from vq_jax import cli
 from vq_jax.errors import UserError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vq_jax.training.progress import Progress
     from vq_jax.training.run_dir import Extension
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
+_CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept; resumed if it is there.')
 _INIT_FROM = flags.DEFINE_string(
     'init_from', None, 'The directory of another run, whose weights a new run begins with.'
@@ -118,7 +118,7 @@ def train(
     """
     import jax
 
-    from vq_jax.tasks.extensions import allowing, named_modules
+    from vq_jax.training.extensions import allowing, named_modules
     from vq_jax.training.progress import Progress
 
     # Asking which process this is would start the devices, which takes a while.

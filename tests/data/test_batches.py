@@ -165,7 +165,7 @@ def test_memory_does_not_change_under_flips(write_pictures):
 def test_evaluation_sees_each_example_once_in_order(write_pictures, batch_size):
     write_pictures(11, 'set/train')
     data = open_folder(write_pictures(0, 'set'))
-    batches = list(eval_batches(data, batch_size=batch_size))
+    batches = list(eval_batches(data, batch_size=batch_size, pad=True))
     assert len(batches) == -(-11 // batch_size)
     assert all(len(batch['mask']) == batch_size for batch in batches)
     mask = np.concatenate([batch['mask'] for batch in batches])
@@ -173,7 +173,18 @@ def test_evaluation_sees_each_example_once_in_order(write_pictures, batch_size):
     images = np.concatenate([batch['image'] for batch in batches])
     assert sorted(images[mask][:, 0, 0, 0]) == list(range(11))
     assert not images[~mask].any()
-    same(list(eval_batches(data, batch_size=batch_size)), batches)
+    same(list(eval_batches(data, batch_size=batch_size, pad=True)), batches)
+
+
+def test_batches_hold_no_padding_unless_it_is_asked_for(write_pictures):
+    root = write_pictures(5, 'set/train')
+    (root / 'broken.png').write_bytes(b'no picture')
+    data = open_folder(root.parent, max_undecodable=0.5)
+    padded = list(eval_batches(data, batch_size=4, pad=True))
+    assert [len(batch['mask']) for batch in padded] == [4, 4]
+    plain = list(eval_batches(data, batch_size=4))
+    assert sum(len(batch['mask']) for batch in plain) == 5
+    same(plain, [{name: rows[batch['mask']] for name, rows in batch.items()} for batch in padded])
 
 
 def options_of(mode):
@@ -205,7 +216,7 @@ def test_undecodable_pictures_are_skipped_and_named(write_pictures, warnings, mo
     assert seen(batches) == expected
     assert all(batch['mask'].all() for batch in batches)
 
-    (batch,) = eval_batches(data, batch_size=12)
+    (batch,) = eval_batches(data, batch_size=12, pad=True)
     assert batch['mask'].tolist() == [number not in broken for number in listing]
     for number in broken:
         assert len([line for line in warnings if str(root / f'train/{number:03}.png') in line]) == 1

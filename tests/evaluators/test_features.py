@@ -132,7 +132,7 @@ class Blocks:
     """In place of Inception-v3, with its names: means of 4x4 pixels, and the classes of the pictures."""
 
     prefix, names, splits = InceptionFeatures.prefix, InceptionFeatures.names, InceptionFeatures.splits
-    name, record, identity, trained_on = 'blocks', {}, {'blocks': 4}, None
+    name, record, identity, trained_on, class_names = 'blocks', {}, {'blocks': 4}, None, None
 
     def __init__(self, images, labels):
         self.weights = to_float(images), labels

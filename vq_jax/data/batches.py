@@ -79,6 +79,7 @@ def eval_batches(
     start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    pad: bool = False,
 ) -> 'Batches':
     """Returns each example exactly once, in order.
 
@@ -88,16 +89,18 @@ def eval_batches(
       start: Number of the first batch.
       process_index: Number of this process.
       process_count: Number of processes; it divides `batch_size`, and all get equally many batches.
+      pad: Give all batches equally many rows, for steps that are compiled for that number.
 
     Returns:
-      An iterator as from `train_batches` that ends, without random crops and flips. `mask` is False
-      in the rows that fill up the last batch and those of undecodable pictures; they hold zeros.
+      An iterator as from `train_batches` that ends, without random crops and flips. With `pad`, `mask` is
+      False in the rows that fill up the last batch and those of undecodable pictures; they hold zeros.
+      Without it these rows are left out, and batches may be smaller, or empty.
 
     Raises:
       UserError: As `train_batches`.
     """
     rows = _rows(batch_size, process_index, process_count)
-    make = _EvalBatch(dataset, batch_size, rows)
+    make = _EvalBatch(dataset, batch_size, rows, pad)
     return Batches(dataset, make, start, -(-len(dataset) // batch_size))
 
 
@@ -339,6 +342,7 @@ class _EvalBatch:
     dataset: AnyDataset
     batch_size: int
     rows: slice
+    pad: bool
 
     def __call__(self, number: int) -> dict[str, Any]:
         data = self.dataset
@@ -356,7 +360,10 @@ class _EvalBatch:
                 label[row] = pictures.labels[row]
             mask[: len(indices)] = pictures.good
             faults = data.faults(indices)
-        return {data.item: items, 'label': label, 'mask': mask, 'faults': faults}
+        batch = {data.item: items, 'label': label, 'mask': mask}
+        if not self.pad:
+            batch = {name: rows[mask] for name, rows in batch.items()}
+        return {**batch, 'faults': faults}
 
     def _centre(self, image: np.ndarray) -> np.ndarray:
         """Crops what a training set opened with random crops still has around the centre."""

@@ -323,6 +323,7 @@ class FeatureEvaluator:
             batch_size=self._batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            pad=True,
         )
 
 

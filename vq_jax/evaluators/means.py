@@ -24,6 +24,11 @@ class Evaluation:
     numbers: dict[str, float]
     pictures: dict[str, np.ndarray]
 
+    def __repr__(self) -> str:
+        """The numbers, and of the pictures their names: their pixels fill screens."""
+        numbers = ', '.join(f'{name}={value:.6g}' for name, value in self.numbers.items())
+        return f'Evaluation({numbers}; pictures: {", ".join(self.pictures) or "none"})'
+
 
 class MeanEvaluator:
     """Evaluates a state on a data set.
@@ -57,6 +62,7 @@ class MeanEvaluator:
             batch_size=self.batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            pad=True,
         )
         for batch in batches:
             first = first or batch

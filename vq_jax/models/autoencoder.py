@@ -164,6 +164,10 @@ class VQVAE(nn.Module):
         """Pictures [b h w c], about in [-1, 1], of codes, int32 [b h' w']."""
         return to_picture(self.outputs(codes))
 
+    def lookup(self, codes: jax.Array) -> jax.Array:
+        """The vectors [... dim] that stand for codes, int32 [...]."""
+        return self.quantizer.lookup(codes)
+
     def project(self, images: jax.Array) -> jax.Array:
         """The vectors [b h' w' code_dim] that are compared with the codes."""
         return self.quantizer.project(self.encoder(images))

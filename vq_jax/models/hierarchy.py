@@ -111,6 +111,11 @@ class VQVAE2(nn.Module):
         """Pictures [b h w c], about in [-1, 1], of top and bottom codes."""
         return to_picture(self.outputs(codes))
 
+    def lookup(self, codes: Levels) -> Levels:
+        """The vectors [... dim] that stand for top and bottom codes, int32 [...]."""
+        top, bottom = codes
+        return self.top_quantizer.lookup(top), self.quantizer.lookup(bottom)
+
     def project(self, images: jax.Array) -> jax.Array:
         """The bottom's vectors [b h1 w1 code_dim] that are compared with its codes."""
         features = self._features(images)

@@ -69,6 +69,10 @@ class VQGAN(nn.Module):
         """Pictures [b h w image_channels], about in [-1, 1], of codes or latents."""
         return self.decoder(self._conditioned(self.bottleneck.lookup(codes), labels))
 
+    def lookup(self, codes: jax.Array) -> jax.Array:
+        """The vectors [... dim] that stand for codes, int32 [...]."""
+        return self.bottleneck.lookup(codes)
+
     def project(self, images: jax.Array) -> jax.Array:
         """The vectors [b h' w' code_dim] that are compared with the codes."""
         return self.bottleneck.project(self.encoder(images))

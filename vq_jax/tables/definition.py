@@ -13,8 +13,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from vq_jax.config_files import find_config
 from vq_jax.errors import UserError
 from vq_jax.training.config import to_json
+from vq_jax.training.extensions import named_modules
 from vq_jax.training.run_dir import is_run
 
 INCEPTION = 'inception'
@@ -44,7 +46,8 @@ class Row:
     Attributes:
         name: of the row, and of its directory.
         title: what people call it.
-        config: the config file, as a path from the top of the project; its argument may follow a colon. Or
+        config: the config file, as a path from the folder of the table, from one above it or from the working
+            directory, or by its name if it comes with the package; its argument may follow a colon. Or
             `{NAME}`: nothing is trained, and the run of that row is evaluated once more.
         numbers: the number, by column of the table: the name of one of the evaluation, or, of a comparison,
             `samples.` or `reconstructions.` and the name, or 'samples.seconds_per_sample'.
@@ -97,6 +100,10 @@ class Row:
             key: value.format_map(places) if isinstance(value, str) else value
             for key, value in self.overrides.items()
         }
+
+    def modules(self) -> frozenset[str]:
+        """Those of tasks and quantizers of the user's own that its config names."""
+        return named_modules(_config(self.config)) if self.trains else frozenset()
 
     def run_config(self, workdir: Path) -> dict[str, Any]:
         """The config of the run that it trains, in JSON values, with its overrides."""
@@ -186,6 +193,14 @@ def read_table(folder: Path) -> Table:
         table = _load(path).get_table()
     if not isinstance(table, Table):
         raise UserError(f'get_table() of {path} must return a vq_jax.tables.Table.')
+    folders = [path.resolve().parent, *path.resolve().parents[1:], Path()]
+    rows = [
+        row
+        if row.config.startswith('{')
+        else dataclasses.replace(row, config=find_config(row.config, folders))
+        for row in table.rows
+    ]
+    table = dataclasses.replace(table, rows=tuple(rows))
     before: dict[str, Row] = {}
     for row in table.rows:
         if row.name in before or row.name == INCEPTION:
@@ -217,8 +232,6 @@ def _names(text: str) -> list[str]:
 
 
 def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f'there is no file {path}; start from the top folder of the project.')
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,5 +1,6 @@
 """Runs the rows of a table that were not run yet."""
 
+import functools
 import hashlib
 import importlib.metadata
 import queue
@@ -168,11 +169,22 @@ class _Measurement:
     def _training(self) -> list[str]:
         flags = [f'--config.{key}={value}' for key, value in self._row.resolved(self._workdir).items()]
         workdir = self._workdir / self._row.name
-        return ['vq_jax.train', f'--config={self._row.config}', f'--workdir={workdir}', *flags]
+        return [
+            'vq_jax.train',
+            f'--config={self._row.config}',
+            f'--workdir={workdir}',
+            *flags,
+            *self._allowed(),
+        ]
+
+    def _allowed(self) -> list[str]:
+        """The flag for code of the user's own that configs of the table name: rows open each other's runs."""
+        modules = sorted(frozenset().union(*(row.modules() for row in self._table.rows)))
+        return [f'--allow_import={",".join(modules)}'] if modules else []
 
     def _evaluation(self) -> list[str]:
         row, comparison = self._row, self._row.comparison
-        arguments = ['vq_jax.evaluate', f'--workdir={self._workdir / row.run}']
+        arguments = ['vq_jax.evaluate', f'--workdir={self._workdir / row.run}', *self._allowed()]
         if not row.trains:
             arguments += [f'--override={key}={value}' for key, value in row.resolved(self._workdir).items()]
         if comparison is None:
@@ -197,12 +209,15 @@ def _circumstances() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit, with '-dirty' behind it where Python files differ from it; '' if there is none.
+    """The commit of this package, '-dirty' behind it where Python files differ from it; '' if there is none.
 
     Other files may differ: each row that was run changes those of its table.
     """
     if not shutil.which('git'):  # which is not on every cluster
         return ''
-    head = subprocess.run(['git', 'rev-parse', 'HEAD'], capture_output=True, text=True).stdout.strip()
-    changed = head and subprocess.run(['git', 'diff', '--quiet', 'HEAD', '--', ':/*.py']).returncode
+    git = functools.partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True)
+    if git(['git', 'ls-files', '--error-unmatch', Path(__file__).name]).returncode:
+        return ''  # installed from a package, perhaps within a repository of something else
+    head = git(['git', 'rev-parse', 'HEAD']).stdout.strip()
+    changed = head and git(['git', 'diff', '--quiet', 'HEAD', '--', ':/*.py']).returncode
     return f'{head}-dirty' if changed else head

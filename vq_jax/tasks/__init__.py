@@ -7,7 +7,6 @@ from vq_jax.errors import UserError
 from vq_jax.tasks.classes import ClassNames, difference
 from vq_jax.tasks.classifier import ClassifierTask
 from vq_jax.tasks.diffusion import DiffusionTask
-from vq_jax.tasks.extensions import is_own, named_modules, own_class
 from vq_jax.tasks.gan import GANTask
 from vq_jax.tasks.prior import PriorTask
 from vq_jax.tasks.quantizer_config import quantizer_class
@@ -16,6 +15,7 @@ from vq_jax.tasks.vae import VAETask
 from vq_jax.tasks.vqgan import VQGANTask
 from vq_jax.tasks.vqvae import VQVAETask
 from vq_jax.training.config import build, check_keys, defaults
+from vq_jax.training.extensions import is_own, named_modules, own_class
 from vq_jax.training.loop import LoopConfig
 from vq_jax.training.optimizer import OptimizerConfig
 from vq_jax.training.parallel import ParallelConfig

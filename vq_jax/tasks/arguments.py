@@ -104,6 +104,25 @@ def checked_codes(codes: Any, like: Any, num_codes: int | None, per_place: int =
     return top, bottom
 
 
+def checked_numbers(codes: Any, two_levels: bool, num_codes: int) -> Any:
+    """Codes of any shape, int32 [...].
+
+    Args:
+        codes: of one level, or a pair, top and bottom.
+        two_levels: which it must be.
+        num_codes: how many there are, in each level.
+
+    Raises:
+        UserError: for others.
+    """
+    if two_levels != isinstance(codes, tuple) or (two_levels and len(codes) != 2):
+        kind = 'a pair, top and bottom: two levels' if two_levels else 'one array: one level'
+        raise UserError(f'codes must be {kind}.')
+    if two_levels:
+        return tuple(_in_range(np.asarray(level), num_codes) for level in codes)
+    return _in_range(np.asarray(codes), num_codes)
+
+
 def check_whole_grids(codes: Any, like: Any) -> None:
     """Raises `UserError` unless codes are those of one or more pictures of the size that was learned.
 
@@ -133,6 +152,12 @@ def _checked_latents(latents: np.ndarray, like: Any) -> np.ndarray:
 def _checked_grid(codes: np.ndarray, num_codes: int) -> np.ndarray:
     if not np.issubdtype(codes.dtype, np.integer) or codes.ndim != 3:
         raise UserError(f"codes must be integers [b h' w']; these are {codes.dtype} of shape {codes.shape}.")
+    return _in_range(codes, num_codes)
+
+
+def _in_range(codes: np.ndarray, num_codes: int) -> np.ndarray:
+    if not np.issubdtype(codes.dtype, np.integer):
+        raise UserError(f'codes must be integers; these are {codes.dtype}.')
     if codes.size and not (codes.min() >= 0 and codes.max() < num_codes):
         raise UserError(
             f'codes must be from 0 to {num_codes - 1}; these are from {codes.min()} to {codes.max()}.'

@@ -52,6 +52,10 @@ class AutoencodingTask(Task):
         given = (labels,) if self.num_labels else ()
         return to_uint8(self.model.apply(state.eval_variables(), codes, *given, method='decode'))
 
+    def lookup(self, state: State, codes: Encoded) -> Encoded:
+        """The vectors [... d] that stand for codes, int32 [...], where the decoder begins; of each level."""
+        return self.model.apply(state.eval_variables(), codes, method='lookup')
+
 
 def check_size(shape: tuple[int, int, int], factor: int, channels: int, key: str) -> None:
     """Checks that a model which divides height and width by a factor can take pictures.

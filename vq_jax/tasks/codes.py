@@ -11,10 +11,10 @@ import numpy as np
 from vq_jax.data import CodeDataset, DataConfig, eval_batches, open_dataset
 from vq_jax.data.codes import PREFIX, CodeFacts, write_facts, write_shard
 from vq_jax.errors import UserError
-from vq_jax.tasks.extensions import allowing
 from vq_jax.tasks.restore import config_of
 from vq_jax.tasks.tokenizers import TokenizerConfig, make_tokenizer
 from vq_jax.training.config import build, to_json
+from vq_jax.training.extensions import allowing
 from vq_jax.training.parallel import ParallelConfig, make_engine
 from vq_jax.training.progress import track
 
@@ -90,7 +90,7 @@ def write_codes(
     def examples(split: str, number: int) -> Iterator[tuple[int, np.ndarray]]:
         """Label and codes of the pictures of a shard."""
         start = number * shard_batches
-        batches = eval_batches(datasets[split], batch_size=batch_size, start=start)
+        batches = eval_batches(datasets[split], batch_size=batch_size, start=start, pad=True)
         for batch in islice(batches, shard_batches):
             levels = [codes.reshape(batch_size, -1) for codes in encode(state, batch)]
             rows = np.concatenate([batch['label'][:, None], *levels], axis=1)[batch['mask']]

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from vq_jax.errors import UserError, nearest
 from vq_jax.models.quantizers import Quantizer, VectorQuantizer
 from vq_jax.models.scalar_quantizers import FiniteScalarQuantizer, LookupFreeQuantizer
-from vq_jax.tasks.extensions import is_own, own_class
 from vq_jax.training.config import build, defaults
+from vq_jax.training.extensions import is_own, own_class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +41,8 @@ def quantizer_sections(*, without: tuple[str, ...] = ()) -> dict[str, ConfigDict
     Args:
         without: attributes of `VectorQuantizer` that code provides.
     """
-    section = defaults(VectorQuantizer, without=without)
-    with section.unlocked():
-        section.update(defaults(QuantizerConfig))
     return {
-        'quantizer': section,
+        'quantizer': defaults(VectorQuantizer, QuantizerConfig, without=without),
         'fsq': defaults(FiniteScalarQuantizer, without=('dim',)),
         'lfq': defaults(LookupFreeQuantizer, without=('dim',)),
     }

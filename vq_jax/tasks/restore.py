@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 from vq_jax.errors import UserError
 from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.classes import ClassNames
-from vq_jax.tasks.extensions import allowing, check_allowed
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.checkpoints import Checkpoints
+from vq_jax.training.extensions import allowing, check_allowed
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.run_dir import check_built_on, is_run, pin_built_on, read_config, read_data_facts
 from vq_jax.training.state import abstract_batch
@@ -32,7 +32,7 @@ class Restored:
         step: the training step of the checkpoint.
         workdir: the directory.
         class_names: of the classes of its data; None if they are not known.
-        allow: modules that it may import from (see `vq_jax.tasks.extensions`).
+        allow: modules that it may import from (see `vq_jax.training.extensions`).
     """
 
     config: ConfigDict
@@ -125,7 +125,7 @@ def config_of(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -
     """The full config of a run, with other values for some keys.
 
     Raises:
-        UserError: if it cannot be read, or names a module that `vq_jax.tasks.extensions.allowing` does not.
+        UserError: if it cannot be read, or names a module that `extensions.allowing` does not.
     """
     plain = ConfigDict(read_config(workdir))
     for key, value in (overrides or {}).items():

@@ -8,6 +8,7 @@ key it is and what would be right.
 
 import dataclasses
 import functools
+import inspect
 import json
 import numbers
 import types
@@ -26,11 +27,19 @@ T = TypeVar('T')
 _PLAIN = (bool, int, float, str)  # and tuples of one of them
 
 
-def defaults(cls: type, *, without: tuple[str, ...] = ()) -> ConfigDict:
+class Section(ConfigDict):
+    """A config section that knows the classes whose attributes its keys are."""
+
+    def __init__(self, *classes: type) -> None:
+        super().__init__()
+        object.__setattr__(self, '_classes', classes)
+
+
+def defaults(*classes: type, without: tuple[str, ...] = ()) -> Section:
     """A config section holding every plain attribute of a dataclass, or Flax module, at its default.
 
     Args:
-        cls: a dataclass (Flax modules are dataclasses). Attributes that are not plain values (bool,
+        *classes: dataclasses (Flax modules are dataclasses). Attributes that are not plain values (bool,
             int, float, str, tuple of one of these, or any of them or None), or have no default, are left
             out: code provides them.
         without: further attributes that code provides.
@@ -38,8 +47,8 @@ def defaults(cls: type, *, without: tuple[str, ...] = ()) -> ConfigDict:
     Returns:
         A locked `ConfigDict`. Attributes that may be None can be given their other type by a flag.
     """
-    section = ConfigDict()
-    for name, field in _fields(cls).items():
+    section = Section(*classes)
+    for name, field in ((name, field) for cls in classes for name, field in _fields(cls).items()):
         value, kind = field.default, field.kind
         if value is dataclasses.MISSING or name in without:
             continue
@@ -50,6 +59,64 @@ def defaults(cls: type, *, without: tuple[str, ...] = ()) -> ConfigDict:
         else:
             section[name] = float(value) if kind is float else value
     return section.lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """A key of a config, for people.
+
+    Attributes:
+        path: its dotted name.
+        kind: what it may be, in words.
+        default: where nothing changes it.
+        meaning: what the docstring of the class says of it, in one paragraph; empty if nothing.
+    """
+
+    path: str
+    kind: str
+    default: Any
+    meaning: str
+
+
+def explain(section: ConfigDict, path: str = '') -> list[Key]:
+    """The keys of a config as `defaults` made its sections, its own before those of sections in it.
+
+    Args:
+        section: a whole config, or a part.
+        path: where it stands in the config.
+    """
+    keys, inner = [], []
+    classes = getattr(section, '_classes', ()) if isinstance(section, Section) else ()
+    fields = {name: (cls, field) for cls in classes for name, field in _fields(cls).items()}
+    for name, value in section.items():
+        if isinstance(value, ConfigDict):
+            inner += explain(value, _dotted(path, name))
+        elif name in fields:
+            cls, field = fields[name]
+            keys.append(Key(_dotted(path, name), field.described(), field.default, _meaning(cls, name)))
+        else:
+            keys.append(Key(_dotted(path, name), type(value).__name__, value, ''))
+    return keys + inner
+
+
+def _meaning(cls: type, name: str) -> str:
+    """What the section 'Attributes' of a class's docstring, or that of a class it extends, says of one."""
+    for base in cls.__mro__:
+        lines = inspect.cleandoc(base.__dict__.get('__doc__') or '').splitlines()
+        attributes = lines[lines.index('Attributes:') + 1 :] if 'Attributes:' in lines else []
+        said = []
+        for line in attributes:
+            indent = len(line) - len(line.lstrip())
+            begins = indent and indent == len(attributes[0]) - len(attributes[0].lstrip())
+            if said and (begins or not indent):
+                break
+            if said:
+                said.append(line.strip())
+            elif begins and line.strip().startswith(f'{name}:'):
+                said.append(line.partition(':')[2].strip())
+        if said:
+            return ' '.join(filter(None, said))
+    return ''
 
 
 def build(cls: type[T], section: Mapping[str, Any], path: str, **given: Any) -> T:
@@ -108,6 +175,14 @@ class _Field:
     optional: bool
     choices: tuple[Any, ...]
     default: Any
+
+    def described(self) -> str:
+        """What it may be, in words."""
+        if self.choices:
+            kind = f'one of {", ".join(map(str, self.choices))}'
+        else:
+            kind = self.kind.__name__ if self.element is None else f'tuple of {self.element.__name__}'
+        return f'{kind} or None' if self.optional else kind
 
     def checked(self, value: Any, path: str) -> Any:
         """The value in the attribute's type; raises `UserError` if it cannot be."""

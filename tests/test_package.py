@@ -1,0 +1,107 @@
+"""The package as it is installed: what it says of itself, and that it works from anywhere."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+import vq_jax
+from tests.runs import ROOT
+from vq_jax.config_files import CONFIGS
+
+COMMANDS = ('edit', 'evaluate', 'experiment', 'prepare', 'report', 'sample', 'summary', 'tokenize', 'train')
+
+
+def elsewhere(folder, *words, **environment):
+    """What a command prints that is started in another folder than the project's."""
+    process = subprocess.run(
+        [sys.executable, '-m', *map(str, words)],
+        cwd=folder,
+        env=os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+def test_the_version_is_said_once():
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
+    assert re.fullmatch(r'\d+\.\d+\.\d+', vq_jax.__version__)
+    assert project['tool']['setuptools']['dynamic']['version'] == {'attr': 'vq_jax.__version__'}
+    assert 'version' in project['project']['dynamic'] and 'version' not in project['project']
+
+
+def test_the_commands_are_listed(tmp_path):
+    heading, blank, *lines = elsewhere(tmp_path, 'vq_jax').splitlines()
+    assert vq_jax.__version__ in heading and not blank
+    names = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
+    assert tuple(names) == COMMANDS
+    assert all('`' not in about and len(about) > 10 for about in names.values())
+    for name in COMMANDS:
+        assert (ROOT / 'vq_jax' / f'{name}.py').is_file()
+
+
+def test_listing_the_commands_imports_nothing(tmp_path):
+    code = 'import runpy, sys; runpy.run_module("vq_jax", run_name="__main__"); print(*sys.modules)'
+    printed = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert not {'jax', 'flax', 'numpy', 'absl'} & set(printed.split())
+
+
+def test_configs_are_those_of_the_project():
+    assert sorted(path.name for path in CONFIGS.glob('*.py')) == sorted(
+        path.name for path in (ROOT / 'configs').glob('*.py')
+    )
+
+
+def test_a_sweep_is_run_from_anywhere(tmp_path):
+    """The code of docs/sweeps.md, with fewer steps."""
+    (code,) = re.findall(
+        r'```python\n# table.py\n(.*?)```', (ROOT / 'docs' / 'sweeps.md').read_text(), re.DOTALL
+    )
+    sweep = tmp_path / 'codebook'
+    sweep.mkdir()
+    assert "'steps': 300" in code
+    (sweep / 'table.py').write_text(
+        code.replace("'steps': 300", "'steps': 2, 'data.eval_split': 'test[:64]'")
+    )
+    (tmp_path / 'here').mkdir()
+    elsewhere(tmp_path / 'here', 'vq_jax.experiment', '../codebook', '--rows=codes_16')
+    assert (tmp_path / 'here' / 'runs' / 'codebook' / 'codes_16' / 'config.json').is_file()
+    table = (sweep / 'table.md').read_text()
+    assert re.search(r'\| 16 codes \| \d', table) and '| 64 codes | not run' in table
+
+
+def test_what_is_installed_has_all_that_the_commands_need(tmp_path):
+    """Built as for a wheel, from a copy: building writes into the folder of the project."""
+    pytest.importorskip('setuptools')
+    names = ('vq_jax', 'configs', 'pyproject.toml', 'requirements.txt', 'README.md')
+    subprocess.run(['cp', '-r', *(str(ROOT / name) for name in names), str(tmp_path)], check=True)
+    installed = tmp_path / 'installed'
+    build = [sys.executable, '-c', 'import setuptools; setuptools.setup()', 'build_py', '-d', str(installed)]
+    subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
+    built, here = (
+        {str(path.relative_to(root)) for path in [*root.rglob('*'), *(root / 'vq_jax' / 'configs').glob('*')]}
+        for root in (installed, ROOT)
+    )
+    here = {name for name in here if name.startswith('vq_jax/') and '__pycache__' not in name}
+    assert here <= built, here - built
+    assert {'vq_jax/py.typed', 'vq_jax/configs/quickstart.py', 'vq_jax/reporting/page.html'} <= here
+    code = 'import vq_jax; print(vq_jax.__file__, vq_jax.__version__)'
+    environment = os.environ | {'PYTHONPATH': str(installed)}
+    printed = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=installed,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert printed == f'{installed}/vq_jax/__init__.py {vq_jax.__version__}\n'
+    keys = elsewhere(installed, 'vq_jax.train', '--config=quickstart', '--help', PYTHONPATH=str(installed))
+    assert '--config.quantizer.num_codes=64' in keys
