@@ -12,6 +12,7 @@ LEVELS = {
     'files': -2,
     'config_files': -1,
     'json_files': -1,
+    'npz_files': -1,
     'ops': 0,
     'models': 1,
     'data': 2,

@@ -12,6 +12,7 @@ from vq_jax.errors import UserError
 from vq_jax.evaluators import sources
 from vq_jax.evaluators.sources import InceptionFeatures
 from vq_jax.models.inception import InceptionV3, variables_from_published
+from vq_jax.training import pretrained
 
 
 @pytest.fixture(scope='module')
@@ -50,16 +51,17 @@ def test_the_identity_is_of_the_arrays_and_the_resize_and_the_record_names_the_f
 
 def test_without_a_file_the_published_one_is_downloaded_and_checked(file, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    begin = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
-    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (file.as_uri(), begin)})
+    monkeypatch.setattr(pretrained, '_SCHEMES', ('file',))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (file.as_uri(), digest)})
     kept = tmp_path / 'vq_jax' / 'weights' / 'kept.npz'
     assert list(InceptionFeatures().record['weights']) == [str(kept)]
     kept.unlink()
-    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (file.as_uri(), 'ffffffff')})
-    with pytest.raises(UserError, match='does not begin with ffffffff'):
+    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (file.as_uri(), 'f' * 64)})
+    with pytest.raises(UserError, match=f'what came is another file: its SHA-256 is {digest} and not ffff'):
         InceptionFeatures()
     missing = (file.parent / 'missing.npz').as_uri()
-    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (missing, begin)})
+    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (missing, digest)})
     with pytest.raises(
         UserError, match=r'cannot be downloaded.*or name your own file by --features=inception:'
     ):

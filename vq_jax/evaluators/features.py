@@ -216,6 +216,11 @@ class FeatureEvaluator:
 
     def _numbers(self, reference: Reference, seen: _Seen, *, labelled: bool) -> dict[str, float]:
         real, made = reference.features, seen.features
+        if real.shape[1] != made.shape[1]:
+            raise UserError(
+                f'the reference statistics have {real.shape[1]} features, and the network {made.shape[1]}; '
+                'name another file in --reference, which is written if it is not there.'
+            )
         precision, recall = precision_and_recall(real, made)
         density, coverage = density_and_coverage(real, made)
         # Splits are to be alike, and pictures of a folder come class by class.
@@ -255,7 +260,7 @@ class FeatureEvaluator:
             **self._source.identity,
         }
         if self._file is not None and self._file.is_file():
-            return Reference.read(self._file, made)
+            return Reference.read(self._file, made, least=self._least)
         dataset = self._dataset
         seen = self._see(self._batches(dataset), len(dataset), self._look, self._weights)
         if seen.moments.count < self._least:

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ import numpy as np
 from vq_jax.data import Dataset
 from vq_jax.errors import UserError
 from vq_jax.files import write_atomically
+from vq_jax.json_files import parse_json
+from vq_jax.npz_files import read_npz
 from vq_jax.ops.moments import Moments
 
 # Kernel and neighbours compare this many pictures at the most, evenly spread over the data set.
@@ -49,26 +50,24 @@ class Reference:
         write_atomically(path, file.getvalue())
 
     @classmethod
-    def read(cls, path: Path, made: dict[str, Any]) -> 'Reference':
+    def read(cls, path: Path, made: dict[str, Any], *, least: int = 1) -> 'Reference':
         """Reads a file.
 
         Args:
             path: what `save` wrote.
             made: how it must have been made; of a folder of pictures, which may have been moved or copied,
                 the content tells more than the path.
+            least: of how many pictures it must be.
 
         Raises:
             UserError: if it was made otherwise, or is no such file.
         """
+        advice = 'name another file in --reference, which is written if it is not there'
         try:
-            with np.load(path) as file:
-                moments = Moments(int(file['count']), file['mean'], file['scatter'])
-                read = cls(moments, file['features'], json.loads(str(file['made'])))
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f'{path} cannot be read as reference statistics; name another file in --reference, which is '
-                'written if it is not there.'
-            ) from error
+            read = cls._of(read_npz(path), least, advice)
+        except (UserError, KeyError, ValueError, OSError) as error:
+            told = f'lacks {error}' if isinstance(error, KeyError) else str(error).removesuffix('.')
+            raise UserError(f'{path} cannot be read as reference statistics ({told}); {advice}.') from error
         differing = [
             f'{name} (there {read.made.get(name)!r}, here {value!r})'
             for name, value in made.items()
@@ -80,6 +79,29 @@ class Reference:
                 'another file in --reference, which is written if it is not there.'
             )
         return read
+
+    @classmethod
+    def _of(cls, arrays: dict[str, np.ndarray], least: int, advice: str) -> 'Reference':
+        """What a file holds; `KeyError` or `ValueError` if that is not what `save` writes."""
+        count, mean, scatter, features, made = (
+            arrays[name] for name in ('count', 'mean', 'scatter', 'features', 'made')
+        )
+        n, d = features.shape if features.ndim == 2 else (0, 0)
+        for name, array, shape, kind in (
+            ('count', count, (), np.integer),
+            ('mean', mean, (d,), np.float64),
+            ('scatter', scatter, (d, d), np.float64),
+            ('features', features, (n, d), np.float32),
+            ('made', made, (), np.str_),
+        ):
+            if array.shape != shape or not np.issubdtype(array.dtype, kind):
+                raise ValueError(f'{name} is {array.dtype}{list(array.shape)}')
+            if kind is not np.str_ and not np.isfinite(array).all():
+                raise ValueError(f'{name} is not finite')
+        if not max(2, least) <= n <= int(count):  # two have a covariance
+            raise ValueError(f'it has features of {n} of {count} pictures')
+        moments = Moments(int(count), mean, scatter)
+        return cls(moments, features, parse_json(str(made), dict[str, Any], where='made', advice=advice))
 
 
 def content_of(dataset: Dataset) -> str:
