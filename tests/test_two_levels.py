@@ -15,6 +15,7 @@ from tests.runs import (
     refused,
     run,
 )
+from vq_jax.ops.captions import HEIGHT
 
 SMALL = [
     '--config=configs/quickstart.py',
@@ -63,7 +64,7 @@ def test_both_levels_are_in_the_log_and_the_pictures(whole):
     assert {'code_use_0000040.png', 'top_code_use_0000040.png'} <= names
     # Four rows: originals, reconstructions, the top's codes and the bottom's.
     sheet = np.asarray(Image.open(whole / 'images' / 'reconstructions_0000040.png'))
-    rows = sheet[2:, 2:66].reshape(4, 66, 64, 3)[:, :64]
+    rows = sheet[2:, 2:66].reshape(4, HEIGHT + 66, 64, 3)[:, HEIGHT : HEIGHT + 64]
     for row, places in ((rows[2], 2), (rows[3], 4)):
         blocks = row.reshape(places, 64 // places, places, 64 // places, 3)
         assert (blocks == blocks[:, :1, :, :1]).all()

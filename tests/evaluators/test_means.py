@@ -10,6 +10,7 @@ import pytest
 from vq_jax.data import DataConfig, open_dataset
 from vq_jax.evaluators.means import MeanEvaluator
 from vq_jax.ops.keys import content_keys, normal
+from vq_jax.ops.pictures import Sheet
 from vq_jax.training.parallel import JitEngine
 
 
@@ -18,6 +19,7 @@ class Brightness:
     """Measures how bright pictures are, and draws noise for each; notes how many were asked for."""
 
     asked: list[int] = dataclasses.field(default_factory=list)
+    classes_read: int = 0
 
     def eval_step(self, state, batch):
         return {'brightness': jnp.mean(batch['image'], axis=(1, 2, 3))}
@@ -30,7 +32,7 @@ class Brightness:
         return {'images': batch['image'], 'noise': normal(content_keys(batch['image']), (2,))}
 
     def pictures(self, predictions, means):
-        return predictions
+        return {name: Sheet(x, (name,), len(x)) for name, x in predictions.items()}
 
 
 @pytest.fixture(scope='module')
@@ -56,6 +58,13 @@ def test_no_more_pictures_are_drawn_than_devices_need(devices, asked, digits, mo
     whole = MeanEvaluator(task, JitEngine(), digits, 16, 99).run({}).pictures
     assert task.asked[-1] == 16
     np.testing.assert_array_equal(few['noise'], whole['noise'][:3])
+
+
+def test_columns_are_called_by_the_classes_that_a_task_reads(digits):
+    classes = tuple(digits.class_names[i] for i in digits.fetch(np.arange(3)).labels)
+    for read, names in ((10, classes), (0, ())):
+        found = MeanEvaluator(Brightness(classes_read=read), JitEngine(), digits, 16, 3).run({})
+        assert found.sheets['images'].columns == names
 
 
 def test_padding_is_not_drawn():

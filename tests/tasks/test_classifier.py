@@ -54,7 +54,8 @@ def test_pictures_show_the_right_class_in_blue():
     task, _ = make()
     probabilities = np.array([[1.0, 0, 0], [0, 0.5, 0.5]])
     shown = {'images': np.zeros((2, 8, 9, 1), np.uint8), 'labels': np.array([0, 2])}
-    (picture,) = task.pictures({**shown, 'probabilities': probabilities}, {}).values()
+    (sheet,) = task.pictures({**shown, 'probabilities': probabilities}, {}).values()
+    picture = sheet.image
     blue = np.all(picture == (31, 78, 121), axis=-1)
     grey = np.all(picture == 150, axis=-1)
     assert blue.sum() == 2 * grey.sum() * (8 + 4) / 8 and grey.sum()

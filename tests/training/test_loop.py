@@ -70,7 +70,7 @@ def loop(
             engine=types.SimpleNamespace(put=lambda batch: batch),
             state=Counted(0, learned[0]),
             batches=batches or iter([{}] * config.steps),
-            evaluate=lambda state: evaluation or evaluated(numbers={'psnr': 20.0 + state.step}, pictures={}),
+            evaluate=lambda state: evaluation or evaluated(numbers={'psnr': 20.0 + state.step}, sheets={}),
             watch=watch,
             checkpoints=saved,
             writer=saved,
@@ -146,7 +146,7 @@ def test_what_begins_spoilt_is_told_before_the_first_step():
 
 
 def test_an_evaluation_that_is_not_finite_is_told(capsys):
-    evaluation = evaluated(numbers={'psnr': math.nan}, pictures={})
+    evaluation = evaluated(numbers={'psnr': math.nan}, sheets={})
     loop([{'loss': 1.0}], evaluation=evaluation, best_metric='psnr')
     assert 'warning: config.best_metric is psnr, which is not finite: nan' in capsys.readouterr().out
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from vq_jax.data import AnyDataset, eval_batches
 from vq_jax.errors import UserError
+from vq_jax.ops.pictures import Sheet
 from vq_jax.tasks.task import Task
 from vq_jax.training.parallel import Engine
 
@@ -18,11 +19,16 @@ class Evaluation:
 
     Attributes:
         numbers: by name, for the log and the table.
-        pictures: by name, uint8 [h w 3].
+        sheets: pictures and their captions, by name.
     """
 
     numbers: dict[str, float]
-    pictures: dict[str, np.ndarray]
+    sheets: dict[str, Sheet]
+
+    @property
+    def pictures(self) -> dict[str, np.ndarray]:
+        """The pictures without their captions, by name, uint8 [h w 3]."""
+        return {name: sheet.image for name, sheet in self.sheets.items()}
 
     def __repr__(self) -> str:
         """The numbers, and of the pictures their names: their pixels fill screens."""
@@ -49,7 +55,9 @@ class MeanEvaluator:
         self.batch_size = batch_size
         self.num_pictures = num_pictures
         self._sums = engine.eval_sums(task.eval_step)
-        self._predict = engine.per_example(lambda state, batch: (task.predict(state, batch), batch['mask']))
+        self._predict = engine.per_example(
+            lambda state, batch: (task.predict(state, batch), batch['label'], batch['mask'])
+        )
 
     def run(self, state: Any) -> Evaluation:
         """Evaluates the state.
@@ -76,9 +84,10 @@ class MeanEvaluator:
         # pictures are those of process 0, and all processes must bring equally many.
         devices = jax.local_device_count()
         n = -(-self.num_pictures // devices) * devices
-        predictions, real = self._predict(state, {name: x[:n] for name, x in first.items()})
+        predictions, labels, real = self._predict(state, {name: x[:n] for name, x in first.items()})
         shown = {name: np.asarray(x)[real][: self.num_pictures] for name, x in predictions.items()}
-        return Evaluation(
-            numbers={**self.task.summarize(means), 'examples': int(examples)},
-            pictures=self.task.pictures(shown, means) if real.any() else {},
-        )
+        sheets = self.task.pictures(shown, means) if real.any() else {}
+        if self.task.classes_read:
+            classes = [self.dataset.class_names[i] for i in labels[real][: self.num_pictures]]
+            sheets = {name: sheet.of_columns(classes) for name, sheet in sheets.items()}
+        return Evaluation({**self.task.summarize(means), 'examples': int(examples)}, sheets)

@@ -1,12 +1,13 @@
-"""Captions under images, drawn on the host."""
+"""Lines of text over and under images, drawn on the host."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _SIZE = 11  # of the font, in pixels
-_HEIGHT = 15  # of a line
+HEIGHT = 15  # of a line, in pixels
 _LEAST = 64  # width in which most captions can be read
 
 
@@ -23,12 +24,17 @@ def captioned(images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     """
     scale = max(1, _LEAST // images.shape[2])
     large = np.broadcast_to(images, (*images.shape[:3], 3)).repeat(scale, 1).repeat(scale, 2)
-    lines = [_line(text, large.shape[2]) for text in texts]
+    lines = [line(text, large.shape[2]) for text in texts]
     return np.concatenate([large, np.stack(lines)], axis=1)
 
 
-def _line(text: str, width: int) -> np.ndarray:
-    """A line of text in black on white, uint8 [_HEIGHT width 3]."""
+def width_of(text: str) -> int:
+    """Pixels of a line that has room for a text."""
+    return math.ceil(ImageFont.load_default(_SIZE).getlength(text)) + 2
+
+
+def line(text: str, width: int) -> np.ndarray:
+    """A line of text in black on white, uint8 [HEIGHT width 3]; what does not fit is cut off."""
     font = ImageFont.load_default(_SIZE)
     text = ''.join(letter if letter.isprintable() else '?' for letter in text)
     if font.getlength(text[:width]) > width - 2:  # no letter is narrower than a pixel
@@ -36,6 +42,6 @@ def _line(text: str, width: int) -> np.ndarray:
             (n for n in range(min(len(text), width), 0, -1) if font.getlength(text[:n] + '…') <= width - 2), 0
         )
         text = text[:kept] + '…'
-    image = Image.new('RGB', (width, _HEIGHT), 'white')
+    image = Image.new('RGB', (width, HEIGHT), 'white')
     ImageDraw.Draw(image).text((1, 1), text, fill='black', font=font)
     return np.asarray(image)

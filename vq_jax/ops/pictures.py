@@ -1,24 +1,72 @@
 """Pictures for people, drawn on the host: grids, code maps, histograms. All are uint8 [h w 3]."""
 
 import colorsys
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from vq_jax.ops import captions
 
 _GAP = 2  # pixels between pictures
 _PAPER, _INK = 255, (31, 78, 121)
 
 
-def rows(batches: Sequence[np.ndarray]) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """An image for people, and the words that belong to it.
+
+    Attributes:
+        image: uint8 [h w 3], without the words; below a gap its rows, all equally tall.
+        rows: what each of them shows, from the top.
+        across: how many pictures stand side by side in a row, all equally wide; 0 for a plot.
+        columns: what each of these columns is of, from the left; empty if nothing is said.
+    """
+
+    image: np.ndarray
+    rows: tuple[str, ...]
+    across: int = 0
+    columns: tuple[str, ...] = ()
+
+    def of_columns(self, names: Sequence[str]) -> 'Sheet':
+        """The sheet with names over its columns, if it has as many and nothing is said of them yet."""
+        fit = self.across == len(names) and not self.columns
+        return dataclasses.replace(self, columns=tuple(names)) if fit else self
+
+    def captioned(self) -> np.ndarray:
+        """The image with a line of text over each row and over the columns, uint8 [H W 3]."""
+        width = max(self.image.shape[1], *map(captions.width_of, self.rows))
+        lines = [np.full((_GAP, width, 3), _PAPER, np.uint8)]
+        if self.columns:
+            each = (self.image.shape[1] - _GAP) // self.across
+            heads = [captions.line(text, each) for text in self.columns]
+            lines.append(_widened(np.concatenate(heads, axis=1), width, left=_GAP))
+        for text, row in zip(self.rows, np.split(self.image[_GAP:], len(self.rows)), strict=True):
+            lines += [captions.line(text, width), _widened(row, width)]
+        return np.concatenate(lines)
+
+
+def _widened(image: np.ndarray, width: int, left: int = 0) -> np.ndarray:
+    right = width - left - image.shape[1]
+    return np.pad(image, ((0, 0), (left, right), (0, 0)), constant_values=_PAPER)
+
+
+def rows(batches: Mapping[str, np.ndarray], columns: Sequence[str] = ()) -> Sheet:
     """Each batch of pictures as a row, the rows above each other.
 
     Args:
-        batches: uint8 [b h w c] each, with c 1 (grey) or 3, equal in size.
+        batches: by what they show, uint8 [b h w c] each, with c 1 (grey) or 3, equal in size.
+        columns: what each of the b columns is of, if anything is said.
 
     Returns:
         The sheet, enlarged by a whole factor if its pictures are small.
     """
+    shown = list(batches.values())
+    return Sheet(_table(shown), tuple(batches), len(shown[0]), tuple(columns))
+
+
+def _table(batches: Sequence[np.ndarray]) -> np.ndarray:
     table = np.stack([np.broadcast_to(x, (*x.shape[:3], 3)) for x in batches])
     h, w = table.shape[2:4]
     scale = max(1, 64 // max(h, w))
@@ -39,7 +87,7 @@ def grid(images: np.ndarray) -> np.ndarray:
     columns = math.ceil(math.sqrt(n))
     blank = np.full((-n % columns, *images.shape[1:]), _PAPER, np.uint8)
     filled = np.concatenate([images, blank])
-    return rows([filled[i : i + columns] for i in range(0, len(filled), columns)])
+    return _table([filled[i : i + columns] for i in range(0, len(filled), columns)])
 
 
 def code_maps(codes: np.ndarray, k: int, size: tuple[int, int]) -> np.ndarray:
@@ -65,7 +113,7 @@ def code_maps(codes: np.ndarray, k: int, size: tuple[int, int]) -> np.ndarray:
     return colours.repeat(up[0], 1).repeat(up[1], 2)
 
 
-def histogram(shares: np.ndarray, height: int = 128, width: int = 512) -> np.ndarray:
+def histogram(shares: np.ndarray, height: int = 128, width: int = 512) -> Sheet:
     """The share of each code as bars, the most used first; the line is an even share.
 
     Args:
@@ -82,7 +130,8 @@ def histogram(shares: np.ndarray, height: int = 128, width: int = 512) -> np.nda
     picture = np.full((height, width, 3), _PAPER, np.uint8)
     picture[filled] = _INK
     picture[height - 1 - int(1.0 / k / top * (height - 1))] = (200, 60, 40)
-    return picture
+    caption = f'use of {k} codes, the most used first, from 0 to {top:.2%}; red: an even share, {1 / k:.2%}'
+    return Sheet(np.pad(picture, ((_GAP, 0), (0, 0), (0, 0)), constant_values=_PAPER), (caption,))
 
 
 def bars(shares: np.ndarray, marked: np.ndarray, size: tuple[int, int]) -> np.ndarray:

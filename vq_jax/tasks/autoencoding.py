@@ -200,7 +200,7 @@ def summarize(means: dict[str, np.ndarray]) -> dict[str, float]:
 
 def code_pictures(
     predictions: dict[str, np.ndarray], means: dict[str, np.ndarray], num_codes: int
-) -> dict[str, np.ndarray]:
+) -> dict[str, pictures.Sheet]:
     """Originals over reconstructions over code maps, the top's first; the histogram of code use.
 
     Args:
@@ -210,8 +210,15 @@ def code_pictures(
     """
     images = predictions['images']
     levels = [level for level in ('top_', '') if f'{level}codes' in predictions]
-    maps = [
-        pictures.code_maps(predictions[f'{level}codes'], num_codes, images.shape[1:3]) for level in levels
-    ]
+    shown = {'originals': images, 'reconstructions': predictions['reconstructions']}
+    for level in levels:
+        codes = predictions[f'{level}codes']
+        name = code_caption(f'{level}codes', codes, num_codes)
+        shown[name] = pictures.code_maps(codes, num_codes, images.shape[1:3])
     uses = {f'{level}code_use': pictures.histogram(means[f'{level}code_shares']) for level in levels}
-    return {'reconstructions': pictures.rows([images, predictions['reconstructions'], *maps]), **uses}
+    return {'reconstructions': pictures.rows(shown), **uses}
+
+
+def code_caption(name: str, codes: np.ndarray, num_codes: int) -> str:
+    """What a row of code maps shows: grids of codes [b h w] out of `num_codes`."""
+    return f'{name.replace("_", " ")}: {codes.shape[1]}x{codes.shape[2]} of {num_codes:,}, each in a colour'

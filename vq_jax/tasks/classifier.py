@@ -102,11 +102,12 @@ class ClassifierTask(Task):
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, pictures.Sheet]:
         """Pictures over the probabilities of their classes, that of the right one in blue."""
         images = predictions['images']
         drawn = pictures.bars(predictions['probabilities'], predictions['labels'], images.shape[1:3])
-        return {'classes': pictures.rows([images, drawn])}
+        caption = 'probability of each class, from 0 to 1; blue: the right one'
+        return {'classes': pictures.rows({'originals': images, caption: drawn})}
 
     def classify(self, state: TrainState, images: jax.Array) -> Classified:
         """Features, float32 [b d], and logits, float32 [b k], of pictures, uint8 [b h w c]."""

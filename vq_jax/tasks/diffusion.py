@@ -247,9 +247,8 @@ class DiffusionTask(DiffusionDrawing):
         """Pictures, a sample of the class of each, and the way to it from noise [b 8 h w c]."""
         images, labels = batch['image'], batch['label']
         condition = self.condition(images)
-        visited = np.linspace(0, self.sampling.steps, _CHAIN).round().astype(int)
         keys = content_keys(images)
-        _, seen = self.visit(state, keys, labels, self.sampling, condition, visited=visited)
+        _, seen = self.visit(state, keys, labels, self.sampling, condition, visited=self._visited)
         chain = jax.vmap(lambda x: self.decoded(state, x, labels))(seen)
         shown = {'images': images, 'chain': jnp.moveaxis(chain, 0, 1), 'samples': chain[-1]}
         if condition is not None:
@@ -258,13 +257,18 @@ class DiffusionTask(DiffusionDrawing):
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, pictures.Sheet]:
         """Pictures over samples (with what they were made of in between), and the ways from noise."""
-        names = ('images', 'small', 'samples')
-        return {
-            'samples': pictures.rows([predictions[name] for name in names if name in predictions]),
-            'chain': pictures.rows(list(predictions['chain'])),
-        }
+        names = {'originals': 'images', 'made small': 'small', 'samples': 'samples'}
+        rows = {caption: predictions[name] for caption, name in names.items() if name in predictions}
+        chain = {f'sample {i}': x for i, x in enumerate(predictions['chain'], 1)}
+        steps = [f'step {n}/{self.sampling.steps}' for n in self._visited]
+        return {'samples': pictures.rows(rows), 'chain': pictures.rows(chain, steps)}
+
+    @property
+    def _visited(self) -> np.ndarray:
+        """After how many steps of sampling the way from noise is shown."""
+        return np.linspace(0, self.sampling.steps, _CHAIN).round().astype(int)
 
     def _time(self, share: jax.Array) -> jax.Array:
         """Shares from 0 to below 1 as times that the network learns."""

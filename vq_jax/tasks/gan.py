@@ -223,9 +223,10 @@ class GANTask(Task):
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, pictures.Sheet]:
         """Pictures over samples."""
-        return {'samples': pictures.rows([predictions['images'], predictions['samples']])}
+        rows = {'originals': predictions['images'], 'samples': predictions['samples']}
+        return {'samples': pictures.rows(rows)}
 
     def sample(self, state: TwoPlayerState, keys: jax.Array, labels: jax.Array) -> jax.Array:
         """Pictures [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them."""

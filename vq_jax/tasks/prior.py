@@ -19,6 +19,7 @@ from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import fill
 from vq_jax.ops.keys import content_keys, example_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
+from vq_jax.tasks.autoencoding import code_caption
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.drawing import check_guidance
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
@@ -288,13 +289,14 @@ class PriorTask(Task):
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, pictures.Sheet]:
         """Pictures over what their tokens decode to over samples."""
-        size = self.image_shape[:2]
-        rows = [
-            pictures.code_maps(x, self.num_codes, size) if name.endswith('codes') else x
-            for name, x in predictions.items()
-        ]
+        names = {'originals': 'images', 'reconstructions': 'decoded', 'samples': 'samples'}
+        rows = {caption: predictions[name] for caption, name in names.items() if name in predictions}
+        for name in ('codes', 'sampled_codes'):
+            if name in predictions:
+                caption = code_caption(name, predictions[name], self.num_codes)
+                rows[caption] = pictures.code_maps(predictions[name], self.num_codes, self.image_shape[:2])
         return {'samples': pictures.rows(rows)}
 
     def sample(

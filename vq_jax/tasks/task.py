@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.data import AnyDataset
 from vq_jax.errors import UserError
+from vq_jax.ops import pictures
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState, TwoPlayerState
@@ -137,8 +138,8 @@ class Task(Protocol):
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """Named pictures for people, uint8 [h w 3]."""
+    ) -> dict[str, pictures.Sheet]:
+        """Named sheets for people."""
 
 
 def check_same_shape(shape: tuple[int, int, int], wanted: tuple[int, int, int]) -> None:

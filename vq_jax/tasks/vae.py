@@ -253,11 +253,13 @@ class VAETask(AutoencodingTask):
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, pictures.Sheet]:
         """Originals over reconstructions; samples from the prior."""
         return {
-            'reconstructions': pictures.rows([predictions['images'], predictions['reconstructions']]),
-            'samples': pictures.rows([predictions['samples']]),
+            'reconstructions': pictures.rows(
+                {'originals': predictions['images'], 'reconstructions': predictions['reconstructions']}
+            ),
+            'samples': pictures.rows({'samples': predictions['samples']}),
         }
 
     def sample(self, state: TrainState, keys: jax.Array, labels: jax.Array) -> jax.Array:

@@ -366,15 +366,16 @@ class VQGANTask(AutoencodingTask):
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, pictures.Sheet]:
         """Originals over reconstructions (over code maps); the histogram of code use."""
         shown = {}
         if 'seen' in predictions:
-            rows = [predictions[name] for name in ('seen', 'reconstructions', 'images')]
+            names = {'inputs': 'seen', 'outputs': 'reconstructions', 'originals': 'images'}
+            rows = {caption: predictions[name] for caption, name in names.items()}
             shown['translations'] = pictures.rows(rows)
         if self.num_codes is not None:
             return {**shown, **code_pictures(predictions, means, self.num_codes)}
-        rows = [predictions['images'], predictions['reconstructions']]
+        rows = {'originals': predictions['images'], 'reconstructions': predictions['reconstructions']}
         return {**shown, 'reconstructions': pictures.rows(rows)}
 
     def seen(self, images: jax.Array) -> jax.Array:

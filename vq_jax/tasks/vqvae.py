@@ -16,6 +16,7 @@ from vq_jax.models.autoencoder import VQVAE
 from vq_jax.models.hierarchy import VQVAE2
 from vq_jax.models.observation import Observation, PixelDistribution, to_picture
 from vq_jax.models.quantizers import REVIVALS, STATISTICS
+from vq_jax.ops import pictures
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.keys import content_keys, example_keys
@@ -218,7 +219,7 @@ class VQVAETask(AutoencodingTask):
 
     def pictures(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, pictures.Sheet]:
         """Originals over reconstructions over code maps, the top's first; histograms of code use."""
         return code_pictures(predictions, means, self.num_codes)
 

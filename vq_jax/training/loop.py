@@ -195,8 +195,8 @@ def run_loop(
             if evaluating:
                 evaluation = evaluated()
                 writer.scalars(step, 'eval', evaluation.numbers)
-                for name, picture in evaluation.pictures.items():
-                    writer.image(step, name, picture)
+                for name, sheet in evaluation.sheets.items():
+                    writer.image(step, name, sheet.captioned())
                 progress.evaluated(step, evaluation.numbers)
                 warn('eval', _unknown_best(config, evaluation.numbers))
             if saving:
