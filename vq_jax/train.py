@@ -143,7 +143,7 @@ def _train(
     from vq_jax.tasks import make_task
     from vq_jax.tasks.classes import check_class_names
     from vq_jax.tasks.init_from import check_source, reopen_source, take_weights
-    from vq_jax.tasks.restore import config_of, restore
+    from vq_jax.tasks.restore import begun_config, config_of, identities, keep_built_on, restore
     from vq_jax.training.checkpoints import Checkpoints
     from vq_jax.training.config import build, defaults, to_json
     from vq_jax.training.lock import only_writer
@@ -152,12 +152,15 @@ def _train(
     from vq_jax.training.optimizer import schedule_length
     from vq_jax.training.parallel import ParallelConfig, make_engine
     from vq_jax.training.run_dir import (
+        CHECKPOINTS,
         DataFacts,
         check_built_on,
         check_published,
         check_same_config,
+        facts_to_seal,
         is_run,
         keep_schedule,
+        named_anew,
         pin_built_on,
         read_data_facts,
         write_config,
@@ -168,13 +171,13 @@ def _train(
 
     cli.check_local('workdir', workdir)
     workdir = Path(workdir)
-    new_run = not is_run(workdir)
+    before = begun_config(workdir)
+    new_run = before is None
     if init_from_step is not None and init_from is None:
         raise UserError('--init_from_step is given without --init_from; give both, or leave it out.')
     if new_run and extend_schedule:
         raise UserError(f'there is no run in {workdir} whose schedule could be extended; leave that out.')
     if not new_run:
-        before = to_json(config_of(workdir))
         config = keep_schedule(before, config, extend_schedule)
         check_same_config(workdir, before, to_json(config), extend_schedule)
         check_source(workdir, init_from, init_from_step)
@@ -193,15 +196,18 @@ def _train(
         f'{len(eval_set):,} of {data.eval_split} to evaluate on'
     )
     progress.doing(f'making the model of the task {config.task}')
-    pinned = config if new_run else pin_built_on(config, workdir)
-    class_names = train_set.class_names if new_run else read_data_facts(workdir).class_names
+    pinned, class_names = config, train_set.class_names
+    if not new_run:
+        recorded = to_json(config_of(workdir)) if is_run(workdir) else before
+        pinned = pin_built_on(config, workdir, named_anew(recorded, config))
+        class_names = read_data_facts(workdir).class_names
     task = make_task(pinned, train_set.image_shape, train_set.num_classes, class_names)
     for dataset in (train_set, eval_set):
         if task.classes_read:
             check_class_names(class_names, dataset, train_set.name if new_run else f'the run {workdir}')
         task.check_dataset(dataset)
     if not new_run:
-        check_built_on(workdir, task.built_on())
+        check_built_on(workdir, identities(task))
 
     first = jax.process_index() == 0
     batches = functools.partial(
@@ -218,17 +224,29 @@ def _train(
     if not new_run:
         check_published(workdir, published)
     source = restore(init_from, init_from_step) if new_run and init_from is not None else None
-    began_with = source and source.identity()
     pretrained = engine.place(pretrained)
     state = engine.place(init_state(task.init, init_key, train_set.image_shape))
     progress.line(f'parameters: {_sizes(state)}')
+    if new_run:
+        facts = DataFacts(
+            image_shape=train_set.image_shape,
+            num_classes=train_set.num_classes,
+            built_on=identities(task),
+            published=published,
+            class_names=class_names,
+            init_from=source and source.identity(),
+        )
+    else:
+        facts = read_data_facts(workdir)
     # From here on the directory is written to.
     with only_writer(workdir) if first else contextlib.nullcontext():
+        keep_built_on(task, workdir, anew=new_run)
         checkpoints = Checkpoints(
-            workdir / 'checkpoints',
+            workdir / CHECKPOINTS,
             keep=loop.keep_checkpoints,
             best=loop.best_metric,
             best_mode=loop.best_mode,
+            sealed={'config': plain, 'data': facts_to_seal(facts)},
         )
         progress.doing('looking for checkpoints')
         restored = checkpoints.restore(state)
@@ -266,15 +284,7 @@ def _train(
         )
         done = False
         try:
-            if new_run and first:
-                facts = DataFacts(
-                    image_shape=train_set.image_shape,
-                    num_classes=train_set.num_classes,
-                    built_on=task.built_on(),
-                    published=published,
-                    class_names=class_names,
-                    init_from=began_with,
-                )
+            if first and new_run:
                 write_data_facts(workdir, facts)
             if first:
                 write_config(workdir, plain)

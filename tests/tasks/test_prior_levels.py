@@ -1,7 +1,6 @@
 """Priors of two levels of codes, and the whole bound on the likelihood of pictures."""
 
 import dataclasses
-import json
 import math
 import shutil
 from pathlib import Path
@@ -18,6 +17,7 @@ from vq_jax.errors import UserError
 from vq_jax.tasks import complete_config, default_config
 from vq_jax.tasks.codes import write_codes
 from vq_jax.tasks.prior_config import Sampling
+from vq_jax.tasks.restore import identities
 from vq_jax.train import train
 
 
@@ -153,107 +153,106 @@ def test_the_bound_is_that_of_pixels_and_codes_together(folder, bottom):
     assert numbers['pixel_bits_per_dimension'] < uniform
 
 
+def checksums(workdir, **options):
+    task = vq_jax.load(workdir, **options).task
+    return {name: part['checksum'] for name, part in identities(task).items()}
+
+
 @pytest.mark.slow
 def test_the_top_prior_is_that_of_the_beginning(folder, tmp_path):
     """It goes on training while the bottom one is stopped; only another directory exchanges it."""
     top = tmp_path / 'top'
     config = prior_config(folder / 'tokenizer', 'top')
-    config.steps, config.checkpoint_every, config.keep_checkpoints = 10, 5, 5
+    config.steps, config.keep_checkpoints = 5, 1
+    config.optimizer.schedule = 'constant'
     train(config, top)
-    first, last = top / 'checkpoints' / '5', top / 'checkpoints' / '10'
-    last.rename(tmp_path / 'later')
     bottom = prior_config(folder / 'tokenizer', 'bottom', top_workdir=str(top))
     bottom.steps = 2
     train(bottom, tmp_path / 'bottom')
-    begun = vq_jax.load(tmp_path / 'bottom').task.top.identity
-    (tmp_path / 'later').rename(last)
-    assert vq_jax.load(tmp_path / 'bottom').task.top.identity == begun
+    begun = checksums(tmp_path / 'bottom')
+    config.steps = 10
+    train(config, top)
+    assert vq_jax.load(top).step == 10 and not (top / 'checkpoints' / '5').exists()
+    assert checksums(tmp_path / 'bottom') == begun
     train(bottom, tmp_path / 'bottom')
     exchanged = vq_jax.load(tmp_path / 'bottom', overrides={'model.top_workdir': str(folder / 'top')})
-    assert begun['step'] == 5 and exchanged.task.top.identity['step'] == 15
-    # Other weights under the same step.
-    shutil.rmtree(first)
-    shutil.copytree(last, first)
-    with pytest.raises(
-        UserError, match=r'trained with the prior of the top codes of step 5 .* holds other weights'
-    ):
-        vq_jax.load(tmp_path / 'bottom')
-    shutil.rmtree(first)
+    assert exchanged.task.top.run.step == 15
+    bottom.model.top_workdir = str(folder / 'top')
     with pytest.raises(UserError, match='no checkpoint of step 5'):
         train(bottom, tmp_path / 'bottom')
     with pytest.raises(UserError, match='top_step is not read by anything'):
         complete_config(ConfigDict({'task': 'prior', 'model': {'top_step': 5}}))
 
 
-@pytest.mark.slow
-def test_a_run_finds_its_parts_from_anywhere(project, tmp_path, monkeypatch):
-    """From a folder with other runs of the same names, and after all were moved together."""
+def test_a_run_keeps_the_weights_that_it_is_built_on(project, tmp_path, monkeypatch):
+    """It opens, and goes on, though all that it was built on is gone, or others lie there."""
     project, configs = project
     monkeypatch.chdir(project)
-    begun = vq_jax.load('runs/bottom')
-    checksums = {name: part['checksum'] for name, part in begun.task.built_on().items()}
+    begun, label = vq_jax.load('runs/bottom'), np.arange(2)
+    before = checksums('runs/bottom')
+    assert before.keys() == {'tokenizer', 'top_prior'}
 
-    shutil.copytree('runs', tmp_path / 'moved')
+    moved = tmp_path / 'moved'
+    shutil.copytree('runs/bottom', moved)
     (tmp_path / 'elsewhere').mkdir()
     monkeypatch.chdir(tmp_path / 'elsewhere')
-    for name in ('tokenizer', 'top'):
-        other = configs[name].copy_and_resolve_references()
-        other.steps = 1
-        train(other, f'runs/{name}')
-    for run in (project / 'runs' / 'bottom', '../moved/bottom'):
-        opened = vq_jax.load(run)
-        assert {name: part['checksum'] for name, part in opened.task.built_on().items()} == checksums
-    label = np.arange(2)
+    assert checksums(moved) == before
+    other = configs['tokenizer'].copy_and_resolve_references()
+    other.steps = 1
+    train(other, 'runs/tokenizer')
+    assert checksums(moved) == before
+    opened = vq_jax.load(moved)
     np.testing.assert_array_equal(opened.sample(2, label=label), begun.sample(2, label=label))
-    assert train(configs['bottom'], run) is not None  # which goes on, here from the end
+    assert train(configs['bottom'], moved) is not None  # which goes on, here from the end
 
-    facts = Path(run) / 'data.json'
-    facts.write_text(facts.read_text().replace(checksums['top_prior'], 64 * '0'))
-    with pytest.raises(UserError, match=r'the prior of the top codes of step 15 of .* holds other weights'):
-        vq_jax.load(run)
-
-
-def test_a_run_from_before_parts_were_located(project, tmp_path, monkeypatch):
-    project, _ = project
-    shutil.copytree(project / 'runs', tmp_path / 'runs')
-    facts = tmp_path / 'runs' / 'top' / 'data.json'
-    old = json.loads(facts.read_text())
-    assert old['built_on']['tokenizer'].pop('from_here') == '../tokenizer'
-    facts.write_text(json.dumps(old))
-    monkeypatch.chdir(tmp_path)
-    assert vq_jax.load('runs/top').task.built_on() == old['built_on']
-    monkeypatch.chdir('/')
-    with pytest.raises(UserError, match=r'the tokenizer of the run .*runs/top is not at runs/tokenizer; put'):
-        vq_jax.load(tmp_path / 'runs' / 'top')
+    # The copies are runs, which hold nothing to go on training from.
+    for name in ('tokenizer', 'top_prior'):
+        copy = vq_jax.load(moved / 'built_on' / name)
+        assert copy.state.opt_state is None
+    images, _ = some(vq_jax.load(project / 'runs' / 'top'))
+    codes = vq_jax.load(moved / 'built_on' / 'tokenizer').encode(images)
+    jax.tree.map(np.testing.assert_array_equal, codes, begun.encode(images))
+    with pytest.raises(UserError, match='keeps weights that another run is built on'):
+        train(configs['tokenizer'], moved / 'built_on' / 'tokenizer')
 
 
-def test_a_run_whose_parts_are_gone(project, tmp_path, monkeypatch):
+def test_what_is_named_anew_must_hold_the_same_weights(project, tmp_path, monkeypatch):
+    """Wherever it is; where a run of before keeps no copy, it is named so."""
     project, configs = project
-    shutil.copytree(project / 'runs', tmp_path / 'of' / 'runs')
+    shutil.copytree(project / 'runs', tmp_path / 'runs')
     monkeypatch.chdir(tmp_path)
-    runs = Path('of/runs')
-    (runs / 'top').rename('top')
-    with pytest.raises(UserError) as raised:
-        vq_jax.load(runs / 'bottom')
-    assert str(raised.value) == (
-        f'the prior of the top codes of the run of/runs/bottom is not at {tmp_path}/of/runs/top nor at '
-        'runs/top; put it back, or open the run with --override=model.top_workdir=DIR (in Python, '
-        "overrides={'model.top_workdir': DIR})."
-    )
-    Path('top').rename(runs / 'top')
-    (runs / 'tokenizer').rename('tokenizer')
-    with pytest.raises(UserError, match=r'the tokenizer of the run of/runs/top is not at'):
-        vq_jax.load(runs / 'top')
-    for there in (tmp_path / 'tokenizer', 'tokenizer'):
-        for level in ('top', 'bottom'):
-            vq_jax.load(runs / level, overrides={'tokenizer.workdir': str(there)})
-    with pytest.raises(UserError, match='is not at nowhere; put it back, or open the run with'):
-        vq_jax.load(runs / 'top', overrides={'tokenizer.workdir': 'nowhere'})
+    before = checksums('runs/bottom')
+    Path('runs/tokenizer').rename('moved')
+    assert checksums('runs/bottom', overrides={'tokenizer.workdir': 'moved'}) == before
+    config = configs['top'].copy_and_resolve_references()
+    config.tokenizer.workdir = 'moved'
+    assert train(config, 'runs/top') is not None
+    shutil.rmtree('moved')
+    vq_jax.load('runs/top')
+    assert train(config, 'runs/top') is not None
+
+    other = configs['tokenizer'].copy_and_resolve_references()
+    other.seed, other.steps, other.eval_every, other.checkpoint_every = 1, 30, 30, 30
+    train(other, 'other')
+    config.tokenizer.workdir, overrides = 'other', {'tokenizer.workdir': 'other'}
+    for use in (lambda: train(config, 'runs/top'), lambda: vq_jax.load('runs/top', overrides=overrides)):
+        with pytest.raises(UserError, match=r'trained with the tokenizer of step 30 .* holds other weights'):
+            use()
+    config.tokenizer.workdir = ''
+    with pytest.raises(UserError, match=r'tokenizer\.workdir \(there "runs/tokenizer", now ""\)'):
+        train(config, 'runs/top')
+    with pytest.raises(UserError, match='is nowhere, where no trained run is'):
+        vq_jax.load('runs/top', overrides={'tokenizer.workdir': 'nowhere'})
     with pytest.raises(
         UserError, match=r'config\.tokenizer\.workdir is runs/tokenizer, where no trained run'
     ):
         train(configs['top'], 'new/top')
     assert not Path('new').exists()
+
+    shutil.rmtree('runs/top/built_on')
+    with pytest.raises(UserError, match='is moved, where no trained run is'):
+        vq_jax.load('runs/top')
+    assert checksums('runs/top', overrides={'tokenizer.workdir': str(project / 'runs' / 'tokenizer')})
 
 
 def test_what_neither_level_reads_is_refused(bottom):

@@ -48,7 +48,7 @@ def assert_equal(a, b):
 def save(directory, steps, **options):
     checkpoints = Checkpoints(directory, keep=10, **options)
     for step in steps:
-        checkpoints.save(step, make_state(step), {'batches': step}, {'loss': 1 / step})
+        checkpoints.save(step, make_state(step), {'batches': step}, {'loss': 1 / (step + 1)})
     checkpoints.close()
 
 
@@ -371,11 +371,14 @@ def test_who_only_reads_is_not_told_to_delete(tmp_path):
 
 def test_what_is_sealed_comes_back(tmp_path):
     assert Checkpoints(tmp_path, read_only=True).sealed() is None
-    save(tmp_path, [1], sealed={'config': {'seed': 1}})
-    save(tmp_path, [2], sealed={'config': {'seed': 2}})
-    assert Checkpoints(tmp_path, read_only=True).sealed() == {'config': {'seed': 2}}
+    save(tmp_path, [0])
+    assert Checkpoints(tmp_path, read_only=True).sealed() == {}
+    first, second = ({'config': {'seed': seed}, 'data': {}} for seed in (1, 2))
+    save(tmp_path, [1], sealed=first)
+    save(tmp_path, [2], sealed=second)
+    assert Checkpoints(tmp_path, read_only=True).sealed() == second
     (tmp_path / '2' / 'manifest.json').write_text('{}')
-    assert Checkpoints(tmp_path, read_only=True).sealed() == {'config': {'seed': 1}}
+    assert Checkpoints(tmp_path, read_only=True).sealed() == first
 
 
 @pytest.mark.parametrize('change', ['shape', 'dtype', 'name'])

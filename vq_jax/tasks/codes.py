@@ -74,7 +74,7 @@ def write_codes(
     with allowing(allow):
         tokenizer = make_tokenizer(TokenizerConfig(str(workdir), step), first.image_shape)
     facts = CodeFacts(
-        tokenizer={**tokenizer.identity, 'config': trained},
+        tokenizer={**tokenizer.run.identity(), 'config': trained},
         data=dataclasses.asdict(data),
         image_shape=first.image_shape,
         class_names=first.class_names,

@@ -121,9 +121,9 @@ class DiffusionTask(DiffusionDrawing):
         """Raises `UserError` unless the pictures are as large as those the model was made for."""
         check_same_shape(shape, self.image_shape)
 
-    def built_on(self) -> dict[str, dict[str, Any]]:
+    def built_on(self) -> dict[str, Any]:
         """The autoencoder."""
-        return {'latent': self.space.identity} if self.space.identity else {}
+        return {'latent': self.space.run} if self.space.run else {}
 
     def part_classes(self) -> dict[str, ClassNames]:
         """Those of the autoencoder's decoder."""

@@ -36,13 +36,13 @@ class Space(Protocol):
         shape: of what is learned of one picture [h w d].
         num_labels: classes that `decode` is conditioned on; 0 for none.
         class_names: of these classes; None if they are not known.
-        identity: the run that it is: 'workdir', 'step' and 'checksum'; None if nothing is learned.
+        run: the trained run that it is, as far as inference needs it; None if nothing is learned.
     """
 
     shape: tuple[int, int, int]
     num_labels: int
     class_names: ClassNames
-    identity: dict[str, Any] | None
+    run: Any
 
     def state(self) -> Any:
         """What `encode` and `decode` are given as their first argument."""
@@ -65,7 +65,7 @@ class Pixels:
     shape: tuple[int, int, int]
     num_labels: int = 0
     class_names: ClassVar[None] = None
-    identity: ClassVar[None] = None
+    run: ClassVar[None] = None
 
     def state(self) -> None:
         """None: nothing is learned."""
@@ -104,8 +104,8 @@ class Latents:
                 f'{config.workdir} has two levels of codes, which cannot be learned as one picture; set '
                 'config.latent.workdir to a run with one.'
             )
-        self._state = jax.device_get(restored.state.for_inference())
-        self.identity = restored.identity()
+        self.run = restored
+        self._state = restored.state
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
         self.shape = jax.eval_shape(self.encode, self._state, images).shape[1:]
         if len(self.shape) != 3:

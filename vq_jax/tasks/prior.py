@@ -50,13 +50,13 @@ class TopPrior:
         task: draws its tokens.
         state: what the task learned, on the host.
         class_names: of the classes that it is conditioned on, if it is; None if they are not known.
-        identity: the run that it is: 'workdir', 'step' and 'checksum'.
+        run: the trained run that it is.
     """
 
     task: 'PriorTask'
     state: TrainState
     class_names: ClassNames
-    identity: dict[str, Any]
+    run: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +167,8 @@ class PriorTask(Task):
         self.check_classes(dataset)
         if not isinstance(dataset, CodeDataset):
             return
-        theirs, ours = dataset.facts.tokenizer, self.tokenizer.identity
+        theirs, run = dataset.facts.tokenizer, self.tokenizer.run
+        ours = run and run.identity()
         if ours is None or theirs['checksum'] != ours['checksum']:
             named = f'{ours["workdir"]}, step {ours["step"]}' if ours else 'pixels'
             raise UserError(
@@ -176,10 +177,10 @@ class PriorTask(Task):
                 'vq_jax.tokenize, or change config.tokenizer.workdir or config.tokenizer.step.'
             )
 
-    def built_on(self) -> dict[str, dict[str, Any]]:
+    def built_on(self) -> dict[str, Any]:
         """The tokenizer, and the prior of the top codes."""
-        parts = {'tokenizer': self.tokenizer.identity, TOP_PRIOR: self.top and self.top.identity}
-        return {name: identity for name, identity in parts.items() if identity}
+        parts = {'tokenizer': self.tokenizer.run, TOP_PRIOR: self.top and self.top.run}
+        return {name: run for name, run in parts.items() if run}
 
     def part_classes(self) -> dict[str, ClassNames]:
         """Those of the tokenizer's decoder, and of the prior of the top codes."""
@@ -455,7 +456,7 @@ class PriorTask(Task):
 def _check_length(config: PriorConfig, tokenizer: Tokenizer) -> None:
     """Raises `UserError` if a transformer is given all pixels of large pictures."""
     n = sum(math.prod(grid) for grid in tokenizer.grids)
-    if tokenizer.identity is None and config.kind != 'pixelcnn' and n > _MOST_PIXELS:
+    if tokenizer.run is None and config.kind != 'pixelcnn' and n > _MOST_PIXELS:
         raise UserError(
             'without config.tokenizer.workdir the tokens are the pixels, of which these pictures have '
             f'{n:,}; a {config.kind} is made for at most {_MOST_PIXELS:,}; set config.model.kind=pixelcnn, '
@@ -475,16 +476,15 @@ def _top_prior(options: PriorConfig, tokenizer: Tokenizer, num_labels: int) -> T
         )
     from vq_jax.tasks.restore import restore_part  # which imports all tasks, and so cannot come first
 
-    restored = restore_part('model.top_workdir', workdir, options.top_step, tokenizer.identity)
+    restored = restore_part('model.top_workdir', workdir, options.top_step)
     task = restored.task
     if not isinstance(task, PriorTask) or task.level or len(task.tokenizer.grids) == 1:
         raise UserError(f'{workdir} is no run of a prior of top codes; set config.model.top_workdir to one.')
-    if task.built_on()['tokenizer']['checksum'] != tokenizer.identity['checksum']:
+    if task.tokenizer.run.identity()['checksum'] != tokenizer.run.identity()['checksum']:
         raise UserError(f'the prior {workdir} has another tokenizer than this one; train both on one.')
     if task.num_labels not in (0, num_labels):
         raise UserError(
             f'the prior {workdir} is conditioned on {task.num_labels} classes and this one on {num_labels}; '
             'set config.model.class_conditional alike.'
         )
-    state = jax.device_get(restored.state.for_inference())
-    return TopPrior(task, state, restored.class_names, restored.identity())
+    return TopPrior(task, restored.state, restored.class_names, restored)

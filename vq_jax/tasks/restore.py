@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
@@ -14,9 +17,27 @@ from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.checkpoints import Checkpoints
+from vq_jax.training.config import to_json
 from vq_jax.training.extensions import allowing, check_allowed
-from vq_jax.training.manifest import fingerprint
-from vq_jax.training.run_dir import check_built_on, is_run, pin_built_on, read_config, read_data_facts
+from vq_jax.training.manifest import Sealed, fingerprint
+from vq_jax.training.run_dir import (
+    BUILT_ON,
+    CHECKPOINTS,
+    CONFIG_NAME,
+    TOP_PRIOR,
+    BuiltOn,
+    check_built_on,
+    check_not_lost,
+    check_sealed,
+    facts_to_seal,
+    is_run,
+    named_anew,
+    pin_built_on,
+    read_config,
+    read_data_facts,
+    write_config,
+    write_data_facts,
+)
 from vq_jax.training.state import abstract_batch
 
 
@@ -44,10 +65,17 @@ class Restored:
     class_names: ClassNames = None
     allow: tuple[str, ...] = ()
 
-    def identity(self) -> dict[str, Any]:
-        """What a run that is built on this one keeps of it: 'workdir', 'step' and 'checksum'."""
-        checksum = fingerprint(self.state.for_inference())
-        return {'workdir': str(self.workdir), 'step': self.step, 'checksum': checksum}
+    def identity(self) -> BuiltOn:
+        """What a run that is built on this one keeps of it."""
+        return {'workdir': str(self.workdir), 'step': self.step, 'checksum': self._checksum}
+
+    @functools.cached_property
+    def _checksum(self) -> str:
+        return fingerprint(self.state.for_inference())
+
+    def for_inference(self) -> 'Restored':
+        """The same with no more of the state than inference needs, on the host."""
+        return dataclasses.replace(self, state=jax.device_get(self.state.for_inference()))
 
 
 def restore(
@@ -70,13 +98,20 @@ def _restore(
     workdir = Path(workdir)
     if isinstance(step, str) and step != 'best':
         raise UserError(f"the step is {step!r}; give the number of a checkpoint, or 'best'.")
-    config = config_of(workdir, overrides)
-    facts = read_data_facts(workdir)
+    config, facts = config_of(workdir, overrides), read_data_facts(workdir)
     shape = facts.image_shape
-    task = make_task(pin_built_on(config, workdir), shape, facts.num_classes, facts.class_names)
-    check_built_on(workdir, task.built_on())
-    like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
     with contextlib.closing(_checkpoints(workdir, config)) as checkpoints:
+        sealed = checkpoints.sealed() or {}
+        if sealed:
+            _sealed_config(workdir, sealed)
+        anew = named_anew(to_json(config_of(workdir)), config)
+        exchanged = anew & {TOP_PRIOR}  # which is drawn with alone, and may be another
+        pinned = pin_built_on(config, workdir, anew, exchanged)
+        task = make_task(pinned, shape, facts.num_classes, facts.class_names)
+        check_built_on(workdir, identities(task), exchanged)
+        like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
+        if sealed.get('inference_only'):
+            like = like.for_inference()
         restored = checkpoints.restore(like, step)
     if restored is None:
         raise UserError(f'{workdir} holds no checkpoint yet; train it first, with vq_jax.train.')
@@ -94,17 +129,98 @@ def _restore(
     )
 
 
-def restore_part(
-    key: str, workdir: str, step: int | None, tokenizer: Mapping[str, Any] | None = None
-) -> Restored:
-    """Reads a run that another is built on.
+def begun_config(workdir: Path) -> dict[str, Any] | None:
+    """The config of the run that training in a directory goes on with, in JSON values and complete.
+
+    Args:
+        workdir: the directory.
+
+    Returns:
+        What the newest checkpoint was sealed with, so that `config.json` may be lost; None without a run.
+
+    Raises:
+        UserError: if `config.json` or `data.json` were changed, or there is nothing to go on from.
+    """
+    with contextlib.closing(Checkpoints(workdir / CHECKPOINTS, read_only=True)) as checkpoints:
+        sealed, steps = checkpoints.sealed(), checkpoints.steps()
+    if sealed:
+        if sealed.get('inference_only'):
+            raise UserError(
+                f'{workdir} keeps weights that another run is built on, and nothing to go on training from; '
+                'give another --workdir.'
+            )
+        return _sealed_config(workdir, sealed)
+    if not is_run(workdir):
+        if steps:
+            raise UserError(
+                f'{workdir} holds checkpoints without their {CONFIG_NAME}; restore it from a copy, or give '
+                'another --workdir.'
+            )
+        return None
+    config = to_json(config_of(workdir))
+    if not steps:
+        check_not_lost(workdir, config)
+    return config
+
+
+def _sealed_config(workdir: Path, sealed: Sealed) -> dict[str, Any]:
+    """The config that a checkpoint was sealed with, once the files are known to say the same."""
+    raw = ConfigDict(sealed['config'])
+    check_allowed(raw, workdir)
+    config = to_json(complete_config(raw))
+    check_sealed(workdir, sealed, config, to_json(config_of(workdir)) if is_run(workdir) else config)
+    return config
+
+
+def identities(task: Task) -> dict[str, BuiltOn]:
+    """What a run of a task keeps of those that it is built on (see `DataFacts.built_on`)."""
+    return {name: part.identity() for name, part in task.built_on().items()}
+
+
+def keep_built_on(task: Task, workdir: Path, *, anew: bool) -> None:
+    """Keeps copies of the weights that a task is built on, by which its run is opened from then on.
+
+    They are small runs themselves, without what training goes on from. With several processes all of them
+    call it.
+
+    Args:
+        task: of the run.
+        workdir: its directory.
+        anew: replace those that are there, of a run that was not begun.
+
+    Raises:
+        UserError: if they cannot be written.
+    """
+    for name, part in task.built_on().items():
+        folder = workdir / BUILT_ON / name
+        if anew or not is_run(folder):
+            _keep(part, folder)
+
+
+def _keep(part: Restored, folder: Path) -> None:
+    first = jax.process_index() == 0
+    if first and folder.exists():  # left by a process that was killed
+        shutil.rmtree(folder)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f'keep {folder.name}')
+    keep_built_on(part.task, folder, anew=True)
+    config = to_json(part.config)
+    facts = read_data_facts(part.workdir)
+    sealed: Sealed = {'config': config, 'data': facts_to_seal(facts), 'inference_only': True}
+    with contextlib.closing(Checkpoints(folder / CHECKPOINTS, sealed=sealed)) as checkpoints:
+        checkpoints.save(part.step, part.state.for_inference(), {}, None)
+    if first:
+        write_data_facts(folder, facts)
+        write_config(folder, config)  # last: with it, the copy is there
+
+
+def restore_part(key: str, workdir: str, step: int | None) -> Restored:
+    """Reads a run that another is built on, as far as inference needs it.
 
     Args:
         key: of the config that names it, such as 'tokenizer.workdir'.
         workdir: its value.
         step: the checkpoint; None is the newest.
-        tokenizer: the identity of one that it may be built on too, and then takes from there: it may have
-            been moved.
 
     Raises:
         UserError: if it cannot be read.
@@ -114,11 +230,7 @@ def restore_part(
             f'config.{key} is {workdir}, where no trained run is; set it to the directory of one, or train '
             'one there first.'
         )
-    theirs = read_data_facts(Path(workdir)).built_on.get('tokenizer', {})
-    if tokenizer and theirs.get('checksum') == tokenizer['checksum']:
-        overrides = {f'tokenizer.{name}': tokenizer[name] for name in ('workdir', 'step')}
-        return restore(workdir, step, overrides)
-    return restore(workdir, step)
+    return restore(workdir, step).for_inference()
 
 
 def config_of(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
@@ -136,7 +248,7 @@ def config_of(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -
 
 def _checkpoints(workdir: Path, config: ConfigDict) -> Checkpoints:
     return Checkpoints(
-        workdir / 'checkpoints',
+        workdir / CHECKPOINTS,
         keep=config.keep_checkpoints,
         best=config.best_metric,
         best_mode=config.best_mode,

@@ -75,8 +75,8 @@ class Task(Protocol):
                 f'{self.classes_read}; set config.data.name to a set with as many.'
             )
 
-    def built_on(self) -> dict[str, dict[str, Any]]:
-        """The runs whose weights the model uses (see `vq_jax.training.run_dir.DataFacts`)."""
+    def built_on(self) -> dict[str, Any]:
+        """The runs whose weights the model uses, each a `vq_jax.tasks.restore.Restored`."""
         return {}
 
     def part_classes(self) -> dict[str, ClassNames]:

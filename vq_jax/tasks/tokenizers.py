@@ -52,7 +52,7 @@ class Tokenizer(Protocol):
         num_labels: classes that `decode` is conditioned on; 0 for none.
         has_likelihood: whether `log_likelihood` is there.
         class_names: of these classes; None if they are not known.
-        identity: the run that it is: 'workdir', 'step' and 'checksum'; None if nothing is learned.
+        run: the trained run that it is, as far as inference needs it; None if nothing is learned.
     """
 
     grids: tuple[tuple[int, int], ...]
@@ -61,7 +61,7 @@ class Tokenizer(Protocol):
     num_labels: int
     class_names: ClassNames
     has_likelihood: bool
-    identity: dict[str, Any] | None
+    run: Any
 
     def state(self) -> Any:
         """What the other methods are given as their first argument."""
@@ -97,7 +97,7 @@ class PixelValues:
     num_labels: int = 0
     class_names: ClassVar[None] = None
     has_likelihood: ClassVar[bool] = False
-    identity: ClassVar[None] = None
+    run: ClassVar[None] = None
 
     def state(self) -> None:
         """None: nothing is learned."""
@@ -140,14 +140,14 @@ class Codes:
                 'config.tokenizer.workdir to one of vqvae or vqgan.'
             )
         self._task.check_image_shape(image_shape)
-        self._state = jax.device_get(restored.state.for_inference())
+        self.run = restored
+        self._state = restored.state
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
         self.grids = tuple(x.shape[1:] for x in jax.eval_shape(self.encode, self._state, images))
         self.num_tokens = num_codes
         self.num_labels = self._task.num_labels
         self.class_names = restored.class_names
         self.has_likelihood = getattr(self._task, 'has_likelihood', False)
-        self.identity = restored.identity()
 
     def state(self) -> Any:
         """What the run learned."""

@@ -92,7 +92,7 @@ class Checkpoints:
             raise UserError(f"The best checkpoint is that of the 'min' or 'max', not {best_mode!r}.")
         self._directory = Path(directory).absolute()
         self._keep, self._best, self._best_mode = keep, best, best_mode
-        self._sealed = sealed or Sealed()
+        self._sealed = sealed
         self._read_only = read_only
         self._open = contextlib.ExitStack()
         self._metric_of_step: dict[int, float | None] = {}
@@ -123,8 +123,11 @@ class Checkpoints:
             if re.fullmatch(r'0|[1-9][0-9]*', path.name) and path.is_dir()
         )
 
-    def sealed(self) -> Sealed | None:
-        """What the newest checkpoint whose manifest can be read was sealed with; None if there is none."""
+    def sealed(self) -> Sealed | dict[str, Any] | None:
+        """What the newest checkpoint whose manifest can be read was sealed with; None if there is none.
+
+        Nothing ({}) for one of before runs said something of themselves.
+        """
         for step in reversed(self.steps()):
             with contextlib.suppress(DamagedError, OSError):
                 return unseal(self._directory / str(step) / _MANIFEST).get('sealed', {})
@@ -171,7 +174,7 @@ class Checkpoints:
             'step': step,
             'position': json.loads(json.dumps(position)),
             'metrics': {name: float(value) for name, value in (metrics or {}).items()},
-            'sealed': self._sealed,
+            **({} if self._sealed is None else {'sealed': self._sealed}),
             'arrays': {name: describe(leaf) for name, leaf in leaves.items()},
         }
         arrays = {name: plain(leaf) for name, leaf in leaves.items()}

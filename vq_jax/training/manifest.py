@@ -29,8 +29,8 @@ class _File(TypedDict):
     sha256: str
 
 
-class Sealed(TypedDict, total=False):
-    """What a run says of itself in each checkpoint; those of before that say nothing.
+class Sealed(TypedDict):
+    """What a run says of itself in each checkpoint.
 
     Attributes:
         config: its config.
@@ -40,7 +40,7 @@ class Sealed(TypedDict, total=False):
 
     config: dict[str, Any]
     data: dict[str, Any]
-    inference_only: bool
+    inference_only: NotRequired[bool]
 
 
 class _Record(TypedDict):

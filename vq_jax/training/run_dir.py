@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import typing
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
@@ -14,10 +15,13 @@ from vq_jax.data.config import READING
 from vq_jax.errors import UserError
 from vq_jax.files import write_atomically
 from vq_jax.json_files import parse_json, read_json
+from vq_jax.training.manifest import Sealed
+from vq_jax.training.metrics_log import METRICS_NAME, read_log
 from vq_jax.training.optimizer import schedule_length
 
 CONFIG_NAME = 'config.json'
 DATA_NAME = 'data.json'
+CHECKPOINTS = 'checkpoints'
 _ABSENT = object()
 
 Extension = Literal['hold', 'stretch']
@@ -35,6 +39,12 @@ _NOT_LEARNED = (
     *(f'data.{key}' for key in READING),
 )
 
+# Keys that may change as a run goes on: how long it is, which `check_same_config` looks after.
+_LENGTH = ('steps', 'schedule_steps')
+
+# The folder in which a run keeps the weights that it is built on, each as a small run of its own.
+BUILT_ON = 'built_on'
+
 # The part of a prior of bottom codes that it is not trained with, but draws and is evaluated with.
 TOP_PRIOR = 'top_prior'
 
@@ -50,12 +60,19 @@ class _Part:
     workdir: str = 'workdir'
     step: str = 'step'
 
+    def named_in(self, config: Mapping[str, Any]) -> tuple[Path, int | None]:
+        """The directory and the step that a config names."""
+        section = config[self.section]
+        return Path(section[self.workdir]), section.get(self.step)
+
 
 _PARTS = {
     'tokenizer': _Part('tokenizer', 'tokenizer'),
     'latent': _Part('autoencoder', 'latent'),
     TOP_PRIOR: _Part('prior of the top codes', 'model', 'top_workdir', 'top_step'),
 }
+_WORKDIRS = {f'{part.section}.{part.workdir}' for part in _PARTS.values()}
+_STEPS = {f'{part.section}.{part.step}' for part in _PARTS.values()}
 
 
 def write_config(workdir: Path, config: dict[str, Any]) -> None:
@@ -176,22 +193,32 @@ def _schedules(config: dict[str, Any]) -> set[str]:
     return {value for key, value in flatten(config).items() if key.endswith('optimizer.schedule')}
 
 
-def differing_keys(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def differing_keys(before: dict[str, Any], now: dict[str, Any], besides: Collection[str] = ()) -> list[str]:
     """The keys (dotted) by which two configs learn something else, each with both values.
+
+    Of the runs that a config builds on, only whether it names any: `check_built_on` compares their weights,
+    wherever they are.
 
     Args:
         before: The config of a run, a dict of JSON values.
         now: Another one, alike.
+        besides: Keys that may differ as well.
     """
-    before, now = (
-        {key: value for key, value in flatten(config).items() if key not in _NOT_LEARNED}
-        for config in (before, now)
-    )
+    before, now = (_learned(flatten(config), besides) for config in (before, now))
     return [
         f'{key} (there {show(before.get(key, _ABSENT))}, now {show(now.get(key, _ABSENT))})'
         for key in sorted(before.keys() | now.keys())
         if show(before.get(key, _ABSENT)) != show(now.get(key, _ABSENT))
+        and not (key in _WORKDIRS and before.get(key) and now.get(key))
     ]
+
+
+def _learned(flat: dict[str, Any], besides: Collection[str]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in flat.items()
+        if key not in _NOT_LEARNED and key not in _STEPS and key not in besides
+    }
 
 
 class BuiltOn(TypedDict):
@@ -201,7 +228,8 @@ class BuiltOn(TypedDict):
         workdir: Its directory, as it was typed.
         step: Of its checkpoint.
         checksum: Of the weights.
-        from_here: Its directory as seen from that of the run that uses it; only in the file.
+        from_here: Its directory as seen from that of the run that names it; only in the file, and only of
+            the run that another began with.
     """
 
     workdir: str
@@ -240,19 +268,15 @@ class DataFacts:
 
 
 def write_data_facts(workdir: Path, facts: DataFacts) -> None:
-    """Writes `data.json`, and where the runs that it is built on are, wherever it is read from.
+    """Writes `data.json`.
 
     Raises:
         UserError: What is to be written could not be read again; nothing is written.
     """
-    here = Path(workdir).resolve()
-
-    def seen_from_here(part: BuiltOn) -> BuiltOn:
-        return {**part, 'from_here': os.path.relpath(Path(part['workdir']).resolve(), here)}
-
-    built_on = {name: seen_from_here(part) for name, part in facts.built_on.items()}
-    init_from = facts.init_from and seen_from_here(facts.init_from)
-    facts = dataclasses.replace(facts, built_on=built_on, init_from=init_from)
+    init_from = facts.init_from
+    if init_from:
+        there = os.path.relpath(Path(init_from['workdir']).resolve(), Path(workdir).resolve())
+        facts = dataclasses.replace(facts, init_from={**init_from, 'from_here': there})
     path, text = Path(workdir) / DATA_NAME, json.dumps(dataclasses.asdict(facts))
     parse_json(text, DataFacts, where=f'what {path} is to keep', advice='rename what is called so')
     write_atomically(path, text + '\n')
@@ -271,34 +295,101 @@ def read_data_facts(workdir: Path) -> DataFacts:
         raise UserError(f'{path} is missing; restore it from a copy.') from error
 
 
-def pin_built_on(config: ConfigDict, workdir: Path) -> ConfigDict:
-    """A config of a run in which the runs that it is built on are those of its beginning.
+def facts_to_seal(facts: DataFacts) -> dict[str, Any]:
+    """What of the facts may never change, in JSON values: of other runs the checksums alone."""
+    checksums = {
+        'built_on': {name: part['checksum'] for name, part in facts.built_on.items()},
+        'init_from': facts.init_from and facts.init_from['checksum'],
+    }
+    return json.loads(json.dumps(dataclasses.asdict(facts) | checksums))
 
-    A run whose config leaves the step open was begun with the newest of that time. Directories are as they
-    were typed, and so those of another working directory may be other runs, or none: those that are where
-    they were, as seen from the run, come first.
+
+def check_sealed(workdir: Path, sealed: Sealed, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuses a run whose files say something else than its checkpoints were sealed with.
+
+    Args:
+        workdir: The run directory.
+        sealed: What the newest checkpoint was sealed with.
+        before: The config in it, with today's defaults for keys that are newer.
+        now: That of `config.json`, alike.
 
     Raises:
-        UserError: One of them is not there.
+        UserError: Some keys of `config.json` or `data.json` differ; each is named with both values.
+    """
+    facts = facts_to_seal(read_data_facts(workdir))
+    # Later versions may know more facts.
+    known = {key: facts.get(key) for key in sealed['data']}
+    for name, differing in (
+        (CONFIG_NAME, differing_keys(before, now, _LENGTH)),
+        (DATA_NAME, differing_keys(sealed['data'], known)),
+    ):
+        if differing:
+            raise UserError(
+                f'{workdir / name} is not what the run was trained with: its checkpoints say otherwise of '
+                f'{", ".join(differing)}; put the former values back, or restore the file from a copy.'
+            )
+
+
+def check_not_lost(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Refuses to begin a run anew whose checkpoints were lost, and so to drop its log.
+
+    One that was killed before its first checkpoint was complete may begin anew: it has a folder for them, and
+    a log that does not reach beyond the second one, which waits for the first.
+
+    Args:
+        workdir: The run directory, in which there is no checkpoint.
+        config: Of the run.
+
+    Raises:
+        UserError: There were checkpoints.
+    """
+    try:
+        last = max((line.step for _, line in read_log(workdir / METRICS_NAME)), default=0)
+    except FileNotFoundError:
+        return
+    every = [config['checkpoint_every'], *([config['eval_every']] if config['best_metric'] else [])]
+    _, second, *_ = sorted({number * count for number in every for count in (1, 2)})
+    if last > second or (last and not (workdir / CHECKPOINTS).is_dir()):
+        raise UserError(
+            f'{workdir} has a log up to step {last} and no checkpoint to go on from; put its folder '
+            f'{CHECKPOINTS} back, or begin anew in another --workdir.'
+        )
+
+
+def named_anew(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> set[str]:
+    """The parts of which a config names another directory or step than that of the run does."""
+    return {
+        name
+        for name, part in _PARTS.items()
+        if part.section in config
+        and part.section in recorded
+        and part.workdir in recorded[part.section]
+        and part.named_in(config) != part.named_in(recorded)
+    }
+
+
+def pin_built_on(
+    config: ConfigDict, workdir: Path, anew: Collection[str], exchanged: Collection[str] = ()
+) -> ConfigDict:
+    """A config of a run in which the runs that it is built on are the copies that it keeps of them.
+
+    Those that are named anew are where the config says, and so are those of which a run of before keeps no
+    copy; there, the step is that of the beginning if the config leaves it open.
+
+    Args:
+        config: The full config.
+        workdir: The run directory.
+        anew: Parts that the config names otherwise than that of the run.
+        exchanged: Parts that may be others, and are left as they are.
     """
     config = config.copy_and_resolve_references()
     for name, before in read_data_facts(workdir).built_on.items():
-        part = _PARTS[name]
+        part, copy = _PARTS[name], workdir / BUILT_ON / name
         section = config[part.section]
-        named = section[part.workdir]
-        if not named or _exchanged(name, before, named, workdir):
+        if name in exchanged or not section[part.workdir]:
             continue
-        places = [named]
-        if _same_place(before, named, workdir) and (there := _located(before, workdir)):
-            places = list(dict.fromkeys([str(there), named]))
-        found = next(filter(is_run, places), None)
-        if found is None:
-            key = f'{part.section}.{part.workdir}'
-            raise UserError(
-                f'the {part.title} of the run {workdir} is not at {" nor at ".join(places)}; put it back, or '
-                f"open the run with --override={key}=DIR (in Python, overrides={{'{key}': DIR}})."
-            )
-        section[part.workdir] = found
+        if name not in anew and is_run(copy):
+            section[part.workdir] = str(copy)
         if section.get(part.step) is None:
             with section.unlocked():
                 section[part.step] = before['step']
@@ -319,20 +410,19 @@ def is_run(workdir: str | Path) -> bool:
         ) from error
 
 
-def check_built_on(workdir: Path, now: dict[str, dict[str, Any]]) -> None:
+def check_built_on(workdir: Path, now: Mapping[str, BuiltOn], exchanged: Collection[str] = ()) -> None:
     """Refuses to use a run with other weights of another run than it was trained with.
-
-    A prior of top codes may be exchanged, by naming another directory.
 
     Args:
         workdir: The run directory.
         now: As `DataFacts.built_on`.
+        exchanged: Parts that may be others.
 
     Raises:
         UserError: A checksum differs.
     """
     for name, before in read_data_facts(workdir).built_on.items():
-        if name not in now or _exchanged(name, before, now[name]['workdir'], workdir):
+        if name not in now or name in exchanged:
             continue
         if now[name]['checksum'] != before['checksum']:
             raise UserError(
@@ -360,26 +450,12 @@ def check_published(workdir: Path, now: str | None) -> None:
         )
 
 
-def _exchanged(name: str, before: dict[str, Any], named: str, workdir: Path) -> bool:
-    return name == TOP_PRIOR and not _same_place(before, named, workdir)
-
-
-def _same_place(before: dict[str, Any], named: str, workdir: Path) -> bool:
-    """Whether a directory is that of a part at the beginning, as it was typed or as the run sees it."""
-    return Path(named) in (Path(before['workdir']), _located(before, workdir))
-
-
-def _located(before: dict[str, Any], workdir: Path) -> Path | None:
-    """Where a part is, as seen from the run; None for a run of before that was written down."""
-    if 'from_here' not in before:
-        return None
-    return Path(os.path.normpath(Path(workdir).resolve() / before['from_here']))
-
-
 def locate(before: BuiltOn, workdir: Path) -> list[Path]:
     """Where a run that `data.json` names may be: as seen from the run that names it, and as it was typed."""
-    there = _located(before, workdir)
-    return [*([there] if there else []), Path(before['workdir'])]
+    places = [Path(before['workdir'])]
+    if 'from_here' in before:
+        places.insert(0, Path(os.path.normpath(Path(workdir).resolve() / before['from_here'])))
+    return places
 
 
 def flatten(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -1,0 +1,152 @@
+"""What a run is, its checkpoints know: a file that was changed or lost is noticed."""
+
+import json
+import shutil
+
+import pytest
+
+import vq_jax
+from tests.runs import logged
+from vq_jax.errors import UserError
+from vq_jax.tasks import default_config
+from vq_jax.train import train
+
+
+def small_config():
+    config = default_config('vqvae')
+    config.steps, config.checkpoint_every, config.eval_every, config.log_every = 4, 2, 2, 1
+    config.batch_size = 8
+    config.data.channels = 1
+    config.data.eval_split = 'test[:8]'
+    config.model.channels = config.model.residual_channels = 4
+    config.model.stages = 1
+    config.quantizer.num_codes = 4
+    config.quantizer.dim = 2
+    config.optimizer.schedule = 'cosine'
+    return config
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('runs') / 'run'
+    train(small_config(), workdir)
+    return workdir
+
+
+@pytest.fixture
+def workdir(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / 'run')
+
+
+def change(path, key, value):
+    content = json.loads(path.read_text())
+    *sections, name = key.split('.')
+    section = content
+    for part in sections:
+        section = section[part]
+    assert section[name] != value
+    section[name] = value
+    path.write_text(json.dumps(content))
+
+
+def refused(workdir, match, config=None):
+    """By who reads, and by who goes on training; nothing is changed."""
+    before = {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
+    with pytest.raises(UserError, match=match):
+        vq_jax.load(workdir)
+    with pytest.raises(UserError, match=match):
+        train(config or small_config(), workdir)
+    assert {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    'key, value, text',
+    [
+        ('seed', 1, r'seed \(there 0, now 1\)'),
+        ('optimizer.b1', 0.8, r'optimizer\.b1 \(there 0\.9, now 0\.8\)'),
+        ('data.flip', True, r'data\.flip \(there false, now true\)'),
+    ],
+)
+def test_a_digit_of_the_config_that_was_changed_is_told(key, value, text, workdir):
+    change(workdir / 'config.json', key, value)
+    config = small_config()
+    refused(workdir, f'config.json is not what the run was trained with: .*{text}; put')
+    config.update_from_flattened_dict({key: value})  # to whatever the run is to go on with
+    refused(workdir, f'config.json is not what .*{text}; put', config)
+
+
+@pytest.mark.parametrize(
+    'key, value, text',
+    [
+        ('image_shape', [8, 16, 1], r'image_shape \(there \[8, 8, 1\], now \[8, 16, 1\]\)'),
+        ('class_names', list('0123456798'), 'class_names'),
+        ('published', 64 * '0', r'published \(there null'),
+    ],
+)
+def test_facts_of_the_data_that_were_changed_are_told(key, value, text, workdir):
+    change(workdir / 'data.json', key, value)
+    refused(workdir, f'data.json is not what the run was trained with: .*{text}')
+
+
+def test_keys_of_which_nothing_learned_depends_may_change(workdir):
+    for key, value in (('num_pictures', 1), ('data.cache_gib', 0.5), ('keep_checkpoints', 5)):
+        change(workdir / 'config.json', key, value)
+    assert vq_jax.load(workdir).step == 4
+    assert train(small_config(), workdir) is not None
+
+
+def test_a_schedule_that_was_changed_in_the_file_is_not_gone_on_with(workdir):
+    change(workdir / 'config.json', 'schedule_steps', 5)
+    train(small_config(), workdir)
+    assert json.loads((workdir / 'config.json').read_text())['schedule_steps'] is None
+    change(workdir / 'config.json', 'steps', 6)
+    config = small_config()
+    config.steps = 6
+    with pytest.raises(UserError, match=r'steps \(there 4, now 6\)'):
+        train(config, workdir)
+
+
+def test_a_config_that_was_deleted(workdir):
+    before = (workdir / 'config.json').read_text()
+    (workdir / 'config.json').unlink()
+    with pytest.raises(UserError, match=r'has no config\.json'):
+        vq_jax.load(workdir)
+    config = small_config()
+    config.optimizer.learning_rate *= 2
+    with pytest.raises(UserError, match=r'holds a run with another config, .* optimizer\.learning_rate'):
+        train(config, workdir)
+    assert not (workdir / 'config.json').exists()
+    assert train(small_config(), workdir) is not None
+    assert (workdir / 'config.json').read_text() == before
+
+
+def test_checkpoints_that_were_deleted(workdir):
+    log = logged(workdir)
+    match = r'has a log up to step 4 and no checkpoint to go on from; put its folder checkpoints back'
+    (workdir / 'checkpoints').rename(workdir / 'elsewhere')
+    with pytest.raises(UserError, match=match):
+        train(small_config(), workdir)
+    (workdir / 'checkpoints').mkdir()
+    (workdir / 'checkpoints' / '3.saving').mkdir()
+    with pytest.raises(UserError, match=match):
+        config = small_config()
+        config.checkpoint_every = config.eval_every = 1
+        change(workdir / 'config.json', 'checkpoint_every', 1)
+        train(config, workdir)
+    assert logged(workdir) == log
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(trained, workdir):
+    shutil.rmtree(workdir / 'checkpoints')
+    (workdir / 'checkpoints').mkdir()
+    assert train(small_config(), workdir) is not None  # the log may be of a first one that is not complete
+    assert logged(workdir) == logged(trained)
+
+
+def test_a_run_of_before_checkpoints_were_sealed(workdir, monkeypatch):
+    monkeypatch.setattr('vq_jax.training.checkpoints.Checkpoints.sealed', lambda self: {})
+    assert vq_jax.load(workdir).step == 4
+    assert train(small_config(), workdir) is not None
+    (workdir / 'config.json').unlink()
+    with pytest.raises(UserError, match=r'holds checkpoints without their config\.json; restore it'):
+        train(small_config(), workdir)
