@@ -73,7 +73,7 @@ def _evaluate() -> None:
     restored = restore(**opening.opened())
     run = Run(restored)
     split = _SPLIT.value or run.config.data.eval_split
-    numbers = run.evaluate(split).numbers
+    numbers = run.evaluate(split, progress=True).numbers
     console = make_console()
     print_table(console, f'{run.config.data.name} {split}, step {run.step:,}', numbers)
     if run.task.classes_read and run.class_names:

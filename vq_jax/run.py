@@ -396,8 +396,13 @@ class Run:
             )
         return self._elbo(self.state, self._checked_images(images))
 
-    def evaluate(self, split: str | None = None) -> Evaluation:
-        """Numbers and pictures over a split of the run's data set, by default its `eval_split`."""
+    def evaluate(self, split: str | None = None, *, progress: bool = False) -> Evaluation:
+        """Numbers and pictures over a split of the run's data set, by default its `eval_split`.
+
+        Args:
+            split: of the data set.
+            progress: show a bar.
+        """
         engine = self._engine(self.config.batch_size)
         dataset = self.dataset(split or self.config.data.eval_split)
         if self.task.classes_read:
@@ -410,7 +415,7 @@ class Run:
         if self.task.reads_published:
             check_published(self._restored.workdir, fingerprint(pretrained))
         state = self.state.replace(frozen=pretrained)
-        return evaluator.run(engine.place(state))
+        return evaluator.run(engine.place(state), progress=progress)
 
     def compare(
         self,

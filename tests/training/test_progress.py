@@ -2,8 +2,12 @@
 
 import io
 import sys
+import types
 
-from vq_jax.training.progress import Progress
+import jax
+import pytest
+
+from vq_jax.training.progress import Progress, peak_memory
 
 
 class Terminal(io.StringIO):
@@ -57,3 +61,10 @@ def test_output_that_cannot_be_written_ends_nothing(monkeypatch, caplog):
                 progress.line('x' * 10_000)
     (told,) = [record.getMessage() for record in caplog.records]
     assert told == 'the output cannot be written (No space left on device); the run goes on.'
+
+
+@pytest.mark.parametrize('stats, peak', [({'peak_bytes_in_use': 3 * 2**29}, 1.5), ({}, None), (None, None)])
+def test_the_memory_of_a_device_is_shown_where_it_tells_it(monkeypatch, stats, peak):
+    device = types.SimpleNamespace(memory_stats=lambda: stats)
+    monkeypatch.setattr(jax, 'local_devices', lambda: [device])
+    assert peak_memory() == ({} if peak is None else {'peak_memory_gib': peak})

@@ -11,6 +11,7 @@ from vq_jax.errors import UserError
 from vq_jax.ops.pictures import Sheet
 from vq_jax.tasks.task import Task
 from vq_jax.training.parallel import Engine
+from vq_jax.training.progress import track
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +60,14 @@ class MeanEvaluator:
             lambda state, batch: (task.predict(state, batch), batch['label'], batch['mask'])
         )
 
-    def run(self, state: Any) -> Evaluation:
+    def run(self, state: Any, *, progress: bool = False) -> Evaluation:
         """Evaluates the state.
 
         The sums stay on the devices until the last batch. They are added in float64.
+
+        Args:
+            state: its frozen weights are there.
+            progress: show a bar.
         """
         first, sums = None, []
         batches = eval_batches(
@@ -72,7 +77,10 @@ class MeanEvaluator:
             process_count=jax.process_count(),
             pad=True,
         )
-        for batch in batches:
+        number = -(-len(self.dataset) // self.batch_size)
+        for _, batch in zip(
+            track(range(number), 'evaluating batches', shown=progress), batches, strict=False
+        ):
             first = first or batch
             sums.append(self._sums(state, batch))
         totals = jax.tree.map(lambda *x: np.sum(np.float64(x), axis=0), *jax.device_get(sums))
