@@ -197,6 +197,17 @@ def test_a_log_that_cannot_be_begun_is_told_in_a_sentence(tmp_path, disk):
     assert (tmp_path / 'metrics.jsonl').read_bytes() == before
 
 
+def test_images_of_later_steps_go_where_a_run_is_resumed(tmp_path):
+    for resume_step, steps in ((0, (10, 20, 12_345_678)), (10, (30,))):
+        writer = MetricWriter(tmp_path, resume_step=resume_step)
+        for step in steps:
+            writer.image(step, 'my_samples', np.zeros((2, 2, 3), np.uint8))
+        writer.close()
+        (tmp_path / 'images' / 'mine_20.png').touch()
+    names = sorted(path.name for path in (tmp_path / 'images').iterdir())
+    assert names == ['mine_20.png', 'my_samples_0000010.png', 'my_samples_0000030.png']
+
+
 def test_an_inactive_writer_writes_nothing(tmp_path):
     writer = MetricWriter(tmp_path / 'run', resume_step=0, active=False)
     writer.scalars(1, 'train', {'loss': 1.0})

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -59,6 +60,7 @@ class MetricWriter:
             self._images.mkdir(parents=True, exist_ok=True)
             if self._path.exists():
                 _drop_after(self._path, resume_step)
+            _drop_images_after(self._images, resume_step)
             self._file = AppendedFile(self._path)
         except OSError as error:
             raise WriteError(
@@ -198,3 +200,10 @@ def _drop_after(path: Path, step: int) -> None:
     write_atomically(
         path, b''.join(lines[number - 1] for number, line in read_log(path) if line.step <= step)
     )
+
+
+def _drop_images_after(folder: Path, step: int) -> None:
+    """Removes the images of later steps, which may not be drawn again."""
+    for path in folder.iterdir():
+        if (found := re.fullmatch(r'.+_(\d{7,})\.png', path.name)) and int(found[1]) > step:
+            path.unlink()
