@@ -31,7 +31,8 @@ def main():
         config.batch_size = train_step.BATCH_SIZE.value
     config.sampling.guidance, config.sampling.sampler = 1.0, 'ddim'
     shape = config.data.image_size, config.data.image_size, config.data.channels
-    images = np.random.default_rng(0).integers(0, 256, (config.batch_size, *shape), np.uint8)
+    b = config.batch_size * config.accumulate
+    images = np.random.default_rng(0).integers(0, 256, (b, *shape), np.uint8)
     ours = train_step.Ours(config, images)
     runners, dtype = {'vq_jax': ours}, train_step.dtype_of(config)
     if train_step.has_peer(config):
@@ -46,7 +47,7 @@ def main():
     print('parameters: ' + '  '.join(f'{name} {size:,}' for name, size in sizes.items()))
     steps = train_step.STEPS.value
     seconds = alternate({name: lambda r=runner: r.run(steps) for name, runner in runners.items()})
-    show(f'training, batch {config.batch_size}, images/s', seconds, lambda s: config.batch_size * steps / s)
+    show(f'training, batch {b}, images/s', seconds, lambda s: b * steps / s)
     median = statistics.median(seconds['vq_jax']) / steps
     print(f'training, vq_jax: {train_step.flop_rate(ours.flops, median, dtype)}', flush=True)
 

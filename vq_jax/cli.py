@@ -26,6 +26,11 @@ from vq_jax.files import WriteError, write_atomically
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _HELP = ('--help', '-help', '-?', '--?', '--helpshort', '-helpshort')
 flags.disclaim_key_flags()  # those defined here are of the command that asks for them
+# What stands for keys that an optimizer's section once had.
+_FORMER_KEYS = {
+    'accumulate': ' in an optimizer; set config.accumulate instead, with which a step is one update of that '
+    'many batches, so that counts of steps are that much smaller'
+}
 _PLACES = ('workdir', 'output', 'reference', 'init_from')  # flags that name something on this machine
 
 
@@ -317,8 +322,11 @@ def _mistake(error: Exception, config: str) -> str | None:
             return 'the config file has no function get_config(); see those in configs.'
         # A locked ConfigDict says: 'key'\nDid you mean "near" instead of "key"?
         near = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
-        known = f'{near[2]!r}; did you mean {near[1]!r}?' if near else f'{error}.'
-        return f'the config has no key {known}'
+        if near:
+            return f'the config has no key {near[2]!r}; did you mean {near[1]!r}?'
+        key = re.search(r'Key "(\w+)"|\w+', str(error))
+        name = (key[1] or key[0]) if key else str(error)
+        return f'the config has no key {name!r}{_FORMER_KEYS.get(name, "")}.'
     # What a config file raises comes inside of others, even of its own kind, with its traceback as text.
     chain: list[BaseException] = [error]
     while inner := chain[-1].__cause__ or chain[-1].__context__:

@@ -4,6 +4,7 @@ Modules, the shapes they return, their parameters, and the FLOPs of a training s
 and no data is read.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -36,7 +37,9 @@ def main() -> None:
     shape = _image_shape(config.data)
     with allowing([*_ALLOW_IMPORT.value, *named_modules(config)]):
         task = make_task(config, shape, _NUM_CLASSES.value)
-    batch = abstract_batch(config.batch_size, shape)
+    if task.accumulate > 1:  # XLA counts what a loop does once
+        task = dataclasses.replace(task, accumulate=1)
+    batch = abstract_batch(config.batch_size * config.accumulate, shape)
     key = jax.random.key(0)
 
     state = jax.eval_shape(task.init, key, batch).replace(frozen=task.pretrained_shapes())
@@ -55,7 +58,7 @@ def main() -> None:
         )
     console = make_console()
     console.print(table)
-    console.print(f'pictures: {config.batch_size} x {" x ".join(map(str, shape))}')
+    console.print(f'pictures: {config.batch_size * config.accumulate} x {" x ".join(map(str, shape))}')
     console.print(f'FLOPs of a training step: {step.cost_analysis()["flops"]:,.0f}')
     for root, params in players.items():
         console.print(f'parameters of {root}: {count_parameters(params):,}')

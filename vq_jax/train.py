@@ -213,7 +213,7 @@ def _train(
     batches = functools.partial(
         train_batches,
         train_set,
-        batch_size=loop.batch_size,
+        batch_size=loop.step_size,
         seed=loop.seed,
         process_index=jax.process_index(),
         process_count=jax.process_count(),

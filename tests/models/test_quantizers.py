@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vq_jax.errors import UserError
-from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive
+from vq_jax.models.quantizers import BATCH_MEANS, REVIVALS, STATISTICS, VectorQuantizer, revive
+from vq_jax.ops.parts import mean_over_parts
 
 
 def make(z, **options):
@@ -16,13 +17,20 @@ def make(z, **options):
 
 
 def step(quantizer, variables, z, seed=0):
+    """What a training call returns, and what then changed, with the numbers of that."""
+    quantized, means = call(quantizer, variables, z, seed=seed)
+    metrics, changed = learn(quantizer, variables, means)
+    return quantized, changed, metrics
+
+
+def call(quantizer, variables, z, part=None, seed=0):
     return quantizer.apply(
-        variables,
-        z,
-        train=True,
-        mutable=[STATISTICS, REVIVALS],
-        rngs={'codebook': jax.random.key(seed)},
+        variables, z, train=True, part=part, mutable=[BATCH_MEANS], rngs={'codebook': jax.random.key(seed)}
     )
+
+
+def learn(quantizer, variables, means):
+    return quantizer.apply({**variables, **means}, method='after_update', mutable=[STATISTICS, REVIVALS])
 
 
 def vectors(shape, seed=0):
@@ -46,7 +54,7 @@ def test_moving_average_is_the_papers():
         sums = gamma * sums + (1 - gamma) * chosen.T @ flat
         e = np.where(chosen.sum(0)[:, None] > 0, sums / counts[:, None], e)
 
-        quantized, changed = step(quantizer, variables, z)
+        quantized, changed, _ = step(quantizer, variables, z)
         variables = {**variables, STATISTICS: changed[STATISTICS]}
         np.testing.assert_array_equal(quantized.codes.reshape(-1), codes)
         np.testing.assert_allclose(variables[STATISTICS]['codebook'], e, rtol=1e-4, atol=1e-6)
@@ -88,7 +96,7 @@ def test_any_leading_shape(options, shape):
 def test_cosine_compares_directions(learning):
     z = vectors((2, 20, 3))
     quantizer, variables = make(z, cosine=True, learning=learning)
-    _, changed = step(quantizer, variables, z)
+    _, changed, _ = step(quantizer, variables, z)
     variables = {**variables, STATISTICS: changed[STATISTICS]}
     codebook = quantizer.apply(variables, method='vectors')
     np.testing.assert_allclose(np.linalg.norm(codebook, axis=-1), 1, rtol=1e-5)
@@ -105,8 +113,8 @@ def test_dead_codes_move_onto_vectors_of_the_batch(learning):
     shares = jnp.asarray([1.0, 0, 0, 0, 0, 0])
     _, placed = quantizer.apply(variables, far, shares, method='place', mutable=['params', STATISTICS])
     variables = {**variables, **placed}
-    quantized, changed = step(quantizer, variables, z)
-    assert quantized.metrics['codes_revived'] == 5
+    _, changed, metrics = step(quantizer, variables, z)
+    assert metrics['codes_revived'] == 5
     params = revive(variables.get('params', {}), changed.get(REVIVALS, {}))
     variables = {'params': params, STATISTICS: changed[STATISTICS]}
     codebook = np.asarray(quantizer.apply(variables, method='vectors'))
@@ -116,7 +124,7 @@ def test_dead_codes_move_onto_vectors_of_the_batch(learning):
     assert len(np.unique(codebook[1:], axis=0)) == 5
     assert set(np.unique(quantizer.apply(variables, z).codes)) >= {1, 2, 3, 4, 5}
     # They have time to prove themselves.
-    assert step(quantizer, variables, z)[0].metrics['codes_revived'] == 0
+    assert step(quantizer, variables, z)[2]['codes_revived'] == 0
 
 
 @pytest.mark.parametrize('k, n, distinct', [(512, 768, 512), (512, 1024, 512), (8, 5, 5)])
@@ -125,8 +133,8 @@ def test_dead_codes_get_different_vectors_where_there_are_enough(k, n, distinct)
     quantizer, variables = make(z, num_codes=k, revive_below=1.0, decay=0.9999)
     # No code was in use for long, and one batch does not bring any of them back.
     dead = {**variables[STATISTICS], 'shares': jnp.zeros(k)}
-    quantized, changed = step(quantizer, {**variables, STATISTICS: dead}, z)
-    assert quantized.metrics['codes_revived'] == k
+    _, changed, metrics = step(quantizer, {**variables, STATISTICS: dead}, z)
+    assert metrics['codes_revived'] == k
     codes = changed[STATISTICS]['codebook']
     assert len(np.unique(codes, axis=0)) == distinct and np.isin(codes, z).all()
 
@@ -149,36 +157,34 @@ def test_evaluation_changes_nothing():
 def test_statistics_are_float32_for_bfloat16_vectors():
     z = vectors((2, 5, 4)).astype(jnp.bfloat16)
     quantizer, variables = make(z, code_dim=2, revive_below=0.1)
-    quantized, changed = step(quantizer, variables, z)
+    quantized, changed, _ = step(quantizer, variables, z)
     assert quantized.loss.dtype == jnp.float32
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(changed[STATISTICS]))
 
 
 @pytest.mark.parametrize('learning', ['gradient', 'moving_average'])
-def test_a_batch_split_over_an_axis_counts_as_one(learning):
-    """The device axis, stood for by `vmap`: statistics and revivals are of the whole batch."""
+@pytest.mark.parametrize('devices, parts', [(4, 1), (1, 4), (2, 2)])
+def test_a_batch_in_parts_counts_as_one(learning, devices, parts):
+    """Parts one after another, and on devices, which `vmap` stands for: all is of the whole batch."""
     z = vectors((8, 6, 3))
-    quantizer, variables = make(z, learning=learning, revive_below=0.9, num_codes=16)
-    whole, changed = step(quantizer, variables, z)
+    quantizer, variables = make(z, learning=learning, revive_below=0.9, num_codes=16, decay=0.5)
+    whole, means = call(quantizer, variables, z)
 
-    def part(z):
-        return quantizer.apply(
-            variables,
-            z,
-            train=True,
-            axis_name='devices',
-            mutable=[STATISTICS, REVIVALS],
-            rngs={'codebook': jax.random.key(0)},
-        )
+    def of_part(z, part):
+        quantized, means = call(quantizer, variables, z, part)
+        return quantized.metrics, means
 
-    parts, changed_parts = jax.vmap(part, axis_name='devices')(z.reshape(4, 2, 6, 3))
-    np.testing.assert_array_equal(parts.codes.reshape(8, 6), whole.codes)
-    for name in ('perplexity', 'code_use_bits', 'codes_used', 'codes_revived'):
-        np.testing.assert_allclose(parts.metrics[name], whole.metrics[name], rtol=1e-5)
+    def of_device(z):
+        return mean_over_parts(of_part, z, parts, 'devices')
+
+    found = jax.vmap(of_device, axis_name='devices')(z.reshape(devices, -1, 6, 3))
+    metrics, means_in_parts = jax.tree.map(lambda x: x[0], found)
+    for name, value in whole.metrics.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
+    results = [learn(quantizer, variables, x) for x in (means_in_parts, means)]
+    assert results[0][0]['codes_revived'] == results[1][0]['codes_revived'] > 0
     jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, np.broadcast_to(y, x.shape), rtol=1e-4, atol=1e-6),
-        changed_parts,
-        changed,
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), results[0][1], results[1][1]
     )
 
 

@@ -17,7 +17,7 @@ class Told(nn.Module):
 
     dim: int = 8
 
-    def __call__(self, z, train=False, axis_name=None, step=None):
+    def __call__(self, z, train=False, part=None, step=None):
         told = jnp.float32(-1 if step is None else step)
         return Quantized(values=z, codes=z[..., 0], loss=jnp.zeros(len(z)), metrics={'told': told})
 

@@ -1,5 +1,7 @@
 """Convolutions against `jax.lax`: values, gradients, and gradients of gradients."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,3 +107,21 @@ def test_only_the_gradients_that_are_asked_for_are_computed(f):
 
     forward = jax.jit(lambda x, kernel: f(x, kernel, 2)).lower(x, kernel).compile().cost_analysis()['flops']
     assert max(flops(0), flops(1)) < flops((0, 1)) - 0.5 * forward
+
+
+def test_loops_keep_the_layout_that_is_fast_on_cpus():
+    """XLA brings other layouts into it everywhere but in loops, where they take seventy times as long."""
+
+    def gradients(x, kernel):
+        def body(total, x):
+            def loss(x, kernel):
+                y = conv.conv2d_transpose(conv.conv2d(x, kernel, 2), kernel.swapaxes(2, 3), 2)
+                return jnp.sum(jnp.square(y))
+
+            return jax.tree.map(jnp.add, total, jax.grad(loss, (0, 1))(x, kernel)), None
+
+        return lax.scan(body, (x[0], kernel), x)[0]
+
+    compiled = jax.jit(gradients).lower(jnp.ones((3, 2, 8, 8, 3)), jnp.ones((4, 4, 3, 5))).compile()
+    layouts = re.findall(r'dim_labels=(\S+?),? ', compiled.as_text())
+    assert len(layouts) >= 6 and set(layouts) == {'b01f_01io->b01f'}

@@ -3,20 +3,11 @@
 import jax
 import numpy as np
 
-from vq_jax.ops.keys import content_keys, example_keys, normal
+from vq_jax.ops.keys import content_keys, normal
 
 
 def data(keys):
     return np.asarray(jax.random.key_data(keys))
-
-
-def test_example_keys_are_those_of_the_whole_batch_on_any_device():
-    whole = data(example_keys(jax.random.key(3), 6, None))
-    assert len(np.unique(whole, axis=0)) == 6
-    parts = jax.vmap(
-        lambda _: jax.random.key_data(example_keys(jax.random.key(3), 2, 'data')), axis_name='data'
-    )(np.arange(3))
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 def test_content_keys_depend_on_the_bytes_alone():

@@ -15,11 +15,11 @@ from vq_jax.models.discriminators import BATCH_STATS, PatchDiscriminator
 from vq_jax.models.gaussian import GaussianBottleneck
 from vq_jax.ops import adversarial
 from vq_jax.ops.images import to_float
-from vq_jax.ops.keys import example_keys
 from vq_jax.ops.losses import mean_absolute
+from vq_jax.ops.parts import Part
 from vq_jax.ops.similarity import ms_ssim
 from vq_jax.tasks import default_config, make_task
-from vq_jax.tasks.game import Game, GameConfig, beside
+from vq_jax.tasks.game import Game, GameConfig, beside, mean_image
 from vq_jax.training.optimizer import OptimizerConfig, make_optimizer
 
 RNG = np.random.default_rng(0)
@@ -81,7 +81,7 @@ def brute(task, state, data):
             task.seen(images),
             data['label'],
             train=True,
-            mutable=['codebook', 'revivals'],
+            mutable=['batch_means'],
             rngs={'codebook': state.generator.step_key(), 'latent': state.generator.step_key()},
         )
         return outputs, latent
@@ -210,7 +210,7 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
     def draw(params):
         variables = {'params': params, **state.generator.variables}
         noise = jax.vmap(lambda key: jax.random.normal(key, (100,)))(
-            example_keys(state.generator.step_key(), 4, None)
+            Part.of_device(4).keys(state.generator.step_key())
         )
         return task.model.apply(variables, noise, labels, train=True, mutable=[BATCH_STATS])[0]
 
@@ -226,7 +226,7 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
         fake = draw(state.generator.params)
         r, f = discriminate(params, real), discriminate(params, fake)
         logits = lambda x: discriminate(params, x).logits  # noqa: E731
-        keys = example_keys(state.discriminator.step_key(), 4, None)
+        keys = Part.of_device(4).keys(state.discriminator.step_key())
         probe = -jnp.take_along_axis(jax.nn.log_softmax(r.classes), labels[:, None], 1)
         return jnp.mean(
             adversarial.discriminator_loss(loss, r.logits, f.logits)
@@ -268,6 +268,13 @@ def test_a_collapse_is_seen_beside_a_condition():
     assert metrics['diversity'] == pytest.approx(0.99, abs=1e-6)
 
 
+def play(game, state, real, fake, labels, condition=None):
+    """The discriminator's update by a whole batch, and its numbers."""
+    centre = mean_image(real, None)
+    turn = game.play(state, real, fake, labels, Part.of_device(len(real)), centre, condition)
+    return game.learn(state, turn.means)
+
+
 def patch_game(**config):
     """A small game over patches of 16x16 pictures, its discriminator without normalisation."""
     options = OptimizerConfig(name='sgd', b1=0.0, learning_rate=1.0)
@@ -281,9 +288,9 @@ def test_pictures_that_are_all_alike_tell_nothing_of_diversity(n):
     real = np.repeat(RNG.normal(size=(1, 16, 16, 3)), n, 0).astype(np.float32)
     labels = np.zeros(n, np.int32)
     state = game.init(jax.random.key(0), real, labels)
-    play = jax.jit(lambda fake: game.play(state, real, fake, labels, None).metrics['diversity'])
+    diversity = jax.jit(lambda fake: play(game, state, real, fake, labels)[1]['diversity'])
     for fake in (real, RNG.normal(size=real.shape).astype(np.float32)):
-        assert play(fake) == pytest.approx(1, abs=1e-6)
+        assert diversity(fake) == pytest.approx(1, abs=1e-6)
 
 
 def test_penalties_are_of_the_pictures_alone():
@@ -292,13 +299,13 @@ def test_penalties_are_of_the_pictures_alone():
     real, fake, condition = RNG.normal(size=(3, 4, 16, 16, 3)).astype(np.float32)
     labels = np.zeros(4, np.int32)
     state = game.init(jax.random.key(0), beside(real, condition), labels)
-    play = jax.jit(lambda s: game.play(s, real, fake, labels, None, condition).metrics)
+    penalties = jax.jit(lambda s: play(game, s, real, fake, labels, condition)[1])
     kernel = state.params['Conv_0']['kernel']
     found = {}
     for name, sees in (('pictures', slice(0, 3)), ('condition', slice(3, 6))):
         alone = jnp.zeros_like(kernel).at[:, :, sees].set(kernel[:, :, sees])
         first = {**state.params['Conv_0'], 'kernel': alone}
-        found[name] = play(state.replace(params={**state.params, 'Conv_0': first}))
+        found[name] = penalties(state.replace(params={**state.params, 'Conv_0': first}))
     assert found['condition']['r1'] == 0 and found['pictures']['r1'] > 0
     assert found['condition']['gradient_penalty'] == pytest.approx(1, abs=1e-5)
     assert found['pictures']['gradient_penalty'] < 1 - 1e-5
@@ -307,10 +314,10 @@ def test_penalties_are_of_the_pictures_alone():
 def test_running_statistics_see_real_and_generated_pictures():
     data = batch(16)
     task, state = make('gan', data, {'generator.channels': 8, 'discriminator.channels': 8})
-    play = jax.jit(lambda a, b: task.game.play(state.discriminator, a, b, data['label'], None).state)
+    learn = jax.jit(lambda a, b: play(task.game, state.discriminator, a, b, data['label'])[0])
     real, fake = RNG.normal(size=(2, 4, 16, 16, 3)).astype(np.float32)
     both, twice_real, twice_fake = (
-        play(a, b).variables[BATCH_STATS]['BatchNorm_0']['mean']
+        learn(a, b).variables[BATCH_STATS]['BatchNorm_0']['mean']
         for a, b in ((real, fake), (real, real), (fake, fake))
     )
     # From 0, one batch enters with 0.1 * 0.9, the next with 0.1.

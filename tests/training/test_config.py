@@ -96,12 +96,20 @@ def test_a_config_of_few_keys_is_completed():
         ({'task': 'vqvae', 'data': {'nmae': 'x'}}, 'config.data.nmae is not read by anything; did you mean'),
         ({'task': 'vqvae', 'data': 'mnist'}, 'section'),
         ({'task': 'vqvae', 'steps': 'x'}, 'config.steps'),
+        ({'task': 'vqvae', 'optimizer': {'accumulate': 4}}, 'set config.accumulate=4 instead'),
+        ({'task': 'gan', 'discriminator_optimizer': {'accumulate': 2}}, 'set config.accumulate=2 instead'),
     ],
 )
 def test_full_configs_with_mistakes(config, words):
     with pytest.raises(UserError) as error:
         complete_config(ConfigDict(config))
     assert words in str(error.value)
+
+
+def test_a_run_of_before_that_accumulated_nothing_opens():
+    config = ConfigDict({'task': 'vqvae', 'optimizer': {'accumulate': 1, 'b1': 0.8}})
+    full = complete_config(config)
+    assert (full.accumulate, full.optimizer.b1) == (1, 0.8) and 'accumulate' not in full.optimizer
 
 
 def read(path):

@@ -8,7 +8,8 @@ from flax import linen as nn
 
 from vq_jax.models.convolution import Conv, ConvTranspose
 from vq_jax.models.observation import Observation, PixelDistribution, to_picture
-from vq_jax.models.quantizers import Quantized, Quantizer
+from vq_jax.models.quantizers import Quantized, Quantizer, after_update
+from vq_jax.ops.parts import Part
 
 
 class ResidualBlock(nn.Module):
@@ -138,19 +139,23 @@ class VQVAE(nn.Module):
         self,
         images: jax.Array,
         train: bool = False,
-        axis_name: str | None = None,
+        part: Part | None = None,
         step: jax.Array | None = None,
     ) -> tuple[jax.Array | PixelDistribution, Quantized]:
         """What is made of pictures in [-1, 1] (see `outputs`), and what the quantizer did.
 
         Args:
             images: [b h w c].
-            train: see the quantizer; a codebook updates its statistics.
-            axis_name: the device axis that the batch is split over.
+            train: see the quantizer.
+            part: see `Quantizer`.
             step: see `Quantizer`.
         """
-        quantized = self.quantizer(self.encoder(images), train=train, axis_name=axis_name, step=step)
+        quantized = self.quantizer(self.encoder(images), train=train, part=part, step=step)
         return self._outputs(quantized.values), quantized
+
+    def after_update(self) -> dict[str, jax.Array]:
+        """See `LearnsWithoutGradients`."""
+        return after_update(self.quantizer)
 
     def encode(self, images: jax.Array) -> jax.Array:
         """Codes, int32 [b h' w'], of pictures [b h w c] in [-1, 1]."""

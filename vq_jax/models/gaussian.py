@@ -8,7 +8,7 @@ from flax import linen as nn
 from vq_jax.errors import check_least
 from vq_jax.models.quantizers import Quantized
 from vq_jax.ops import gaussians
-from vq_jax.ops.keys import example_keys
+from vq_jax.ops.parts import Part
 
 LATENT = 'latent'  # the random stream that samples are drawn from
 
@@ -54,15 +54,15 @@ class GaussianBottleneck(nn.Module):
         self,
         z: jax.Array,
         train: bool = False,
-        axis_name: str | None = None,
+        part: Part | None = None,
         step: jax.Array | None = None,
     ) -> Quantized:
         """Passes on a sample in training, drawn from the random stream 'latent', else the mean.
 
         Args:
             z: vectors [b ... d].
-            train: draw a sample; the stream's key must be equal on all devices.
-            axis_name: the device axis that the batch is split over.
+            train: draw a sample; the stream's key must be equal in all parts of a batch.
+            part: see `Quantizer`.
             step: not used.
 
         Returns:
@@ -72,7 +72,7 @@ class GaussianBottleneck(nn.Module):
         posterior = self.posterior(z)
         latent = posterior.mean
         if train and not self.is_initializing():
-            keys = example_keys(self.make_rng(LATENT), z.shape[0], axis_name)
+            keys = (part or Part.of_device(len(z))).keys(self.make_rng(LATENT))
             latent = gaussians.sample(keys, posterior.mean, posterior.log_variance)
         kl = jnp.sum(posterior.kl(), axis=tuple(range(1, z.ndim)))
         return Quantized(

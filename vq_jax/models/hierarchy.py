@@ -9,7 +9,8 @@ from flax import linen as nn
 from vq_jax.models.autoencoder import Decoder, Encoder
 from vq_jax.models.convolution import Conv, ConvTranspose
 from vq_jax.models.observation import Observation, PixelDistribution, to_picture
-from vq_jax.models.quantizers import Quantized, Quantizer
+from vq_jax.models.quantizers import Quantized, Quantizer, after_update
+from vq_jax.ops.parts import Part
 
 Levels = tuple[jax.Array, jax.Array]
 
@@ -68,29 +69,33 @@ class VQVAE2(nn.Module):
         self,
         images: jax.Array,
         train: bool = False,
-        axis_name: str | None = None,
+        part: Part | None = None,
         step: jax.Array | None = None,
     ) -> tuple[jax.Array | PixelDistribution, Quantized]:
         """What is made of pictures in [-1, 1] (see `outputs`), and what the quantizers did.
 
         Args:
             images: [b h w c].
-            train: see the quantizers; codebooks update their statistics.
-            axis_name: the device axis that the batch is split over.
+            train: see the quantizers.
+            part: see `Quantizer`.
             step: see `Quantizer`.
 
         Returns:
             Of the quantizers, values and codes are pairs, top and bottom; the loss is the sum of both, and
             the names of the top level's metrics begin with 'top_'.
         """
-        top, bottom = self._quantize(images, train=train, axis_name=axis_name, step=step)
+        top, bottom = self._quantize(images, train=train, part=part, step=step)
         quantized = Quantized(
             values=(top.values, bottom.values),
             codes=(top.codes, bottom.codes),
             loss=top.loss + bottom.loss,
-            metrics={**bottom.metrics, **{f'top_{name}': x for name, x in top.metrics.items()}},
+            metrics=_of_both(top.metrics, bottom.metrics),
         )
         return self._outputs(*quantized.values), quantized
+
+    def after_update(self) -> dict[str, jax.Array]:
+        """See `LearnsWithoutGradients`."""
+        return _of_both(after_update(self.top_quantizer), after_update(self.quantizer))
 
     def encode(self, images: jax.Array) -> Levels:
         """Codes of pictures [b h w c] in [-1, 1].
@@ -151,3 +156,7 @@ class VQVAE2(nn.Module):
     def _outputs(self, top: jax.Array, bottom: jax.Array) -> jax.Array | PixelDistribution:
         painted = self.decoder(jnp.concatenate([self.enlarge(top), bottom], axis=-1))
         return painted if self.observation is None else self.observation(painted)
+
+
+def _of_both(top: dict[str, jax.Array], bottom: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {**bottom, **{f'top_{name}': x for name, x in top.items()}}

@@ -6,7 +6,7 @@ those without are in `vq_jax.models.scalar_quantizers`.
 """
 
 import math
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import chex
 import jax
@@ -16,10 +16,11 @@ from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.ops import quantization
-from vq_jax.ops.collectives import global_size, take_global
 from vq_jax.ops.nearest import nearest_code
+from vq_jax.ops.parts import Part
 
 STATISTICS = 'codebook'  # the collection of what a codebook learns without gradients
+BATCH_MEANS = 'batch_means'  # the collection of what it learns that from, means over examples
 REVIVALS = 'revivals'  # the collection of replacements for dead codes among the parameters
 
 
@@ -31,7 +32,7 @@ class Quantized:
         values: the quantized vectors, with the straight-through gradient [b ... d].
         codes: the codes chosen, int32 [b ...].
         loss: the quantizer's own losses, such as that of the codebook, weighted, of each example [b].
-        metrics: named scalars; those of code use are over all devices.
+        metrics: named means over the examples: scalars, and the share of each code, 'code_shares' [k].
     """
 
     values: jax.Array
@@ -55,7 +56,7 @@ class Quantizer(Protocol):
         self,
         z: jax.Array,
         train: bool = False,
-        axis_name: str | None = None,
+        part: Part | None = None,
         step: jax.Array | None = None,
     ) -> Quantized:
         """Quantizes vectors.
@@ -63,7 +64,7 @@ class Quantizer(Protocol):
         Args:
             z: vectors [b ... dim].
             train: whether this is a training step.
-            axis_name: the device axis that the batch is split over.
+            part: of a training step, which examples of its batch these are; None if they are all.
             step: training steps done before this one, int32 scalar, for quantizers that change on the way;
                 None outside of training.
         """
@@ -76,6 +77,18 @@ class Quantizer(Protocol):
 
     def nearest(self, vectors: jax.Array) -> jax.Array:
         """The codes, int32 [...], nearest to vectors where codes are compared [... code_dim]."""
+
+
+@runtime_checkable
+class LearnsWithoutGradients(Protocol):
+    """A quantizer that learns something without gradients, once for each update of the parameters."""
+
+    def after_update(self) -> dict[str, jax.Array]:
+        """Learns from the collection 'batch_means' as training calls left it, averaged over the whole batch.
+
+        Returns:
+            Named scalars for the log.
+        """
 
 
 class VectorQuantizer(nn.Module):
@@ -144,19 +157,18 @@ class VectorQuantizer(nn.Module):
         self,
         z: jax.Array,
         train: bool = False,
-        axis_name: str | None = None,
+        part: Part | None = None,
         step: jax.Array | None = None,
     ) -> Quantized:
         """Quantizes vectors.
 
-        In training the collection 'codebook' must be mutable, and so must 'revivals' if the codebook
-        learns by gradient (see `revive`). Reviving draws from the random stream 'codebook', whose key
-        must be equal on all devices.
+        In training the collection 'batch_means' must be mutable, for `after_update`. Reviving draws from the
+        random stream 'codebook', whose key must be equal in all parts of a batch.
 
         Args:
             z: vectors [b ... dim].
-            train: update the statistics of the codebook.
-            axis_name: the device axis over which they are summed.
+            train: leave in 'batch_means' what the codebook learns from.
+            part: see `Quantizer`.
             step: not used.
         """
         z = self.project(z)
@@ -174,13 +186,15 @@ class VectorQuantizer(nn.Module):
             loss += codebook_loss
             metrics['codebook_loss'] = jnp.mean(codebook_loss)
 
-        shares = quantization.code_shares(codes, self.num_codes, axis_name)
-        metrics |= use_of_codes(shares)
+        metrics['code_shares'] = quantization.code_shares(codes, self.num_codes)
         if train and not self.is_initializing():
+            means = {'shares': metrics['code_shares']}
             flat = jax.lax.stop_gradient(flat)
-            self._update_statistics(flat, flat_codes, shares, axis_name)
+            if self.learning == 'moving_average':
+                means['sums'] = quantization.code_sums(flat, flat_codes, self.num_codes)
             if self.revive_below:
-                metrics['codes_revived'] = self._revive(flat, axis_name)
+                means['vectors'] = self._sample_vectors(flat, part or Part.of_device(len(z)))
+            self.sow(BATCH_MEANS, 'codebook', means, reduce_fn=lambda _, new: new)
 
         values = self._leave(quantization.straight_through(z, e))
         return Quantized(values=values, codes=codes, loss=loss, metrics=metrics)
@@ -221,43 +235,52 @@ class VectorQuantizer(nn.Module):
             self.moving_codebook.value = centres
             self.sums.value = centres * shares[:, None]
 
+    def after_update(self) -> dict[str, jax.Array]:
+        """See `LearnsWithoutGradients`; the collection 'codebook' must be mutable.
+
+        So must 'revivals' if the codebook learns by gradient (see `revive`).
+        """
+        batch_means = self.get_variable(BATCH_MEANS, 'codebook')
+        self._update_statistics(batch_means)
+        return {'codes_revived': self._revive(batch_means['vectors'])} if self.revive_below else {}
+
     def _leave(self, e: jax.Array) -> jax.Array:
         return e if self.code_dim is None else self.project_out(e)
 
-    def _update_statistics(
-        self, z: jax.Array, codes: jax.Array, shares: jax.Array, axis_name: str | None
-    ) -> None:
+    def _update_statistics(self, batch_means: dict[str, jax.Array]) -> None:
         """Moving averages of van den Oord et al. 2017, equations 6 to 8, in shares of positions.
 
         Dividing their counts and sums by the number of positions leaves the quotient as it is, and
         makes it independent of the batch size. Codes that the batch did not choose keep their place
         (their sum and share shrink alike), so no share is ever divided by that could be zero.
         """
-        self.shares.value = _average(self.shares.value, shares, self.decay)
+        self.shares.value = _average(self.shares.value, batch_means['shares'], self.decay)
         if self.learning == 'gradient':
             return
-        sums = quantization.code_sums(z, codes, self.num_codes, axis_name)
-        self.sums.value = _average(self.sums.value, sums, self.decay)
-        chosen = (shares > 0)[:, None]
+        self.sums.value = _average(self.sums.value, batch_means['sums'], self.decay)
+        chosen = (batch_means['shares'] > 0)[:, None]
         means = self.sums.value / jnp.where(chosen, self.shares.value[:, None], 1)
         means = quantization.normalise(means) if self.cosine else means
         self.moving_codebook.value = jnp.where(chosen, means, self.moving_codebook.value)
 
-    def _revive(self, z: jax.Array, axis_name: str | None) -> jax.Array:
-        """Moves dead codes onto vectors of the batch; returns how many there were.
+    def _sample_vectors(self, z: jax.Array, part: Part) -> jax.Array:
+        """A vector of the batch for each code to be moved onto if it is dead, as `Part.take` gives them.
 
-        One vector is drawn for each code, from k parts of the global batch that have whole numbers of
-        vectors, as equal as can be, so that no two codes get the same one where there are enough.
+        They are drawn from k stretches of the whole batch that have whole numbers of vectors, as equal as
+        can be, so that no two codes get the same one where there are enough.
         """
         k = self.num_codes
-        n = global_size(z.shape[0], axis_name)
-        # On the host, where k * n has room. With fewer vectors than codes, parts are one vector, some shared.
+        n = len(z) // len(part.index) * part.size
+        # On the host, where k * n has room. With fewer vectors than codes, stretches are of one vector, and
+        # some shared.
         bounds = np.arange(k + 1, dtype=np.int64) * n // k
         first, size = bounds[:-1].astype(np.int32), np.maximum(np.diff(bounds), 1).astype(np.int32)
         within = jax.random.uniform(self.make_rng('codebook'), (k,))
-        index = first + jnp.minimum((within * size).astype(jnp.int32), size - 1)
-        vectors = take_global(z, index, axis_name)
+        return part.take(z, first + jnp.minimum((within * size).astype(jnp.int32), size - 1))
 
+    def _revive(self, vectors: jax.Array) -> jax.Array:
+        """Moves dead codes onto vectors [k code_dim]; returns how many there were."""
+        k = self.num_codes
         dead = self.shares.value < self.revive_below / k
         self.shares.value = jnp.where(dead, 1 / k, self.shares.value)
         dead_row = dead[:, None]
@@ -269,12 +292,17 @@ class VectorQuantizer(nn.Module):
         return jnp.sum(dead)
 
 
+def after_update(quantizer: Any) -> dict[str, jax.Array]:
+    """Lets a bottleneck learn what it learns without gradients; see `LearnsWithoutGradients`."""
+    return quantizer.after_update() if isinstance(quantizer, LearnsWithoutGradients) else {}
+
+
 def revive(params: Any, revivals: Any) -> Any:
     """Replaces dead codes among the parameters, after the optimizer's update.
 
     Args:
         params: the model's parameters.
-        revivals: the collection 'revivals' that the model's training call returned: at the place of
+        revivals: the collection 'revivals' that the model's `after_update` left: at the place of
             each codebook, which rows are dead [k 1] and what replaces them [k code_dim].
 
     Returns:

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least
-from vq_jax.models.quantizers import Quantized, check_width, use_of_codes
+from vq_jax.models.quantizers import Quantized, check_width
 from vq_jax.ops import quantization
 from vq_jax.ops import scalar_quantization as scalar
+from vq_jax.ops.parts import Part
 
 MOST_BITS = 18
 MOST_CODES = 2**MOST_BITS  # tasks count the use of each, in every picture
@@ -35,7 +36,7 @@ class _ScalarQuantizer(nn.Module, abc.ABC):
         self,
         z: jax.Array,
         train: bool = False,
-        axis_name: str | None = None,
+        part: Part | None = None,
         step: jax.Array | None = None,
     ) -> Quantized:
         """Quantizes vectors.
@@ -43,16 +44,16 @@ class _ScalarQuantizer(nn.Module, abc.ABC):
         Args:
             z: vectors [b ... dim].
             train: the loss is to be that of training.
-            axis_name: the device axis that the batch is split over.
+            part: see `Quantizer`.
             step: not used.
         """
         x = self.project(z)
         codes = self.nearest(x)
         e = self._vectors(codes)
-        loss, metrics = self._loss(x, e, train, axis_name)
-        shares = quantization.code_shares(codes, self.num_codes, axis_name)
+        loss, metrics = self._loss(x, e, train, part)
+        metrics['code_shares'] = quantization.code_shares(codes, self.num_codes)
         values = self.project_out(quantization.straight_through(x, e))
-        return Quantized(values=values, codes=codes, loss=loss, metrics=metrics | use_of_codes(shares))
+        return Quantized(values=values, codes=codes, loss=loss, metrics=metrics)
 
     @property
     def num_codes(self) -> int:
@@ -90,7 +91,7 @@ class _ScalarQuantizer(nn.Module, abc.ABC):
         """What digits, int32 [... d], stand for, float32 [... d]."""
 
     def _loss(
-        self, x: jax.Array, e: jax.Array, train: bool, axis_name: str | None
+        self, x: jax.Array, e: jax.Array, train: bool, part: Part | None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss of each example [b], and metrics; of what was quantized, and what it became [b ... d].
 
@@ -184,6 +185,11 @@ class LookupFreeQuantizer(_ScalarQuantizer):
         super().setup()
 
     @property
+    def depends_on_batch(self) -> bool:
+        """Whether the loss of training is a function of the batch as a whole."""
+        return bool(self.entropy * self.diversity)
+
+    @property
     def _radix(self) -> scalar.Levels:
         return (2,) * self.bits
 
@@ -194,14 +200,15 @@ class LookupFreeQuantizer(_ScalarQuantizer):
         return jnp.float32(2 * digits - 1)
 
     def _loss(
-        self, x: jax.Array, e: jax.Array, train: bool, axis_name: str | None
+        self, x: jax.Array, e: jax.Array, train: bool, part: Part | None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         logits = 4 / self.temperature * x
         certainty = scalar.bit_entropy(logits).sum(-1).reshape(len(x), -1).mean(1)
         commitment = quantization.commitment_loss(x, e)
         loss = self.commitment * commitment + self.entropy * certainty
         metrics = {'commitment_loss': jnp.mean(commitment), 'code_entropy': jnp.mean(certainty)}
-        if train:
+        if train and self.depends_on_batch:
+            axis_name = part and part.axis_name
             mean = scalar.mean_code_probabilities(logits.reshape(-1, self.bits), axis_name)
             metrics['entropy_of_mean'] = quantization.entropy(mean)
             loss -= self.entropy * self.diversity * metrics['entropy_of_mean']

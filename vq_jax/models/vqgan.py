@@ -4,8 +4,9 @@ import jax
 from flax import linen as nn
 
 from vq_jax.models.gaussian import GaussianBottleneck
-from vq_jax.models.quantizers import Quantized, Quantizer
+from vq_jax.models.quantizers import Quantized, Quantizer, after_update
 from vq_jax.models.residual import ResidualDecoder, ResidualEncoder, ResidualSizes
+from vq_jax.ops.parts import Part
 
 LAST_KERNEL = ('decoder', 'last', 'kernel')  # where the kernel of the last layer is among the parameters
 
@@ -38,11 +39,11 @@ class VQGAN(nn.Module):
         images: jax.Array,
         labels: jax.Array | None = None,
         train: bool = False,
-        axis_name: str | None = None,
+        part: Part | None = None,
         step: jax.Array | None = None,
     ) -> tuple[jax.Array, Quantized]:
         """Reconstructs pictures [b h w c] in [-1, 1]; also returns what the bottleneck did."""
-        features, latent = self.features(images, labels, train, axis_name, step)
+        features, latent = self.features(images, labels, train, part, step)
         return self.paint(features), latent
 
     def features(
@@ -50,12 +51,16 @@ class VQGAN(nn.Module):
         images: jax.Array,
         labels: jax.Array | None = None,
         train: bool = False,
-        axis_name: str | None = None,
+        part: Part | None = None,
         step: jax.Array | None = None,
     ) -> tuple[jax.Array, Quantized]:
         """All but the last layer; `paint` is the rest."""
-        latent = self.bottleneck(self.encoder(images), train=train, axis_name=axis_name, step=step)
+        latent = self.bottleneck(self.encoder(images), train=train, part=part, step=step)
         return self.decoder.trunk(self._conditioned(latent.values, labels)), latent
+
+    def after_update(self) -> dict[str, jax.Array]:
+        """See `LearnsWithoutGradients`."""
+        return after_update(self.bottleneck)
 
     def paint(self, features: jax.Array) -> jax.Array:
         """The last layer: pictures [b h w image_channels], float32, of what `features` returned."""

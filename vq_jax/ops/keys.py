@@ -4,21 +4,6 @@ import jax
 import jax.numpy as jnp
 
 
-def example_keys(key: jax.Array, n: int, axis_name: str | None) -> jax.Array:
-    """A random key for each example, the same however the batch is split over devices.
-
-    Args:
-        key: equal on all devices.
-        n: examples on this device; device i holds examples i*n to (i+1)*n of the whole.
-        axis_name: the device axis, or None where the batch is the whole.
-
-    Returns:
-        Keys [n].
-    """
-    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * n
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(n))
-
-
 def content_keys(items: jax.Array) -> jax.Array:
     """A random key for each picture, or grid of tokens, that depends on its content alone.
 

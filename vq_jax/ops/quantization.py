@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from vq_jax.ops.collectives import global_size, psum
 from vq_jax.ops.losses import mean_square
 
 
@@ -52,30 +51,27 @@ def normalise(x: jax.Array, epsilon: float = 1e-12) -> jax.Array:
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), -1, keepdims=True), epsilon))
 
 
-def code_shares(codes: jax.Array, k: int, axis_name: str | None = None) -> jax.Array:
-    """The share of all positions, over all devices, that chose each code.
+def code_shares(codes: jax.Array, k: int) -> jax.Array:
+    """The share of all positions that chose each code.
 
     Args:
         codes: int32, any shape.
         k: number of codes.
-        axis_name: the device axis to sum over.
 
     Returns:
         Shares [k], float32, summing to 1.
     """
-    counts = psum(jnp.zeros(k, jnp.int32).at[codes.reshape(-1)].add(1), axis_name)
-    return counts / global_size(codes.size, axis_name)
+    return jnp.zeros(k, jnp.int32).at[codes.reshape(-1)].add(1) / codes.size
 
 
 def code_sums(
     z: jax.Array,
     codes: jax.Array,
     k: int,
-    axis_name: str | None = None,
     *,
     max_scores: int = 2**24,
 ) -> jax.Array:
-    """For each code the sum of the vectors that chose it, over all devices, by all positions.
+    """For each code the sum of the vectors that chose it, by all positions.
 
     A product with one-hot rows, not a scatter: a scatter of floats adds in no fixed order on a GPU,
     and a run could not be repeated bit for bit. Many positions are taken in blocks.
@@ -84,11 +80,10 @@ def code_sums(
         z: vectors [n d].
         codes: their codes, int32 [n].
         k: number of codes.
-        axis_name: the device axis to sum over.
         max_scores: how many elements the one-hot table may have at once.
 
     Returns:
-        Sums divided by the number of positions on all devices [k d], float32.
+        Sums divided by the number of positions [k d], float32.
     """
     n, d = z.shape
     z = z.astype(jnp.float32)
@@ -111,7 +106,7 @@ def code_sums(
         sums, _ = jax.lax.scan(
             lambda total, b: (total + block_sums(*b), None), jnp.zeros((k, d), jnp.float32), blocks
         )
-    return psum(sums, axis_name) / global_size(n, axis_name)
+    return sums / n
 
 
 def entropy(shares: jax.Array) -> jax.Array:

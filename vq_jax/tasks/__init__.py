@@ -68,6 +68,7 @@ def complete_config(config: ConfigDict) -> ConfigDict:
     """
     if 'task' not in config:
         raise UserError(f'the config has no key task; set it to one of {", ".join(TASKS)}.')
+    config = _without_former_keys(config)
     quantizer = config.get('quantizer')
     own = named_modules({'quantizer': quantizer})
     full = default_config(config.task, quantizer.kind if own else None)
@@ -111,6 +112,21 @@ def make_task(
                 'same classes in the same order.'
             )
     return task
+
+
+def _without_former_keys(config: ConfigDict) -> ConfigDict:
+    """The config without keys of former versions that change nothing; raises `UserError` for others."""
+    current = config.to_dict()
+    for name in ('optimizer', 'discriminator_optimizer'):
+        section = current.get(name)
+        parts = section.pop('accumulate', 1) if isinstance(section, dict) else 1
+        if parts != 1:
+            raise UserError(
+                f'config.{name}.accumulate is {parts}, and nothing reads it any more; set config.accumulate='
+                f'{parts} instead, with which a step is one update, and divide config.steps and all other '
+                f'counts of steps by {parts}.'
+            )
+    return ConfigDict(current)
 
 
 def _task_class(name: str) -> type[Task]:

@@ -1,5 +1,6 @@
 """What the tasks that rebuild pictures share."""
 
+import functools
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
@@ -7,16 +8,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
-from vq_jax.models.quantizers import REVIVALS, STATISTICS, VectorQuantizer, revive, use_of_codes
+from vq_jax.models.quantizers import BATCH_MEANS, REVIVALS, STATISTICS, VectorQuantizer, revive, use_of_codes
 from vq_jax.ops import pictures
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.kmeans import kmeans
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.ops.metrics import psnr
+from vq_jax.ops.parts import map_over_parts
 from vq_jax.ops.quantization import code_shares
-from vq_jax.tasks.task import State, Task
+from vq_jax.tasks.task import State, Task, check_parts
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState
 
@@ -91,6 +94,7 @@ def start_codes(
     model: Any,
     quantizer: Any,
     project: Callable[[TrainState, Batch], jax.Array],
+    accumulate: int,
     place: str = 'place',
 ) -> TrainState:
     """Places the codes by k-means over the vectors of the first batches, if a codebook wants that.
@@ -103,6 +107,7 @@ def start_codes(
         model: has the method `place`.
         quantizer: the model's, of any kind.
         project: the vectors of a batch that are compared with the codes [b ... d].
+        accumulate: in how many parts a batch is projected, one after another.
         place: the name of the method, of a model with several quantizers.
 
     Raises:
@@ -110,7 +115,11 @@ def start_codes(
     """
     if not isinstance(quantizer, VectorQuantizer) or quantizer.start != 'kmeans':
         return state
-    compiled = engine.per_example(project)
+
+    def project_in_parts(state: TrainState, batch: Batch) -> jax.Array:
+        return map_over_parts(functools.partial(project, state), batch, accumulate)
+
+    compiled = engine.per_example(project_in_parts)
     taken = [compiled(state, batch) for batch in islice(batches, quantizer.start_batches)]
     vectors = np.concatenate(taken).reshape(-1, taken[0].shape[-1])
     if len(vectors) < quantizer.num_codes:
@@ -161,23 +170,37 @@ def by_level(name: str, levels: Any) -> dict[str, Any]:
     return {f'top_{name}': top, name: bottom}
 
 
-def learn_codes(state: TrainState, changed: dict[str, Any]) -> TrainState:
-    """Takes what a step learned of the codebooks into the state, after the optimizer's update.
+def learn_codes(model: Any, state: TrainState, batch_means: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Lets the codebooks learn what they learn without gradients, after the optimizer's update.
 
     A dead code is replaced in the average of the parameters too: halfway to its new place it is no vector
     of anything, and so would stay dead in evaluation.
 
     Args:
+        model: has the method `after_update`.
         state: of the model.
-        changed: the mutable collections that the model's training call returned.
+        batch_means: the collection of that name of the model's training calls, averaged over the batch.
+
+    Returns:
+        The new state, and numbers for the log.
     """
-    revivals, averages = changed.get(REVIVALS, {}), state.ema_params
-    statistics = {name: changed[name] for name in changed if name != REVIVALS}
-    return state.replace(
+    variables = {'params': state.params, **state.variables, BATCH_MEANS: batch_means}
+    metrics, changed = model.apply(variables, method='after_update', mutable=[STATISTICS, REVIVALS])
+    revivals, averages = changed.pop(REVIVALS, {}), state.ema_params
+    state = state.replace(
         params=revive(state.params, revivals),
         ema_params=None if averages is None else revive(averages, revivals),
-        variables={**state.variables, **statistics},
+        variables={**state.variables, **changed},
     )
+    return state, metrics
+
+
+def check_quantizer_parts(config: ConfigDict, quantizer: Any) -> None:
+    """Refuses a step in parts with a quantizer whose loss is of the whole batch."""
+    if getattr(quantizer, 'depends_on_batch', False):
+        if config.quantizer.kind == 'lfq':
+            check_parts(config, 'the entropy of the mean (config.lfq.diversity)', 'config.lfq.diversity=0')
+        check_parts(config, "the quantizer's loss", 'another config.quantizer.kind')
 
 
 def shares_of_codes(codes: Encoded, num_codes: int) -> dict[str, jax.Array]:
@@ -186,8 +209,8 @@ def shares_of_codes(codes: Encoded, num_codes: int) -> dict[str, jax.Array]:
     return by_level('code_shares', jax.tree.map(lambda level: shares(level, num_codes), codes))
 
 
-def summarize(means: dict[str, np.ndarray]) -> dict[str, float]:
-    """The means, with perplexity and share of codes in use over the whole set for 'code_shares'."""
+def with_use_of_codes(means: dict[str, Any]) -> dict[str, Any]:
+    """The means, with perplexity and share of codes in use over all examples for 'code_shares'."""
     numbers = {}
     for name, mean in means.items():
         if name.endswith('code_shares'):
@@ -195,7 +218,12 @@ def summarize(means: dict[str, np.ndarray]) -> dict[str, float]:
             numbers |= {f'{level}{use}': value for use, value in use_of_codes(mean).items()}
         else:
             numbers[name] = mean
-    return {name: float(value) for name, value in numbers.items()}
+    return numbers
+
+
+def summarize(means: dict[str, np.ndarray]) -> dict[str, float]:
+    """The means, with perplexity and share of codes in use over the whole set for 'code_shares'."""
+    return {name: float(value) for name, value in with_use_of_codes(means).items()}
 
 
 def code_pictures(

@@ -13,7 +13,7 @@ from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.models.classifier import Classified, Classifier
 from vq_jax.ops import pictures
 from vq_jax.ops.images import to_float
-from vq_jax.ops.keys import example_keys
+from vq_jax.ops.parts import Part
 from vq_jax.tasks.task import Task, check_same_shape
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
@@ -29,11 +29,13 @@ class ClassifierTask(Task):
         model: see `vq_jax.models.classifier.Classifier`.
         optimizer: changes the parameters.
         image_shape: [h w c].
+        accumulate: parts of a step's batch.
     """
 
     model: Classifier
     optimizer: Optimizer
     image_shape: tuple[int, int, int]
+    accumulate: int = 1
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
@@ -56,7 +58,7 @@ class ClassifierTask(Task):
         optimizer = make_optimizer(
             build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
         )
-        return cls(model=model, optimizer=optimizer, image_shape=image_shape)
+        return cls(model=model, optimizer=optimizer, image_shape=image_shape, accumulate=config.accumulate)
 
     @property
     def classes_read(self) -> int:
@@ -77,15 +79,15 @@ class ClassifierTask(Task):
         self, state: TrainState, batch: Batch, axis_name: str | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One update of the parameters, by cross-entropy in nats."""
-        images, labels = to_float(batch['image']), batch['label']
-        keys = example_keys(state.step_key(), len(images), axis_name)
+        key = state.step_key()
 
-        def loss_fn(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            logits = self.model.apply({'params': params}, images, keys).logits
-            metrics = {name: jnp.mean(value) for name, value in _scores(logits, labels).items()}
+        def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, dict[str, jax.Array]]:
+            images = to_float(batch['image'])
+            logits = self.model.apply({'params': params}, images, part.keys(key)).logits
+            metrics = {name: jnp.mean(value) for name, value in _scores(logits, batch['label']).items()}
             return metrics['loss'], metrics
 
-        return state.descend(loss_fn, self.optimizer, axis_name)
+        return state.descend(loss_fn, batch, self.optimizer, self.accumulate, axis_name)
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Cross-entropy in nats, and whether the likeliest class is the right one [b]."""

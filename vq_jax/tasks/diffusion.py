@@ -16,11 +16,11 @@ from vq_jax.models.dit import DiT, DiTSizes
 from vq_jax.models.unet import UNet, UNetSizes
 from vq_jax.ops import diffusion as ops
 from vq_jax.ops import likelihoods, pictures
-from vq_jax.ops.collectives import global_size
 from vq_jax.ops.dropout import hide_labels
 from vq_jax.ops.images import to_uint8
-from vq_jax.ops.keys import content_keys, example_keys, fold_in, normal
+from vq_jax.ops.keys import content_keys, fold_in, normal
 from vq_jax.ops.metrics import psnr
+from vq_jax.ops.parts import Part, map_over_parts
 from vq_jax.sampling.diffusion import Denoised, clipped
 from vq_jax.sampling.likelihood import (
     bound,
@@ -49,10 +49,12 @@ class DiffusionTask(DiffusionDrawing):
     Attributes:
         evaluation: see `EvaluationConfig`.
         optimizer: changes the parameters.
+        accumulate: parts of a step's batch.
     """
 
     evaluation: EvaluationConfig
     optimizer: Optimizer
+    accumulate: int = 1
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
@@ -113,6 +115,7 @@ class DiffusionTask(DiffusionDrawing):
             ),
             image_shape=image_shape,
             num_labels=num_labels,
+            accumulate=config.accumulate,
         )
         task.check_sampling(task.sampling)
         return task
@@ -150,7 +153,13 @@ class DiffusionTask(DiffusionDrawing):
         if isinstance(self.space, Pixels):
             return state
         frozen = engine.place(self.space.state())
-        compiled = engine.per_example(lambda frozen, batch: self.space.encode(frozen, batch['image']))
+
+        def encode(frozen: Any, batch: Batch) -> jax.Array:
+            return map_over_parts(
+                lambda images: self.space.encode(frozen, images), batch['image'], self.accumulate
+            )
+
+        compiled = engine.per_example(encode)
         latents = np.concatenate([compiled(frozen, batch) for batch in islice(batches, _START_BATCHES)])
         latents = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
         scale = np.maximum(latents.std(0), 1e-6)
@@ -161,26 +170,22 @@ class DiffusionTask(DiffusionDrawing):
         self, state: TrainState, batch: Batch, axis_name: str | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One update of the parameters."""
-        x0 = jax.lax.stop_gradient(self.encoded(state, batch['image']))
-        n = len(x0)
         times_key, step_key = jax.random.split(state.step_key())
-        keys = example_keys(step_key, n, axis_name)
-        # Times are spread evenly over the batch (Kingma et al. 2021, appendix I.1).
-        first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * n
-        share = (first + jnp.arange(n)) / global_size(n, axis_name)
-        t = self._time((jax.random.uniform(times_key) + share) % 1.0)
-        labels = self.asked(batch['label'])
-        if self.num_labels:
-            labels = hide_labels(fold_in(keys, 0), labels, self.config.label_dropout, self.num_labels)
-        condition = self.condition(batch['image'])
 
-        def loss_fn(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, dict[str, jax.Array]]:
+            x0, keys = self.encoded(state, batch['image']), part.keys(step_key)
+            # Times are spread evenly over the batch (Kingma et al. 2021, appendix I.1).
+            t = self._time((jax.random.uniform(times_key) + part.index / part.size) % 1.0)
+            labels = self.asked(batch['label'])
+            if self.num_labels:
+                labels = hide_labels(fold_in(keys, 0), labels, self.config.label_dropout, self.num_labels)
+            condition = self.condition(batch['image'])
             network = self.network({'params': params}, labels, condition, fold_in(keys, 1))
             losses = self._losses(network, x0, fold_in(keys, 2), t)
             metrics = {name: jnp.mean(value) for name, value in losses.items()}
             return metrics['loss'], metrics
 
-        return state.descend(loss_fn, self.optimizer, axis_name)
+        return state.descend(loss_fn, batch, self.optimizer, self.accumulate, axis_name)
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """The loss; of a model of pixels, the parts of the bound in nats [b], those over time [b n].

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from vq_jax.errors import UserError, check_least
 from vq_jax.ops import adversarial
 from vq_jax.ops.collectives import pmean
-from vq_jax.ops.keys import example_keys
+from vq_jax.ops.parts import Part
 from vq_jax.training.config import build
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.state import TrainState
@@ -49,18 +49,16 @@ class GameConfig:
 
 @chex.dataclass(frozen=True)
 class Turn:
-    """What comes of a turn of the discriminator.
+    """What comes of showing a part of a batch to the discriminator.
 
     Attributes:
-        gradient: of the generator's loss, the mean over this device's batch, with respect to the
-            generated pictures [b h w c].
-        state: the discriminator's new state.
-        metrics: scalars, equal on all devices.
+        gradient: of the generator's loss, the mean over the part, with respect to the generated
+            pictures [b h w c].
+        means: what the discriminator learns from, of which `Game.learn` takes the mean over all parts.
     """
 
     gradient: jax.Array
-    state: TrainState
-    metrics: dict[str, jax.Array]
+    means: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,10 +118,11 @@ class Game:
         real: jax.Array,
         fake: jax.Array,
         labels: jax.Array,
-        axis_name: str | None,
+        part: Part,
+        centre: jax.Array,
         condition: jax.Array | None = None,
     ) -> Turn:
-        """Judges real and generated pictures once, for both players, and learns from it.
+        """Judges real and generated pictures once, for both players.
 
         Real and generated pictures are normalised apart, each by the statistics of their own kind
         (together, their distance within the batch gives them away), and both enter the running
@@ -136,7 +135,8 @@ class Game:
             real: pictures in [-1, 1] [b h w c].
             fake: as many generated ones.
             labels: classes of both, int32 [b].
-            axis_name: the device axis.
+            part: which examples of the whole batch these are.
+            centre: see `mean_image`.
             condition: what both are made of and judged beside [b h w d], or None.
         """
         learned = {k: v for k, v in state.variables.items() if k != _AVERAGES}
@@ -150,7 +150,7 @@ class Game:
                     beside(images, condition),
                     labels,
                     train=True,
-                    axis_name=axis_name,
+                    axis_name=part.axis_name,
                     mutable=list(learned),
                 )
                 judgements.append(judgement)
@@ -182,7 +182,7 @@ class Game:
         _, gradient = pull((nothing[0], nothing[1].replace(logits=at_fake)))
 
         if self.config.r1 or self.config.gradient_penalty:
-            keys = example_keys(state.step_key(), len(real), axis_name)
+            keys = part.keys(state.step_key())
             penalties = jax.grad(self._penalty, has_aux=True)(
                 state.params,
                 learned,
@@ -190,7 +190,7 @@ class Game:
                 real,
                 fake,
                 labels,
-                axis_name,
+                part.axis_name,
                 condition,
             )
             grads = jax.tree.map(jnp.add, grads, penalties[0])
@@ -201,29 +201,49 @@ class Game:
             'logits_real': jnp.mean(real_logits),
             'logits_fake': jnp.mean(fake_logits),
         }
-        accuracy = jnp.mean(0.5 + 0.5 * jnp.sign(real_logits - fake_logits))
-        grads, metrics, accuracy = pmean((grads, metrics, accuracy), axis_name)
+        return Turn(
+            gradient=gradient,
+            means={
+                'gradients': grads,
+                'metrics': metrics,
+                'accuracy': jnp.mean(0.5 + 0.5 * jnp.sign(real_logits - fake_logits)),
+                'real_spread': _spread(real - centre),
+                'fake_spread': _spread(fake - centre),
+                'fake_offset': jnp.mean(fake - centre, 0),
+                # The same in all parts: no part is normalised by its own statistics (see `check_parts`).
+                'statistics': changed,
+            },
+        )
+
+    def learn(self, state: TrainState, means: dict[str, Any]) -> tuple[TrainState, dict[str, jax.Array]]:
+        """The discriminator's update, from the mean over the whole batch of what `play` gave of its parts.
+
+        Returns:
+            The discriminator's new state, and numbers for the log.
+        """
+        metrics = means['metrics']
         # Pictures that are all alike, or one alone, have no variance to compare with, and tell nothing.
-        variance = _variance(real, axis_name)
+        variance = means['real_spread']
         alike = variance < 1e-6
-        diversity = jnp.where(alike, 1.0, _variance(fake, axis_name) / jnp.where(alike, 1.0, variance))
+        of_fake = means['fake_spread'] - jnp.sum(jnp.square(means['fake_offset']))
+        diversity = jnp.where(alike, 1.0, jnp.maximum(of_fake, 0.0) / jnp.where(alike, 1.0, variance))
         new = {
             'real': metrics['logits_real'],
             'fake': metrics['logits_fake'],
-            'accuracy': accuracy,
+            'accuracy': means['accuracy'],
             'loss': metrics['discriminator_loss'],
             'diversity': diversity,
         }
-        averages = optax.incremental_update(new, averages, 1 - _DECAY)
-        state, update = state.apply_gradients(grads, self.optimizer)
-        state = state.replace(variables={**changed, _AVERAGES: averages})
-        metrics |= {
+        averages = optax.incremental_update(new, state.variables[_AVERAGES], 1 - _DECAY)
+        state, update = state.apply_gradients(means['gradients'], self.optimizer)
+        state = state.replace(variables={**means['statistics'], _AVERAGES: averages})
+        metrics = metrics | {
             'discriminator_gradient_norm': update['gradient_norm'],
             'discriminator_accuracy': averages['accuracy'],
             'discriminator_average_loss': averages['loss'],
             'diversity': averages['diversity'],
         }
-        return Turn(gradient=gradient, state=state.finish_step(self.optimizer), metrics=metrics)
+        return state.finish_step(self.optimizer), metrics
 
     def watch(self, metrics: dict[str, float]) -> str | None:
         """A warning if one player has been far ahead of the other for about a hundred steps.
@@ -323,8 +343,15 @@ def beside(images: jax.Array, condition: jax.Array | None) -> jax.Array:
     return images if condition is None else jnp.concatenate([images, condition], axis=-1)
 
 
-def _variance(images: jax.Array, axis_name: str | None) -> jax.Array:
-    """The variance of pixels over the batches of all devices, summed over the pixels."""
-    # Not the mean square less the square of the mean: over many pixels its rounding is not near 0.
-    mean = pmean(jnp.mean(images, 0), axis_name)
-    return jnp.sum(pmean(jnp.mean(jnp.square(images - mean), 0), axis_name))
+def mean_image(images: jax.Array, axis_name: str | None) -> jax.Array:
+    """The mean of pictures [b h w c] over all devices [h w c].
+
+    Around that of the real ones of a whole batch their variance, and that of generated ones, is taken: around
+    zero, its rounding would not be near 0 where pictures are all alike.
+    """
+    return pmean(jnp.mean(images, 0), axis_name)
+
+
+def _spread(offsets: jax.Array) -> jax.Array:
+    """The mean square of pixels [b h w c], summed over the pixels."""
+    return jnp.sum(jnp.mean(jnp.square(offsets), 0))

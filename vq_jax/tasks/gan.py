@@ -15,11 +15,12 @@ from vq_jax.models.normalisation import BATCH_STATS
 from vq_jax.ops import pictures
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
-from vq_jax.ops.keys import content_keys, example_keys, fold_in, normal
+from vq_jax.ops.keys import content_keys, fold_in, normal
 from vq_jax.ops.losses import mean_square
+from vq_jax.ops.parts import Part
 from vq_jax.ops.quantization import perplexity
-from vq_jax.tasks.game import Game, GameConfig, make_game
-from vq_jax.tasks.task import Task, check_labels, check_same_shape
+from vq_jax.tasks.game import Game, GameConfig, make_game, mean_image
+from vq_jax.tasks.task import Task, check_labels, check_parts, check_same_shape
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch
@@ -79,6 +80,7 @@ class GANTask(Task):
         cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
     ) -> 'GANTask':
         """The task of a full config, for pictures [h w c] of so many classes."""
+        check_parts(config, "the generator's batch normalisation", 'config.batch_size to that of a step')
         conditional = build(GANConfig, config.model, 'model').class_conditional
         check_labels(conditional, num_classes, 'model')
         num_labels = num_classes if conditional else 0
@@ -141,7 +143,8 @@ class GANTask(Task):
         """One update of both players, of one forward pass of each."""
         images, labels = to_float(batch['image']), batch['label']
         generator = state.generator
-        noise = self._noise(example_keys(generator.step_key(), len(images), axis_name))
+        whole = Part.of_device(len(images), axis_name)
+        noise = self._noise(whole.keys(generator.step_key()))
 
         def draw(params: Any) -> tuple[jax.Array, Any]:
             return self.model.apply(
@@ -154,12 +157,14 @@ class GANTask(Task):
             )
 
         fake, pull, changed = jax.vjp(draw, generator.params, has_aux=True)
-        turn = self.game.play(state.discriminator, images, fake, labels, axis_name)
-        (grads,) = pull(turn.gradient)
-        generator, update = generator.apply_gradients(pmean(grads, axis_name), self.optimizer)
+        centre = mean_image(images, axis_name)
+        turn = self.game.play(state.discriminator, images, fake, labels, whole, centre)
+        grads, means = pmean((*pull(turn.gradient), turn.means), axis_name)
+        discriminator, metrics = self.game.learn(state.discriminator, means)
+        generator, update = generator.apply_gradients(grads, self.optimizer)
         generator = generator.replace(variables=changed).finish_step(self.optimizer)
-        metrics = {'loss': turn.metrics['generator_loss'], **turn.metrics, **update}
-        return state.replace(generator=generator, discriminator=turn.state), metrics
+        state = state.replace(generator=generator, discriminator=discriminator)
+        return state, {'loss': metrics['generator_loss'], **metrics, **update}
 
     def watch(self, metrics: dict[str, float]) -> str | None:
         """A warning if one player has won, or if the samples are all alike."""

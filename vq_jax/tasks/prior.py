@@ -17,8 +17,9 @@ from vq_jax.models.transformer import Transformer, TransformerSizes
 from vq_jax.ops import pictures
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import fill
-from vq_jax.ops.keys import content_keys, example_keys, fold_in
+from vq_jax.ops.keys import content_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
+from vq_jax.ops.parts import Part
 from vq_jax.tasks.autoencoding import code_caption
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.drawing import check_guidance
@@ -74,6 +75,7 @@ class PriorTask(Task):
         optimizer: changes the parameters.
         image_shape: [h w c].
         num_labels: classes that the model is conditioned on; 0 for none.
+        accumulate: parts of a step's batch.
     """
 
     inference_needs_frozen: ClassVar[bool] = True
@@ -86,6 +88,7 @@ class PriorTask(Task):
     optimizer: Optimizer
     image_shape: tuple[int, int, int]
     num_labels: int
+    accumulate: int = 1
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
@@ -135,6 +138,7 @@ class PriorTask(Task):
                 build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
             ),
             image_shape=image_shape,
+            accumulate=config.accumulate,
         )
 
     @property
@@ -206,21 +210,23 @@ class PriorTask(Task):
         self, state: TrainState, batch: Batch, axis_name: str | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One update of the parameters."""
-        *above, tokens = self._learned(self._levels(state, batch))
-        keys = example_keys(state.step_key(), len(tokens), axis_name)
-        labels = self.network.hide(fold_in(keys, 0), batch['label'])
-        asked = self.network.asked(fold_in(keys, 1))
-        share = pmean(jnp.mean(asked), axis_name)
+        key = state.step_key()
+        keys = Part.of_device(len(batch['label']), axis_name).keys(key)
+        batch = {**batch, 'asked': self.network.asked(fold_in(keys, 1))}
+        share = pmean(jnp.mean(batch['asked']), axis_name)
 
-        def loss_fn(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, dict[str, jax.Array]]:
+            *above, tokens = self._learned(self._levels(state, batch))
+            keys, asked = part.keys(key), batch['asked']
+            labels = self.network.hide(fold_in(keys, 0), batch['label'])
             logits = self.network.logits({'params': params}, tokens, asked, labels, above, fold_in(keys, 2))
             nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
             right = (jnp.argmax(logits, -1) == tokens) & asked
-            # Over all tokens that were asked for, on whatever device.
+            # Over all tokens that were asked for, in whatever part and on whatever device.
             loss = jnp.mean(nats * asked) / share
             return loss, {'loss': loss, 'accuracy': jnp.mean(right) / share}
 
-        return state.descend(loss_fn, self.optimizer, axis_name)
+        return state.descend(loss_fn, batch, self.optimizer, self.accumulate, axis_name)
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Nats of the tokens; of a masked model, of those in a mask that depends on the tokens alone.

@@ -30,10 +30,12 @@ class Task(Protocol):
         model: the Flax module that `state.eval_variables()` belong to.
         num_labels: how many classes the model is conditioned on; 0 for none.
         inference_needs_frozen: whether encoding, decoding and sampling read `state.frozen`.
+        accumulate: in how many parts a step computes its batch, one after another (see `mean_over_parts`).
     """
 
     model: Any
     num_labels: int = 0
+    accumulate: int = 1
     inference_needs_frozen: ClassVar[bool] = False
 
     @staticmethod
@@ -146,6 +148,24 @@ def check_same_shape(shape: tuple[int, int, int], wanted: tuple[int, int, int]) 
     """Raises `UserError` unless pictures [h w c] have the shape that a model was made for."""
     if shape != wanted:
         raise UserError(f'the pictures are {shape} and the model was made for {wanted}; resize them.')
+
+
+def check_parts(config: ConfigDict, what: str, remedy: str) -> None:
+    """Refuses a step in parts where something is a function of its whole batch before the update.
+
+    Args:
+        config: of the run.
+        what: that is.
+        remedy: a change of the config without which it is not.
+
+    Raises:
+        UserError: if `config.accumulate` is not 1.
+    """
+    if config.accumulate > 1:
+        raise UserError(
+            f'config.accumulate is {config.accumulate}, but {what} depends on the whole batch at once, of '
+            f'which there are only parts; set config.accumulate=1, or {remedy}.'
+        )
 
 
 def check_labels(conditional: bool, num_classes: int, section: str) -> None:

@@ -24,10 +24,11 @@ from vq_jax.models.vae import (
 from vq_jax.ops import gaussians, pictures
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float
-from vq_jax.ops.keys import content_keys, example_keys, fold_in, normal
+from vq_jax.ops.keys import content_keys, fold_in, normal
 from vq_jax.ops.likelihoods import bits_per_dimension
+from vq_jax.ops.parts import Part
 from vq_jax.tasks.autoencoding import AutoencodingTask, check_size, errors
-from vq_jax.tasks.task import check_same_shape
+from vq_jax.tasks.task import check_parts, check_same_shape
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch
@@ -90,6 +91,7 @@ class VAETask(AutoencodingTask):
         importance_samples: k of the importance-weighted bound.
         loss: see `VAELossConfig`.
         optimizer: changes the parameters.
+        accumulate: parts of a step's batch.
     """
 
     model: VAE
@@ -99,6 +101,7 @@ class VAETask(AutoencodingTask):
     importance_samples: int
     loss: VAELossConfig
     optimizer: Optimizer
+    accumulate: int = 1
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
@@ -141,16 +144,20 @@ class VAETask(AutoencodingTask):
             observation=Observation(options.likelihood),
             image_channels=c,
         )
+        loss = build(VAELossConfig, config.loss, 'loss')
+        if loss.free_bits:
+            check_parts(config, 'config.loss.free_bits', 'config.loss.free_bits=0')
         return cls(
             model=model,
             latent_shape=latent_shape,
             image_shape=image_shape,
             factor=factor,
             importance_samples=options.importance_samples,
-            loss=build(VAELossConfig, config.loss, 'loss'),
+            loss=loss,
             optimizer=make_optimizer(
                 build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
             ),
+            accumulate=config.accumulate,
         )
 
     def check_image_shape(self, shape: tuple[int, int, int]) -> None:
@@ -169,17 +176,14 @@ class VAETask(AutoencodingTask):
         self, state: TrainState, batch: Batch, axis_name: str | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One update of the parameters."""
-        images = to_float(batch['image'])
         observing, sampling = jax.random.split(state.step_key())
-        observation_keys = example_keys(observing, len(images), axis_name)
-        observed = self.model.observation.observe(observation_keys, images)
-        keys = example_keys(sampling, len(images), axis_name)
         warm = jnp.minimum(1.0, state.step / max(1, self.loss.beta_warmup)) if self.loss.beta_warmup else 1.0
 
-        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-            variables = {'params': params}
+        def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, Any]:
+            variables, images = {'params': params}, to_float(batch['image'])
+            observed = self.model.observation.observe(part.keys(observing), images)
             posterior = self.model.apply(variables, observed, method='posterior')
-            z = gaussians.sample(keys, posterior.mean, posterior.log_variance)
+            z = gaussians.sample(part.keys(sampling), posterior.mean, posterior.log_variance)
             pixels = self.model.apply(variables, z, method='distribution')
             reconstruction = jnp.mean(pixels.log_probability(observed))
             units = jnp.mean(posterior.kl(), axis=0)
@@ -191,7 +195,7 @@ class VAETask(AutoencodingTask):
             metrics = {'loss': loss, 'elbo': reconstruction - kl, 'reconstruction': reconstruction, 'kl': kl}
             return loss, metrics
 
-        return state.descend(loss_fn, self.optimizer, axis_name)
+        return state.descend(loss_fn, batch, self.optimizer, self.accumulate, axis_name)
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """The bounds and their parts in nats [b], errors, and moments of the posterior's means.

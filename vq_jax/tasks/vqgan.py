@@ -13,15 +13,17 @@ from ml_collections import ConfigDict
 from vq_jax.errors import UserError, check_least
 from vq_jax.models.discriminators import PatchDiscriminator
 from vq_jax.models.gaussian import LATENT, GaussianBottleneck
-from vq_jax.models.quantizers import REVIVALS, STATISTICS
+from vq_jax.models.quantizers import BATCH_MEANS
 from vq_jax.models.residual import ResidualSizes
 from vq_jax.models.vqgan import LAST_KERNEL, VQGAN
 from vq_jax.ops import adversarial, pictures
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.losses import mean_absolute, mean_square
+from vq_jax.ops.parts import Part, mean_over_parts
 from vq_jax.tasks.autoencoding import (
     AutoencodingTask,
+    check_quantizer_parts,
     check_size,
     code_pictures,
     errors,
@@ -29,11 +31,12 @@ from vq_jax.tasks.autoencoding import (
     shares_of_codes,
     start_codes,
     summarize,
+    with_use_of_codes,
 )
-from vq_jax.tasks.game import Game, GameConfig, beside, make_game
+from vq_jax.tasks.game import Game, GameConfig, beside, make_game, mean_image
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
-from vq_jax.tasks.task import check_labels
+from vq_jax.tasks.task import check_labels, check_parts
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch, Engine
@@ -127,6 +130,7 @@ class VQGANTask(AutoencodingTask):
         adversarial: see `AdversarialConfig`.
         source: see `VariantConfig`.
         num_labels: classes that decoder and discriminator are conditioned on; 0 for none.
+        accumulate: parts of a step's batch.
     """
 
     model: VQGAN
@@ -137,6 +141,7 @@ class VQGANTask(AutoencodingTask):
     adversarial: AdversarialConfig
     source: str
     num_labels: int
+    accumulate: int = 1
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
@@ -171,9 +176,14 @@ class VQGANTask(AutoencodingTask):
             PatchDiscriminator, config.discriminator, 'discriminator', num_classes=num_labels
         )
         against = build(AdversarialConfig, config.adversarial, 'adversarial')
+        bottleneck = bottlenecks[variant.bottleneck]()
+        check_quantizer_parts(config, bottleneck)
+        if discriminator.norm == 'batch' and against.start - against.warmup < config.steps:
+            what = "the discriminator's batch normalisation"
+            check_parts(config, what, 'config.discriminator.norm=none')
         return cls(
             model=VQGAN(
-                bottleneck=bottlenecks[variant.bottleneck](),
+                bottleneck=bottleneck,
                 sizes=sizes,
                 image_channels=image_shape[-1],
                 num_classes=num_labels,
@@ -187,6 +197,7 @@ class VQGANTask(AutoencodingTask):
             adversarial=against,
             source=variant.source,
             num_labels=num_labels,
+            accumulate=config.accumulate,
         )
 
     @property
@@ -243,7 +254,14 @@ class VQGANTask(AutoencodingTask):
 
         model, quantizer = self.model, self.model.bottleneck
         generator = start_codes(
-            key, state.generator, batches, engine, model=model, quantizer=quantizer, project=project
+            key,
+            state.generator,
+            batches,
+            engine,
+            model=model,
+            quantizer=quantizer,
+            project=project,
+            accumulate=self.accumulate,
         )
         return state.replace(generator=generator)
 
@@ -260,73 +278,89 @@ class VQGANTask(AutoencodingTask):
 
         The generator runs forward once. Each loss gives its gradient with respect to the pictures
         that come out; weighed and summed, they go back through the generator together.
+
+        The adaptive weight is known when the whole batch was seen. In parts, the gradients that it weighs
+        therefore go back apart: a second backward pass of the generator, and a second set of gradients.
         """
-        generator, labels = state.generator, batch['label']
-        images = to_float(batch['image'])
+        generator, apart = state.generator, self._weighed_apart(phase)
+        centre = mean_image(to_float(batch['image']), axis_name)
 
-        def rebuild(params: Any) -> tuple[Any, Any]:
-            variables = {'params': params, **generator.variables}
-            (features, latent), changed = self.model.apply(
-                variables,
-                self.seen(images),
-                labels,
-                train=True,
-                axis_name=axis_name,
-                step=generator.step,
-                method='features',
-                mutable=[STATISTICS, REVIVALS],
-                rngs={name: generator.step_key() for name in ('codebook', LATENT)},
-            )
-            outputs = self.model.apply(variables, features, method='paint')
-            return (outputs, jnp.mean(self._latent_loss(latent.loss, images))), (
-                features,
-                changed,
-                latent.metrics,
-            )
+        def means_of_part(batch: Batch, part: Part) -> dict[str, Any]:
+            """What both players learn from a part of the batch."""
+            images, labels = to_float(batch['image']), batch['label']
 
-        def rebuilding_loss(outputs: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-            reconstruction, perceptual = self._reconstruction_losses(state.frozen, outputs, images)
-            loss = jnp.mean(self._weighed(reconstruction, perceptual))
-            metrics = {
-                'reconstruction_loss': jnp.mean(reconstruction),
-                'perceptual_loss': jnp.mean(perceptual),
+            def rebuild(params: Any) -> tuple[Any, Any]:
+                variables = {'params': params, **generator.variables}
+                (features, latent), changed = self.model.apply(
+                    variables,
+                    self.seen(images),
+                    labels,
+                    train=True,
+                    part=part,
+                    step=generator.step,
+                    method='features',
+                    mutable=[BATCH_MEANS],
+                    rngs={name: generator.step_key() for name in ('codebook', LATENT)},
+                )
+                outputs = self.model.apply(variables, features, method='paint')
+                latent_loss = jnp.mean(self._latent_loss(latent.loss, images))
+                return (outputs, latent_loss), (features, changed.get(BATCH_MEANS, {}), latent.metrics)
+
+            def rebuilding_loss(outputs: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+                reconstruction, perceptual = self._reconstruction_losses(state.frozen, outputs, images)
+                loss = jnp.mean(self._weighed(reconstruction, perceptual))
+                metrics = {
+                    'reconstruction_loss': jnp.mean(reconstruction),
+                    'perceptual_loss': jnp.mean(perceptual),
+                }
+                return loss, metrics
+
+            outcome = jax.vjp(rebuild, generator.params, has_aux=True)
+            (outputs, latent_loss), pull, (features, batch_means, latent_metrics) = outcome
+            (loss, metrics), gradient = jax.value_and_grad(rebuilding_loss, has_aux=True)(outputs)
+            metrics = {'loss': loss + latent_loss, **metrics, 'latent_loss': latent_loss, **latent_metrics}
+            of_game, weight = {}, jnp.zeros(())
+            if phase != 'absent':
+                turn = self.game.play(
+                    state.discriminator, images, outputs, labels, part, centre, self._condition(images)
+                )
+                of_game['discriminator'] = turn.means
+            if apart:
+                of_game['adversarial_gradients'] = pull((turn.gradient, jnp.zeros(())))[0]
+            elif phase == 'together':
+                weight = self._ramp(state.step)
+                if self.adversarial.adaptive:
+                    pulls = (
+                        pmean(self._at_last_kernel(generator.params, features, x), axis_name)
+                        for x in (gradient, turn.gradient)
+                    )
+                    weight *= adversarial.adaptive_weight(*pulls, self.adversarial.most_adaptive)
+                gradient += weight * turn.gradient
+            (grads,) = pull((gradient, jnp.ones(())))
+            return {
+                'gradients': grads,
+                'metrics': metrics,
+                'codebooks': batch_means,
+                'weight': weight,
+                **of_game,
             }
-            return loss, metrics
 
-        outcome = jax.vjp(rebuild, generator.params, has_aux=True)
-        (outputs, latent_loss), pull, (features, changed, latent_metrics) = outcome
-        (loss, metrics), gradient = jax.value_and_grad(rebuilding_loss, has_aux=True)(outputs)
-
-        def last_layer(at_outputs: jax.Array) -> jax.Array:
-            """The gradient with respect to the last kernel that one at the outputs amounts to."""
-            flat = flatten_dict(generator.params)
-
-            def paint(kernel: jax.Array) -> jax.Array:
-                params = unflatten_dict({**flat, LAST_KERNEL: kernel})
-                return self.model.apply({'params': params}, features, method='paint')
-
-            _, pull_last = jax.vjp(paint, flat[LAST_KERNEL])
-            return pmean(pull_last(at_outputs)[0], axis_name)
-
-        discriminator, weight, game_metrics = state.discriminator, jnp.zeros(()), {}
-        if phase != 'absent':
-            condition = self._condition(images)
-            turn = self.game.play(state.discriminator, images, outputs, labels, axis_name, condition)
-            discriminator, game_metrics = turn.state, turn.metrics
-        if phase == 'together':
+        means = mean_over_parts(means_of_part, batch, self.accumulate, axis_name)
+        grads, weight = means['gradients'], means['weight']
+        if apart:
+            pulls = (flatten_dict(tree)[LAST_KERNEL] for tree in (grads, means['adversarial_gradients']))
             weight = self._ramp(state.step)
-            if self.adversarial.adaptive:
-                pulls = last_layer(gradient), last_layer(turn.gradient)
-                weight *= adversarial.adaptive_weight(*pulls, self.adversarial.most_adaptive)
-            gradient += weight * turn.gradient
-        (grads,) = pull((gradient, jnp.ones(())))
-        game_metrics = {**game_metrics, 'adversarial_weight': weight}
-        metrics = {'loss': loss + latent_loss, **metrics, 'latent_loss': latent_loss, **latent_metrics}
-        grads, metrics = pmean((grads, metrics), axis_name)
+            weight *= adversarial.adaptive_weight(*pulls, self.adversarial.most_adaptive)
+            grads = jax.tree.map(lambda x, y: x + weight * y, grads, means['adversarial_gradients'])
+        discriminator, game_metrics = state.discriminator, {}
+        if phase != 'absent':
+            discriminator, game_metrics = self.game.learn(discriminator, means['discriminator'])
         generator, update = generator.apply_gradients(grads, self.optimizer)
-        generator = learn_codes(generator, changed).finish_step(self.optimizer)
+        generator, of_codes = learn_codes(self.model, generator, means['codebooks'])
+        generator = generator.finish_step(self.optimizer)
+        metrics = {**with_use_of_codes(means['metrics']), **update, **of_codes, **game_metrics}
         state = state.replace(generator=generator, discriminator=discriminator)
-        return state, {**metrics, **update, **game_metrics}
+        return state, {**metrics, 'adversarial_weight': weight}
 
     def watch(self, metrics: dict[str, float]) -> str | None:
         """A warning if one player has won, once the generator feels what the other says."""
@@ -387,6 +421,21 @@ class VQGANTask(AutoencodingTask):
             means = images.reshape(b, h // 4, 4, w // 4, 4, c).mean((2, 4))
             return means.repeat(4, 1).repeat(4, 2)
         return images
+
+    def _weighed_apart(self, phase: str) -> bool:
+        """Whether the gradients of the adversarial loss are weighed when all parts of a batch were seen."""
+        return self.accumulate > 1 and phase == 'together' and self.adversarial.adaptive
+
+    def _at_last_kernel(self, params: Any, features: jax.Array, at_outputs: jax.Array) -> jax.Array:
+        """The gradient with respect to the last kernel that one at the outputs amounts to."""
+        flat = flatten_dict(params)
+
+        def paint(kernel: jax.Array) -> jax.Array:
+            changed = unflatten_dict({**flat, LAST_KERNEL: kernel})
+            return self.model.apply({'params': changed}, features, method='paint')
+
+        _, pull = jax.vjp(paint, flat[LAST_KERNEL])
+        return pull(at_outputs)[0]
 
     def _condition(self, images: jax.Array) -> jax.Array | None:
         """What the discriminator is shown beside a picture: what that is made of."""

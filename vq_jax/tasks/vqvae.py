@@ -15,17 +15,18 @@ from vq_jax.errors import check_least
 from vq_jax.models.autoencoder import VQVAE
 from vq_jax.models.hierarchy import VQVAE2
 from vq_jax.models.observation import Observation, PixelDistribution, to_picture
-from vq_jax.models.quantizers import REVIVALS, STATISTICS
+from vq_jax.models.quantizers import BATCH_MEANS
 from vq_jax.ops import pictures
-from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
-from vq_jax.ops.keys import content_keys, example_keys
+from vq_jax.ops.keys import content_keys
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.losses import mean_absolute, mean_square
+from vq_jax.ops.parts import Part, mean_over_parts
 from vq_jax.tasks.autoencoding import (
     AutoencodingTask,
     Encoded,
     by_level,
+    check_quantizer_parts,
     check_size,
     code_pictures,
     errors,
@@ -33,6 +34,7 @@ from vq_jax.tasks.autoencoding import (
     shares_of_codes,
     start_codes,
     summarize,
+    with_use_of_codes,
 )
 from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
 from vq_jax.training.config import build, defaults
@@ -70,11 +72,13 @@ class VQVAETask(AutoencodingTask):
         model: with one level of codes, or with two.
         loss: see `LossConfig`.
         optimizer: changes the parameters.
+        accumulate: parts of a step's batch.
     """
 
     model: VQVAE | VQVAE2
     loss: LossConfig
     optimizer: Optimizer
+    accumulate: int = 1
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
@@ -100,9 +104,11 @@ class VQVAETask(AutoencodingTask):
         if not model.top_stages:
             one_level = {name: value for name, value in config.model.items() if name != 'top_stages'}
             model = build(VQVAE, one_level, 'model', **given)
+        check_quantizer_parts(config, model.quantizer)
         return cls(
             model=model,
             loss=loss,
+            accumulate=config.accumulate,
             optimizer=make_optimizer(
                 build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
             ),
@@ -140,7 +146,9 @@ class VQVAETask(AutoencodingTask):
 
             return project
 
-        start = functools.partial(start_codes, model=self.model, quantizer=self.model.quantizer)
+        start = functools.partial(
+            start_codes, model=self.model, quantizer=self.model.quantizer, accumulate=self.accumulate
+        )
         if isinstance(self.model, VQVAE2):
             key, top_key = jax.random.split(key)
             top = {'project': projection('project_top'), 'place': 'place_top'}
@@ -151,18 +159,17 @@ class VQVAETask(AutoencodingTask):
         self, state: TrainState, batch: Batch, axis_name: str | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One update of parameters and codebook."""
-        images = to_float(batch['image'])
         key = state.step_key()
-        images = self._observed(example_keys(jax.random.fold_in(key, 0), len(images), axis_name), images)
 
-        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
+        def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, Any]:
+            images = self._observed(part.keys(jax.random.fold_in(key, 0)), to_float(batch['image']))
             (outputs, quantized), changed = self.model.apply(
                 {'params': params, **state.variables},
                 images,
                 train=True,
-                axis_name=axis_name,
+                part=part,
                 step=state.step,
-                mutable=[STATISTICS, REVIVALS],
+                mutable=[BATCH_MEANS],
                 rngs={'codebook': key},
             )
             reconstruction = self._reconstruction_loss(outputs, images)
@@ -172,13 +179,13 @@ class VQVAETask(AutoencodingTask):
                 'reconstruction_loss': jnp.mean(reconstruction),
                 **quantized.metrics,
             }
-            return loss, (changed, metrics)
+            return loss, (metrics, changed.get(BATCH_MEANS, {}))
 
-        grads, (changed, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
-        grads, metrics = pmean((grads, metrics), axis_name)
-        state, update_metrics = state.apply_gradients(grads, self.optimizer)
-        state = learn_codes(state, changed).finish_step(self.optimizer)
-        return state, {**metrics, **update_metrics}
+        gradient = functools.partial(jax.grad(loss_fn, has_aux=True), state.params)
+        grads, (metrics, batch_means) = mean_over_parts(gradient, batch, self.accumulate, axis_name)
+        state, update = state.apply_gradients(grads, self.optimizer)
+        state, of_codes = learn_codes(self.model, state, batch_means)
+        return state.finish_step(self.optimizer), {**with_use_of_codes(metrics), **update, **of_codes}
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Losses, errors, and the share of each code in every picture [b k], for each level.

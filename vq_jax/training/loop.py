@@ -35,7 +35,10 @@ class LoopConfig:
         steps: the length of the run.
         schedule_steps: the length that the schedules of learning rates are made for, after which rates stay
             as they are; None is that of the run.
-        batch_size: examples in a step, over all devices.
+        batch_size: examples that are computed at once, over all devices.
+        accumulate: a step's batch is this many times `batch_size`: so many parts, whose gradients are
+            computed one after another and averaged, then one update. It learns what the whole batch at once
+            would teach it, in the memory of one part.
         log_every: steps between lines of the log.
         eval_every: steps between evaluations; one is always made at the end.
         num_pictures: how many pictures an evaluation draws.
@@ -51,6 +54,7 @@ class LoopConfig:
     steps: int = 10_000
     schedule_steps: int | None = None
     batch_size: int = 64
+    accumulate: int = 1
     log_every: int = 100
     eval_every: int = 1000
     num_pictures: int = 8
@@ -60,10 +64,16 @@ class LoopConfig:
     best_mode: Literal['min', 'max'] = 'min'
     wandb_project: str | None = None
 
+    @property
+    def step_size(self) -> int:
+        """Examples of a step, over all devices."""
+        return self.batch_size * self.accumulate
+
     def __post_init__(self) -> None:
         counts = (
             'steps',
             'batch_size',
+            'accumulate',
             'log_every',
             'eval_every',
             'num_pictures',
@@ -184,7 +194,7 @@ def run_loop(
             learned = state.replace(frozen=None) if evaluating or saving else ()
             values = _fetch_finite(recent, learned, step, checkpoints)
             if log:
-                speed = clock.speed(len(recent), config.batch_size) | peak_memory()
+                speed = clock.speed(len(recent), config.step_size) | peak_memory()
                 writer.scalars(step, 'train', values)
                 if speed:
                     writer.scalars(step, 'speed', speed)
@@ -287,7 +297,7 @@ class _Clock:
         self._left_out += seconds
         self._steps_left_out += 1
 
-    def speed(self, steps: int, batch_size: int) -> dict[str, float]:
+    def speed(self, steps: int, step_size: int) -> dict[str, float]:
         """Images per second, seconds per step, share of the time waited, over those of `steps` that count.
 
         Nothing if none of them does.
@@ -297,7 +307,7 @@ class _Clock:
             return {}
         elapsed = time.perf_counter() - self._start - self._left_out
         return {
-            'images_per_second': steps * batch_size / elapsed,
+            'images_per_second': steps * step_size / elapsed,
             'seconds_per_step': elapsed / steps,
             'data_wait_share': self._waited / elapsed,
         }

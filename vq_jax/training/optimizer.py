@@ -25,9 +25,9 @@ class OptimizerConfig:
         b1: decay of the first moment (momentum, for sgd).
         b2: decay of the second moment.
         eps: added to the denominator of Adam.
-        weight_decay: decoupled decay (adamw, lion, sgd); not of biases, scales and codebooks.
+        weight_decay: decoupled decay (adamw, lion, sgd) of the matrices of linear layers and convolutions;
+            not of biases, scales, embeddings, learned positions and codebooks.
         clip_norm: gradients whose global norm is greater are scaled down to it.
-        accumulate: gradients of this many steps are averaged before each update.
         ema_decay: decay of the moving average of the parameters that evaluation then uses; 0 keeps
             none.
     """
@@ -42,12 +42,10 @@ class OptimizerConfig:
     eps: float = 1e-8
     weight_decay: float = 0.0
     clip_norm: float | None = None
-    accumulate: int = 1
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
         path = "an optimizer's "
-        check_least(1, path, self, 'accumulate')
         check_least(0, path, self, 'learning_rate', 'warmup_steps', 'eps', 'weight_decay')
         check_share(path, self, 'final_share')
         check_share(path, self, 'b1', 'b2', 'ema_decay', one=False)
@@ -79,10 +77,9 @@ def schedule_length(config: Mapping[str, Any]) -> int:
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
     """The optimizer of a run whose schedules are made for `steps` training steps (see `schedule_length`)."""
-    updates = max(1, steps // config.accumulate)
-    warmup = config.warmup_steps // config.accumulate
+    warmup = config.warmup_steps
     peak, end = config.learning_rate, config.learning_rate * config.final_share
-    rest = max(1, updates - warmup)
+    rest = max(1, steps - warmup)
     course = {
         'constant': lambda: optax.constant_schedule(peak),
         'cosine': lambda: optax.cosine_decay_schedule(peak, rest, config.final_share),
@@ -107,19 +104,17 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
     }[config.name]()
     if config.clip_norm is not None:
         rule = optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
-    if config.accumulate > 1:
-        rule = optax.MultiSteps(rule, config.accumulate).gradient_transformation()
     return Optimizer(
         transformation=rule,
-        learning_rate=lambda step: jnp.asarray(schedule(step // config.accumulate)),
+        learning_rate=lambda step: jnp.asarray(schedule(step)),
         ema_decay=config.ema_decay,
     )
 
 
 def _decayed(params: Any) -> Any:
-    """Which parameters decay: matrices and convolution kernels, but no codebook or embedding."""
+    """Which parameters decay: those that layers multiply their inputs by, which Flax calls kernels.
 
-    def decays(path: tuple[Any, ...], x: jax.Array) -> bool:
-        return x.ndim > 1 and path[-1].key not in ('codebook', 'embedding')
-
-    return jax.tree_util.tree_map_with_path(decays, params)
+    Not all that has two axes: the rows of tables are vectors of their own, each in use now and then, and
+    would shrink in between.
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == 'kernel', params)

@@ -1,5 +1,6 @@
 """The state of a training run: one pytree, changed only by steps."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import optax
 from flax import struct
 
 from vq_jax.models.normalisation import BATCH_STATS
-from vq_jax.ops.collectives import pmean
+from vq_jax.ops.parts import Part, mean_over_parts
 from vq_jax.training.optimizer import Optimizer
 
 
@@ -65,22 +66,27 @@ class TrainState:
 
     def descend(
         self,
-        loss_fn: Callable[[Any], tuple[jax.Array, dict[str, jax.Array]]],
+        loss_fn: Callable[[Any, Any, Part], tuple[jax.Array, dict[str, jax.Array]]],
+        batch: Any,
         optimizer: Optimizer,
+        accumulate: int,
         axis_name: str | None,
     ) -> tuple['TrainState', dict[str, jax.Array]]:
         """A whole step, where nothing is learned but the parameters.
 
         Args:
-            loss_fn: parameters to the loss of this device's examples, and numbers for the log.
+            loss_fn: parameters and a part of the batch to the loss, the mean over the part's examples, and
+                numbers for the log, which are such means too.
+            batch: arrays of this device's examples [b ...].
             optimizer: the one the state was created with.
+            accumulate: in how many parts the loss and its gradient are computed, one after another.
             axis_name: the device axis, or None where the batch is the whole.
 
         Returns:
             The new state, and the numbers for the log.
         """
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(self.params)
-        grads, metrics = pmean((grads, metrics), axis_name)
+        gradient = functools.partial(jax.grad(loss_fn, has_aux=True), self.params)
+        grads, metrics = mean_over_parts(gradient, batch, accumulate, axis_name)
         state, update = self.apply_gradients(grads, optimizer)
         return state.finish_step(optimizer), {**metrics, **update}
 

@@ -1,0 +1,162 @@
+"""A step in parts is the step of the whole batch, for every task, or is refused."""
+
+import jax
+import numpy as np
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.tasks import default_config, make_task
+
+SGD = {'optimizer.name': 'sgd', 'optimizer.b1': 0.0, 'optimizer.ema_decay': 0.9}
+TRANSFORMER = {'transformer.depth': 1, 'transformer.width': 16, 'transformer.heads': 2}
+UNET = {
+    'unet.channels': 8,
+    'unet.multipliers': (1,),
+    'unet.residual_blocks': 1,
+    'unet.attention_levels': (),
+    'unet.head_channels': 8,
+    'unet.dropout': 0.1,
+}
+VQVAE = {
+    'model.channels': 8,
+    'model.stages': 1,
+    'model.residual_channels': 8,
+    'model.residual_blocks': 1,
+    'quantizer.dim': 4,
+    'quantizer.num_codes': 16,
+    'quantizer.start': 'random',
+    'quantizer.decay': 0.5,
+}
+VQGAN = {
+    'model.channels': 8,
+    'model.multipliers': (1,),
+    'model.residual_blocks': 1,
+    'model.attention_levels': (),
+    'model.features': 8,
+    'quantizer.num_codes': 16,
+    'quantizer.start': 'random',
+    'quantizer.revive_below': 0.9,
+    'discriminator.channels': 8,
+    'discriminator.stages': 1,
+    'discriminator.norm': 'none',
+    'discriminator_optimizer.name': 'sgd',
+    'discriminator_optimizer.b1': 0.0,
+    'discriminator_optimizer.learning_rate': 0.1,
+    'perceptual.kind': 'none',
+}
+# Of a task with changes of its config, and the learning rate with which three steps go far.
+EQUAL = {
+    'classifier': ('classifier', {'model.channels': 8, 'model.stages': 1, 'model.dropout': 0.3}, 0.3),
+    'vae': ('vae', {'mlp.hidden': (16,), 'model.latent_dim': 4}, 1e-3),
+    'transformer': (
+        'prior',
+        {**TRANSFORMER, 'tokenizer.levels': 4, 'transformer.dropout': 0.1, 'model.class_conditional': True},
+        0.3,
+    ),
+    'maskgit': ('prior', {**TRANSFORMER, 'tokenizer.levels': 4, 'model.kind': 'maskgit'}, 0.3),
+    'pixelcnn': (
+        'prior',
+        {'tokenizer.levels': 4, 'model.kind': 'pixelcnn', 'pixelcnn.channels': 8, 'pixelcnn.depth': 1},
+        0.3,
+    ),
+    'diffusion': ('diffusion', {**UNET, 'model.class_conditional': True, 'model.label_dropout': 0.3}, 0.1),
+    'vqvae': (
+        'vqvae',
+        {**VQVAE, 'quantizer.revive_below': 0.9, 'loss.reconstruction': 'bernoulli'},
+        0.3,
+    ),
+    'two levels': (
+        'vqvae',
+        {**VQVAE, 'model.top_stages': 1, 'quantizer.learning': 'gradient', 'quantizer.revive_below': 0.9},
+        0.3,
+    ),
+    'fsq': ('vqvae', {**VQVAE, 'quantizer.kind': 'fsq', 'fsq.levels': (3, 3)}, 0.3),
+    'lfq': ('vqvae', {**VQVAE, 'quantizer.kind': 'lfq', 'lfq.bits': 4, 'lfq.diversity': 0.0}, 0.3),
+    'vqgan': (
+        'vqgan',
+        {**VQGAN, 'game.r1': 0.1, 'game.lecam': 0.1, 'discriminator.spectral_norm': True},
+        0.1,
+    ),
+    'kl autoencoder': (
+        'vqgan',
+        {**VQGAN, 'variant.bottleneck': 'gaussian', 'variant.source': 'small', 'game.gradient_penalty': 0.1},
+        0.1,
+    ),
+    'super-resolution': ('diffusion', {**UNET, 'model.upscale': 2}, 0.1),
+}
+
+
+def batches(n=3, b=12, size=8):
+    draw = np.random.default_rng(0)
+    for _ in range(n):
+        images = draw.integers(0, 256, (b, size, size, 1), np.uint8)
+        yield {'image': images, 'label': draw.integers(0, 3, b, np.int32), 'mask': np.ones(b, bool)}
+
+
+def make(name, changes, accumulate):
+    config = default_config(name)
+    config.accumulate = accumulate
+    with config.unlocked():
+        for key, value in changes.items():
+            section, leaf = key.split('.')
+            config[section][leaf] = value
+    return make_task(config, (8, 8, 1), 3)
+
+
+def steps(name, changes, accumulate):
+    """The first state, and what each of three steps gives."""
+    task = make(name, changes, accumulate)
+    first = state = jax.jit(task.init)(jax.random.key(0), next(batches()))
+    state = state.replace(frozen=task.pretrained())
+    step, metrics = jax.jit(task.train_step), []
+    for batch in batches():
+        state, numbers = step(state, batch)
+        metrics.append(jax.device_get(numbers))
+    return numbers_of(first), numbers_of(state), metrics
+
+
+def numbers_of(state):
+    """Its arrays by path, the random keys left out."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state.replace(frozen=None))
+    return {
+        jax.tree_util.keystr(path): np.asarray(x)
+        for path, x in leaves
+        if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    }
+
+
+@pytest.mark.parametrize('name', EQUAL)
+def test_a_step_in_parts_is_that_of_the_whole_batch(name):
+    """After three updates, with plain gradient descent, in which no rounding grows."""
+    task, changes, rate = EQUAL[name]
+    changes = {**SGD, 'optimizer.learning_rate': rate, **changes}
+    first, whole, whole_metrics = steps(task, changes, 1)
+    _, parts, parts_metrics = steps(task, changes, 4)
+    moved = max(np.abs(whole[path] - first[path]).max() for path in whole if 'params' in path)
+    assert moved > 1e-3
+    for path, x in whole.items():
+        np.testing.assert_allclose(parts[path], x, rtol=1e-5, atol=1e-4 * moved, err_msg=path)
+    for a, b in zip(whole_metrics, parts_metrics, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert b[key] == pytest.approx(a[key], rel=1e-4, abs=1e-6), key
+
+
+@pytest.mark.parametrize(
+    'name, changes, words',
+    [
+        ('vae', {'loss.free_bits': 0.1}, r'config.loss.free_bits depends .* config.loss.free_bits=0'),
+        ('vqvae', {**VQVAE, 'quantizer.kind': 'lfq'}, r'the entropy of the mean .* config.lfq.diversity=0'),
+        ('vqgan', {**VQGAN, 'quantizer.kind': 'lfq'}, r'the entropy of the mean .* config.lfq.diversity=0'),
+        (
+            'vqgan',
+            {**VQGAN, 'discriminator.norm': 'batch'},
+            r'the discriminator.* config.discriminator.norm=none',
+        ),
+        ('gan', {}, r'the generator.* set config.accumulate=1, or config.batch_size to that of a step'),
+    ],
+)
+def test_what_cannot_be_equal_is_refused(name, changes, words):
+    with pytest.raises(UserError, match=f'config.accumulate is 2, but {words}'):
+        make(name, changes, 2)
+    make(name, changes, 1)
