@@ -240,7 +240,7 @@ def check_local(name: str, place: str | Path) -> None:
     except (OSError, ValueError) as error:  # the latter of a name that no file can have
         reason = getattr(error, 'strerror', None) or error
         raise UserError(
-            f'{name} is {str(place)!r}, where nothing can be ({reason}); choose another.'
+            f'{name} is {str(place)!r}, where nothing can be ({reason}); choose another {name}.'
         ) from error
 
 
