@@ -2,8 +2,10 @@
 
 import os
 
+import numpy as np
 import pytest
 
+from vq_jax.data.codes import CodeFacts, write_facts, write_shard
 from vq_jax.errors import UserError, printable
 from vq_jax.files import AppendedFile, write_atomically
 from vq_jax.training.writers import MetricWriter
@@ -27,6 +29,17 @@ def test_the_log_of_a_run_is_not_written_through_a_link(tmp_path):
     with pytest.raises(UserError, match='is a link'):
         MetricWriter(tmp_path, resume_step=0)
     assert not (tmp_path / 'other').exists()
+
+
+def test_codes_are_not_written_through_a_link_nor_where_they_cannot_be_read(tmp_path):
+    facts = CodeFacts({}, {}, (2, 2, 1), (), 4, ((1, 1),), {'test': 1}, 1)
+    (shard,) = facts.shards(tmp_path, 'test')
+    (tmp_path / 'other').write_text('precious')
+    shard.with_suffix('.partial').symlink_to(tmp_path / 'other')
+    write_shard(shard, facts, [(0, np.array([3]))])
+    assert (tmp_path / 'other').read_text() == 'precious' and not shard.is_symlink()
+    with pytest.raises(UserError, match=r"udcff' is no text in UTF-8, and ArrayRecord takes no other path"):
+        write_facts(tmp_path / os.fsdecode(b'\xff'), facts)
 
 
 def test_names_that_are_no_text_are_written_with_escapes(tmp_path):

@@ -177,9 +177,7 @@ def test_wrong_format_and_damage(odd_dir, tmp_path):
     content = shard.read_bytes()
     for damaged in b'', content[:1000], content[:-1000], content + content[:65536]:
         shard.write_bytes(damaged)
-        with pytest.raises(
-            UserError, match=rf'cannot be opened \({shard} .*: delete that folder and prepare'
-        ):
+        with pytest.raises(UserError, match=rf'cannot be opened \({shard} .*: prepare the data set again'):
             odd(str(tmp_path))
     shard.unlink()
     with pytest.raises(UserError, match='cannot be opened'):

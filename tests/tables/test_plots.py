@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from vq_jax.tables import Plot, Row, Table
+from vq_jax.tables import Plot, Row, Table, write_table
 from vq_jax.tables.plots import draw, points_of
 from vq_jax.tables.results import Results
 
@@ -51,6 +51,25 @@ def test_a_drawing_is_a_function_of_the_numbers(seen):
     assert 'date' not in svg and not any(line.endswith(' ') for line in svg.splitlines())
     texts = {text.text for text in ET.fromstring(svg).iter(f'{SVG}text')}
     assert texts >= {'codes', 'MSE', 'a', 'b', '2', '4'}
+
+
+def test_names_are_drawn_as_they_are():
+    """Dollars begin no formula, which this one would end in an error."""
+    name = r'5$ \frac$ <b>&amp; 50%'
+    svg = draw(Plot('p', 'x$_1$', 'y'), {name: [(1, 1)]})
+    assert {name, 'x$_1$'} <= {text.text for text in ET.fromstring(svg).iter(f'{SVG}text')}
+
+
+def test_names_stay_in_their_cells_and_commands(tmp_path):
+    (tmp_path / 'table.py').write_text(
+        'from vq_jax.tables import Row, Table\n'
+        'def get_table():\n'
+        f"    rows = Row('a b;c', 'one | two\\nthree', '{CONFIG}', {{'loss': 'loss'}}),\n"
+        "    return Table('', '', rows)\n"
+    )
+    write_table(tmp_path)
+    text = (tmp_path / 'table.md').read_text()
+    assert r'| one \| two three | not run |' in text and f"{tmp_path} --rows 'a b;c'" in text
 
 
 def test_a_drawing_has_its_points_where_they_belong():

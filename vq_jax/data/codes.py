@@ -71,8 +71,14 @@ def write_facts(folder: Path, facts: CodeFacts) -> None:
     """Writes `codes.json`; one that is there must say the same of all but the splits, which are added.
 
     Raises:
-        UserError: if the folder has other codes.
+        UserError: if the folder has other codes, or a name that its files cannot have.
     """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f'{str(folder)!r} is no text in UTF-8, and ArrayRecord takes no other path; give another folder.'
+        ) from error
     record = dataclasses.asdict(facts)
     path = folder / _FACTS
     if path.exists():
@@ -147,6 +153,7 @@ def write_shard(path: Path, facts: CodeFacts, examples: Iterable[tuple[int, np.n
 
     partial = path.with_suffix('.partial')
     try:
+        partial.unlink(missing_ok=True)  # a link would be written through
         writer = ArrayRecordWriter(str(partial), 'group_size:1')
         for label, codes in examples:
             writer.write(np.concatenate([[label], codes]).astype(facts.dtype).tobytes())

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from vq_jax.json_files import read_json
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
 _DAMAGE = OSError, RuntimeError, ValueError  # what the reader of ArrayRecord files raises for them
 _OWN_FEATURES = 'tensorflow_datasets.core.features.'
-_AGAIN = 'delete that folder and prepare the data set again'
+_AGAIN = 'prepare the data set again, in another folder'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,16 +167,13 @@ def open_builder(name: str, folder: Path) -> Any:
     except Exception as error:  # damaged files make it raise many kinds
         raise UserError(f'{name} in {str(folder)!r} cannot be opened ({error}): {_AGAIN}.') from error
     if builder.info.features is None:
-        raise UserError(
-            f'{name} in {str(folder)!r} has no features.json: delete that folder and prepare the '
-            'data set again.'
-        )
+        raise UserError(f'{name} in {str(folder)!r} has no features.json: {_AGAIN}.')
     formats = {file_format.value for file_format in builder.info.available_file_formats()}
     if 'array_record' not in formats:
         raise UserError(
             f'{name} in {str(folder)!r} was prepared as {", ".join(sorted(formats)) or "nothing"}, '
             f'which cannot be read at random: prepare it as ArrayRecord in another folder with '
-            f'`python -m vq_jax.prepare {name} --data_dir OTHER_FOLDER`.'
+            f'`python -m vq_jax.prepare {shlex.quote(name)} --data_dir OTHER_FOLDER`.'
         )
     return builder
 
@@ -349,6 +347,6 @@ def missing(name: str, folder: Path, known: Sequence[str]) -> UserError:
     looked = str(folder / name.replace(':', '/'))
     return UserError(
         f'Data set {name!r} is not prepared: nothing was found in {looked!r}.{hint} Prepare it '
-        f'with `python -m vq_jax.prepare {name} --data_dir {folder}`, or set config.data.data_dir or '
-        'TFDS_DATA_DIR to the folder that has it.'
+        f'with `python -m vq_jax.prepare {shlex.quote(name)} --data_dir {shlex.quote(str(folder))}`, or set '
+        'config.data.data_dir or TFDS_DATA_DIR to the folder that has it.'
     )

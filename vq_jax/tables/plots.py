@@ -10,6 +10,7 @@ from vq_jax.tables.results import Results
 _STYLE = {
     'svg.hashsalt': 'vq_jax',  # names of clips and markers are otherwise random
     'svg.fonttype': 'none',
+    'text.parse_math': False,  # names may hold dollars
     'font.size': 10,
     'axes.spines.top': False,
     'axes.spines.right': False,

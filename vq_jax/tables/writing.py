@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def summarize(folder: Path) -> Summary:
             if lines
         ],
         commands=[
-            f'python -m vq_jax.experiment {folder.as_posix()} --rows {row.name}'
+            shlex.join(['python', '-m', 'vq_jax.experiment', folder.as_posix(), '--rows', row.name])
             for row in table.rows
             if results.of(row) is None
         ],
@@ -86,7 +87,7 @@ def write_table(folder: Path) -> None:
     write_atomically(folder / 'table.csv', file.getvalue())
     text = [f'# {known.title}', '', known.about, '']
     lines = [known.heads, ['---'] * len(known.heads), *known.cells]
-    text += ['| ' + ' | '.join(line) + ' |' for line in lines]
+    text += ['| ' + ' | '.join(map(_in_table, line)) + ' |' for line in lines]
     for picture in known.pictures:
         write_atomically(folder / picture.name, picture.svg)
         text += ['', f'![{picture.title}]({picture.name})']
@@ -96,6 +97,11 @@ def write_table(folder: Path) -> None:
     if known.commands:
         text += ['', 'Rows that were not run, and how to run them:', '', '```', *known.commands, '```']
     write_atomically(folder / 'table.md', '\n'.join(text) + '\n')
+
+
+def _in_table(text: str) -> str:
+    """A cell of a Markdown table, which ends at a bar or at the end of the line."""
+    return ' '.join(text.split()).replace('|', r'\|')
 
 
 def _cells(row: Row, columns: Sequence[tuple[str, str]], results: Results) -> list[str]:
