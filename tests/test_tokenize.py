@@ -193,7 +193,10 @@ def test_a_tokenizer_that_is_trained_longer_harms_no_prior(tmp_path):
 def test_mistakes_with_codes(codes, tmp_path):
     for make, words in (
         (lambda: opened(tmp_path), 'holds no codes'),
-        (lambda: opened(codes, 'validation'), "no codes of the split 'validation'; it has train, test"),
+        (
+            lambda: opened(codes, 'validation'),
+            "no codes of the split 'validation'; set the split to one of train, test",
+        ),
         (lambda: opened(codes, flip=True), 'need pictures'),
     ):
         with pytest.raises(UserError, match=words):

@@ -64,8 +64,10 @@ def test_tiny_folder_has_both_splits(write_pictures, number, tests):
     root = write_pictures(number)
     assert len(names(root, 'test')) == tests
     if number == 1:
-        with pytest.raises(UserError, match='has no pictures'):
-            names(root, 'train')
+        words = r"has no pictures: it has .*test \(1 picture\); set config.data.train_split to .* 'all'"
+        with pytest.raises(UserError, match=words):
+            open_dataset(DataConfig(name=f'folder:{root}'), 'train')
+        assert names(root, 'all') == names(root, 'test')
     else:
         assert len(names(root, 'train')) == number - tests
 
@@ -79,8 +81,22 @@ def test_split_folders_and_classes(write_pictures):
     assert labels(root, 'val')['val/dog/deeper/001.png'] == 'dog'
     assert labels(root, 'test')['test/cat/001.png'] == 'cat'
     assert FolderSource(str(root), 'test').class_names == ('cat', 'dog')
-    with pytest.raises(UserError, match=r"'validation' .* train \(6 pictures\), test \(3 pictures\)"):
+    assert names(root, 'validation') == names(root, 'dev') == names(root, 'val')
+    assert names(root, 'valid[:1]+test') == names(root, 'val[:1]') | names(root, 'test')
+    shutil.rmtree(root / 'val')
+    there = r'train \(6 pictures\), test \(3 pictures\); set the split to'
+    with pytest.raises(UserError, match=f"'validation' .* {there}"):
         FolderSource(str(root), 'validation')
+
+
+def test_split_folders_by_their_other_names(write_pictures):
+    for folder, number in ('Training', 4), ('VALID', 3), ('testing', 2):
+        write_pictures(number, f'set/{folder}')
+    root = write_pictures(0, 'set')
+    counts = {split: len(names(root, split)) for split in ('train', 'validation', 'val', 'test', 'all')}
+    assert counts == {'train': 4, 'validation': 3, 'val': 3, 'test': 2, 'all': 9}
+    with pytest.raises(UserError, match=r'it has training \(4 pictures\).*set config.data.eval_split to one'):
+        open_dataset(DataConfig(name=f'folder:{root}', eval_split='extra'), 'extra')
 
 
 def test_classes_of_a_hashed_split(write_pictures):
@@ -142,9 +158,9 @@ def test_channels(write_pictures):
 
 
 def test_errors(tmp_path, write_pictures):
-    with pytest.raises(UserError, match=r"no folder '.*nowhere'"):
+    with pytest.raises(UserError, match=r"The folder '.*nowhere' is not there"):
         open_dataset(DataConfig(name=f'folder:{tmp_path}/nowhere'), 'train')
-    with pytest.raises(UserError, match='no folder'):
+    with pytest.raises(UserError, match='is not there'):
         open_dataset(DataConfig(name='folder:'), 'train')
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'empty' / 'x.txt').write_text('x')

@@ -109,8 +109,11 @@ def test_other_keys(odd_dir):
 def test_splits(odd_dir):
     assert len(odd(odd_dir, 'train[:70%]')) == 7
     for split in 'test', 'train[', 'train[5:20]', 'all[:8]':
-        with pytest.raises(UserError, match=r'cannot be read: it has train \(10 examples\)'):
-            odd(odd_dir, split)
+        with pytest.raises(UserError, match=r'it has train \(10 examples\); set the split to one of them'):
+            odd(odd_dir, split, train_split='train', eval_split='train')
+    with pytest.raises(UserError, match=r'set config.data.eval_split to one of them'):
+        odd(odd_dir, 'test')
+    assert len(odd(odd_dir, 'training[:3]')) == 3
     with pytest.raises(UserError, match='has no examples'):
         odd(odd_dir, 'train[3:3]')
 
@@ -160,6 +163,27 @@ def test_data_dir_from_the_environment(odd_dir, monkeypatch, tmp_path):
 def test_misspelled_name(tmp_path, name):
     with pytest.raises(UserError, match="Did you mean 'digits'"):
         open_dataset(DataConfig(name=name, data_dir=str(tmp_path)), 'train')
+
+
+@pytest.mark.parametrize('name', ['{}', '{}/', './photographs', '~/photographs'])
+def test_a_path_without_the_word_folder(tmp_path, monkeypatch, name):
+    (tmp_path / 'photographs').mkdir()
+    (tmp_path / 'a.zip').touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    name = name.format(tmp_path / 'photographs')
+    with pytest.raises(UserError) as caught:
+        open_dataset(DataConfig(name=name), 'train')
+    assert f"set config.data.name to 'folder:{name}' to take the images there." in str(caught.value)
+    assert 'prepare' not in str(caught.value)
+    for wrong, words in (
+        (f'{name}x', r'^There is no .*: set config.data.name to folder:PATH'),
+        ('./a.zip', 'is a path'),
+    ):
+        with pytest.raises(UserError, match=words):
+            open_dataset(DataConfig(name=wrong), 'train')
+    with pytest.raises(UserError, match="Did you mean 'folder:photographs'"):
+        open_dataset(DataConfig(name='photographs'), 'train')
 
 
 def test_wrong_format_and_damage(odd_dir, tmp_path):

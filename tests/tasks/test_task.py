@@ -47,6 +47,18 @@ def test_labels_that_are_read_must_be_of_as_many_classes(name, conditional):
             task.check_dataset(dataset(num_classes))
 
 
+@pytest.mark.parametrize('name', ['vqvae', 'vqgan', 'prior', 'diffusion', 'classifier'])
+def test_images_of_other_channels_are_told_the_key(name):
+    """A tokenizer is asked so by a prior over it."""
+    task = made(name)
+    for shape, words in (
+        ((16, 16, 3), 'made for .*; set config.data.channels to 1'),
+        ((32, 32, 3), 'made for .*; (resize them and )?set config.data.channels to 1'),
+    ):
+        with pytest.raises(UserError, match=words):
+            task.check_image_shape(shape)
+
+
 @pytest.mark.parametrize('name', ['vae', 'vqvae', 'vqgan', 'prior', 'diffusion'])
 def test_where_labels_are_not_read_any_classes_will_do(name):
     for num_classes in (0, 9, 12):

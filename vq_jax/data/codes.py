@@ -210,7 +210,8 @@ class CodeDataset:
         self.image_shape = facts.image_shape
         if split not in facts.splits:
             raise UserError(
-                f'{folder} has no codes of the split {split!r}; it has {", ".join(facts.splits)}.'
+                f'{folder} has no codes of the split {split!r}; set {config.split_key(split)} to one of '
+                f'{", ".join(facts.splits)}.'
             )
         shards = facts.shards(folder, split)
         lacking = sum(not shard.exists() for shard in shards)

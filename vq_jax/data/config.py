@@ -27,7 +27,8 @@ class DataConfig:
         are kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not
         used by a folder of pictures.
       train_split: Split to train on, in the syntax of tensorflow-datasets (`train`, `train[:90%]`).
-      eval_split: Split to evaluate on (`test`, `validation`, `train[90%:]`).
+      eval_split: Split to evaluate on (`test`, `validation`, `train[90%:]`). Where a set has no
+        `validation` but a `val`, `valid` or `dev`, that is meant, and the other way round.
       image_key: Name of the picture among the features of a tensorflow-datasets record.
       label_key: Name of the class label among those features; a set that has no `label` gives no
         labels.
@@ -97,3 +98,8 @@ class DataConfig:
                 f'config.data.resize is {self.resize}, too small to cut {self.image_size} pixels '
                 '(config.data.image_size) out of: raise it, or leave it out.'
             )
+
+    def split_key(self, split: str) -> str:
+        """Returns what to call a split in a message: the key that names it, if one does."""
+        keys = (key for key in ('eval_split', 'train_split') if getattr(self, key) == split)
+        return next((f'config.data.{key}' for key in keys), 'the split')

@@ -7,21 +7,21 @@ from pathlib import Path
 
 from absl import logging
 
-from vq_jax.data.source import plural
+from vq_jax.data.source import SPLIT_NAMES, known_split, plural
 from vq_jax.errors import UserError
 from vq_jax.files import read_file
 
 SUFFIXES = ('.avif', '.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm')
 SUFFIXES += ('.tga', '.tif', '.tiff', '.webp')
-SPLIT_FOLDERS = ('train', 'test', 'val', 'validation')
+_SPLIT_FOLDERS = tuple(name for names in SPLIT_NAMES for name in names)
 TEST_SHARE = 0.1
 
 
 class FolderSource:
     """Pictures found anywhere below a folder.
 
-    If the folder has a sub-folder `train`, then its sub-folders `train`, `test`, `val` and
-    `validation` are the splits. Otherwise every picture goes to `train` or, one in ten, to `test`
+    If the folder has a sub-folder `train`, then its sub-folders of the names in `SPLIT_NAMES`, in
+    upper case or lower, are the splits. Otherwise every picture goes to `train` or, one in ten, to `test`
     by a hash of its path below the folder, so that adding pictures moves none of the others. Below
     a split, the first level of folders gives the classes if every picture is in one. Examples are
     ordered by that hash too, so that a slice such as `train[90%:]` is a fair sample of all classes.
@@ -31,12 +31,13 @@ class FolderSource:
     shape = None
     use_orientation = True
 
-    def __init__(self, folder: str, split: str) -> None:
+    def __init__(self, folder: str, split: str, split_key: str = 'the split') -> None:
         """Lists the pictures.
 
         Args:
           folder: Path of the folder; `~` is understood.
           split: Split in the syntax of tensorflow-datasets.
+          split_key: What to call the split in messages.
 
         Raises:
           UserError: If the folder or the split is not there or has no pictures, or a folder below cannot be
@@ -44,14 +45,15 @@ class FolderSource:
         """
         root = Path(folder).expanduser()
         if not folder or not os.path.isdir(root):
-            raise UserError(f'There is no folder {str(root)!r}: check the path in config.data.name.')
+            fault = 'is a file, not a folder' if os.path.isfile(root) else 'is not there'
+            raise UserError(f'The folder {str(root)!r} {fault}: check the path in config.data.name.')
         self.name = f'{root} ({split})'
         pictures = _pictures(root)
         if not pictures:
             raise UserError(
                 f'No pictures were found in {str(root)!r}: it needs files that end in {", ".join(SUFFIXES)}.'
             )
-        if os.path.isdir(root / 'train'):
+        if any(name.lower() in SPLIT_NAMES[0] and os.path.isdir(root / name) for name in os.listdir(root)):
             splits = _split_folders(pictures)
             below = {path: path.split('/', 1)[1] for paths in splits.values() for path in paths}
         else:
@@ -69,7 +71,7 @@ class FolderSource:
         self.class_names = tuple(sorted(set(classes.values())))
         number = {name: label for label, name in enumerate(self.class_names)}
         self._root = str(root)
-        self._paths = _select(split, splits, self._root)
+        self._paths = _select(split, splits, self._root, split_key)
         self._labels = [number[classes[path]] if classes else 0 for path in self._paths]
 
     def __len__(self) -> int:
@@ -145,11 +147,15 @@ def _hashed(pictures: list[str]) -> dict[str, list[str]]:
 
 def _split_folders(pictures: list[str]) -> dict[str, list[str]]:
     """Sorts pictures by the split folder they are in, and drops those in none."""
-    splits = {name: [path for path in pictures if path.startswith(name + '/')] for name in SPLIT_FOLDERS}
-    return {name: paths for name, paths in splits.items() if paths}
+    splits: dict[str, list[str]] = {}
+    for path in pictures:
+        folder, below, _ = path.partition('/')
+        if below and folder.lower() in _SPLIT_FOLDERS:
+            splits.setdefault(folder.lower(), []).append(path)
+    return {name: splits[name] for name in _SPLIT_FOLDERS if name in splits}
 
 
-def _select(spec: str, splits: dict[str, list[str]], root: str) -> list[str]:
+def _select(spec: str, splits: dict[str, list[str]], root: str, split_key: str) -> list[str]:
     """Returns the pictures of a split in the syntax of tensorflow-datasets."""
     import tensorflow_datasets as tfds
 
@@ -157,15 +163,18 @@ def _select(spec: str, splits: dict[str, list[str]], root: str) -> list[str]:
         name: tfds.core.SplitInfo(name=name, shard_lengths=[len(paths)], num_bytes=0)
         for name, paths in splits.items()
     }
+    there = ', '.join(f'{name} ({plural(len(paths), "picture")})' for name, paths in splits.items())
     try:
-        parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(infos)
+        parts = tfds.core.ReadInstruction.from_spec(known_split(spec, splits)).to_absolute(infos)
     except (ValueError, NotImplementedError) as error:  # the latter of a part of 'all'
-        there = ', '.join(f'{name} ({plural(len(p), "picture")})' for name, p in splits.items())
         raise UserError(
-            f'Split {spec!r} of folder {root!r} cannot be read: it has {there}; a part of one is '
-            "written 'train[90%:]'."
+            f'Split {spec!r} of folder {root!r} cannot be read: it has {there}; set {split_key} to one of '
+            "them, to a part such as 'train[90%:]', or to 'all'."
         ) from error
     chosen = [path for part in parts for path in splits[part.splitname][part.from_ : part.to]]
     if not chosen:
-        raise UserError(f'Split {spec!r} of folder {root!r} has no pictures: choose another.')
+        raise UserError(
+            f'Split {spec!r} of folder {root!r} has no pictures: it has {there}; set {split_key} to another, '
+            "or config.data.train_split and config.data.eval_split to 'all', to use the same for both."
+        )
     return chosen

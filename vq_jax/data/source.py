@@ -1,7 +1,11 @@
 """What every place that pictures come from has in common."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import Protocol
+
+# Names that one split goes by.
+SPLIT_NAMES = (('train', 'training'), ('validation', 'val', 'valid', 'dev'), ('test', 'testing'))
 
 
 class Source(Protocol):
@@ -40,3 +44,24 @@ class Source(Protocol):
 def plural(number: int, noun: str) -> str:
     """Returns for example '1 picture' or '1,234 pictures'."""
     return f'{number:,} {noun}' + ('' if number == 1 else 's')
+
+
+def known_split(split: str, known: Collection[str]) -> str:
+    """Returns a split by the names that a data set has for its parts.
+
+    Args:
+      split: In the syntax of tensorflow-datasets, such as 'validation[:90%]'.
+      known: Names of the splits there are, such as 'train' and 'val'.
+
+    Returns:
+      The same where all names are known, or have no other in `SPLIT_NAMES` that is; here 'val[:90%]'.
+    """
+
+    def by_known_name(found: re.Match) -> str:
+        name = found[0]
+        for names in SPLIT_NAMES:
+            if name in names and name not in known:
+                return next((other for other in names if other in known), name)
+        return name
+
+    return re.sub(r'[A-Za-z_]\w*', by_known_name, split)

@@ -21,9 +21,9 @@ def open_source(config: DataConfig, split: str) -> Source:
     Raises:
       UserError: If it is not there or cannot be read.
     """
-    name = config.name
+    name, key = config.name, config.split_key(split)
     if name.startswith('folder:'):
-        return FolderSource(name.removeprefix('folder:'), split)
+        return FolderSource(name.removeprefix('folder:'), split, key)
     if name in BUILT_IN:
         # Imported here because tensorflow-datasets takes half a second.
         from vq_jax.data import builtin
@@ -33,4 +33,4 @@ def open_source(config: DataConfig, split: str) -> Source:
         folder = find(name, data_dir(config.data_dir))
         if folder is None:
             raise missing(name, data_dir(config.data_dir), BUILT_IN)
-    return TfdsSource(name, folder, split, config.image_key, config.label_key)
+    return TfdsSource(name, folder, split, config.image_key, config.label_key, key)

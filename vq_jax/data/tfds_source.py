@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import logging
 
-from vq_jax.data.source import plural
+from vq_jax.data.source import known_split, plural
 from vq_jax.errors import UserError, nearest
 from vq_jax.json_files import read_json
 
@@ -40,7 +40,15 @@ class TfdsSource:
 
     use_orientation = False  # as in tensorflow-datasets' own decoding, which published numbers rest on
 
-    def __init__(self, name: str, folder: Path, split: str, image_key: str, label_key: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        split: str,
+        image_key: str,
+        label_key: str,
+        split_key: str = 'the split',
+    ) -> None:
         """Opens the split.
 
         Args:
@@ -49,6 +57,7 @@ class TfdsSource:
           split: Split in the syntax of tensorflow-datasets.
           image_key: Feature that holds the picture.
           label_key: Feature that holds the class label.
+          split_key: What to call the split in messages.
 
         Raises:
           UserError: If the data set has another format, or lacks the split or the features.
@@ -84,7 +93,7 @@ class TfdsSource:
             {self._keys[part]: feature for part, feature in wanted.items()}
         )
         self._decoders = {image_key: tfds.decode.SkipDecoding()}
-        self._records = _records(builder, name, split)
+        self._records = _records(builder, name, split, split_key)
 
     def __len__(self) -> int:
         """Returns the number of records."""
@@ -220,10 +229,11 @@ def _feature_classes(value: Any) -> Iterator[Any]:
             yield from _feature_classes(part)
 
 
-def _records(builder: Any, name: str, split: str) -> Any:
+def _records(builder: Any, name: str, split: str, split_key: str) -> Any:
     """Returns the still encoded records of a split."""
     import tensorflow_datasets as tfds
 
+    split = known_split(split, builder.info.splits)
     try:
         size = builder.info.splits[split].num_examples
     except (ValueError, KeyError, NotImplementedError) as error:  # the last of a part of 'all'
@@ -231,11 +241,11 @@ def _records(builder: Any, name: str, split: str) -> Any:
             f'{key} ({plural(info.num_examples, "example")})' for key, info in builder.info.splits.items()
         )
         raise UserError(
-            f'Split {split!r} of {name} cannot be read: it has {there}; a part of one is written '
-            "'train[90%:]'."
+            f'Split {split!r} of {name} cannot be read: it has {there}; set {split_key} to one of them, or '
+            "to a part such as 'train[90%:]'."
         ) from error
     if not size:
-        raise UserError(f'Split {split!r} of {name} has no examples: choose a larger one.')
+        raise UserError(f'Split {split!r} of {name} has no examples: set {split_key} to a larger one.')
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     try:
         for instruction in builder.info.splits[split].file_instructions:
@@ -339,10 +349,19 @@ def missing(name: str, folder: Path, known: Sequence[str]) -> UserError:
     Returns:
       The error to raise.
     """
+    path = Path(name).expanduser()
+    if '/' in name and path.exists():
+        remedy = f"'folder:{name}'" if path.is_dir() else "'folder:' and the folder that it is in"
+        return UserError(
+            f'{name!r} is a path, not the name of a data set: set config.data.name to {remedy} to take the '
+            'images there.'
+        )
+    if name.startswith(('/', './', '../', '~')):
+        return UserError(f'There is no {name!r}: set config.data.name to folder:PATH for a folder of images.')
     there = prepared(folder)
     configs = [other for other in there if other.split('/')[0] == name.split('/')[0]]
     near = configs or nearest(name, [*known, *there], most=3)
-    near = [f'folder:{name}'] if Path(name).is_dir() else near
+    near = [f'folder:{name}'] if path.is_dir() else near
     hint = f' Did you mean {" or ".join(repr(other) for other in near)}?' if near else ''
     looked = str(folder / name.replace(':', '/'))
     return UserError(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from vq_jax.data.source import plural
 from vq_jax.errors import UserError
 from vq_jax.models.quantizers import BATCH_MEANS, REVIVALS, STATISTICS, VectorQuantizer, revive, use_of_codes
 from vq_jax.ops import pictures
@@ -80,8 +81,8 @@ def check_size(shape: tuple[int, int, int], factor: int, channels: int, key: str
         )
     if c != channels:
         raise UserError(
-            f'the pictures have {c} channels and the model was made for {channels}; give pictures of '
-            f'{channels}.'
+            f'the images have {plural(c, "channel")} and the model was made for {channels}; set '
+            f'config.data.channels to {channels}.'
         )
 
 

@@ -147,7 +147,10 @@ class Task(Protocol):
 def check_same_shape(shape: tuple[int, int, int], wanted: tuple[int, int, int]) -> None:
     """Raises `UserError` unless pictures [h w c] have the shape that a model was made for."""
     if shape != wanted:
-        raise UserError(f'the pictures are {shape} and the model was made for {wanted}; resize them.')
+        set_channels = f'set config.data.channels to {wanted[2]}' if shape[2] != wanted[2] else ''
+        resize = 'resize them' if shape[:2] != wanted[:2] else ''
+        remedy = ' and '.join(filter(None, (resize, set_channels)))
+        raise UserError(f'the images are {shape} and the model was made for {wanted}; {remedy}.')
 
 
 def check_parts(config: ConfigDict, what: str, remedy: str) -> None:
