@@ -1,6 +1,7 @@
 """Codes of a whole data set: every picture once, gone on with after a kill, and of one tokenizer alone."""
 
 import json
+import os
 import shutil
 import signal
 
@@ -161,7 +162,7 @@ def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, oth
     with pytest.raises(UserError, match=flags):
         write_codes(tokenizer, codes)
     (tmp_path / 'file').touch()
-    with pytest.raises(UserError, match=r'Cannot write .*file.*; choose another folder'):
+    with pytest.raises(UserError, match=r'Cannot write .*file.*; make room, or choose another'):
         write_codes(tokenizer, tmp_path / 'file')
     with pytest.raises(UserError, match='codes of another tokenizer'):
         train(prior_config(other, f'codes:{codes}'), tmp_path / 'prior')
@@ -201,8 +202,98 @@ def test_mistakes_with_codes(codes, tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             make()
+    (tmp_path / 'codes.json').write_text('{}')
+    with pytest.raises(
+        UserError, match=r'codes\.json does not hold what it should .*; write the codes again'
+    ):
+        opened(tmp_path)
     partly = tmp_path / 'partly'
     shutil.copytree(codes, partly)
     (partly / 'train-00002-of-00006.array_record').unlink()
     with pytest.raises(UserError, match='1 of 6 files'):
         opened(partly)
+
+
+FIRST, SECOND, LAST = (f'train-{i:05d}-of-00006.array_record' for i in (0, 1, 5))
+
+
+def flip(folder):
+    content = bytearray((folder / FIRST).read_bytes())
+    content[1000] ^= 1
+    (folder / FIRST).write_bytes(content)
+
+
+def replace_by_a_pipe(folder):
+    (folder / FIRST).unlink()
+    os.mkfifo(folder / FIRST)
+
+
+DAMAGE = {
+    'a flipped bit': (flip, f'{FIRST} is damaged or of other codes'),
+    'a shard twice': (
+        lambda folder: shutil.copy(folder / FIRST, folder / SECOND),
+        f'{SECOND} is damaged or of',
+    ),
+    'half a shard': (
+        lambda folder: os.truncate(folder / LAST, 70_000),
+        f'{LAST} is damaged or of other codes',
+    ),
+    'an empty shard': (lambda folder: os.truncate(folder / LAST, 0), f'{LAST} is damaged or of other codes'),
+    'a pipe': (replace_by_a_pipe, f'Cannot read .*{FIRST} .it is not a regular file.'),
+    'no shard': (lambda folder: (folder / LAST).unlink(), '1 of 6 files'),
+}
+
+
+@pytest.mark.parametrize(('damage', 'words'), DAMAGE.values(), ids=DAMAGE)
+def test_damaged_shards_are_told(codes, tmp_path, damage, words):
+    folder = tmp_path / 'codes'
+    shutil.copytree(codes, folder)
+    damage(folder)
+    with pytest.raises(UserError, match=words):
+        opened(folder)
+
+
+def change(folder, **facts):
+    path = folder / 'codes.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+@pytest.mark.parametrize(
+    ('facts', 'words'),
+    [
+        (
+            {'num_codes': 3},
+            r'the code \d+ and the label \d, and there are 3 codes and 10 classes; write the',
+        ),
+        ({'class_names': ['0', '1']}, r'the label \d, and there are 16 codes and 2 classes'),
+        ({'grids': [[4, 5]]}, 'are not of 20 positions'),
+        ({'num_codes': 300}, 'are not of 16 positions'),  # which need records of two bytes a code
+        ({'num_codes': -1}, 'does not hold what it should'),
+        ({'num_codes': 1e400}, 'does not hold what it should'),
+        ({'grids': []}, 'does not hold what it should'),
+        ({'shard_size': 0}, 'does not hold what it should'),
+        (
+            {'splits': {'train': 10**9}},
+            r'1,000,000,000 examples of .* are 3,906,250 files, more than 100,000',
+        ),
+        ({'shards': {}}, '6 of 6 files'),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('cache_gib', [1.0, 0.0])
+def test_codes_that_are_not_as_their_facts_say(codes, tmp_path, facts, words, cache_gib):
+    folder = tmp_path / 'codes'
+    shutil.copytree(codes, folder)
+    change(folder, **facts)
+    with pytest.raises(UserError, match=words):
+        next(eval_batches(opened(folder, cache_gib=cache_gib), batch_size=1438))
+
+
+def test_a_prior_is_told_of_codes_that_its_tokenizer_does_not_have(codes, tokenizer, tmp_path):
+    folder = tmp_path / 'codes'
+    shutil.copytree(codes, folder)
+    change(folder, num_codes=32)
+    with pytest.raises(
+        UserError, match=r'says that it holds 32 codes in grids of .* and its tokenizer has 16'
+    ):
+        train(prior_config(tokenizer, f'codes:{folder}'), tmp_path / 'prior')

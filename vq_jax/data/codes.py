@@ -1,28 +1,62 @@
 """Codes of a whole data set, written once: ArrayRecord files, and beside them what they are codes of.
 
-A folder holds `codes.json` and, for each split, shards `SPLIT-00000-of-00004.array_record`. A shard has
-its final name only when it is complete, so that what a kill leaves can be gone on with. A record is the
-label and the codes of one picture, as little-endian unsigned integers.
+A folder holds `codes.json` and, for each split, shards `SPLIT-00000-of-00004.array_record`, of which the
+former names the number of examples and the SHA-256. A shard has its final name only when it is complete, so
+that what a kill leaves can be gone on with. A record is the label and the codes of one picture, as
+little-endian unsigned integers.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
+import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypedDict
 from urllib.parse import quote
 
+import msgspec
 import numpy as np
 
 from vq_jax.data.config import READING, DataConfig
 from vq_jax.data.dataset import Pictures
+from vq_jax.data.source import plural
 from vq_jax.errors import UserError
 from vq_jax.files import WriteError, write_atomically
+from vq_jax.json_files import read_json
 
 PREFIX = 'codes:'  # of `DataConfig.name`
 _FACTS = 'codes.json'
 _FLAGS = {'shard_size': '--batch_size times --shard_batches'}  # what users know a fact by
+
+
+_AGAIN = 'write the codes again with vq_jax.tokenize'
+_MOST_SHARDS = 10**5  # of a split; their names have five digits
+_Count = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardFacts:
+    """What is in a file of codes.
+
+    Attributes:
+        examples: how many pictures; those that could not be decoded have no codes.
+        sha256: of the file, in hexadecimal digits.
+    """
+
+    examples: Annotated[int, msgspec.Meta(ge=0)]
+    sha256: str
+
+
+class TokenizerFacts(TypedDict):
+    """The run that made codes: where it was, the step and the weights of its checkpoint, and its config."""
+
+    workdir: str
+    step: int
+    checksum: str
+    config: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +64,7 @@ class CodeFacts:
     """What codes are of, and from.
 
     Attributes:
-        tokenizer: the run that made them: 'workdir', 'step', 'checksum' and 'config'.
+        tokenizer: the run that made them.
         data: the config of the pictures.
         image_shape: of the pictures [h w c].
         class_names: in the order of the labels; empty if there are none.
@@ -38,16 +72,18 @@ class CodeFacts:
         grids: rows and columns of each level of codes, the coarsest first.
         splits: how many pictures each has.
         shard_size: pictures of a shard, the last of a split excepted.
+        shards: what is in those that are complete, by the names of their files.
     """
 
-    tokenizer: dict[str, Any]
+    tokenizer: TokenizerFacts
     data: dict[str, Any]
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[_Count, _Count, _Count]
     class_names: tuple[str, ...]
-    num_codes: int
-    grids: tuple[tuple[int, int], ...]
-    splits: dict[str, int]
-    shard_size: int
+    num_codes: _Count
+    grids: Annotated[tuple[tuple[_Count, _Count], ...], msgspec.Meta(min_length=1)]
+    splits: dict[str, _Count]
+    shard_size: _Count
+    shards: dict[str, ShardFacts] = dataclasses.field(default_factory=dict)
 
     @property
     def dtype(self) -> np.dtype:
@@ -60,15 +96,23 @@ class CodeFacts:
         """How many codes a picture has."""
         return sum(math.prod(grid) for grid in self.grids)
 
-    def shards(self, folder: Path, split: str) -> list[Path]:
-        """Where the shards of a split are, or will be."""
+    def shard_paths(self, folder: Path, split: str) -> list[Path]:
+        """Where the shards of a split are, or will be; raises `UserError` if they are too many."""
         count = -(-self.splits[split] // self.shard_size)
+        if count > _MOST_SHARDS:
+            raise UserError(
+                f'{self.splits[split]:,} examples of the split {split!r} are {count:,} files, more than '
+                f'{_MOST_SHARDS:,}; raise --shard_batches of vq_jax.tokenize.'
+            )
         name = quote(split, safe='')
         return [folder / f'{name}-{i:05d}-of-{count:05d}.array_record' for i in range(count)]
 
 
-def write_facts(folder: Path, facts: CodeFacts) -> None:
+def write_facts(folder: Path, facts: CodeFacts) -> CodeFacts:
     """Writes `codes.json`; one that is there must say the same of all but the splits, which are added.
+
+    Returns:
+        What is in it then, complete shards included.
 
     Raises:
         UserError: if the folder has other codes, or a name that its files cannot have.
@@ -98,14 +142,16 @@ def write_facts(folder: Path, facts: CodeFacts) -> None:
                 f'{folder} holds other codes, which differ in {", ".join(differing)}; give what they were '
                 f'made with (see {path}), or another folder.'
             )
-        record['splits'] = {**there['splits'], **record['splits']}
-    write_atomically(path, json.dumps(record, indent=2) + '\n')
+        before = read_facts(folder)
+        facts = dataclasses.replace(facts, splits=before.splits | facts.splits, shards=before.shards)
+    _write(folder, facts)
+    return facts
 
 
 def _comparable(record: dict[str, Any], name: str) -> str:
     """What decides the codes in a part of a record, as text: splits are added, runs moved."""
     value = record[name]
-    if name == 'splits':
+    if name in ('splits', 'shards'):
         return ''
     if name == 'tokenizer':
         value = {key: value[key] for key in ('step', 'checksum')}
@@ -119,30 +165,19 @@ def read_facts(folder: Path) -> CodeFacts:
     """Reads `codes.json`.
 
     Raises:
-        UserError: if it is not there or cannot be read.
+        UserError: if it is not there, cannot be read, or holds something else.
     """
-    path = folder / _FACTS
     try:
-        record = json.loads(path.read_text())
-        return CodeFacts(
-            **record
-            | {
-                'image_shape': tuple(record['image_shape']),
-                'class_names': tuple(record['class_names']),
-                'grids': tuple(map(tuple, record['grids'])),
-            }
-        )
+        return read_json(folder / _FACTS, CodeFacts, advice=_AGAIN)
     except FileNotFoundError as error:
         raise UserError(f'{folder} holds no codes; write them with vq_jax.tokenize.') from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{path} cannot be read ({error}); write the codes again.') from error
 
 
 def write_shard(path: Path, facts: CodeFacts, examples: Iterable[tuple[int, np.ndarray]]) -> None:
-    """Writes one shard; it has its name only when it is complete.
+    """Writes one shard, and into `codes.json` what is in it; it has its name only when that is done.
 
     Args:
-        path: one of `CodeFacts.shards`.
+        path: one of `CodeFacts.shard_paths`.
         facts: of the folder.
         examples: label and codes int [n] of each picture.
 
@@ -152,13 +187,18 @@ def write_shard(path: Path, facts: CodeFacts, examples: Iterable[tuple[int, np.n
     from array_record.python.array_record_module import ArrayRecordWriter
 
     partial = path.with_suffix('.partial')
+    count = 0
     try:
         partial.unlink(missing_ok=True)  # a link would be written through
         writer = ArrayRecordWriter(str(partial), 'group_size:1')
         for label, codes in examples:
             writer.write(np.concatenate([[label], codes]).astype(facts.dtype).tobytes())
+            count += 1
         try:
             writer.close()
+            there = read_facts(path.parent)
+            shards = there.shards | {path.name: ShardFacts(count, _sha256(partial))}
+            _write(path.parent, dataclasses.replace(there, shards=shards))
             partial.replace(path)
         except (OSError, RuntimeError) as error:  # the latter is what the writer makes of the former
             raise WriteError(
@@ -168,6 +208,49 @@ def write_shard(path: Path, facts: CodeFacts, examples: Iterable[tuple[int, np.n
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def missing_shards(folder: Path, facts: CodeFacts, split: str) -> list[tuple[int, Path]]:
+    """The numbers and paths of the shards of a split that are not complete yet."""
+    paths = enumerate(facts.shard_paths(folder, split))
+    return [(i, path) for i, path in paths if path.name not in facts.shards or not path.exists()]
+
+
+def _write(folder: Path, facts: CodeFacts) -> None:
+    write_atomically(folder / _FACTS, json.dumps(dataclasses.asdict(facts), indent=2) + '\n')
+
+
+def _sha256(path: Path) -> str:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(0, 'it is not a regular file')
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _open_shards(paths: Sequence[Path], facts: CodeFacts) -> Any:
+    """Opens files of codes that are as `codes.json` says."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    for path in paths:
+        try:
+            found = _sha256(path)
+        except OSError as error:
+            raise UserError(f'Cannot read {path} ({error.strerror}); check it, or {_AGAIN}.') from error
+        if found != facts.shards[path.name].sha256:
+            raise UserError(
+                f'{path} is damaged or of other codes: its SHA-256 is not that in {_FACTS}; delete it and '
+                'run vq_jax.tokenize again, which writes what is not there.'
+            )
+    count = sum(facts.shards[path.name].examples for path in paths)
+    try:
+        source = ArrayRecordDataSource([str(path) for path in paths])
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f'{paths[0]} or one beside it cannot be opened ({error}); {_AGAIN}.') from error
+    if len(source) != count or not count:
+        raise UserError(
+            f'{paths[0]} and those beside it hold {plural(len(source), "example")}, not {count:,}; {_AGAIN}.'
+        )
+    return source
 
 
 class CodeDataset:
@@ -213,16 +296,14 @@ class CodeDataset:
                 f'{folder} has no codes of the split {split!r}; set {config.split_key(split)} to one of '
                 f'{", ".join(facts.splits)}.'
             )
-        shards = facts.shards(folder, split)
-        lacking = sum(not shard.exists() for shard in shards)
-        if lacking:
+        shards = facts.shard_paths(folder, split)
+        if lacking := missing_shards(folder, facts, split):
             raise UserError(
-                f'{lacking} of {len(shards)} files of the split {split!r} are not in {folder} yet; run '
+                f'{len(lacking)} of {len(shards)} files of the split {split!r} are not in {folder} yet; run '
                 'vq_jax.tokenize again, which goes on where it was.'
             )
-        from array_record.python.array_record_data_source import ArrayRecordDataSource
-
-        self._source = ArrayRecordDataSource([str(shard) for shard in shards])
+        self._source = _open_shards(shards, facts)
+        self._read([0])
         record = (facts.length + 1) * facts.dtype.itemsize
         self._kept = None
         if len(self) * record <= config.cache_gib * 2**30:
@@ -255,6 +336,20 @@ class CodeDataset:
         """Nothing is to be reported."""
 
     def _read(self, indices: Sequence[int]) -> np.ndarray:
-        records = self._source.__getitems__([int(index) for index in indices])
-        rows = np.frombuffer(b''.join(records), self.facts.dtype)
-        return rows.reshape(len(records), self.facts.length + 1)
+        """Labels and codes [b 1+n]; raises `UserError` for what `codes.json` does not say."""
+        facts = self.facts
+        try:
+            records = self._source.__getitems__([int(index) for index in indices])
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(f'the codes of {self.name} cannot be read ({error}); {_AGAIN}.') from error
+        size = (facts.length + 1) * facts.dtype.itemsize
+        if any(len(record) != size for record in records):
+            raise UserError(f'codes of {self.name} are not of {facts.length} positions; {_AGAIN}.')
+        rows = np.frombuffer(b''.join(records), facts.dtype).reshape(len(records), facts.length + 1)
+        labels, codes = rows[:, 0].max(), rows[:, 1:].max()
+        if codes >= facts.num_codes or labels >= max(1, self.num_classes):
+            raise UserError(
+                f'{self.name} holds the code {codes} and the label {labels}, and there are {facts.num_codes} '
+                f'codes and {self.num_classes} classes; {_AGAIN}.'
+            )
+        return rows

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vq_jax.data import CodeDataset, DataConfig, eval_batches, open_dataset
-from vq_jax.data.codes import PREFIX, CodeFacts, write_facts, write_shard
+from vq_jax.data.codes import PREFIX, CodeFacts, missing_shards, write_facts, write_shard
 from vq_jax.errors import UserError
 from vq_jax.tasks.restore import config_of
 from vq_jax.tasks.tokenizers import TokenizerConfig, make_tokenizer
@@ -83,7 +83,7 @@ def write_codes(
         splits={split: len(dataset) for split, dataset in datasets.items()},
         shard_size=batch_size * shard_batches,
     )
-    write_facts(output, facts)
+    facts = write_facts(output, facts)
     encode = engine.per_example(lambda state, batch: tokenizer.encode(state, batch['image']))
     state = engine.place(tokenizer.state())
 
@@ -99,8 +99,7 @@ def write_codes(
 
     written = {}
     for split in datasets:
-        shards = list(enumerate(facts.shards(output, split)))
-        lacking = [(number, path) for number, path in shards if not path.exists()]
+        lacking = missing_shards(output, facts, split)
         for number, path in track(lacking, f'files of {split}'):
             write_shard(path, facts, examples(split, number))
         written[split] = len(CodeDataset(DataConfig(name=f'{PREFIX}{output}', cache_gib=0), split))

@@ -180,6 +180,15 @@ class PriorTask(Task):
                 f'{theirs["step"]}) than this prior decodes them with ({named}); write them again with '
                 'vq_jax.tokenize, or change config.tokenizer.workdir or config.tokenizer.step.'
             )
+        if (dataset.facts.num_codes, dataset.facts.grids) != (
+            self.tokenizer.num_tokens,
+            self.tokenizer.grids,
+        ):
+            raise UserError(
+                f'{dataset.name} says that it holds {dataset.facts.num_codes} codes in grids of '
+                f'{dataset.facts.grids}, and its tokenizer has {self.tokenizer.num_tokens} in '
+                f'{self.tokenizer.grids}; write them again with vq_jax.tokenize.'
+            )
 
     def built_on(self) -> dict[str, Any]:
         """The tokenizer, and the prior of the top codes."""
