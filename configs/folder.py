@@ -24,6 +24,7 @@ def get_config(folder: str = 'PATH') -> ConfigDict:
     config.checkpoint_every = 250
     config.data.name = f'folder:{folder}'
     config.data.image_size = 64
+    config.data.channels = 3
     config.data.flip = True
     config.model.channels = 64
     config.model.residual_channels = 32

@@ -54,7 +54,7 @@ def loop(
         learned: what is learned after each step, and before the first.
         saved: keeps what is saved and written.
         batches: in place of as many as there are steps.
-        evaluation: what each gives; None for one number that grows.
+        evaluation: what each gives, or a function that does; None for one number that grows.
         **changes: to the config.
     """
     config = LoopConfig(**{'steps': len(metrics), 'log_every': 1, **changes})
@@ -70,7 +70,9 @@ def loop(
             engine=types.SimpleNamespace(put=lambda batch: batch),
             state=Counted(0, learned[0]),
             batches=batches or iter([{}] * config.steps),
-            evaluate=lambda state: evaluation or evaluated(numbers={'psnr': 20.0 + state.step}, sheets={}),
+            evaluate=evaluation
+            if callable(evaluation)
+            else lambda state: evaluation or evaluated(numbers={'psnr': 20.0 + state.step}, sheets={}),
             watch=watch,
             checkpoints=saved,
             writer=saved,
@@ -192,3 +194,13 @@ def test_what_was_learned_is_saved_where_the_data_end(checkpoint_every):
         changes = {'eval_every': 100, 'checkpoint_every': checkpoint_every}
         loop([{'loss': 1.0}] * 9, saved=saved, batches=batches(), learned=range(10), **changes)
     assert saved.saved[4] == Counted(4, 4) and saved.steps() == [4]
+
+
+def test_what_was_learned_is_saved_where_the_data_of_an_evaluation_end():
+    def evaluate(state):
+        raise UserError('a worker died.')
+
+    saved = Saved()
+    with pytest.raises(UserError, match=r'a worker died\. What was learned until step 5 is saved'):
+        loop([{'loss': 1.0}] * 9, saved=saved, evaluation=evaluate, eval_every=5, learned=range(10))
+    assert saved.saved[5] == Counted(5, 5) and saved.steps() == [5]

@@ -138,9 +138,10 @@ def run_loop(
         checkpoints.save(step, state.replace(frozen=None), {'batches': step}, numbers)
         saved = step
 
-    def next_batch() -> Batch:
+    @contextlib.contextmanager
+    def keeping() -> Iterator[None]:
         try:
-            return next(queue)
+            yield
         except UserError as error:  # as of a worker that died: what was learned is kept
             if step == saved or jax.process_count() > 1:  # where the others would not save with this one
                 raise
@@ -149,9 +150,14 @@ def run_loop(
             checkpoints.wait()
             raise UserError(f'{error} What was learned until step {step} is saved.') from error
 
+    def next_batch() -> Batch:
+        with keeping():
+            return next(queue)
+
     def evaluated() -> Any:
         progress.doing('evaluating')
-        return evaluate(state)
+        with keeping():
+            return evaluate(state)
 
     def warn(split: str, warning: str | None) -> None:
         progress.warn(step, split, warning)
