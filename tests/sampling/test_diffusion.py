@@ -287,6 +287,45 @@ def test_no_time_of_discrete_time_is_visited_twice(process, name):
         np.testing.assert_allclose(grids[0], np.round(100 * (1 - np.arange(51) / 50)) / 100, atol=1e-6)
 
 
+@pytest.mark.parametrize('process', [VP, FLOW, DDPM])
+@pytest.mark.parametrize('name', SAMPLERS)
+def test_the_last_step_gives_what_the_network_takes_the_examples_for(name, process):
+    """Not a point on the way there: Karras et al. 2022, algorithm 1, and Ho et al. 2020, algorithm 2."""
+
+    def run(keys, x, options):
+        times = jnp.array([1.0, 0.6, 0.3, 0.0])  # the last step is a long one
+        denoise = exact(process)
+        found, visited = solve(SAMPLERS[name], denoise, process, keys, x, times, options, visited=[2])
+        return found, denoise(visited[0], jnp.full(len(x), times[2])).x0
+
+    for options in (Options(), Options(eta=1.0, variance='forward')):
+        draw = jax.jit(functools.partial(run, options=options))
+        found, wanted = draw(jax.random.split(jax.random.key(0), 8), noise(8))
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', SAMPLERS)
+@pytest.mark.parametrize('repeats', [1, 3])
+def test_the_network_is_called_no_oftener_than_needed(name, repeats):
+    """Once a step, by Heun's method twice but for the last; the last step is not repeated."""
+    called, steps = [], 5
+    known = None if repeats == 1 else Known(x0=jnp.zeros((4, 1)), mask=jnp.array([[True]] * 3 + [[False]]))
+
+    def denoise(x, t):
+        jax.debug.callback(lambda t: called.append(float(t)), t[0])
+        return exact(VP)(x, t)
+
+    def run(keys, x):
+        times = time_grid('uniform', VP, steps)
+        return solve(SAMPLERS[name], denoise, VP, keys, x, times, None, known, repeats)[0]
+
+    found = jax.jit(run)(jax.random.split(jax.random.key(0), 4), noise(4))
+    jax.effects_barrier()
+    assert np.isfinite(found).all()
+    assert len(called) == (steps - 1) * repeats * (2 if name == 'heun' else 1) + 1
+    assert min(called) == pytest.approx(1 / steps)  # never at the data, where nothing can be told
+
+
 @pytest.mark.parametrize('name', SAMPLERS)
 def test_steps_that_lead_nowhere_change_nothing(name):
     """The step to 0 is the last one, which adds no noise, however many follow it."""

@@ -47,7 +47,9 @@ class Move:
         s: where it goes; 0 is the data.
         t_before: where the step before began; t itself in the first step.
         x0_before: what the network took the examples for there [b ...].
-        last: whether this step leads to the last time, bool.
+        last: whether this step leads to the data, from noise to time 0, bool. All samplers then return what
+            the network takes the examples for: no noise is left to step through, and any that a method
+            left would be seen.
         noise: standard normal noise, for samplers that use it [b ...].
     """
 
@@ -93,8 +95,7 @@ def ddpm(
         variance = jnp.exp(interpolated_log_variance(denoised.variance_share, process, s, t))
     elif options.variance == 'forward':
         variance = process.added_variance(move.s, move.t)
-    # Noise in the last step would stay in the picture.
-    return mean + jnp.where(move.last, 0, jnp.sqrt(variance)) * move.noise, denoised.x0
+    return _arrived(move, mean + jnp.sqrt(variance) * move.noise, denoised.x0)
 
 
 def ddim(
@@ -107,13 +108,13 @@ def ddim(
     alpha, sigma = process.scales(move.s)
     eta = options.eta
     if not differs(eta, 0):
-        return alpha * x0 + sigma * noise, x0
+        return _arrived(move, alpha * x0 + sigma * noise, x0)
     difference = process.log_snr(move.t) - process.log_snr(move.s)
-    fresh = jnp.where(move.last, 0, sigma * eta * jnp.sqrt(jnp.maximum(0, -jnp.expm1(difference))))
+    fresh = sigma * eta * jnp.sqrt(jnp.maximum(0, -jnp.expm1(difference)))
     # The variance that is left beside the fresh noise, without a difference of nearly equal numbers.
     left = 1 - eta**2 + eta**2 * jnp.exp(difference)
     kept = sigma * jnp.sqrt(jnp.maximum(0, left))
-    return alpha * x0 + kept * noise + fresh * move.noise, x0
+    return _arrived(move, alpha * x0 + kept * noise + fresh * move.noise, x0)
 
 
 def euler(
@@ -121,7 +122,7 @@ def euler(
 ) -> tuple[jax.Array, jax.Array]:
     """Euler's method on the probability flow, along the path's own coordinate (`Process.position`)."""
     slope, x0 = _flow(denoise, process, x, _times(x, move)[0])
-    return x + (process.position(move.s) - process.position(move.t)) * slope, x0
+    return _arrived(move, x + (process.position(move.s) - process.position(move.t)) * slope, x0)
 
 
 def heun(
@@ -129,14 +130,18 @@ def heun(
 ) -> tuple[jax.Array, jax.Array]:
     """Heun's method, of second order (Karras et al. 2022, arXiv:2206.00364), where `euler` is of first.
 
-    Two calls of the network a step. The last one is Euler's, as in their algorithm 1: without noise, what
-    the network errs in is not to be told from it.
+    Two calls of the network a step, but one in the last, as in their algorithm 1: without noise, what the
+    network errs in is not to be told from it.
     """
     t, s = _times(x, move)
     slope, x0 = _flow(denoise, process, x, t)
-    way = process.position(move.s) - process.position(move.t)
-    after, _ = _flow(denoise, process, x + way * slope, s)
-    return x + way * jnp.where(move.last, slope, (slope + after) / 2), x0
+
+    def corrected() -> jax.Array:
+        way = process.position(move.s) - process.position(move.t)
+        after, _ = _flow(denoise, process, x + way * slope, s)
+        return x + way * (slope + after) / 2
+
+    return jax.lax.cond(move.last, lambda: x0, corrected), x0
 
 
 def dpm_solver(
@@ -144,16 +149,15 @@ def dpm_solver(
 ) -> tuple[jax.Array, jax.Array]:
     """DPM-Solver++(2M) of Lu et al. 2022 (arXiv:2211.01095), algorithm 2.
 
-    The first step is of first order, having none before it, and the last, which leads to far less noise
-    than any other; the published code does the latter below ten steps.
+    The first step is of first order, having none before it.
     """
     x0 = denoise(x, _times(x, move)[0]).x0
     now, then, before = (process.log_snr(t) / 2 for t in (move.t, move.s, move.t_before))
     (alpha, sigma), (_, sigma_now) = process.scales(move.s), process.scales(move.t)
-    first = (before == now) | move.last
+    first = before == now
     factor = jnp.where(first, 0, (then - now) / jnp.where(first, 1, 2 * (now - before)))
     direction = x0 + factor * (x0 - move.x0_before)
-    return sigma / sigma_now * x - alpha * jnp.expm1(now - then) * direction, x0
+    return _arrived(move, sigma / sigma_now * x - alpha * jnp.expm1(now - then) * direction, x0)
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -252,7 +256,8 @@ def solve(
         known: parts that are replaced after each step by noisy versions of what is known (Song et al.
             2021, arXiv:2011.13456, section 5; Lugmayr et al. 2022, arXiv:2201.09865, equation 8).
         repeats: with `known`, how often each step is made; in between, noise is put back, so that both
-            parts come to fit each other (Lugmayr et al. 2022, section 4.2).
+            parts come to fit each other (Lugmayr et al. 2022, section 4.2). The last step, after which no
+            noise can be put back, is made once.
         visited: numbers of times, from 0 to n, at which examples are kept for a look at them [k].
 
     Returns:
@@ -270,7 +275,7 @@ def solve(
         x, x0_before, t_before, seen = carry
         i, drawn = number // repeats, 3 * number
         t, s = times[i], times[i + 1]
-        last = s == times[n]
+        last = (s == 0) & (t > 0)
         move = Move(t=t, s=s, t_before=t_before, x0_before=x0_before, last=last, noise=noise(drawn))
         y, x0 = sampler(denoise, process, x, move, options)
         if known is not None:
@@ -278,7 +283,7 @@ def solve(
             y = jnp.where(known.mask, y, jnp.where(last, known.x0, kept))
         arrived = chosen == i + 1
         if repeats > 1:
-            again = number % repeats < repeats - 1
+            again = (number % repeats < repeats - 1) & (i < n - 1)
             back = jnp.where(last, x, process.diffuse_on(y, noise(drawn + 2), s, t))
             y, x0 = jnp.where(again, back, y), jnp.where(again, x0_before, x0)
             t, arrived = jnp.where(again, t_before, t), arrived & ~again
@@ -286,7 +291,7 @@ def solve(
 
     seen = jnp.broadcast_to(x, (len(visited), *x.shape))
     start = x, jnp.zeros_like(x), times[0], seen
-    x, _, _, seen = jax.lax.fori_loop(0, n * repeats, step, start)
+    x, _, _, seen = jax.lax.fori_loop(0, (n - 1) * repeats + 1, step, start)
     return x, seen
 
 
@@ -348,6 +353,11 @@ def thresholded(denoise: Denoiser, percentile: float | jax.Array = 0.995) -> Den
 def _times(x: jax.Array, move: Move) -> tuple[jax.Array, jax.Array]:
     """Where each example is and where it goes [b]."""
     return jnp.full(len(x), move.t), jnp.full(len(x), move.s)
+
+
+def _arrived(move: Move, x: jax.Array, x0: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Where a step leads, which for the last one is x0, and x0."""
+    return jnp.where(move.last, x0, x), x0
 
 
 def _flow(denoise: Denoiser, process: Process, x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
