@@ -50,6 +50,23 @@ def test_group_norm_equals_flax():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+def test_group_norm_of_values_far_from_zero():
+    """Their deviation is a ten-thousandth of their mean: values and gradients in float64 are the measure."""
+    x = np.float32(1000 + 0.1 * RNG.normal(size=(2, 6, 5, 8)) + 500 * (np.arange(8) >= 4))
+    weights = RNG.normal(size=x.shape)
+    groups = np.float64(x).reshape(2, 30, 2, 4)
+    centred = groups - groups.mean((1, 3), keepdims=True)
+    deviation = np.sqrt(np.square(centred).mean((1, 3), keepdims=True) + 1e-6)
+    normal, w = centred / deviation, weights.reshape(groups.shape)
+    slope = w - w.mean((1, 3), keepdims=True) - normal * (w * normal).mean((1, 3), keepdims=True)
+
+    variables = {'params': {'scale': jnp.ones(8), 'bias': jnp.zeros(8)}}
+    apply = jax.jit(lambda x: GroupNorm().apply(variables, x))
+    np.testing.assert_allclose(apply(x), normal.reshape(x.shape), atol=2e-3)
+    found = jax.jit(jax.grad(lambda x: jnp.sum(weights * apply(x))))(x)
+    np.testing.assert_allclose(found, (slope / deviation).reshape(x.shape), atol=2e-2)
+
+
 def test_group_norm_of_constant_pictures_is_finite():
     x = jnp.full((1, 4, 4, 8), 1000.1)
     variables = GroupNorm().init(jax.random.key(0), x)

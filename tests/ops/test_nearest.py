@@ -36,6 +36,18 @@ def test_ties_go_to_the_first_code(max_scores):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize('max_scores', [2**24, 2**12])
+@pytest.mark.parametrize('mean, spread', [(100, 0.1), (-1000, 1), ([3000, 0, -7], [0.5, 1e-3, 1])])
+def test_vectors_and_codes_far_from_zero(mean, spread, max_scores):
+    rng = np.random.default_rng(2)
+    z, codebook = (np.float32(rng.normal(size=(n, 3)) * spread + mean) for n in (500, 200))
+    found = nearest_code(z, codebook, max_scores=max_scores)
+    distances = np.square(np.float64(z)[:, None] - np.float64(codebook)[None]).sum(-1)
+    chosen = distances[np.arange(len(z)), found]
+    assert (chosen <= distances.min(1) + 1e-6 * np.square(spread).max()).all()
+    assert (found == direct(z, codebook)).mean() > 0.99
+
+
 def test_a_large_search_fits_in_two_gigabytes():
     z = jax.ShapeDtypeStruct((65_536, 8), jnp.float32)
     codebook = jax.ShapeDtypeStruct((262_144, 8), jnp.float32)

@@ -98,6 +98,16 @@ def test_kmeans_passes_are_lloyds():
     np.testing.assert_allclose(shares, np.bincount(nearest, minlength=5) / 60)
 
 
+@pytest.mark.parametrize('spread', [0.01, 1.0])
+def test_kmeans_far_from_zero(spread):
+    """The centres are where they would be around zero, and as far away as the points."""
+    points = np.random.default_rng(3).normal(size=(5000, 3)) * spread
+    points = np.float32(np.round(points * 1024) / 1024)  # which stays exact at 1,000
+    near, far = (kmeans(jax.random.key(0), jnp.asarray(points + m), 7) for m in (0, 1000))
+    np.testing.assert_allclose(far[0] - 1000, near[0], atol=3e-4)  # neighbours in float32 are 6e-5 apart
+    np.testing.assert_allclose(far[1], near[1], atol=5e-3)
+
+
 def test_kmeans_on_the_sphere():
     points = np.random.default_rng(0).normal(size=(40, 3)).astype('f4')
     centres, _ = kmeans(jax.random.key(0), jnp.asarray(points), 6, cosine=True)

@@ -67,6 +67,19 @@ def test_active_units_are_those_whose_means_vary():
     assert task.summarize({'elbo': np.float64(-100.0), **moments})['active_units'] == 2
 
 
+def test_means_far_from_zero_are_no_more_active():
+    task, state = make()
+    found = []
+    for offset in (0.0, 3000.0):
+        params = jax.tree.map(jnp.asarray, state.params)
+        bias = params['latent']['project_in']['bias']
+        params['latent']['project_in']['bias'] = bias.at[0].add(offset)
+        values = task.eval_step(state.replace(params=params), BATCH)
+        moments = {name: np.float64(values[name]).mean(0) for name in ('latent_mean', 'latent_square')}
+        found.append(moments['latent_square'] - moments['latent_mean'] ** 2)
+    np.testing.assert_allclose(found[1], found[0], rtol=0.01)
+
+
 def test_bits_per_dimension_are_of_the_pictures_that_are_evaluated():
     """A grid of latents takes larger ones than it was trained on."""
     changes = {

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.models.conditioning import Conditioning, sinusoids
+from vq_jax.models.normalisation import layer_norm
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.images import from_patches, to_patches
 from vq_jax.ops.keys import fold_in
@@ -132,4 +133,4 @@ def _changes(given: jax.Array, n: int, sizes: DiTSizes) -> list[jax.Array]:
 
 def _normalised(x: jax.Array) -> jax.Array:
     """Vectors [... d] with mean 0 and variance 1; called inside a module's compact method."""
-    return nn.LayerNorm(epsilon=1e-6, use_scale=False, use_bias=False, dtype='float32')(x)
+    return layer_norm('float32', affine=False)(x)

@@ -1,4 +1,8 @@
-"""Batch normalisation of GANs, and a group normalisation that reads its input twice, not four times."""
+"""Normalisations. The variance of each is that of differences from the mean.
+
+Flax's default, the mean square less the square of the mean, is wrong where the mean is large beside the
+deviation: in float32 nothing is left of a deviation of 0.1 around 1,000.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -25,15 +29,26 @@ def batch_norm(train: bool, axis_name: str | None, dtype: str) -> nn.BatchNorm:
         epsilon=1e-5,
         dtype=dtype,
         scale_init=lambda key, *rest: 1 + _SCALE(key, *rest),
+        use_fast_variance=False,
     )
+
+
+def layer_norm(dtype: str, *, affine: bool = True) -> nn.LayerNorm:
+    """Layer normalisation: Ba et al. 2016 (arXiv:1607.06450).
+
+    Args:
+        dtype: of what comes out; statistics are float32.
+        affine: whether a scale and a bias are learned.
+    """
+    return nn.LayerNorm(epsilon=1e-6, dtype=dtype, use_scale=affine, use_bias=affine, use_fast_variance=False)
 
 
 class GroupNorm(nn.Module):
     """`flax.linen.GroupNorm` over pictures: the same parameters and, but for rounding, the same result.
 
     Wu and He 2018 (arXiv:1803.08494). Means and scales of groups are folded into one factor and one
-    summand a channel, so that the only work on whole pictures is two sums and one multiplication; on
-    CPUs this is three times as fast as Flax's (see benchmarks/README.md).
+    summand a channel, so that the only work on whole pictures is two sums and one multiplication of their
+    differences from the mean; on CPUs this is twice as fast as Flax's or more.
 
     Attributes:
         groups: of channels. As many as divide the channels and hold four or more each are used: alone,
@@ -67,10 +82,12 @@ class GroupNorm(nn.Module):
 
         wide = x.astype(jnp.float32)
         mean = of_groups(wide)
-        # Rounding may bring the difference below zero.
-        variance = jnp.maximum(of_groups(jnp.square(wide)) - jnp.square(mean), 0)
+        # A constant may be taken from all values. The mean that is left is zero, but has a gradient.
+        constant = jax.lax.stop_gradient(mean)
+        centred, mean = wide - constant[:, None, None], mean - constant
+        variance = of_groups(jnp.square(centred)) - jnp.square(mean)
         factor = scale * jax.lax.rsqrt(variance + self.epsilon)
         summand = bias - mean * factor
         if scale_by is not None:
             factor, summand = factor * (1 + scale_by), summand * (1 + scale_by) + shift_by
-        return scale_and_shift(wide, factor, summand).astype(x.dtype)
+        return scale_and_shift(centred, factor, summand).astype(x.dtype)

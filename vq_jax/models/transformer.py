@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.models.conditioning_stack import ConditioningStack
+from vq_jax.models.normalisation import layer_norm
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.keys import fold_in
 
@@ -89,7 +90,7 @@ class Transformer(nn.Module):
         if self.num_above:
             self.conditioning = ConditioningStack(self.num_above, s.width, self.grid, dtype=s.dtype)
         self.blocks = [Block(s) for _ in range(s.depth)]
-        self.norm = nn.LayerNorm(dtype=s.dtype)
+        self.norm = layer_norm(s.dtype)
         self.head = nn.Dense(self.num_outputs, kernel_init=_INIT)
 
     def __call__(
@@ -199,10 +200,10 @@ class Block(nn.Module):
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
         s = self.sizes
-        self.before_attention = nn.LayerNorm(dtype=s.dtype)
+        self.before_attention = layer_norm(s.dtype)
         self.qkv = nn.Dense(3 * s.width, dtype=s.dtype, kernel_init=_INIT)
         self.attended = nn.Dense(s.width, dtype=s.dtype, kernel_init=_INIT)
-        self.before_mlp = nn.LayerNorm(dtype=s.dtype)
+        self.before_mlp = layer_norm(s.dtype)
         self.widen = nn.Dense(s.mlp_ratio * s.width, dtype=s.dtype, kernel_init=_INIT)
         self.narrow = nn.Dense(s.width, dtype=s.dtype, kernel_init=_INIT)
 

@@ -33,6 +33,7 @@ def kmeans(
     points = points.astype(jnp.float32)
     if cosine:
         points = normalise(points)
+    middle = jnp.mean(points, axis=0)  # from where sums of points far from zero keep their digits
     start = points[jax.random.choice(key, points.shape[0], (k,), replace=False)]
 
     def assign(centres: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -41,7 +42,8 @@ def kmeans(
 
     def step(_: int, centres: jax.Array) -> jax.Array:
         codes, shares = assign(centres)
-        means = code_sums(points, codes, k) / jnp.maximum(shares, 1 / points.shape[0])[:, None]
+        sums = code_sums(points - middle, codes, k)
+        means = middle + sums / jnp.maximum(shares, 1 / points.shape[0])[:, None]
         means = normalise(means) if cosine else means
         return jnp.where(shares[:, None] > 0, means, centres)
 

@@ -14,6 +14,11 @@ def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) 
     float32 at the highest matrix precision of the device (TPUs and GPUs would otherwise round the
     inputs to 8 or 10 bits of mantissa and pick other codes).
 
+    These products lose the digits in which distances differ where all codes are far from zero and near
+    each other, and so vectors and codes are first moved by about the codes' mean. It is rounded to a power
+    of two, no less than how far any code is from it: codes around zero are not moved, and what is exact
+    in float32, such as small whole numbers with equal distances, stays exact.
+
     Args:
         z: vectors [n d].
         codebook: codes [k d].
@@ -27,6 +32,8 @@ def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) 
     k = codebook.shape[0]
     z = jax.lax.stop_gradient(z.astype(jnp.float32))
     codebook = jax.lax.stop_gradient(codebook.astype(jnp.float32))
+    middle = _middle(codebook)
+    z, codebook = z - middle, codebook - middle
     half_norms = 0.5 * jnp.sum(jnp.square(codebook), axis=-1)
 
     if n * k <= max_scores:
@@ -54,6 +61,14 @@ def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) 
     # A block takes every so-many-th vector: of a batch that is split over devices it has a part of each's.
     blocks = jnp.pad(z, ((0, n_pad), (0, 0))).reshape(n_block, -1, d).swapaxes(0, 1)
     return jax.lax.map(search, blocks).T.reshape(-1)[:n]
+
+
+def _middle(codebook: jax.Array) -> jax.Array:
+    """About the mean of the codes [k d], a multiple of a power of two [d]."""
+    mean = jnp.mean(codebook, axis=0)
+    _, exponent = jnp.frexp(jnp.max(jnp.abs(codebook - mean)))
+    unit = jnp.ldexp(jnp.float32(1), exponent)
+    return unit * jnp.round(mean / unit)
 
 
 def _least(z: jax.Array, codes: jax.Array, half_norms: jax.Array) -> tuple[jax.Array, jax.Array]:

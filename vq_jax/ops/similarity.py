@@ -35,9 +35,10 @@ def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
 def ms_ssim(x: jax.Array, y: jax.Array) -> jax.Array:
     """Structural similarity over several scales.
 
-    Wang et al. 2003, equation 7, with its weights: contrast and structure at each scale, luminance at
-    the coarsest; each scale halves the pictures. Pictures too small for five scales are given as many
-    as the window fits into (four from 88 pixels on, three from 44), whose weights then sum to one.
+    Wang et al. 2003, equation 7, with its weights as published (they sum to 1.0001): contrast and structure
+    at each scale, luminance at the coarsest; each scale halves the pictures. Pictures too small for five
+    scales, which need 176 pixels, are given as many as the window fits into (four from 88 pixels on, three
+    from 44), whose weights are divided by their sum.
     Negative terms, which have no real power, count as zero.
 
     Args:
@@ -48,7 +49,9 @@ def ms_ssim(x: jax.Array, y: jax.Array) -> jax.Array:
         float32 [b], from 0 to 1 (equal pictures).
     """
     scales = min(len(SCALE_WEIGHTS), int(np.log2(min(x.shape[1:3]) / WINDOW)) + 1)
-    weights = np.array(SCALE_WEIGHTS[:scales]) / sum(SCALE_WEIGHTS[:scales])
+    weights = np.array(SCALE_WEIGHTS[:scales])
+    if scales < len(SCALE_WEIGHTS):
+        weights = weights / weights.sum()
     result = 1.0
     for scale, weight in enumerate(weights):
         luminance, contrast = _terms(x, y)
@@ -65,9 +68,13 @@ def _terms(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Luminance, and contrast times structure, at each place [b h' w' c]."""
     # In [0, 1], as published; luminance depends on where zero is.
     x, y = ((v.astype(jnp.float32) + 1) / 2 for v in (x, y))
+    # Variances do not, and so are taken around the middle of both pictures, where rounding is least.
+    middle = lax.stop_gradient(jnp.mean(x + y, axis=(1, 2), keepdims=True) / 2)
+    x, y = x - middle, y - middle
     moments = _blurred(jnp.concatenate([x, y, x * x, y * y, x * y], axis=-1))
     mx, my, xx, yy, xy = jnp.split(moments, 5, axis=-1)
-    luminance = (2 * mx * my + _C1) / (mx * mx + my * my + _C1)
+    lx, ly = mx + middle, my + middle
+    luminance = (2 * lx * ly + _C1) / (lx * lx + ly * ly + _C1)
     contrast = (2 * (xy - mx * my) + _C2) / (xx - mx * mx + yy - my * my + _C2)
     return luminance, contrast
 
