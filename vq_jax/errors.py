@@ -1,8 +1,12 @@
 """The one exception for a mistake that a user can mend, checks of numbers that raise it, and names shown."""
 
 import difflib
+import math
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 
 class UserError(ValueError):
@@ -35,8 +39,37 @@ def nearest(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6)
     return [by_lower[near] for near in difflib.get_close_matches(name.lower(), by_lower, most, cutoff)]
 
 
+def on_device(name: str, value: float) -> float:
+    """A number as devices hold it: a whole one in 32 bits, any other rounded to single precision.
+
+    What is allowed of a number is asked of this, and not of what was given: 1e-50 would be a temperature
+    of 0, and 0.99999999 a decay of 1.
+
+    Args:
+        name: what to call it in the message.
+        value: an integer, or a float.
+
+    Raises:
+        UserError: if it is not finite, or too large, or, without being 0, too small.
+    """
+    if isinstance(value, Integral):
+        if not -(2**31) <= value < 2**31:
+            raise UserError(f'{name} is {value}; give a whole number of 32 bits, up to {2**31 - 1}.')
+        return value
+    limits = np.finfo(np.float32)
+    if not math.isfinite(value):
+        raise UserError(f'{name} is {value}; give a finite number.')
+    if abs(value) > limits.max:
+        raise UserError(f'{name} is {value}; give a number of single precision, up to {limits.max}.')
+    if 0 < abs(value) < limits.tiny:
+        raise UserError(
+            f'{name} is {value}, which is 0 in single precision; give 0, or {limits.tiny} or more.'
+        )
+    return float(np.float32(value))
+
+
 def check_least(least: float, path: str, section: Any, *names: str) -> None:
-    """Raises `UserError` for the first of some numbers that is smaller than the least possible.
+    """Raises `UserError` for the first of some numbers that is, on devices, smaller than the least possible.
 
     Args:
         least: how small they may be.
@@ -46,12 +79,12 @@ def check_least(least: float, path: str, section: Any, *names: str) -> None:
     """
     for name in names:
         value = getattr(section, name)
-        if not value >= least:
+        if not on_device(f'{path}{name}', value) >= least:
             raise UserError(f'{path}{name} is {value}; give {least} or more.')
 
 
 def check_share(path: str, section: Any, *names: str, one: bool = True) -> None:
-    """Raises `UserError` for the first of some numbers that is not from 0 to 1.
+    """Raises `UserError` for the first of some numbers that is, on devices, not from 0 to 1.
 
     Args:
         path: as for `check_least`.
@@ -61,5 +94,8 @@ def check_share(path: str, section: Any, *names: str, one: bool = True) -> None:
     """
     for name in names:
         value = getattr(section, name)
-        if not 0 <= value <= 1 or (value == 1 and not one):
-            raise UserError(f'{path}{name} is {value}; give a number from 0 to {"1" if one else "below 1"}.')
+        held = on_device(f'{path}{name}', value)
+        if not 0 <= value <= 1 or (held == 1 and not one):
+            rounded = ', which is 1 in single precision' if held == 1 != value else ''
+            limit = '1' if one else 'below 1'
+            raise UserError(f'{path}{name} is {value}{rounded}; give a number from 0 to {limit}.')

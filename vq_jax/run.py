@@ -1,7 +1,6 @@
 """A trained run, opened from its directory, for notebooks and commands."""
 
 import functools
-import math
 import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vq_jax.data import AnyDataset, DataConfig, open_dataset, preprocess
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, on_device
 from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.evaluators.sources import open_features
@@ -236,7 +235,7 @@ class Run:
         Returns:
             uint8 [b h w c].
         """
-        if not isinstance(strength, numbers.Real) or not 0 <= strength <= 1:
+        if not isinstance(strength, numbers.Real) or not 0 <= on_device('the strength', strength) <= 1:
             raise UserError(f'the strength is {strength!r}; give a number from 0 to 1.')
         given = {'images': self._checked_images(images)}
         constants = {'strength': strength}
@@ -265,7 +264,7 @@ class Run:
         Returns:
             uint8 [b h w c].
         """
-        if not isinstance(sigma, numbers.Real) or not 0 < sigma < math.inf:
+        if not isinstance(sigma, numbers.Real) or not on_device('sigma', sigma) > 0:
             raise UserError(f'sigma is {sigma!r}; give a number of grey levels above 0.')
         given = {'images': self._checked_images(images)}
         return self._draw('denoise', len(images), label, seed, progress, sampling, given, {'sigma': sigma})

@@ -131,7 +131,7 @@ def test_the_first_step_teaches_its_width():
 @pytest.mark.parametrize(
     'changes, words',
     [
-        ({'model__shift': float('nan')}, 'give a finite number above 0'),
+        ({'model__shift': float('nan')}, 'give a finite number'),
         ({'model__shift': 1e9}, 'noise has a scale of 1.00 at the start instead of 0'),
         ({'model__min_snr_gamma': float('nan')}, 'min_snr_gamma is nan'),
         ({'model__variational_weight': -1.0}, 'variational_weight is -1.0; give 0 or more'),

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.errors import UserError, check_least
+from vq_jax.errors import UserError, check_least, on_device
 from vq_jax.models.quantizers import Quantized, check_width
 from vq_jax.ops import quantization
 from vq_jax.ops import scalar_quantization as scalar
@@ -180,7 +180,7 @@ class LookupFreeQuantizer(_ScalarQuantizer):
         if not 1 <= self.bits <= MOST_BITS:
             raise UserError(f'config.lfq.bits is {self.bits}; give a number from 1 to {MOST_BITS}.')
         check_least(0, 'config.lfq.', self, 'commitment', 'entropy', 'diversity')
-        if not self.temperature > 0:
+        if not on_device('config.lfq.temperature', self.temperature) > 0:
             raise UserError(f'config.lfq.temperature is {self.temperature}; give a number above 0.')
         super().setup()
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, on_device
 
 # Where all schedules begin and, negative, end at the latest. At this ratio a byte can be read from its
 # noisy value nearly without error: 13.3 is that of Kingma et al. 2021, appendix B.
@@ -22,6 +22,8 @@ LOG_SNR_LIMIT = 13.3
 # What a step takes away at least, so that variances have logarithms: far below what float32 tells of steps
 # that lead somewhere (1e-6), and far above its smallest number.
 _LEAST_LOST = 1e-20
+
+_MOST_TIMESTEPS = 2**20  # of more, float32 loses how the ratio falls from one to the next
 
 PathName = Literal['variance_preserving', 'straight']
 Weighting = Literal['uniform', 'min_snr', 'bound']
@@ -117,8 +119,13 @@ class Process:
     timesteps: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.shift < math.inf:
-            raise UserError(f'the shift of a noise schedule is {self.shift}; give a finite number above 0.')
+        if not on_device('the shift of a noise schedule', self.shift) > 0:
+            raise UserError(f'the shift of a noise schedule is {self.shift}; give a number above 0.')
+        if self.timesteps > _MOST_TIMESTEPS:
+            raise UserError(
+                f'{self.timesteps} timesteps are more than single precision tells apart; give '
+                f'{_MOST_TIMESTEPS} or fewer, or 0 for continuous time.'
+            )
         if self.timesteps < 0 or self.timesteps == 1:
             raise UserError(
                 f'{self.timesteps} timesteps make no diffusion; give 2 or more, or 0 for continuous time.'

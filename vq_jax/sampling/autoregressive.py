@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, on_device
 from vq_jax.ops import logits as ops
 from vq_jax.ops.keys import fold_in
 from vq_jax.ops.traced import differs, is_known
@@ -24,7 +24,7 @@ class Choice:
     """How a token is chosen from logits.
 
     Attributes:
-        temperature: logits are divided by it; 0 takes the most likely token.
+        temperature: logits are divided by it; 0 takes the most likely token, one of them where several are.
         top_k: draw from the k most likely tokens alone; None from all.
         top_p: draw from the fewest tokens whose probabilities reach p, after `top_k`; None from all.
     """
@@ -34,18 +34,20 @@ class Choice:
     top_p: float | jax.Array | None = None
 
     def __post_init__(self) -> None:
-        if is_known(self.temperature) and not self.temperature >= 0:
+        if is_known(self.temperature) and not on_device('the temperature', self.temperature) >= 0:
             raise UserError(f'the temperature is {self.temperature}; give 0 or more.')
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f'top_k is {self.top_k}; give 1 or more.')
-        if is_known(self.top_p) and self.top_p is not None and not 0 < self.top_p <= 1:
+        if self.top_p is not None and is_known(self.top_p) and not 0 < on_device('top_p', self.top_p) <= 1:
             raise UserError(f'top_p is {self.top_p}; give a share above 0, up to 1.')
 
     def filtered(self, logits: jax.Array) -> jax.Array:
         """The logits [... n] to draw from."""
         if not differs(self.temperature, 0):
             return ops.top_k(logits, 1)
-        logits = logits / self.temperature
+        # Where the temperature is so low that the greatest would become infinite, 0 is put in its place.
+        most = jnp.max(logits, axis=-1, keepdims=True)
+        logits = (logits - jnp.where(jnp.isfinite(most / self.temperature), 0, most)) / self.temperature
         if self.top_k is not None:
             logits = ops.top_k(logits, self.top_k)
         return logits if self.top_p is None else ops.top_p(logits, self.top_p)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
-from vq_jax.errors import UserError, check_least, check_share
+from vq_jax.errors import UserError, check_least, check_share, on_device
 from vq_jax.ops.diffusion import PathName, PredictionName, Process, ScheduleName, Weighting
 from vq_jax.sampling.diffusion import READERS, GridName, Options, SamplerName, VarianceName
 
@@ -57,7 +57,7 @@ class DiffusionConfig:
         check_least(1, 'config.model.', self, 'upscale')
         if any(not 0 <= n <= 12 for n in self.fourier):
             raise UserError(f'config.model.fourier is {self.fourier}; give exponents from 0 to 12.')
-        if not self.min_snr_gamma > 0:
+        if not on_device('config.model.min_snr_gamma', self.min_snr_gamma) > 0:
             raise UserError(f'config.model.min_snr_gamma is {self.min_snr_gamma}; give a number above 0.')
         if self.learned_variance and not self.timesteps:
             raise UserError(

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterator, Mapping
 from numbers import Integral
 from types import MappingProxyType
@@ -13,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, on_device
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.config import build, check_arguments
 from vq_jax.training.parallel import Batch, Engine, ParallelConfig, make_engine
@@ -28,9 +27,7 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
         num_labels: classes that the model is conditioned on; 0 for none.
         label_dropout: share of its training examples whose class was kept from it.
     """
-    if not math.isfinite(guidance):
-        raise UserError(f'guidance is {guidance}; give a finite number.')
-    if guidance == 1:
+    if on_device('guidance', guidance) == 1:
         return
     if not num_labels:
         raise UserError(
@@ -46,8 +43,8 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
 
 def check_number(n: int, least: int = 1) -> None:
     """Raises `UserError` if so many pictures cannot be drawn."""
-    if not isinstance(n, Integral) or n < least:
-        raise UserError(f'{n!r} pictures cannot be drawn; ask for {least} or more.')
+    if not isinstance(n, Integral) or not least <= n < 2**31:
+        raise UserError(f'{n!r} pictures cannot be drawn; ask for {least} or more, up to {2**31 - 1}.')
 
 
 class Drawer:

@@ -2,8 +2,8 @@
 
 `defaults(VectorQuantizer)` is a `ConfigDict` with one key for every plain attribute of the class, and
 `build(VectorQuantizer, config.quantizer, 'quantizer')` makes the object from it. A key that nothing
-reads, a value of the wrong type and a name that is not among the choices are errors that say which
-key it is and what would be right.
+reads, a value of the wrong type, a number that devices do not hold and a name that is not among the
+choices are errors that say which key it is and what would be right.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict, config_dict
 
-from vq_jax.errors import UserError, nearest
+from vq_jax.errors import UserError, nearest, on_device
 
 T = TypeVar('T')
 
@@ -199,6 +199,9 @@ class _Field:
                 f'change it in the config file or by --{path}=...'
             )
         value = self.kind(value) if self.element is None else tuple(map(self.element, value))
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, int | float):
+                on_device(path, part)
         if self.choices and value not in self.choices:
             near = nearest(str(value), map(str, self.choices))
             hint = f' (did you mean {near[0]!r}?)' if near else ''

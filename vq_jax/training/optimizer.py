@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vq_jax.errors import UserError, check_least, check_share
+from vq_jax.errors import UserError, check_least, check_share, on_device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class OptimizerConfig:
         check_least(0, path, self, 'learning_rate', 'warmup_steps', 'eps', 'weight_decay')
         check_share(path, self, 'final_share')
         check_share(path, self, 'b1', 'b2', 'ema_decay', one=False)
-        if self.clip_norm is not None and not self.clip_norm > 0:
+        if self.clip_norm is not None and not on_device(f'{path}clip_norm', self.clip_norm) > 0:
             raise UserError(f'{path}clip_norm is {self.clip_norm}; give a number above 0, or None.')
         if self.name == 'adam' and self.weight_decay:
             raise UserError('adam has no weight decay; choose adamw, or set weight_decay to 0.')
