@@ -35,7 +35,7 @@ _SAMPLING = {
         'repeats',
         None,
         'Of a diffusion model, in inpainting: how often each step is made. What is drawn fits best with '
-        '--sampler=ddpm --repeats=4 --guidance=1; dpm_solver, which adds no noise, gains next to nothing.',
+        '--sampler=ddpm --repeats=4 --guidance=1; samplers that add no noise gain next to nothing.',
     ),
     'guidance': flags.DEFINE_float('guidance', None, 'Towards the class; 1 is none.'),
     'steps': flags.DEFINE_integer('steps', None, 'Of a masked prior or a diffusion model: how many.'),

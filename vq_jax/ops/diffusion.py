@@ -166,9 +166,19 @@ class Process:
 
         The derivative of x_t with respect to it is `v`, or `velocity` on the straight path.
         """
+        return self.position_of(self.log_snr(t))
+
+    def position_of(self, log_snr: jax.Array) -> jax.Array:
+        """The `position` of log signal-to-noise ratios [...]."""
         if self.path == 'straight':
-            return jax.nn.sigmoid(-self.log_snr(t) / 2)
-        return jnp.arctan(jnp.exp(-self.log_snr(t) / 2))
+            return jax.nn.sigmoid(-log_snr / 2)
+        return jnp.arctan(jnp.exp(-log_snr / 2))
+
+    def log_snr_of(self, position: jax.Array) -> jax.Array:
+        """The inverse of `position_of`."""
+        if self.path == 'straight':
+            return 2 * (jnp.log1p(-position) - jnp.log(position))
+        return -2 * jnp.log(jnp.tan(position))
 
     @property
     def tangent(self) -> PredictionName:

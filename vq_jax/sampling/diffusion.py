@@ -5,6 +5,7 @@ network in it. A sampler is one function, a step from a time to another; the loo
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -17,7 +18,7 @@ from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance, sp
 from vq_jax.ops.keys import fold_in, normal
 from vq_jax.ops.traced import differs, is_known
 
-GridName = Literal['uniform', 'log_snr', 'karras']
+GridName = Literal['uniform', 'quadratic', 'cubic', 'log_snr', 'karras']
 VarianceName = Literal['posterior', 'forward']
 
 
@@ -47,6 +48,8 @@ class Move:
         s: where it goes; 0 is the data.
         t_before: where the step before began; t itself in the first step.
         x0_before: what the network took the examples for there [b ...].
+        t_earlier: where the step before that one began, for `unipc`; t_before if there was none.
+        x0_earlier: what the network took the examples for there [b ...], likewise.
         last: whether this step leads to the data, from noise to time 0, bool. All samplers then return what
             the network takes the examples for: no noise is left to step through, and any that a method
             left would be seen.
@@ -59,6 +62,8 @@ class Move:
     x0_before: jax.Array
     last: jax.Array
     noise: jax.Array
+    t_earlier: jax.Array | None = None
+    x0_earlier: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,12 +157,20 @@ def dpm_solver(
     The first step is of first order, having none before it.
     """
     x0 = denoise(x, _times(x, move)[0]).x0
-    now, then, before = (process.log_snr(t) / 2 for t in (move.t, move.s, move.t_before))
-    (alpha, sigma), (_, sigma_now) = process.scales(move.s), process.scales(move.t)
-    first = before == now
-    factor = jnp.where(first, 0, (then - now) / jnp.where(first, 1, 2 * (now - before)))
-    direction = x0 + factor * (x0 - move.x0_before)
-    return _arrived(move, sigma / sigma_now * x - alpha * jnp.expm1(now - then) * direction, x0)
+    return _arrived(move, _extrapolated(process, x, x0, move), x0)
+
+
+def unipc(
+    denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options
+) -> tuple[jax.Array, jax.Array]:
+    """UniPC of Zhao et al. 2023 (arXiv:2302.04867), of order 2, with `B(h) = exp(h) - 1`: of third order.
+
+    Its predictor is `dpm_solver`. What the network takes an example for where that led to corrects it, before
+    the next step, by the same call of the network that the next step begins with.
+    """
+    x0 = denoise(x, _times(x, move)[0]).x0
+    x = x + _correction(process, x0, move)
+    return _arrived(move, _extrapolated(process, x, x0, move), x0)
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -166,8 +179,18 @@ SAMPLERS: dict[str, Sampler] = {
     'euler': euler,
     'heun': heun,
     'dpm_solver': dpm_solver,
+    'unipc': unipc,
 }
 SamplerName = Literal[*SAMPLERS]
+# The grid that each sampler errs least on, over schedules and steps: see benchmarks/README.md.
+GRIDS: dict[str, GridName] = {
+    'ddpm': 'quadratic',
+    'ddim': 'quadratic',
+    'euler': 'quadratic',
+    'heun': 'quadratic',
+    'dpm_solver': 'cubic',
+    'unipc': 'cubic',
+}
 # The samplers that read each of `Options`.
 READERS: dict[str, tuple[str, ...]] = {'eta': ('ddim',), 'variance': ('ddpm',)}
 
@@ -183,8 +206,11 @@ def time_grid(name: GridName, process: Process, steps: int, start: float | jax.A
     """The times that a sampler visits.
 
     Args:
-        name: 'uniform' in time; 'log_snr', uniform in the log signal-to-noise ratio; 'karras', uniform
-            in the seventh root of sigma / alpha (Karras et al. 2022, equation 5).
+        name: 'uniform' in time; 'quadratic' and 'cubic', uniform in the square root and the cube root of
+            `Process.position`, which nearly is time, as in the quadratic grid of Song et al. 2021
+            (arXiv:2010.02502), appendix D.2, where the schedule is 'cosine' or 'straight'; 'log_snr', uniform
+            in the log signal-to-noise ratio; 'karras', uniform in the seventh root of sigma / alpha (Karras
+            et al. 2022, equation 5). `GRIDS` has the best for each sampler.
         process: the forward process. In discrete time the nearest of its times are taken, each once: where
             several numbers of the grid are nearest to one, some of them take its neighbours.
         steps: n.
@@ -203,12 +229,14 @@ def time_grid(name: GridName, process: Process, steps: int, start: float | jax.A
     if name == 'uniform':
         times = start * (1 - share)
     else:
-        root = -1 / 14 if name == 'karras' else 0.0
-        ends = process.log_snr(jnp.asarray(start, jnp.float32)), process.log_snr(jnp.zeros(()))
-        if root:
-            ends = [jnp.exp(end * root) for end in ends]
-        between = ends[0] + share * (ends[1] - ends[0])
-        times = process.time(jnp.log(between) / root if root else between)
+        there, back = {
+            'quadratic': (lambda r: jnp.sqrt(process.position_of(r)), lambda x: process.log_snr_of(x**2)),
+            'cubic': (lambda r: jnp.cbrt(process.position_of(r)), lambda x: process.log_snr_of(x**3)),
+            'log_snr': (lambda r: r, lambda x: x),
+            'karras': (lambda r: jnp.exp(-r / 14), lambda x: -14 * jnp.log(x)),
+        }[name]
+        first, last = (there(process.log_snr(t)) for t in (jnp.asarray(start, jnp.float32), jnp.zeros(())))
+        times = process.time(back(first + share * (last - first)))
         times = times.at[0].set(start).at[-1].set(0.0)
     if process.timesteps:
         number, i = jnp.round(times * process.timesteps), jnp.arange(steps + 1)
@@ -272,11 +300,20 @@ def solve(
     chosen = jnp.asarray(visited, jnp.int32).reshape(-1, *[1] * x.ndim)
 
     def step(number: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        x, x0_before, t_before, seen = carry
+        x, (t_before, x0_before), (t_earlier, x0_earlier), seen = carry
         i, drawn = number // repeats, 3 * number
         t, s = times[i], times[i + 1]
         last = (s == 0) & (t > 0)
-        move = Move(t=t, s=s, t_before=t_before, x0_before=x0_before, last=last, noise=noise(drawn))
+        move = Move(
+            t=t,
+            s=s,
+            t_before=t_before,
+            x0_before=x0_before,
+            t_earlier=t_earlier,
+            x0_earlier=x0_earlier,
+            last=last,
+            noise=noise(drawn),
+        )
         y, x0 = sampler(denoise, process, x, move, options)
         if known is not None:
             kept = process.diffuse(known.x0, noise(drawn + 1), s)
@@ -285,12 +322,14 @@ def solve(
         if repeats > 1:
             again = (number % repeats < repeats - 1) & (i < n - 1)
             back = jnp.where(last, x, process.diffuse_on(y, noise(drawn + 2), s, t))
-            y, x0 = jnp.where(again, back, y), jnp.where(again, x0_before, x0)
-            t, arrived = jnp.where(again, t_before, t), arrived & ~again
-        return y, x0, t, jnp.where(arrived, y, seen)
+            y, arrived = jnp.where(again, back, y), arrived & ~again
+            # With new noise the step is as if it were the first.
+            t_before = jnp.where(again, t, t_before)
+        return y, (t, x0), (t_before, x0_before), jnp.where(arrived, y, seen)
 
     seen = jnp.broadcast_to(x, (len(visited), *x.shape))
-    start = x, jnp.zeros_like(x), times[0], seen
+    nowhere = times[0], jnp.zeros_like(x)
+    start = x, nowhere, nowhere, seen
     x, _, _, seen = jax.lax.fori_loop(0, (n - 1) * repeats + 1, step, start)
     return x, seen
 
@@ -353,6 +392,46 @@ def thresholded(denoise: Denoiser, percentile: float | jax.Array = 0.995) -> Den
 def _times(x: jax.Array, move: Move) -> tuple[jax.Array, jax.Array]:
     """Where each example is and where it goes [b]."""
     return jnp.full(len(x), move.t), jnp.full(len(x), move.s)
+
+
+def _extrapolated(process: Process, x: jax.Array, x0: jax.Array, move: Move) -> jax.Array:
+    """Where a step leads if the network's answer goes on as it went from the step before to this one."""
+    now, then, before = (process.log_snr(t) / 2 for t in (move.t, move.s, move.t_before))
+    (alpha, sigma), (_, sigma_now) = process.scales(move.s), process.scales(move.t)
+    first = before == now
+    factor = jnp.where(first, 0, (then - now) / jnp.where(first, 1, 2 * (now - before)))
+    direction = x0 + factor * (x0 - move.x0_before)
+    return sigma / sigma_now * x - alpha * jnp.expm1(now - then) * direction
+
+
+def _correction(process: Process, x0: jax.Array, move: Move) -> jax.Array:
+    """What UniC adds to an example that `_extrapolated` led to (Zhao et al. 2023, equation 8, order 2).
+
+    Both begin with the same terms, so that their difference needs neither the example nor the one before.
+    It is 0 where no step led: in the first, and at the data.
+    """
+    now, before, earlier = (process.log_snr(t) / 2 for t in (move.t, move.t_before, move.t_earlier))
+    led = (now != before) & (move.t > 0)
+    z = jnp.where(led, before - now, -1.0)
+    second, third = _phi(z, 2), _phi(z, 3)
+    slope = x0 - move.x0_before
+    # Of a first step, which had none before it, the corrector is of order 1.
+    one = before == earlier
+    ratio = jnp.where(one, -1.0, (before - earlier) / z)
+    slope_before = jnp.where(one, 0, (move.x0_earlier - move.x0_before) / ratio)
+    weight_before = (second - 2 * third) / (1 - ratio)
+    weight = jnp.where(one, jnp.expm1(z) / 2, second - weight_before)
+    change = (weight_before - jnp.expm1(z) / 2) * slope_before + weight * slope
+    return jnp.where(led, -process.scales(move.t)[0] * change, 0)
+
+
+def _phi(z: jax.Array, k: int) -> jax.Array:
+    """What remains of the series of `exp(z)` after k terms, divided by `z^(k - 1)`; z is 0 or less."""
+    near = jnp.maximum(z, -1.0)  # where the terms would cancel
+    series = sum(near ** (n - k + 1) / math.factorial(n) for n in range(k, k + 9))
+    far = jnp.minimum(z, -1.0)
+    rest = jnp.exp(far) - sum(far**n / math.factorial(n) for n in range(k))
+    return jnp.where(z > -1, series, rest / far ** (k - 1))
 
 
 def _arrived(move: Move, x: jax.Array, x0: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from vq_jax.errors import UserError, check_least, check_share, on_device
 from vq_jax.ops.diffusion import PathName, PredictionName, Process, ScheduleName, Weighting
-from vq_jax.sampling.diffusion import READERS, GridName, Options, SamplerName, VarianceName
+from vq_jax.sampling.diffusion import GRIDS, READERS, GridName, Options, SamplerName, VarianceName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,8 @@ class Sampling:
     Attributes:
         sampler: see `vq_jax.sampling.diffusion.SAMPLERS`.
         steps: how many; 'heun' asks the network twice in each.
-        grid: how times are spread (see `vq_jax.sampling.diffusion.time_grid`).
+        grid: how times are spread (see `vq_jax.sampling.diffusion.time_grid`); None takes the grid that is
+            best for the sampler: 'cubic' for 'dpm_solver' and 'unipc', 'quadratic' for the others.
         eta: of 'ddim', from 0, which adds no noise, to 1, which is 'ddpm'.
         variance: of a step of 'ddpm' and, in discrete time, of the bound, if it is not learned (see
             `vq_jax.sampling.diffusion.Options`).
@@ -89,7 +90,8 @@ class Sampling:
             ('dynamic', Saharia et al. 2022); latents have no range, and are left as they are.
         percentile: share of the pixels that 'dynamic' brings into the range.
         repeats: in inpainting, how often each step is made (Lugmayr et al. 2022). What is drawn fits best
-            with the sampler 'ddpm', 4 repeats and guidance 1; of 'dpm_solver' it changes next to nothing.
+            with the sampler 'ddpm', 4 repeats and guidance 1; of samplers without noise it changes next to
+            nothing.
         NUMBERS: see `vq_jax.tasks.drawing.Drawer`.
     """
 
@@ -99,7 +101,7 @@ class Sampling:
 
     sampler: SamplerName = 'ddim'
     steps: int = 50
-    grid: GridName = 'uniform'
+    grid: GridName | None = None
     eta: float = 0.0
     variance: VarianceName = 'posterior'
     guidance: float = 1.0
@@ -116,6 +118,10 @@ class Sampling:
     def options(self) -> Options:
         """Of the sampler."""
         return Options(eta=self.eta, variance=self.variance)
+
+    def grid_name(self) -> GridName:
+        """The grid that is asked for, or the best for the sampler."""
+        return self.grid or GRIDS[self.sampler]
 
     def unused(self, method: str) -> dict[str, str]:
         """Keys that change nothing in a method of the task, beside the other choices, and why."""

@@ -125,7 +125,7 @@ class DiffusionDrawing(Task):
         """Draws a part of pictures anew; all else stays as it is, byte for byte.
 
         What is drawn fits best with the sampler 'ddpm', 4 repeats and guidance 1 (configs/ddpm_mnist.py has
-        figures). Of 'dpm_solver', which adds no noise, repeats change next to nothing.
+        figures). Of samplers that add no noise, repeats change next to nothing.
 
         Args:
             state: of the model.
@@ -248,7 +248,7 @@ class DiffusionDrawing(Task):
         sampling = sampling or self.sampling
         sampling = dataclasses.replace(sampling, sampler='ddim', eta=0.0, guidance=1.0, threshold='none')
         ends = jnp.stack([a, b])
-        times = time_grid(sampling.grid, self.process, sampling.steps)
+        times = time_grid(sampling.grid_name(), self.process, sampling.steps)
         keys = jax.random.split(jax.random.key(0), n)  # of no effect: nothing is drawn
         of_ends = jnp.stack([labels[0], labels[-1]])
         noise, _ = solve(
@@ -355,7 +355,7 @@ class DiffusionDrawing(Task):
         """Where a sampler leads, from noise or from x at the time `start`; see `solve` for `visited`."""
         if x is None:
             x = normal(fold_in(keys, 0), self.space.shape)
-        times = time_grid(sampling.grid, self.process, sampling.steps, start)
+        times = time_grid(sampling.grid_name(), self.process, sampling.steps, start)
         return solve(
             SAMPLERS[sampling.sampler],
             self.sampling_denoiser(state, labels, sampling, condition),
