@@ -94,6 +94,7 @@ def test_the_published_cifar10_network_has_as_many_parameters():
         ({'attention_levels': (2,)}, 'numbered from 0 to 1'),
         ({'head_channels': 7}, 'head_channels'),
         ({'dropout': 1.0}, 'dropout'),
+        ({'dropout': 0.99999999}, 'which is 1 in single precision'),
     ],
 )
 def test_mistakes(change, words):

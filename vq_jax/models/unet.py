@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_share
 from vq_jax.models.conditioning import Conditioning
 from vq_jax.models.convolution import Conv
 from vq_jax.models.normalisation import GroupNorm
@@ -75,8 +75,7 @@ class UNetSizes:
                     f'the {width} channels of level {level} cannot be divided into heads of '
                     f'{self.head_channels}; change head_channels.'
                 )
-        if not 0 <= self.dropout < 1:
-            raise UserError(f'dropout is {self.dropout}; give a share from 0 to below 1.')
+        check_share('config.unet.', self, 'dropout', one=False)
 
     @property
     def factor(self) -> int:
