@@ -42,7 +42,7 @@ PHOTOGRAPHS = ('astronaut.png', 'chelsea.png', 'coffee.png', 'motorcycle_left.pn
 def write_folder(root, number=1000, side=256):
     """Writes JPEG crops of photographs, as a folder of somebody's pictures has them."""
     source = Path(skimage.__file__).parent / 'data'
-    photos = [Image.open(source / name).convert('RGB') for name in PHOTOGRAPHS]
+    photos = [Image.open(source / name, formats=('JPEG', 'PNG')).convert('RGB') for name in PHOTOGRAPHS]
     random = np.random.default_rng(0)
     for i in range(number):
         photo = photos[i % len(photos)]
