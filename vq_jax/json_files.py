@@ -118,7 +118,7 @@ def check_type(value: Any, kind: type[T] | Any, *, where: str, advice: str) -> T
     """
     try:
         return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeError) as error:  # the latter of text that it would show
         raise UserError(f'{where} does not hold what it should ({error}); {advice}.') from error
 
 

@@ -1,9 +1,11 @@
 """What is being learned: one file a kind of model, chosen by name from the dict below."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from vq_jax.data import DataConfig
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, printable
 from vq_jax.tasks.classes import ClassNames, difference
 from vq_jax.tasks.classifier import ClassifierTask
 from vq_jax.tasks.diffusion import DiffusionTask
@@ -66,7 +68,7 @@ def complete_config(config: ConfigDict) -> ConfigDict:
     Raises:
         UserError: naming the first key that nothing reads, or value that does not fit.
     """
-    if 'task' not in config:
+    if not isinstance(config.get('task'), str):
         raise UserError(f'the config has no key task; set it to one of {", ".join(TASKS)}.')
     config = _without_former_keys(config)
     quantizer = config.get('quantizer')
@@ -74,15 +76,24 @@ def complete_config(config: ConfigDict) -> ConfigDict:
     full = default_config(config.task, quantizer.kind if own else None)
     check_keys(config, full, '')
     for name, value in config.items():
-        if isinstance(full[name], ConfigDict):
-            if not isinstance(value, ConfigDict):
-                raise UserError(f'config.{name} is {value!r}; it must be a section of keys.')
+        _check_section(name, value, full[name])
+        if isinstance(value, ConfigDict):
             check_keys(value, full[name], name)
+            for key, inner in value.items():
+                _check_section(f'{name}.{key}', inner, full[name][key])
     loop_keys = defaults(LoopConfig)
     build(LoopConfig, {k: config[k] for k in loop_keys if k in config}, '')
     with full.ignore_type():  # types are checked, with better messages, where sections are built
         full.update(config.to_dict())
     return full
+
+
+def _check_section(path: str, value: Any, wanted: Any) -> None:
+    """Raises `UserError` for a section where a value belongs, and the other way round."""
+    if isinstance(wanted, ConfigDict) and not isinstance(value, ConfigDict):
+        raise UserError(f'config.{path} is {printable(repr(value))}; it must be a section of keys.')
+    if isinstance(value, ConfigDict) and not isinstance(wanted, ConfigDict):
+        raise UserError(f'config.{path} is a section of keys; it must be a value.')
 
 
 def make_task(

@@ -20,7 +20,7 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict, config_dict
 
-from vq_jax.errors import UserError, nearest, on_device
+from vq_jax.errors import UserError, nearest, on_device, printable
 
 T = TypeVar('T')
 
@@ -195,7 +195,8 @@ class _Field:
             kind = f'tuple of {self.element.__name__}'
         if not fits:
             raise UserError(
-                f'{path} is {value!r}, which is not of type {kind}{" or None" if self.optional else ""}; '
+                f'{path} is {printable(repr(value))}, which is not of type '
+                f'{kind}{" or None" if self.optional else ""}; '
                 f'change it in the config file or by --{path}=...'
             )
         value = self.kind(value) if self.element is None else tuple(map(self.element, value))

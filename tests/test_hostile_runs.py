@@ -1,0 +1,74 @@
+"""Runs whose files a stranger wrote are opened, or told in a sentence: nothing else comes of them."""
+
+import json
+import random
+import shutil
+
+import pytest
+
+import vq_jax
+from tests.reporting.test_hostile import changed, paths
+from vq_jax.errors import UserError
+from vq_jax.reporting import Environment, make_page, read_runs
+from vq_jax.tasks import default_config
+from vq_jax.train import train
+from vq_jax.training.manifest import seal
+
+VALUES = (
+    *(None, True, -1, 0, 1.5, 2**31, 10**30, -(10**30), 1e308, float('inf'), float('nan')),
+    *('', 'x', 'a' * 5000, '..', 'gs://a/b', 'folder:/dev', '[b]', '%s{}', '\udcff', '\0', '\x1b[2J'),
+    *([], {}, {'a': 1}, [1], [[1]], ['a'], [10**30] * 3),
+)
+
+
+@pytest.fixture(scope='module')
+def honest(tmp_path_factory):
+    config = default_config('gan')
+    config.steps = 2
+    config.batch_size = 4
+    config.best_metric = None
+    config.log_every = config.eval_every = config.checkpoint_every = 2
+    config.data.image_size = 8
+    config.data.eval_split = 'test[:4]'
+    config.generator.channels = config.discriminator.channels = 2
+    workdir = tmp_path_factory.mktemp('honest') / 'run'
+    train(config, workdir)
+    return workdir
+
+
+def dropped(value, path):
+    return changed(value, path, 'nobody knows', key=True)
+
+
+@pytest.mark.parametrize('name', ['config.json', 'data.json', 'metrics.jsonl', 'checkpoints/2/manifest.json'])
+def test_any_value_in_any_place(honest, name, tmp_path):
+    """Places of each file at random: another value, and no value."""
+    workdir = tmp_path / 'run'
+    shutil.copytree(honest, workdir)
+    file = workdir / name
+    lines = name.endswith('.jsonl')
+    before = list(map(json.loads, file.read_text().splitlines())) if lines else json.loads(file.read_text())
+    draw = random.Random(name)
+    told = opened = 0
+    for path in draw.choices(list(paths(before)), k=30):
+        changes = [changed(before, path, draw.choice(VALUES), key=False)]
+        if isinstance(path[-1], str):
+            changes.append(dropped(before, path))
+        for value in changes:
+            if 'manifest' in name:
+                value.pop('sha256', None)
+                file.write_text(seal(value))
+            else:
+                file.write_text('\n'.join(map(json.dumps, value)) + '\n' if lines else json.dumps(value))
+            for look in (lambda: page_of(workdir), lambda: vq_jax.load(workdir)):
+                try:
+                    look()
+                    opened += 1
+                except UserError as error:
+                    assert '\n' not in str(error)
+                    told += 1
+    assert told and opened
+
+
+def page_of(workdir):
+    return make_page(read_runs([workdir]), Environment('', '', '', {}), '').encode()
