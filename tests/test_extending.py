@@ -13,6 +13,7 @@ from vq_jax.errors import UserError
 from vq_jax.tasks import complete_config, default_config, make_task
 from vq_jax.tasks.codes import write_codes
 from vq_jax.train import train
+from vq_jax.training.extensions import allowing, named_modules
 
 
 @pytest.fixture(scope='module')
@@ -43,7 +44,7 @@ def workdir(folder):
     config = short(gumbel_config.get_config())
     config.model.channels = 8
     config.custom_quantizer.anneal_steps = 2
-    train(complete_config(config), folder / 'gumbel')
+    train(config, folder / 'gumbel')
     return folder / 'gumbel'
 
 
@@ -74,7 +75,7 @@ def test_the_config_of_the_run_is_read_on_resume(workdir):
     config = short(gumbel_config.get_config())
     config.custom_quantizer.num_codes = 32
     with pytest.raises(UserError, match=r'custom_quantizer.num_codes \(there 64, now 32\)'):
-        train(complete_config(config), workdir)
+        train(config, workdir)
 
 
 def test_whoever_opens_a_run_allows_its_code(workdir, prior, tmp_path):
@@ -126,8 +127,11 @@ def test_a_run_of_a_stranger_imports_nothing(folder, workdir, tmp_path):
             assert 'payload' in error and error.count('\n') == 1
     config = default_config('prior')
     config.tokenizer.workdir = str(runs[0])
-    with pytest.raises(UserError, match='--allow_import=payload'):
-        make_task(config, (8, 8, 1))
+    for name in ('payload:Payload', 'os:system'):
+        with pytest.raises(UserError, match='--allow_import='):
+            make_task(config, (8, 8, 1))
+        config.tokenizer.workdir = ''
+        config.task = name
     assert not (tmp_path / 'ran').exists() and 'payload' not in sys.modules
 
 
@@ -156,7 +160,7 @@ def test_names_of_no_quantizer(folder, name, words):
     assert words in str(caught.value)
     config = default_config('vqvae')
     config.quantizer.kind = name
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as caught, allowing(named_modules(config)):
         complete_config(config)
     assert words in str(caught.value)
 
@@ -173,5 +177,7 @@ def test_a_task_of_ones_own(folder):
     assert opened.task.brightness.most == 16
     assert opened.evaluate().numbers['examples'] == 8
     config.task = 'brightness:BrightnessConfig'
-    with pytest.raises(UserError, match='no subclass of vq_jax'):
+    with pytest.raises(UserError, match='no subclass of vq_jax'), allowing(['brightness']):
+        complete_config(config)
+    with pytest.raises(UserError, match='--allow_import=brightness'):  # of whoever wrote it
         complete_config(config)

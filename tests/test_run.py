@@ -91,6 +91,43 @@ def test_wrong_pictures(run, images, words):
         run.encode(images)
 
 
+def test_a_picture_that_is_open_is_taken_as_its_file_is(run, digits, tmp_path):
+    """Turned, laid over white, and left as it is."""
+    image = Image.fromarray(digits[0, ..., 0]).convert('LA')
+    image.putalpha(Image.fromarray(digits[1, ..., 0]))
+    image.getexif()[0x0112] = 6  # to be turned by a quarter
+    image.save(tmp_path / 'turned.png', exif=image.getexif())
+    from_file, _ = run.prepare(tmp_path / 'turned.png')
+    opened = Image.open(tmp_path / 'turned.png')
+    before = np.asarray(opened).copy()
+    np.testing.assert_array_equal(run.prepare(opened)[0], from_file)
+    np.testing.assert_array_equal(np.asarray(opened), before)
+    assert not np.array_equal(from_file, digits[0])
+
+
+def test_masks_are_arrays_too(run, digits):
+    mask = np.zeros((8, 8), bool)
+    mask[2:4] = True
+    for given in (mask, np.uint8(255 * mask), Image.fromarray(mask)):
+        np.testing.assert_array_equal(run.prepare(digits[0], given)[1], mask)
+
+
+@pytest.mark.parametrize(
+    'image',
+    [
+        np.zeros((8, 8), np.float32),
+        np.zeros((8, 8, 2), np.uint8),
+        np.zeros((1, 8, 8, 1), np.uint8),
+        np.zeros((0, 8), np.uint8),
+    ],
+)
+def test_arrays_that_are_no_picture(run, image):
+    with pytest.raises(vq_jax.UserError, match=r'the picture is .* of shape .*; give uint8 \[h w\]'):
+        run.prepare(image)
+    with pytest.raises(vq_jax.UserError, match='the mask is'):
+        run.prepare(np.zeros((8, 8), np.uint8), image)
+
+
 def test_the_vectors_of_codes(run, digits):
     codebook = run.lookup(np.arange(32))
     np.testing.assert_array_equal(codebook, run.variables['codebook']['quantizer']['codebook'])
@@ -126,6 +163,8 @@ def test_a_picture_is_read_from_its_file(run, digits, tmp_path):
         image, mask = run.prepare(file)
         np.testing.assert_array_equal(image, digits[0])
         assert mask is None
+    for image in (digits[0], digits[0, ..., 0], Image.open(path), np.repeat(digits[0], 3, -1)):
+        np.testing.assert_array_equal(run.prepare(image)[0], digits[0])
     with pytest.raises(vq_jax.UserError, match=r'none cannot be read .*; give a picture file'):
         run.prepare(tmp_path / 'none')
 

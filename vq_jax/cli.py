@@ -143,10 +143,12 @@ def _complete(config: Any) -> Any:
     from ml_collections import ConfigDict
 
     from vq_jax.tasks import complete_config
+    from vq_jax.training.extensions import allowing, named_modules
 
     if not isinstance(config, ConfigDict):
         raise UserError('get_config() of the config file must return an ml_collections.ConfigDict.')
-    return complete_config(config)
+    with allowing(named_modules(config)):
+        return complete_config(config)
 
 
 def use_compilation_cache() -> None:

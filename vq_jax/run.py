@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vq_jax.data import AnyDataset, DataConfig, open_dataset, preprocess
+from vq_jax.data.preprocess import ImageLike
 from vq_jax.errors import UserError, on_device
 from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
@@ -294,14 +295,16 @@ class Run:
         return self._draw('upscale', len(images), label, seed, progress, sampling, {'small': images})
 
     def prepare(
-        self, image: bytes | str | Path, mask: bytes | str | Path | None = None
+        self, image: ImageLike, mask: ImageLike | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Reads a picture file, and a mask for `inpaint`.
+        """Brings a picture, and a mask for `inpaint`, to the size and the colours of the model.
 
         Args:
-            image: the path or the content of a file in any format that Pillow reads. One that is not of
-                the size the model was trained on is brought to it as its data were, if they were.
-            mask: the same for a picture of the same size, white where it is to be drawn anew.
+            image: the path or the content of a file, an image of Pillow, or an array, uint8 [h w] or [h w c].
+                One that is not of the size the model was trained on is brought to it as its data were, if
+                they were.
+            mask: the same for a picture of the same size, white where it is to be drawn anew, or bool [h w],
+                True there.
 
         Returns:
             uint8 [h w c], and bool [h w] if there is a mask.

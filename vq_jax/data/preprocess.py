@@ -27,14 +27,16 @@ class Undecodable(Exception):
     """An image file that cannot be turned into pixels; the message says why."""
 
 
-def decode(data: bytes, channels: int, use_orientation: bool = False, name: str = 'an image') -> Image.Image:
+def decode(
+    data: bytes | Image.Image, channels: int, use_orientation: bool = False, name: str = 'an image'
+) -> Image.Image:
     """Decodes the first frame of an image file.
 
     Transparent pixels are laid over white. Grey of 16 bits is reduced to 8; of 32 bits or floating point,
     whose range no format fixes, it is undecodable.
 
     Args:
-      data: Content of the file, in one of `FORMATS`.
+      data: Content of the file, in one of `FORMATS`, or an image that Pillow has opened.
       channels: 1 for a grey result, 3 for RGB.
       use_orientation: Turn the image the way its EXIF orientation says. An image whose EXIF is broken is left
         as it is, with a warning for the first one.
@@ -47,7 +49,10 @@ def decode(data: bytes, channels: int, use_orientation: bool = False, name: str 
       Undecodable: If Pillow cannot read it.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        # A copy, because it is turned in place.
+        image = (
+            data.copy() if isinstance(data, Image.Image) else Image.open(io.BytesIO(data), formats=FORMATS)
+        )
         image.load()
         if use_orientation:
             _turn(image, name)
@@ -170,11 +175,16 @@ def centred(image: Image.Image, config: DataConfig) -> np.ndarray:
     return array if config.image_size is None else window(array, config.image_size)
 
 
-def decode_file(file: bytes | str | Path, channels: int, what: str = 'the picture') -> Image.Image:
-    """Decodes a picture file that a user gives, and turns it as its EXIF orientation says.
+# An image that a user gives: the path or the content of a file, an image of Pillow, or an array, uint8 [h w],
+# [h w 1], [h w 3] or [h w 4] with alpha, or bool [h w].
+ImageLike = bytes | str | Path | Image.Image | np.ndarray
+
+
+def decode_file(file: ImageLike, channels: int, what: str = 'the picture') -> Image.Image:
+    """Decodes a picture that a user gives, and turns it as its EXIF orientation says.
 
     Args:
-      file: Its path, or its content.
+      file: See `ImageLike`.
       channels: 1 for a grey result, 3 for RGB.
       what: What to call it where there is no path.
 
@@ -184,9 +194,11 @@ def decode_file(file: bytes | str | Path, channels: int, what: str = 'the pictur
     Raises:
       UserError: If it cannot be read or decoded.
     """
-    name = what if isinstance(file, bytes) else file
+    name = file if isinstance(file, str | Path) else what
+    if isinstance(file, np.ndarray):
+        file = _as_image(file, what)
     try:
-        content = file if isinstance(file, bytes) else read_file(Path(file))
+        content = file if isinstance(file, bytes | Image.Image) else read_file(Path(file))
         return decode(content, channels, use_orientation=True, name=str(name))
     except OSError as error:
         raise UserError(f'{name} cannot be read ({error.strerror}); give a picture file.') from error
@@ -194,16 +206,28 @@ def decode_file(file: bytes | str | Path, channels: int, what: str = 'the pictur
         raise UserError(f'{name} cannot be decoded ({error}); give a picture file.') from error
 
 
+def _as_image(array: np.ndarray, what: str) -> Image.Image:
+    """An image of an array (see `ImageLike`)."""
+    plain = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    colours = array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] in (3, 4)
+    if not array.size or not (colours or (plain.ndim == 2 and array.dtype in (np.uint8, bool))):
+        raise UserError(
+            f'{what} is {array.dtype} of shape {array.shape}; give uint8 [h w], [h w 1], [h w 3] or [h w 4], '
+            "or bool [h w]. Of numbers from 0 to 1, give (255 * image).round().astype('uint8')."
+        )
+    return Image.fromarray(np.ascontiguousarray(plain))
+
+
 def picture_and_mask(
-    image: bytes | str | Path,
-    mask: bytes | str | Path | None,
+    image: ImageLike,
+    mask: ImageLike | None,
     shape: tuple[int, int, int],
     config: DataConfig,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Decodes a picture file, and one of a mask of it, for a model of pictures of one size.
+    """Decodes a picture, and one of a mask of it, for a model of pictures of one size.
 
     Args:
-      image: Path or content of the file. A picture of another size is brought to that of the model as
+      image: See `ImageLike`. A picture of another size is brought to that of the model as
         `centred` does.
       mask: The same for a picture of the same size, white in the mask.
       shape: Shape [h w c] of the model's pictures.

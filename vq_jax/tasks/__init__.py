@@ -17,7 +17,7 @@ from vq_jax.tasks.vae import VAETask
 from vq_jax.tasks.vqgan import VQGANTask
 from vq_jax.tasks.vqvae import VQVAETask
 from vq_jax.training.config import build, check_keys, defaults
-from vq_jax.training.extensions import is_own, named_modules, own_class
+from vq_jax.training.extensions import allowing, is_own, named_modules, own_class
 from vq_jax.training.loop import LoopConfig
 from vq_jax.training.optimizer import OptimizerConfig
 from vq_jax.training.parallel import ParallelConfig
@@ -44,6 +44,11 @@ def default_config(task: str, quantizer: str | None = None) -> ConfigDict:
         A locked `ConfigDict`: the loop's keys at the top, and the sections 'data', 'optimizer' and
         'parallel' beside the task's own. That of a quantizer of one's own is 'custom_quantizer'.
     """
+    with allowing(named_modules({'task': task, 'quantizer': {'kind': quantizer}})):  # the caller names them
+        return _default_config(task, quantizer)
+
+
+def _default_config(task: str, quantizer: str | None) -> ConfigDict:
     config = defaults(LoopConfig).unlock()
     config.task = task
     config.data = defaults(DataConfig)
@@ -62,8 +67,7 @@ def default_config(task: str, quantizer: str | None = None) -> ConfigDict:
 def complete_config(config: ConfigDict) -> ConfigDict:
     """Checks every key and type of a config, and fills those left out with their defaults.
 
-    What it names is imported: a config that somebody else may have written is completed by
-    `vq_jax.tasks.restore.config_of`.
+    Code of the user's own that it names must be allowed (see `vq_jax.training.extensions`).
 
     Raises:
         UserError: naming the first key that nothing reads, or value that does not fit.
@@ -73,7 +77,7 @@ def complete_config(config: ConfigDict) -> ConfigDict:
     config = _without_former_keys(config)
     quantizer = config.get('quantizer')
     own = named_modules({'quantizer': quantizer})
-    full = default_config(config.task, quantizer.kind if own else None)
+    full = _default_config(config.task, quantizer.kind if own else None)
     check_keys(config, full, '')
     for name, value in config.items():
         _check_section(name, value, full[name])

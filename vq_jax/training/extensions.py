@@ -2,8 +2,8 @@
 
 A run directory keeps the names, and whoever wrote the directory chose them. Importing a module runs its code,
 so the configs of run directories are completed only as far as the user allows: nothing is imported that the
-user's own config, flag or argument does not name. `check_allowed` sees the config of every directory that is
-opened, whether a command was given it or another run is built on it.
+user's own config, flag or argument does not name. Whoever holds such a config opens `allowing` for it; nobody
+does for the config of a directory.
 """
 
 import contextlib
@@ -54,12 +54,7 @@ def check_allowed(config: Any, workdir: Any) -> None:
             raise UserError(
                 f"the run {workdir} names {name!r}, which is no 'module:Class'; restore its config.json."
             )
-        module, _, _ = name.partition(':')
-        if not any(module == allowed or module.startswith(f'{allowed}.') for allowed in _allowed.get()):
-            raise UserError(
-                f'the run {workdir} is made with code that is not of vq_jax, {name!r}; if you trust it, '
-                f"let it be imported by --allow_import={module} (in Python, allow=('{module}',))."
-            )
+        _check_allowed(name, f'the run {workdir} is made with')
 
 
 def own_class(name: str, key: str) -> type:
@@ -70,10 +65,12 @@ def own_class(name: str, key: str) -> type:
         key: of the config that names it, for messages.
 
     Raises:
-        UserError: there is no such module or class. An error inside of the module is raised as it is.
+        UserError: it is not allowed, or there is no such module or class. An error inside of the module is
+            raised as it is.
     """
     if not _NAME.fullmatch(name):
         raise UserError(f"{key} is {name!r}; name a class of your own as 'module:Class'.")
+    _check_allowed(name, f'{key} names')
     module, _, cls = name.partition(':')
     try:
         imported = importlib.import_module(module)
@@ -90,6 +87,15 @@ def own_class(name: str, key: str) -> type:
         hint = f'; did you mean {near[0]!r}?' if near else '.'
         raise UserError(f'{key} is {name!r}, and {module} has no class {cls}{hint}')
     return found
+
+
+def _check_allowed(name: str, who: str) -> None:
+    module, _, _ = name.partition(':')
+    if not any(module == allowed or module.startswith(f'{allowed}.') for allowed in _allowed.get()):
+        raise UserError(
+            f'{who} code that is not of vq_jax, {name!r}; if you trust it, let it be imported by '
+            f"--allow_import={module} (in Python, allow=('{module}',))."
+        )
 
 
 def _own_names(config: Any) -> list[str]:
