@@ -4,6 +4,11 @@ Images are cropped to 64x64 pixels and become 16x16 codes from a codebook of 512
 evaluation, unless the folder has splits of its own; see the table of data sets in the README.
 
     python -m vq_jax.train --config configs/folder.py:$HOME/photographs --workdir runs/photographs
+
+Results after 750 of the 1,000 steps, on 400 photographs of Imagenette in a squashed copy of 128 pixels, of
+which 41 are evaluated: PSNR 22.92 dB, MSE 0.0247 (pixels in [-1, 1]), perplexity 397. Scenes can be
+recognised, fine details cannot. Two cores of a shared x86-64 machine (jax 0.10.2), busy with much else, took
+about 2 s a step, so that the last 250 were not waited for.
 """
 
 from ml_collections import ConfigDict

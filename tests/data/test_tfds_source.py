@@ -186,6 +186,12 @@ def test_a_path_without_the_word_folder(tmp_path, monkeypatch, name):
         open_dataset(DataConfig(name='photographs'), 'train')
 
 
+@pytest.mark.parametrize('name', ['x' * 300, '/' + 'x' * 300, 'a\0b', 'folder:a\0b', 'folder:' + 'x' * 300])
+def test_names_that_no_file_can_have(tmp_path, name):
+    with pytest.raises(UserError):
+        open_dataset(DataConfig(name=name, data_dir=str(tmp_path)), 'train')
+
+
 def test_wrong_format_and_damage(odd_dir, tmp_path):
     place = tmp_path / 'odd_pictures' / '1.2.0'
     shutil.copytree(Path(odd_dir, 'odd_pictures', '1.2.0'), place)

@@ -74,6 +74,8 @@ class DataConfig:
         """Raises `UserError` for a value that makes no sense by itself or beside another."""
         if not self.name:
             raise UserError("config.data.name is empty: give a data set, for example 'digits' or 'mnist'.")
+        if '\0' in self.name:
+            raise UserError(f'config.data.name is {self.name!r}, which no data set can be called.')
         if self.channels not in (None, 1, 3):
             raise UserError(f'config.data.channels is {self.channels}: use 1 (grey), 3 (RGB) or None.')
         if self.fit not in FITS:

@@ -350,8 +350,10 @@ def missing(name: str, folder: Path, known: Sequence[str]) -> UserError:
       The error to raise.
     """
     path = Path(name).expanduser()
-    if '/' in name and path.exists():
-        remedy = f"'folder:{name}'" if path.is_dir() else "'folder:' and the folder that it is in"
+    # Unlike those of `Path`, these know of every fault of a path that there is nothing.
+    is_folder = os.path.isdir(path)
+    if '/' in name and os.path.exists(path):
+        remedy = f"'folder:{name}'" if is_folder else "'folder:' and the folder that it is in"
         return UserError(
             f'{name!r} is a path, not the name of a data set: set config.data.name to {remedy} to take the '
             'images there.'
@@ -361,7 +363,7 @@ def missing(name: str, folder: Path, known: Sequence[str]) -> UserError:
     there = prepared(folder)
     configs = [other for other in there if other.split('/')[0] == name.split('/')[0]]
     near = configs or nearest(name, [*known, *there], most=3)
-    near = [f'folder:{name}'] if path.is_dir() else near
+    near = [f'folder:{name}'] if is_folder else near
     hint = f' Did you mean {" or ".join(repr(other) for other in near)}?' if near else ''
     looked = str(folder / name.replace(':', '/'))
     return UserError(
