@@ -125,7 +125,10 @@ def numbers_of(state):
     }
 
 
-@pytest.mark.parametrize('name', EQUAL)
+@pytest.mark.parametrize(
+    'name',
+    [pytest.param(name, marks=pytest.mark.slow) if name == 'kl autoencoder' else name for name in EQUAL],
+)
 def test_a_step_in_parts_is_that_of_the_whole_batch(name):
     """After three updates, with plain gradient descent, in which no rounding grows."""
     task, changes, rate = EQUAL[name]
