@@ -1,5 +1,6 @@
 """What is run for which row and in which order, with commands that end at once."""
 
+import csv
 import importlib.util
 import json
 import shutil
@@ -16,7 +17,7 @@ from vq_jax.tables import read_table, running
 from vq_jax.tables import results as tables_results
 from vq_jax.tables.processes import Place, Workers
 from vq_jax.tables.results import Results, last_evaluation, read_evaluation
-from vq_jax.tables.writing import summarize
+from vq_jax.tables.writing import summarize, write_table
 from vq_jax.tasks import complete_config
 from vq_jax.training.config import to_json
 
@@ -372,3 +373,18 @@ def test_an_evaluation_of_other_types(content, tmp_path):
     path.write_text(content)
     with pytest.raises(UserError, match=r'evaluation\.json .*; remove it, and run the row again'):
         read_evaluation(path)
+
+
+def test_what_was_seen_is_text_in_every_file(write, machine, tmp_path):
+    folder = write("Row('a', 'A', 'configs/quickstart.py', {'MSE': 'loss'}),")
+    running.run_rows(folder, tmp_path / 'runs')
+    seen = results(folder)
+    evil = '-1+cmd|"/C calc"!A0 <img src=x> ![x](http://127.0.0.1:9/)'
+    seen['a'] |= {'data': evil, 'hardware': '=HYPERLINK("http://127.0.0.1:9/")', 'numbers': {'loss': -0.5}}
+    (folder / 'results.json').write_text(json.dumps(seen))
+    write_table(folder)
+    with (folder / 'table.csv').open(newline='') as file:
+        cells = list(csv.reader(file))[1]
+    assert cells[1:3] == ['-0.5', f"'{evil}"] and cells[4].startswith("'=HYPERLINK")
+    row = (folder / 'table.md').read_text().splitlines()[-1]
+    assert '<img' not in row and '![x]' not in row and row.count(' | ') == len(cells) - 1

@@ -2,7 +2,9 @@
 
 import csv
 import dataclasses
+import html
 import io
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,7 +85,9 @@ def write_table(folder: Path) -> None:
     """Writes `table.md`, `table.csv` and the plots of what was seen so far."""
     known = summarize(folder)
     file = io.StringIO()
-    csv.writer(file, lineterminator='\n').writerows([known.heads, *known.cells])
+    csv.writer(file, lineterminator='\n').writerows(
+        [map(_in_spreadsheet, row) for row in (known.heads, *known.cells)]
+    )
     write_atomically(folder / 'table.csv', file.getvalue())
     text = [f'# {known.title}', '', known.about, '']
     lines = [known.heads, ['---'] * len(known.heads), *known.cells]
@@ -100,8 +104,20 @@ def write_table(folder: Path) -> None:
 
 
 def _in_table(text: str) -> str:
-    """A cell of a Markdown table, which ends at a bar or at the end of the line."""
-    return ' '.join(text.split()).replace('|', r'\|')
+    """A cell of a Markdown table, which a bar or the end of the line ends; without HTML, links and images."""
+    shown = html.escape(' '.join(text.split()), quote=False)
+    return re.sub(r'[|\[\]`]', lambda found: '\\' + found[0], shown)
+
+
+def _in_spreadsheet(text: str) -> str:
+    """A cell of a CSV file that no spreadsheet takes for a formula; numbers stay, signs included."""
+    if not text.startswith(('=', '+', '-', '@', '\t', '\r')):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def _cells(row: Row, columns: Sequence[tuple[str, str]], results: Results) -> list[str]:
