@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -14,6 +15,7 @@ from vq_jax.tasks import complete_config, default_config, make_task
 from vq_jax.tasks.codes import write_codes
 from vq_jax.train import train
 from vq_jax.training.extensions import allowing, named_modules
+from vq_jax.training.manifest import seal, unseal
 
 
 @pytest.fixture(scope='module')
@@ -133,6 +135,18 @@ def test_a_run_of_a_stranger_imports_nothing(folder, workdir, tmp_path):
         config.tokenizer.workdir = ''
         config.task = name
     assert not (tmp_path / 'ran').exists() and 'payload' not in sys.modules
+
+
+def test_nor_does_what_a_stranger_sealed_with_a_checkpoint(folder, workdir, tmp_path):
+    stranger = shutil.copytree(workdir, tmp_path / 'run')
+    (folder / 'sealed.py').write_text(f'open({str(tmp_path / "ran")!r}, "w")\nclass Payload: pass\n')
+    for manifest in stranger.glob('checkpoints/*/manifest.json'):
+        record = unseal(manifest)
+        record['sealed']['config']['task'] = 'sealed:Payload'
+        manifest.write_text(seal(record))
+    with pytest.raises(UserError, match='--allow_import=sealed'):
+        vq_jax.load(stranger, allow=('gumbel',))
+    assert not (tmp_path / 'ran').exists() and 'sealed' not in sys.modules
 
 
 def test_a_name_is_no_command_to_copy(folder, workdir, tmp_path):
