@@ -20,7 +20,9 @@ def start(arguments, *, module='vq_jax.train', devices=1, cwd=ROOT, signalled=No
     """Starts a command; `signalled` is a file or folder, and a signal that it gets when that is complete."""
     environment = os.environ | {
         'JAX_PLATFORMS': 'cpu',
-        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}',
+        # XLA would end a process one of whose devices was 40 seconds late for the others.
+        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices} '
+        '--xla_cpu_collective_call_terminate_timeout_seconds=3600',
     }
     if signalled:
         path, number = signalled
