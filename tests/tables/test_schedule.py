@@ -335,6 +335,7 @@ def test_a_commit_whose_code_was_changed_is_called_dirty(write, machine, tmp_pat
     (tmp_path / 'code.py').write_text('x = 1')
     (folder / 'table.md').write_text('Written anew before the first row.')
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(running, '__file__', str(tmp_path / 'code.py'))  # the package's own repository counts
     for name in ('GIT_AUTHOR', 'GIT_COMMITTER'):
         monkeypatch.setenv(f'{name}_NAME', 'Nobody')
         monkeypatch.setenv(f'{name}_EMAIL', 'nobody@example.com')
