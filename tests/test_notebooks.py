@@ -21,7 +21,7 @@ assert not [a for n in plt.get_fignums() for a in plt.figure(n).axes if a.axison
 SLOW = ('02_vae_gan', '03_vqgan', '04_priors', '05_diffusion', '06_own_images')
 
 # Kept as they were written, because they take some minutes each.
-WITHOUT_OUTPUTS = ('03_vqgan', '04_priors', '05_diffusion')
+WITHOUT_OUTPUTS = ('04_priors', '05_diffusion')
 
 
 @pytest.mark.parametrize(
