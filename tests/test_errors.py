@@ -52,10 +52,10 @@ def test_what_devices_do_not_hold(value, advice):
     for key in keys:
         with pytest.raises(UserError, match=rf'^config\.part\.{key} is .*{advice}'):
             build(Section, {key: value}, 'part')
-        with pytest.raises(UserError, match=advice):
-            check_least(0, '', Section(**{key: value}), key)
-        with pytest.raises(UserError, match=advice):
-            check_share('', Section(**{key: value}), key)
+        for check, words in ((check_least, '0 or more'), (check_share, 'a number from 0 to 1')):
+            arguments = (0, '') if check is check_least else ('',)
+            with pytest.raises(UserError, match=f'{advice}|give {words}'):
+                check(*arguments, Section(**{key: value}), key)
     if isinstance(value, float):
         with pytest.raises(UserError, match=advice):
             build(Section, {'several': (1.0, value)}, 'part')

@@ -79,7 +79,7 @@ def check_least(least: float, path: str, section: Any, *names: str) -> None:
     """
     for name in names:
         value = getattr(section, name)
-        if not on_device(f'{path}{name}', value) >= least:
+        if not value >= least or on_device(f'{path}{name}', value) < least:
             raise UserError(f'{path}{name} is {value}; give {least} or more.')
 
 
@@ -94,7 +94,7 @@ def check_share(path: str, section: Any, *names: str, one: bool = True) -> None:
     """
     for name in names:
         value = getattr(section, name)
-        held = on_device(f'{path}{name}', value)
+        held = on_device(f'{path}{name}', value) if 0 <= value <= 1 else value
         if not 0 <= value <= 1 or (held == 1 and not one):
             rounded = ', which is 1 in single precision' if held == 1 != value else ''
             limit = '1' if one else 'below 1'
