@@ -83,7 +83,7 @@ def test_a_share_that_rounds_to_one():
 )
 def test_numbers_given_in_code(make):
     for value in (1e-50, 1e39):
-        with pytest.raises(UserError, match=r'single precision'):
+        with pytest.raises(UserError, match=r'single precision|from 0 to 1'):
             make(value)
 
 
