@@ -1,10 +1,14 @@
 """The quantizer against the paper in NumPy, and its properties."""
 
+import re
+
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.runs import ROOT
 from vq_jax.errors import UserError
 from vq_jax.models.quantizers import BATCH_MEANS, REVIVALS, STATISTICS, VectorQuantizer, revive
 from vq_jax.ops.parts import mean_over_parts
@@ -35,6 +39,26 @@ def learn(quantizer, variables, means):
 
 def vectors(shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def test_codebook_learns_as_the_readme_shows():
+    blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+    (code,) = (block for block in blocks if 'VectorQuantizer(' in block)
+    here = {}
+    exec(code, here)
+    placed = here['centres']
+    np.testing.assert_allclose(here['variables'][STATISTICS]['codebook'], placed, atol=1e-5)  # of the same z
+    here['z'] += 1
+    exec(code[code.index('quantized, means =') :], here)
+    moved = here['variables'][STATISTICS]['codebook'] - placed
+    assert moved.shape == placed.shape and moved.mean() > 1e-3
+
+
+def test_training_call_that_keeps_nothing_to_learn_from_is_an_error():
+    z = vectors((2, 4, 3))
+    quantizer, variables = make(z)
+    with pytest.raises(flax.errors.ModifyScopeVariableError, match=BATCH_MEANS):
+        quantizer.apply(variables, z, train=True, mutable=[STATISTICS])
 
 
 def test_moving_average_is_the_papers():

@@ -194,7 +194,7 @@ class VectorQuantizer(nn.Module):
                 means['sums'] = quantization.code_sums(flat, flat_codes, self.num_codes)
             if self.revive_below:
                 means['vectors'] = self._sample_vectors(flat, part or Part.of_device(len(z)))
-            self.sow(BATCH_MEANS, 'codebook', means, reduce_fn=lambda _, new: new)
+            self.put_variable(BATCH_MEANS, 'codebook', means)  # an error where that is not mutable
 
         values = self._leave(quantization.straight_through(z, e))
         return Quantized(values=values, codes=codes, loss=loss, metrics=metrics)
@@ -285,7 +285,7 @@ class VectorQuantizer(nn.Module):
         self.shares.value = jnp.where(dead, 1 / k, self.shares.value)
         dead_row = dead[:, None]
         if self.learning == 'gradient':
-            self.sow(REVIVALS, 'codebook', (dead_row, vectors), reduce_fn=lambda _, new: new)
+            self.put_variable(REVIVALS, 'codebook', (dead_row, vectors))
         else:
             self.moving_codebook.value = jnp.where(dead_row, vectors, self.moving_codebook.value)
             self.sums.value = jnp.where(dead_row, vectors / k, self.sums.value)
