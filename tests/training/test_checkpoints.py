@@ -338,6 +338,15 @@ def test_a_step_that_is_pruned_while_it_is_listed_or_read(tmp_path, monkeypatch)
         restore(tmp_path, 3, read_only=True)
 
 
+def test_a_step_that_another_process_finds_pruned_is_given_up_by_all(tmp_path, monkeypatch):
+    save(tmp_path, [1, 2])
+    agreed, answers = checkpoints_module._all_processes, iter([False])
+    monkeypatch.setattr(checkpoints_module, '_all_processes', lambda good: next(answers, agreed(good)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, '_set_aside', lambda *_: pytest.fail('taken for damaged'))
+        assert restore(tmp_path)[0] == 2
+
+
 def test_a_checkpoint_is_not_pruned_while_it_is_read(tmp_path, monkeypatch):
     save(tmp_path, [1])
     read = Checkpoints._read_kept

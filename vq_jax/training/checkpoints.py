@@ -385,18 +385,20 @@ class Checkpoints:
             UserError: It does not fit.
         """
         folder = self._directory / str(step)
-        try:
-            with _opened_folder(folder) as descriptor:
+        with contextlib.ExitStack() as opened:
+            there = False
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = opened.enter_context(_opened_folder(folder))
                 try_lock(descriptor, shared=True)  # whoever prunes has it alone, and renames the folder
-                if not is_at(descriptor, folder):
-                    raise _PrunedError
+                there = is_at(descriptor, folder)
+            if not _all_processes(there):
+                raise _PrunedError
+            try:
                 return self._read_kept(step, like)
-        except FileNotFoundError as error:
-            raise _PrunedError from error
-        except DamagedError as error:
-            if jax.process_count() == 1 and not folder.is_dir():  # it was locked, or no folder can be
-                raise _PrunedError from error
-            raise
+            except DamagedError as error:
+                if jax.process_count() == 1 and not folder.is_dir():  # it was locked, or no folder can be
+                    raise _PrunedError from error
+                raise
 
     def _read_kept(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         folder = self._directory / str(step)
