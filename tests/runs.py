@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import vq_jax
+from vq_jax.tasks import default_config
 
 ROOT = Path(__file__).parent.parent
 
@@ -95,6 +96,19 @@ def refused(module, *commands, shows=False):
     errors, statuses = [text[:-1] for text in ended], [text[-1:] for text in ended]
     assert set(statuses) == {'2'}, process.stderr
     return errors
+
+
+def small_gan(steps=2):
+    """The config of a run of the fewest parts: no codebook, no best checkpoint, and four images a step."""
+    config = default_config('gan')
+    config.steps = steps
+    config.batch_size = 4
+    config.best_metric = None
+    config.log_every = config.eval_every = config.checkpoint_every = 2
+    config.data.image_size = 8
+    config.data.eval_split = 'test[:4]'
+    config.generator.channels = config.discriminator.channels = 2
+    return config
 
 
 def wait_for(path, process):

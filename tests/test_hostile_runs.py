@@ -8,9 +8,9 @@ import pytest
 
 import vq_jax
 from tests.reporting.test_hostile import changed, paths
+from tests.runs import small_gan
 from vq_jax.errors import UserError
 from vq_jax.reporting import Environment, make_page, read_runs
-from vq_jax.tasks import default_config
 from vq_jax.train import train
 from vq_jax.training.manifest import seal
 
@@ -23,16 +23,8 @@ VALUES = (
 
 @pytest.fixture(scope='module')
 def honest(tmp_path_factory):
-    config = default_config('gan')
-    config.steps = 2
-    config.batch_size = 4
-    config.best_metric = None
-    config.log_every = config.eval_every = config.checkpoint_every = 2
-    config.data.image_size = 8
-    config.data.eval_split = 'test[:4]'
-    config.generator.channels = config.discriminator.channels = 2
     workdir = tmp_path_factory.mktemp('honest') / 'run'
-    train(config, workdir)
+    train(small_gan(), workdir)
     return workdir
 
 

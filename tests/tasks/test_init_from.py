@@ -10,9 +10,8 @@ import optax
 import pytest
 
 import vq_jax
-from tests.runs import assert_equal_runs
+from tests.runs import assert_equal_runs, small_gan
 from vq_jax.errors import UserError
-from vq_jax.tasks import default_config
 from vq_jax.tasks.init_from import take_weights
 from vq_jax.train import train
 from vq_jax.training.optimizer import Optimizer
@@ -83,22 +82,15 @@ def test_nothing_in_common_is_refused():
         take_weights(state(5.0), empty)
 
 
-def small_gan(learning_rate):
-    config = default_config('gan')
-    config.steps = 2
-    config.batch_size = 4
-    config.best_metric = None
-    config.log_every = config.eval_every = config.checkpoint_every = 2
-    config.data.image_size = 8
-    config.data.eval_split = 'test[:4]'
-    config.generator.channels = config.discriminator.channels = 2
-    config.optimizer.learning_rate = config.discriminator_optimizer.learning_rate = learning_rate
+def learning_at(rate):
+    config = small_gan()
+    config.optimizer.learning_rate = config.discriminator_optimizer.learning_rate = rate
     return config
 
 
 def test_a_run_begins_with_another_and_remembers_it(tmp_path, capsys):
-    train(small_gan(0.1), tmp_path / 'source')
-    config = small_gan(0.0)
+    train(learning_at(0.1), tmp_path / 'source')
+    config = learning_at(0.0)
     train(config, tmp_path / 'tuned', init_from=tmp_path / 'source')
     assert f'begins with step 2 of {tmp_path / "source"}; taken into the gen' in capsys.readouterr().out
     source, tuned = (vq_jax.load(tmp_path / name).state for name in ('source', 'tuned'))
@@ -120,7 +112,7 @@ def test_a_run_begins_with_another_and_remembers_it(tmp_path, capsys):
         with pytest.raises(UserError, match=words):
             train(config, tmp_path / 'tuned', **options)
     with pytest.raises(UserError, match='did not begin with another'):
-        train(small_gan(0.1), tmp_path / 'source', init_from=tmp_path / 'tuned')
+        train(learning_at(0.1), tmp_path / 'source', init_from=tmp_path / 'tuned')
 
     # Killed before anything was saved, and moved together with what it began with.
     moved = tmp_path / 'moved'

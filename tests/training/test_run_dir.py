@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.permissions import closed
-from tests.runs import assert_equal_runs, logged
+from tests.runs import assert_equal_runs, logged, small_gan
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config
 from vq_jax.tasks.perceptual import Perceptual
@@ -27,20 +27,8 @@ from vq_jax.training.run_dir import (
 WEIGHTS = {'kernel': np.arange(3.0)}
 
 
-def small_gan(steps):
-    config = default_config('gan')
-    config.steps = steps
-    config.batch_size = 4
-    config.best_metric = None
-    config.log_every = config.eval_every = config.checkpoint_every = 2
-    config.data.image_size = 8
-    config.data.eval_split = 'test[:4]'
-    config.generator.channels = config.discriminator.channels = 2
-    return config
-
-
 def test_a_run_can_be_made_longer_where_no_rate_depends_on_its_length(tmp_path):
-    config = small_gan(2)
+    config = small_gan()
     train(config, tmp_path / 'short')
     config.discriminator_optimizer.schedule = 'cosine'
     with pytest.raises(UserError, match=r'schedule \(there "constant", now "cosine"\)'):
@@ -60,7 +48,7 @@ def test_a_run_can_be_made_longer_where_no_rate_depends_on_its_length(tmp_path):
 
 
 def test_a_schedule_is_held_or_stretched_and_what_is_left_behind_may_change(tmp_path):
-    config = small_gan(2)
+    config = small_gan()
     config.optimizer.schedule = 'cosine'
     with pytest.raises(UserError, match='there is no run in'):
         train(config, tmp_path / 'run', extend_schedule='hold')
