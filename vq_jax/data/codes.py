@@ -30,8 +30,6 @@ from vq_jax.json_files import read_json
 PREFIX = 'codes:'  # of `DataConfig.name`
 _FACTS = 'codes.json'
 _FLAGS = {'shard_size': '--batch_size times --shard_batches'}  # what users know a fact by
-
-
 _AGAIN = 'write the codes again with vq_jax.tokenize'
 _MOST_SHARDS = 10**5  # of a split; their names have five digits
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31)]

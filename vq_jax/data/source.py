@@ -32,7 +32,7 @@ class Source(Protocol):
     def read(self, indices: Sequence[int]) -> list[tuple[bytes | Exception, int]]:
         """Returns the encoded picture, or why it cannot be read, and the label of each index.
 
-        A source without labels gives 0 for each. What cannot be read is an `OSError` or a `UserError`.
+        A source without labels gives 0 for each. For what cannot be read there is the error that says why.
         """
         ...
 

@@ -60,7 +60,10 @@ class _Compared(TypedDict):
     pictures: _Count
     numbers: dict[str, float | None]
     lpips: NotRequired[_Lpips]
-    seconds_per_sample: NotRequired[float | None]
+
+
+class _Samples(_Compared):
+    seconds_per_sample: float | None
 
 
 class _Reference(TypedDict):
@@ -78,7 +81,7 @@ class _Comparison(TypedDict):
     run: _Run
     reference: _Reference
     features: dict[str, Any]
-    samples: NotRequired[_Compared]
+    samples: NotRequired[_Samples]
     reconstructions: NotRequired[_Compared]
 
 
