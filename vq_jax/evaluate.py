@@ -77,7 +77,7 @@ def _evaluate() -> None:
     console = make_console()
     print_table(console, f'{run.config.data.name} {split}, step {run.step:,}', numbers)
     if run.task.classes_read and run.class_names:
-        console.print(f'classes: {shown(run.class_names)}', markup=False, soft_wrap=True)
+        console.print(f'classes: {shown(run.class_names)}', soft_wrap=True)
     made = {
         'dataset': run.config.data.name,
         'split': split,
