@@ -32,8 +32,10 @@ def test_the_log_of_a_run_is_not_written_through_a_link(tmp_path):
 
 
 def test_codes_are_not_written_through_a_link_nor_where_they_cannot_be_read(tmp_path):
-    facts = CodeFacts({}, {}, (2, 2, 1), (), 4, ((1, 1),), {'test': 1}, 1)
-    (shard,) = facts.shards(tmp_path, 'test')
+    tokenizer = {'workdir': 'run', 'step': 1, 'checksum': 'a' * 64, 'config': {}}
+    facts = CodeFacts(tokenizer, {}, (2, 2, 1), (), 4, ((1, 1),), {'test': 1}, 1)
+    write_facts(tmp_path, facts)
+    (shard,) = facts.shard_paths(tmp_path, 'test')
     (tmp_path / 'other').write_text('precious')
     shard.with_suffix('.partial').symlink_to(tmp_path / 'other')
     write_shard(shard, facts, [(0, np.array([3]))])

@@ -114,7 +114,7 @@ def test_a_shard_of_codes_is_there_whole_or_not_at_all(tmp_path, small_files):
     )
     codes = np.random.default_rng(0).integers(0, 2**16, 1024)
     write_facts(tmp_path, facts)
-    good, bad = facts.shards(tmp_path, 'train')
+    good, bad = facts.shard_paths(tmp_path, 'train')
     write_shard(good, facts, [(0, codes)])
     with pytest.raises(
         WriteError, match=rf'Cannot write {bad} \(.*File too large\); make room, and the same'

@@ -6,6 +6,7 @@ user's. Folders may be links, as of users who keep checkpoints on another disk.
 """
 
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -48,6 +49,21 @@ def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
             return file.read(most_bytes)
     finally:
         os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of the content of a regular file.
+
+    Args:
+        path: the file, of any size; links are followed.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, 'it is not a regular file', str(path))
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -7,11 +7,8 @@ little-endian unsigned integers.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
-import os
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypedDict
@@ -24,7 +21,7 @@ from vq_jax.data.config import READING, DataConfig
 from vq_jax.data.dataset import Pictures
 from vq_jax.data.source import plural
 from vq_jax.errors import UserError
-from vq_jax.files import WriteError, write_atomically
+from vq_jax.files import WriteError, sha256_of, write_atomically
 from vq_jax.json_files import read_json
 
 PREFIX = 'codes:'  # of `DataConfig.name`
@@ -195,7 +192,7 @@ def write_shard(path: Path, facts: CodeFacts, examples: Iterable[tuple[int, np.n
         try:
             writer.close()
             there = read_facts(path.parent)
-            shards = there.shards | {path.name: ShardFacts(count, _sha256(partial))}
+            shards = there.shards | {path.name: ShardFacts(count, sha256_of(partial))}
             _write(path.parent, dataclasses.replace(there, shards=shards))
             partial.replace(path)
         except (OSError, RuntimeError) as error:  # the latter is what the writer makes of the former
@@ -218,20 +215,13 @@ def _write(folder: Path, facts: CodeFacts) -> None:
     write_atomically(folder / _FACTS, json.dumps(dataclasses.asdict(facts), indent=2) + '\n')
 
 
-def _sha256(path: Path) -> str:
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(0, 'it is not a regular file')
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
 def _open_shards(paths: Sequence[Path], facts: CodeFacts) -> Any:
     """Opens files of codes that are as `codes.json` says."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     for path in paths:
         try:
-            found = _sha256(path)
+            found = sha256_of(path)
         except OSError as error:
             raise UserError(f'Cannot read {path} ({error.strerror}); check it, or {_AGAIN}.') from error
         if found != facts.shards[path.name].sha256:

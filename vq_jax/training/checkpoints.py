@@ -28,7 +28,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from vq_jax.errors import UserError
-from vq_jax.files import write_atomically
+from vq_jax.files import sha256_of, write_atomically
 from vq_jax.training.finite import not_finite, some, start_finite_check
 from vq_jax.training.lock import is_at, try_lock
 from vq_jax.training.manifest import (
@@ -42,7 +42,6 @@ from vq_jax.training.manifest import (
     plain,
     plain_type,
     seal,
-    sha256_of,
     start_checksums,
     unseal,
 )

@@ -176,12 +176,6 @@ def checksum(x: jax.Array) -> jax.Array:
     return jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)
 
 
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
 def fingerprint(tree: PyTree) -> str:
     """Hexadecimal SHA-256 of the names, types and contents of the arrays of a tree."""
     digest = hashlib.sha256()

@@ -20,6 +20,7 @@ import numpy as np
 from absl import logging
 
 from vq_jax.errors import UserError
+from vq_jax.files import sha256_of
 from vq_jax.npz_files import read_npz
 
 # name: (address, SHA-256 of the file). VGG-16 of torchvision, and the heads that the authors of LPIPS
@@ -83,7 +84,7 @@ def read_weights(paths: Sequence[str | Path], otherwise: str) -> Weights:
         if path.suffix not in readers:
             raise UserError(f'{path} is not a .npz, .safetensors or .pth file of weights.')
         arrays |= readers[path.suffix](path)
-        checksums[str(path)] = _sha256(path)
+        checksums[str(path)] = sha256_of(path)
         print(f'weights: {path}, SHA-256 {checksums[str(path)]}', flush=True)
     return Weights(arrays, checksums)
 
@@ -101,7 +102,7 @@ def download(files: dict[str, tuple[str, str]], otherwise: str) -> list[Path]:
     folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'vq_jax' / 'weights'
     for name, (address, sha256) in files.items():
         if (folder / name).is_file():
-            if (found := _sha256(folder / name)) != sha256:
+            if (found := sha256_of(folder / name)) != sha256:
                 raise UserError(
                     f'{folder / name} is not the file of {address}: its SHA-256 is {found} and not {sha256}; '
                     'remove it.'
@@ -206,8 +207,3 @@ def _check_reader(name: str, place: str, otherwise: str) -> None:
 def _unreadable(path: Path, error: Exception) -> UserError:
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return UserError(f'{path} cannot be read as a file of weights ({reason}).')
-
-
-def _sha256(path: Path) -> str:
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
