@@ -156,6 +156,11 @@ def test_wrong_codes(run, codes):
         run.decode(codes)
 
 
+def test_no_codes(run):
+    with pytest.raises(vq_jax.UserError, match='there are no codes'):
+        run.decode(np.zeros((0, 4, 4), int))
+
+
 def test_a_picture_is_read_from_its_file(run, digits, tmp_path):
     path = tmp_path / 'digit.png'
     Image.fromarray(digits[0, ..., 0]).save(path)
@@ -165,8 +170,19 @@ def test_a_picture_is_read_from_its_file(run, digits, tmp_path):
         assert mask is None
     for image in (digits[0], digits[0, ..., 0], Image.open(path), np.repeat(digits[0], 3, -1)):
         np.testing.assert_array_equal(run.prepare(image)[0], digits[0])
-    with pytest.raises(vq_jax.UserError, match=r'none cannot be read .*; give a picture file'):
-        run.prepare(tmp_path / 'none')
+    for image, words in (
+        (tmp_path / 'none', r'none cannot be read .*; give a picture file'),
+        ('\0', 'a name that no file can have'),
+        (None, 'the picture is of type NoneType; give a path'),
+    ):
+        with pytest.raises(vq_jax.UserError, match=words):
+            run.prepare(image)
+
+
+@pytest.mark.parametrize('split', ['test[50%:40%]', 3])
+def test_splits_that_hold_nothing(run, split):
+    with pytest.raises(vq_jax.UserError, match=r'no examples|the split is 3; give a text'):
+        run.evaluate(split)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +190,10 @@ def test_a_picture_is_read_from_its_file(run, digits, tmp_path):
     [
         ({'overrides': {'batch_size': 'many'}}, 'override batch_size .* must be of the type int'),
         ({'step': '30'}, "the step is '30'; give the number"),
+        ({'overrides': [('batch_size', 2)]}, 'give a dict of dotted keys'),
+        ({'overrides': {1: 2}}, 'config.1 is not read by anything'),
+        ({'overrides': {'model.stages': 2**31 - 1}}, 'config.model.stages is 2147483647; give 1000 or less'),
+        ({'allow': 'mine'}, "allow is 'mine'; give a tuple of modules"),
     ],
 )
 def test_a_run_opened_in_a_wrong_way(workdir, options, words):
@@ -186,6 +206,12 @@ def test_directories_that_cannot_be_opened(tmp_path):
         vq_jax.load(tmp_path / 'none')
     with pytest.raises(vq_jax.UserError, match=r'config\.json'):
         vq_jax.load(tmp_path)
+    for workdir, words in (
+        (None, 'the workdir is None; give a path'),
+        ('\0', 'a name that no file can have'),
+    ):
+        with pytest.raises(vq_jax.UserError, match=words):
+            vq_jax.load(workdir)
     (tmp_path / 'config.json').write_text('{"task": "vqvae"')
     with pytest.raises(vq_jax.UserError, match='JSON'):
         vq_jax.load(tmp_path)

@@ -35,10 +35,14 @@ def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     Raises:
         FileNotFoundError: there is nothing.
         OSError: it cannot be read.
-        UserError: it is no regular file (a folder, a pipe, a device), or larger than that.
+        UserError: it is no regular file (a folder, a pipe, a device), or larger than that, or no file can be
+            called so.
     """
     # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:
+        raise UserError(f'{str(path)!r} is a name that no file can have ({error}).') from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

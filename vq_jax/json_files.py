@@ -6,6 +6,7 @@ one sentence, in bounded memory: never with a traceback, and never waiting for a
 what a terminal would obey.
 """
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -15,17 +16,18 @@ from typing import Any, TypeVar
 import msgspec
 
 from vq_jax.errors import UserError
-from vq_jax.files import MOST_BYTES, read_file
+from vq_jax.files import read_file
 
 T = TypeVar('T')
 
+_MOST_BYTES = 2**26  # of a value; what Python makes of it may take thirty times as much
 _DEEPEST = 50  # lists and objects within each other: what walks the values calls itself for each
 # Control characters but tabs and ends of lines, and halves of characters; those from U+DC80 to U+DCFF are
 # bytes of file names that are not UTF-8, as Python reads and writes them.
 _NO_TEXT = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udc7f\udd00-\udfff]')
 
 
-def read_json(path: Path, kind: type[T] | Any, *, advice: str, most_bytes: int = MOST_BYTES) -> T:
+def read_json(path: Path, kind: type[T] | Any, *, advice: str, most_bytes: int = _MOST_BYTES) -> T:
     """Reads a JSON file and checks it against a type.
 
     Args:
@@ -53,7 +55,7 @@ def read_json(path: Path, kind: type[T] | Any, *, advice: str, most_bytes: int =
 
 
 def read_json_lines(
-    path: Path, kind: type[T] | Any, *, advice: str, most_bytes: int = 2**32
+    path: Path, kind: type[T] | Any, *, advice: str, most_bytes: int = 2**30
 ) -> Iterator[tuple[int, T]]:
     """Reads a file of one JSON value a line, as `read_json` reads one value.
 
@@ -73,7 +75,7 @@ def read_json_lines(
         UserError: the file cannot be read, or a line is wrong, which is named.
     """
     try:
-        lines = read_file(path, most_bytes).splitlines(keepends=True)
+        lines = io.BytesIO(read_file(path, most_bytes))  # of which one line after the other is a copy
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -456,6 +456,8 @@ class Run:
 
     def dataset(self, split: str) -> AnyDataset:
         """A split of the run's data set, preprocessed as in training."""
+        if not isinstance(split, str):
+            raise UserError(f"the split is {split!r}; give a text such as 'test' or 'train[:1000]'.")
         return open_dataset(build(DataConfig, self.config.data, 'data'), split)
 
     def _engine(self, batch_size: int) -> Engine:

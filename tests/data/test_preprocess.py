@@ -271,6 +271,8 @@ def test_the_area_is_bounded(noise):
     # Pillow would hold 64 x 2,000,000 pixels on the way.
     with pytest.raises(Undecodable, match='too long and thin'):
         arrange(Image.new('L', (1, 2_000_000)), DataConfig(image_size=64, fit='stretch'))
+    with pytest.raises(Undecodable, match='1x2000000 pixels are too many to be padded by 100'):
+        arrange(Image.new('L', (1, 2_000_000)), DataConfig(image_size=64, fit='stretch', pad=100))
     with pytest.raises(UserError, match=r'the picture cannot be resized .*too long and thin'):
         picture_and_mask(encoded(thin), None, (64, 64, 1), DataConfig(image_size=64))
 

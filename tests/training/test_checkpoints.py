@@ -308,6 +308,35 @@ def test_any_other_manifest_is_damaged(manifest, tmp_path):
     assert restore(tmp_path, read_only=True)[0] == 1
 
 
+def test_a_step_may_be_a_link(tmp_path):
+    save(tmp_path / 'run', [3])
+    (tmp_path / 'run' / '3').rename(tmp_path / 'elsewhere')
+    (tmp_path / 'run' / '3').symlink_to(tmp_path / 'elsewhere')
+    step, state, _ = restore(tmp_path / 'run', read_only=True)
+    assert step == 3
+    assert_equal(state, make_state(3))
+
+
+def test_a_step_under_the_name_of_another_is_damage(tmp_path):
+    save(tmp_path, [3])
+    (tmp_path / '3').rename(tmp_path / '4')
+    with pytest.raises(UserError, match='it is of step 3'):
+        restore(tmp_path)
+
+
+def test_a_pipe_among_the_arrays_is_damage(tmp_path):
+    """Whoever has sealed it: it is not waited for."""
+    save(tmp_path, [3])
+    pipe = tmp_path / '3' / 'arrays' / 'manifest.ocdbt'
+    pipe.unlink()
+    os.mkfifo(pipe)
+    record = unseal_file(tmp_path / '3')
+    del record['files']['arrays/manifest.ocdbt']
+    (tmp_path / '3' / 'manifest.json').write_text(seal(record))
+    with pytest.raises(UserError, match='ocdbt is not a regular file'):
+        restore(tmp_path)
+
+
 def test_a_step_that_is_pruned_while_it_is_listed_or_read(tmp_path, monkeypatch):
     """Whoever reads takes a newer one; nothing is said of damage."""
     save(tmp_path, [1, 2], best='loss')

@@ -142,6 +142,7 @@ def test_the_names_of_classes_are_kept(tmp_path):
         ('image_shape', ['<meta http-equiv=refresh content=0>', 16, 1]),
         ('image_shape', [16, 16, 0]),
         ('image_shape', [16, 16, 2**40]),
+        ('image_shape', [16, 16, 2**16]),
         ('image_shape', 16),
         ('num_classes', -1),
         ('num_classes', 10**30),

@@ -1,10 +1,13 @@
 """What can be said about the input in an experiment config."""
 
 import dataclasses
+import math
 
 from vq_jax.errors import UserError
 
 FITS = ('crop', 'pad', 'stretch')
+MOST_PIXELS = 2**26  # of an image that is padded or resized; Pillow itself bounds what is decoded
+_LONGEST = math.isqrt(MOST_PIXELS)  # the side of a square of as many
 
 # Keys that say how pictures are read and not which: nothing that is made of pictures depends on them.
 READING = ('data_dir', 'workers', 'prefetch', 'cache_gib', 'max_undecodable')
@@ -87,6 +90,12 @@ class DataConfig:
             raise UserError(
                 f'config.data.max_undecodable is {self.max_undecodable}: it is a share, from 0 to 1.'
             )
+        for key in ('pad', 'image_size', 'resize'):
+            if (getattr(self, key) or 0) > _LONGEST:
+                raise UserError(
+                    f'config.data.{key} is {getattr(self, key)}: use {_LONGEST} pixels or less, or images '
+                    'would not fit into memory.'
+                )
         if self.image_size is not None and self.image_size < 1:
             raise UserError(f'config.data.image_size is {self.image_size}: use one pixel or more.')
         needs_crop = [key for key in ('resize', 'random_crop') if getattr(self, key)]

@@ -11,14 +11,13 @@ import numpy as np
 from absl import logging
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vq_jax.data.config import DataConfig
+from vq_jax.data.config import MOST_PIXELS, DataConfig
 from vq_jax.errors import UserError
 from vq_jax.files import read_file
 
 # Pillow chooses by a file's content, whatever its name, and hands PostScript to another program. TGA, which
 # nothing in a file tells for certain, is tried last.
 FORMATS = ('AVIF', 'BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP', 'TGA')
-_MOST_PIXELS = 2**26  # while resizing; Pillow itself bounds what is decoded
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _WHITE_IS_ZERO, _UNSIGNED = 0, (1, 4)  # their values; 4 is 'undefined', which is written for unsigned too
 
@@ -126,9 +125,13 @@ def arrange(image: Image.Image, config: DataConfig) -> np.ndarray:
       least that large for `window` to cut.
 
     Raises:
-      Undecodable: If the image is so long and thin that it would take too much memory.
+      Undecodable: If the image is so large, or so long and thin, that it would take too much memory.
     """
     if config.pad:
+        if (image.width + 2 * config.pad) * (image.height + 2 * config.pad) > MOST_PIXELS:
+            raise Undecodable(
+                f'{image.width}x{image.height} pixels are too many to be padded by {config.pad} on every side'
+            )
         image = ImageOps.expand(image, config.pad, fill=0)
     size = config.image_size
     if size is not None:
@@ -194,6 +197,11 @@ def decode_file(file: ImageLike, channels: int, what: str = 'the picture') -> Im
     Raises:
       UserError: If it cannot be read or decoded.
     """
+    if not isinstance(file, ImageLike):
+        raise UserError(
+            f'{what} is of type {type(file).__name__}; give a path, the content of a file, an image of '
+            'Pillow, or an array.'
+        )
     name = file if isinstance(file, str | Path) else what
     if isinstance(file, np.ndarray):
         file = _as_image(file, what)
@@ -270,7 +278,7 @@ def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
     if image.size == (width, height):
         return image
     # Pillow changes the width first, and holds what comes between.
-    if width * max(height, image.height) > _MOST_PIXELS:
+    if width * max(height, image.height) > MOST_PIXELS:
         raise Undecodable(
             f'{image.width}x{image.height} pixels are too long and thin to be resized to {width}x{height}'
         )

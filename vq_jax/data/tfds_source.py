@@ -244,7 +244,7 @@ def _records(builder: Any, name: str, split: str, split_key: str) -> Any:
             f'Split {split!r} of {name} cannot be read: it has {there}; set {split_key} to one of them, or '
             "to a part such as 'train[90%:]'."
         ) from error
-    if not size:
+    if size <= 0:  # below, of a part that ends before it begins
         raise UserError(f'Split {split!r} of {name} has no examples: set {split_key} to a larger one.')
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     try:

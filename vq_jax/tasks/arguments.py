@@ -152,6 +152,10 @@ def _checked_latents(latents: np.ndarray, like: Any) -> np.ndarray:
 def _checked_grid(codes: np.ndarray, num_codes: int) -> np.ndarray:
     if not np.issubdtype(codes.dtype, np.integer) or codes.ndim != 3:
         raise UserError(f"codes must be integers [b h' w']; these are {codes.dtype} of shape {codes.shape}.")
+    if not codes.size:
+        raise UserError(
+            f'there are no codes in an array of shape {codes.shape}; give those of one picture or more.'
+        )
     return _in_range(codes, num_codes)
 
 

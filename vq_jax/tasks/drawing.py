@@ -43,7 +43,7 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
 
 def check_number(n: int, least: int = 1) -> None:
     """Raises `UserError` if so many pictures cannot be drawn."""
-    if not isinstance(n, Integral) or not least <= n < 2**31:
+    if isinstance(n, bool) or not isinstance(n, Integral) or not least <= n < 2**31:
         raise UserError(f'{n!r} pictures cannot be drawn; ask for {least} or more, up to {2**31 - 1}.')
 
 
@@ -112,7 +112,7 @@ class Drawer:
         Batches are of one size [b ...]; the last is filled up with pictures beyond the n-th.
         """
         check_number(n)
-        if not isinstance(seed, Integral) or not 0 <= seed < 2**31:
+        if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**31:
             raise UserError(f'the seed is {seed!r}; give a whole number from 0 to {2**31 - 1}.')
         given = {**given, 'labels': labels}
         devices = jax.device_count()

@@ -88,6 +88,12 @@ def restore(
 
     Arguments and errors are those of `vq_jax.load`.
     """
+    if not isinstance(workdir, str | Path):
+        raise UserError(f'the workdir is {workdir!r}; give a path.')
+    if not isinstance(overrides, Mapping | None):
+        raise UserError(f'the overrides are {overrides!r}; give a dict of dotted keys.')
+    if isinstance(allow, str) or not isinstance(allow, Sequence):
+        raise UserError(f"allow is {allow!r}; give a tuple of modules, such as ('mymodule',).")
     with allowing(allow):
         return dataclasses.replace(_restore(workdir, step, overrides), allow=tuple(allow))
 
@@ -257,7 +263,7 @@ def _checkpoints(workdir: Path, config: ConfigDict) -> Checkpoints:
 
 
 def _override(config: ConfigDict, key: str, value: Any) -> None:
-    *sections, name = key.split('.')
+    *sections, name = str(key).split('.')
     section = config
     for part in sections:
         section = section.get(part)

@@ -389,7 +389,7 @@ class Checkpoints:
             with contextlib.suppress(FileNotFoundError):
                 descriptor = opened.enter_context(_opened_folder(folder))
                 try_lock(descriptor, shared=True)  # whoever prunes has it alone, and renames the folder
-                there = is_at(descriptor, folder)
+                there = is_at(descriptor, folder.resolve())  # it may be a link, to a larger disk say
             if not _all_processes(there):
                 raise _PrunedError
             try:
@@ -431,8 +431,13 @@ class Checkpoints:
         """What is wrong with the files of a checkpoint, None if they are as they were written."""
         folder = self._directory / str(step)
         try:
-            files = unseal(folder / _MANIFEST)['files']
-            for name, expected in files.items():
+            record = unseal(folder / _MANIFEST)
+            if record['step'] != step:
+                return f'it is of step {record["step"]}'
+            # Whoever reads the arrays would wait for a pipe for ever.
+            if odd := [path for path in folder.rglob('*') if not path.is_file() and not path.is_dir()]:
+                return f'{odd[0].relative_to(folder)} is not a regular file'
+            for name, expected in record['files'].items():
                 path = folder / name
                 if Path(name).is_absolute() or '..' in Path(name).parts:
                     return f'the file {name} is not in it'

@@ -26,6 +26,11 @@ T = TypeVar('T')
 
 _PLAIN = (bool, int, float, str)  # and tuples of one of them
 
+# Counts of layers, by the names of their keys, and of values in a tuple, some of which are of layers too.
+# Each layer is traced by Python, which would go on for days with a slip of the finger in a number.
+_LAYERS = ('stages', 'top_stages', 'depth', 'residual_blocks')
+_MOST_LAYERS, _MOST_VALUES = 1000, 100
+
 
 class Section(ConfigDict):
     """A config section that knows the classes whose attributes its keys are."""
@@ -200,6 +205,10 @@ class _Field:
                 f'change it in the config file or by --{path}=...'
             )
         value = self.kind(value) if self.element is None else tuple(map(self.element, value))
+        if path.rpartition('.')[2] in _LAYERS and value > _MOST_LAYERS:
+            raise UserError(f'{path} is {value}; give {_MOST_LAYERS} or less.')
+        if isinstance(value, tuple) and len(value) > _MOST_VALUES:
+            raise UserError(f'{path} has {len(value)} values; give {_MOST_VALUES} or fewer.')
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, int | float):
                 on_device(path, part)

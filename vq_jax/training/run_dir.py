@@ -48,7 +48,7 @@ BUILT_ON = 'built_on'
 # The part of a prior of bottom codes that it is not trained with, but draws and is evaluated with.
 TOP_PRIOR = 'top_prior'
 
-_Size = Annotated[int, Meta(ge=1, le=2**16)]  # of an image, in pixels or channels
+_Size = Annotated[int, Meta(ge=1, le=2**16)]  # of an image, in pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,7 +252,7 @@ class DataFacts:
         init_from: The run whose weights it began with; None if there is none.
     """
 
-    image_shape: tuple[_Size, _Size, _Size]
+    image_shape: tuple[_Size, _Size, Literal[1, 3]]
     num_classes: Annotated[int, Meta(ge=0, lt=2**31)]
     built_on: dict[Literal['tokenizer', 'latent', 'top_prior'], BuiltOn] = dataclasses.field(
         default_factory=dict
