@@ -10,8 +10,9 @@ import pytest
 from vq_jax.errors import UserError, check_least, check_share, on_device
 from vq_jax.ops.diffusion import Process
 from vq_jax.sampling.autoregressive import Choice
-from vq_jax.sampling.diffusion import Options
+from vq_jax.sampling.diffusion import Options, check_steps
 from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.diffusion_config import Sampling
 from vq_jax.tasks.drawing import check_guidance, check_number
 from vq_jax.training.config import build
 from vq_jax.training.optimizer import OptimizerConfig
@@ -45,6 +46,7 @@ def test_what_devices_hold(value):
         (math.nan, 'give a finite number'),
     ],
 )
+@pytest.mark.filterwarnings('error')
 def test_what_devices_do_not_hold(value, advice):
     with pytest.raises(UserError, match=f'^it is .*{advice}'):
         on_device('it', value)
@@ -93,6 +95,17 @@ def test_whole_numbers_given_in_code():
             check_number(n)
     with pytest.raises(UserError, match='more than single precision tells apart'):
         Process(timesteps=10**8)
+    with pytest.raises(UserError, match='cannot make 2147483647 steps; give 1 to 1048576'):
+        check_steps(2**31 - 1, Process())
+    with pytest.raises(UserError, match=r'steps times that of repeats is 5000000000; give .* of 32 bits'):
+        Sampling(steps=50, repeats=10**8)
+
+
+@pytest.mark.parametrize('guidance', [1e38, -1e38, 2.0**21])
+def test_guidance_that_leaves_nothing_of_what_is_guided(guidance):
+    with pytest.raises(UserError, match=r'^guidance is .*single precision .* give a number from -1048576'):
+        check_guidance(guidance, 10, 0.1)
+    check_guidance(2.0**20, 10, 0.1)
 
 
 @pytest.mark.parametrize(

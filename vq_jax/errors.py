@@ -59,7 +59,7 @@ def on_device(name: str, value: float) -> float:
     limits = np.finfo(np.float32)
     if not math.isfinite(value):
         raise UserError(f'{name} is {value}; give a finite number.')
-    if abs(value) > limits.max:
+    if abs(value) > float(limits.max):
         raise UserError(f'{name} is {value}; give a number of single precision, up to {limits.max}.')
     if 0 < abs(value) < limits.tiny:
         raise UserError(

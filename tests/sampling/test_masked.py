@@ -26,6 +26,22 @@ def test_all_tokens_are_drawn_and_those_given_stay(steps):
     np.testing.assert_array_equal(np.where(given >= 0, tokens, -1), given)
 
 
+@pytest.mark.parametrize('temperature, sure', [(3e38, 1.0), (4.5, np.inf), (4.5, np.nan)])
+def test_tokens_that_are_given_stay_whatever_the_confidence(temperature, sure):
+    given = jnp.full((8, N), -1).at[:, :6].set(3)
+    keys = jax.random.split(jax.random.key(0), 8)
+    tokens = generate_masked(
+        lambda tokens: sure * independent(tokens),
+        keys,
+        given,
+        steps=6,
+        choice=Choice(),
+        confidence_temperature=temperature,
+    )
+    np.testing.assert_array_equal(tokens[:, :6], 3)
+    assert (np.asarray(tokens) >= 0).all()
+
+
 def test_in_one_step_tokens_follow_their_own_distributions():
     n = 8_000
     keys, given = jax.random.split(jax.random.key(0), n), jnp.full((n, N), -1)

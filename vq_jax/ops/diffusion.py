@@ -23,7 +23,7 @@ LOG_SNR_LIMIT = 13.3
 # that lead somewhere (1e-6), and far above its smallest number.
 _LEAST_LOST = 1e-20
 
-_MOST_TIMESTEPS = 2**20  # of more, float32 loses how the ratio falls from one to the next
+MOST_TIMESTEPS = 2**20  # of more, float32 loses how the ratio falls from one to the next
 
 PathName = Literal['variance_preserving', 'straight']
 Weighting = Literal['uniform', 'min_snr', 'bound']
@@ -121,10 +121,10 @@ class Process:
     def __post_init__(self) -> None:
         if not on_device('the shift of a noise schedule', self.shift) > 0:
             raise UserError(f'the shift of a noise schedule is {self.shift}; give a number above 0.')
-        if self.timesteps > _MOST_TIMESTEPS:
+        if self.timesteps > MOST_TIMESTEPS:
             raise UserError(
                 f'{self.timesteps} timesteps are more than single precision tells apart; give '
-                f'{_MOST_TIMESTEPS} or fewer, or 0 for continuous time.'
+                f'{MOST_TIMESTEPS} or fewer, or 0 for continuous time.'
             )
         if self.timesteps < 0 or self.timesteps == 1:
             raise UserError(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from vq_jax.errors import UserError, check_share
-from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance, spread
+from vq_jax.ops.diffusion import MOST_TIMESTEPS, Process, from_x0, interpolated_log_variance, spread
 from vq_jax.ops.keys import fold_in, normal
 from vq_jax.ops.traced import differs, is_known
 
@@ -197,9 +197,10 @@ READERS: dict[str, tuple[str, ...]] = {'eta': ('ddim',), 'variance': ('ddpm',)}
 
 def check_steps(steps: int, process: Process) -> None:
     """Raises `UserError` unless a sampler can make so many steps of a process."""
-    if steps < 1 or (process.timesteps and steps > process.timesteps):
-        most = f' to {process.timesteps}, as many as the model was trained with' if process.timesteps else ''
-        raise UserError(f'a sampler cannot make {steps} steps; give 1{most or " or more"}.')
+    most = process.timesteps or MOST_TIMESTEPS
+    if not 1 <= steps <= most:
+        reason = ', as many as the model was trained with' if process.timesteps else ''
+        raise UserError(f'a sampler cannot make {steps} steps; give 1 to {most}{reason}.')
 
 
 def time_grid(name: GridName, process: Process, steps: int, start: float | jax.Array = 1.0) -> jax.Array:

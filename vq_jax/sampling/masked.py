@@ -52,12 +52,12 @@ def generate_masked(
         noise = jax.vmap(lambda key: jax.random.gumbel(key, confidence.shape[1:]))(pairs[:, 1])
         confidence = confidence + confidence_temperature * (1 - done) * noise
         known = tokens >= 0
-        confidence = jnp.where(known, jnp.inf, confidence)
         # At least one token a step is kept for good, and none is taken back after the last.
         left = jnp.floor(missing * masked_share(schedule, done)).astype(jnp.int32)
         left = jnp.clip(left, 0, jnp.maximum(jnp.sum(~known, axis=1) - 1, 0))
         left = jnp.where(i + 1 == steps, 0, left)
-        rank = jnp.argsort(jnp.argsort(confidence, axis=1), axis=1)
+        # Known tokens come last, even where noise made a confidence infinite.
+        rank = jnp.argsort(jnp.lexsort((confidence, known), axis=1), axis=1)
         tokens = jnp.where(known, tokens, drawn)
         return jnp.where(rank < left[:, None], -1, tokens).astype(jnp.int32)
 

@@ -112,6 +112,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_least(1, '', self, 'steps', 'repeats')
+        on_device('the number of steps times that of repeats', self.steps * self.repeats)
         check_share('', self, 'rescale', 'percentile')
         self.options()  # checks the rest
 

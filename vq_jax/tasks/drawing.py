@@ -18,9 +18,11 @@ from vq_jax.training.config import build, check_arguments
 from vq_jax.training.parallel import Batch, Engine, ParallelConfig, make_engine
 from vq_jax.training.progress import track
 
+_MOST_GUIDANCE = 2**20  # of more, a sum in single precision keeps nothing of what is guided
+
 
 def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> None:
-    """Raises `UserError` if a model is to be guided that was not trained for it, or by no finite number.
+    """Raises `UserError` if a model is to be guided that was not trained for it, or by too much.
 
     Args:
         guidance: towards the class; 1 is the model itself, and needs nothing.
@@ -29,6 +31,11 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
     """
     if on_device('guidance', guidance) == 1:
         return
+    if abs(guidance) > _MOST_GUIDANCE:
+        raise UserError(
+            f'guidance is {guidance}, of which single precision leaves no image; give a number from '
+            f'-{_MOST_GUIDANCE} to {_MOST_GUIDANCE}.'
+        )
     if not num_labels:
         raise UserError(
             f'guidance is {guidance}, which needs a model that is told of classes; set '
