@@ -71,6 +71,13 @@ def test_a_share_that_rounds_to_one():
         OptimizerConfig(b2=0.99999999)
 
 
+def test_nothing_is_divided_by_an_eps_of_zero():
+    for name in ('adam', 'adamw'):
+        with pytest.raises(UserError, match='eps is 0'):
+            OptimizerConfig(name=name, eps=0.0)
+    OptimizerConfig(name='sgd', eps=0.0)
+
+
 @pytest.mark.parametrize(
     'make',
     [

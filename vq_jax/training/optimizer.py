@@ -24,7 +24,7 @@ class OptimizerConfig:
         final_share: what remains of the peak at the end, from 0 to 1.
         b1: decay of the first moment (momentum, for sgd).
         b2: decay of the second moment.
-        eps: added to the denominator of Adam.
+        eps: added to the denominator of Adam, above 0: gradients may be 0.
         weight_decay: decoupled decay (adamw, lion, sgd) of the matrices of linear layers and convolutions;
             not of biases, scales, embeddings, learned positions and codebooks.
         clip_norm: gradients whose global norm is greater are scaled down to it.
@@ -49,6 +49,8 @@ class OptimizerConfig:
         check_least(0, path, self, 'learning_rate', 'warmup_steps', 'eps', 'weight_decay')
         check_share(path, self, 'final_share')
         check_share(path, self, 'b1', 'b2', 'ema_decay', one=False)
+        if self.name in ('adam', 'adamw') and not self.eps:
+            raise UserError(f'{path}eps is 0, by which {self.name} divides gradients of 0; give 1e-8, say.')
         if self.clip_norm is not None and not on_device(f'{path}clip_norm', self.clip_norm) > 0:
             raise UserError(f'{path}clip_norm is {self.clip_norm}; give a number above 0, or None.')
         if self.name == 'adam' and self.weight_decay:
