@@ -1,5 +1,6 @@
 """What a run is, its checkpoints know: a file that was changed or lost is noticed."""
 
+import contextlib
 import json
 import shutil
 
@@ -134,6 +135,37 @@ def test_checkpoints_that_were_deleted(workdir):
         change(workdir / 'config.json', 'checkpoint_every', 1)
         train(config, workdir)
     assert logged(workdir) == log
+
+
+def test_checkpoints_that_were_deleted_and_what_else_there_was_but_the_log(workdir):
+    (workdir / 'checkpoints').rename(workdir / 'elsewhere')
+    for name in ('config.json', 'data.json'):
+        (workdir / name).unlink()
+    log = logged(workdir)
+    with pytest.raises(UserError, match=r'has a log up to step 4 and no checkpoint to go on from'):
+        train(small_config(), workdir)
+    assert logged(workdir) == log
+    assert not (workdir / 'config.json').exists()
+
+
+def test_a_run_that_another_began_and_ended_meanwhile_is_not_taken_for_a_new_one(
+    trained, tmp_path, monkeypatch
+):
+    """Two start at once; the second gets the lock when the first has ended."""
+    workdir = tmp_path / 'run'
+
+    @contextlib.contextmanager
+    def late(path):
+        shutil.copytree(trained, path)
+        yield
+
+    monkeypatch.setattr('vq_jax.training.lock.only_writer', late)
+    config = small_config()
+    config.seed = 1
+    with pytest.raises(UserError, match=r'another process has begun or changed the run in .* meanwhile'):
+        train(config, workdir)
+    for name in ('config.json', 'data.json', 'metrics.jsonl'):
+        assert (workdir / name).read_bytes() == (trained / name).read_bytes()
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(trained, workdir):

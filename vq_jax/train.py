@@ -240,6 +240,11 @@ def _train(
         facts = read_data_facts(workdir)
     # From here on the directory is written to.
     with only_writer(workdir) if first else contextlib.nullcontext():
+        if first and begun_config(workdir) != before:
+            raise UserError(
+                f'another process has begun or changed the run in {workdir} meanwhile; start again to go on '
+                'with it, or choose another --workdir.'
+            )
         keep_built_on(task, workdir, anew=new_run)
         checkpoints = Checkpoints(
             workdir / CHECKPOINTS,

@@ -216,6 +216,22 @@ def test_a_run_keeps_the_weights_that_it_is_built_on(project, tmp_path, monkeypa
         train(configs['tokenizer'], moved / 'built_on' / 'tokenizer')
 
 
+def test_a_copy_that_is_damaged_can_be_moved_away(project, tmp_path, monkeypatch):
+    shutil.copytree(project[0] / 'runs', tmp_path / 'runs')
+    monkeypatch.chdir(tmp_path)
+    before = checksums('runs/top')
+    copy = Path('runs/top/built_on/tokenizer')
+    (manifest,) = copy.glob('checkpoints/*/manifest.json')
+    manifest.write_text(manifest.read_text().replace('1', '2', 1))
+    with pytest.raises(UserError, match=f'is damaged .* with the folder {copy} moved away'):
+        vq_jax.load('runs/top')
+    copy.rename('aside')
+    assert checksums('runs/top') == before
+    assert train(project[1]['top'], 'runs/top') is not None
+    shutil.rmtree('runs/tokenizer')
+    assert checksums('runs/top') == before
+
+
 def test_what_is_named_anew_must_hold_the_same_weights(project, tmp_path, monkeypatch):
     """Wherever it is; where a run of before keeps no copy, it is named so."""
     project, configs = project

@@ -16,7 +16,7 @@ from vq_jax.errors import UserError
 from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.task import State, Task
-from vq_jax.training.checkpoints import Checkpoints
+from vq_jax.training.checkpoints import Checkpoints, UnreadableError
 from vq_jax.training.config import to_json
 from vq_jax.training.extensions import allowing, check_allowed
 from vq_jax.training.manifest import Sealed, fingerprint
@@ -162,6 +162,7 @@ def begun_config(workdir: Path) -> dict[str, Any] | None:
                 f'{workdir} holds checkpoints without their {CONFIG_NAME}; restore it from a copy, or give '
                 'another --workdir.'
             )
+        check_not_lost(workdir, None)
         return None
     config = to_json(config_of(workdir))
     if not steps:
@@ -236,7 +237,15 @@ def restore_part(key: str, workdir: str, step: int | None) -> Restored:
             f'config.{key} is {workdir}, where no trained run is; set it to the directory of one, or train '
             'one there first.'
         )
-    return restore(workdir, step).for_inference()
+    try:
+        return restore(workdir, step).for_inference()
+    except UnreadableError as error:
+        if Path(workdir).parent.name != BUILT_ON:
+            raise
+        raise UserError(
+            f'{error} This is a copy: with the folder {workdir} moved away, the run that is built on it is '
+            'opened from where it was copied from, if that is still there.'
+        ) from error
 
 
 def config_of(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> ConfigDict:

@@ -57,6 +57,10 @@ class _PrunedError(Exception):
     """A checkpoint was removed by whoever trains, between being listed and being read."""
 
 
+class UnreadableError(UserError):
+    """A checkpoint that is wanted is damaged, or is not there."""
+
+
 class Checkpoints:
     """The checkpoints of one run.
 
@@ -235,11 +239,13 @@ class Checkpoints:
     def _restore(self, like: PyTree, step: int | None) -> tuple[int, PyTree, dict[str, Any]] | None:
         if step is not None:
             if step not in self.steps():
-                raise UserError(f'{self._directory} has no checkpoint of step {step}; {self._there_are()}.')
+                raise UnreadableError(
+                    f'{self._directory} has no checkpoint of step {step}; {self._there_are()}.'
+                )
             try:
                 return step, *self._read(step, like)
             except DamagedError as error:
-                raise UserError(
+                raise UnreadableError(
                     f'The checkpoint {self._directory / str(step)} is damaged ({error}); '
                     f'{self._there_are(without=step)}.'
                 ) from error
@@ -259,7 +265,7 @@ class Checkpoints:
             # They stay where they are: the next start must not take this for a new run.
             named = ', '.join(f'{bad} ({reason})' for bad, reason in damaged.items())
             again = '' if self._read_only else ', or start again in another directory'
-            raise UserError(
+            raise UnreadableError(
                 f'Every checkpoint in {self._directory} is damaged: {named}; restore one from a copy{again}.'
             )
         return None

@@ -330,7 +330,7 @@ def check_sealed(workdir: Path, sealed: Sealed, before: dict[str, Any], now: dic
             )
 
 
-def check_not_lost(workdir: Path, config: Mapping[str, Any]) -> None:
+def check_not_lost(workdir: Path, config: Mapping[str, Any] | None) -> None:
     """Refuses to begin a run anew whose checkpoints were lost, and so to drop its log.
 
     One that was killed before its first checkpoint was complete may begin anew: it has a folder for them, and
@@ -338,7 +338,7 @@ def check_not_lost(workdir: Path, config: Mapping[str, Any]) -> None:
 
     Args:
         workdir: The run directory, in which there is no checkpoint.
-        config: Of the run.
+        config: Of the run; None if that is lost too, without which no run has a log.
 
     Raises:
         UserError: There were checkpoints.
@@ -347,8 +347,10 @@ def check_not_lost(workdir: Path, config: Mapping[str, Any]) -> None:
         last = max((line.step for _, line in read_log(workdir / METRICS_NAME)), default=0)
     except FileNotFoundError:
         return
-    every = [config['checkpoint_every'], *([config['eval_every']] if config['best_metric'] else [])]
-    _, second, *_ = sorted({number * count for number in every for count in (1, 2)})
+    second = 0
+    if config is not None:
+        every = [config['checkpoint_every'], *([config['eval_every']] if config['best_metric'] else [])]
+        _, second, *_ = sorted({number * count for number in every for count in (1, 2)})
     if last > second or (last and not (workdir / CHECKPOINTS).is_dir()):
         raise UserError(
             f'{workdir} has a log up to step {last} and no checkpoint to go on from; put its folder '
