@@ -1,7 +1,8 @@
 """A VQ-VAE on a folder of your own photographs: `configs/folder.py:PATH`.
 
 Images are cropped to 64x64 pixels and become 16x16 codes from a codebook of 512. One image in ten is kept for
-evaluation, unless the folder has splits of its own; see the table of data sets in the README.
+evaluation, unless the folder has splits of its own (see the table of data sets in the README): then `test`,
+or `validation` where there is no `test`.
 
     python -m vq_jax.train --config configs/folder.py:$HOME/photographs --workdir runs/photographs
 
@@ -11,8 +12,11 @@ recognised, fine details cannot. Two cores of a shared x86-64 machine (jax 0.10.
 about 2 s a step, so that the last 250 were not waited for.
 """
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
+from vq_jax.data.source import SPLIT_NAMES
 from vq_jax.tasks import default_config
 
 
@@ -28,6 +32,10 @@ def get_config(folder: str = 'PATH') -> ConfigDict:
     config.eval_every = 250
     config.checkpoint_every = 250
     config.data.name = f'folder:{folder}'
+    _, validation, test = map(set, SPLIT_NAMES)
+    found = {path.name.lower() for path in Path(folder).expanduser().glob('*/')}
+    if found & validation and not found & test:
+        config.data.eval_split = 'validation'
     config.data.image_size = 64
     config.data.channels = 3
     config.data.flip = True

@@ -160,7 +160,7 @@ def test_labels_by_name_and_number(label, names, labels):
         ('Darc', NAMES, "no class 'Darc'; did you mean 'dark'?"),
         ('zzzzz', NAMES, "its classes are 'bright', 'dark', '[b]x'."),
         ('-1', NAMES, "no class '-1'"),
-        ('3', NAMES, 'from 0 to 2; these are from 3 to 3'),
+        ('3', NAMES, 'labels must be from 0 to 2; 3 is not'),
         ('dark', None, "not known, 'dark' neither; give numbers from 0 to 2"),
         ('a', ('a', 'a', 'b'), "labels 0, 1 are all called 'a'"),
         (['dark', 'bright'], NAMES, 'one for each of 3'),

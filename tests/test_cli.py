@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from absl import flags
 from ml_collections import config_flags
+from PIL import Image
 
 from tests.permissions import closed
 from tests.runs import run
 from vq_jax import cli
 from vq_jax.data import DataConfig
+from vq_jax.data.folder import FolderSource
 from vq_jax.errors import UserError
 from vq_jax.tasks import TASKS, complete_config, default_config, make_task
 from vq_jax.train import train
@@ -198,6 +200,26 @@ def test_config_files_of_the_package_are_named(parsed, tmp_path, monkeypatch):
     assert parsed('--config', 'vqvae_imagenet', '--config.steps=7').steps == 7
     with pytest.raises(UserError, match=r'^there is no config file quikstart; did you mean quickstart\?$'):
         parsed('--config=quikstart')
+
+
+@pytest.mark.parametrize(
+    ('folders', 'split'),
+    [
+        (['cat', 'dog'], 'test'),
+        (['train', 'test'], 'test'),
+        (['train', 'val', 'test'], 'test'),
+        (['train', 'val'], 'validation'),
+        (['Train', 'Valid'], 'validation'),
+    ],
+)
+def test_the_folder_config_evaluates_on_the_split_that_is_there(parsed, tmp_path, folders, split):
+    for name in folders:
+        (tmp_path / name).mkdir()
+        Image.new('RGB', (64, 64)).save(tmp_path / name / '0.png')
+        Image.new('RGB', (64, 64)).save(tmp_path / name / '1.png')
+    config = parsed(f'--config=folder:{tmp_path}')
+    assert config.data.eval_split == split
+    assert len(FolderSource(str(tmp_path), config.data.eval_split))
 
 
 @pytest.mark.parametrize('word', ['--help', '-help', '--helpshort', '-?'])

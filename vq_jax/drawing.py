@@ -19,26 +19,40 @@ _LABEL = flags.DEFINE_multi_string(
     'The name of a class, or its number, counted from 0, where none is called so. Of several, separated by '
     'commas or given by flags of their own, images are drawn in turn.',
 )
-SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same pictures.')
-OUTPUT = flags.DEFINE_string('output', None, 'A .png file for a sheet of pictures, or .npz for arrays.')
+SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same images.')
+OUTPUT = flags.DEFINE_string('output', None, 'A .png file for a grid of images, or .npz for arrays.')
 _SAMPLING = {
-    'temperature': flags.DEFINE_float('temperature', None, 'Of a prior: logits are divided by it.'),
-    'top_k': flags.DEFINE_integer('top_k', None, 'Of a prior: draw from the k most likely tokens.'),
-    'top_p': flags.DEFINE_float('top_p', None, 'Of a prior: draw from the fewest that reach this share.'),
-    'sampler': flags.DEFINE_string(
-        'sampler', None, 'Of a diffusion model, such as ddim; a name that there is not lists those there are.'
+    'temperature': flags.DEFINE_float(
+        'temperature', None, 'Of a prior: logits are divided by it; 0 takes the likeliest.'
     ),
-    'eta': flags.DEFINE_float('eta', None, 'Of a diffusion model: the noise that ddim adds, from 0 to 1.'),
-    'threshold': flags.DEFINE_string('threshold', None, 'Of a diffusion model: static, dynamic or none.'),
-    'rescale': flags.DEFINE_float('rescale', None, 'Of a diffusion model: how far guidance keeps contrast.'),
+    'top_k': flags.DEFINE_integer('top_k', None, 'Of a prior: sample from the k likeliest tokens.'),
+    'top_p': flags.DEFINE_float(
+        'top_p', None, 'Of a prior: sample from the fewest tokens whose probabilities reach this sum.'
+    ),
+    'sampler': flags.DEFINE_string(
+        'sampler', None, 'Of a diffusion model: ddpm, ddim, euler, heun, dpm_solver or unipc.'
+    ),
+    'eta': flags.DEFINE_float(
+        'eta', None, 'Of a diffusion model: the share of noise that ddim adds, from 0 to 1.'
+    ),
+    'threshold': flags.DEFINE_string(
+        'threshold', None, 'Of a diffusion model: how x0 is clipped; static, dynamic or none.'
+    ),
+    'rescale': flags.DEFINE_float(
+        'rescale', None, 'Of a diffusion model: how far guidance is rescaled to keep contrast, from 0 to 1.'
+    ),
     'repeats': flags.DEFINE_integer(
         'repeats',
         None,
-        'Of a diffusion model, in inpainting: how often each step is made. What is drawn fits best with '
+        'Of a diffusion model, in inpainting: how often each step is made. Holes are filled best with '
         '--sampler=ddpm --repeats=4 --guidance=1; samplers that add no noise gain next to nothing.',
     ),
-    'guidance': flags.DEFINE_float('guidance', None, 'Towards the class; 1 is none.'),
-    'steps': flags.DEFINE_integer('steps', None, 'Of a masked prior or a diffusion model: how many.'),
+    'guidance': flags.DEFINE_float(
+        'guidance', None, 'Scale of classifier-free guidance: 1 is the model itself, 0 ignores the class.'
+    ),
+    'steps': flags.DEFINE_integer(
+        'steps', None, 'Of a masked prior or a diffusion model: the number of sampling steps.'
+    ),
 }
 
 

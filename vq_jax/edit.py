@@ -1,4 +1,4 @@
-"""Changes a picture by a prior, a diffusion model or a VAE: `--mask`, `--strength`, `--sigma` or `--to`.
+"""Changes an image by a prior, a diffusion model or a VAE: `--mask`, `--strength`, `--sigma` or `--to`.
 
     python -m vq_jax.edit --workdir DIR --input image.png --mask mask.png --output out.png
 
@@ -19,14 +19,14 @@ from vq_jax.errors import UserError, check_share
 
 flags.adopt_module_key_flags(drawing)  # for --help
 flags.adopt_module_key_flags(opening)  # for --help
-_INPUT = flags.DEFINE_string('input', None, 'The picture.')
+_INPUT = flags.DEFINE_string('input', None, 'The image file.')
 _MASK = flags.DEFINE_string(
-    'mask', None, 'A picture of the same size as --input, white where it is drawn anew.'
+    'mask', None, 'An image of the same size as --input, white where it is drawn anew.'
 )
 _STRENGTH = flags.DEFINE_float('strength', None, 'How much noise is added and taken out, from 0 to 1.')
 _SIGMA = flags.DEFINE_float('sigma', None, 'Standard deviation, in grey levels, of noise to take out.')
-_TO = flags.DEFINE_string('to', None, 'Another picture; --num is how many lead to it, both included.')
-_NUM = flags.DEFINE_integer('num', None, 'How many pictures: 1 by default, and 8 with --to.')
+_TO = flags.DEFINE_string('to', None, 'Another image; --num is how many lead to it, both included.')
+_NUM = flags.DEFINE_integer('num', None, 'How many images: 1 by default, and 8 with --to.')
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def main() -> None:
         else:
             images = run.denoise(copies, _SIGMA.value, **options)
     drawing.write(output, images)
-    print(f'{n} pictures written to {output}')
+    print(f'{n} images written to {output}')
 
 
 if __name__ == '__main__':

@@ -28,7 +28,7 @@ _RESIZE = flags.DEFINE_enum(
     'resize',
     None,
     ['bilinear', 'clean'],
-    'With --features=inception: how pictures become 299x299, as in pytorch-fid (the default) or clean-fid.',
+    'With --features=inception: how images become 299x299, as in pytorch-fid (the default) or clean-fid.',
 )
 _LPIPS = flags.DEFINE_list(
     'lpips',

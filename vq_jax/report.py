@@ -30,7 +30,7 @@ _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Where the runs of an experiment are kept; runs/NAME if not given.'
 )
 _MAX_PICTURES = flags.DEFINE_integer(
-    'max_pictures', 50, 'How many pictures of a name and run it holds; of more, some evenly spread.'
+    'max_pictures', 50, 'How many images of a name and run it holds; of more, some evenly spread.'
 )
 
 

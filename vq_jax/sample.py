@@ -1,4 +1,4 @@
-"""Draws pictures from a trained run: `python -m vq_jax.sample --workdir DIR --num 64 --output grid.png`.
+"""Draws images from a trained run: `python -m vq_jax.sample --workdir DIR --num 64 --output grid.png`.
 
 A run that is conditioned on classes draws them all in turn, or those of `--label`; the name of its class
 stands under each image.
@@ -11,7 +11,7 @@ from vq_jax import cli, drawing, opening
 
 flags.adopt_module_key_flags(drawing)  # for --help
 flags.adopt_module_key_flags(opening)  # for --help
-_NUM = flags.DEFINE_integer('num', 64, 'How many pictures.')
+_NUM = flags.DEFINE_integer('num', 64, 'How many images.')
 
 
 def main() -> None:

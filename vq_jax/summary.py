@@ -26,7 +26,7 @@ from vq_jax.training.state import TwoPlayerState, abstract_batch, count_paramete
 _CONFIG = cli.define_config()
 _ALLOW_IMPORT = cli.define_allow_import()
 _IMAGE_SHAPE = flags.DEFINE_list(
-    'image_shape', None, 'height,width,channels of the pictures, where the config does not say.'
+    'image_shape', None, 'height,width,channels of the images, where the config does not say.'
 )
 _NUM_CLASSES = flags.DEFINE_integer('num_classes', 0, 'Classes of the data, for a model that depends on it.')
 
@@ -58,7 +58,7 @@ def main() -> None:
         )
     console = make_console()
     console.print(table)
-    console.print(f'pictures: {config.batch_size * config.accumulate} x {" x ".join(map(str, shape))}')
+    console.print(f'images: {config.batch_size * config.accumulate} x {" x ".join(map(str, shape))}')
     console.print(f'FLOPs of a training step: {step.cost_analysis()["flops"]:,.0f}')
     for root, params in players.items():
         console.print(f'parameters of {root}: {count_parameters(params):,}')

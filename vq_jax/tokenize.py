@@ -13,8 +13,8 @@ from vq_jax.errors import UserError
 flags.adopt_module_key_flags(opening)  # for --help
 _OUTPUT = flags.DEFINE_string('output', None, 'The folder to write.')
 _SPLITS = flags.DEFINE_list('splits', None, "Splits of its data; the config's two if none are given.")
-_BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Pictures that are encoded at once, on all devices.')
-_BATCHES = flags.DEFINE_integer('shard_batches', 256, 'Batches of pictures whose codes go into one file.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images that are encoded at once, on all devices.')
+_BATCHES = flags.DEFINE_integer('shard_batches', 256, 'Batches of images whose codes go into one file.')
 
 
 def main() -> None:

@@ -82,7 +82,7 @@ def main() -> None:
         return
     title = f'{config.data.name} {config.data.eval_split} after {config.steps:,} steps'
     print_table(console, title, numbers)
-    console.print(f'pictures: {workdir / "images"}', soft_wrap=True)
+    console.print(f'images:   {workdir / "images"}', soft_wrap=True)
     console.print(f'log:      {workdir / "metrics.jsonl"}', soft_wrap=True)
 
 

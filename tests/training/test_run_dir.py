@@ -43,7 +43,7 @@ def test_a_run_can_be_made_longer_where_no_rate_depends_on_its_length(tmp_path):
         train(config, tmp_path / name)
     assert_equal_runs(tmp_path / 'short', tmp_path / 'long')
     config.steps = 3
-    with pytest.raises(UserError, match=r'steps \(there 4, now 3\); use'):
+    with pytest.raises(UserError, match=r'now 3\) \(a run can be made longer, not shorter\); use'):
         train(config, tmp_path / 'short')
 
 

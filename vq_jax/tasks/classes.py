@@ -91,9 +91,8 @@ def checked_labels(n: int, label: Any, num_labels: int, names: ClassNames = None
     if labels.shape not in ((), (n,)) or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(f'labels must be one number or name of a class, or one for each of {n} pictures.')
     if labels.size and not (labels.min() >= 0 and labels.max() < num_labels):
-        raise UserError(
-            f'labels must be from 0 to {num_labels - 1}; these are from {labels.min()} to {labels.max()}.'
-        )
+        wrong = labels[(labels < 0) | (labels >= num_labels)].flat[0]
+        raise UserError(f'labels must be from 0 to {num_labels - 1}; {wrong} is not.')
     return np.broadcast_to(labels, n).astype(np.int32)
 
 

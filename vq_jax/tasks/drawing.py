@@ -126,7 +126,7 @@ class Drawer:
         b = -(-min(n, self._config.batch_size) // devices) * devices
         sampling, numbers = _parted(self.sampling(method, changes))
         draw = self._compiled(method, sampling, tuple(numbers), b)
-        for start in track(range(0, n, b), 'drawing', shown=progress):
+        for start in track(range(0, n, b), 'sampling: batch', shown=progress):
             number = np.arange(start, start + b)
             batch = {
                 'seed': np.full(b, seed),

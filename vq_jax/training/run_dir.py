@@ -158,6 +158,8 @@ def check_same_config(
                 ' (its learning rates depend on steps; --extend_schedule=hold leaves them where their '
                 'schedule ends, --extend_schedule=stretch makes the schedule for the new length from here on)'
             )
+    elif now['steps'] < before['steps']:
+        advice = ' (a run can be made longer, not shorter)'
     elif extend_schedule == 'stretch':
         before['schedule_steps'] = now['schedule_steps']
     if differing := differing_keys(before, now):
