@@ -236,7 +236,7 @@ def test_one_damaged_byte(odd_dir, tmp_path):
 def test_records_of_something_else(odd_dir, monkeypatch):
     """Records whose bytes are whole, but not what the features say."""
     data = odd(odd_dir, image_size=4, max_undecodable=0.5)
-    good = next(eval_batches(data, batch_size=10))['mask']
+    good = next(eval_batches(data, batch_size=10, pad=True))['mask']
     data = odd(odd_dir, image_size=4, max_undecodable=0.5)
     records = data._source._records
 
@@ -248,7 +248,7 @@ def test_records_of_something_else(odd_dir, monkeypatch):
             return [(b'', b'\xff' * 20, b'\n\x03abc')[n] if n < 3 else records[n] for n in numbers]
 
     monkeypatch.setattr(data._source, '_records', Changed())
-    mask = next(eval_batches(data, batch_size=10))['mask']
+    mask = next(eval_batches(data, batch_size=10, pad=True))['mask']
     assert mask.tolist() == [False] * 3 + good[3:].tolist()
 
 
