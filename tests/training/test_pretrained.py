@@ -5,7 +5,9 @@ import functools
 import hashlib
 import http.server
 import importlib.util
+import json
 import re
+import struct
 import threading
 
 import numpy as np
@@ -180,3 +182,13 @@ def test_published_files_have_whole_checksums(files):
         assert address.startswith('https://')
         found = re.search(r'-([0-9a-f]{8})\.pth', name)
         assert found is None or digest.startswith(found[1])
+
+
+@pytest.mark.parametrize('kind', ['BF16', 'F8_E5M2', 'C64'])
+def test_numbers_that_are_no_weights_are_told(tmp_path, kind):
+    size = 4 * {'BF16': 2, 'F8_E5M2': 1, 'C64': 8}[kind]
+    header = json.dumps({'x': {'dtype': kind, 'shape': [4], 'data_offsets': [0, size]}}).encode()
+    file = tmp_path / 'a.safetensors'
+    file.write_bytes(struct.pack('<Q', len(header)) + header + bytes(size))
+    with pytest.raises(UserError, match=r'a\.safetensors (cannot be read as a file of|holds .* no) weights'):
+        read_weights([file], OTHERWISE)

@@ -83,7 +83,10 @@ def read_weights(paths: Sequence[str | Path], otherwise: str) -> Weights:
         readers = {'.npz': read_npz, '.safetensors': _read_safetensors, '.pth': _read_pth, '.pt': _read_pth}
         if path.suffix not in readers:
             raise UserError(f'{path} is not a .npz, .safetensors or .pth file of weights.')
-        arrays |= readers[path.suffix](path)
+        read = readers[path.suffix](path)
+        if odd := [name for name, array in read.items() if array.dtype.kind not in 'biuf']:
+            raise UserError(f'{path} holds {odd[0]!r} of type {read[odd[0]].dtype}, which are no weights.')
+        arrays |= read
         checksums[str(path)] = sha256_of(path)
         print(f'weights: {path}, SHA-256 {checksums[str(path)]}', flush=True)
     return Weights(arrays, checksums)
@@ -177,12 +180,11 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # of many kinds, one for each type of numbers that NumPy does not have
         raise _unreadable(path, error) from error
 
 
