@@ -188,10 +188,10 @@ def test_other_keys_are_never_none(parsed, key):
 def test_a_word_that_a_key_knows_is_no_none(parsed):
     config = parsed('--config=configs/ddpm_mnist.py', '--config.sampling.threshold=none')
     assert config.sampling.threshold == 'none'
-    given = ['a.threshold=none', 'b=None', 'c=3', 'd=true']
+    given = ['a.threshold=none', 'b=None', 'c=3', 'd=true', 'e={[]:1}']
     code = f'from vq_jax import opening; print(opening._overrides({given}))'
     printed = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
-    assert printed == "{'a.threshold': 'none', 'b': None, 'c': 3, 'd': True}\n"
+    assert printed == "{'a.threshold': 'none', 'b': None, 'c': 3, 'd': True, 'e': '{[]:1}'}\n"
 
 
 def test_config_files_of_the_package_are_named(parsed, tmp_path, monkeypatch):

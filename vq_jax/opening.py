@@ -37,6 +37,6 @@ def _overrides(overrides: Sequence[str]) -> dict[str, Any]:
             raise UserError(f'--override is {override!r}; write it as key=value.')
         try:
             parsed[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             parsed[key] = _WORDS.get(value.lower(), value)
     return parsed
