@@ -1,11 +1,17 @@
 """A step in parts is the step of the whole batch, for every task, or is refused."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from vq_jax.errors import UserError
+from vq_jax.ops.images import to_float
 from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.diffusion_drawing import reduce
+from vq_jax.training.parallel import ParallelConfig, make_engine
 
 SGD = {'optimizer.name': 'sgd', 'optimizer.b1': 0.0, 'optimizer.ema_decay': 0.9}
 TRANSFORMER = {'transformer.depth': 1, 'transformer.width': 16, 'transformer.heads': 2}
@@ -112,12 +118,12 @@ def steps(name, changes, accumulate):
     for batch in batches():
         state, numbers = step(state, batch)
         metrics.append(jax.device_get(numbers))
-    return numbers_of(first), numbers_of(state), metrics
+    return numbers_of(first), numbers_of(state.replace(frozen=None)), metrics
 
 
-def numbers_of(state):
+def numbers_of(tree):
     """Its arrays by path, the random keys left out."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state.replace(frozen=None))
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
         jax.tree_util.keystr(path): np.asarray(x)
         for path, x in leaves
@@ -143,6 +149,39 @@ def test_a_step_in_parts_is_that_of_the_whole_batch(name):
         assert a.keys() == b.keys()
         for key in a:
             assert b[key] == pytest.approx(a[key], rel=1e-4, abs=1e-6), key
+
+
+class Means:
+    """Latents, as of an autoencoder: the means of squares of pixels, far from zero."""
+
+    shape, num_labels, class_names, run = (4, 4, 1), 0, None, None
+
+    def state(self):
+        return {'far': jnp.float32(3)}
+
+    def encode(self, state, images):
+        return state['far'] + to_float(reduce(images, 2))
+
+
+def test_latents_are_measured_and_learned_in_parts():
+    results = []
+    for accumulate in (1, 4):
+        task = make('diffusion', {**SGD, 'optimizer.learning_rate': 0.1, **UNET}, accumulate)
+        task = dataclasses.replace(task, space=Means())
+        engine = make_engine(ParallelConfig(), 12)
+        state = jax.jit(task.init)(jax.random.key(0), next(batches()))
+        state = task.start_from_data(jax.random.key(1), state, batches(), engine)
+        measured = numbers_of(state.variables)
+        state = state.replace(frozen=task.pretrained())
+        state, metrics = jax.jit(task.train_step)(state, next(batches()))
+        results.append((measured, numbers_of(state.params), float(metrics['loss'])))
+    (measured, whole, loss), (again, parts, loss_of_parts) = results
+    assert measured.keys() == again.keys() and abs(measured["['latent']['mean']"][0] - 3) < 0.1
+    for path, x in measured.items():
+        np.testing.assert_allclose(again[path], x, rtol=1e-6, err_msg=path)
+    for path, x in whole.items():
+        np.testing.assert_allclose(parts[path], x, rtol=1e-5, atol=1e-6, err_msg=path)
+    assert loss_of_parts == pytest.approx(loss, rel=1e-5)
 
 
 @pytest.mark.parametrize(
