@@ -30,7 +30,7 @@ _SAMPLING = {
         'top_p', None, 'Of a prior: sample from the fewest tokens whose probabilities reach this sum.'
     ),
     'sampler': flags.DEFINE_string(
-        'sampler', None, 'Of a diffusion model: ddpm, ddim, euler, heun, dpm_solver or unipc.'
+        'sampler', None, 'Of a diffusion model, such as ddim; a wrong name is answered with all names.'
     ),
     'eta': flags.DEFINE_float(
         'eta', None, 'Of a diffusion model: the share of noise that ddim adds, from 0 to 1.'

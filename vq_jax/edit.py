@@ -76,7 +76,8 @@ def main() -> None:
             images = run.image_to_image(copies, _STRENGTH.value, **options)
         else:
             images = run.denoise(copies, _SIGMA.value, **options)
-    drawing.write(output, images)
+    labels = run.labels(n, options['label']) if options['label'] and _TO.value is None else None
+    drawing.write(output, images, drawing.captions(run, labels))
     print(f'{n} images written to {output}')
 
 

@@ -19,6 +19,7 @@ import vq_jax
 from tests.runs import DESCENT, assert_same_descent, refused, run
 from vq_jax.errors import UserError
 from vq_jax.ops.images import fill
+from vq_jax.ops.pictures import grid
 from vq_jax.run import Run
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.drawing import Drawer
@@ -269,6 +270,13 @@ def pictures_of(run, n=6):
     return batch['image'], batch['label']
 
 
+def test_images_of_another_size_than_those_of_the_tokenizer_are_told(tokenizer, caplog):
+    config = TokenizerConfig(str(tokenizer))
+    assert make_tokenizer(config, (8, 8, 1)).grids == ((4, 4),) and not caplog.text
+    assert make_tokenizer(config, (16, 16, 1)).grids == ((8, 8),)
+    assert 'was trained on images of 8x8 pixels, and is given 16x16' in caplog.text
+
+
 def test_a_prior_encodes_and_decodes_as_its_tokenizer(prior, tokenizer):
     images, labels = pictures_of(prior)
     tokenizing = vq_jax.load(tokenizer)
@@ -377,6 +385,9 @@ def test_the_edit_command(prior, workdir, tmp_path):
     repeated = np.repeat(images, 3, axis=0)
     expected = prior.inpaint(repeated, mask, label=int(labels[0]), seed=5)
     np.testing.assert_array_equal(np.load(tmp_path / 'x.npz')['images'], expected)
+    captioned = [arg.replace('x.npz', 'x.png') for arg in command('mask.png', [f'--label={labels[0]}'])]
+    run(captioned, module='vq_jax.edit')
+    assert Image.open(tmp_path / 'x.png').height > grid(np.asarray(expected)).shape[0]
     mistakes = (
         ('small.png', ['--label=1'], 'error: the picture is 8x8 pixels and the mask 8x4; make them alike.'),
         ('nosuch.png', ['--label=1'], f'error: {tmp_path}/nosuch.png cannot be read'),

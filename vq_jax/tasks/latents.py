@@ -98,7 +98,7 @@ class Latents:
                 f'{config.workdir} is a run of the task {restored.config.task}, which has no latents; set '
                 'config.latent.workdir to one of vae, vqvae or vqgan.'
             )
-        self._task.check_image_shape(image_shape)
+        restored.check_image_shape(image_shape)
         if getattr(self._task.model, 'top_stages', 0):
             raise UserError(
                 f'{config.workdir} has two levels of codes, which cannot be learned as one picture; set '

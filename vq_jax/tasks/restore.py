@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
@@ -64,6 +65,17 @@ class Restored:
     workdir: Path
     class_names: ClassNames = None
     allow: tuple[str, ...] = ()
+
+    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
+        """Raises `UserError` if images [h w c] cannot be encoded, and warns if they have another size."""
+        self.task.check_image_shape(shape)
+        (h, w, _), (height, width, _) = shape, self.image_shape
+        if (h, w) != (height, width):
+            logging.warning(
+                '%s was trained on images of %dx%d pixels, and is given %dx%d; unless that is meant, set '
+                'config.data.image_size and config.data.pad as they are in its config',
+                *(self.workdir, height, width, h, w),
+            )
 
     def identity(self) -> BuiltOn:
         """What a run that is built on this one keeps of it."""

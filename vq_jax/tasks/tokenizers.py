@@ -139,7 +139,7 @@ class Codes:
                 f'{config.workdir} is a run of the task {restored.config.task}, which has no codes; set '
                 'config.tokenizer.workdir to one of vqvae or vqgan.'
             )
-        self._task.check_image_shape(image_shape)
+        restored.check_image_shape(image_shape)
         self.run = restored
         self._state = restored.state
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
