@@ -1,11 +1,13 @@
 """Mistakes in flags, config files and places, told in a sentence."""
 
+import asyncio
 import io
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from absl import flags
@@ -240,3 +242,16 @@ def test_every_key_of_every_task_has_a_meaning():
         keys = explain(default_config(task))
         assert [key.path for key in keys if not key.meaning] == ['task']
         assert {key.path for key in keys} == set(flatten(default_config(task).to_dict()))
+
+
+def test_arrays_that_are_written_too_late_are_not_told_one_by_one(monkeypatch):
+    """Tensorstore asks Orbax's loop for each, after the first that a full disk refuses has ended it."""
+    told = []
+    monkeypatch.setattr(sys, '__unraisablehook__', told.append)
+    loop = asyncio.new_event_loop()
+    loop.close()
+    for late in (lambda: loop.call_soon_threadsafe(print), lambda: 1 / 0):
+        with pytest.raises((RuntimeError, ZeroDivisionError)) as raised:
+            late()
+        cli._unraisable(SimpleNamespace(exc_type=raised.type, exc_value=raised.value, object=None))
+    assert [args.exc_type for args in told] == [ZeroDivisionError]

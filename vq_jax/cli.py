@@ -49,7 +49,7 @@ def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tup
     """
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as of what a shell starts in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.unraisablehook = _interrupt_again
+    sys.unraisablehook = _unraisable
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().addFilter(_make_printable)
     # What a terminal has no characters for is told with others, instead of ending the command.
@@ -70,12 +70,15 @@ def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tup
         sys.exit(130)
 
 
-def _interrupt_again(unraisable: Any) -> None:
-    """Repeats a Ctrl-C that came where Python can raise nothing, such as while it collects garbage."""
+def _unraisable(unraisable: Any) -> None:
+    """Repeats a Ctrl-C that came where Python can raise nothing, such as while it collects garbage.
+
+    Of arrays whose writing goes on after that of another one failed, which is told, it tells nothing.
+    """
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         main_thread = threading.main_thread().ident
         threading.Timer(0.1, signal.pthread_kill, [main_thread, signal.SIGINT]).start()
-    else:
+    elif unraisable.object is not None or str(unraisable.exc_value) != 'Event loop is closed':
         sys.__unraisablehook__(unraisable)
 
 
