@@ -168,10 +168,13 @@ def test_a_run_that_another_began_and_ended_meanwhile_is_not_taken_for_a_new_one
         assert (workdir / name).read_bytes() == (trained / name).read_bytes()
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(trained, workdir):
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(trained, workdir, capsys):
     shutil.rmtree(workdir / 'checkpoints')
     (workdir / 'checkpoints').mkdir()
     assert train(small_config(), workdir) is not None  # the log may be of a first one that is not complete
+    assert 'no checkpoint to go on from; the run, and its log, begin anew' in ' '.join(
+        capsys.readouterr().out.split()
+    )
     assert logged(workdir) == logged(trained)
 
 

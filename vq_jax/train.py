@@ -258,6 +258,7 @@ def _train(
         if restored is None:
             start = 0
             if not new_run:
+                progress.line(f'{workdir} has no checkpoint to go on from; the run, and its log, begin anew')
                 source = reopen_source(workdir)
             if source is not None:
                 state, taken = take_weights(source.state, state)
