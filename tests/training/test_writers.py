@@ -56,6 +56,12 @@ def test_a_damaged_line_is_told(tmp_path):
     assert path.read_text() == before
 
 
+def test_a_pipe_in_place_of_the_log_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / 'metrics.jsonl')
+    with pytest.raises(UserError, match='not a regular file'):
+        MetricWriter(tmp_path, resume_step=2)
+
+
 def test_what_is_not_finite_is_valid_json(tmp_path):
     writer = MetricWriter(tmp_path, resume_step=0)
     writer.scalars(1, 'train', {'loss': float('nan'), 'norm': float('inf'), 'rate': 0.5})

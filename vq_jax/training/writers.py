@@ -196,10 +196,9 @@ def _tell_given_up(kind: type[_Other], error: Exception) -> None:
 
 def _drop_after(path: Path, step: int) -> None:
     """Keeps the lines up to a step; a last line that a kill cut short goes too."""
-    lines = path.read_bytes().splitlines(keepends=True)
-    write_atomically(
-        path, b''.join(lines[number - 1] for number, line in read_log(path) if line.step <= step)
-    )
+    kept = {number for number, line in read_log(path) if line.step <= step}  # refuses what is no file
+    lines = io.BytesIO(path.read_bytes()).readlines()
+    write_atomically(path, b''.join(line for number, line in enumerate(lines, 1) if number in kept))
 
 
 def _drop_images_after(folder: Path, step: int) -> None:
