@@ -1,6 +1,7 @@
 # make train [CONFIG=configs/x.py] [WORKDIR=runs/x]   sets up everything and trains
 # make test                                           sets up everything and runs the tests
 # make test-all                                       and those that take long and show little more
+# make notebooks [NOTEBOOKS=notebooks/x.ipynb]         runs the notebooks and keeps their outputs
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,11 +9,12 @@ CONFIG ?= configs/quickstart.py
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 # With EXTRA=cuda13 or EXTRA=tpu, JAX for that accelerator.
 EXTRA ?=
+NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 # What is installed, by what it was installed with.
 RUN = $(VENV)/.run$(EXTRA)
 TEST = $(VENV)/.test
 
-.PHONY: train test test-all lint format clean
+.PHONY: train test test-all notebooks lint format clean
 
 train: $(RUN)
 	$(VENV)/bin/python -m vq_jax.train --config $(CONFIG) --workdir $(WORKDIR)
@@ -33,6 +35,9 @@ test: $(TEST) lint
 
 test-all: $(TEST) lint
 	$(PYTEST)
+
+notebooks: $(TEST)
+	$(VENV)/bin/python notebooks/execute.py $(NOTEBOOKS)
 
 lint: $(TEST)
 	$(VENV)/bin/ruff format --check .
