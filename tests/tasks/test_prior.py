@@ -136,10 +136,12 @@ def test_whole_grids_have_a_likelihood(kind):
     batch = {'image': images, 'label': np.zeros(2, np.int32)}
     nats = jax.jit(opened.task.eval_step)(opened.state, batch)['nats']
     np.testing.assert_allclose(opened.log_prob(opened.encode(images)), -nats, rtol=1e-5)
-    for shape in ((1, 8, 8), (4, 2, 2), (1, 3, 4), (1, 2, 8), (0, 4, 4)):
+    for shape in ((1, 8, 8), (4, 2, 2), (1, 3, 4), (1, 2, 8)):
         with pytest.raises(UserError, match=re.escape(f'codes of shape {shape} have no likelihood')) as e:
             opened.log_prob(np.zeros(shape, int))
         assert 'a prior of grids of (4, 4)' in str(e.value)
+    with pytest.raises(UserError, match='no codes in an array'):
+        opened.log_prob(np.zeros((0, 4, 4), int))
     with pytest.raises(UserError, match='codes must be from 0 to 15; these are from 0 to 16'):
         opened.log_prob(np.arange(17)[:, None, None] * np.ones((4, 4), int))
 
@@ -465,7 +467,7 @@ def test_mistakes_with_a_prior(prior):
         ),
         (lambda: prior.sample(2, top_p=1.5), 'top_p'),
         (lambda: prior.sample(2, top_p=math.nan), 'top_p is nan'),
-        (lambda: prior.sample(2, temperature=math.nan), 'the temperature is nan; give 0 or more'),
+        (lambda: prior.sample(2, temperature=math.nan), 'temperature is nan; give a finite number'),
         (lambda: prior.sample(2, confidence_temperature=-1.0), 'confidence_temperature is -1'),
         (lambda: prior.sample(2, seed=-1), 'seed'),
         (lambda: prior.decode(np.full((1, 4, 4), 16), label=0), 'from 0 to 15'),
