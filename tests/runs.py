@@ -111,9 +111,9 @@ def small_gan(steps=2):
     return config
 
 
-def wait_for(path, process):
-    """Waits for a file of a process, however long that takes."""
-    while not path.exists():
+def wait_for(path, process, size=0):
+    """Waits for a file of a process, of some bytes at least, however long that takes."""
+    while not path.exists() or path.stat().st_size < size:
         assert process.poll() is None, f'it ended without {path}'
         time.sleep(0.05)
 

@@ -148,7 +148,7 @@ def test_an_experiment_that_is_told_to_stop_saves_and_goes_on(write, tmp_path):
     """
     folder, work = write(rows, before=FAST), tmp_path / 'runs'
     experiment = start([folder, f'--workdir={work}'], module='vq_jax.experiment')
-    wait_for(work / 'first' / 'metrics.jsonl', experiment)
+    wait_for(work / 'first' / 'metrics.jsonl', experiment, size=1)  # a line: it is between two steps
     experiment.send_signal(signal.SIGINT)
     _, errors = finish(experiment, status=2)
     assert errors.splitlines()[-1] == 'error: stopped; the same command goes on where it was.'
