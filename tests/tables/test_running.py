@@ -143,7 +143,8 @@ def test_an_experiment_that_was_killed_goes_on(write, tmp_path):
 def test_an_experiment_that_is_told_to_stop_saves_and_goes_on(write, tmp_path):
     rows = """
         Row('first', 'First', 'configs/quickstart.py', {'MSE': 'mse'},
-            {**fast, 'steps': 1_000_000, 'checkpoint_every': 1_000_000, 'log_every': 1}),
+            {**fast, 'steps': 1_000_000, 'checkpoint_every': 1_000_000, 'eval_every': 1_000_000,
+             'log_every': 1}),
         Row('second', 'Second', 'configs/quickstart.py', {'MSE': 'mse'}, fast),
     """
     folder, work = write(rows, before=FAST), tmp_path / 'runs'
