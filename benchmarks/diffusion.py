@@ -22,7 +22,7 @@ from absl import flags
 from vq_jax import cli
 
 _SAMPLING_STEPS = flags.DEFINE_list('sampling_steps', ['10', '25', '50'], 'Steps of the sampler.')
-_DRAW = flags.DEFINE_integer('draw', 16, 'Pictures drawn at once.')
+_DRAW = flags.DEFINE_integer('draw', 16, 'Images drawn at once.')
 
 
 def main():
@@ -65,7 +65,7 @@ def main():
 
 
 def ours_drawing(ours, steps):
-    """A function that draws pictures with the state that was trained, compiled."""
+    """A function that draws images with the state that was trained, compiled."""
     import dataclasses
 
     task = ours.task

@@ -2,9 +2,9 @@
 
     python benchmarks/input_pipeline.py [--data_dir DIR] [--seconds 2] [--rounds 3] [--output FILE]
 
-`plain` reads a batch of records, then decodes and resizes one picture after the other, with nothing
+`plain` reads a batch of records, then decodes and resizes one image after the other, with nothing
 around it.
-The other columns are training batches: pictures kept in memory (after their first visit), streamed
+The other columns are training batches: images kept in memory (after their first visit), streamed
 by threads, and streamed by one or two worker processes. Rounds alternate between the columns; the
 median is printed with its ratio to plain decoding, because machines are noisy.
 """
@@ -40,7 +40,7 @@ PHOTOGRAPHS = ('astronaut.png', 'chelsea.png', 'coffee.png', 'motorcycle_left.pn
 
 
 def write_folder(root, number=1000, side=256):
-    """Writes JPEG crops of photographs, as a folder of somebody's pictures has them."""
+    """Writes JPEG crops of photographs, as a folder of somebody's images has them."""
     source = Path(skimage.__file__).parent / 'data'
     photos = [Image.open(source / name, formats=('JPEG', 'PNG')).convert('RGB') for name in PHOTOGRAPHS]
     random = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def write_folder(root, number=1000, side=256):
 
 
 def plain(config, seconds):
-    """Images per second of a loop that reads a batch and decodes one picture after the other."""
+    """Images per second of a loop that reads a batch and decodes one image after the other."""
     source = open_source(config, config.train_split)
     channels = config.channels or source.channels
     done, begin = 0, time.perf_counter()

@@ -16,7 +16,7 @@ from torch import nn
 
 
 class UNet(nn.Module):
-    """Noisy pictures, times and classes to predictions."""
+    """Noisy images, times and classes to predictions."""
 
     def __init__(self, sizes, channels, num_classes):
         super().__init__()
@@ -82,7 +82,7 @@ def make_step(config, image_channels, device, dtype):
 
 
 def make_sampler(config, shape, n, device, dtype):
-    """A function `steps -> pictures` that draws n pictures of a shape [h w c] by DDIM."""
+    """A function `steps -> images` that draws n images of a shape [h w c] by DDIM."""
     model = make(config, shape[-1], device).eval()
     autocast = torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == 'bfloat16')
 

@@ -123,7 +123,7 @@ class VQGAN(nn.Module):
         )
 
     def forward(self, x):
-        """Pictures [b c h w] to reconstructions and the quantizer's loss."""
+        """Images [b c h w] to reconstructions and the quantizer's loss."""
         values, loss, _ = self.quantizer(self.before(self.encoder(x)))
         return self.decoder(self.after(values)), loss
 
@@ -159,7 +159,7 @@ class LPIPS(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, x, y):
-        """Pictures [b 3 h w] to the mean distance."""
+        """Images [b 3 h w] to the mean distance."""
         total = 0
         for stage in self.stages:
             x, y = stage(x), stage(y)

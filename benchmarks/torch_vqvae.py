@@ -81,7 +81,7 @@ class VQVAE(nn.Module):
         self.decoder = nn.Sequential(*decoder)
 
     def forward(self, x):
-        """Pictures [b c h w] in [-1, 1] to reconstructions, loss of the quantizer, perplexity."""
+        """Images [b c h w] in [-1, 1] to reconstructions, loss of the quantizer, perplexity."""
         values, loss, perplexity = self.quantizer(self.encoder(x))
         return self.decoder(values), loss, perplexity
 

@@ -5,7 +5,7 @@
 The peers are in `torch_vqvae.py` and `torch_vqgan.py`, written for the purpose, and in `torch_unet.py`, the
 U-Net of diffusers; other models have none, and their own figures are printed alone. Blocks of steps of the
 two alternate, so that whatever else the machine does hits both; medians over the blocks are printed, and
-their ratio. Pictures are random bytes and already on the device. Compile time is that of a cold start. Peak
+their ratio. Images are random bytes and already on the device. Compile time is that of a cold start. Peak
 memory is that of a process of its own (of the device, on GPUs); temporary memory is what the compiler planned
 for a step on one device, beside the state and the batch.
 """
@@ -27,6 +27,7 @@ from ml_collections import config_flags
 
 from vq_jax import cli
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 from vq_jax.tasks import make_task
 from vq_jax.training.config import build
 from vq_jax.training.parallel import ParallelConfig, make_engine
@@ -62,10 +63,10 @@ _PEERS = {
             'perceptual.kind': ('random_vgg', 'lpips', 'none'),
             'adversarial.adaptive': (True,),
             'adversarial.start': (0,),
-            'game.loss': ('hinge',),
-            'game.r1': (0.0,),
-            'game.gradient_penalty': (0.0,),
-            'game.lecam': (0.0,),
+            'adversarial.loss': ('hinge',),
+            'adversarial.r1': (0.0,),
+            'adversarial.gradient_penalty': (0.0,),
+            'adversarial.lecam': (0.0,),
             'discriminator.norm': ('batch',),
             'discriminator.spectral_norm': (False,),
         },
@@ -95,13 +96,13 @@ class Ours:
     """The project's own step, compiled by its engine."""
 
     def __init__(self, config, images):
-        self.task = task = make_task(config, images.shape[1:], num_classes=10)
+        self.task = task = make_task(config, Spec('image', images.shape[1:]), num_classes=10)
         engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), len(images))
         state = init_state(task.init, jax.random.key(0), images.shape[1:])
-        self.state = engine.place(state.replace(frozen=task.pretrained()))
+        self.state = engine.put(state.replace(frozen=task.pretrained()))
         shapes = abstract_batch(len(images), images.shape[1:])
         rest = {k: np.ones(v.shape, v.dtype) for k, v in shapes.items()}
-        self.batch = engine.put({**rest, 'image': images})
+        self.batch = engine.put({**rest, 'x': images})
         # XLA counts what a loop does once.
         whole = dataclasses.replace(task, accumulate=1) if task.accumulate > 1 else task
         lowered = jax.jit(whole.train_step).lower(self.state, shapes)

@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
     config.adversarial.start = 50_000
     # The published loss is a sum over the pixels, and so is what its bound of 1e4 is compared with.
     config.adversarial.most_adaptive = 1e4 / (256 * 256 * 3)
-    config.game.loss = 'hinge'
+    config.adversarial.loss = 'hinge'
     for optimizer in (config.optimizer, config.discriminator_optimizer):
         optimizer.learning_rate = 4.5e-6 * 96
         optimizer.b1 = 0.5

@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 32
     config.eval_every = 1_000
     config.checkpoint_every = 500
-    config.num_pictures = 4
+    config.num_shown = 4
     config.data.name = 'mnist'
     config.data.channels = 1
     config.tokenizer.levels = 2

@@ -36,5 +36,5 @@ def get_config() -> ConfigDict:
     config.optimizer.learning_rate = 5e-4
     config.optimizer.schedule = 'cosine'
     config.optimizer.warmup_steps = 200
-    config.optimizer.clip_norm = 20_000.0  # in nats a picture; only spikes of the scale reach it
+    config.optimizer.clip_norm = 20_000.0  # in nats an image; only spikes of the scale reach it
     return config

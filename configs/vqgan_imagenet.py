@@ -58,7 +58,7 @@ def get_config(variant: str = 'f16_1024') -> ConfigDict:
     config.discriminator.stages = 2 if variant == 'f16_16384' else 3
     config.adversarial.weight = 0.8 if variant == 'f16_1024' else 0.75
     config.adversarial.start = 250_000
-    config.game.loss = 'hinge'
+    config.adversarial.loss = 'hinge'
     for optimizer in (config.optimizer, config.discriminator_optimizer):
         optimizer.learning_rate = 4.5e-6 * 96
         optimizer.b1 = 0.5

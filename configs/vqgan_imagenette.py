@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.quantizer.code_dim = 8
     config.discriminator.channels = 32
     config.perceptual.kind = 'ms_ssim'
-    config.game.loss = 'hinge'
+    config.adversarial.loss = 'hinge'
     config.adversarial.start = 500
     config.adversarial.warmup = 100
     config.adversarial.ramp = 100

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     config.quantizer.code_dim = 8
     config.discriminator.channels = 16
     config.perceptual.kind = 'ms_ssim'
-    config.game.loss = 'hinge'
+    config.adversarial.loss = 'hinge'
     config.adversarial.start = 300
     config.adversarial.warmup = 50
     config.adversarial.ramp = 50

@@ -43,7 +43,7 @@ def test_diffusion(monkeypatch):
     assert re.fullmatch(r'2 samples at once, 2 steps, seconds a sample: vq_jax [\d.e-]+', lines[5])
 
 
-def test_pictures_of_unknown_size():
+def test_images_of_unknown_size():
     _, errors = measure('pixelcnn_mnist', status=2)
     last = errors.splitlines()[-1]
     assert last.startswith('error: ') and last.endswith('give --config.data.image_size=NUMBER.')

@@ -9,7 +9,8 @@ from PIL import Image
 import vq_jax
 from tests.runs import refused, run
 from vq_jax.errors import UserError
-from vq_jax.ops.captions import captioned
+from vq_jax.media.captions import captioned
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.classes import checked_labels, difference
 from vq_jax.tasks.tokenizers import PixelValues
@@ -94,7 +95,7 @@ def test_a_renamed_class_is_refused_by_name(runs, images, task):
 
 def test_names_are_no_matter_where_no_label_is_read(runs, images):
     rename(images, 'dark', 'night')
-    assert vq_jax.load(runs / 'vqvae').evaluate().numbers['examples'] == 12
+    assert vq_jax.load(runs / 'vqvae').evaluate().metrics['examples'] == 12
     train(small('vqvae', images), runs / 'vqvae')
 
 
@@ -109,13 +110,13 @@ def test_a_run_that_is_built_on_another_has_its_classes(monkeypatch):
     config = default_config('prior')
     config.model.class_conditional = True
     config.tokenizer.levels = 2
-    decoder = PixelValues(((4, 4),), num_tokens=2, tokens_per_place=1, num_labels=2)
+    decoder = PixelValues(((4, 4),), num_tokens=2, tokens_per_position=1, num_labels=2)
     monkeypatch.setattr(PixelValues, 'class_names', ('b', 'a'))
     monkeypatch.setattr('vq_jax.tasks.prior.make_tokenizer', lambda *_: decoder)
     with pytest.raises(UserError, match=r"the tokenizer is .* other classes .*: label 0 was 'a' and is 'b'"):
-        make_task(config, (4, 4, 1), 2, ('a', 'b'))
-    make_task(config, (4, 4, 1), 2, ('b', 'a'))
-    make_task(config, (4, 4, 1), 2, None)  # of a run that does not know them
+        make_task(config, Spec('image', (4, 4, 1)), 2, ('a', 'b'))
+    make_task(config, Spec('image', (4, 4, 1)), 2, ('b', 'a'))
+    make_task(config, Spec('image', (4, 4, 1)), 2, None)  # of a run that does not know them
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from vq_jax import cli
 from vq_jax.data import DataConfig
 from vq_jax.data.folder import FolderSource
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 from vq_jax.tasks import TASKS, complete_config, default_config, make_task
 from vq_jax.train import train
 from vq_jax.training.config import build, explain
@@ -183,7 +184,7 @@ def test_an_optional_key_is_set_to_none_and_from_it(parsed, key, before, text, v
 def test_other_keys_are_never_none(parsed, key):
     with pytest.raises(UserError, match=f'config.{key} is None, which is not of type'):
         config = parsed('--config', 'configs/vqvae_mnist.py', f'--config.{key}=None')
-        make_task(config, (32, 32, 1))
+        make_task(config, Spec('image', (32, 32, 1)))
         build(DataConfig, config.data, 'data')
 
 
@@ -191,7 +192,7 @@ def test_a_word_that_a_key_knows_is_no_none(parsed):
     config = parsed('--config=configs/ddpm_mnist.py', '--config.sampling.threshold=none')
     assert config.sampling.threshold == 'none'
     given = ['a.threshold=none', 'b=None', 'c=3', 'd=true', 'e={[]:1}']
-    code = f'from vq_jax import opening; print(opening._overrides({given}))'
+    code = f'from vq_jax import opening; print(run_flags._overrides({given}))'
     printed = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     assert printed == "{'a.threshold': 'none', 'b': None, 'c': 3, 'd': True, 'e': '{[]:1}'}\n"
 

@@ -1,4 +1,4 @@
-"""Pictures changed by a diffusion model, in a notebook and by the command."""
+"""Images changed by a diffusion model, in a notebook and by the command."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from vq_jax.train import train
 def trained(workdir, upscale=1):
     config = default_config('diffusion')
     config.steps = config.log_every = config.eval_every = 10
-    config.num_pictures = 2
+    config.num_shown = 2
     config.data.name = 'digits'
     config.data.image_size = 8
     config.data.channels = 1
@@ -46,7 +46,7 @@ def model(workdir):
 @pytest.fixture(scope='module')
 def digits(model):
     batch = next(eval_batches(model.dataset('test'), batch_size=3))
-    return batch['image'], batch['label']
+    return batch['x'], batch['label']
 
 
 def test_what_is_not_to_change_stays(model, digits):
@@ -71,7 +71,7 @@ def test_one_step_of_denoising_is_what_the_network_expects(model, digits):
     assert (a != noisy).any()
 
 
-def test_the_way_from_a_picture_to_another(model, digits):
+def test_the_way_from_a_image_to_another(model, digits):
     images, labels = digits
     between = np.asarray(model.interpolate(images[0], images[1], 5, label=int(labels[0]), steps=20))
     assert between.shape == (5, 8, 8, 1)
@@ -80,7 +80,7 @@ def test_the_way_from_a_picture_to_another(model, digits):
 
 
 @pytest.mark.slow
-def test_small_pictures_are_made_large(tmp_path, digits):
+def test_small_images_are_made_large(tmp_path, digits):
     images, labels = digits
     workdir = trained(tmp_path / 'run', upscale=2)
     enlarging = vq_jax.load(workdir)
@@ -98,7 +98,7 @@ def test_small_pictures_are_made_large(tmp_path, digits):
     np.testing.assert_array_equal(np.load(tmp_path / 'x.npz')['images'][0], large[0])
     with pytest.raises(UserError, match='reduced by 2'):
         enlarging.upscale(images, label=labels)
-    with pytest.raises(UserError, match='give it small pictures'):
+    with pytest.raises(UserError, match='give it small images'):
         enlarging.sample(1)
 
 
@@ -113,7 +113,7 @@ def test_the_command(model, workdir, digits, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / 'x.npz')['images'], expected)
     run([*command, label, f'--to={tmp_path}/digit.png', '--steps=3'], module='vq_jax.edit')
     assert len(np.load(tmp_path / 'x.npz')['images']) == 8
-    (tmp_path / 'text.png').write_text('no picture')
+    (tmp_path / 'text.png').write_text('no image')
     mistakes = (
         (['--strength=0.5', '--sigma=3'], '--strength and --sigma do not go together'),
         ([label], 'give --mask (a prior or a diffusion model), --strength'),
@@ -143,7 +143,7 @@ def test_mistakes(model, digits):
         (lambda: model.image_to_image(images, 1.5, label=labels), 'the strength is 1.5'),
         (lambda: model.image_to_image(images, np.ones(3), label=labels), 'the strength is array'),
         (lambda: model.sample(1, label=0, seed=1.5), 'the seed is 1.5; give a whole number'),
-        (lambda: model.interpolate(images[0], images[1], 3.0, label=0), '3.0 pictures cannot be drawn'),
+        (lambda: model.interpolate(images[0], images[1], 3.0, label=0), '3.0 images cannot be drawn'),
         (lambda: model.image_to_image(images, 0.5), 'this model is conditioned on classes'),
         (
             lambda: model.interpolate(images[0], images[1], 3, label=0, guidance=2.0),
@@ -153,7 +153,7 @@ def test_mistakes(model, digits):
         (lambda: model.sample(1, top_k=3), 'sampling by this model takes no top_k; it takes eta, grid'),
         (lambda: model.sample(1, repeats=2), 'repeats changes nothing here: it is for inpainting'),
         (lambda: model.encode(images), 'a run of the task diffusion cannot encode'),
-        (lambda: model.upscale(images, label=labels), 'not trained to make small pictures large'),
+        (lambda: model.upscale(images, label=labels), 'not trained to make small images large'),
         (lambda: model.log_prob(images), 'cannot tell the likelihood of codes; one of prior can'),
     ):
         with pytest.raises(UserError, match=words):

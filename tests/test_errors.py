@@ -11,9 +11,10 @@ from vq_jax.errors import UserError, check_least, check_share, on_device
 from vq_jax.ops.diffusion import Process
 from vq_jax.sampling.autoregressive import Choice
 from vq_jax.sampling.diffusion import Options, check_steps
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.batched_sampling import check_guidance, check_number
 from vq_jax.tasks.diffusion_config import Sampling
-from vq_jax.tasks.drawing import check_guidance, check_number
 from vq_jax.training.config import build
 from vq_jax.training.optimizer import OptimizerConfig
 
@@ -98,7 +99,7 @@ def test_numbers_given_in_code(make):
 
 def test_whole_numbers_given_in_code():
     for n in (0, 2**31, 1.5):
-        with pytest.raises(UserError, match='pictures cannot be drawn'):
+        with pytest.raises(UserError, match='images cannot be drawn'):
             check_number(n)
     with pytest.raises(UserError, match='more than single precision tells apart'):
         Process(timesteps=10**8)
@@ -123,7 +124,7 @@ def test_numbers_given_in_a_config(task, key):
     config = default_config(task)
     config.update_from_flattened_dict({key: 1e-50})
     with pytest.raises(UserError, match=rf'^config\.{key} is 1e-50, which is 0 in single precision'):
-        make_task(config, (16, 16, 1))
+        make_task(config, Spec('image', (16, 16, 1)))
 
 
 @pytest.mark.parametrize('temperature', [0.0, 1.2e-38, 1e-30, 1e-6])

@@ -11,6 +11,7 @@ import pytest
 import vq_jax
 from tests.runs import ROOT, refused, run
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 from vq_jax.tasks import complete_config, default_config, make_task
 from vq_jax.tasks.codes import write_codes
 from vq_jax.train import train
@@ -89,7 +90,7 @@ def test_whoever_opens_a_run_allows_its_code(workdir, prior, tmp_path):
     opened = vq_jax.load(workdir, allow=('gumbel',))
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
     np.testing.assert_array_equal(opened.decode(opened.encode(images)), opened.reconstruct(images))
-    assert opened.evaluate().numbers['examples'] == 8
+    assert opened.evaluate().metrics['examples'] == 8
     assert vq_jax.load(prior, allow=('gumbel',)).sample(2).shape == (2, 8, 8, 1)
     with pytest.raises(UserError, match='allow_import'):
         write_codes(workdir, tmp_path / 'codes', splits=['test[:8]'], batch_size=8)
@@ -131,7 +132,7 @@ def test_a_run_of_a_stranger_imports_nothing(folder, workdir, tmp_path):
     config.tokenizer.workdir = str(runs[0])
     for name in ('payload:Payload', 'os:system'):
         with pytest.raises(UserError, match='--allow_import='):
-            make_task(config, (8, 8, 1))
+            make_task(config, Spec('image', (8, 8, 1)))
         config.tokenizer.workdir = ''
         config.task = name
     assert not (tmp_path / 'ran').exists() and 'payload' not in sys.modules
@@ -189,7 +190,7 @@ def test_a_task_of_ones_own(folder):
         vq_jax.load(folder / 'brightness')
     opened = vq_jax.load(folder / 'brightness', allow=('brightness',))
     assert opened.task.brightness.most == 16
-    assert opened.evaluate().numbers['examples'] == 8
+    assert opened.evaluate().metrics['examples'] == 8
     config.task = 'brightness:BrightnessConfig'
     with pytest.raises(UserError, match='no subclass of vq_jax'), allowing(['brightness']):
         complete_config(config)

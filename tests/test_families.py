@@ -217,7 +217,7 @@ def test_sampling_draws_the_same_from_the_command_and_in_a_notebook(whole, tmp_p
 
 def test_a_vae_in_a_notebook(whole):
     opened = vq_jax.load(whole('vae'))
-    images = next(iter(vq_jax.data.eval_batches(opened.dataset('test'), batch_size=4)))['image']
+    images = next(iter(vq_jax.data.eval_batches(opened.dataset('test'), batch_size=4)))['x']
     latents = opened.encode(images)
     assert latents.shape == (4, 50) and opened.decode(latents).shape == images.shape
     between = np.asarray(opened.interpolate(images[0], images[1], 5))
@@ -228,21 +228,21 @@ def test_a_vae_in_a_notebook(whole):
     assert opened.sample(3).shape == (3, 16, 16, 1)
     with pytest.raises(vq_jax.UserError, match='not conditioned'):
         opened.sample(3, label=1)
-    more = vq_jax.load(whole('vae'), overrides={'model.importance_samples': 64}).evaluate().numbers
-    assert more['iwae'] > opened.evaluate().numbers['iwae']
+    more = vq_jax.load(whole('vae'), overrides={'model.importance_samples': 64}).evaluate().metrics
+    assert more['iwae'] > opened.evaluate().metrics['iwae']
 
 
 def test_a_vqgan_in_a_notebook(whole):
     opened = vq_jax.load(whole('vqgan'))
-    images = next(iter(vq_jax.data.eval_batches(opened.dataset('test'), batch_size=4)))['image']
+    images = next(iter(vq_jax.data.eval_batches(opened.dataset('test'), batch_size=4)))['x']
     codes = opened.encode(images)
     assert codes.shape == (4, 8, 8) and codes.dtype == np.int32
     assert opened.decode(codes).shape == images.shape
-    with pytest.raises(vq_jax.UserError, match='cannot draw pictures; train a prior'):
+    with pytest.raises(vq_jax.UserError, match='cannot draw images; train a prior'):
         opened.sample(2)
     with pytest.raises(vq_jax.UserError, match='nothing lies'):
         opened.interpolate(images[0], images[1])
-    with pytest.raises(vq_jax.UserError, match='no likelihood of pictures'):
+    with pytest.raises(vq_jax.UserError, match='no likelihood of images'):
         opened.anomaly_score(images)
 
 
@@ -287,7 +287,7 @@ def test_a_discriminator_that_overflows_stops_the_run(tmp_path):
             'vq_jax.sample',
             {
                 ('--output=x.jpg',): '.png or .npz',
-                ('--output=x.png', '--num=-1'): '-1 pictures cannot be drawn; ask for 1 or more',
+                ('--output=x.png', '--num=-1'): '-1 images cannot be drawn; ask for 1 or more',
                 ('--output=x.png', '--label=11'): 'from 0 to 9',
                 ('--output=README.md/x.png',): 'choose another --output',
             },

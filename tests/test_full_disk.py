@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from tests.runs import start
-from vq_jax import cli, drawing
+from vq_jax import cli, sample_flags
 from vq_jax.data.codes import CodeFacts, write_facts, write_shard
 from vq_jax.files import AppendedFile, WriteError, write_atomically
+from vq_jax.spec import Spec
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_a_record_is_added_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_images_that_were_made_are_kept_elsewhere(full, tmp_path, name):
     images = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4, 1)
     with pytest.raises(WriteError) as caught:
-        drawing.write(full / name, images)
+        sample_flags.write(full / name, images)
     (elsewhere,) = tmp_path.glob('vq_jax-*/*')
     assert str(caught.value) == (
         f'Cannot write {full / name} (No space left on device); make room, or choose another place. '
@@ -105,7 +106,7 @@ def test_a_shard_of_codes_is_there_whole_or_not_at_all(tmp_path, small_files):
     facts = CodeFacts(
         tokenizer={'workdir': 'run', 'step': 1, 'checksum': 'a' * 64, 'config': {}},
         data={},
-        image_shape=(8, 8, 1),
+        spec=Spec('image', (8, 8, 1)),
         class_names=(),
         num_codes=2**16,
         grids=((32, 32),),

@@ -42,8 +42,8 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
     resources = {'metadata': {'path': str(tmp_path)}}
     NotebookClient(notebook, timeout=None, kernel_name='python3', resources=resources).execute()
     outputs = [o for c in notebook.cells if c.cell_type == 'code' for o in c.outputs]
-    pictures = [o for o in outputs if 'image/png' in o.get('data', {})]
-    assert len(pictures) >= 4
+    images = [o for o in outputs if 'image/png' in o.get('data', {})]
+    assert len(images) >= 4
     assert not any(o.output_type == 'error' for o in outputs)
 
 

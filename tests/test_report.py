@@ -55,7 +55,7 @@ def test_mistakes_are_one_sentence(tmp_path):
         (workdir, '--output', tmp_path / 'x.png'): 'x.png; give a name that ends in .html',
         (workdir, '--output', tmp_path / 'folder.html'): 'is a directory',
         (workdir, '--output', tmp_path / 'file' / 'x.html'): 'choose another --output',
-        (workdir, '--output', tmp_path / 'x.html', '--max_pictures', 0): 'give 1 or more',
+        (workdir, '--output', tmp_path / 'x.html', '--max_images', 0): 'give 1 or more',
     }
     for errors, part in zip(refused('vq_jax.report', *mistakes), mistakes.values(), strict=True):
         assert errors.startswith('error: ')
@@ -75,7 +75,7 @@ TABLE = """
 from vq_jax.tables import Plot, Row, Table
 
 def get_table():
-    config, numbers = 'configs/quickstart.py', {'MSE': 'mse', 'use': 'codes_used'}
+    config, numbers = 'configs/quickstart.py', {'MSE': 'mse', 'use': 'codebook_usage'}
     rows = (
         Row('first', 'First', config, numbers, {}, {'MSE': '0.25'}, facts={'k': 1}),
         Row('second <x>', 'Second', config, numbers, {'seed': 1}, facts={'k': 2}),
@@ -96,7 +96,7 @@ def experiment(tmp_path, monkeypatch):
     results = Results(folder, table)
     for row in table.rows[:2]:
         made = {'data': 'digits test', 'steps': 40, 'hardware': '2 cores', 'commit': 'abc'}
-        results.save(row, {'numbers': {'mse': row.facts['k'] / 8, 'codes_used': 0.5}, **made})
+        results.save(row, {'metrics': {'mse': row.facts['k'] / 8, 'codebook_usage': 0.5}, **made})
     trained(tmp_path / 'runs' / 'first')
     return folder
 
@@ -139,8 +139,8 @@ def test_an_experiment_in_a_browser(experiment, tmp_path):
         )
         sections = browser.run("[...document.querySelectorAll('h2')].map((x) => x.textContent)")
         assert sections == ['Images', 'Table', 'Runs', 'Config', 'Evaluation', 'Curves', 'Environment']
-        pictures = browser.run("[...document.querySelectorAll('.pictures img')].map((x) => x.alt)")
-        assert 'code_use of first, step 40' in pictures
+        images = browser.run("[...document.querySelectorAll('.images img')].map((x) => x.alt)")
+        assert 'code_usage of first, step 40' in images
         assert 'JAX' in browser.run("document.getElementById('environment').parentElement.textContent")
         browser.open(output, width=360, height=700)
         assert browser.run('document.documentElement.scrollWidth') == 360

@@ -10,7 +10,7 @@ from PIL import Image
 
 import vq_jax
 from vq_jax.tasks import default_config
-from vq_jax.tasks.drawing import Drawer
+from vq_jax.tasks.batched_sampling import BatchedSampler
 from vq_jax.train import train
 
 
@@ -52,7 +52,7 @@ def test_codes_and_back(run, digits):
     assert error < 0.5 * np.var(digits / 255.0)
 
 
-def test_pictures_of_another_size(run, digits):
+def test_images_of_another_size(run, digits):
     wide = np.concatenate([digits, digits], axis=2)
     assert run.encode(wide).shape == (16, 4, 8)
 
@@ -62,17 +62,17 @@ def test_evaluation_equals_doing_it_by_hand(run):
     from vq_jax.data import eval_batches
 
     batches = list(eval_batches(dataset, batch_size=50))
-    images = np.concatenate([b['image'][b['mask']] for b in batches])
+    images = np.concatenate([b['x'][b['mask']] for b in batches])
     difference = np.float64(run.reconstruct(images)) - images
     mse = np.mean(np.square(difference), axis=(1, 2, 3))
     codes = np.bincount(np.asarray(run.encode(images)).reshape(-1), minlength=32)
     p = codes[codes > 0] / codes.sum()
-    numbers = run.evaluate().numbers
-    assert numbers['examples'] == len(images) == 359
-    assert numbers['psnr'] == pytest.approx(np.mean(10 * np.log10(255**2 / mse)), rel=1e-4)
-    assert numbers['perplexity'] == pytest.approx(np.exp(-np.sum(p * np.log(p))), rel=1e-4)
-    assert numbers['code_use_bits'] == pytest.approx(-np.sum(p * np.log2(p)), rel=1e-4)
-    assert numbers['codes_used'] == pytest.approx(np.mean(codes > 0))
+    metrics = run.evaluate().metrics
+    assert metrics['examples'] == len(images) == 359
+    assert metrics['psnr'] == pytest.approx(np.mean(10 * np.log10(255**2 / mse)), rel=1e-4)
+    assert metrics['perplexity'] == pytest.approx(np.exp(-np.sum(p * np.log(p))), rel=1e-4)
+    assert metrics['code_entropy_bits'] == pytest.approx(-np.sum(p * np.log2(p)), rel=1e-4)
+    assert metrics['codebook_usage'] == pytest.approx(np.mean(codes > 0))
 
 
 @pytest.mark.parametrize(
@@ -80,18 +80,18 @@ def test_evaluation_equals_doing_it_by_hand(run):
     [
         (np.zeros((1, 8, 8, 1), np.float32), r"uint8.*give \(255 \* images\)\.round\(\)\.astype\('uint8'\)"),
         (np.zeros((8, 8, 1), np.uint8), r'b h w c.*give images\[None\]'),
-        (np.zeros((0, 8, 8, 1), np.uint8), 'there are no pictures'),
+        (np.zeros((0, 8, 8, 1), np.uint8), 'there are no images'),
         (np.zeros((1, 1, 8, 8), np.uint8), r'give images\.transpose\(0, 2, 3, 1\)'),
         (np.zeros((1, 7, 8, 1), np.uint8), 'multiple of 2'),
         (np.zeros((1, 8, 8, 3), np.uint8), 'channels'),
     ],
 )
-def test_wrong_pictures(run, images, words):
+def test_wrong_images(run, images, words):
     with pytest.raises(vq_jax.UserError, match=words):
         run.encode(images)
 
 
-def test_a_picture_that_is_open_is_taken_as_its_file_is(run, digits, tmp_path):
+def test_a_image_that_is_open_is_taken_as_its_file_is(run, digits, tmp_path):
     """Turned, laid over white, and left as it is."""
     image = Image.fromarray(digits[0, ..., 0]).convert('LA')
     image.putalpha(Image.fromarray(digits[1, ..., 0]))
@@ -121,8 +121,8 @@ def test_masks_are_arrays_too(run, digits):
         np.zeros((0, 8), np.uint8),
     ],
 )
-def test_arrays_that_are_no_picture(run, image):
-    with pytest.raises(vq_jax.UserError, match=r'the picture is .* of shape .*; give uint8 \[h w\]'):
+def test_arrays_that_are_no_image(run, image):
+    with pytest.raises(vq_jax.UserError, match=r'the image is .* of shape .*; give uint8 \[h w\]'):
         run.prepare(image)
     with pytest.raises(vq_jax.UserError, match='the mask is'):
         run.prepare(np.zeros((8, 8), np.uint8), image)
@@ -144,7 +144,7 @@ def test_the_vectors_of_codes(run, digits):
 
 def test_an_evaluation_is_shown_in_a_line(run):
     shown = repr(run.evaluate('test[:8]'))
-    assert 'examples=8' in shown and 'psnr=' in shown and 'pictures: reconstructions, code_use' in shown
+    assert 'examples=8' in shown and 'psnr=' in shown and 'images: reconstructions, code_usage' in shown
     assert len(shown) < 400 and '\n' not in shown
 
 
@@ -161,7 +161,7 @@ def test_no_codes(run):
         run.decode(np.zeros((0, 4, 4), int))
 
 
-def test_a_picture_is_read_from_its_file(run, digits, tmp_path):
+def test_a_image_is_read_from_its_file(run, digits, tmp_path):
     path = tmp_path / 'digit.png'
     Image.fromarray(digits[0, ..., 0]).save(path)
     for file in path, str(path), path.read_bytes():
@@ -171,9 +171,9 @@ def test_a_picture_is_read_from_its_file(run, digits, tmp_path):
     for image in (digits[0], digits[0, ..., 0], Image.open(path), np.repeat(digits[0], 3, -1)):
         np.testing.assert_array_equal(run.prepare(image)[0], digits[0])
     for image, words in (
-        (tmp_path / 'none', r'none cannot be read .*; give a picture file'),
+        (tmp_path / 'none', r'none cannot be read .*; give an image file'),
         ('\0', 'a name that no file can have'),
-        (None, 'the picture is of type NoneType; give a path'),
+        (None, 'the image is of type NoneType; give a path'),
     ):
         with pytest.raises(vq_jax.UserError, match=words):
             run.prepare(image)
@@ -233,9 +233,9 @@ def test_what_was_drawn_from_is_forgotten_with_its_run(run):
         def shown(self, state, keys, labels):
             return jax.vmap(jax.random.uniform)(keys)
 
-    drawer = Drawer(Task(), {}, run.config)
-    assert drawer.draw('shown', 3, np.zeros(3, np.int32), 0, {}).shape == (3,)
-    last = weakref.ref(drawer)
-    del drawer
+    sampler = BatchedSampler(Task(), {}, run.config)
+    assert sampler.draw('shown', 3, np.zeros(3, np.int32), 0, {}).shape == (3,)
+    last = weakref.ref(sampler)
+    del sampler
     gc.collect()
     assert last() is None

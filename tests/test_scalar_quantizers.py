@@ -47,7 +47,7 @@ def test_a_run_trains_and_is_opened(kind, tmp_path, digits):
     losses = [line['reconstruction_loss'] for line in lines if line['split'] == 'train']
     assert losses[-1] < 0.75 * losses[0]
     last = {line['split']: line for line in lines}
-    assert {'perplexity', 'codes_used'} <= set(last['train']) and last['eval']['perplexity'] > 2
+    assert {'perplexity', 'codebook_usage'} <= set(last['train']) and last['eval']['perplexity'] > 2
     assert ({'commitment_loss', 'code_entropy', 'entropy_of_mean'} <= set(last['train'])) == (kind == 'lfq')
     assert (workdir / 'images' / 'code_use_0000060.png').exists()
 

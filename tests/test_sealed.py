@@ -79,7 +79,7 @@ def test_a_digit_of_the_config_that_was_changed_is_told(key, value, text, workdi
 @pytest.mark.parametrize(
     'key, value, text',
     [
-        ('image_shape', [8, 16, 1], r'image_shape \(there \[8, 8, 1\], now \[8, 16, 1\]\)'),
+        ('spec', [8, 16, 1], r'spec \(there \[8, 8, 1\], now \[8, 16, 1\]\)'),
         ('class_names', list('0123456798'), 'class_names'),
         ('published', 64 * '0', r'published \(there null'),
     ],
@@ -90,7 +90,7 @@ def test_facts_of_the_data_that_were_changed_are_told(key, value, text, workdir)
 
 
 def test_keys_of_which_nothing_learned_depends_may_change(workdir):
-    for key, value in (('num_pictures', 1), ('data.cache_gib', 0.5), ('keep_checkpoints', 5)):
+    for key, value in (('num_shown', 1), ('data.cache_gib', 0.5), ('keep_checkpoints', 5)):
         change(workdir / 'config.json', key, value)
     assert vq_jax.load(workdir).step == 4
     assert train(small_config(), workdir) is not None

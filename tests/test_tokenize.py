@@ -1,4 +1,4 @@
-"""Codes of a whole data set: every picture once, gone on with after a kill, and of one tokenizer alone."""
+"""Codes of a whole data set: every image once, gone on with after a kill, and of one tokenizer alone."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def prior_config(tokenizer, data):
     config = default_config('prior')
     config.steps = config.eval_every = config.log_every = 6
     config.batch_size = 32
-    config.num_pictures = 4
+    config.num_shown = 4
     config.data.name = data
     config.data.channels = 1
     config.tokenizer.workdir = str(tokenizer)
@@ -78,17 +78,17 @@ def opened(folder, split='train', **options):
 
 
 @pytest.mark.parametrize('cache_gib', [1.0, 0.0])
-def test_each_picture_has_its_codes_and_its_label(codes, tokenizer, cache_gib):
+def test_each_image_has_its_codes_and_its_label(codes, tokenizer, cache_gib):
     tokenizing = vq_jax.load(tokenizer)
     written = opened(codes, cache_gib=cache_gib)
     assert written.cached == bool(cache_gib) and len(written) == 1438
-    pictures = eval_batches(tokenizing.dataset('train'), batch_size=100)
+    images = eval_batches(tokenizing.dataset('train'), batch_size=100)
     rows = eval_batches(written, batch_size=100)
-    for picture, row in zip(pictures, rows, strict=True):
-        mask = picture['mask']
+    for image, row in zip(images, rows, strict=True):
+        mask = image['mask']
         np.testing.assert_array_equal(row['mask'], mask)
-        np.testing.assert_array_equal(row['label'][mask], picture['label'][mask])
-        expected = np.asarray(tokenizing.encode(picture['image'][mask]))
+        np.testing.assert_array_equal(row['label'][mask], image['label'][mask])
+        expected = np.asarray(tokenizing.encode(image['x'][mask]))
         np.testing.assert_array_equal(row['codes'][mask], expected.reshape(len(expected), -1))
 
 
@@ -100,7 +100,7 @@ def test_a_killed_command_goes_on_where_it_was(codes, tokenizer, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in folder.glob('*.array_record')}
     assert len(before) == 2
     output, _ = run(arguments, module='vq_jax.tokenize')
-    assert 'train: codes of 1,438 pictures' in output
+    assert 'train: codes of 1,438 images' in output
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     names = {path.name for path in codes.iterdir()}
     assert {path.name for path in folder.iterdir() if path.suffix != '.partial'} == names
@@ -109,12 +109,12 @@ def test_a_killed_command_goes_on_where_it_was(codes, tokenizer, tmp_path):
 
 
 def test_what_decides_no_code_may_change(codes, tokenizer, tmp_path):
-    """How pictures are read, which splits are the run's, where it lies, and what else its config says."""
+    """How images are read, which splits are the run's, where it lies, and what else its config says."""
     folder, moved = tmp_path / 'codes', tmp_path / 'moved'
     shutil.copytree(codes, folder)
     shutil.copytree(tokenizer, moved)
     config = json.loads((moved / 'config.json').read_text())
-    (moved / 'config.json').write_text(json.dumps(config | {'num_pictures': 1}))
+    (moved / 'config.json').write_text(json.dumps(config | {'num_shown': 1}))
     lacking = folder / 'test-00000-of-00002.array_record'
     lacking.unlink()
     overrides = {'data.cache_gib': 0.25, 'data.prefetch': 1, 'data.eval_split': 'train'}
@@ -123,18 +123,18 @@ def test_what_decides_no_code_may_change(codes, tokenizer, tmp_path):
     assert lacking.read_bytes() == (codes / lacking.name).read_bytes()
 
 
-def test_a_prior_learns_the_same_from_pictures_and_from_codes(codes, tokenizer, tmp_path):
-    numbers = {}
-    for name, data in (('pictures', 'digits'), ('codes', f'codes:{codes}')):
+def test_a_prior_learns_the_same_from_images_and_from_codes(codes, tokenizer, tmp_path):
+    metrics = {}
+    for name, data in (('images', 'digits'), ('codes', f'codes:{codes}')):
         config = prior_config(tokenizer, data)
         config.optimizer.name, config.optimizer.learning_rate = 'sgd', 0.1
-        numbers[name] = train(config, tmp_path / name)
-    assert numbers['codes'] == pytest.approx(numbers['pictures'], rel=1e-4)
-    a, b = (arrays(tmp_path / name).params for name in numbers)
+        metrics[name] = train(config, tmp_path / name)
+    assert metrics['codes'] == pytest.approx(metrics['images'], rel=1e-4)
+    a, b = (arrays(tmp_path / name).params for name in metrics)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), a, b)
     prior = vq_jax.load(tmp_path / 'codes')
     assert prior.sample(2, label=3).shape == (2, 8, 8, 1)
-    assert prior.evaluate().numbers['loss'] == pytest.approx(numbers['codes']['loss'], rel=1e-5)
+    assert prior.evaluate().metrics['loss'] == pytest.approx(metrics['codes']['loss'], rel=1e-5)
 
 
 def test_a_run_without_codes_is_refused(tmp_path):
@@ -152,7 +152,7 @@ def test_a_run_without_codes_is_refused(tmp_path):
 def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, other, tmp_path):
     with pytest.raises(UserError, match='holds other codes, which differ in tokenizer'):
         write_codes(other, codes, shard_batches=4)
-    with pytest.raises(UserError, match='holds other codes, which differ in data, image_shape, grids; give'):
+    with pytest.raises(UserError, match='holds other codes, which differ in data, spec, grids; give'):
         write_codes(tokenizer, codes, shard_batches=4, overrides={'data.image_size': 16})
     with pytest.raises(UserError, match='holds other codes, which differ in data; give'):
         write_codes(tokenizer, codes, shard_batches=4, overrides={'data.fit': 'stretch'})
@@ -166,7 +166,7 @@ def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, oth
         write_codes(tokenizer, tmp_path / 'file')
     with pytest.raises(UserError, match='codes of another tokenizer'):
         train(prior_config(other, f'codes:{codes}'), tmp_path / 'prior')
-    with pytest.raises(UserError, match='this task needs pictures'):
+    with pytest.raises(UserError, match='this task needs images'):
         config = tokenizer_config(10)
         config.data.name = f'codes:{codes}'
         train(config, tmp_path / 'vqvae')
@@ -198,7 +198,7 @@ def test_mistakes_with_codes(codes, tmp_path):
             lambda: opened(codes, 'validation'),
             "no codes of the split 'validation'; set the split to one of train, test",
         ),
-        (lambda: opened(codes, flip=True), 'need pictures'),
+        (lambda: opened(codes, flip=True), 'need images'),
     ):
         with pytest.raises(UserError, match=words):
             make()

@@ -61,7 +61,7 @@ def test_a_run_leaves_what_it_promises(whole):
     last = {line['split']: line for line in logged(workdir)}
     assert last['train']['step'] == last['eval']['step'] == 60
     assert last['eval']['examples'] == 359
-    assert {'loss', 'gradient_norm', 'learning_rate', 'perplexity', 'codes_used'} <= set(last['train'])
+    assert {'loss', 'gradient_norm', 'learning_rate', 'perplexity', 'codebook_usage'} <= set(last['train'])
     losses = [line['loss'] for line in logged(workdir) if line['split'] == 'train']
     assert losses[-1] < 0.75 * losses[0]
 
@@ -195,7 +195,7 @@ ERRORS = [
     (['--config.data.name=nosuchset', '--config.data.data_dir=/nonexistent'], 'vq_jax.prepare'),
     (['--config.data.name=folder:/nonexistent'], '/nonexistent'),
     (['--config.model.stages=4'], 'multiple of 16'),
-    (['--config.quantizer.num_codes=100000'], 'config.quantizer.start_batches'),
+    (['--config.quantizer.num_codes=100000'], 'config.quantizer.init_batches'),
     (['--config.quantizer.learning=gradien'], "did you mean 'gradient'"),
     (['--config.batch_size=0'], 'config.batch_size'),
     (['--config.accumulate=0'], 'config.accumulate is 0; give 1 or more'),
@@ -248,16 +248,16 @@ def test_evaluate_gives_the_numbers_of_the_log(whole, tmp_path):
     output = tmp_path / 'new' / 'numbers.json'
     options = ['--step=best', '--override=data.flip=false', f'--output={output}']
     run([f'--workdir={whole[0]}', *options], module='vq_jax.evaluate')
-    numbers = json.loads(output.read_text())
+    metrics = json.loads(output.read_text())
     evaluated = [line for line in logged(whole[0]) if line['split'] == 'eval']
     assert len(evaluated) > 1
     for name, value in min(evaluated, key=lambda line: line['loss']).items():
         if name not in ('step', 'split'):
-            assert numbers[name] == pytest.approx(value, rel=1e-5)
+            assert metrics[name] == pytest.approx(value, rel=1e-5)
     # And says of what they are.
-    assert numbers['run'] == restore(whole[0], 'best').identity()
+    assert metrics['run'] == restore(whole[0], 'best').identity()
     data = vq_jax.load(whole[0]).config.data
-    assert numbers['preprocessing'] == {
+    assert metrics['preprocessing'] == {
         name: data[name] for name in ('channels', 'pad', 'image_size', 'fit', 'resize', 'image_key')
     }
 

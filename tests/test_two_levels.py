@@ -15,7 +15,7 @@ from tests.runs import (
     refused,
     run,
 )
-from vq_jax.ops.captions import HEIGHT
+from vq_jax.media.captions import HEIGHT
 
 SMALL = [
     '--config=configs/quickstart.py',
@@ -51,10 +51,10 @@ def digits():
     return np.round(load_digits().images[-16:, ..., None] * (255 / 16)).astype(np.uint8)
 
 
-def test_both_levels_are_in_the_log_and_the_pictures(whole):
+def test_both_levels_are_in_the_log_and_the_images(whole):
     last = {line['split']: line for line in logged(whole)}
     for level in ('', 'top_'):
-        names = {f'{level}{name}' for name in ('perplexity', 'code_use_bits', 'codes_used')}
+        names = {f'{level}{name}' for name in ('perplexity', 'code_entropy_bits', 'codebook_usage')}
         assert names <= set(last['eval']) and names <= set(last['train'])
         assert {f'{level}commitment_loss', f'{level}codes_revived'} <= set(last['train'])
         assert last['eval'][f'{level}perplexity'] > 2
@@ -98,7 +98,7 @@ def test_codes_and_back(whole, digits):
     assert [x.shape for x in opened.encode(wide)] == [(16, 2, 4), (16, 4, 8)]
     assert opened.reconstruct(wide).shape == wide.shape
 
-    # Either level counts: shuffled among the pictures, the reconstruction is worse.
+    # Either level counts: shuffled among the images, the reconstruction is worse.
     def error(codes):
         return np.mean(np.square(np.float64(opened.decode(codes)) - digits))
 

@@ -7,7 +7,7 @@
 
 The public packages are `ops` (pure functions), `models` (Flax modules), `data`, `sampling`, `training`,
 `tasks` and `evaluators`; each is imported on first use. Import what they contain from its own file:
-`from vq_jax.models.quantizers import VectorQuantizer`.
+`from vq_jax.quantizers import VectorQuantizer`.
 """
 
 import importlib

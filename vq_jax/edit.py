@@ -3,10 +3,10 @@
     python -m vq_jax.edit --workdir DIR --input image.png --mask mask.png --output out.png
 
 draws anew what is white in the mask, the rest stays as it is: a hole for inpainting, all but the middle for
-outpainting, and with `--label` a part of another class. Diffusion models also change a picture as a whole
-(`--strength`, from 0 to 1) and take noise out of it (`--sigma`, in grey levels). They and VAEs find pictures
-between two (`--to other.png`). Without any of these, a model that was trained for it makes a small picture
-large, which is taken as it is. Any other picture that is not of the model's size is padded, cropped and
+outpainting, and with `--label` a part of another class. Diffusion models also change an image as a whole
+(`--strength`, from 0 to 1) and take noise out of it (`--sigma`, in grey levels). They and VAEs find images
+between two (`--to other.png`). Without any of these, a model that was trained for it makes a small image
+large, which is taken as it is. Any other image that is not of the model's size is padded, cropped and
 resized as the model's data were, and its mask with it; if those were not (no `config.data.image_size`), it
 must have their size.
 """
@@ -14,11 +14,11 @@ must have their size.
 import numpy as np
 from absl import flags
 
-from vq_jax import cli, drawing, opening
+from vq_jax import cli, run_flags, sample_flags
 from vq_jax.errors import UserError, check_share
 
-flags.adopt_module_key_flags(drawing)  # for --help
-flags.adopt_module_key_flags(opening)  # for --help
+flags.adopt_module_key_flags(sample_flags)  # for --help
+flags.adopt_module_key_flags(run_flags)  # for --help
 _INPUT = flags.DEFINE_string('input', None, 'The image file.')
 _MASK = flags.DEFINE_string(
     'mask', None, 'An image of the same size as --input, white where it is drawn anew.'
@@ -34,12 +34,12 @@ def main() -> None:
     from vq_jax.data import preprocess
     from vq_jax.run import load
 
-    output, least = drawing.output(), 1 if _TO.value is None else 2
+    output, least = sample_flags.output(), 1 if _TO.value is None else 2
     n = _NUM.value if _NUM.value is not None else 1 if _TO.value is None else 8
     asked = [flag.name for flag in (_MASK, _STRENGTH, _SIGMA, _TO) if flag.value is not None]
     if len(asked) > 1:
         raise UserError(f'--{asked[0]} and --{asked[1]} do not go together; give one of them.')
-    if _TO.value is not None and drawing.SEED.present:
+    if _TO.value is not None and sample_flags.SEED.present:
         raise UserError('--seed changes nothing with --to, where nothing is drawn; leave it out.')
     if n < least:
         raise UserError(f'--num is {n}; give {least} or more.')
@@ -49,12 +49,12 @@ def main() -> None:
         if flag.value is not None:
             preprocess.decode_file(flag.value, channels=3)
     cli.use_compilation_cache()
-    run = load(**opening.opened())
+    run = load(**run_flags.opened())
     options = {
-        'label': drawing.label(run, n),
-        'seed': drawing.SEED.value,
+        'label': sample_flags.label(run, n),
+        'seed': sample_flags.SEED.value,
         'progress': True,
-        **drawing.sampling(),
+        **sample_flags.sampling(),
     }
     if not asked:
         if run.config.model.get('upscale', 1) == 1:  # other tasks have no such key
@@ -62,11 +62,11 @@ def main() -> None:
                 'give --mask (a prior or a diffusion model), --strength or --sigma (a diffusion model), or '
                 '--to (a diffusion model or a VAE); only a run of super-resolution needs none of them.'
             )
-        small = preprocess.pixels(preprocess.decode_file(_INPUT.value, run.image_shape[-1]))
+        small = preprocess.pixels(preprocess.decode_file(_INPUT.value, run.spec.shape[-1]))
         images = run.upscale(np.repeat(small[None], n, axis=0), **options)
     elif _TO.value is not None:
         ends = [run.prepare(path)[0] for path in (_INPUT.value, _TO.value)]
-        images = np.asarray(run.interpolate(*ends, n, options['label'], **drawing.sampling()))
+        images = np.asarray(run.interpolate(*ends, n, options['label'], **sample_flags.sampling()))
     else:
         image, mask = run.prepare(_INPUT.value, _MASK.value)
         copies = np.repeat(image[None], n, axis=0)
@@ -77,7 +77,7 @@ def main() -> None:
         else:
             images = run.denoise(copies, _SIGMA.value, **options)
     labels = run.labels(n, options['label']) if options['label'] and _TO.value is None else None
-    drawing.write(output, images, drawing.captions(run, labels))
+    sample_flags.write(output, images, sample_flags.captions(run, labels))
     print(f'{n} images written to {output}')
 
 

@@ -1,9 +1,9 @@
 """Evaluates a trained run: `python -m vq_jax.evaluate --workdir DIR [--split test] [--output FILE]`.
 
-With `--features`, what the run makes (samples, or reconstructions) is compared with pictures of the split in
+With `--features`, what the run makes (samples, or reconstructions) is compared with images of the split in
 the features of a frozen network: `inception` is the one of FID and the Inception score, a directory a run of
-the task classifier. FID is of all pictures. KID is the unbiased estimate with the cubic kernel over all pairs
-of at most 50,000 evenly spread pictures, not a mean over subsets of 1,000; of the same pictures precision and
+the task classifier. FID is of all images. KID is the unbiased estimate with the cubic kernel over all pairs
+of at most 50,000 evenly spread images, not a mean over subsets of 1,000; of the same images precision and
 recall ask for the third neighbour, density and coverage for the fifth.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 
 from absl import flags
 
-from vq_jax import cli, opening
+from vq_jax import cli, run_flags
 from vq_jax.errors import UserError
 
-flags.adopt_module_key_flags(opening)  # for --help
+flags.adopt_module_key_flags(run_flags)  # for --help
 _SPLIT = flags.DEFINE_string('split', None, "A split of its data; the config's eval_split if none.")
 _OUTPUT = flags.DEFINE_string('output', None, 'A .json file to write the numbers to.')
 _FEATURES = flags.DEFINE_string(
@@ -70,12 +70,12 @@ def _evaluate() -> None:
     from vq_jax.tasks.restore import restore
     from vq_jax.training.progress import make_console, print_table
 
-    restored = restore(**opening.opened())
+    restored = restore(**run_flags.opened())
     run = Run(restored)
     split = _SPLIT.value or run.config.data.eval_split
-    numbers = run.evaluate(split, progress=True).numbers
+    metrics = run.evaluate(split, progress=True).metrics
     console = make_console()
-    print_table(console, f'{run.config.data.name} {split}, step {run.step:,}', numbers)
+    print_table(console, f'{run.config.data.name} {split}, step {run.step:,}', metrics)
     if run.task.classes_read and run.class_names:
         console.print(f'classes: {shown(run.class_names)}', soft_wrap=True)
     made = {
@@ -86,7 +86,7 @@ def _evaluate() -> None:
         'preprocessing': preprocessing(run.config.data),
         'run': restored.identity(),
     }
-    _write(console, {**made, **numbers})
+    _write(console, {**made, **metrics})
 
 
 def _compare() -> None:
@@ -96,7 +96,7 @@ def _compare() -> None:
     reference = Path(_REFERENCE.value) if _REFERENCE.value else None
     if reference and not reference.is_file():  # else it is only read
         cli.check_output(_REFERENCE, '.npz')
-    run = load(**opening.opened())
+    run = load(**run_flags.opened())
     record = run.compare(
         _FEATURES.value,
         _SPLIT.value,
@@ -112,11 +112,11 @@ def _compare() -> None:
     for kind in ('samples', 'reconstructions'):
         if kind in record:
             title = (
-                f'{record[kind]["pictures"]:,} {kind}, step {run.step:,}, against {of["pictures"]:,} '
-                f'pictures of {of["dataset"]} {of["split"]}, in features of the {network["kind"]} '
+                f'{record[kind]["images"]:,} {kind}, step {run.step:,}, against {of["images"]:,} '
+                f'images of {of["dataset"]} {of["split"]}, in features of the {network["kind"]} '
                 f'({resize}{network["checksum"][:12]})'
             )
-            print_table(console, title, record[kind]['numbers'])
+            print_table(console, title, record[kind]['metrics'])
     _write(console, record)
 
 

@@ -45,7 +45,7 @@ def prepare(name: str, folder: str | None = None) -> str:
         place = builtin.prepare(name, builtin.home(folder))
         return f'{name} is ready in {place}'
     if name.startswith(('folder:', '/', './', '../', '~')):
-        raise UserError('A folder of pictures needs no preparation: train on it as it is.')
+        raise UserError('A folder of images needs no preparation: train on it as it is.')
     root = data_dir(folder)
     place = find(name, root)
     if place is not None:

@@ -29,8 +29,8 @@ _EXPERIMENTS = flags.DEFINE_multi_string(
 _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Where the runs of an experiment are kept; runs/NAME if not given.'
 )
-_MAX_PICTURES = flags.DEFINE_integer(
-    'max_pictures', 50, 'How many images of a name and run it holds; of more, some evenly spread.'
+_MAX_IMAGES = flags.DEFINE_integer(
+    'max_images', 50, 'How many images of a name and run it holds; of more, some evenly spread.'
 )
 
 
@@ -41,8 +41,8 @@ def main(*paths: str) -> None:
     from vq_jax.training.run_dir import is_run
 
     output = cli.check_output(_OUTPUT, '.html')
-    if _MAX_PICTURES.value < 1:
-        raise UserError(f'--max_pictures is {_MAX_PICTURES.value}; give 1 or more.')
+    if _MAX_IMAGES.value < 1:
+        raise UserError(f'--max_images is {_MAX_IMAGES.value}; give 1 or more.')
     # A run that is going on needs the memory of the device that is named here.
     os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     command = shlex.join(['python', '-m', 'vq_jax.report', *sys.argv[1:]])
@@ -62,7 +62,7 @@ def main(*paths: str) -> None:
     tables = [_read_experiment(folder) for folder in experiments]
     of_rows = [workdir for table in tables for workdir in table.workdirs]
     runs = read_runs([*paths, *filter(is_run, of_rows)])
-    page = make_page(runs, find_environment(), command, tables=tables, max_pictures=_MAX_PICTURES.value)
+    page = make_page(runs, find_environment(), command, tables=tables, max_images=_MAX_IMAGES.value)
     write_atomically(output, page)
     counted = [_count(len(tables), 'table')] if tables else []
     print(f'{" and ".join([*counted, _count(len(runs), "run")])} in {output.absolute()}')
@@ -83,7 +83,7 @@ def _read_experiment(folder: Path) -> 'RecordedTable':
         heads=known.heads,
         cells=known.cells,
         workdirs=[workdir / row.name for row in known.rows],
-        plots=[(picture.title, picture.svg) for picture in known.pictures],
+        plots=[(image.title, image.svg) for image in known.images],
         commands=known.commands,
     )
 

@@ -1,5 +1,6 @@
 """A trained run, opened from its directory, for notebooks and commands."""
 
+import dataclasses
 import functools
 import numbers
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,8 @@ from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.evaluators.sources import open_features
 from vq_jax.models.inception import Resize
 from vq_jax.tasks.arguments import as_bytes, check_can, check_whole_grids, checked_codes, checked_numbers
+from vq_jax.tasks.batched_sampling import BatchedSampler, check_number
 from vq_jax.tasks.classes import ClassNames, check_class_names, checked_labels, shown
-from vq_jax.tasks.drawing import Drawer, check_number
 from vq_jax.tasks.restore import Restored, restore
 from vq_jax.tasks.task import State
 from vq_jax.tasks.vae import VAETask
@@ -29,6 +30,7 @@ from vq_jax.training.extensions import allowing
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
 from vq_jax.training.run_dir import check_published
+from vq_jax.training.state import abstract_examples
 
 # The class of all images or of each: numbers from 0, or names (see `vq_jax.tasks.classes.checked_labels`).
 Label = int | str | Sequence[int | str] | np.ndarray | None
@@ -66,7 +68,7 @@ class Run:
         task: what was learned; `task.model` is the Flax module.
         state: the restored state.
         variables: the model's variables for evaluation, for `task.model.apply`.
-        image_shape: shape [h w c] of the pictures the model was trained on.
+        spec: of the examples that the model was trained on.
         class_names: of the classes of its data, in the order of the labels; empty without labels, None for
             a run of before they were kept.
         step: the training step of the checkpoint.
@@ -77,13 +79,13 @@ class Run:
         self.config = restored.config
         self.task = restored.task
         self.state = restored.state
-        self.image_shape = restored.image_shape
+        self.spec = restored.spec
         self.class_names: ClassNames = restored.class_names
         self.step = restored.step
 
     def __repr__(self) -> str:
         classes = f', classes=[{shown(self.class_names)}]' if self.class_names else ''
-        return f'Run(task={self.config.task!r}, image_shape={self.image_shape}, step={self.step}{classes})'
+        return f'Run(task={self.config.task!r}, data={str(self.spec)!r}, step={self.step}{classes})'
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -91,7 +93,7 @@ class Run:
         return self.state.eval_variables()
 
     def encode(self, images: np.ndarray | jax.Array) -> jax.Array | tuple[jax.Array, jax.Array]:
-        """Pictures to codes.
+        """Images to codes.
 
         Args:
             images: uint8 [b h w c], of any height and width that the model can halve as often as it
@@ -110,7 +112,7 @@ class Run:
         codes: np.ndarray | jax.Array | tuple[np.ndarray | jax.Array, np.ndarray | jax.Array],
         label: Label = None,
     ) -> jax.Array:
-        """Codes, int [b h' w'], or latents to pictures, uint8 [b h w c].
+        """Codes, int [b h' w'], or latents to images, uint8 [b h w c].
 
         Args:
             codes: what `encode` returns.
@@ -145,8 +147,8 @@ class Run:
         return self._lookup(self.state, codes)
 
     def reconstruct(self, images: np.ndarray | jax.Array, label: Label = None) -> jax.Array:
-        """Pictures, uint8 [b h w c], to codes and back."""
-        self._needs('encode', 'reconstruct pictures')
+        """Images, uint8 [b h w c], to codes and back."""
+        self._needs('encode', 'reconstruct images')
         return self.decode(self.encode(images), label)
 
     def sample(
@@ -158,15 +160,15 @@ class Run:
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
-        """Draws pictures, on all devices.
+        """Draws images, on all devices.
 
-        Picture number i depends on the seed and on i alone, not on n nor on the devices.
+        Image number i depends on the seed and on i alone, not on n nor on the devices.
 
         Args:
             n: how many.
             label: the class of all, or of each [n], for a model that is conditioned on it; None draws
                 all classes in turn.
-            seed: the same gives the same pictures.
+            seed: the same gives the same images.
             progress: show a bar.
             **sampling: for a prior or a diffusion model, other values for keys of the section 'sampling'
                 of its config.
@@ -177,7 +179,7 @@ class Run:
         self._needs('sample')
         check_number(n)
         labels = self._labels(n, label)
-        return self._drawer.draw('sample', n, labels, seed, sampling, progress=progress)
+        return self._batched_sampler.draw('sample', n, labels, seed, sampling, progress=progress)
 
     def inpaint(
         self,
@@ -189,14 +191,14 @@ class Run:
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
-        """Draws a part of pictures anew, with a prior or a diffusion model.
+        """Draws a part of images anew, with a prior or a diffusion model.
 
         Args:
             images: uint8 [b h w c].
-            mask: True where a picture is to be drawn anew, bool [h w] or [b h w]. Every token or latent
+            mask: True where an image is to be drawn anew, bool [h w] or [b h w]. Every token or latent
                 that has a part in it is drawn; pixels outside of it stay as they are.
             label: the class of all, or of each [b], for a model that is conditioned on it.
-            seed: the same gives the same pictures.
+            seed: the same gives the same images.
             progress: show a bar.
             **sampling: as for `sample`.
 
@@ -223,13 +225,13 @@ class Run:
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
-        """Adds noise to pictures and takes it out again, with a diffusion model.
+        """Adds noise to images and takes it out again, with a diffusion model.
 
         Args:
             images: uint8 [b h w c].
-            strength: from 0, which changes next to nothing, to 1, which leaves nothing of the pictures.
+            strength: from 0, which changes next to nothing, to 1, which leaves nothing of the images.
             label: the class to come to, as for `inpaint`.
-            seed: the same gives the same pictures.
+            seed: the same gives the same images.
             progress: show a bar.
             **sampling: as for `sample`.
 
@@ -252,15 +254,15 @@ class Run:
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
-        """Takes normal noise out of pictures, with a diffusion model of pixels.
+        """Takes normal noise out of images, with a diffusion model of pixels.
 
         Args:
             images: noisy, uint8 [b h w c].
             sigma: the standard deviation of the noise, in grey levels out of 255.
             label: as for `inpaint`.
-            seed: the same gives the same pictures.
+            seed: the same gives the same images.
             progress: show a bar.
-            **sampling: as for `sample`; one step of 'ddim' gives the picture of least squared error.
+            **sampling: as for `sample`; one step of 'ddim' gives the image of least squared error.
 
         Returns:
             uint8 [b h w c].
@@ -279,12 +281,12 @@ class Run:
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
-        """Makes large pictures of small ones, with a diffusion model trained for it.
+        """Makes large images of small ones, with a diffusion model trained for it.
 
         Args:
             images: uint8 [b h/f w/f c], f being the `config.model.upscale` of the run.
             label: as for `inpaint`.
-            seed: the same gives the same pictures.
+            seed: the same gives the same images.
             progress: show a bar.
             **sampling: as for `sample`.
 
@@ -297,26 +299,26 @@ class Run:
     def prepare(
         self, image: ImageLike, mask: ImageLike | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Brings a picture, and a mask for `inpaint`, to the size and the colours of the model.
+        """Brings an image, and a mask for `inpaint`, to the size and the colours of the model.
 
         Args:
             image: the path or the content of a file, an image of Pillow, or an array, uint8 [h w] or [h w c].
                 One that is not of the size the model was trained on is brought to it as its data were, if
                 they were.
-            mask: the same for a picture of the same size, white where it is to be drawn anew, or bool [h w],
+            mask: the same for an image of the same size, white where it is to be drawn anew, or bool [h w],
                 True there.
 
         Returns:
             uint8 [h w c], and bool [h w] if there is a mask.
         """
         config = build(DataConfig, self.config.data, 'data')
-        return preprocess.picture_and_mask(image, mask, self.image_shape, config)
+        return preprocess.image_and_mask(image, mask, self.spec.shape, config)
 
     def log_prob(self, codes: np.ndarray | jax.Array, label: Label = None) -> jax.Array:
         """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b].
 
         Of a prior of the bottom codes, given the top ones. The codes are as many as `encode` makes of a
-        picture. A masked prior has no likelihood, and raises `UserError`.
+        image. A masked prior has no likelihood, and raises `UserError`.
         """
         self._needs('log_probability')
         codes = self._checked_codes(codes)
@@ -326,7 +328,7 @@ class Run:
         return self._log_prob(self.state, codes, labels)
 
     def labels(self, n: int, label: Label) -> np.ndarray | None:
-        """Checked classes for n pictures, int32 [n]; None if the model is not conditioned on any."""
+        """Checked classes for n images, int32 [n]; None if the model is not conditioned on any."""
         return checked_labels(n, label, self.task.num_labels, self.class_names)
 
     def interpolate(
@@ -337,14 +339,14 @@ class Run:
         label: Label = None,
         **sampling: Any,
     ) -> jax.Array:
-        """Pictures on the way from one to another.
+        """Images on the way from one to another.
 
         Through the latents of a VAE or KL autoencoder, or the noise of which a diffusion model makes them.
 
         Args:
             a: where to begin, uint8 [h w c].
             b: where to end, uint8 [h w c].
-            n: how many pictures, both ends included.
+            n: how many images, both ends included.
             label: as for `decode`.
             **sampling: as for `sample`.
 
@@ -354,27 +356,27 @@ class Run:
         check_number(n, least=2)
         if np.shape(a) != np.shape(b):
             raise UserError(
-                f'interpolation is between pictures of one shape, not of {np.shape(a)} and {np.shape(b)}.'
+                f'interpolation is between images of one shape, not of {np.shape(a)} and {np.shape(b)}.'
             )
         ends = self._checked_images(np.stack([np.asarray(a), np.asarray(b)]))
         if hasattr(self.task, 'interpolate'):
             self._needs_label(label)
-            options = self._drawer.sampling('interpolate', sampling) or self.task.sampling
+            options = self._batched_sampler.sampling('interpolate', sampling) or self.task.sampling
             return self._interpolate(self.state, *ends, n=n, labels=self._labels(n, label), sampling=options)
         if not hasattr(self.task, 'decode'):
             raise UserError(
-                f'a run of the task {self.config.task} cannot interpolate between pictures; one of vae or '
+                f'a run of the task {self.config.task} cannot interpolate between images; one of vae or '
                 'diffusion can.'
             )
         if self.task.num_codes is not None:
             raise UserError(f'a run of the task {self.config.task} has codes, between which nothing lies.')
-        self._drawer.sampling('interpolate', sampling)  # of which such a run has none
+        self._batched_sampler.sampling('interpolate', sampling)  # of which such a run has none
         ends = self.encode(ends)
         share = jnp.linspace(0, 1, n).reshape(-1, *[1] * (ends.ndim - 1))
         return self.decode((1 - share) * ends[0] + share * ends[1], label)
 
     def classify(self, images: np.ndarray | jax.Array) -> jax.Array:
-        """How probable each class seems to a classifier, float32 [b k], of pictures, uint8 [b h w c].
+        """How probable each class seems to a classifier, float32 [b k], of images, uint8 [b h w c].
 
         Column i is of the class `class_names[i]`.
         """
@@ -382,24 +384,24 @@ class Run:
         return self._classify(self.state, self._checked_images(images))
 
     def anomaly_score(self, images: np.ndarray | jax.Array) -> jax.Array:
-        """How surprising each picture is to a VAE: the negative evidence lower bound.
+        """How surprising each image is to a VAE: the negative evidence lower bound.
 
         Args:
             images: uint8 [b h w c].
 
         Returns:
-            Nats, float32 [b]; the greater, the less the picture is like those of the training data.
+            Nats, float32 [b]; the greater, the less the image is like those of the training data.
         """
         if not isinstance(self.task, VAETask):
             raise UserError(
-                f'a run of the task {self.config.task} gives no likelihood of pictures one by one, as one of '
+                f'a run of the task {self.config.task} gives no likelihood of images one by one, as one of '
                 'vae does; log_prob of a prior gives that of codes, and evaluate the bound of a diffusion '
                 'model of pixels over a split.'
             )
         return self._elbo(self.state, self._checked_images(images))
 
     def evaluate(self, split: str | None = None, *, progress: bool = False) -> Evaluation:
-        """Numbers and pictures over a split of the run's data set, by default its `eval_split`.
+        """Numbers and images over a split of the run's data set, by default its `eval_split`.
 
         Args:
             split: of the data set.
@@ -410,14 +412,12 @@ class Run:
         if self.task.classes_read:
             check_class_names(self.class_names, dataset, f'the run {self._restored.workdir}')
         self.task.check_dataset(dataset)
-        evaluator = MeanEvaluator(
-            self.task, engine, dataset, self.config.batch_size, self.config.num_pictures
-        )
+        evaluator = MeanEvaluator(self.task, engine, dataset, self.config.batch_size, self.config.num_shown)
         pretrained = self.task.pretrained()
         if self.task.reads_published:
             check_published(self._restored.workdir, fingerprint(pretrained))
         state = self.state.replace(frozen=pretrained)
-        return evaluator.run(engine.place(state), progress=progress)
+        return evaluator.run(engine.put(state), progress=progress)
 
     def compare(
         self,
@@ -430,7 +430,7 @@ class Run:
         reference: str | Path | None = None,
         lpips: Sequence[str] | None = None,
     ) -> dict[str, Any]:
-        """Compares samples and reconstructions with pictures, in the features of a frozen network.
+        """Compares samples and reconstructions with images, in the features of a frozen network.
 
         Args:
             features: 'inception' (FID, KID and others; weights are found or downloaded), 'inception:FILE', or
@@ -446,7 +446,7 @@ class Run:
 
         Returns:
             What was compared and how, in JSON values, and as far as the run makes them 'samples' and
-            'reconstructions', each with its 'numbers'.
+            'reconstructions', each with its 'metrics'.
         """
         split = split or self.config.data.eval_split
         file = None if reference is None else Path(reference)
@@ -465,8 +465,8 @@ class Run:
 
     @functools.cached_property
     def _encoded(self) -> Any:
-        """The shape and type of what `encode` returns for one picture; a pair of them for two levels."""
-        one = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8)
+        """The shape and type of what `encode` returns for one image; a pair of them for two levels."""
+        one = abstract_examples(1, self.spec)
         return jax.eval_shape(self.task.encode, self.state, one)
 
     @functools.cached_property
@@ -504,15 +504,17 @@ class Run:
         given: Mapping[str, np.ndarray],
         constants: Mapping[str, float] = MappingProxyType({}),
     ) -> np.ndarray:
-        """Draws n pictures that are made of others."""
+        """Draws n images that are made of others."""
         self._needs(method)
         self._needs_label(label)
         labels = self._labels(n, label)
-        return self._drawer.draw(method, n, labels, seed, sampling, given, constants, progress=progress)
+        return self._batched_sampler.draw(
+            method, n, labels, seed, sampling, given, constants, progress=progress
+        )
 
     @functools.cached_property
-    def _drawer(self) -> Drawer:
-        return Drawer(self.task, self.state, self.config)
+    def _batched_sampler(self) -> BatchedSampler:
+        return BatchedSampler(self.task, self.state, self.config)
 
     def _labels(self, n: int, label: Label) -> np.ndarray:
         """As `labels`, but zeros for a model that is not conditioned on any."""
@@ -522,7 +524,7 @@ class Run:
     @functools.cached_property
     def _elbo(self) -> Any:
         def score(state: State, images: jax.Array) -> jax.Array:
-            batch = {'image': images, 'label': jnp.zeros(len(images), jnp.int32)}
+            batch = {'x': images, 'label': jnp.zeros(len(images), jnp.int32)}
             return -self.task.eval_step(state, batch)['elbo']
 
         return jax.jit(score)
@@ -536,9 +538,9 @@ class Run:
 
     def _checked_images(self, images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
         images = as_bytes(images)
-        self.task.check_image_shape(images.shape[1:])
+        self.task.check_spec(dataclasses.replace(self.spec, shape=images.shape[1:]))
         return images
 
     def _checked_codes(self, codes: Any) -> Any:
-        per_place = getattr(self.task, 'tokens_per_place', 1)
-        return checked_codes(codes, self._encoded, self.task.num_codes, per_place)
+        per_position = getattr(self.task, 'tokens_per_position', 1)
+        return checked_codes(codes, self._encoded, self.task.num_codes, per_position)

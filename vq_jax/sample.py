@@ -7,10 +7,10 @@ stands under each image.
 import numpy as np
 from absl import flags
 
-from vq_jax import cli, drawing, opening
+from vq_jax import cli, run_flags, sample_flags
 
-flags.adopt_module_key_flags(drawing)  # for --help
-flags.adopt_module_key_flags(opening)  # for --help
+flags.adopt_module_key_flags(sample_flags)  # for --help
+flags.adopt_module_key_flags(run_flags)  # for --help
 _NUM = flags.DEFINE_integer('num', 64, 'How many images.')
 
 
@@ -18,14 +18,14 @@ def main() -> None:
     """Writes the file."""
     from vq_jax.run import load
 
-    output, n = drawing.output(), _NUM.value
+    output, n = sample_flags.output(), _NUM.value
     cli.use_compilation_cache()
-    run = load(**opening.opened())
-    label = drawing.label(run, n)
-    images = run.sample(n, label, drawing.SEED.value, progress=True, **drawing.sampling())
+    run = load(**run_flags.opened())
+    label = sample_flags.label(run, n)
+    images = run.sample(n, label, sample_flags.SEED.value, progress=True, **sample_flags.sampling())
     labels = run.labels(n, label)
     names = None if labels is None or run.class_names is None else np.asarray(run.class_names)
-    drawing.write(output, images, drawing.captions(run, labels), labels=labels, class_names=names)
+    sample_flags.write(output, images, sample_flags.captions(run, labels), labels=labels, class_names=names)
     print(f'{n} samples written to {output}')
 
 

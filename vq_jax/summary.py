@@ -16,17 +16,18 @@ from rich.table import Table
 
 from vq_jax import cli
 from vq_jax.errors import UserError
-from vq_jax.models.quantizers import Quantized
+from vq_jax.quantizers.quantizer import Quantized
+from vq_jax.spec import Spec
 from vq_jax.tasks import make_task
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.extensions import allowing, named_modules
 from vq_jax.training.progress import make_console
-from vq_jax.training.state import TwoPlayerState, abstract_batch, count_parameters
+from vq_jax.training.state import AdversarialState, abstract_batch, count_parameters
 
 _CONFIG = cli.define_config()
 _ALLOW_IMPORT = cli.define_allow_import()
-_IMAGE_SHAPE = flags.DEFINE_list(
-    'image_shape', None, 'height,width,channels of the images, where the config does not say.'
+_SHAPE = flags.DEFINE_list(
+    'shape', None, 'height,width,channels of the images, where the config does not say.'
 )
 _NUM_CLASSES = flags.DEFINE_integer('num_classes', 0, 'Classes of the data, for a model that depends on it.')
 
@@ -34,12 +35,12 @@ _NUM_CLASSES = flags.DEFINE_integer('num_classes', 0, 'Classes of the data, for 
 def main() -> None:
     """Prints the table; the last lines are the numbers of parameters."""
     config = cli.read_config(_CONFIG)
-    shape = _image_shape(config.data)
+    spec = _spec(config.data)
     with allowing([*_ALLOW_IMPORT.value, *named_modules(config)]):
-        task = make_task(config, shape, _NUM_CLASSES.value)
+        task = make_task(config, spec, _NUM_CLASSES.value)
     if task.accumulate > 1:  # XLA counts what a loop does once
         task = dataclasses.replace(task, accumulate=1)
-    batch = abstract_batch(config.batch_size * config.accumulate, shape)
+    batch = abstract_batch(config.batch_size * config.accumulate, spec)
     key = jax.random.key(0)
 
     state = jax.eval_shape(task.init, key, batch).replace(frozen=task.pretrained_shapes())
@@ -58,7 +59,7 @@ def main() -> None:
         )
     console = make_console()
     console.print(table)
-    console.print(f'images: {config.batch_size * config.accumulate} x {" x ".join(map(str, shape))}')
+    console.print(f'examples: {config.batch_size * config.accumulate} x {" x ".join(map(str, spec.shape))}')
     console.print(f'FLOPs of a training step: {step.cost_analysis()["flops"]:,.0f}')
     for root, params in players.items():
         console.print(f'parameters of {root}: {count_parameters(params):,}')
@@ -66,10 +67,10 @@ def main() -> None:
 
 def _players(task: Task, state: State) -> dict[str, Any]:
     """The parameters that are learned, by the name of their module."""
-    if isinstance(state, TwoPlayerState):
+    if isinstance(state, AdversarialState):
         return {
             type(task.model).__name__: state.generator.params,
-            type(task.game.discriminator).__name__: state.discriminator.params,
+            type(task.adversary.discriminator).__name__: state.discriminator.params,
         }
     return {type(task.model).__name__: state.params}
 
@@ -94,25 +95,23 @@ def _calls(step: Any, state: State, batch: Any) -> dict[tuple[str, tuple[str, ..
 
 
 def _shape(output: Any) -> str:
-    """The first array of a module's output, such as the pictures of an autoencoder."""
+    """The first array of a module's output, such as the images of an autoencoder."""
     first = output.values if isinstance(output, Quantized) else jax.tree.leaves(output)[0]
     return f'{first.dtype} {list(first.shape)}'
 
 
-def _image_shape(data: ConfigDict) -> tuple[int, int, int]:
-    if _IMAGE_SHAPE.value:
+def _spec(data: ConfigDict) -> Spec:
+    if _SHAPE.value:
         try:
-            h, w, c = map(int, _IMAGE_SHAPE.value)
+            shape = tuple(map(int, _SHAPE.value))
         except ValueError as error:
-            written = ','.join(_IMAGE_SHAPE.value)
-            raise UserError(
-                f'--image_shape is {written}; give three whole numbers, such as 32,32,3.'
-            ) from error
-        return h, w, c
+            written = ','.join(_SHAPE.value)
+            raise UserError(f'--shape is {written}; give three whole numbers, such as 32,32,3.') from error
+        return Spec('image', shape)
     if data.image_size and data.channels:
-        return data.image_size, data.image_size, data.channels
+        return Spec('image', (data.image_size, data.image_size, data.channels))
     raise UserError(
-        'the config leaves the size of the pictures to the data set; give --image_shape=h,w,c or set '
+        'the config leaves the size of the images to the data set; give --shape=h,w,c or set '
         'config.data.image_size and config.data.channels.'
     )
 

@@ -1,16 +1,16 @@
 """Writes the codes of a whole data set, once: `python -m vq_jax.tokenize --workdir TOKENIZER --output DIR`.
 
-A prior then learns from them with `--config.data.name=codes:DIR`, and no longer encodes pictures in each
+A prior then learns from them with `--config.data.name=codes:DIR`, and no longer encodes images in each
 step. Labels are written with the codes, and beside both, which tokenizer made them. Starting the same
 command again goes on with what is missing.
 """
 
 from absl import flags
 
-from vq_jax import cli, opening
+from vq_jax import cli, run_flags
 from vq_jax.errors import UserError
 
-flags.adopt_module_key_flags(opening)  # for --help
+flags.adopt_module_key_flags(run_flags)  # for --help
 _OUTPUT = flags.DEFINE_string('output', None, 'The folder to write.')
 _SPLITS = flags.DEFINE_list('splits', None, "Splits of its data; the config's two if none are given.")
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images that are encoded at once, on all devices.')
@@ -23,7 +23,7 @@ def main() -> None:
     from vq_jax.tasks.restore import config_of
     from vq_jax.training.extensions import allowing, is_own
 
-    opened = opening.opened()
+    opened = run_flags.opened()
     with allowing(opened['allow']):
         config = config_of(opened['workdir'])
     own = is_own(config.task)  # which is looked at when it is opened
@@ -43,7 +43,7 @@ def main() -> None:
         **opened,
     )
     for split, examples in written.items():
-        print(f'{split}: codes of {examples:,} pictures in {_OUTPUT.value}')
+        print(f'{split}: codes of {examples:,} images in {_OUTPUT.value}')
 
 
 if __name__ == '__main__':

@@ -68,7 +68,7 @@ def main() -> None:
         raise UserError('--coordinator, --num_processes and --process_id need --distributed.')
     cli.use_compilation_cache()
     workdir = Path(_WORKDIR.value)
-    numbers = train(
+    metrics = train(
         config,
         workdir,
         init_from=_INIT_FROM.value,
@@ -77,11 +77,11 @@ def main() -> None:
         allow=_ALLOW_IMPORT.value,
     )
     console = make_console(quiet=jax.process_index() != 0)
-    if numbers is None:
+    if metrics is None:
         console.print('stopped and saved; run the same command again to go on.')
         return
     title = f'{config.data.name} {config.data.eval_split} after {config.steps:,} steps'
-    print_table(console, title, numbers)
+    print_table(console, title, metrics)
     console.print(f'images:   {workdir / "images"}', soft_wrap=True)
     console.print(f'log:      {workdir / "metrics.jsonl"}', soft_wrap=True)
 
@@ -201,7 +201,7 @@ def _train(
         recorded = to_json(config_of(workdir)) if is_run(workdir) else before
         pinned = pin_built_on(config, workdir, named_anew(recorded, config))
         class_names = read_data_facts(workdir).class_names
-    task = make_task(pinned, train_set.image_shape, train_set.num_classes, class_names)
+    task = make_task(pinned, train_set.spec, train_set.num_classes, class_names)
     for dataset in (train_set, eval_set):
         if task.classes_read:
             check_class_names(class_names, dataset, train_set.name if new_run else f'the run {workdir}')
@@ -224,12 +224,12 @@ def _train(
     if not new_run:
         check_published(workdir, published)
     source = restore(init_from, init_from_step) if new_run and init_from is not None else None
-    pretrained = engine.place(pretrained)
-    state = engine.place(init_state(task.init, init_key, train_set.image_shape))
+    pretrained = engine.put(pretrained)
+    state = engine.put(init_state(task.init, init_key, train_set.spec))
     progress.line(f'parameters: {_sizes(state)}')
     if new_run:
         facts = DataFacts(
-            image_shape=train_set.image_shape,
+            spec=train_set.spec,
             num_classes=train_set.num_classes,
             built_on=identities(task),
             published=published,
@@ -262,17 +262,17 @@ def _train(
                 source = reopen_source(workdir)
             if source is not None:
                 state, taken = take_weights(source.state, state)
-                state = engine.place(state)
+                state = engine.put(state)
                 progress.line(f'begins with step {source.step} of {source.workdir}; {"; ".join(taken)}')
             progress.doing('looking at the first batches')
-            state = task.start_from_data(start_key, state, batches(), engine)
+            state = task.init_from_data(start_key, state, batches(), engine)
             if source is not None:  # of what was taken, the data change nothing
                 state, _ = take_weights(source.state, state)
-                state, source = engine.place(state), None
+                state, source = engine.put(state), None
         else:
             _, state, position = restored
             start = position['batches']
-            state = engine.place(state)
+            state = engine.put(state)
         state = state.replace(frozen=pretrained)
 
         @functools.cache
@@ -280,7 +280,7 @@ def _train(
             step = functools.partial(task.train_step, phase=phase) if phase else task.train_step
             return engine.train_step(step)
 
-        evaluator = MeanEvaluator(task, engine, eval_set, loop.batch_size, loop.num_pictures)
+        evaluator = MeanEvaluator(task, engine, eval_set, loop.batch_size, loop.num_shown)
         writer = MetricWriter(
             workdir,
             resume_step=start,
@@ -320,14 +320,14 @@ def _train(
                 checkpoints.close(failed=not done)
             finally:
                 writer.close(failed=not done)
-    return None if evaluation is None else evaluation.numbers
+    return None if evaluation is None else evaluation.metrics
 
 
 def _sizes(state: 'State') -> str:
     """How many parameters learn, in words."""
-    from vq_jax.training.state import TwoPlayerState, count_parameters
+    from vq_jax.training.state import AdversarialState, count_parameters
 
-    if not isinstance(state, TwoPlayerState):
+    if not isinstance(state, AdversarialState):
         return f'{count_parameters(state.params):,}'
     players = {'generator': state.generator, 'discriminator': state.discriminator}
     return ' and '.join(f'{count_parameters(p.params):,} of the {name}' for name, p in players.items())

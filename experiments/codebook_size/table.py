@@ -24,22 +24,22 @@ VARIANTS = {
 
 def get_table() -> Table:
     """MNIST, a few hundred steps: short, and the same for all."""
-    numbers = {'MSE': 'mse', 'perplexity': 'perplexity', 'share of codes in use': 'codes_used'}
+    metrics = {'MSE': 'mse', 'perplexity': 'perplexity', 'share of codes in use': 'codebook_usage'}
     length = {'steps': STEPS, 'eval_every': STEPS, 'checkpoint_every': 100}
     return Table(
         title='Number of codes, and how they are learned',
         source=f'configs/vqvae_mnist.py with {STEPS} steps; pixels in [-1, 1]',
         remarks=(
             'Perplexity and share of codes in use are over the whole test set. Codes start as means of '
-            'clusters of encoded pictures where the start is not random, and codes that are hardly used are '
-            'put in the place of encoded pictures where there is revival.'
+            'clusters of encoded images where the start is not random, and codes that are hardly used are '
+            'put in the place of encoded images where there is revival.'
         ),
         rows=tuple(
             Row(
                 f'{"_".join(variant.replace(",", "").split())}_{k}',
                 f'{k:,} codes, {variant}',
                 'configs/vqvae_mnist.py',
-                numbers,
+                metrics,
                 {**length, 'quantizer.num_codes': k, **overrides},
                 facts={'codes': k, 'learning': variant},
                 large=k > LARGEST_HERE,

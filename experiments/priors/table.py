@@ -15,7 +15,7 @@ def get_table() -> Table:
         'share of the class asked for': 'samples.classifier_accuracy',
         'seconds per sample': 'samples.seconds_per_sample',
     }
-    numbers = {'accuracy of codes': 'accuracy', **drawn}
+    metrics = {'accuracy of codes': 'accuracy', **drawn}
     return Table(
         title='Priors over the codes of MNIST',
         source='PixelCNN (arXiv:1606.05328), transformer (arXiv:2012.09841), MaskGIT (arXiv:2202.04200)',
@@ -46,7 +46,7 @@ def get_table() -> Table:
                     kind,
                     title,
                     'configs/prior_mnist.py',
-                    numbers if kind == 'maskgit' else {'bits per code': 'bits_per_dimension', **numbers},
+                    metrics if kind == 'maskgit' else {'bits per code': 'bits_per_dimension', **metrics},
                     {
                         'model.kind': kind,
                         'tokenizer.workdir': '{tokenizer}',

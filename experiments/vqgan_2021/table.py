@@ -42,8 +42,8 @@ def get_table() -> Table:
             'FID is of reconstructions of the validation set against the set itself; the published f8 was '
             f'trained on OpenImages. Imagenette, {STEPS} steps at 64 pixels, is not in the papers: there the '
             'distance is in the features of a small classifier of its own, and compares with no other table. '
-            'Its numbers are of the 3,925 pictures of the validation set, here a 128-pixel copy whose '
-            'pictures were squashed to squares, not the published 160-pixel files. LPIPS needs weights that '
+            'Its numbers are of the 3,925 images of the validation set, here a 128-pixel copy whose '
+            'images were squashed to squares, not the published 160-pixel files. LPIPS needs weights that '
             'are downloaded; multi-scale SSIM stands in for it.'
         ),
         rows=(

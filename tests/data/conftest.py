@@ -29,15 +29,15 @@ def real_dir():
 
 
 @pytest.fixture
-def write_pictures(tmp_path):
-    """Returns a function that writes n pictures; all bytes of one are its number modulo 256."""
+def write_images(tmp_path):
+    """Returns a function that writes n images; all bytes of one are its number modulo 256."""
 
-    def write(number, folder='pictures', broken=(), size=(6, 6)):
+    def write(number, folder='images', broken=(), size=(6, 6)):
         root = tmp_path / folder
         root.mkdir(parents=True, exist_ok=True)
         for i in range(number):
             if i in broken:
-                (root / f'{i:03}.png').write_bytes(b'not a picture')
+                (root / f'{i:03}.png').write_bytes(b'not an image')
             else:
                 pixels = np.full((size[1], size[0], 3), i % 256, np.uint8)
                 Image.fromarray(pixels).save(root / f'{i:03}.png')

@@ -24,7 +24,7 @@ def take(batches, number):
 def same(first, second):
     assert len(first) == len(second)
     for one, other in zip(first, second, strict=True):
-        assert sorted(one) == sorted(other) == ['image', 'label', 'mask']
+        assert sorted(one) == sorted(other) == ['label', 'mask', 'x']
         for key in one:
             assert one[key].dtype == other[key].dtype
             np.testing.assert_array_equal(one[key], other[key])
@@ -41,7 +41,7 @@ def augmented(root, **options):
 
 @pytest.fixture
 def varied(tmp_path):
-    """Forty-one noise pictures of different sizes."""
+    """Forty-one noise images of different sizes."""
     random = np.random.default_rng(0)
     (tmp_path / 'varied' / 'train').mkdir(parents=True)
     for i in range(41):
@@ -51,23 +51,23 @@ def varied(tmp_path):
 
 
 def seen(batches):
-    """The numbers that `write_pictures` painted."""
-    return np.concatenate([batch['image'][:, 0, 0, 0] for batch in batches]).tolist()
+    """The numbers that `write_images` painted."""
+    return np.concatenate([batch['x'][:, 0, 0, 0] for batch in batches]).tolist()
 
 
 def test_batch_format(digits):
     (batch,) = take(train_batches(digits, batch_size=7, seed=0), 1)
-    assert batch['image'].shape == (7, *digits.image_shape) == (7, 8, 8, 1)
-    assert batch['image'].dtype == np.uint8
+    assert batch['x'].shape == (7, *digits.spec.shape) == (7, 8, 8, 1)
+    assert batch['x'].dtype == np.uint8
     assert batch['label'].dtype == np.int32
     assert batch['mask'].dtype == bool
     assert batch['mask'].all()
 
 
 @pytest.mark.parametrize('batch_size', [4, 10, 25])
-def test_every_epoch_is_another_permutation(write_pictures, batch_size):
-    write_pictures(10, 'set/train')
-    data = open_folder(write_pictures(0, 'set'))
+def test_every_epoch_is_another_permutation(write_images, batch_size):
+    write_images(10, 'set/train')
+    data = open_folder(write_images(0, 'set'))
     batches = take(train_batches(data, batch_size=batch_size, seed=5), 100 // batch_size)
     order = seen(batches)
     epochs = [tuple(order[i : i + 10]) for i in range(0, 100, 10)]
@@ -79,11 +79,11 @@ def test_every_epoch_is_another_permutation(write_pictures, batch_size):
     assert not set(epochs) & {tuple(other[i : i + 10]) for i in range(0, 100, 10)}
 
 
-def test_order_is_uniform(write_pictures):
+def test_order_is_uniform(write_images):
     """Each of the six orders of three examples comes up equally often."""
-    write_pictures(3, 'set/train')
-    data = open_folder(write_pictures(0, 'set'))
-    orders = [tuple(b['image'][:, 0, 0, 0]) for b in take(train_batches(data, batch_size=3, seed=1), 1200)]
+    write_images(3, 'set/train')
+    data = open_folder(write_images(0, 'set'))
+    orders = [tuple(b['x'][:, 0, 0, 0]) for b in take(train_batches(data, batch_size=3, seed=1), 1200)]
     counts = [orders.count(order) for order in itertools.permutations(range(3))]
     assert sum(counts) == 1200
     # Standard deviation sqrt(1200 * 1/6 * 5/6) = 12.9; five of them
@@ -102,7 +102,7 @@ def test_far_start_costs_nothing(digits):
     start = 10**12
     one, two = take(train_batches(digits, batch_size=64, seed=0, start=start), 2)
     same([two], take(train_batches(digits, batch_size=64, seed=0, start=start + 1), 1))
-    assert (one['image'] != two['image']).any()
+    assert (one['x'] != two['x']).any()
 
 
 def test_workers_threads_and_memory_change_nothing(varied):
@@ -135,12 +135,12 @@ def test_processes_share_the_global_batch(varied, cache_gib):
 
 
 def test_crops_and_flips_cover_all_places(tmp_path):
-    """A picture whose pixels are numbered shows which crop was taken."""
+    """An image whose pixels are numbered shows which crop was taken."""
     (tmp_path / 'train').mkdir()
     numbered = np.arange(36, dtype=np.uint8).reshape(6, 6)
     Image.fromarray(numbered).save(tmp_path / 'train' / 'a.png')
     data = augmented(tmp_path, channels=1)
-    images = np.concatenate([b['image'] for b in take(train_batches(data, batch_size=50, seed=0), 20)])
+    images = np.concatenate([b['x'] for b in take(train_batches(data, batch_size=50, seed=0), 20)])
     found = set()
     for image in images[..., 0]:
         flipped = image[0, 0] > image[0, 1]
@@ -151,34 +151,34 @@ def test_crops_and_flips_cover_all_places(tmp_path):
     assert found == set(itertools.product(range(3), range(3), [False, True]))
 
 
-def test_memory_does_not_change_under_flips(write_pictures):
+def test_memory_does_not_change_under_flips(write_images):
     """Flipping a batch in place must not flip what is kept."""
-    root = write_pictures(0, 'set/train')
+    root = write_images(0, 'set/train')
     Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4)).save(root / 'a.png')
     data = open_folder(root.parent, channels=1, flip=True)
     take(train_batches(data, batch_size=8, seed=0), 20)
     (batch,) = eval_batches(data, batch_size=1)
-    np.testing.assert_array_equal(batch['image'][0, :, :, 0], np.arange(16).reshape(4, 4))
+    np.testing.assert_array_equal(batch['x'][0, :, :, 0], np.arange(16).reshape(4, 4))
 
 
 @pytest.mark.parametrize('batch_size', [1, 4, 11, 50])
-def test_evaluation_sees_each_example_once_in_order(write_pictures, batch_size):
-    write_pictures(11, 'set/train')
-    data = open_folder(write_pictures(0, 'set'))
+def test_evaluation_sees_each_example_once_in_order(write_images, batch_size):
+    write_images(11, 'set/train')
+    data = open_folder(write_images(0, 'set'))
     batches = list(eval_batches(data, batch_size=batch_size, pad=True))
     assert len(batches) == -(-11 // batch_size)
     assert all(len(batch['mask']) == batch_size for batch in batches)
     mask = np.concatenate([batch['mask'] for batch in batches])
     assert mask.tolist() == [True] * 11 + [False] * (len(mask) - 11)
-    images = np.concatenate([batch['image'] for batch in batches])
+    images = np.concatenate([batch['x'] for batch in batches])
     assert sorted(images[mask][:, 0, 0, 0]) == list(range(11))
     assert not images[~mask].any()
     same(list(eval_batches(data, batch_size=batch_size, pad=True)), batches)
 
 
-def test_batches_hold_no_padding_unless_it_is_asked_for(write_pictures):
-    root = write_pictures(5, 'set/train')
-    (root / 'broken.png').write_bytes(b'no picture')
+def test_batches_hold_no_padding_unless_it_is_asked_for(write_images):
+    root = write_images(5, 'set/train')
+    (root / 'broken.png').write_bytes(b'no image')
     data = open_folder(root.parent, max_undecodable=0.5)
     padded = list(eval_batches(data, batch_size=4, pad=True))
     assert [len(batch['mask']) for batch in padded] == [4, 4]
@@ -199,11 +199,11 @@ def warnings(monkeypatch):
 
 
 @pytest.mark.parametrize('mode', ['memory', 'threads', 'process'])
-def test_undecodable_pictures_are_skipped_and_named(write_pictures, warnings, mode):
+def test_undecodable_images_are_skipped_and_named(write_images, warnings, mode):
     broken = {2, 3, 11}
-    root = write_pictures(12, 'set/train', broken=broken).parent
+    root = write_images(12, 'set/train', broken=broken).parent
     data = open_folder(root, image_size=6, max_undecodable=0.25, **options_of(mode))
-    whole = open_folder(write_pictures(12, 'good/train').parent, image_size=6)
+    whole = open_folder(write_images(12, 'good/train').parent, image_size=6)
     steps = 6
     batches = take(train_batches(data, batch_size=8, seed=0), steps)
     listing = seen(eval_batches(whole, batch_size=12))
@@ -224,39 +224,39 @@ def test_undecodable_pictures_are_skipped_and_named(write_pictures, warnings, mo
 
 
 @pytest.mark.parametrize('mode', ['memory', 'threads', 'process'])
-def test_too_many_undecodable_pictures_stop(write_pictures, mode):
-    root = write_pictures(12, 'set/train', broken={2, 3, 11}).parent
+def test_too_many_undecodable_images_stop(write_images, mode):
+    root = write_images(12, 'set/train', broken={2, 3, 11}).parent
     data = open_folder(root, image_size=6, max_undecodable=0.2, **options_of(mode))
-    with pytest.raises(UserError, match=r'3 pictures of 12 .*0\d\d\.png.*max_undecodable'):
+    with pytest.raises(UserError, match=r'3 images of 12 .*0\d\d\.png.*max_undecodable'):
         list(eval_batches(data, batch_size=4))
     with pytest.raises(UserError, match='max_undecodable'):
         take(train_batches(data, batch_size=12, seed=0), 3)
 
 
 @pytest.mark.parametrize(('share', 'stops'), [(0.0, True), (0.01, False), (1.0, False)])
-def test_how_many_are_tolerated(write_pictures, share, stops):
-    root = write_pictures(5, 'set/train', broken={1}).parent
+def test_how_many_are_tolerated(write_images, share, stops):
+    root = write_images(5, 'set/train', broken={1}).parent
     data = open_folder(root, max_undecodable=share, image_size=6)
     if stops:
-        with pytest.raises(UserError, match='1 picture of 5'):
+        with pytest.raises(UserError, match='1 image of 5'):
             list(eval_batches(data, batch_size=5))
     else:
         (batch,) = eval_batches(data, batch_size=5)
         assert batch['mask'].sum() == 4
 
 
-def test_all_undecodable(write_pictures):
-    root = write_pictures(3, 'set/train', broken={0, 1, 2}).parent
-    with pytest.raises(UserError, match='3 pictures of 3'):
+def test_all_undecodable(write_images):
+    root = write_images(3, 'set/train', broken={0, 1, 2}).parent
+    with pytest.raises(UserError, match='3 images of 3'):
         open_folder(root, max_undecodable=1.0)
     data = open_folder(root, max_undecodable=1.0, image_size=6)
-    with pytest.raises(UserError, match='3 pictures of 3'):
+    with pytest.raises(UserError, match='3 images of 3'):
         next(train_batches(data, batch_size=2, seed=0))
 
 
 @pytest.mark.parametrize('mode', ['memory', 'threads', 'process'])
-def test_unequal_sizes(write_pictures, mode):
-    root = write_pictures(5, 'set/train').parent
+def test_unequal_sizes(write_images, mode):
+    root = write_images(5, 'set/train').parent
     Image.new('RGB', (7, 9)).save(root / 'train' / 'other.png')
     data = open_folder(root, **options_of(mode))
     with pytest.raises(UserError, match=r'\.png is (7x9|6x6) pixels, not (6x6|7x9).*image_size'):

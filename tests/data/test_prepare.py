@@ -77,7 +77,7 @@ def test_stock_set_becomes_readable(tmp_path, monkeypatch):
     said = prepare.prepare('tiny_stock', str(tmp_path))
     assert said == f'tiny_stock is ready in {tmp_path}/tiny_stock/1.0.0'
     data = open_dataset(DataConfig(name='tiny_stock', data_dir=str(tmp_path)), 'train')
-    assert (len(data), data.image_shape, data.num_classes) == (3, (4, 4, 3), 0)
+    assert (len(data), data.spec.shape, data.num_classes) == (3, (4, 4, 3), 0)
     assert 'prepared already' in prepare.prepare('tiny_stock', str(tmp_path))
 
 

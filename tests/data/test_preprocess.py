@@ -9,7 +9,7 @@ from absl import logging
 from PIL import Image, PngImagePlugin
 
 from vq_jax.data import DataConfig
-from vq_jax.data.preprocess import Undecodable, arrange, decode, picture_and_mask, window
+from vq_jax.data.preprocess import Undecodable, arrange, decode, image_and_mask, window
 from vq_jax.errors import UserError
 
 
@@ -114,23 +114,23 @@ def test_orientation(noise, orientation):
     shown = np.asarray(decode(data, 3, use_orientation=True))
     np.testing.assert_array_equal(shown, ORIENTATIONS[orientation](noise))
     np.testing.assert_array_equal(np.asarray(decode(data, 3)), noise)
-    # A picture to be edited is one to look at, wherever the model's data come from.
-    picture, _ = picture_and_mask(data, None, shown.shape, DataConfig())
-    np.testing.assert_array_equal(picture, shown)
+    # An image to be edited is one to look at, wherever the model's data come from.
+    image, _ = image_and_mask(data, None, shown.shape, DataConfig())
+    np.testing.assert_array_equal(image, shown)
 
 
 def test_files_that_a_user_gives(noise, tmp_path):
-    picture, black, text = encoded(Image.fromarray(noise)), tmp_path / 'black.png', tmp_path / 'text.png'
+    image, black, text = encoded(Image.fromarray(noise)), tmp_path / 'black.png', tmp_path / 'text.png'
     Image.fromarray(np.zeros(noise.shape[:2], np.uint8)).save(black)
-    text.write_text('no picture')
+    text.write_text('no image')
     for mask, words in (
         (black, 'nothing of the mask is white'),
-        (text, f'^{text} cannot be decoded .*; give a picture file'),
+        (text, f'^{text} cannot be decoded .*; give an image file'),
         (b'nothing', '^the mask cannot be decoded'),
         (tmp_path / 'none', f'^{tmp_path}/none cannot be read'),
     ):
         with pytest.raises(UserError, match=words):
-            picture_and_mask(picture, mask, noise.shape, DataConfig())
+            image_and_mask(image, mask, noise.shape, DataConfig())
 
 
 def test_undecodable(noise):
@@ -273,8 +273,8 @@ def test_the_area_is_bounded(noise):
         arrange(Image.new('L', (1, 2_000_000)), DataConfig(image_size=64, fit='stretch'))
     with pytest.raises(Undecodable, match='1x2000000 pixels are too many to be padded by 100'):
         arrange(Image.new('L', (1, 2_000_000)), DataConfig(image_size=64, fit='stretch', pad=100))
-    with pytest.raises(UserError, match=r'the picture cannot be resized .*too long and thin'):
-        picture_and_mask(encoded(thin), None, (64, 64, 1), DataConfig(image_size=64))
+    with pytest.raises(UserError, match=r'the image cannot be resized .*too long and thin'):
+        image_and_mask(encoded(thin), None, (64, 64, 1), DataConfig(image_size=64))
 
 
 def test_nothing_to_do_leaves_pixels(noise):
@@ -311,7 +311,7 @@ def test_reducing_averages():
     assert np.abs(small.astype(int) - 127).max() <= 20
 
 
-def test_fit_pad_keeps_the_whole_picture():
+def test_fit_pad_keeps_the_whole_image():
     white = Image.new('L', (40, 20), 255)
     image = arrange(white, DataConfig(image_size=10, fit='pad'))[..., 0]
     expected = np.zeros((10, 10))
@@ -321,7 +321,7 @@ def test_fit_pad_keeps_the_whole_picture():
     np.testing.assert_array_equal(tall[..., 0], expected.T)
 
 
-def test_very_thin_picture_keeps_a_pixel():
+def test_very_thin_image_keeps_a_pixel():
     image = arrange(Image.new('L', (1000, 1), 255), DataConfig(image_size=10, fit='pad'))
     assert (image[..., 0].sum(axis=0) == 255).all()
 

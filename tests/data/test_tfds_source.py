@@ -16,8 +16,8 @@ from vq_jax.data.tfds_source import find
 from vq_jax.errors import UserError
 
 
-class OddPictures(tfds.core.GeneratorBasedBuilder):
-    """Ten pictures whose fifth is damaged, with two image and two label features."""
+class OddImages(tfds.core.GeneratorBasedBuilder):
+    """Ten images whose fifth is damaged, with two image and two label features."""
 
     VERSION = tfds.core.Version('1.2.0')
     url_infos = {}  # noqa: RUF012
@@ -57,7 +57,7 @@ class OddPictures(tfds.core.GeneratorBasedBuilder):
 @pytest.fixture(scope='module')
 def odd_dir(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp('odd'))
-    OddPictures(data_dir=folder, file_format='array_record').download_and_prepare()
+    OddImages(data_dir=folder, file_format='array_record').download_and_prepare()
     return folder
 
 
@@ -72,7 +72,7 @@ def no_network(monkeypatch):
 
 def odd(folder, split='train', **options):
     config = DataConfig(
-        name='odd_pictures',
+        name='odd_images',
         data_dir=folder,
         **{'image_key': 'photo', 'label_key': 'kind', **options},
     )
@@ -83,10 +83,10 @@ def odd(folder, split='train', **options):
 def test_own_keys_and_a_damaged_record(odd_dir, options):
     data = odd(odd_dir, **options)
     assert data.class_names == ('a', 'b')
-    assert data.image_shape == (4, 4, 3)
+    assert data.spec.shape == (4, 4, 3)
     (batch,) = eval_batches(data, batch_size=10)
     assert batch['mask'].sum() == 9
-    values = batch['image'][:, 0, 0, 0][batch['mask']]
+    values = batch['x'][:, 0, 0, 0][batch['mask']]
     assert sorted(values) == [0, 1, 2, 3, 4, 6, 7, 8, 9]
     np.testing.assert_array_equal(batch['label'][batch['mask']], values % 2)
 
@@ -94,9 +94,9 @@ def test_own_keys_and_a_damaged_record(odd_dir, options):
 def test_other_keys(odd_dir):
     grey = odd(odd_dir, image_key='mask', label_key='label')
     assert grey.num_classes == 0
-    assert grey.image_shape == (4, 4, 1)
+    assert grey.spec.shape == (4, 4, 1)
     (batch,) = eval_batches(grey, batch_size=10)
-    assert sorted(batch['image'][:, 0, 0, 0]) == list(range(100, 110))
+    assert sorted(batch['x'][:, 0, 0, 0]) == list(range(100, 110))
     assert not batch['label'].any()
     with pytest.raises(UserError, match=r"'image'.*set config.data.image_key to one of 'mask', 'photo'"):
         odd(odd_dir, image_key='image')
@@ -119,7 +119,7 @@ def test_splits(odd_dir):
 
 
 def test_names_versions_and_configs(odd_dir, tmp_path):
-    source = Path(odd_dir, 'odd_pictures', '1.2.0')
+    source = Path(odd_dir, 'odd_images', '1.2.0')
     for place in 'odd/1.2.0', 'odd/1.10.0', 'more/small/2.0.0', 'more/large/2.0.0':
         shutil.copytree(source, tmp_path / place)
     (tmp_path / 'odd' / '9.0.0').mkdir()  # unfinished
@@ -193,8 +193,8 @@ def test_names_that_no_file_can_have(tmp_path, name):
 
 
 def test_wrong_format_and_damage(odd_dir, tmp_path):
-    place = tmp_path / 'odd_pictures' / '1.2.0'
-    shutil.copytree(Path(odd_dir, 'odd_pictures', '1.2.0'), place)
+    place = tmp_path / 'odd_images' / '1.2.0'
+    shutil.copytree(Path(odd_dir, 'odd_images', '1.2.0'), place)
     info = json.loads((place / 'dataset_info.json').read_text())
     (place / 'dataset_info.json').write_text(json.dumps(info | {'fileFormat': 'tfrecord'}))
     with pytest.raises(UserError, match=r'was prepared as tfrecord.*--data_dir'):
@@ -218,8 +218,8 @@ def test_wrong_format_and_damage(odd_dir, tmp_path):
 
 
 def test_one_damaged_byte(odd_dir, tmp_path):
-    place = tmp_path / 'odd_pictures' / '1.2.0'
-    shutil.copytree(Path(odd_dir, 'odd_pictures', '1.2.0'), place)
+    place = tmp_path / 'odd_images' / '1.2.0'
+    shutil.copytree(Path(odd_dir, 'odd_images', '1.2.0'), place)
     shard = next(place.glob('*.array_record*'))
     content = bytearray(shard.read_bytes())
     content[content.index(b'IHDR') + 6] ^= 1  # in the first record
@@ -227,9 +227,9 @@ def test_one_damaged_byte(odd_dir, tmp_path):
     for options in {}, {'cache_gib': 0, 'workers': 1}:
         data = odd(str(tmp_path), image_size=4, max_undecodable=0.2, **options)
         (batch,) = eval_batches(data, batch_size=10)
-        assert batch['mask'].sum() == 8  # and the one whose picture was written damaged
+        assert batch['mask'].sum() == 8  # and the one whose image was written damaged
     data = odd(str(tmp_path), image_size=4, max_undecodable=0.1)
-    with pytest.raises(UserError, match=r'2 pictures of 10 .* cannot be decoded, for example odd_pictures'):
+    with pytest.raises(UserError, match=r'2 images of 10 .* cannot be decoded, for example odd_images'):
         list(eval_batches(data, batch_size=10))
 
 
@@ -279,8 +279,8 @@ def stranger(tmp_path, monkeypatch):
 @pytest.mark.parametrize('file', ['features.json', 'dataset_info.json'])
 @pytest.mark.parametrize('change', NESTED.values(), ids=NESTED)
 def test_features_of_strangers_are_not_imported(odd_dir, tmp_path, stranger, file, change):
-    place = tmp_path / 'odd_pictures' / '1.2.0'
-    shutil.copytree(Path(odd_dir, 'odd_pictures', '1.2.0'), place)
+    place = tmp_path / 'odd_images' / '1.2.0'
+    shutil.copytree(Path(odd_dir, 'odd_images', '1.2.0'), place)
     features = change(json.loads((place / 'features.json').read_text()))
     info = json.loads((place / 'dataset_info.json').read_text())
     content = features if file == 'features.json' else info | {'features': features}
@@ -290,8 +290,8 @@ def test_features_of_strangers_are_not_imported(odd_dir, tmp_path, stranger, fil
 
 
 def test_the_module_of_a_builder_is_not_imported(odd_dir, tmp_path, stranger):
-    place = tmp_path / 'odd_pictures' / '1.2.0'
-    shutil.copytree(Path(odd_dir, 'odd_pictures', '1.2.0'), place)
+    place = tmp_path / 'odd_images' / '1.2.0'
+    shutil.copytree(Path(odd_dir, 'odd_images', '1.2.0'), place)
     info = json.loads((place / 'dataset_info.json').read_text())
     (place / 'dataset_info.json').write_text(json.dumps(info | {'moduleName': 'stranger'}))
     assert len(odd(str(tmp_path))) == 10
@@ -304,10 +304,10 @@ def test_mnist(real_dir, no_network):
     config = DataConfig(name='mnist', data_dir=real_dir)
     train, test = open_dataset(config, 'train'), open_dataset(config, 'test')
     assert (len(train), len(test), train.num_classes) == (60_000, 10_000, 10)
-    assert train.image_shape == (28, 28, 1)
+    assert train.spec.shape == (28, 28, 1)
     total = counted = 0
     for batch in eval_batches(train, batch_size=5000):
-        total += batch['image'].sum(dtype=np.int64)
+        total += batch['x'].sum(dtype=np.int64)
         counted += batch['mask'].sum()
     assert counted == 60_000
     # The data set's well-known mean, 0.1307 of 255
@@ -324,7 +324,7 @@ def test_mnist_in_thirty_two_pixels(real_dir):
     plain = open_dataset(DataConfig(name='mnist', data_dir=real_dir), 'test[:10]')
     padded = open_dataset(DataConfig(name='mnist', data_dir=real_dir, pad=2, image_size=32), 'test[:10]')
     (one,), (other,) = eval_batches(plain, batch_size=10), eval_batches(padded, batch_size=10)
-    np.testing.assert_array_equal(other['image'], np.pad(one['image'], ((0, 0), (2, 2), (2, 2), (0, 0))))
+    np.testing.assert_array_equal(other['x'], np.pad(one['x'], ((0, 0), (2, 2), (2, 2), (0, 0))))
 
 
 def test_imagenette(real_dir, no_network):
@@ -337,8 +337,8 @@ def test_imagenette(real_dir, no_network):
     )
     (batch,) = eval_batches(validation, batch_size=100)
     for row in range(100):
-        expected = Image.fromarray(source[row]['image']).resize((64, 64), Image.Resampling.LANCZOS)
-        np.testing.assert_array_equal(batch['image'][row], np.asarray(expected))
+        expected = Image.fromarray(source[row]['x']).resize((64, 64), Image.Resampling.LANCZOS)
+        np.testing.assert_array_equal(batch['x'][row], np.asarray(expected))
         assert batch['label'][row] == source[row]['label']
     batch = next(train_batches(open_dataset(config, 'train'), batch_size=8, seed=0))
-    assert batch['image'].shape == (8, 64, 64, 3)
+    assert batch['x'].shape == (8, 64, 64, 3)

@@ -1,4 +1,4 @@
-"""Samples and reconstructions against pictures in a classifier's features, as a user asks for them."""
+"""Samples and reconstructions against images in a classifier's features, as a user asks for them."""
 
 import dataclasses
 import json
@@ -22,6 +22,7 @@ from vq_jax.models.classifier import Classified
 from vq_jax.models.lpips import LPIPS, params_from_published
 from vq_jax.ops.frechet import frechet_distance
 from vq_jax.ops.images import to_float
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.restore import restore
 from vq_jax.train import train
@@ -55,7 +56,7 @@ def classifier_features(folder):
 
 @dataclasses.dataclass(frozen=True)
 class Copier:
-    """In place of a task: each sample is a picture of the test set, each reconstruction the picture."""
+    """In place of a task: each sample is an image of the test set, each reconstruction the image."""
 
     images: np.ndarray
     num_labels: int = 0
@@ -64,13 +65,13 @@ class Copier:
         return jax.numpy.asarray(self.images)[labels]
 
 
-def test_numbers_of_the_command_are_those_of_the_pictures(folder):
+def test_numbers_of_the_command_are_those_of_the_images(folder):
     evaluator = FeatureEvaluator(restore(folder / 'vae'), classifier_features(folder), 'test')
     found = evaluator.run(100, seed=3)
     classifier, vae = (vq_jax.load(folder / name) for name in ('classifier', 'vae'))
     batch = next(iter(eval_batches(vae.dataset('test'), batch_size=359)))
     task, state = classifier.task, classifier.state
-    real = np.float64(task.classify(state, batch['image']).features)
+    real = np.float64(task.classify(state, batch['x']).features)
 
     def distance(images):
         made = np.float64(task.classify(state, images).features)
@@ -78,58 +79,58 @@ def test_numbers_of_the_command_are_those_of_the_pictures(folder):
             real.mean(0), np.cov(real, rowvar=False), made.mean(0), np.cov(made, rowvar=False)
         )
 
-    numbers = found['samples']['numbers']
-    assert numbers['classifier_frechet'] == pytest.approx(distance(vae.sample(100, seed=3)), rel=1e-3)
-    assert 'classifier_accuracy' not in numbers  # no class was asked for
-    rebuilt = vae.reconstruct(batch['image'])
-    numbers = found['reconstructions']['numbers']
-    assert numbers['classifier_frechet'] == pytest.approx(distance(rebuilt), rel=1e-3)
+    metrics = found['samples']['metrics']
+    assert metrics['classifier_frechet'] == pytest.approx(distance(vae.sample(100, seed=3)), rel=1e-3)
+    assert 'classifier_accuracy' not in metrics  # no class was asked for
+    rebuilt = vae.reconstruct(batch['x'])
+    metrics = found['reconstructions']['metrics']
+    assert metrics['classifier_frechet'] == pytest.approx(distance(rebuilt), rel=1e-3)
     right = np.argmax(task.logits(state, rebuilt), -1) == batch['label']
-    assert numbers['classifier_accuracy'] == pytest.approx(float(np.mean(right)), abs=0.01)
-    pairs = list(zip(np.asarray(rebuilt)[..., 0], batch['image'][..., 0], strict=True))
+    assert metrics['classifier_accuracy'] == pytest.approx(float(np.mean(right)), abs=0.01)
+    pairs = list(zip(np.asarray(rebuilt)[..., 0], batch['x'][..., 0], strict=True))
     squares = [np.mean(np.square(np.float64(x) - y)) for x, y in pairs]
-    assert numbers['psnr'] == pytest.approx(np.mean(10 * np.log10(255**2 / np.array(squares))), rel=1e-5)
+    assert metrics['psnr'] == pytest.approx(np.mean(10 * np.log10(255**2 / np.array(squares))), rel=1e-5)
     options = {'gaussian_weights': True, 'sigma': 1.5, 'use_sample_covariance': False}
     similar = [structural_similarity(x, y, data_range=255, **options) for x, y in pairs]
-    assert numbers['ssim'] == pytest.approx(np.mean(similar), rel=1e-3)
-    assert numbers['ms_ssim'] == pytest.approx(np.mean(np.maximum(similar, 0)), rel=1e-3)  # one scale
-    assert found['reference']['pictures'] == found['reconstructions']['pictures'] == 359
+    assert metrics['ssim'] == pytest.approx(np.mean(similar), rel=1e-3)
+    assert metrics['ms_ssim'] == pytest.approx(np.mean(np.maximum(similar, 0)), rel=1e-3)  # one scale
+    assert found['reference']['images'] == found['reconstructions']['images'] == 359
     assert found['features']['checksum'] == restore(folder / 'classifier').identity()['checksum']
     assert found['run']['step'] == 60 and found['samples']['seed'] == 3
 
 
-def test_a_notebook_classifies_pictures_and_compares_runs(folder):
+def test_a_notebook_classifies_images_and_compares_runs(folder):
     classifier, vae = (vq_jax.load(folder / name) for name in ('classifier', 'vae'))
     batch = next(iter(eval_batches(classifier.dataset('test'), batch_size=359)))
-    probabilities = np.asarray(classifier.classify(batch['image']))
+    probabilities = np.asarray(classifier.classify(batch['x']))
     assert probabilities.sum(1) == pytest.approx(np.ones(359), abs=1e-5)
     right = np.mean(probabilities.argmax(1) == batch['label'])
-    assert right == pytest.approx(classifier.evaluate('test').numbers['accuracy'])
+    assert right == pytest.approx(classifier.evaluate('test').metrics['accuracy'])
     with pytest.raises(UserError, match='vae cannot tell classes apart; one of classifier can'):
-        vae.classify(batch['image'])
+        vae.classify(batch['x'])
     found = vae.compare(str(folder / 'classifier'), num=100, seed=3)
     wanted = FeatureEvaluator(restore(folder / 'vae'), classifier_features(folder), 'test').run(100, seed=3)
-    assert found['samples']['numbers'] == wanted['samples']['numbers']
+    assert found['samples']['metrics'] == wanted['samples']['metrics']
     assert found['reconstructions'] == wanted['reconstructions']
     with pytest.raises(UserError, match='resize is for the features inception'):
         vae.compare(str(folder / 'classifier'), resize='clean')
 
 
 def test_the_reference_itself_is_at_no_distance(folder):
-    """Samples that are the pictures of the test set, each once."""
+    """Samples that are the images of the test set, each once."""
     vae, classifier = restore(folder / 'vae'), classifier_features(folder)
     dataset = vq_jax.load(folder / 'vae').dataset('test')
     batch = next(iter(eval_batches(dataset, batch_size=359)))
-    copier = dataclasses.replace(vae, task=Copier(batch['image'], num_labels=359))
-    numbers = FeatureEvaluator(copier, classifier, 'test').run(359, seed=0)['samples']['numbers']
-    assert numbers['classifier_frechet'] == pytest.approx(0, abs=1e-6)
-    assert numbers['classifier_precision'] == numbers['classifier_recall'] == 1
-    assert numbers['classifier_coverage'] == 1
-    assert numbers['classifier_density'] == pytest.approx(1.2, abs=0.01)
+    copier = dataclasses.replace(vae, task=Copier(batch['x'], num_labels=359))
+    metrics = FeatureEvaluator(copier, classifier, 'test').run(359, seed=0)['samples']['metrics']
+    assert metrics['classifier_frechet'] == pytest.approx(0, abs=1e-6)
+    assert metrics['classifier_precision'] == metrics['classifier_recall'] == 1
+    assert metrics['classifier_coverage'] == 1
+    assert metrics['classifier_density'] == pytest.approx(1.2, abs=0.01)
 
 
 class Blocks:
-    """In place of Inception-v3, with its names: means of 4x4 pixels, and the classes of the pictures."""
+    """In place of Inception-v3, with its names: means of 4x4 pixels, and the classes of the images."""
 
     prefix, names, splits = InceptionFeatures.prefix, InceptionFeatures.names, InceptionFeatures.splits
     name, record, identity, trained_on, class_names = 'blocks', {}, {'blocks': 4}, None, None
@@ -144,7 +145,7 @@ class Blocks:
         blocks = x.reshape(-1, 4, 4, 4, 4).mean((2, 4)).reshape(len(x), -1)
         return Classified(features=blocks, logits=100 * jax.nn.one_hot(labels[which], 10))
 
-    def check_image_shape(self, run):
+    def check_spec(self, run):
         pass
 
 
@@ -153,29 +154,29 @@ def test_numbers_of_inception_have_the_fields_names_and_splits_that_are_alike(fo
     vae = restore(folder / 'vae')
     batch = next(iter(eval_batches(vq_jax.load(folder / 'vae').dataset('test'), batch_size=359)))
     order = np.argsort(batch['label'])
-    copier = dataclasses.replace(vae, task=Copier(batch['image'][order], num_labels=359))
-    found = FeatureEvaluator(copier, Blocks(batch['image'], batch['label']), 'test').run(359, seed=0)
+    copier = dataclasses.replace(vae, task=Copier(batch['x'][order], num_labels=359))
+    found = FeatureEvaluator(copier, Blocks(batch['x'], batch['label']), 'test').run(359, seed=0)
     names = 'fid kid precision recall density coverage inception_score inception_score_std'
-    numbers = found['samples']['numbers']
-    assert list(numbers) == names.split()
-    assert numbers['fid'] == pytest.approx(0, abs=1e-6)
-    # Of 36 pictures in 10 classes each; the whole set scores 9.99.
-    assert 6 < numbers['inception_score'] < 9.99 and 0 < numbers['inception_score_std'] < 1
+    metrics = found['samples']['metrics']
+    assert list(metrics) == names.split()
+    assert metrics['fid'] == pytest.approx(0, abs=1e-6)
+    # Of 36 images in 10 classes each; the whole set scores 9.99.
+    assert 6 < metrics['inception_score'] < 9.99 and 0 < metrics['inception_score_std'] < 1
     assert found['samples']['seconds_per_sample'] > 0  # there are several batches
-    assert found['reference']['pictures'] == 359 and 'blocks' not in found['reference']
+    assert found['reference']['images'] == 359 and 'blocks' not in found['reference']
 
 
 def test_accuracy_of_samples_is_the_share_of_the_classes_asked_for(folder):
-    """Of seven classes a picture is drawn of the class itself, of the other three one of the class 0."""
+    """Of seven classes an image is drawn of the class itself, of the other three one of the class 0."""
     vae = restore(folder / 'vae', overrides={'batch_size': 32})
     batch = next(iter(eval_batches(vq_jax.load(folder / 'vae').dataset('test'), batch_size=359)))
     drawn = [int(np.argmax(batch['label'] == c)) for c in (0, 1, 2, 3, 4, 5, 6, 0, 0, 0)]
-    copier = dataclasses.replace(vae, task=Copier(batch['image'][drawn], num_labels=10))
-    source = Blocks(batch['image'], batch['label'])
+    copier = dataclasses.replace(vae, task=Copier(batch['x'][drawn], num_labels=10))
+    source = Blocks(batch['x'], batch['label'])
     source.trained_on = 'digits'
     found = FeatureEvaluator(copier, source, 'test').run(95, seed=0)
     # Ten samples of each of the classes 0 to 4, nine of each other.
-    assert found['samples']['numbers']['accuracy'] == pytest.approx((5 * 10 + 2 * 9) / 95)
+    assert found['samples']['metrics']['accuracy'] == pytest.approx((5 * 10 + 2 * 9) / 95)
 
 
 def test_reconstructions_are_measured_with_lpips(folder, tmp_path):
@@ -185,18 +186,18 @@ def test_reconstructions_are_measured_with_lpips(folder, tmp_path):
         np.savez(file, **{name: x for name, x in weights.items() if name.startswith(first)})
     vae, classifier = restore(folder / 'vae', overrides={'batch_size': 8}), classifier_features(folder)
     found = FeatureEvaluator(vae, classifier, 'test[:6]', lpips=files).run(6, seed=0)
-    images = next(iter(eval_batches(vq_jax.load(folder / 'vae').dataset('test'), batch_size=6)))['image']
+    images = next(iter(eval_batches(vq_jax.load(folder / 'vae').dataset('test'), batch_size=6)))['x']
     pair = to_float(images), to_float(vq_jax.load(folder / 'vae').reconstruct(images))
     expected = jax.jit(LPIPS().apply)({'params': params_from_published(weights)}, *pair)
     rebuilt = found['reconstructions']
-    assert rebuilt['numbers']['lpips'] == pytest.approx(float(expected.mean()), rel=1e-4)
+    assert rebuilt['metrics']['lpips'] == pytest.approx(float(expected.mean()), rel=1e-4)
     assert list(rebuilt['lpips']['weights']) == files and len(rebuilt['lpips']['checksum']) == 64
     assert found['samples']['seconds_per_sample'] is None  # of one batch, which compiles
     drawing = dataclasses.replace(vae, task=Copier(images))
-    with pytest.raises(UserError, match='rebuilds no pictures; leave lpips out'):
+    with pytest.raises(UserError, match='rebuilds no images; leave lpips out'):
         FeatureEvaluator(drawing, classifier, 'test', lpips=files)
     with pytest.raises(UserError, match='16 pixels or more, not 8x8'):
-        small = dataclasses.replace(vae, image_shape=(8, 8, 1))
+        small = dataclasses.replace(vae, spec=Spec('image', (8, 8, 1)))
         FeatureEvaluator(small, Blocks(images, images[:, 0, 0, 0]), 'test', lpips=files)
 
 
@@ -216,7 +217,7 @@ def test_a_file_of_reference_statistics(folder, tmp_path):
         FeatureEvaluator(*pair, 'test', file).run(50, seed=0)
 
 
-def test_reference_statistics_are_of_pictures_and_not_of_a_path(folder, tmp_path):
+def test_reference_statistics_are_of_images_and_not_of_a_path(folder, tmp_path):
     def fill(place, seed, n=12):
         for i, image in enumerate(np.random.default_rng(seed).integers(0, 256, (n, 16, 16), np.uint8)):
             for split in ('train', 'test'):
@@ -232,12 +233,12 @@ def test_reference_statistics_are_of_pictures_and_not_of_a_path(folder, tmp_path
     found = evaluate(first)
     shutil.copytree(first, copy)
     assert evaluate(copy) == found and found['reference']['dataset'] == f'folder:{first}'
-    fill(first, seed=2)  # as many pictures, under the same names
-    same = r"of another content \(there '12 pictures, 12 of which have the SHA-256 \w+', here '12 pictures, "
+    fill(first, seed=2)  # as many images, under the same names
+    same = r"of another content \(there '12 images, 12 of which have the SHA-256 \w+', here '12 images, "
     with pytest.raises(UserError, match=same + '.*; name another file'):
         evaluate(first)
     fill(copy, seed=1, n=13)
-    with pytest.raises(UserError, match=r"of another content \(there '12 pictures.*, here '13 pictures"):
+    with pytest.raises(UserError, match=r"of another content \(there '12 images.*, here '13 images"):
         evaluate(copy)
 
 
@@ -250,7 +251,7 @@ def test_the_command_on_eight_devices_equals_one(folder, tmp_path):
     pair = restore(folder / 'vae'), classifier_features(folder)
     one = FeatureEvaluator(*pair, 'test').run(50, seed=0)
     for kind in ('samples', 'reconstructions'):
-        assert eight[kind].pop('numbers') == pytest.approx(one[kind].pop('numbers'), rel=1e-3, abs=1e-4)
+        assert eight[kind].pop('metrics') == pytest.approx(one[kind].pop('metrics'), rel=1e-3, abs=1e-4)
     one['run'], eight['run'] = one['run']['checksum'], eight['run']['checksum']
     assert eight == one
 
@@ -270,7 +271,7 @@ def test_the_command_in_features_of_inception_on_eight_devices_equals_one(folder
     source = InceptionFeatures(str(tmp_path / 'inception.npz'), 'clean')
     one = FeatureEvaluator(vae, source, 'test[:12]', tmp_path / 'reference.npz').run(12, seed=0)
     for kind in ('samples', 'reconstructions'):
-        assert eight[kind].pop('numbers') == pytest.approx(one[kind].pop('numbers'), rel=1e-3, abs=1e-4)
+        assert eight[kind].pop('metrics') == pytest.approx(one[kind].pop('metrics'), rel=1e-3, abs=1e-4)
     one['run'], eight['run'] = one['run']['checksum'], eight['run']['checksum']
     assert eight == one
     with pytest.raises(UserError, match='of another inception'):
@@ -282,21 +283,23 @@ def test_runs_that_do_not_fit(folder):
     vae, classifier = restore(folder / 'vae'), classifier_features(folder)
     with pytest.raises(UserError, match='a run of the task vae; give features'):
         ClassifierFeatures(vae)
-    with pytest.raises(UserError, match='makes no pictures'):
+    with pytest.raises(UserError, match='makes no images'):
         FeatureEvaluator(restore(folder / 'classifier'), classifier, 'test')
     arguments = [f'--workdir={folder / "vae"}', '--lpips=download']
     _, errors = run(arguments, module='vq_jax.evaluate', status=2)
     assert '--lpips is given without --features' in errors
-    other = dataclasses.replace(vae, image_shape=(8, 8, 1))
-    with pytest.raises(UserError, match='was trained on pictures of shape'):
+    other = dataclasses.replace(vae, spec=Spec('image', (8, 8, 1)))
+    with pytest.raises(UserError, match='was trained on images of shape'):
         FeatureEvaluator(other, classifier, 'test')
     with pytest.raises(UserError, match='too few'):
         FeatureEvaluator(vae, classifier, 'test').run(5, seed=0)
 
 
-def test_a_run_that_draws_nothing_of_its_own_is_refused_before_any_picture_is_read(folder):
+def test_a_run_that_draws_nothing_of_its_own_is_refused_before_any_image_is_read(folder):
     config = default_config('diffusion')
     config.model.upscale = 2
-    enlarging = dataclasses.replace(restore(folder / 'vae'), task=make_task(config, (16, 16, 1), 10))
+    enlarging = dataclasses.replace(
+        restore(folder / 'vae'), task=make_task(config, Spec('image', (16, 16, 1)), 10)
+    )
     with pytest.raises(UserError, match='a super-resolution model draws nothing of its own'):
         FeatureEvaluator(enlarging, classifier_features(folder), 'no such split').run(50, seed=0)

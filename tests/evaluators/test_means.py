@@ -1,4 +1,4 @@
-"""Means over a data set, and the pictures that go with them."""
+"""Means over a data set, and the images that go with them."""
 
 import dataclasses
 
@@ -9,29 +9,29 @@ import pytest
 
 from vq_jax.data import DataConfig, open_dataset
 from vq_jax.evaluators.means import MeanEvaluator
+from vq_jax.media.sheets import Sheet
 from vq_jax.ops.keys import content_keys, normal
-from vq_jax.ops.pictures import Sheet
 from vq_jax.training.parallel import JitEngine
 
 
 @dataclasses.dataclass
 class Brightness:
-    """Measures how bright pictures are, and draws noise for each; notes how many were asked for."""
+    """Measures how bright images are, and draws noise for each; notes how many were asked for."""
 
     asked: list[int] = dataclasses.field(default_factory=list)
     classes_read: int = 0
 
     def eval_step(self, state, batch):
-        return {'brightness': jnp.mean(batch['image'], axis=(1, 2, 3))}
+        return {'brightness': jnp.mean(batch['x'], axis=(1, 2, 3))}
 
     def summarize(self, means):
         return {'brightness': float(means['brightness'])}
 
     def predict(self, state, batch):
         self.asked.append(len(batch['label']))
-        return {'images': batch['image'], 'noise': normal(content_keys(batch['image']), (2,))}
+        return {'images': batch['x'], 'noise': normal(content_keys(batch['x']), (2,))}
 
-    def pictures(self, predictions, means):
+    def media(self, predictions, means):
         return {name: Sheet(x, (name,), len(x)) for name, x in predictions.items()}
 
 
@@ -43,19 +43,19 @@ def digits():
 def test_means_are_of_all_examples(digits):
     found = MeanEvaluator(Brightness(), JitEngine(), digits, 50, 1).run({})
     images = digits.fetch(np.arange(len(digits))).images
-    assert found.numbers['examples'] == len(digits)
-    assert found.numbers['brightness'] == pytest.approx(np.mean(images), rel=1e-5)
+    assert found.metrics['examples'] == len(digits)
+    assert found.metrics['brightness'] == pytest.approx(np.mean(images), rel=1e-5)
 
 
 @pytest.mark.parametrize('devices, asked', [(1, 3), (2, 4), (8, 8), (16, 16)])
-def test_no_more_pictures_are_drawn_than_devices_need(devices, asked, digits, monkeypatch):
+def test_no_more_images_are_drawn_than_devices_need(devices, asked, digits, monkeypatch):
     """Each device is given equally many, and they are those of the whole batch."""
     monkeypatch.setattr(jax, 'local_device_count', lambda: devices)
     task = Brightness()
-    few = MeanEvaluator(task, JitEngine(), digits, 16, 3).run({}).pictures
+    few = MeanEvaluator(task, JitEngine(), digits, 16, 3).run({}).images
     assert task.asked == [asked]
     np.testing.assert_array_equal(few['images'], digits.fetch(np.arange(3)).images)
-    whole = MeanEvaluator(task, JitEngine(), digits, 16, 99).run({}).pictures
+    whole = MeanEvaluator(task, JitEngine(), digits, 16, 99).run({}).images
     assert task.asked[-1] == 16
     np.testing.assert_array_equal(few['noise'], whole['noise'][:3])
 
@@ -70,5 +70,5 @@ def test_columns_are_called_by_the_classes_that_a_task_reads(digits):
 def test_padding_is_not_drawn():
     few = open_dataset(DataConfig(name='digits', channels=1, image_size=8), 'test[:5]')
     found = MeanEvaluator(Brightness(), JitEngine(), few, 8, 8).run({})
-    assert found.numbers['examples'] == 5
-    np.testing.assert_array_equal(found.pictures['images'], few.fetch(np.arange(5)).images)
+    assert found.metrics['examples'] == 5
+    np.testing.assert_array_equal(found.images['images'], few.fetch(np.arange(5)).images)

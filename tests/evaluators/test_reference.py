@@ -58,8 +58,8 @@ def test_other_content_is_told_in_a_sentence(file, name, value):
     assert '\n' not in str(told.value)
 
 
-def test_too_few_pictures_and_other_ones(file):
-    with pytest.raises(UserError, match='features of 9 of 9 pictures'):
+def test_too_few_images_and_other_ones(file):
+    with pytest.raises(UserError, match='features of 9 of 9 images'):
         Reference.read(file, MADE, least=10)
     arrays = dict(np.load(file))
     np.savez(file, **arrays | {'made': json.dumps(MADE | {'dataset': [3]})})

@@ -28,10 +28,10 @@ def file(weights, tmp_path_factory):
 
 
 def test_features_are_the_networks_and_logits_have_no_bias(weights, file):
-    pictures = np.random.RandomState(0).randint(0, 256, (2, 16, 16, 1), 'uint8')
+    images = np.random.RandomState(0).randint(0, 256, (2, 16, 16, 1), 'uint8')
     source = InceptionFeatures(str(file), 'clean')
-    seen = jax.jit(source.look)(source.weights, pictures)
-    features = jax.jit(InceptionV3('clean').apply)(variables_from_published(weights), pictures).features
+    seen = jax.jit(source.look)(source.weights, images)
+    features = jax.jit(InceptionV3('clean').apply)(variables_from_published(weights), images).features
     np.testing.assert_allclose(seen.features, features, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(seen.logits, features @ weights['fc.weight'].T, rtol=1e-4, atol=1e-4)
 

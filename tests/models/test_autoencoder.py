@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vq_jax.models.autoencoder import VQVAE
-from vq_jax.models.quantizers import VectorQuantizer
+from vq_jax.quantizers.vq import VectorQuantizer
 
 
 def make(**options):
@@ -27,7 +27,7 @@ def test_parameters_by_hand():
     assert sum(x.size for x in jax.tree.leaves(variables['params'])) == encoder + decoder
 
 
-def test_codes_stand_for_the_picture():
+def test_codes_stand_for_the_image():
     model, variables, images = make()
     outputs, quantized = model.apply(variables, images)
     codes = model.apply(variables, images, method='encode')

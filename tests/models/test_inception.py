@@ -1,4 +1,4 @@
-"""Inception-v3 against pytorch-fid's on the same random weights and pictures."""
+"""Inception-v3 against pytorch-fid's on the same random weights and images."""
 
 import zlib
 
@@ -14,9 +14,9 @@ from vq_jax.ops.frechet import frechet_distance
 
 # Of pytorch_fid.inception.InceptionV3 (pytorch-fid 0.3.0, PyTorch 2.13.0, CPU), whose strict loading names
 # the arrays of the published file; the constructors that it takes of torchvision were those of torch-fidelity
-# 0.4.0. Weights are those of `inception_weights`, pictures those below.
+# 0.4.0. Weights are those of `inception_weights`, images those below.
 NAMES = 662074295  # CRC-32 of the sorted lines 'name (shape)' of its state dict, without num_batches_tracked
-FEATURES = [  # of four pictures, in three directions
+FEATURES = [  # of four images, in three directions
     [119.35257063, 36.15208283, 2.01509989],
     [121.33824524, 36.65678678, 3.05601319],
     [120.31560117, 39.18908421, 4.12323498],
@@ -30,7 +30,7 @@ LOGITS = [
 ]
 # pytorch_fid.fid_score.calculate_frechet_distance of the first 256 features of the first two and last two.
 FID = 2.150558490204133
-# torch.nn.functional.interpolate as pytorch-fid calls it, of pictures of height and width: some pixels.
+# torch.nn.functional.interpolate as pytorch-fid calls it, of images of height and width: some pixels.
 PIXELS = {
     (9, 7): [
         [-0.01176471, 0.76470590, 0.30980396],
@@ -62,8 +62,8 @@ def test_the_arrays_are_those_of_the_published_file():
 
 
 def test_equals_the_network_of_the_standard_distance(weights):
-    pictures = np.random.RandomState(0).randint(0, 256, (4, 10, 8, 3), 'uint8').repeat(4, 1).repeat(4, 2)
-    seen = jax.jit(InceptionV3().apply)(variables_from_published(weights), pictures)
+    images = np.random.RandomState(0).randint(0, 256, (4, 10, 8, 3), 'uint8').repeat(4, 1).repeat(4, 2)
+    seen = jax.jit(InceptionV3().apply)(variables_from_published(weights), images)
     np.testing.assert_allclose(along(seen.features), FEATURES, rtol=1e-4)
     np.testing.assert_allclose(along(seen.logits), LOGITS, rtol=1e-4)
     a, b = np.split(np.float64(seen.features[:, :256]), 2)
@@ -73,20 +73,20 @@ def test_equals_the_network_of_the_standard_distance(weights):
 
 @pytest.mark.parametrize('size', PIXELS)
 def test_bilinear_resize_equals_pytorchs(size):
-    picture = np.random.RandomState(size[0]).randint(0, 256, (1, *size, 3), 'uint8')
-    found = np.asarray(resized(picture, 'bilinear'))[0, [0, 5, 150, 298], [0, 290, 100, 298]]
+    image = np.random.RandomState(size[0]).randint(0, 256, (1, *size, 3), 'uint8')
+    found = np.asarray(resized(image, 'bilinear'))[0, [0, 5, 150, 298], [0, 290, 100, 298]]
     np.testing.assert_allclose(found, PIXELS[size], atol=2e-6)
-    grey = resized(picture[..., :1], 'bilinear')
-    np.testing.assert_allclose(grey, resized(picture[..., [0, 0, 0]], 'bilinear'), atol=1e-6)
+    grey = resized(image[..., :1], 'bilinear')
+    np.testing.assert_allclose(grey, resized(image[..., [0, 0, 0]], 'bilinear'), atol=1e-6)
 
 
 @pytest.mark.parametrize('size', PIXELS)
 def test_clean_resize_equals_pillows(size):
-    picture = np.random.RandomState(size[0]).randint(0, 256, (1, *size, 3), 'uint8')
-    channels = [Image.fromarray(np.float32(picture[0, ..., i])) for i in range(3)]
+    image = np.random.RandomState(size[0]).randint(0, 256, (1, *size, 3), 'uint8')
+    channels = [Image.fromarray(np.float32(image[0, ..., i])) for i in range(3)]
     bicubic = [np.asarray(channel.resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for channel in channels]
     expected = (np.clip(np.stack(bicubic, -1), 0, 255) - 128) / 128
-    np.testing.assert_allclose(resized(picture, 'clean')[0], expected, atol=8e-5)  # 0.01 levels
+    np.testing.assert_allclose(resized(image, 'clean')[0], expected, atol=8e-5)  # 0.01 levels
 
 
 def test_weights_that_are_missing_or_of_another_network(weights):

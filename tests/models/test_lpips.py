@@ -1,4 +1,4 @@
-"""LPIPS against its authors' code on the same random weights and pictures."""
+"""LPIPS against its authors' code on the same random weights and images."""
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,8 @@ from tests.published import lpips_weights
 from vq_jax.errors import UserError
 from vq_jax.models.lpips import LPIPS, params_from_published
 
-# Distances, and lengths of their gradients with respect to the first pictures, of lpips.LPIPS(net='vgg')
-# (package lpips 0.1.4, PyTorch 2.13.0, CPU) with the weights of `lpips_weights` and the pictures below.
+# Distances, and lengths of their gradients with respect to the first images, of lpips.LPIPS(net='vgg')
+# (package lpips 0.1.4, PyTorch 2.13.0, CPU) with the weights of `lpips_weights` and the images below.
 DISTANCES = [0.68073577, 0.010109332, 0.0]
 GRADIENTS = [0.017497765, 0.0063256761, 0.0]
 
@@ -21,16 +21,16 @@ def published():
 
 
 @pytest.fixture(scope='module')
-def pictures():
+def images():
     rng = np.random.RandomState(7)
     x, y = (rng.uniform(-1, 1, (3, 48, 32, 3)).astype('float32') for _ in range(2))
     y[1], y[2] = x[1] + 0.1 * y[1], x[2]
     return x, y
 
 
-def test_equals_its_authors_code(published, pictures):
+def test_equals_its_authors_code(published, images):
     params = params_from_published(published)
-    x, y = pictures
+    x, y = images
 
     def total(x, params):  # an argument: constants as large as these take long to compile
         distances = LPIPS().apply({'params': params}, x, y)
@@ -40,7 +40,7 @@ def test_equals_its_authors_code(published, pictures):
     np.testing.assert_allclose(distances, DISTANCES, rtol=1e-4, atol=1e-9)
     lengths = np.sqrt(np.square(gradients).sum((1, 2, 3)))
     np.testing.assert_allclose(lengths, GRADIENTS, rtol=1e-3, atol=1e-6)
-    # Grey pictures are taken as three equal channels.
+    # Grey images are taken as three equal channels.
     grey = [v[:1, :16, :16, :1] for v in (x, y)]
     distance = jax.jit(LPIPS().apply)
     colour = distance({'params': params}, *(jnp.repeat(v, 3, -1) for v in grey))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vq_jax.models.observation import Observation, to_picture
+from vq_jax.models.observation import Observation, to_image
 from vq_jax.ops.images import to_float
 
 RNG = np.random.default_rng(0)
@@ -52,12 +52,12 @@ def test_the_probabilities_of_one_pixel_sum_to_one(likelihood):
     np.testing.assert_allclose(np.exp(log_p).sum(), 1, rtol=1e-4)
 
 
-def test_the_picture_of_logits_is_the_expectation_of_draws():
-    mean = described('bernoulli').picture()
+def test_the_image_of_logits_is_the_expectation_of_draws():
+    mean = described('bernoulli').image()
     p = 1 / (1 + np.exp(-OUTPUTS))
     np.testing.assert_allclose(mean, p * 1 + (1 - p) * -1, rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(to_picture(OUTPUTS), OUTPUTS)
-    np.testing.assert_array_equal(to_picture(described('gaussian')), np.clip(OUTPUTS, -1, 1))
+    np.testing.assert_array_equal(to_image(OUTPUTS), OUTPUTS)
+    np.testing.assert_array_equal(to_image(described('gaussian')), np.clip(OUTPUTS, -1, 1))
 
 
 def test_what_is_observed():

@@ -11,13 +11,15 @@ H, W, TOKENS = 5, 6, 4
 
 
 @pytest.mark.parametrize(
-    'first_kernel, kernel, per_place, num_above', [(7, 3, 1, 0), (3, 5, 1, 0), (7, 3, 1, 4), (7, 3, 3, 0)]
+    'first_kernel, kernel, per_position, num_above', [(7, 3, 1, 0), (3, 5, 1, 0), (7, 3, 1, 4), (7, 3, 3, 0)]
 )
-def test_a_change_of_a_token_reaches_every_later_one_and_no_other(first_kernel, kernel, per_place, num_above):
+def test_a_change_of_a_token_reaches_every_later_one_and_no_other(
+    first_kernel, kernel, per_position, num_above
+):
     # Layers enough for the whole grid to be in the field, so that a blind spot would show.
     sizes = PixelCNNSizes(depth=7, channels=8, first_kernel=first_kernel, kernel=kernel)
-    grid = H, W // per_place
-    model = PixelCNN(sizes, TOKENS, grid, per_place, num_classes=2, num_above=num_above)
+    grid = H, W // per_position
+    model = PixelCNN(sizes, TOKENS, grid, per_position, num_classes=2, num_above=num_above)
     tokens = np.random.default_rng(0).integers(0, TOKENS, (1, H, W))
     labels = np.array([1])
     above = [np.array([[[1, 2, 3]]])] if num_above else []

@@ -11,19 +11,19 @@ from flax import linen as nn
 
 from tests.jaxprs import convolved_in, recomputed_blocks
 from vq_jax.errors import UserError
-from vq_jax.models.gaussian import GaussianBottleneck
 from vq_jax.models.normalisation import GroupNorm
-from vq_jax.models.quantizers import VectorQuantizer
 from vq_jax.models.residual import ResidualEncoder, ResidualSizes, Upsample
 from vq_jax.models.vqgan import VQGAN
+from vq_jax.quantizers.gaussian import GaussianBottleneck
+from vq_jax.quantizers.vq import VectorQuantizer
 
 RNG = np.random.default_rng(0)
 SMALL = ResidualSizes(channels=8, multipliers=(1, 2), residual_blocks=1, attention_levels=(1,), features=6)
 
 
 def parameters(model):
-    pictures = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), pictures)
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
     return sum(x.size for x in jax.tree.leaves(variables['params']))
 
 
@@ -67,7 +67,7 @@ def test_group_norm_of_values_far_from_zero():
     np.testing.assert_allclose(found, (slope / deviation).reshape(x.shape), atol=2e-2)
 
 
-def test_group_norm_of_constant_pictures_is_finite():
+def test_group_norm_of_constant_images_is_finite():
     x = jnp.full((1, 4, 4, 8), 1000.1)
     variables = GroupNorm().init(jax.random.key(0), x)
     assert np.isfinite(GroupNorm().apply(variables, x)).all()

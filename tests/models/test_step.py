@@ -6,10 +6,10 @@ import pytest
 from flax import linen as nn
 
 from vq_jax.models.autoencoder import VQVAE
-from vq_jax.models.hierarchy import VQVAE2
-from vq_jax.models.quantizers import Quantized
 from vq_jax.models.residual import ResidualSizes
 from vq_jax.models.vqgan import VQGAN
+from vq_jax.models.vqvae2 import VQVAE2
+from vq_jax.quantizers.quantizer import Quantized
 
 
 class Told(nn.Module):

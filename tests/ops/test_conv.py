@@ -98,7 +98,7 @@ def test_bfloat16_stays_bfloat16():
 
 @pytest.mark.parametrize('f', [conv.conv2d, conv.conv2d_transpose])
 def test_only_the_gradients_that_are_asked_for_are_computed(f):
-    """Of a frozen kernel or of pictures that are data none is, on CPUs, where one waits for the other."""
+    """Of a frozen kernel or of images that are data none is, on CPUs, where one waits for the other."""
     x, kernel = jnp.ones((2, 8, 8, 16)), jnp.ones((3, 3, 16, 16))
 
     def flops(of):

@@ -28,7 +28,7 @@ def test_full_covariances_equal_the_formula_with_scipys_root():
 
 
 def test_a_point_has_no_spread():
-    """As when all samples are one picture."""
+    """As when all samples are one image."""
     covariance = np.diag(np.arange(1.0, 5))
     zero = np.zeros((4, 4))
     assert frechet_distance(np.ones(4), zero, np.zeros(4), covariance) == pytest.approx(4 + 10)

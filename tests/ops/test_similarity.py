@@ -11,24 +11,24 @@ ms_ssim, ssim = jax.jit(similarity.ms_ssim), jax.jit(similarity.ssim)
 
 
 @pytest.fixture(scope='module')
-def pictures():
-    """Smooth pictures in [-1, 1] and noisy copies."""
+def images():
+    """Smooth images in [-1, 1] and noisy copies."""
     rng = np.random.RandomState(8)
     a = np.cumsum(np.cumsum(rng.standard_normal((2, 192, 208, 3)), 1), 2)
     a = (a / np.abs(a).max()).astype('float32')
     return a, np.clip(a + 0.2 * rng.standard_normal(a.shape), -1, 1).astype('float32')
 
 
-def test_ssim_equals_scikit_image(pictures):
+def test_ssim_equals_scikit_image(images):
     options = {'gaussian_weights': True, 'sigma': 1.5, 'use_sample_covariance': False}
     expected = [
         structural_similarity(x / 2 + 0.5, y / 2 + 0.5, data_range=1.0, channel_axis=-1, **options)
-        for x, y in zip(*pictures, strict=True)
+        for x, y in zip(*images, strict=True)
     ]
-    np.testing.assert_allclose(ssim(*pictures), expected, rtol=1e-4)
+    np.testing.assert_allclose(ssim(*images), expected, rtol=1e-4)
 
 
-def test_nearly_constant_pictures(pictures):
+def test_nearly_constant_images(images):
     """Bright and dark ones, whose variance is a millionth of their mean square; scikit-image has float64."""
     rng = np.random.default_rng(0)
     for level in (-0.98, 0.98):
@@ -39,15 +39,15 @@ def test_nearly_constant_pictures(pictures):
         np.testing.assert_allclose(ssim(x, y), everywhere[5:-5, 5:-5].mean(), atol=1e-6)
 
 
-def test_both_equal_another_implementation(pictures):
+def test_both_equal_another_implementation(images):
     """Figures of `pytorch_msssim` 1.0.0 (ssim and ms_ssim of the same arrays, data_range=1)."""
-    np.testing.assert_allclose(ssim(*pictures), [0.13584716618061066, 0.13963527977466583], rtol=1e-4)
+    np.testing.assert_allclose(ssim(*images), [0.13584716618061066, 0.13963527977466583], rtol=1e-4)
     # Nearly exactly: that the five weights do not sum to one makes a difference of 4e-5.
-    np.testing.assert_allclose(ms_ssim(*pictures), [0.6648463606834412, 0.6776477694511414], rtol=1e-5)
+    np.testing.assert_allclose(ms_ssim(*images), [0.6648463606834412, 0.6776477694511414], rtol=1e-5)
 
 
-def test_small_pictures_have_fewer_scales(pictures):
-    a, b = (x[:, :32, :32] for x in pictures)
+def test_small_images_have_fewer_scales(images):
+    a, b = (x[:, :32, :32] for x in images)
     assert 0 < ms_ssim(a, b).min() < 1
     np.testing.assert_allclose(ms_ssim(a[:, :11, :11], b[:, :11, :11]), ssim(a[:, :11, :11], b[:, :11, :11]))
 
@@ -59,8 +59,8 @@ def test_a_negative_term_counts_as_zero():
     assert ms_ssim(a, -a) == 0
 
 
-def test_equal_and_opposite_pictures_have_finite_gradients(pictures):
-    a = pictures[0][:, :24, :24]
+def test_equal_and_opposite_images_have_finite_gradients(images):
+    a = images[0][:, :24, :24]
     np.testing.assert_allclose(ms_ssim(a, a), 1.0, rtol=1e-5)
     gradient = jax.jit(jax.grad(lambda x, b: ms_ssim(x, b).sum()))
     for b in (a, -a):

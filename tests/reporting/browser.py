@@ -106,7 +106,7 @@ class Browser:
         self.call('Input.dispatchMouseEvent', type='mouseMoved', x=x, y=y)
         self.settle()
 
-    def picture(self, path):
+    def image(self, path):
         """Writes a PNG of the whole page."""
         size = self.call('Page.getLayoutMetrics')['cssContentSize']
         clip = {'x': 0, 'y': 0, 'width': size['width'], 'height': size['height'], 'scale': 1}

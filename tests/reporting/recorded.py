@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from vq_jax.spec import Spec
 from vq_jax.training.run_dir import DataFacts, write_config, write_data_facts
 from vq_jax.training.writers import MetricWriter
 
@@ -15,24 +16,24 @@ CONFIG = {
 }
 
 
-def picture(seed):
+def image(seed):
     return np.random.default_rng(seed).integers(0, 256, (8, 12, 3), np.uint8)
 
 
-def record(workdir, log=(), pictures=(), warnings=(), **config):
+def record(workdir, log=(), images=(), warnings=(), **config):
     """Writes a run.
 
-    `log` has (step, split, numbers), `pictures` (step, name, image), `warnings` (step, text).
+    `log` has (step, split, numbers), `media` (step, name, image), `warnings` (step, text).
     """
     writer = MetricWriter(workdir, resume_step=0)
     for step, split, numbers in log:
         writer.scalars(step, split, numbers)
-    for step, name, image in pictures:
+    for step, name, image in images:
         writer.image(step, name, image)
     for step, text in warnings:
         writer.warning(step, text)
     writer.close()
-    write_data_facts(workdir, DataFacts((8, 8, 1), 10, {}))
+    write_data_facts(workdir, DataFacts(Spec('image', (8, 8, 1)), 10, {}))
     write_config(workdir, CONFIG | config)
     return workdir
 
@@ -45,5 +46,5 @@ def trained(workdir, *, factor=1.0, **config):
         log.append((step, 'speed', {'images_per_second': 100.0 + step}))
         if step % 20 == 0:
             log.append((step, 'eval', {'loss': factor * step / 100, 'psnr': 20.0 + step, 'examples': 359}))
-    pictures = [(s, n, picture(s)) for s in (20, 40) for n in ('reconstructions', 'code_use')]
-    return record(workdir, log, pictures, **config)
+    images = [(s, n, image(s)) for s in (20, 40) for n in ('reconstructions', 'code_usage')]
+    return record(workdir, log, images, **config)

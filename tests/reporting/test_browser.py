@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.reporting.browser import Browser, find_browser
-from tests.reporting.recorded import picture, record, trained
+from tests.reporting.recorded import image, record, trained
 from vq_jax.reporting import Environment, make_page, read_runs
 
 pytestmark = pytest.mark.skipif(
@@ -182,13 +182,13 @@ def test_runs_are_hidden_everywhere(browser, two):
 
 def visible(browser):
     return browser.run(
-        "[...document.querySelectorAll('.pictures img')].filter((x) => x.checkVisibility()).map((x) => x.alt)"
+        "[...document.querySelectorAll('.images img')].filter((x) => x.checkVisibility()).map((x) => x.alt)"
     )
 
 
-def test_pictures_step_together(browser, tmp_path):
-    a = record(tmp_path / 'a', pictures=[(step, 'samples', picture(step)) for step in (10, 20, 30)])
-    b = record(tmp_path / 'b', pictures=[(step, 'samples', picture(step)) for step in (20, 40)])
+def test_images_step_together(browser, tmp_path):
+    a = record(tmp_path / 'a', images=[(step, 'samples', image(step)) for step in (10, 20, 30)])
+    b = record(tmp_path / 'b', images=[(step, 'samples', image(step)) for step in (20, 40)])
     browser.open(write(tmp_path, a, b))
     assert visible(browser) == ['samples of a, step 30', 'samples of b, step 40']
     browser.run("document.getElementById('step').focus()")
@@ -203,7 +203,7 @@ def test_pictures_step_together(browser, tmp_path):
     ]
     captions = browser.run("[...document.querySelectorAll('.at')].map((x) => x.textContent)")
     assert captions == ['step 10', 'none before step 11']
-    size = browser.run("(x => [x.naturalWidth, x.naturalHeight])(document.querySelector('.pictures img'))")
+    size = browser.run("(x => [x.naturalWidth, x.naturalHeight])(document.querySelector('.images img'))")
     assert size == [12, 8]
 
 

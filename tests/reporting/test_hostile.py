@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.reporting.browser import Browser, find_browser
-from tests.reporting.recorded import picture, record
+from tests.reporting.recorded import image, record
 from tests.reporting.test_page import Page
 from vq_jax.errors import UserError
 from vq_jax.reporting import Environment, make_page, read_runs
@@ -99,8 +99,8 @@ def hostile(honest, tmp_path_factory):
             told.append(str(error))
     assert len(told) > 100 and not any('\n' in error for error in told)
     log = [(step, FLAT, {HTML: float(step)}) for step in (1, 2)]
-    pictures = [(1, FLAT, picture(0)), (2, 'a" onerror="ran=1', picture(1))]
-    workdirs.append(record(folder / FLAT, log, pictures, warnings=[(1, HTML), (2, HTML)], task=HTML))
+    images = [(1, FLAT, image(0)), (2, 'a" onerror="ran=1', image(1))]
+    workdirs.append(record(folder / FLAT, log, images, warnings=[(1, HTML), (2, HTML)], task=HTML))
     workdirs.append(record(folder / os.fsdecode(b'\xff\xfe'), log, best_metric=HTML, best_mode=HTML))
     return workdirs
 
@@ -155,8 +155,8 @@ def test_a_hostile_run_makes_no_request_and_runs_nothing(hostile, tmp_path):
 
 def test_images_are_regular_files_of_the_run_and_png(tmp_path):
     secret = tmp_path / 'secret_0000001.png'
-    Image.fromarray(picture(9)).save(secret)
-    workdir = record(tmp_path / 'run', pictures=[(1, 'good', picture(1)), (2, 'folder', picture(2))])
+    Image.fromarray(image(9)).save(secret)
+    workdir = record(tmp_path / 'run', images=[(1, 'good', image(1)), (2, 'folder', image(2))])
     images = workdir / 'images'
     (images / 'link_0000001.png').symlink_to(secret)
     (images / 'loop_0000001.png').symlink_to('loop_0000001.png')
@@ -166,7 +166,7 @@ def test_images_are_regular_files_of_the_run_and_png(tmp_path):
     (images / 'dir_0000001.png').mkdir()
     (images / 'page_0000001.png').write_text('<script>ran=1</script>')
     (images / 'cut_0000001.png').write_bytes(secret.read_bytes()[:60])
-    Image.fromarray(picture(9)).save(images / 'jpeg_0000001.png', 'jpeg')
+    Image.fromarray(image(9)).save(images / 'jpeg_0000001.png', 'jpeg')
     with (images / 'large_0000001.png').open('wb') as file:
         file.truncate(2**30)
     page = Page(page_of([workdir]))

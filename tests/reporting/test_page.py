@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tests.reporting.recorded import picture, record, trained
+from tests.reporting.recorded import image, record, trained
 from vq_jax.reporting import Environment, make_page, read_runs
 
 ENVIRONMENT = Environment('CPython 3.11', 'a <machine>', '1 × cpu', {'jax': '0.10.2'})
@@ -94,7 +94,7 @@ def test_nothing_is_fetched(two):
     assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
 
 
-def test_pictures_are_those_of_the_runs(two):
+def test_images_are_those_of_the_runs(two):
     page = page_of(*two)
     shown = [
         (a['alt'], int(a['data-step']), base64.b64decode(a['src'].removeprefix('data:image/png;base64,')))
@@ -102,7 +102,7 @@ def test_pictures_are_those_of_the_runs(two):
     ]
     expected = [
         (f'{name} of {run.name}, step {step}', step, (run / 'images' / f'{name}_{step:07}.png').read_bytes())
-        for name in ('code_use', 'reconstructions')
+        for name in ('code_usage', 'reconstructions')
         for run in two
         for step in (20, 40)
     ]
@@ -111,13 +111,13 @@ def test_pictures_are_those_of_the_runs(two):
     assert {a['data-step'] for a, _ in page.all('img') if 'hidden' not in a} == {'40'}
 
 
-def test_of_many_pictures_some_are_shown(tmp_path):
-    pictures = [(step, 'samples', picture(step)) for step in range(1, 101)]
-    page = page_of(record(tmp_path / 'run', pictures=pictures), max_pictures=12)
+def test_of_many_images_some_are_shown(tmp_path):
+    images = [(step, 'samples', image(step)) for step in range(1, 101)]
+    page = page_of(record(tmp_path / 'run', images=images), max_images=12)
     steps = [int(a['data-step']) for a, _ in page.all('img')]
     assert steps == [1, 10, 19, 28, 37, 46, 55, 64, 73, 82, 91, 100]
     assert any('12 steps are shown' in text for _, text in page.all('p'))
-    one = page_of(tmp_path / 'run', max_pictures=1)
+    one = page_of(tmp_path / 'run', max_images=1)
     assert [a['data-step'] for a, _ in one.all('img')] == ['100']
 
 
@@ -197,7 +197,7 @@ def test_names_are_text(tmp_path):
     flat = evil.replace('/', '∕')  # no folder
     log = [(1, 'train', {evil: 1.0}), (1, 'eval', {evil: 2.0})]
     workdirs = [
-        record(tmp_path / f'{n}{flat}', log, [(1, flat, picture(0))], task=evil, steps={evil: n})
+        record(tmp_path / f'{n}{flat}', log, [(1, flat, image(0))], task=evil, steps={evil: n})
         for n in (1, 2)
     ]
     page = page_of(*workdirs)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.reporting.recorded import picture, record, trained
+from tests.reporting.recorded import image, record, trained
 from vq_jax.errors import UserError
 from vq_jax.reporting import read_runs
 from vq_jax.training.writers import MetricWriter
@@ -33,7 +33,7 @@ def test_a_killed_run(tmp_path):
         file.write('{"step": 45, "split": "train", "loss": 0.1')
     (workdir / 'images' / '.samples_0000045.png.x.tmp').write_bytes(b'half')
     (cut,) = read_runs([workdir])
-    assert (cut.log, cut.pictures) == (whole.log, whole.pictures)
+    assert (cut.log, cut.images) == (whole.log, whole.images)
 
 
 def test_warnings_are_no_numbers(tmp_path):
@@ -47,7 +47,7 @@ def test_a_run_that_has_just_started(tmp_path):
     workdir = record(tmp_path / 'run')
     (workdir / 'metrics.jsonl').unlink()
     (run,) = read_runs([workdir])
-    assert (run.log, run.warnings, run.pictures, run.logged, run.last_step) == ({}, [], {}, None, 0)
+    assert (run.log, run.warnings, run.images, run.logged, run.last_step) == ({}, [], {}, None, 0)
     assert run.last_evaluation is None
 
 
@@ -89,13 +89,13 @@ def test_a_config_of_other_types_is_named(tmp_path, config):
         read_runs([record(tmp_path / 'run', **config)])
 
 
-def test_pictures_are_in_the_order_of_steps(tmp_path):
+def test_images_are_in_the_order_of_steps(tmp_path):
     steps = [9_999_999, 5, 12_000_000]  # the last has a digit more than file names are padded to
-    pictures = [(step, 'top_samples_2', picture(step)) for step in steps]
-    workdir = record(tmp_path / 'run', pictures=pictures)
+    images = [(step, 'top_samples_2', image(step)) for step in steps]
+    workdir = record(tmp_path / 'run', images=images)
     (workdir / 'images' / 'mine.png').write_bytes(b'')  # not of the writer
     (run,) = read_runs([workdir])
-    assert {name: list(files) for name, files in run.pictures.items()} == {'top_samples_2': sorted(steps)}
+    assert {name: list(files) for name, files in run.images.items()} == {'top_samples_2': sorted(steps)}
 
 
 def test_labels_are_as_long_as_they_must_be(tmp_path):

@@ -33,23 +33,23 @@ def rotary(tokens=TOKENS, grid=GRID, num_classes=0):
     return transformer(tokens, grid, num_classes, positions='rotary')
 
 
-def pixelcnn(tokens=TOKENS, grid=GRID, num_classes=0, per_place=1):
+def pixelcnn(tokens=TOKENS, grid=GRID, num_classes=0, per_position=1):
     rows, columns = grid
     sizes = PixelCNNSizes(depth=3, channels=8, first_kernel=5)
-    model = PixelCNN(sizes, tokens, (rows, columns // per_place), per_place, num_classes)
+    model = PixelCNN(sizes, tokens, (rows, columns // per_position), per_position, num_classes)
     variables = model.init(jax.random.key(0), jnp.zeros((1, *grid), int), jnp.zeros(1, int))
     return model, jax.tree.map(lambda p: 1.5 * p, variables)
 
 
 def colours(tokens=TOKENS, grid=GRID, num_classes=0):
-    return pixelcnn(tokens, grid, num_classes, per_place=3)
+    return pixelcnn(tokens, grid, num_classes, per_position=3)
 
 
 def network_of(model, variables, labels=0):
     def network(tokens):
         classes = jnp.broadcast_to(labels, len(tokens))
         if isinstance(model, PixelCNN):
-            grid = model.grid[0], model.grid[1] * model.tokens_per_place
+            grid = model.grid[0], model.grid[1] * model.tokens_per_position
             logits = model.apply(variables, tokens.reshape(-1, *grid), classes)
             return logits.reshape(*tokens.shape, -1)
         return model.apply(variables, tokens, classes)
@@ -61,7 +61,7 @@ def drawn_with_cache(model, variables, keys, labels, choice, given=None):
     def step(before, i, cache):
         return model.apply(variables, before, i, cache, method='step')
 
-    n = math.prod(model.grid) * getattr(model, 'tokens_per_place', 1)
+    n = math.prod(model.grid) * getattr(model, 'tokens_per_position', 1)
     start = model.apply(variables, labels, method='start')
     return generate(step, start, keys, n, choice, given, model.grow)
 
@@ -160,14 +160,14 @@ def test_with_a_cache_the_same_tokens_come(make, grid, choice, given_share):
 
 
 @pytest.mark.parametrize(
-    'per_place, kernel, dtype, num_above, error',
+    'per_position, kernel, dtype, num_above, error',
     [(1, 3, 'float32', 5, 1e-4), (3, 1, 'float32', 0, 1e-4), (1, 3, 'bfloat16', 0, 0.1)],
 )
-def test_each_step_of_a_pixelcnn_gives_the_logits_of_the_whole(per_place, kernel, dtype, num_above, error):
+def test_each_step_of_a_pixelcnn_gives_the_logits_of_the_whole(per_position, kernel, dtype, num_above, error):
     """Of a grid that is given, with classes, to the last place."""
     sizes = PixelCNNSizes(depth=4, channels=8, first_kernel=5, kernel=kernel, dtype=dtype)
-    grid = 4, 6 // per_place
-    model = PixelCNN(sizes, TOKENS, grid, per_place, num_classes=2, num_above=num_above)
+    grid = 4, 6 // per_position
+    model = PixelCNN(sizes, TOKENS, grid, per_position, num_classes=2, num_above=num_above)
     rng = np.random.default_rng(0)
     tokens, labels = rng.integers(0, TOKENS, (2, 4, 6)), np.array([0, 2])
     above = [rng.integers(0, 5, (2, 2, 3))] if num_above else []

@@ -5,6 +5,7 @@ import importlib.util
 import pytest
 
 from tests.runs import ROOT
+from vq_jax.spec import Spec
 from vq_jax.tables import read_table, write_table
 from vq_jax.tables.definition import INCEPTION
 from vq_jax.tasks import complete_config, make_task
@@ -38,13 +39,13 @@ def test_every_row_has_a_config_that_can_be(folder, monkeypatch, tmp_path):
     for row in table.rows:
         config = configs[row.name]
         if not any(name in config and config[name].workdir for name in ('tokenizer', 'latent')):
-            make_task(config, shape_of(config), 10)
+            make_task(config, Spec('image', shape_of(config)), 10)
         if row.comparison and row.comparison.features != INCEPTION:
             classifier = configs[row.comparison.features]
             assert classifier.task == 'classifier'
             assert shape_of(classifier) == shape_of(config)
             assert classifier.data.name == config.data.name
-        if any(name.startswith(('samples.', 'reconstructions.')) for name in row.numbers.values()):
+        if any(name.startswith(('samples.', 'reconstructions.')) for name in row.metrics.values()):
             assert row.comparison
 
 

@@ -9,7 +9,7 @@ from vq_jax.tables import Plot, Row, Table, write_table
 from vq_jax.tables.plots import draw, points_of
 from vq_jax.tables.results import Results
 
-NUMBERS = {'MSE': 'mse', 'use': 'codes_used'}
+NUMBERS = {'MSE': 'mse', 'use': 'codebook_usage'}
 CONFIG = 'configs/quickstart.py'
 SVG = '{http://www.w3.org/2000/svg}'
 
@@ -26,9 +26,9 @@ def seen(tmp_path):
     results = Results(tmp_path, table)
     for row in rows:
         if row.facts['codes'] < 8:
-            numbers = {'mse': 1 / row.facts['codes'] + (row.facts['kind'] == 'b'), 'codes_used': 0.5}
+            metrics = {'mse': 1 / row.facts['codes'] + (row.facts['kind'] == 'b'), 'codebook_usage': 0.5}
             made = {'data': 'digits test', 'steps': 5, 'hardware': '2 cores', 'commit': 'abc'}
-            results.save(row, {'numbers': numbers, **made})
+            results.save(row, {'metrics': metrics, **made})
     return rows, Results(tmp_path, table)
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from tests.runs import wait_for
 from vq_jax.errors import UserError
-from vq_jax.tables.processes import Place, Workers, _share, find_places
+from vq_jax.tables.processes import Place, Workers, _share, find_slots
 
 
 def test_places_on_this_machine():
-    (place,) = find_places(1)
+    (place,) = find_slots(1)
     assert place.environment == {} and place.hardware.startswith(f'{len(os.sched_getaffinity(0))} ')
 
 

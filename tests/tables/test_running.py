@@ -20,7 +20,7 @@ padded = {'data.name': 'digits', 'data.channels': 1, 'data.pad': 4, 'data.image_
 """
 TWO = """
     Row('first', 'First', 'configs/quickstart.py', {'MSE': 'mse'}, fast, {'MSE': '0.01'}),
-    Row('second', 'Second', 'configs/quickstart.py', {'use': 'codes_used'}, {**fast, 'seed': SEED}),
+    Row('second', 'Second', 'configs/quickstart.py', {'use': 'codebook_usage'}, {**fast, 'seed': SEED}),
     Row('large', 'Large', 'configs/quickstart.py', {'MSE': 'mse'}, large=True),
 """
 
@@ -78,13 +78,13 @@ def test_numbers_of_comparisons_and_of_further_evaluations(write, tmp_path):
     record = json.loads((work / 'vae' / 'evaluation.json').read_text())
     assert record['features']['checksum'] == restore(work / 'classifier').identity()['checksum']
     assert record['run']['checksum'] == restore(work / 'vae').identity()['checksum']
-    assert record['samples']['pictures'] == 20
-    frechet = record['samples']['numbers']['classifier_frechet']
+    assert record['samples']['images'] == 20
+    frechet = record['samples']['metrics']['classifier_frechet']
     assert table['VAE']['distance, ours'] == f'{frechet:.4g}'
     assert table['VAE']['PSNR, ours'] == f'{record["reconstructions"]["numbers"]["psnr"]:.4g}'
     assert table['VAE']['bound, ours'] == f'{logged(work / "vae", "eval")[-1]["elbo"]:.4g}'
     evaluated = vq_jax.load(work / 'vae', overrides={'model.importance_samples': 8}).evaluate('test')
-    assert table['More']['IWAE, ours'] == f'{evaluated.numbers["iwae"]:.4g}'
+    assert table['More']['IWAE, ours'] == f'{evaluated.metrics["iwae"]:.4g}'
     assert table['More']['data'] == 'digits test' and table['More']['steps'] == '2'
     assert 'plot_iwae.svg' in (folder / 'table.md').read_text() and (folder / 'plot_iwae.svg').is_file()
     assert not (folder / 'plot_none.svg').exists()
@@ -104,7 +104,10 @@ def test_a_row_that_fails_takes_only_those_that_build_on_it_with_it(write, tmp_p
     assert error.startswith('error: not run to the end: ') and error.endswith('the same command goes on.')
     assert f'broken (vq_jax.train ended with status 2, see {work}/broken.log)' in error
     assert 'on_it (it builds on broken)' in error
-    assert "asks (its table asks for 'mean_square', and there is code_use_bits, codes_used, l1, " in error
+    assert (
+        "asks (its table asks for 'mean_square', and there is code_entropy_bits, codebook_usage, l1, "
+        in error
+    )
     assert 'config.batch_size is 0' in (work / 'broken.log').read_text()
     table = rows_of(folder)
     assert float(table['Fine']['MSE, ours']) > 0 and table['On it']['MSE, ours'] == 'not run'

@@ -62,16 +62,16 @@ class Machine:
             return 0
         record = {'dataset': 'digits', 'split': 'test', 'step': 7, 'loss': 0.5}
         if 'features' in flags:
-            samples = {'pictures': 20, 'seconds_per_sample': None, 'numbers': {'classifier_frechet': 1.25}}
+            samples = {'images': 20, 'seconds_per_sample': None, 'metrics': {'classifier_frechet': 1.25}}
             record = {
                 'run': {'step': 7},
-                'reference': {'dataset': 'digits', 'split': 'train', 'pictures': 9, 'content': '9 pictures'},
+                'reference': {'dataset': 'digits', 'split': 'train', 'images': 9, 'content': '9 images'},
                 'features': {'workdir': 'here', 'checksum': 'abc'},
                 'samples': samples,
                 'reconstructions': {
-                    'pictures': 9,
+                    'images': 9,
                     'lpips': {'checksum': 'def', 'weights': {'/here/vgg.npz': '123'}},
-                    'numbers': {'psnr': 12.0},
+                    'metrics': {'psnr': 12.0},
                 },
             }
         output = Path(flags['output'])
@@ -97,7 +97,7 @@ def cli_config(path, flags):
 def machine(monkeypatch):
     machine = Machine()
     monkeypatch.setattr(Workers, 'run', lambda *arguments: machine.run(*arguments))
-    monkeypatch.setattr(running, 'find_places', lambda jobs: [Place(f'place {i}', {}) for i in range(jobs)])
+    monkeypatch.setattr(running, 'find_slots', lambda jobs: [Place(f'place {i}', {}) for i in range(jobs)])
     return machine
 
 
@@ -136,16 +136,16 @@ def test_a_named_row_is_run_after_all_that_it_builds_on(folder, machine, tmp_pat
     assert machine.commands[4][3:5] == [f'--features={work}/classifier', '--num=20']
     assert machine.commands[5][3:] == [f'--output={work}/greedy/evaluation.json']
     seen = results(folder)
-    assert seen['prior']['numbers'] == {
+    assert seen['prior']['metrics'] == {
         'loss': 1 / 7,
         'samples.classifier_frechet': 1.25,
         'samples.seconds_per_sample': None,
         'reconstructions.psnr': 12.0,
     }
-    assert seen['prior']['data'] == 'digits test' and seen['greedy']['numbers'] == {'loss': 0.5}
+    assert seen['prior']['data'] == 'digits test' and seen['greedy']['metrics'] == {'loss': 0.5}
     assert seen['prior']['comparison'] == {
         'features': {'checksum': 'abc'},
-        'reference': {'dataset': 'digits', 'split': 'train', 'pictures': 9, 'content': '9 pictures'},
+        'reference': {'dataset': 'digits', 'split': 'train', 'images': 9, 'content': '9 images'},
         'lpips': 'def',
         'samples': 20,
         'reconstructions': 9,
@@ -236,7 +236,7 @@ def test_a_run_that_was_cut_short_is_no_whole_run(folder, machine, tmp_path):
     """Its log ends in the middle of a line; or it was killed before it wrote its config."""
     running.run_rows(folder, tmp_path / 'runs', ['classifier'])
     log = tmp_path / 'runs' / 'classifier' / 'metrics.jsonl'
-    assert last_evaluation(log.parent)['numbers'] == {'loss': 1 / 7}
+    assert last_evaluation(log.parent)['metrics'] == {'loss': 1 / 7}
     log.write_text(log.read_text()[:-9])
     assert last_evaluation(log.parent) is None
     (log.parent / 'config.json').unlink()
@@ -306,7 +306,7 @@ def test_two_experiments_at_once_keep_what_each_saw(folder, machine, tmp_path):
     table = read_table(folder)
     classifier, other = (row for row in table.rows if row.name in ('classifier', 'other'))
     first, second = Results(folder, table), Results(folder, table)
-    seen = {'numbers': {}, 'data': 'digits test', 'steps': 7, 'hardware': '2 cores', 'commit': 'abc'}
+    seen = {'metrics': {}, 'data': 'digits test', 'steps': 7, 'hardware': '2 cores', 'commit': 'abc'}
     first.save(classifier, seen)
     second.save(other, seen)
     assert results(folder).keys() == {'classifier', 'other'} and second.of(classifier) is not None
@@ -354,7 +354,7 @@ def test_a_commit_whose_code_was_changed_is_called_dirty(write, machine, tmp_pat
 
 
 @pytest.mark.parametrize(
-    'change', [{'numbers': {'loss': 'low'}}, {'commit': None}, {'steps': '5'}, {'data': ['a']}], ids=str
+    'change', [{'metrics': {'loss': 'low'}}, {'commit': None}, {'steps': '5'}, {'data': ['a']}], ids=str
 )
 def test_results_of_other_types(change, write, machine, tmp_path):
     folder = write("Row('a', 'A', 'configs/quickstart.py', {'MSE': 'loss'}),")
@@ -381,7 +381,7 @@ def test_what_was_seen_is_text_in_every_file(write, machine, tmp_path):
     running.run_rows(folder, tmp_path / 'runs')
     seen = results(folder)
     evil = '-1+cmd|"/C calc"!A0 <img src=x> ![x](http://127.0.0.1:9/)'
-    seen['a'] |= {'data': evil, 'hardware': '=HYPERLINK("http://127.0.0.1:9/")', 'numbers': {'loss': -0.5}}
+    seen['a'] |= {'data': evil, 'hardware': '=HYPERLINK("http://127.0.0.1:9/")', 'metrics': {'loss': -0.5}}
     (folder / 'results.json').write_text(json.dumps(seen))
     write_table(folder)
     with (folder / 'table.csv').open(newline='') as file:

@@ -9,8 +9,9 @@ import pytest
 
 from vq_jax.errors import UserError
 from vq_jax.ops.images import to_float
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
-from vq_jax.tasks.diffusion_drawing import reduce
+from vq_jax.tasks.diffusion_sampling import reduce
 from vq_jax.training.parallel import ParallelConfig, make_engine
 
 SGD = {'optimizer.name': 'sgd', 'optimizer.b1': 0.0, 'optimizer.ema_decay': 0.9}
@@ -80,12 +81,17 @@ EQUAL = {
     'lfq': ('vqvae', {**VQVAE, 'quantizer.kind': 'lfq', 'lfq.bits': 4, 'lfq.diversity': 0.0}, 0.3),
     'vqgan': (
         'vqgan',
-        {**VQGAN, 'game.r1': 0.1, 'game.lecam': 0.1, 'discriminator.spectral_norm': True},
+        {**VQGAN, 'adversarial.r1': 0.1, 'adversarial.lecam': 0.1, 'discriminator.spectral_norm': True},
         0.1,
     ),
     'kl autoencoder': (
         'vqgan',
-        {**VQGAN, 'variant.bottleneck': 'gaussian', 'variant.source': 'small', 'game.gradient_penalty': 0.1},
+        {
+            **VQGAN,
+            'variant.bottleneck': 'gaussian',
+            'variant.source': 'small',
+            'adversarial.gradient_penalty': 0.1,
+        },
         0.1,
     ),
     'super-resolution': ('diffusion', {**UNET, 'model.upscale': 2}, 0.1),
@@ -96,7 +102,7 @@ def batches(n=3, b=12, size=8):
     draw = np.random.default_rng(0)
     for _ in range(n):
         images = draw.integers(0, 256, (b, size, size, 1), np.uint8)
-        yield {'image': images, 'label': draw.integers(0, 3, b, np.int32), 'mask': np.ones(b, bool)}
+        yield {'x': images, 'label': draw.integers(0, 3, b, np.int32), 'mask': np.ones(b, bool)}
 
 
 def make(name, changes, accumulate):
@@ -106,7 +112,7 @@ def make(name, changes, accumulate):
         for key, value in changes.items():
             section, leaf = key.split('.')
             config[section][leaf] = value
-    return make_task(config, (8, 8, 1), 3)
+    return make_task(config, Spec('image', (8, 8, 1)), 3)
 
 
 def steps(name, changes, accumulate):
@@ -170,7 +176,7 @@ def test_latents_are_measured_and_learned_in_parts():
         task = dataclasses.replace(task, space=Means())
         engine = make_engine(ParallelConfig(), 12)
         state = jax.jit(task.init)(jax.random.key(0), next(batches()))
-        state = task.start_from_data(jax.random.key(1), state, batches(), engine)
+        state = task.init_from_data(jax.random.key(1), state, batches(), engine)
         measured = numbers_of(state.variables)
         state = state.replace(frozen=task.pretrained())
         state, metrics = jax.jit(task.train_step)(state, next(batches()))

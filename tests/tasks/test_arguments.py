@@ -7,6 +7,7 @@ import pytest
 
 from vq_jax.errors import UserError
 from vq_jax.run import Run
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.restore import Restored
 
@@ -19,43 +20,43 @@ def opened(name, **changes):
     for key, value in changes.items():
         section, key = key.split('__')
         config[section][key] = value
-    task = make_task(config, IMAGES.shape[1:], num_classes=2)
+    task = make_task(config, Spec('image', IMAGES.shape[1:]), num_classes=2)
     return Run(Restored(config, task, None, IMAGES.shape[1:], 0, Path()))
 
 
 @pytest.mark.parametrize(
     'run, call, words',
     [
-        ('vqvae', lambda run: run.sample(1), 'cannot draw pictures; train a prior on its codes (configs/'),
+        ('vqvae', lambda run: run.sample(1), 'cannot draw images; train a prior on its codes (configs/'),
         ('vqvae', lambda run: run.log_prob(IMAGES), 'cannot tell the likelihood of codes; train a prior on'),
         (
             'vqvae',
             lambda run: run.inpaint(IMAGES, np.ones((16, 16), bool)),
-            'cannot draw a part of a picture anew; train a prior on its codes',
+            'cannot draw a part of an image anew; train a prior on its codes',
         ),
         (
             'vqvae',
             lambda run: run.image_to_image(IMAGES, 0.5),
-            'change pictures as a whole; one of diffusion',
+            'change images as a whole; one of diffusion',
         ),
         (
             'vae',
             lambda run: run.denoise(IMAGES, 3.0),
-            'cannot take noise out of pictures; one of diffusion can',
+            'cannot take noise out of images; one of diffusion can',
         ),
-        ('vae', lambda run: run.upscale(IMAGES), 'cannot make small pictures large; one of diffusion can'),
-        ('gan', lambda run: run.encode(IMAGES), 'encode pictures; one of vae, vqvae, vqgan or prior can'),
+        ('vae', lambda run: run.upscale(IMAGES), 'cannot make small images large; one of diffusion can'),
+        ('gan', lambda run: run.encode(IMAGES), 'encode images; one of vae, vqvae, vqgan or prior can'),
         ('gan', lambda run: run.decode(IMAGES), 'cannot decode; one of vae, vqvae, vqgan or prior can'),
-        ('gan', lambda run: run.reconstruct(IMAGES), 'gan cannot reconstruct pictures; one of vae, vqvae'),
+        ('gan', lambda run: run.reconstruct(IMAGES), 'gan cannot reconstruct images; one of vae, vqvae'),
         (
             'gan',
             lambda run: run.interpolate(IMAGES[0], IMAGES[1]),
-            'gan cannot interpolate between pictures; one of vae or diffusion can',
+            'gan cannot interpolate between images; one of vae or diffusion can',
         ),
         (
             'classifier',
             lambda run: run.sample(1),
-            'cannot draw pictures; one of vae, gan, prior or diffusion',
+            'cannot draw images; one of vae, gan, prior or diffusion',
         ),
     ],
 )

@@ -5,22 +5,23 @@ import numpy as np
 import pytest
 
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 8, 8, 1), np.uint8)
-BATCH = {'image': IMAGES, 'label': np.arange(6, dtype=np.int32) % 3, 'mask': np.ones(6, bool)}
+BATCH = {'x': IMAGES, 'label': np.arange(6, dtype=np.int32) % 3, 'mask': np.ones(6, bool)}
 
 
 def make(**changes):
     config = default_config('classifier')
     config.model.update({'channels': 8, 'stages': 2, 'features': 12, **changes})
     config.optimizer.learning_rate = 1e-2
-    task = make_task(config, (8, 8, 1), num_classes=3)
+    task = make_task(config, Spec('image', (8, 8, 1)), num_classes=3)
     return task, jax.jit(task.init)(jax.random.key(0), BATCH)
 
 
-def test_learns_six_pictures_by_heart():
+def test_learns_six_images_by_heart():
     task, state = make(dropout=0.1)
     step = jax.jit(task.train_step)
     for _ in range(60):
@@ -50,14 +51,14 @@ def test_dropout_is_of_training_alone():
     assert whole['loss'] == pytest.approx(float(np.mean(task.eval_step(state, BATCH)['loss'])), rel=1e-5)
 
 
-def test_pictures_show_the_right_class_in_blue():
+def test_images_show_the_right_class_in_blue():
     task, _ = make()
     probabilities = np.array([[1.0, 0, 0], [0, 0.5, 0.5]])
     shown = {'images': np.zeros((2, 8, 9, 1), np.uint8), 'labels': np.array([0, 2])}
-    (sheet,) = task.pictures({**shown, 'probabilities': probabilities}, {}).values()
-    picture = sheet.image
-    blue = np.all(picture == (31, 78, 121), axis=-1)
-    grey = np.all(picture == 150, axis=-1)
+    (sheet,) = task.media({**shown, 'probabilities': probabilities}, {}).values()
+    image = sheet.image
+    blue = np.all(image == (31, 78, 121), axis=-1)
+    grey = np.all(image == 150, axis=-1)
     assert blue.sum() == 2 * grey.sum() * (8 + 4) / 8 and grey.sum()
 
 
@@ -69,6 +70,6 @@ def test_mistakes(changes, words):
 
 def test_data_without_classes_or_of_another_size():
     with pytest.raises(UserError, match='two classes or more'):
-        make_task(default_config('classifier'), (8, 8, 1), num_classes=0)
+        make_task(default_config('classifier'), Spec('image', (8, 8, 1)), num_classes=0)
     with pytest.raises(UserError, match='made for'):
-        make()[0].check_image_shape((8, 8, 3))
+        make()[0].check_spec(Spec('image', (8, 8, 3)))

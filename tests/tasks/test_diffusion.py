@@ -1,4 +1,4 @@
-"""Diffusion models learn what they are shown, on pixels and on latents, and can change pictures."""
+"""Diffusion models learn what they are shown, on pixels and on latents, and can change images."""
 
 import dataclasses
 import functools
@@ -16,17 +16,18 @@ from vq_jax.errors import UserError
 from vq_jax.ops import diffusion as ops
 from vq_jax.ops.images import to_float
 from vq_jax.sampling import diffusion
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.batched_sampling import BatchedSampler
 from vq_jax.tasks.diffusion import Sampling
-from vq_jax.tasks.diffusion_drawing import enlarge, reduce
-from vq_jax.tasks.drawing import Drawer
+from vq_jax.tasks.diffusion_sampling import enlarge, reduce
 
 RNG = np.random.default_rng(0)
-# Two classes of one picture each: the left or the right half is white.
+# Two classes of one image each: the left or the right half is white.
 PATTERNS = np.zeros((2, 8, 8, 1), np.uint8)
 PATTERNS[0, :, :4] = PATTERNS[1, :, 4:] = 255
 LABELS = np.arange(16, dtype=np.int32) % 2
-BATCH = {'image': PATTERNS[LABELS], 'label': LABELS, 'mask': np.ones(16, bool)}
+BATCH = {'x': PATTERNS[LABELS], 'label': LABELS, 'mask': np.ones(16, bool)}
 
 
 def small(**changes):
@@ -48,7 +49,7 @@ def small(**changes):
 
 
 def started(config, batch=BATCH, num_classes=2):
-    task = make_task(config, batch['image'].shape[1:], num_classes)
+    task = make_task(config, Spec('image', batch['x'].shape[1:]), num_classes)
     return task, jax.jit(task.init)(jax.random.key(0), batch)
 
 
@@ -109,7 +110,7 @@ def test_the_bound_falls_with_learning_and_its_parts_sum_to_it(learned):
     before = evaluate(fresh, BATCH)
     # But for the least noise, of which so short a training learns nothing.
     assert np.sum(values['diffusion'][:, 1:]) < 0.3 * np.sum(before['diffusion'][:, 1:])
-    # What is measured of a picture does not depend on its batch.
+    # What is measured of an image does not depend on its batch.
     part = evaluate(state, {name: value[3:5] for name, value in BATCH.items()})
     for name, value in part.items():
         np.testing.assert_allclose(value, values[name][3:5], rtol=1e-3, atol=1e-4)
@@ -293,7 +294,7 @@ def test_eight_devices_equal_one():
     task, state = started(small(model__class_conditional=True, unet__dropout=0.2))
     state = state.replace(params=jax.tree.map(lambda p: p + 0.05, state.params))
     images = RNG.integers(0, 256, (16, 8, 8, 1), np.uint8)
-    batch = {**BATCH, 'image': images}
+    batch = {**BATCH, 'x': images}
     one, metrics = jax.jit(task.train_step)(state, batch)
     parts = {name: value.reshape(8, 2, *value.shape[1:]) for name, value in batch.items()}
     split = jax.vmap(functools.partial(task.train_step, axis_name='data'), (None, 0), 0, axis_name='data')
@@ -304,23 +305,23 @@ def test_eight_devices_equal_one():
     assert int(one.step) == 1
 
 
-def test_super_resolution_sees_the_small_picture():
+def test_super_resolution_sees_the_small_image():
     """Noise of 4x4 squares: what is drawn has the grey values of what it is made of."""
     task, state = started(small(model__upscale=4, optimizer__learning_rate=6e-3))
     step = jax.jit(task.train_step, donate_argnums=0)
     rng = np.random.default_rng(0)
 
-    def pictures():
+    def images():
         return rng.integers(0, 256, (16, 2, 2, 1)).astype(np.uint8).repeat(4, 1).repeat(4, 2)
 
     for _ in range(400):
-        state, _ = step(state, {**BATCH, 'image': pictures()})
-    images = pictures()
+        state, _ = step(state, {**BATCH, 'x': images()})
+    images = images()
     small_ones = reduce(images, 4)
     np.testing.assert_array_equal(small_ones, images[:, ::4, ::4])
     drawn = np.asarray(jax.jit(task.upscale)(state, keys(16), small_ones, LABELS)).astype(int)
-    assert np.abs(drawn - images).mean() < 25  # of about 85 for pictures of something else
-    values = jax.jit(task.eval_step)(state, {**BATCH, 'image': images})
+    assert np.abs(drawn - images).mean() < 25  # of about 85 for images of something else
+    values = jax.jit(task.eval_step)(state, {**BATCH, 'x': images})
     assert set(task.summarize({name: np.mean(x, 0) for name, x in values.items()})) == {
         'loss',
         'psnr',
@@ -362,21 +363,21 @@ def test_super_resolution_sees_the_small_picture():
 )
 def test_mistakes(changes, words):
     with pytest.raises(UserError) as error:
-        make_task(small(**changes), (8, 8, 1))
+        make_task(small(**changes), Spec('image', (8, 8, 1)))
     assert words in str(error.value)
 
 
 def test_guidance_needs_training_without_classes():
     config = small(model__class_conditional=True, model__label_dropout=0.0)
     task, state = started(config)
-    drawer = Drawer(task, state, config)
-    assert drawer.sampling('sample', {'guidance': 1.0}).guidance == 1
+    sampler = BatchedSampler(task, state, config)
+    assert sampler.sampling('sample', {'guidance': 1.0}).guidance == 1
     for guidance in (math.nan, math.inf):
         with pytest.raises(UserError, match='give a finite number'):
-            drawer.sampling('sample', {'guidance': guidance})
+            sampler.sampling('sample', {'guidance': guidance})
     for guidance in (0.0, 3.0):
         with pytest.raises(UserError, match='also trained without classes'):
-            drawer.sampling('sample', {'guidance': guidance})
+            sampler.sampling('sample', {'guidance': guidance})
         config.sampling.guidance = guidance
         with pytest.raises(UserError, match='also trained without classes'):
             started(config)
@@ -407,15 +408,15 @@ REFUSED = [
 def test_what_changes_nothing_is_refused(learned, method, changes, refused):
     task, state = learned
     config = small(model__class_conditional=True, sampling__sampler='dpm_solver', sampling__repeats=3)
-    drawer = Drawer(task, state, config)
+    sampler = BatchedSampler(task, state, config)
     if refused:
         with pytest.raises(UserError, match=f'{refused} changes nothing here'):
-            drawer.sampling(method, changes)
+            sampler.sampling(method, changes)
     else:
-        sampling = drawer.sampling(method, changes)
+        sampling = sampler.sampling(method, changes)
         assert {name: getattr(sampling, name) for name in changes} == changes
     # What the config holds is never refused.
-    assert drawer.sampling(method, {'steps': 3}).repeats == 3
+    assert sampler.sampling(method, {'steps': 3}).repeats == 3
 
 
 def test_what_changes_nothing_for_a_model_is_refused():
@@ -428,7 +429,7 @@ def test_what_changes_nothing_for_a_model_is_refused():
     ):
         task, state = started(config)
         with pytest.raises(UserError, match=f'{list(changes)[-1]} changes nothing here: this model'):
-            Drawer(task, state, config).sampling('sample', changes)
+            BatchedSampler(task, state, config).sampling('sample', changes)
 
 
 @pytest.mark.parametrize('sampler', diffusion.SAMPLERS)

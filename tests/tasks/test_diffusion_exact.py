@@ -14,6 +14,7 @@ from vq_jax.errors import UserError
 from vq_jax.ops import diffusion as ops
 from vq_jax.ops.images import to_float
 from vq_jax.ops.likelihoods import LEVEL
+from vq_jax.spec import Spec
 from vq_jax.tasks import make_task
 from vq_jax.tasks.diffusion import Sampling
 
@@ -39,7 +40,7 @@ def exact(**changes):
 
 def test_the_likelihood_of_the_flow_is_that_of_the_bytes():
     task, state = exact(evaluation__flow_steps=50, model__schedule='log_linear')
-    batch = {'image': IMAGES, 'label': np.zeros(64, np.int32), 'mask': np.ones(64, bool)}
+    batch = {'x': IMAGES, 'label': np.zeros(64, np.int32), 'mask': np.ones(64, bool)}
     values = jax.jit(task.eval_step)(state, batch)
     found = task.summarize({name: np.mean(value, 0) for name, value in values.items()})['bits_flow']
     # The density of bytes that are spread over their level, and a little noise.
@@ -91,7 +92,7 @@ class OfLabels(nn.Module):
 def test_classes_are_kept_from_the_network_as_often_as_asked(dropout, seen):
     config = small(model__class_conditional=True, model__label_dropout=dropout)
     config.optimizer.name, config.optimizer.b1 = 'sgd', 0.0
-    task = make_task(config, (8, 8, 1), 2)
+    task = make_task(config, Spec('image', (8, 8, 1)), 2)
     task = dataclasses.replace(task, model=OfLabels())
     state = task.init(jax.random.key(0), BATCH)
     after, _ = jax.jit(task.train_step)(state, BATCH)
@@ -141,5 +142,5 @@ def test_the_first_step_teaches_its_width():
 )
 def test_numbers_without_meaning_are_refused(changes, words):
     with pytest.raises(UserError) as error:
-        make_task(small(**changes), (8, 8, 1))
+        make_task(small(**changes), Spec('image', (8, 8, 1)))
     assert words in str(error.value)

@@ -9,8 +9,9 @@ import pytest
 
 from tests.tasks import test_diffusion, test_prior
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 from vq_jax.tasks import make_task
-from vq_jax.tasks.drawing import Drawer
+from vq_jax.tasks.batched_sampling import BatchedSampler
 from vq_jax.training.state import init_state
 
 LABELS = np.arange(4, dtype=np.int32) % 2
@@ -50,7 +51,7 @@ NUMBERS = {
 @pytest.mark.parametrize('kind', ['transformer', pytest.param('maskgit', marks=pytest.mark.slow), 'unet'])
 def test_other_numbers_need_no_other_compilation(kind):
     config = config_of(kind)
-    task = make_task(config, (4, 4, 1), num_classes=2)
+    task = make_task(config, Spec('image', (4, 4, 1)), num_classes=2)
     state = init_state(task.init, jax.random.key(0), (4, 4, 1))
     # Zero-initialised last layers would draw alike, whatever is asked for.
     state = state.replace(
@@ -58,24 +59,24 @@ def test_other_numbers_need_no_other_compilation(kind):
         frozen=task.pretrained(),
     )
     counted, changes = Counted(task), NUMBERS[kind]
-    drawer = Drawer(counted, state, config)
-    drawn = drawer.draw('sample', 4, LABELS, 1, changes)
+    sampler = BatchedSampler(counted, state, config)
+    drawn = sampler.draw('sample', 4, LABELS, 1, changes)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(1), i))(np.arange(4))
     sampling = dataclasses.replace(task.sampling, **changes)
     wanted = jax.jit(functools.partial(task.sample, sampling=sampling))(state, keys, LABELS)
     np.testing.assert_allclose(drawn.astype(int), np.asarray(wanted), atol=1)  # of 255, by rounding
-    others = drawer.draw('sample', 4, LABELS, 1, {name: 0.7 * value for name, value in changes.items()})
+    others = sampler.draw('sample', 4, LABELS, 1, {name: 0.7 * value for name, value in changes.items()})
     assert (others != drawn).any()
     assert counted.traced == 1
-    drawer.draw('sample', 4, LABELS, 1, {'eta': 0.0} if kind == 'unet' else {'temperature': 0.0})
+    sampler.draw('sample', 4, LABELS, 1, {'eta': 0.0} if kind == 'unet' else {'temperature': 0.0})
     assert counted.traced == 2  # where there is less to compute
 
 
 @pytest.mark.parametrize('method', ['inpaint', 'denoise'])
-def test_a_super_resolution_model_sees_the_whole_picture(method):
+def test_a_super_resolution_model_sees_the_whole_image(method):
     config = config_of('unet')
     config.model.upscale = 2
-    task = make_task(config, (4, 4, 1), num_classes=2)
+    task = make_task(config, Spec('image', (4, 4, 1)), num_classes=2)
     images = np.zeros((1, 4, 4, 1), np.uint8)
     given = {'inpaint': {'mask': np.ones((1, 4, 4), bool)}, 'denoise': {'sigma': 3.0}}[method]
     with pytest.raises(UserError, match='a super-resolution model cannot'):

@@ -15,7 +15,7 @@ from vq_jax.errors import UserError
 from vq_jax.tasks.init_from import take_weights
 from vq_jax.train import train
 from vq_jax.training.optimizer import Optimizer
-from vq_jax.training.state import TrainState, TwoPlayerState
+from vq_jax.training.state import AdversarialState, TrainState
 
 
 def state(value, *, width=2, ema=False, **more):
@@ -64,13 +64,13 @@ def test_what_fits_is_taken_and_what_does_not_is_told():
 
 
 def test_a_model_and_the_generator_of_two_players_are_the_same():
-    one, two = state(5.0), TwoPlayerState(generator=state(1.0), discriminator=state(2.0))
+    one, two = state(5.0), AdversarialState(generator=state(1.0), discriminator=state(2.0))
     taken, report = take_weights(one, two)
     assert values(taken.generator.params) == {5.0} and values(taken.discriminator.params) == {2.0}
     assert report[0] == 'taken into the generator: 4 of its 4 arrays'
     assert report[1] == 'taken into the discriminator: 0 of its 4 arrays'
     assert values(take_weights(two, one)[0].params) == {1.0}
-    other = TwoPlayerState(generator=state(3.0), discriminator=state(4.0))
+    other = AdversarialState(generator=state(3.0), discriminator=state(4.0))
     assert values(take_weights(other, two)[0].discriminator.params) == {4.0}
 
 

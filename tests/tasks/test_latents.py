@@ -8,7 +8,7 @@ import vq_jax
 from tests.tasks.test_diffusion import keys, small
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config
-from vq_jax.tasks.diffusion_drawing import LATENT
+from vq_jax.tasks.diffusion_sampling import LATENT
 from vq_jax.train import train
 
 
@@ -60,13 +60,13 @@ def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
     numbers = train(config, tmp_path / 'run')
     assert set(numbers) == {'loss', 'examples'}  # no bound of bytes
     run = vq_jax.load(tmp_path / 'run')
-    images = next(iter(vq_jax.data.eval_batches(run.dataset('train'), batch_size=512)))['image']
+    images = next(iter(vq_jax.data.eval_batches(run.dataset('train'), batch_size=512)))['x']
     encoded, decoded = jax.jit(run.task.encoded), jax.jit(run.task.decoded)
     latents = np.asarray(encoded(run.state, images))
     np.testing.assert_allclose(latents.mean((0, 1, 2)), 0, atol=0.1)
     np.testing.assert_allclose(latents.std((0, 1, 2)), 1, atol=0.1)
     assert set(run.state.variables) == {LATENT}
-    # Encoded and decoded, pictures are what the autoencoder makes of them.
+    # Encoded and decoded, images are what the autoencoder makes of them.
     back = decoded(run.state, encoded(run.state, images)[:8], np.zeros(8, np.int32))
     wanted = np.asarray(vq_jax.load(autoencoder).reconstruct(images[:8])).astype(int)
     assert np.mean(np.abs(np.asarray(back).astype(int) - wanted) <= 1) > 0.98
@@ -74,7 +74,7 @@ def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
     for changes in ({'threshold': 'static'}, {'threshold': 'dynamic', 'percentile': 0.9}):
         with pytest.raises(UserError, match='changes nothing here: latents have no range'):
             run.sample(2, **changes)
-    # Pictures are changed through their latents.
+    # Images are changed through their latents.
     some = images[:2]
     near = np.abs(run.image_to_image(some, 0.0, 0).astype(int) - np.asarray(back)[:2])
     assert np.mean(near <= 1) > 0.95

@@ -1,4 +1,4 @@
-"""Priors learn what they are shown, and the chain from picture to codes to picture holds."""
+"""Priors learn what they are shown, and the chain from image to codes to image holds."""
 
 import dataclasses
 import functools
@@ -18,11 +18,12 @@ from PIL import Image
 import vq_jax
 from tests.runs import DESCENT, assert_same_descent, refused, run
 from vq_jax.errors import UserError
+from vq_jax.media.sheets import grid
 from vq_jax.ops.images import fill
-from vq_jax.ops.pictures import grid
 from vq_jax.run import Run
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
-from vq_jax.tasks.drawing import Drawer
+from vq_jax.tasks.batched_sampling import BatchedSampler
 from vq_jax.tasks.prior import Sampling
 from vq_jax.tasks.restore import Restored
 from vq_jax.tasks.tokenizers import TokenizerConfig, make_tokenizer
@@ -53,13 +54,13 @@ def small(kind, **changes):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_samples_of_a_class_are_what_the_class_looks_like(kind):
-    """Two classes of two black and white pictures each, which are learned by heart."""
+    """Two classes of two black and white images each, which are learned by heart."""
     patterns = np.random.default_rng(0).integers(0, 2, (2, 2, 4, 4, 1)).astype(np.uint8) * 255
     labels = np.arange(32, dtype=np.int32) % 2
-    batch = {'image': patterns[labels, np.arange(32) // 2 % 2], 'label': labels, 'mask': np.ones(32, bool)}
+    batch = {'x': patterns[labels, np.arange(32) // 2 % 2], 'label': labels, 'mask': np.ones(32, bool)}
     config = small(kind, model__class_conditional=True, tokenizer__levels=2)
     config.optimizer.learning_rate = 1e-3 if kind == 'maskgit' else 3e-3
-    task = make_task(config, (4, 4, 1), num_classes=2)
+    task = make_task(config, Spec('image', (4, 4, 1)), num_classes=2)
     state = jax.jit(task.init)(jax.random.key(0), batch).replace(frozen=task.pretrained())
     step = jax.jit(task.train_step, donate_argnums=0)
     for _ in range(600 if kind == 'maskgit' else 300):
@@ -73,9 +74,9 @@ def test_samples_of_a_class_are_what_the_class_looks_like(kind):
     right = (np.asarray(sampled)[:, None] == patterns[asked]).all((2, 3, 4))  # [40, 2]
     assert right.any(1).mean() > (0.6 if kind == 'maskgit' else 0.85)
     for label in (0, 1):
-        assert right[asked == label].any(0).all()  # both pictures of the class come
+        assert right[asked == label].any(0).all()  # both images of the class come
     if kind != 'maskgit':
-        nats = -task.log_probability(state, task.encode(state, batch['image']), labels)
+        nats = -task.log_probability(state, task.encode(state, batch['x']), labels)
         values = jax.jit(task.eval_step)(state, batch)
         np.testing.assert_allclose(values['nats'], nats, rtol=1e-4)
         assert task.summarize({k: np.mean(v, 0) for k, v in values.items()})['nats'] < 2.0
@@ -84,7 +85,7 @@ def test_samples_of_a_class_are_what_the_class_looks_like(kind):
 def untrained(kind, shape=(4, 4, 1), **changes):
     """A prior of pixels, in 16 levels if nothing else is said, opened as one that was trained."""
     config = small(kind, **{'tokenizer__levels': 16, **changes})
-    task = make_task(config, shape, num_classes=3)
+    task = make_task(config, Spec('image', shape), num_classes=3)
     state = init_state(task.init, jax.random.key(0), shape).replace(frozen=task.pretrained())
     return Run(Restored(config, task, state, shape, 0, Path()))
 
@@ -119,7 +120,7 @@ def test_dithered_pixels_are_drawn_by_their_value():
     values = np.repeat(np.arange(256, dtype=np.uint8), 400).reshape(400, 16, 16, 1)
     for levels in (2, 4, 256):
         config = TokenizerConfig(levels=levels, dither=True)
-        tokenizer = make_tokenizer(config, (16, 16, 1))
+        tokenizer = make_tokenizer(config, Spec('image', (16, 16, 1)))
         (tokens,) = tokenizer.encode(None, values)
         np.testing.assert_array_equal(tokens, tokenizer.encode(None, values)[0])
         means = np.asarray(tokens).reshape(256, 400).mean(1) * (255 / (levels - 1))
@@ -133,7 +134,7 @@ def test_whole_grids_have_a_likelihood(kind):
     """The reference is the loss of evaluation."""
     opened = untrained(kind)
     images = RNG.integers(0, 256, (2, 4, 4, 1), np.uint8)
-    batch = {'image': images, 'label': np.zeros(2, np.int32)}
+    batch = {'x': images, 'label': np.zeros(2, np.int32)}
     nats = jax.jit(opened.task.eval_step)(opened.state, batch)['nats']
     np.testing.assert_allclose(opened.log_prob(opened.encode(images)), -nats, rtol=1e-5)
     for shape in ((1, 8, 8), (4, 2, 2), (1, 3, 4), (1, 2, 8)):
@@ -179,7 +180,7 @@ def test_a_label_is_asked_for_where_it_counts():
 
 def test_a_masked_prior_has_no_likelihood(prior):
     with pytest.raises(UserError, match='a masked prior has no likelihood'):
-        prior.log_prob(prior.encode(pictures_of(prior)[0]), label=0)
+        prior.log_prob(prior.encode(images_of(prior)[0]), label=0)
 
 
 def test_what_changes_nothing_is_refused():
@@ -188,25 +189,25 @@ def test_what_changes_nothing_is_refused():
         ('transformer', {'steps', 'confidence_temperature'}),
     ):
         config = small(kind)
-        task = make_task(config, (4, 4, 1), num_classes=2)
-        drawer = Drawer(task, None, config)
+        task = make_task(config, Spec('image', (4, 4, 1)), num_classes=2)
+        sampler = BatchedSampler(task, None, config)
         for name in ('steps', 'confidence_temperature', 'top_k'):
             if name in unused:
                 with pytest.raises(
                     UserError, match=f'{name} changes nothing here: this model draws token by token'
                 ):
-                    drawer.sampling('sample', {name: 2})
+                    sampler.sampling('sample', {name: 2})
             else:
-                assert getattr(drawer.sampling('sample', {name: 2}), name) == 2
+                assert getattr(sampler.sampling('sample', {name: 2}), name) == 2
         with pytest.raises(UserError, match='top_k changes nothing here: of a temperature of 0'):
-            drawer.sampling('sample', {'top_k': 2, 'temperature': 0.0})
+            sampler.sampling('sample', {'top_k': 2, 'temperature': 0.0})
 
 
 @pytest.mark.parametrize('kind, scale', [('transformer', 20), ('pixelcnn', 3), ('maskgit', 20)])
 def test_guidance_of_one_is_the_model_and_zero_forgets_the_class(kind, scale):
     config = small(kind, model__class_conditional=True, tokenizer__levels=4)
-    task = make_task(config, (3, 3, 1), num_classes=2)
-    batch = {'image': np.zeros((1, 3, 3, 1), np.uint8), 'label': np.zeros(1, np.int32)}
+    task = make_task(config, Spec('image', (3, 3, 1)), num_classes=2)
+    batch = {'x': np.zeros((1, 3, 3, 1), np.uint8), 'label': np.zeros(1, np.int32)}
     state = jax.jit(task.init)(jax.random.key(0), batch).replace(frozen=task.pretrained())
     state = state.replace(params=jax.tree.map(lambda p: scale * p, state.params))
     keys = jax.random.split(jax.random.key(1), 16)
@@ -226,7 +227,7 @@ def test_guidance_of_one_is_the_model_and_zero_forgets_the_class(kind, scale):
 
 
 def test_grey_values_and_back():
-    task = make_task(small('pixelcnn', tokenizer__levels=16), (8, 8, 1))
+    task = make_task(small('pixelcnn', tokenizer__levels=16), Spec('image', (8, 8, 1)))
     images = RNG.integers(0, 256, (2, 8, 8, 1), np.uint8)
     tokens = task.encode(STATELESS, images)
     assert tokens.min() >= 0 and tokens.max() <= 15
@@ -255,7 +256,7 @@ def workdir(tokenizer, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('prior') / 'run'
     config = small('maskgit', tokenizer__workdir=str(tokenizer), model__class_conditional=True)
     config.steps = config.eval_every = config.log_every = 20
-    config.num_pictures = 4
+    config.num_shown = 4
     config.data.name = 'digits'
     config.data.channels = 1
     train(config, workdir)
@@ -267,20 +268,20 @@ def prior(workdir):
     return vq_jax.load(workdir)
 
 
-def pictures_of(run, n=6):
+def images_of(run, n=6):
     batch = next(iter(vq_jax.data.eval_batches(run.dataset('test'), batch_size=n)))
-    return batch['image'], batch['label']
+    return batch['x'], batch['label']
 
 
 def test_images_of_another_size_than_those_of_the_tokenizer_are_told(tokenizer, caplog):
     config = TokenizerConfig(str(tokenizer))
-    assert make_tokenizer(config, (8, 8, 1)).grids == ((4, 4),) and not caplog.text
-    assert make_tokenizer(config, (16, 16, 1)).grids == ((8, 8),)
+    assert make_tokenizer(config, Spec('image', (8, 8, 1))).grids == ((4, 4),) and not caplog.text
+    assert make_tokenizer(config, Spec('image', (16, 16, 1))).grids == ((8, 8),)
     assert 'was trained on images of 8x8 pixels, and is given 16x16' in caplog.text
 
 
 def test_a_prior_encodes_and_decodes_as_its_tokenizer(prior, tokenizer):
-    images, labels = pictures_of(prior)
+    images, labels = images_of(prior)
     tokenizing = vq_jax.load(tokenizer)
     codes = prior.encode(images)
     np.testing.assert_array_equal(codes, tokenizing.encode(images))
@@ -309,18 +310,18 @@ def test_codes_of_other_tokenizers_are_learned_and_drawn(changes, tmp_path):
     config = default_config(changes['task'])
     config.update_from_flattened_dict(changes)
     config.steps = config.eval_every = config.log_every = 2
-    config.batch_size, config.num_pictures = 32, 4
+    config.batch_size, config.num_shown = 32, 4
     config.data.name, config.data.channels = 'digits', 1
     train(config, tmp_path / 'tokenizer')
     config = small('transformer', tokenizer__workdir=str(tmp_path / 'tokenizer'))
     config.steps = config.eval_every = config.log_every = 20
-    config.batch_size, config.num_pictures = 32, 4
+    config.batch_size, config.num_shown = 32, 4
     config.data.name, config.data.channels = 'digits', 1
     numbers = train(config, tmp_path / 'prior')
     assert 0 < numbers['loss'] < math.log(15) - 0.1
 
     opened, tokenizing = vq_jax.load(tmp_path / 'prior'), vq_jax.load(tmp_path / 'tokenizer')
-    images, _ = pictures_of(opened)
+    images, _ = images_of(opened)
     codes = opened.encode(images)
     np.testing.assert_array_equal(codes, tokenizing.encode(images))
     assert codes.shape == (6, 4, 4) and len(np.unique(codes)) > 1
@@ -354,7 +355,7 @@ def test_the_command_draws_the_same(prior, workdir, tmp_path):
 
 
 def test_inpainting_draws_the_codes_in_the_mask_and_no_other_pixels(prior):
-    images, labels = pictures_of(prior)
+    images, labels = images_of(prior)
     mask = np.zeros((8, 8), bool)
     mask[:, 5:] = True  # a part of the last two of four columns of codes
     codes = np.asarray(prior.encode(np.asarray(fill(images, np.broadcast_to(mask, images.shape[:3])))))
@@ -372,7 +373,7 @@ def test_inpainting_draws_the_codes_in_the_mask_and_no_other_pixels(prior):
 
 
 def test_the_edit_command(prior, workdir, tmp_path):
-    images, labels = pictures_of(prior, 1)
+    images, labels = images_of(prior, 1)
     mask = np.zeros((8, 8), bool)
     mask[4:] = True
     Image.fromarray(images[0, ..., 0]).save(tmp_path / 'digit.png')
@@ -391,7 +392,7 @@ def test_the_edit_command(prior, workdir, tmp_path):
     run(captioned, module='vq_jax.edit')
     assert Image.open(tmp_path / 'x.png').height > grid(np.asarray(expected)).shape[0]
     mistakes = (
-        ('small.png', ['--label=1'], 'error: the picture is 8x8 pixels and the mask 8x4; make them alike.'),
+        ('small.png', ['--label=1'], 'error: the image is 8x8 pixels and the mask 8x4; make them alike.'),
         ('nosuch.png', ['--label=1'], f'error: {tmp_path}/nosuch.png cannot be read'),
         ('mask.png', [], 'error: this model is conditioned on classes; give a label'),
     )
@@ -400,7 +401,7 @@ def test_the_edit_command(prior, workdir, tmp_path):
         assert errors.splitlines()[-1].startswith(words)
 
 
-def test_pictures_of_another_size_are_prepared_as_the_data(prior):
+def test_images_of_another_size_are_prepared_as_the_data(prior):
     file = io.BytesIO()
     wide = np.arange(16 * 32, dtype=np.uint8).reshape(16, 32)
     Image.fromarray(wide).save(file, 'png')
@@ -455,10 +456,10 @@ def test_eight_devices_train_and_draw_as_one_does(kind, engine, of_codes, tokeni
 
 
 def test_mistakes_with_a_prior(prior):
-    images, labels = pictures_of(prior)
+    images, labels = images_of(prior)
     for call, words in (
         (lambda: prior.sample(2, label=10), 'from 0 to 9'),
-        (lambda: prior.sample(-1), '-1 pictures cannot be drawn; ask for 1 or more'),
+        (lambda: prior.sample(-1), '-1 images cannot be drawn; ask for 1 or more'),
         (lambda: prior.sample(2, tempreature=1.0), "did you mean 'temperature'"),
         (lambda: prior.sample(2, temp=1.0), "did you mean 'temperature'"),
         (
@@ -481,7 +482,7 @@ def test_mistakes_with_a_prior(prior):
 @pytest.mark.parametrize(
     'changes, shape, words',
     [
-        ({}, (64, 64, 3), r'the pixels, of which these pictures have 12,288; a transformer is made for'),
+        ({}, (64, 64, 3), r'the pixels, of which these images have 12,288; a transformer is made for'),
         ({'tokenizer__levels': 1}, (8, 8, 1), 'levels'),
         ({'tokenizer__workdir': '/nowhere'}, (8, 8, 1), 'nowhere'),
         ({'model__class_conditional': True}, (8, 8, 1), 'needs data with labels'),
@@ -492,4 +493,4 @@ def test_mistakes_with_a_prior(prior):
 )
 def test_mistakes_in_a_config(changes, shape, words):
     with pytest.raises(UserError, match=words):
-        make_task(small('transformer', **changes), shape, num_classes=0)
+        make_task(small('transformer', **changes), Spec('image', shape), num_classes=0)

@@ -1,4 +1,4 @@
-"""Priors of two levels of codes, and the whole bound on the likelihood of pictures."""
+"""Priors of two levels of codes, and the whole bound on the likelihood of images."""
 
 import dataclasses
 import math
@@ -38,7 +38,7 @@ def tokenizer_config():
 def prior_config(tokenizer, level, **model):
     config = default_config('prior')
     config.steps = config.eval_every = config.log_every = 15
-    config.num_pictures = 4
+    config.num_shown = 4
     config.data.name = 'digits'
     config.data.channels = 1
     config.tokenizer.workdir = str(tokenizer)
@@ -87,7 +87,7 @@ def bottom(folder):
 
 def some(run, n=6):
     batch = next(iter(eval_batches(run.dataset('test'), batch_size=n)))
-    return batch['image'], batch['label']
+    return batch['x'], batch['label']
 
 
 def test_the_prior_of_the_bottom_is_given_the_top(folder, bottom):
@@ -110,7 +110,7 @@ def test_both_levels_must_be_whole_grids(bottom):
     assert bottom.decode(zeros).shape == (1, 16, 16, 1)
 
 
-def test_pictures_are_drawn_level_by_level(bottom):
+def test_images_are_drawn_level_by_level(bottom):
     """By hand: the top's codes, the bottom's given them, and the decoder."""
     labels = jnp.array([3, 5, 7])
     task, state = bottom.task, jax.device_put(bottom.state)
@@ -139,18 +139,18 @@ def test_the_bound_is_that_of_pixels_and_codes_together(folder, bottom):
     top, tokenizer = vq_jax.load(folder / 'top'), vq_jax.load(folder / 'tokenizer')
     nats = []
     for batch in eval_batches(bottom.dataset('test'), batch_size=100):
-        images, labels = batch['image'], batch['label']
+        images, labels = batch['x'], batch['label']
         codes = bottom.encode(images)
         pixels = tokenizer.task.log_likelihood(tokenizer.state, images, codes)
         of_codes = top.log_prob(codes, label=labels) + bottom.log_prob(codes, label=labels)
         nats.append(np.asarray(pixels + of_codes)[batch['mask']])
     bound = np.concatenate(nats).mean()
-    numbers = bottom.evaluate('test').numbers
-    assert numbers['bound'] == pytest.approx(bound, rel=1e-4)
-    assert numbers['pixel_bits_per_dimension'] == pytest.approx(-bound / 64 / math.log(2), rel=1e-4)
+    metrics = bottom.evaluate('test').metrics
+    assert metrics['bound'] == pytest.approx(bound, rel=1e-4)
+    assert metrics['pixel_bits_per_dimension'] == pytest.approx(-bound / 64 / math.log(2), rel=1e-4)
     # A learned prior saves nats of those that equally likely codes cost.
-    uniform = tokenizer.evaluate('test').numbers['bits_per_dimension_uniform_prior']
-    assert numbers['pixel_bits_per_dimension'] < uniform
+    uniform = tokenizer.evaluate('test').metrics['bits_per_dimension_uniform_prior']
+    assert metrics['pixel_bits_per_dimension'] < uniform
 
 
 def checksums(workdir, **options):

@@ -5,10 +5,12 @@ import pytest
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
-from vq_jax.models.quantizers import VectorQuantizer
-from vq_jax.models.scalar_quantizers import FiniteScalarQuantizer, LookupFreeQuantizer
+from vq_jax.quantizers.fsq import FiniteScalarQuantizer
+from vq_jax.quantizers.lfq import LookupFreeQuantizer
+from vq_jax.quantizers.vq import VectorQuantizer
+from vq_jax.spec import Spec
 from vq_jax.tasks import complete_config, make_task
-from vq_jax.training.state import TwoPlayerState, abstract_batch
+from vq_jax.training.state import AdversarialState, abstract_batch
 
 CHOICES = {
     'vq': VectorQuantizer(num_codes=7, dim=8),
@@ -36,7 +38,7 @@ def task_of(task, kind='vq', **changes):
         config.discriminator.channels, config.discriminator.stages = 8, 2
         config.perceptual.kind = 'none'
     config.update_from_flattened_dict(changes)
-    return make_task(config, (16, 16, 3))
+    return make_task(config, Spec('image', (16, 16, 3)))
 
 
 @pytest.mark.parametrize('kind', CHOICES)
@@ -60,7 +62,9 @@ def test_a_step_and_an_evaluation_fit_the_state(name, kind, top_stages):
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert jax.tree.leaves(after) == jax.tree.leaves(state)
     prefixes = ('', 'top_') if top_stages else ('',)
-    names = ('perplexity', 'code_use_bits', 'codes_used') + (('entropy_of_mean',) if kind == 'lfq' else ())
+    names = ('perplexity', 'code_entropy_bits', 'codebook_usage') + (
+        ('entropy_of_mean',) if kind == 'lfq' else ()
+    )
     assert {prefix + name for prefix in prefixes for name in names} <= set(metrics)
     values = jax.eval_shape(task.eval_step, state, batch)
     for prefix in prefixes:
@@ -70,9 +74,9 @@ def test_a_step_and_an_evaluation_fit_the_state(name, kind, top_stages):
 @pytest.mark.parametrize('kind', ['fsq', 'lfq'])
 def test_nothing_is_placed_before_the_first_step(kind):
     state = object()
-    assert task_of('vqvae', kind).start_from_data(None, state, None, None) is state
-    players = TwoPlayerState(generator=state, discriminator=None)
-    assert task_of('vqgan', kind).start_from_data(None, players, None, None).generator is state
+    assert task_of('vqvae', kind).init_from_data(None, state, None, None) is state
+    players = AdversarialState(generator=state, discriminator=None)
+    assert task_of('vqgan', kind).init_from_data(None, players, None, None).generator is state
 
 
 @pytest.mark.parametrize(
@@ -88,4 +92,4 @@ def test_mistakes(changes, words):
         config = complete_config(ConfigDict({'task': 'vqvae'}))
         with config.ignore_type():
             config.update_from_flattened_dict(changes)
-        make_task(config, (16, 16, 3))
+        make_task(config, Spec('image', (16, 16, 3)))

@@ -6,6 +6,7 @@ import types
 import pytest
 
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, diffusion, make_task, prior
 from vq_jax.tasks.latents import Pixels
 from vq_jax.tasks.tokenizers import PixelValues
@@ -28,11 +29,11 @@ def made(name, conditional=False, num_classes=10):
         config.discriminator.stages = 1
     if name == 'diffusion':
         config.unet.multipliers, config.unet.attention_levels = (1,), ()
-    return make_task(config, SHAPE, num_classes)
+    return make_task(config, Spec('image', SHAPE), num_classes)
 
 
 def dataset(num_classes):
-    return types.SimpleNamespace(name='other', item='image', image_shape=SHAPE, num_classes=num_classes)
+    return types.SimpleNamespace(name='other', key='x', spec=Spec('image', SHAPE), num_classes=num_classes)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_images_of_other_channels_are_told_the_key(name):
         ((32, 32, 3), 'made for .*; (resize them and )?set config.data.channels to 1'),
     ):
         with pytest.raises(UserError, match=words):
-            task.check_image_shape(shape)
+            task.check_spec(Spec('image', shape))
 
 
 @pytest.mark.parametrize('name', ['vae', 'vqvae', 'vqgan', 'prior', 'diffusion'])
@@ -69,7 +70,7 @@ def test_where_labels_are_not_read_any_classes_will_do(name):
 def test_a_decoder_is_of_the_same_classes_or_of_none(name, monkeypatch):
     def decoder(theirs):
         if name == 'prior':
-            tokens = PixelValues((SHAPE[:2],), num_tokens=4, tokens_per_place=1, num_labels=theirs)
+            tokens = PixelValues((SHAPE[:2],), num_tokens=4, tokens_per_position=1, num_labels=theirs)
             monkeypatch.setattr(prior, 'make_tokenizer', lambda *_: tokens)
         else:
             space = dataclasses.replace(Pixels(SHAPE), num_labels=theirs)

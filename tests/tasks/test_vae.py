@@ -10,11 +10,12 @@ import pytest
 from vq_jax.errors import UserError
 from vq_jax.ops.images import to_float
 from vq_jax.ops.keys import content_keys
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 8, 8, 1), np.uint8)
-BATCH = {'image': IMAGES, 'label': np.zeros(6, np.int32), 'mask': np.ones(6, bool)}
+BATCH = {'x': IMAGES, 'label': np.zeros(6, np.int32), 'mask': np.ones(6, bool)}
 
 
 def make(**changes):
@@ -25,7 +26,7 @@ def make(**changes):
         for name, value in changes.items():
             section, key = name.split('__')
             config[section][key] = value
-    task = make_task(config, (8, 8, 1))
+    task = make_task(config, Spec('image', (8, 8, 1)))
     return task, task.init(jax.random.key(0), BATCH)
 
 
@@ -33,7 +34,7 @@ def make(**changes):
 def test_bounds_are_below_the_likelihood_and_the_better_one_comes_near(likelihood):
     task, state = make(model__likelihood=likelihood, model__importance_samples=2000)
     values = jax.jit(task.eval_step)(state, BATCH)
-    # log p(x) by integration over z; the observed pictures are drawn from their bytes.
+    # log p(x) by integration over z; the observed images are drawn from their bytes.
     keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(content_keys(IMAGES))
     variables = state.eval_variables()
     observed = task.model.observation.observe(keys, to_float(IMAGES))
@@ -52,7 +53,7 @@ def test_bounds_are_below_the_likelihood_and_the_better_one_comes_near(likelihoo
     np.testing.assert_allclose(values['elbo'], values['reconstruction'] - values['kl'], rtol=1e-6)
 
 
-def test_evaluation_of_a_picture_does_not_depend_on_its_batch():
+def test_evaluation_of_a_image_does_not_depend_on_its_batch():
     task, state = make()
     whole = task.eval_step(state, BATCH)
     part = task.eval_step(state, {k: v[3:5] for k, v in BATCH.items()})
@@ -80,7 +81,7 @@ def test_means_far_from_zero_are_no_more_active():
     np.testing.assert_allclose(found[1], found[0], rtol=0.01)
 
 
-def test_bits_per_dimension_are_of_the_pictures_that_are_evaluated():
+def test_bits_per_dimension_are_of_the_images_that_are_evaluated():
     """A grid of latents takes larger ones than it was trained on."""
     changes = {
         'channels': 4,
@@ -91,7 +92,7 @@ def test_bits_per_dimension_are_of_the_pictures_that_are_evaluated():
     }
     task, state = make(model__backbone='residual', **{f'residual__{k}': v for k, v in changes.items()})
     for images in (IMAGES, np.tile(IMAGES, (1, 2, 2, 1))):
-        values = jax.jit(task.eval_step)(state, {**BATCH, 'image': images})
+        values = jax.jit(task.eval_step)(state, {**BATCH, 'x': images})
         for name, nats in (('', 'elbo'), ('iwae_', 'iwae')):
             bits = values[f'{name}bits_per_dimension']
             np.testing.assert_allclose(bits, -values[nats] / (images[0].size * math.log(2)), rtol=1e-6)
@@ -114,7 +115,7 @@ def test_free_bits():
     posterior = task.model.apply({'params': params}, to_float(IMAGES), method='posterior')
     each = np.asarray(posterior.kl())
     assert each[:, 0].mean() > free > each[:, 1].mean()
-    assert (each[:, 1] > free).any()  # of one picture
+    assert (each[:, 1] > free).any()  # of one image
 
     after, metrics = jax.jit(task.train_step)(state, BATCH)
     divergence = np.maximum(each.mean(0), free).sum()
@@ -159,7 +160,7 @@ def test_other_backbones_train_and_sample(backbone, latent):
 def test_a_size_that_does_not_fit():
     task, _ = make()
     with pytest.raises(UserError, match='made for'):
-        task.check_image_shape((16, 16, 1))
+        task.check_spec(Spec('image', (16, 16, 1)))
     with pytest.raises(UserError, match='importance_samples'):
         make(model__importance_samples=0)
 

@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 from vq_jax.errors import UserError
-from vq_jax.models.quantizers import STATISTICS
 from vq_jax.ops.images import to_float
+from vq_jax.quantizers.quantizer import STATISTICS
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
 from vq_jax.training.parallel import ParallelConfig, make_engine
 
@@ -18,7 +19,7 @@ LIKELIHOODS = ['bernoulli', 'gaussian', 'discretised_logistic']
 
 
 def batch_of(images):
-    return {'image': images, 'label': np.zeros(len(images), np.int32), 'mask': np.ones(len(images), bool)}
+    return {'x': images, 'label': np.zeros(len(images), np.int32), 'mask': np.ones(len(images), bool)}
 
 
 def make(reconstruction, images=IMAGES, **changes):
@@ -33,7 +34,7 @@ def make(reconstruction, images=IMAGES, **changes):
         for name, value in changes.items():
             section, key = name.split('__')
             config[section][key] = value
-    task = make_task(config, images.shape[1:])
+    task = make_task(config, Spec('image', images.shape[1:]))
     return task, jax.jit(task.init)(jax.random.key(0), batch_of(images))
 
 
@@ -45,7 +46,7 @@ def test_the_bound_is_that_of_numpy():
     state = state.replace(params=params)
     values = jax.jit(task.eval_step)(state, batch_of(IMAGES))
 
-    # The means of the logistics are the pictures before they are clipped.
+    # The means of the logistics are the images before they are clipped.
     codes = task.encode(state, IMAGES)
     mean = np.float64(task.model.apply(state.eval_variables(), codes, method='outputs').outputs)
     logistic, x = stats.logistic(mean, np.exp(log_scale)), np.float64(IMAGES) * 2 / 255 - 1
@@ -60,8 +61,8 @@ def test_the_bound_is_that_of_numpy():
 
 
 @pytest.mark.parametrize('likelihood', LIKELIHOODS)
-def test_codes_and_likelihood_are_of_one_drawn_picture(likelihood):
-    """A picture's numbers depend on its bytes alone, and `encode` and `log_likelihood` see the same draw."""
+def test_codes_and_likelihood_are_of_one_drawn_image(likelihood):
+    """An image's numbers depend on its bytes alone, and `encode` and `log_likelihood` see the same draw."""
     task, state = make(likelihood)
     whole = jax.jit(task.eval_step)(state, batch_of(IMAGES))
     part = jax.jit(task.eval_step)(state, batch_of(IMAGES[3:5]))
@@ -89,7 +90,7 @@ def test_training_draws_anew_each_step():
 
 @pytest.mark.parametrize('likelihood', LIKELIHOODS)
 def test_training_lowers_the_bits(likelihood):
-    """Pictures that one code each can tell apart, so that nearly all of their bits can be saved."""
+    """Images that one code each can tell apart, so that nearly all of their bits can be saved."""
     flat = np.uint8([[0, 0, 0], [255, 0, 0], [0, 255, 0], [255, 255, 255]])
     images = np.broadcast_to(flat[:, None, None], (4, 4, 4, 3))
     changes = {'optimizer__learning_rate': 1e-2, 'quantizer__revive_below': 0.5, 'quantizer__decay': 0.8}
@@ -125,10 +126,12 @@ def test_the_codes_of_both_levels_cost():
     for name, level in (('top_code_shares', codes[0]), ('code_shares', codes[1])):
         expected = [np.bincount(np.asarray(c).reshape(-1), minlength=8) / c.size for c in level]
         np.testing.assert_allclose(values[name], expected, rtol=1e-6)
-    numbers = task.summarize({name: np.mean(np.float64(v), axis=0) for name, v in values.items()})
+    metrics = task.summarize({name: np.mean(np.float64(v), axis=0) for name, v in values.items()})
     p = np.bincount(np.asarray(codes[0]).reshape(-1), minlength=8) / codes[0].size
-    assert numbers['top_perplexity'] == pytest.approx(np.exp(-np.sum(p[p > 0] * np.log(p[p > 0]))), rel=1e-4)
-    assert numbers['codes_used'] == np.mean(np.bincount(np.asarray(codes[1]).reshape(-1), minlength=8) > 0)
+    assert metrics['top_perplexity'] == pytest.approx(np.exp(-np.sum(p[p > 0] * np.log(p[p > 0]))), rel=1e-4)
+    assert metrics['codebook_usage'] == np.mean(
+        np.bincount(np.asarray(codes[1]).reshape(-1), minlength=8) > 0
+    )
 
 
 def test_kmeans_places_the_top_and_then_the_bottom_given_it():
@@ -136,7 +139,7 @@ def test_kmeans_places_the_top_and_then_the_bottom_given_it():
     task, state = make('mse', model__top_stages=1, quantizer__start_batches=1)
     engine = make_engine(ParallelConfig(), len(IMAGES))
     batches = iter([batch_of(IMAGES)] * 2)
-    state = task.start_from_data(jax.random.key(1), state, batches, engine)
+    state = task.init_from_data(jax.random.key(1), state, batches, engine)
     for name, method in (('top_quantizer', 'project_top'), ('quantizer', 'project')):
         z = task.model.apply(state.eval_variables(), to_float(IMAGES), method=method)
         z = np.float64(z).reshape(-1, 4)

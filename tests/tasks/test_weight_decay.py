@@ -8,6 +8,7 @@ from flax.traverse_util import flatten_dict
 
 from vq_jax.models.convolution import Conv, ConvTranspose
 from vq_jax.models.residual import Upsample
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
 from vq_jax.training.optimizer import OptimizerConfig, make_optimizer
 from vq_jax.training.state import abstract_batch
@@ -49,7 +50,7 @@ def players(name, changes):
             if section in config:
                 config[section][leaf] = value
     shape = (32, 32, 3) if name != 'prior' else (8, 8, 3)
-    task = make_task(config, shape, 3)
+    task = make_task(config, Spec('image', shape), 3)
     owners = {}
 
     def record(call, args, kwargs, context):
@@ -63,7 +64,7 @@ def players(name, changes):
         state = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
     states = {type(task.model): getattr(state, 'generator', state)}
     if hasattr(state, 'discriminator'):
-        states[type(task.game.discriminator)] = state.discriminator
+        states[type(task.adversary.discriminator)] = state.discriminator
     for model, player in states.items():
         of_model = {path: module for (root, path), module in owners.items() if root is model}
         yield player.params, of_model

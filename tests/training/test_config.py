@@ -13,9 +13,10 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 from vq_jax.tasks import complete_config, default_config, make_task
 from vq_jax.training.config import build, defaults, to_json
-from vq_jax.training.state import TwoPlayerState, abstract_batch, init_state
+from vq_jax.training.state import AdversarialState, abstract_batch, init_state
 
 CONFIGS = sorted((Path(__file__).parents[2] / 'configs').glob('*.py'))
 
@@ -131,11 +132,11 @@ def without_other_runs(config):
 
 
 def task_of(path):
-    """The task of a config file, and the shape of its pictures."""
+    """The task of a config file, and the shape of its images."""
     config = without_other_runs(complete_config(read(path).get_config()))
     size = 8 if config.task == 'prior' else config.data.image_size or 28
     shape = (size, size, config.data.channels)
-    return make_task(config, shape, num_classes=10), shape
+    return make_task(config, Spec('image', shape), num_classes=10), shape
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
@@ -144,7 +145,7 @@ def test_every_config_makes_its_task(path):
     doc = read(path).__doc__
     assert path.name in doc or 'make train' in doc
     task, shape = task_of(path)
-    task.check_image_shape(shape)
+    task.check_spec(Spec('image', shape))
 
 
 # Deep networks whose like are traced for other configs.
@@ -181,7 +182,7 @@ def test_published_vqgans_have_as_many_parameters(variant, parameters):
     """f16-16384 of Esser et al. 2021 and vq-f8 of Rombach et al. 2022, without their discriminators."""
     (path,) = (path for path in CONFIGS if path.stem == 'vqgan_imagenet')
     shape = (64, 64, 3)
-    task = make_task(complete_config(read(path).get_config(variant)), shape, num_classes=0)
+    task = make_task(complete_config(read(path).get_config(variant)), Spec('image', shape), num_classes=0)
     state = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
     assert sum(x.size for x in jax.tree.leaves(state.generator.params)) == parameters
 
@@ -189,9 +190,9 @@ def test_published_vqgans_have_as_many_parameters(variant, parameters):
 @pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_every_config_trains_a_step(path):
-    """One real step on two pictures.
+    """One real step on two images.
 
-    Models for pictures of more than 128 pixels are given 32, and their channels are an eighth; those of
+    Models for images of more than 128 pixels are given 32, and their channels are an eighth; those of
     VQGAN have one residual block a level. The networks of diffusion models are small.
     """
     config = without_other_runs(complete_config(read(path).get_config()))
@@ -210,15 +211,15 @@ def test_every_config_trains_a_step(path):
         config.unet.multipliers, config.unet.attention_levels = config.unet.multipliers[:2], (1,)
         config.dit.depth, config.dit.width, config.dit.heads = 1, 32, 2
     shape = (size, size, config.data.channels)
-    task = make_task(config, shape, num_classes=10)
-    task.check_image_shape(shape)
+    task = make_task(config, Spec('image', shape), num_classes=10)
+    task.check_spec(Spec('image', shape))
     state = init_state(task.init, jax.random.key(0), shape).replace(frozen=task.pretrained())
     images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
-    batch = {'image': images, 'label': np.zeros(2, np.int32), 'mask': np.ones(2, bool)}
+    batch = {'x': images, 'label': np.zeros(2, np.int32), 'mask': np.ones(2, bool)}
     after, metrics = jax.jit(task.train_step)(state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert int(after.step) == 1 and np.isfinite(list(metrics.values())).all()
-    two = isinstance(state, TwoPlayerState)
+    two = isinstance(state, AdversarialState)
     for before, now in [(state.generator, after.generator)] if two else [(state, after)]:
         moved = jax.tree.map(lambda a, b: bool((a != b).any()), before.params, now.params)
         assert config.optimizer.warmup_steps or np.mean(jax.tree.leaves(moved)) > 0.9

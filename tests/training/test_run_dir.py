@@ -9,6 +9,7 @@ import pytest
 from tests.permissions import closed
 from tests.runs import assert_equal_runs, logged, small_gan
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.train import train
@@ -70,7 +71,7 @@ def test_a_schedule_is_held_or_stretched_and_what_is_left_behind_may_change(tmp_
     config.eval_every = 3
     config.checkpoint_every = 4
     config.keep_checkpoints = 1
-    config.num_pictures = 2
+    config.num_shown = 2
     config.best_metric = 'diversity'
     config.best_mode = 'max'
     for extend in ('stretch', 'stretch', None):
@@ -102,7 +103,7 @@ def begun(workdir) -> ml_collections.ConfigDict:
     config.perceptual.kind = 'lpips'
     config.discriminator.stages = 1
     write_config(workdir, to_json(config))
-    write_data_facts(workdir, DataFacts((16, 16, 1), 10, {}, fingerprint(WEIGHTS)))
+    write_data_facts(workdir, DataFacts(Spec('image', (16, 16, 1)), 10, {}, fingerprint(WEIGHTS)))
     return config
 
 
@@ -124,7 +125,7 @@ def test_a_run_does_not_go_on_with_other_weights(tmp_path, monkeypatch):
 
 def test_the_names_of_classes_are_kept(tmp_path):
     names = ('dark', 'été [/b] 図', 'not UTF-8 \udcff')
-    write_data_facts(tmp_path, DataFacts((8, 8, 1), 3, {}, class_names=names))
+    write_data_facts(tmp_path, DataFacts(Spec('image', (8, 8, 1)), 3, {}, class_names=names))
     assert read_data_facts(tmp_path).class_names == names
     kept = json.loads((tmp_path / 'data.json').read_text())
     for wrong in (names[:2], [1, 2, 3], 'abc', {'a': 0, 'b': 1, 'c': 2}):
@@ -139,11 +140,11 @@ def test_the_names_of_classes_are_kept(tmp_path):
 @pytest.mark.parametrize(
     'key, value',
     [
-        ('image_shape', ['<meta http-equiv=refresh content=0>', 16, 1]),
-        ('image_shape', [16, 16, 0]),
-        ('image_shape', [16, 16, 2**40]),
-        ('image_shape', [16, 16, 2**16]),
-        ('image_shape', 16),
+        ('spec', ['<meta http-equiv=refresh content=0>', 16, 1]),
+        ('spec', [16, 16, 0]),
+        ('spec', [16, 16, 2**40]),
+        ('spec', [16, 16, 2**16]),
+        ('spec', 16),
         ('num_classes', -1),
         ('num_classes', 10**30),
         ('num_classes', None),
@@ -164,7 +165,7 @@ def test_facts_of_other_types_are_told_in_a_sentence(tmp_path, key, value):
 
 def test_what_could_not_be_read_again_is_not_written(tmp_path):
     with pytest.raises(UserError, match=r"data\.json .*'\\x1b'\); rename what is called so"):
-        write_data_facts(tmp_path, DataFacts((8, 8, 1), 1, class_names=('\x1b[2J',)))
+        write_data_facts(tmp_path, DataFacts(Spec('image', (8, 8, 1)), 1, class_names=('\x1b[2J',)))
     with pytest.raises(UserError, match=r'config\.json .*; change the config'):
         write_config(tmp_path, {'data': {'name': 'folder:a\0b'}})
     assert not list(tmp_path.iterdir())

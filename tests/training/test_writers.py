@@ -77,13 +77,13 @@ def test_warnings_are_lines_of_the_log(tmp_path):
     assert (last.step, last.summary.value[0].tensor.string_val[0]) == (3, text.encode())
 
 
-def test_pictures(tmp_path):
-    picture = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
+def test_images(tmp_path):
+    image = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
     writer = MetricWriter(tmp_path, resume_step=0)
-    writer.image(12, 'samples', picture)
+    writer.image(12, 'samples', image)
     writer.close()
     read = np.asarray(Image.open(tmp_path / 'images' / 'samples_0000012.png'))
-    np.testing.assert_array_equal(read, picture)
+    np.testing.assert_array_equal(read, image)
     assert [p.name for p in (tmp_path / 'images').iterdir()] == ['samples_0000012.png']
 
 

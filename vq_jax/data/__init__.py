@@ -1,4 +1,4 @@
-"""Pictures from any place, preprocessed and batched in an order that is a function of the seed."""
+"""Images from any place, preprocessed and batched in an order that is a function of the seed."""
 
 from vq_jax.data.batches import Batch, Batches, eval_batches, train_batches
 from vq_jax.data.codes import CodeDataset

@@ -44,8 +44,8 @@ def train_batches(
     The examples of all epochs in a row, each epoch a new permutation of the whole set, are cut
     into batches; a batch may span epochs. Batch s with its random crops and flips is a function of
     (seed, s) alone: it does not depend on where the iteration started, on the number of worker
-    processes or threads, nor on whether pictures are kept in memory, and the rows of all
-    `process_count` processes together are those of a single one. The row of an undecodable picture
+    processes or threads, nor on whether images are kept in memory, and the rows of all
+    `process_count` processes together are those of a single one. The row of an undecodable image
     is taken by the next decodable example.
 
     Args:
@@ -57,12 +57,12 @@ def train_batches(
       process_count: Number of processes; it divides `batch_size`.
 
     Returns:
-      An iterator over `{'image': uint8 [b h w c], 'label': int32 [b], 'mask': bool [b]}` with b the
+      An iterator over `{'x': uint8 [b h w c], 'label': int32 [b], 'mask': bool [b]}` with b the
       rows of this process, `mask` all True and `label` 0 if the set has none; written codes have
       'codes': int32 [b n] for 'image'. Leaving it, or its `close`, stops its threads or processes.
 
     Raises:
-      UserError: If the sizes do not fit; while iterating, if too many pictures are undecodable,
+      UserError: If the sizes do not fit; while iterating, if too many images are undecodable,
         they differ in size, or a label is out of range.
     """
     rows = _rows(batch_size, process_index, process_count)
@@ -93,7 +93,7 @@ def eval_batches(
 
     Returns:
       An iterator as from `train_batches` that ends, without random crops and flips. With `pad`, `mask` is
-      False in the rows that fill up the last batch and those of undecodable pictures; they hold zeros.
+      False in the rows that fill up the last batch and those of undecodable images; they hold zeros.
       Without it these rows are left out, and batches may be smaller, or empty.
 
     Raises:
@@ -128,7 +128,7 @@ class Batches(Iterator[Batch]):
         Args:
           dataset: The data set that they come from.
           make: Picklable function from the number of a batch to the batch, with the undecodable
-            pictures met in the making under `faults`.
+            images met in the making under `faults`.
           start: Number of the first batch.
           stop: Number behind the last one.
         """
@@ -289,13 +289,13 @@ class _TrainBatch:
         first = number * self.batch_size
         stretch = (first + self.rows.start, first + self.rows.stop)
         indices = order(self.seed, *stretch, len(data))
-        pictures = data.fetch(indices)
-        faults = data.faults(indices[~pictures.good])
-        images, labels = pictures.images, pictures.labels
-        for row in np.flatnonzero(~pictures.good):
+        examples = data.fetch(indices)
+        faults = data.faults(indices[~examples.good])
+        images, labels = examples.images, examples.labels
+        for row in np.flatnonzero(~examples.good):
             images[row], labels[row] = self._substitute(int(indices[row]), faults)
         return {
-            data.item: self._augment(images, number),
+            data.key: self._augment(images, number),
             'label': labels,
             'mask': np.ones(len(indices), bool),
             'faults': faults,
@@ -313,10 +313,10 @@ class _TrainBatch:
             if found.good[0]:
                 return found.images[0], int(found.labels[0])
             faults.update(data.faults(candidate))
-        return np.zeros(data.image_shape, np.uint8), 0
+        return np.zeros(data.spec.shape, data.spec.dtype), 0
 
     def _augment(self, images: Any, number: int) -> np.ndarray:
-        """Crops and flips the pictures of batch `number`."""
+        """Crops and flips the images of batch `number`."""
         config = self.dataset.config
         if not (config.random_crop or config.flip):
             return images
@@ -354,13 +354,13 @@ class _EvalBatch:
         mask = np.zeros(count, bool)
         faults = {}
         if len(indices):
-            pictures = data.fetch(indices)
-            for row in np.flatnonzero(pictures.good):
-                items[row] = self._centre(pictures.images[row])
-                label[row] = pictures.labels[row]
-            mask[: len(indices)] = pictures.good
+            examples = data.fetch(indices)
+            for row in np.flatnonzero(examples.good):
+                items[row] = self._centre(examples.images[row])
+                label[row] = examples.labels[row]
+            mask[: len(indices)] = examples.good
             faults = data.faults(indices)
-        batch = {data.item: items, 'label': label, 'mask': mask}
+        batch = {data.key: items, 'label': label, 'mask': mask}
         if not self.pad:
             batch = {name: rows[mask] for name, rows in batch.items()}
         return {**batch, 'faults': faults}

@@ -1,4 +1,4 @@
-"""Two real data sets that need no download: their pictures come inside other packages.
+"""Two real data sets that need no download: their images come inside other packages.
 
 Each is an ordinary tensorflow-datasets builder, prepared at its first use.
 """

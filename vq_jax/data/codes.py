@@ -2,7 +2,7 @@
 
 A folder holds `codes.json` and, for each split, shards `SPLIT-00000-of-00004.array_record`, of which the
 former names the number of examples and the SHA-256. A shard has its final name only when it is complete, so
-that what a kill leaves can be gone on with. A record is the label and the codes of one picture, as
+that what a kill leaves can be gone on with. A record is the label and the codes of one image, as
 little-endian unsigned integers.
 """
 
@@ -18,11 +18,12 @@ import msgspec
 import numpy as np
 
 from vq_jax.data.config import READING, DataConfig
-from vq_jax.data.dataset import Pictures
+from vq_jax.data.dataset import Examples
 from vq_jax.data.source import plural
 from vq_jax.errors import UserError
 from vq_jax.files import WriteError, sha256_of, write_atomically
 from vq_jax.json_files import read_json
+from vq_jax.spec import Spec
 
 PREFIX = 'codes:'  # of `DataConfig.name`
 _FACTS = 'codes.json'
@@ -37,7 +38,7 @@ class ShardFacts:
     """What is in a file of codes.
 
     Attributes:
-        examples: how many pictures; those that could not be decoded have no codes.
+        examples: how many images; those that could not be decoded have no codes.
         sha256: of the file, in hexadecimal digits.
     """
 
@@ -60,19 +61,19 @@ class CodeFacts:
 
     Attributes:
         tokenizer: the run that made them.
-        data: the config of the pictures.
-        image_shape: of the pictures [h w c].
+        data: the config of the images.
+        spec: of the examples that were encoded.
         class_names: in the order of the labels; empty if there are none.
         num_codes: codes are from 0 to one less.
         grids: rows and columns of each level of codes, the coarsest first.
-        splits: how many pictures each has.
-        shard_size: pictures of a shard, the last of a split excepted.
+        splits: how many images each has.
+        shard_size: images of a shard, the last of a split excepted.
         shards: what is in those that are complete, by the names of their files.
     """
 
     tokenizer: TokenizerFacts
     data: dict[str, Any]
-    image_shape: tuple[_Count, _Count, _Count]
+    spec: Spec
     class_names: tuple[str, ...]
     num_codes: _Count
     grids: Annotated[tuple[tuple[_Count, _Count], ...], msgspec.Meta(min_length=1)]
@@ -88,7 +89,7 @@ class CodeFacts:
 
     @property
     def length(self) -> int:
-        """How many codes a picture has."""
+        """How many codes an image has."""
         return sum(math.prod(grid) for grid in self.grids)
 
     def shard_paths(self, folder: Path, split: str) -> list[Path]:
@@ -174,7 +175,7 @@ def write_shard(path: Path, facts: CodeFacts, examples: Iterable[tuple[int, np.n
     Args:
         path: one of `CodeFacts.shard_paths`.
         facts: of the folder.
-        examples: label and codes int [n] of each picture.
+        examples: label and codes int [n] of each image.
 
     Raises:
         WriteError: it cannot be written; nothing is left of it.
@@ -248,28 +249,28 @@ class CodeDataset:
         config: what was asked for.
         facts: what the codes are of.
         name: folder and split, for messages.
-        item: the name of the codes in a batch.
-        item_shape: of a picture's codes [n], the coarsest level first.
+        key: what the codes are called in a batch.
+        item_shape: of an example's codes [n], the coarsest level first.
         item_dtype: int32.
         class_names: in the order of the labels.
         num_classes: their number.
-        image_shape: of the pictures [h w c].
+        spec: of the examples that were encoded.
         cached: whether all codes are kept in memory.
     """
 
-    item: ClassVar[str] = 'codes'
+    key: ClassVar[str] = 'codes'
     item_dtype: ClassVar[type] = np.int32
 
     def __init__(self, config: DataConfig, split: str) -> None:
         """Opens a split.
 
         Raises:
-            UserError: if it is not there, or not complete, or pictures are asked for.
+            UserError: if it is not there, or not complete, or images are asked for.
         """
         if config.random_crop or config.flip:
             raise UserError(
-                'random crops and flips need pictures, and codes were written without them; set '
-                'config.data.random_crop and config.data.flip to false, or config.data.name to pictures.'
+                'random crops and flips need images, and codes were written without them; set '
+                'config.data.random_crop and config.data.flip to false, or config.data.name to images.'
             )
         folder = Path(config.name.removeprefix(PREFIX)).expanduser()
         self.config = config
@@ -278,7 +279,7 @@ class CodeDataset:
         self.item_shape = (facts.length,)
         self.class_names = facts.class_names
         self.num_classes = len(facts.class_names)
-        self.image_shape = facts.image_shape
+        self.spec = facts.spec
         if split not in facts.splits:
             raise UserError(
                 f'{folder} has no codes of the split {split!r}; set {config.split_key(split)} to one of '
@@ -298,7 +299,7 @@ class CodeDataset:
             self._kept = self._read(range(len(self)))
 
     def __len__(self) -> int:
-        """How many pictures."""
+        """How many images."""
         return len(self._source)
 
     def __repr__(self) -> str:
@@ -310,14 +311,14 @@ class CodeDataset:
         """Whether all codes are kept in memory."""
         return self._kept is not None
 
-    def fetch(self, indices: np.ndarray) -> Pictures:
+    def fetch(self, indices: np.ndarray) -> Examples:
         """The codes and labels of examples, all of which are good."""
         rows = self._read(indices) if self._kept is None else self._kept[indices]
         labels, codes = rows[:, 0].astype(np.int32), rows[:, 1:].astype(np.int32)
-        return Pictures(codes, labels, np.ones(len(rows), bool))
+        return Examples(codes, labels, np.ones(len(rows), bool))
 
     def faults(self, indices: Sequence[int]) -> dict[int, str]:
-        """None: pictures that could not be decoded have no codes."""
+        """None: images that could not be decoded have no codes."""
         return {}
 
     def report(self, faults: Mapping[int, str]) -> None:

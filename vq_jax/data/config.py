@@ -9,13 +9,13 @@ FITS = ('crop', 'pad', 'stretch')
 MOST_PIXELS = 2**26  # of an image that is padded or resized; Pillow itself bounds what is decoded
 _LONGEST = math.isqrt(MOST_PIXELS)  # the side of a square of as many
 
-# Keys that say how pictures are read and not which: nothing that is made of pictures depends on them.
+# Keys that say how images are read and not which: nothing that is made of images depends on them.
 READING = ('data_dir', 'workers', 'prefetch', 'cache_gib', 'max_undecodable')
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Where the pictures come from and how they reach the model.
+    """Where the images come from and how they reach the model.
 
     The steps happen in this order: decode, convert to `channels`, add `pad` border pixels, `fit` to
     `image_size`, and in training the random crop and the flip.
@@ -23,36 +23,36 @@ class DataConfig:
     Attributes:
       name: A built-in set (`digits`, `photos`), the name of a data set prepared by
         tensorflow-datasets (`mnist`, `imagenette/160px-v2`, `mnist:3.0.1`), `folder:/path` for any
-        folder of pictures, or `codes:/path` for what `vq_jax.tokenize` wrote, which only priors learn
+        folder of images, or `codes:/path` for what `vq_jax.tokenize` wrote, which only priors learn
         from; of the other attributes, codes need the splits, `cache_gib`, `workers` and `prefetch`.
       data_dir: Folder that holds the prepared data sets. None means the environment variable
         `TFDS_DATA_DIR`, else `~/tensorflow_datasets`; the built-in sets, which prepare themselves,
         are kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not
-        used by a folder of pictures.
+        used by a folder of images.
       train_split: Split to train on, in the syntax of tensorflow-datasets (`train`, `train[:90%]`).
       eval_split: Split to evaluate on (`test`, `validation`, `train[90%:]`). Where a set has no
         `validation` but a `val`, `valid` or `dev`, that is meant, and the other way round.
-      image_key: Name of the picture among the features of a tensorflow-datasets record.
+      image_key: Name of the image among the features of a tensorflow-datasets record.
       label_key: Name of the class label among those features; a set that has no `label` gives no
         labels.
       channels: 1 for grey, 3 for RGB, None for as many as the data set declares (3 for a folder).
       pad: Black pixels added on every side before anything is resized (2 makes MNIST's 28x28
         32x32).
-      image_size: Side in pixels of the square pictures given to the model; None leaves them as they
+      image_size: Side in pixels of the square images given to the model; None leaves them as they
         are stored, and then all must have one size.
-      fit: How a picture becomes square. `crop`: resize the shorter side to `resize`, then cut out
+      fit: How an image becomes square. `crop`: resize the shorter side to `resize`, then cut out
         the centre; `pad`: resize the longer side to `image_size`, then add black borders;
         `stretch`: resize both sides.
       resize: Length in pixels of the shorter side before cropping; None means `image_size`.
       random_crop: Cut out a random place instead of the centre while training.
-      flip: Mirror half of the training pictures left to right.
+      flip: Mirror half of the training images left to right.
       cache_gib: A set that needs no more than this much memory, in GiB, once decoded is kept there
         after it was first read; 0 always reads from disk.
       workers: Processes that read and decode a set that is too large to keep; 0 uses threads.
       prefetch: Batches made ahead of need (by each worker, if there are any); 0 makes a batch when
         it is asked for.
       max_undecodable: Share of the set, 0 to 1, that may be undecodable before the run stops. A
-        share of 0 tolerates none, any other at least one picture.
+        share of 0 tolerates none, any other at least one image.
     """
 
     name: str = 'digits'

@@ -1,4 +1,4 @@
-"""A data set as the pipeline sees it: preprocessed pictures and labels by index."""
+"""A data set as the pipeline sees it: preprocessed images and labels by index."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,8 +11,9 @@ from vq_jax.data import preprocess
 from vq_jax.data.config import DataConfig
 from vq_jax.data.source import Source, plural
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 
-_PROBES = 16  # pictures looked at to estimate how much memory all need
+_PROBES = 16  # images looked at to estimate how much memory all need
 
 
 class Dataset:
@@ -23,21 +24,20 @@ class Dataset:
       name: Data set and split, for messages.
       class_names: Names of the classes in the order of the labels; empty if there are no labels.
       num_classes: Their number; 0 if there are no labels.
-      image_shape: Height, width and channels of every picture in a batch.
-      cached: Whether pictures are kept in memory once they are decoded.
-      item: The name of the pictures in a batch.
-      item_shape: The same as `image_shape`.
-      item_dtype: uint8.
+      spec: What every example of a batch is.
+      cached: Whether images are kept in memory once they are decoded.
+      key: What the examples are called in a batch.
+      item_shape: The shape of an example there.
+      item_dtype: Its type.
     """
 
-    item: ClassVar[str] = 'image'
-    item_dtype: ClassVar[type] = np.uint8
+    key: ClassVar[str] = 'x'
 
     def __init__(self, config: DataConfig, source: Source) -> None:
-        """Looks at the first pictures of a source.
+        """Looks at the first images of a source.
 
         Args:
-          config: Says how pictures are preprocessed, and when they are kept in memory.
+          config: Says how images are preprocessed, and when they are kept in memory.
           source: Where they come from; at least one example.
 
         Raises:
@@ -53,7 +53,7 @@ class Dataset:
         self._reported: set[int] = set()
         share = config.max_undecodable
         self._tolerated = max(1, int(share * len(self))) if share else 0
-        self.image_shape = self._find_shape()
+        self.spec = Spec('image', self._find_shape())
         self._kept = _Kept(self) if self._bytes() <= config.cache_gib * 2**30 else None
 
     def __len__(self) -> int:
@@ -62,39 +62,44 @@ class Dataset:
 
     def __repr__(self) -> str:
         """Says what this is."""
-        return f'Dataset({self.name}, {len(self):,} examples of {self.image_shape})'
+        return f'Dataset({self.name}, {len(self):,} examples of {self.spec.shape})'
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves the pictures behind when the data set is sent to a worker process."""
+        """Leaves the images behind when the data set is sent to a worker process."""
         return {**self.__dict__, '_kept': None}
 
     @property
     def item_shape(self) -> tuple[int, ...]:
         """The shape of what a batch has of every example."""
-        return self.image_shape
+        return self.spec.shape
+
+    @property
+    def item_dtype(self) -> type[np.generic]:
+        """Its type."""
+        return self.spec.dtype
 
     @property
     def cached(self) -> bool:
-        """Whether pictures are kept in memory once they are decoded."""
+        """Whether images are kept in memory once they are decoded."""
         return self._kept is not None
 
-    def fetch(self, indices: np.ndarray) -> 'Pictures':
+    def fetch(self, indices: np.ndarray) -> 'Examples':
         """Returns examples as far as their preprocessing is the same at every visit.
 
         Args:
           indices: int [b], each from 0 to the length of the data set.
 
         Raises:
-          UserError: If a picture has another size than the rest, or a label is out of range.
+          UserError: If an image has another size than the rest, or a label is out of range.
         """
         if self._kept is not None:
             return self._kept.fetch(indices)
         images, labels = self.decode(indices)
         good = np.array([image is not None for image in images], bool)
         if not self.config.random_crop:
-            blank = np.zeros(self.image_shape, np.uint8)
+            blank = np.zeros(self.spec.shape, self.spec.dtype)
             images = np.stack([blank if image is None else image for image in images])
-        return Pictures(images, labels, good)
+        return Examples(images, labels, good)
 
     def decode(self, indices: Sequence[int]) -> tuple[list[np.ndarray | None], np.ndarray]:
         """Reads and decodes examples.
@@ -103,11 +108,11 @@ class Dataset:
           indices: int [b].
 
         Returns:
-          uint8 [h w c] for each, larger than `image_shape` if a random crop is still to be cut out,
-          or None where the picture is undecodable; and the labels, int32 [b].
+          uint8 [h w c] for each, larger than `spec` says if a random crop is still to be cut out,
+          or None where the image is undecodable; and the labels, int32 [b].
 
         Raises:
-          UserError: If a picture has another size than the rest, or a label is out of range.
+          UserError: If an image has another size than the rest, or a label is out of range.
         """
         images: list[np.ndarray | None] = []
         labels = np.zeros(len(indices), np.int32)
@@ -124,7 +129,7 @@ class Dataset:
         return images, labels
 
     def _image(self, index: int, data: bytes | Exception) -> np.ndarray | None:
-        """Decodes one picture; notes it and returns None if that cannot be done."""
+        """Decodes one image; notes it and returns None if that cannot be done."""
         config = self.config
         try:
             array = preprocess.arrange(self._decoded(index, data), config)
@@ -132,11 +137,11 @@ class Dataset:
             self._faults[index] = str(error)
             return None
         if config.image_size is None:
-            if array.shape != self.image_shape:
+            if array.shape != self.spec.shape:
                 raise UserError(
                     f'{self._source.describe(index)} is {_size(array.shape)} pixels, not '
-                    f'{_size(self.image_shape)} as the others: set config.data.image_size to bring all '
-                    'pictures to one size.'
+                    f'{_size(self.spec.shape)} as the others: set config.data.image_size to bring all '
+                    'images to one size.'
                 )
         elif not config.random_crop:
             array = preprocess.window(array, config.image_size)
@@ -168,9 +173,9 @@ class Dataset:
         raise AssertionError('report stops before all are found undecodable')
 
     def _bytes(self) -> float:
-        """Estimates how much memory the pictures need once they are decoded."""
+        """Estimates how much memory the images need once they are decoded."""
         if not self.config.random_crop:
-            return len(self) * float(np.prod(self.image_shape))
+            return len(self) * float(np.prod(self.spec.shape))
         some = np.unique(np.linspace(0, len(self) - 1, _PROBES).astype(int))
         sizes = [image.nbytes for image in self.decode(some)[0] if image is not None]
         return len(self) * float(np.mean(sizes or [0]))
@@ -181,11 +186,11 @@ class Dataset:
 
     @property
     def tolerated(self) -> int:
-        """How many undecodable pictures do not stop a run."""
+        """How many undecodable images do not stop a run."""
         return self._tolerated
 
     def report(self, faults: Mapping[int, str]) -> None:
-        """Counts undecodable pictures and names each in the log, once.
+        """Counts undecodable images and names each in the log, once.
 
         Args:
           faults: Index and reason, as from `faults`, possibly of another process.
@@ -197,29 +202,29 @@ class Dataset:
             if index not in self._reported:
                 self._reported.add(index)
                 logging.warning(
-                    'skipping an undecodable picture (%d of %s so far): %s (%s)',
+                    'skipping an undecodable image (%d of %s so far): %s (%s)',
                     len(self._reported),
-                    plural(len(self), 'picture'),
+                    plural(len(self), 'image'),
                     self._source.describe(index),
                     reason,
                 )
         if len(self._reported) > self._tolerated or len(self._reported) == len(self):
             some = [self._source.describe(index) for index in sorted(self._reported)[:3]]
             raise UserError(
-                f'{plural(len(self._reported), "picture")} of {len(self):,} in {self.name} '
+                f'{plural(len(self._reported), "image")} of {len(self):,} in {self.name} '
                 f'cannot be decoded, for example {", ".join(some)}: repair or remove them, '
                 f'or raise config.data.max_undecodable ({self.config.max_undecodable}).'
             )
 
 
-class Pictures:
+class Examples:
     """Examples as `Dataset.fetch` returns them.
 
     Attributes:
-      images: uint8 [b h w c], or before a random crop a list of b pictures uint8 [h w c]; anything
-        where a picture is undecodable.
+      images: uint8 [b h w c], or before a random crop a list of b images uint8 [h w c]; anything
+        where an image is undecodable.
       labels: int32 [b].
-      good: bool [b], False where the picture is undecodable.
+      good: bool [b], False where the image is undecodable.
     """
 
     def __init__(
@@ -244,15 +249,15 @@ class _Kept:
         number = len(dataset)
         self._dataset = dataset
         self._images: Any = (
-            [None] * number  # pictures that still have to be cropped may differ in size
+            [None] * number  # images that still have to be cropped may differ in size
             if dataset.config.random_crop
-            else np.zeros((number, *dataset.image_shape), np.uint8)
+            else np.zeros((number, *dataset.spec.shape), np.uint8)
         )
         self._labels = np.zeros(number, np.int32)
         self._known = np.zeros(number, bool)
         self._good = np.zeros(number, bool)
 
-    def fetch(self, indices: np.ndarray) -> Pictures:
+    def fetch(self, indices: np.ndarray) -> Examples:
         """Does what `Dataset.fetch` does."""
         unknown = np.unique(indices[~self._known[indices]])
         if len(unknown):
@@ -267,7 +272,7 @@ class _Kept:
             images = [self._images[index] for index in indices]
         else:
             images = self._images[indices]
-        return Pictures(images, self._labels[indices], self._good[indices])
+        return Examples(images, self._labels[indices], self._good[indices])
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Any folder of pictures as a data set."""
+"""Any folder of images as a data set."""
 
 import hashlib
 import os
@@ -18,12 +18,12 @@ TEST_SHARE = 0.1
 
 
 class FolderSource:
-    """Pictures found anywhere below a folder.
+    """Images found anywhere below a folder.
 
     If the folder has a sub-folder `train`, then its sub-folders of the names in `SPLIT_NAMES`, in
-    upper case or lower, are the splits. Otherwise every picture goes to `train` or, one in ten, to `test`
-    by a hash of its path below the folder, so that adding pictures moves none of the others. Below
-    a split, the first level of folders gives the classes if every picture is in one. Examples are
+    upper case or lower, are the splits. Otherwise every image goes to `train` or, one in ten, to `test`
+    by a hash of its path below the folder, so that adding images moves none of the others. Below
+    a split, the first level of folders gives the classes if every image is in one. Examples are
     ordered by that hash too, so that a slice such as `train[90%:]` is a fair sample of all classes.
     """
 
@@ -32,7 +32,7 @@ class FolderSource:
     use_orientation = True
 
     def __init__(self, folder: str, split: str, split_key: str = 'the split') -> None:
-        """Lists the pictures.
+        """Lists the images.
 
         Args:
           folder: Path of the folder; `~` is understood.
@@ -40,7 +40,7 @@ class FolderSource:
           split_key: What to call the split in messages.
 
         Raises:
-          UserError: If the folder or the split is not there or has no pictures, or a folder below cannot be
+          UserError: If the folder or the split is not there or has no images, or a folder below cannot be
             read.
         """
         root = Path(folder).expanduser()
@@ -48,21 +48,21 @@ class FolderSource:
             fault = 'is a file, not a folder' if os.path.isfile(root) else 'is not there'
             raise UserError(f'The folder {str(root)!r} {fault}: check the path in config.data.name.')
         self.name = f'{root} ({split})'
-        pictures = _pictures(root)
-        if not pictures:
+        images = _images(root)
+        if not images:
             raise UserError(
-                f'No pictures were found in {str(root)!r}: it needs files that end in {", ".join(SUFFIXES)}.'
+                f'No images were found in {str(root)!r}: it needs files that end in {", ".join(SUFFIXES)}.'
             )
         if any(name.lower() in SPLIT_NAMES[0] and os.path.isdir(root / name) for name in os.listdir(root)):
-            splits = _split_folders(pictures)
+            splits = _split_folders(images)
             below = {path: path.split('/', 1)[1] for paths in splits.values() for path in paths}
         else:
-            splits = _hashed(pictures)
-            below = {path: path for path in pictures}
+            splits = _hashed(images)
+            below = {path: path for path in images}
         in_folder = ['/' in path for path in below.values()]
         if any(in_folder) and not all(in_folder):
             logging.warning(
-                'folder %s: not every picture is in a sub-folder, so there are no classes',
+                'folder %s: not every image is in a sub-folder, so there are no classes',
                 root,
             )
         classes = {}
@@ -75,7 +75,7 @@ class FolderSource:
         self._labels = [number[classes[path]] if classes else 0 for path in self._paths]
 
     def __len__(self) -> int:
-        """Returns the number of pictures."""
+        """Returns the number of images."""
         return len(self._paths)
 
     def read(self, indices: Sequence[int]) -> list[tuple[bytes | Exception, int]]:
@@ -93,8 +93,8 @@ class FolderSource:
         return os.path.join(self._root, self._paths[index])
 
 
-def _pictures(root: Path) -> list[str]:
-    """Lists the pictures below a folder, as paths with `/` relative to it, in hashed order.
+def _images(root: Path) -> list[str]:
+    """Lists the images below a folder, as paths with `/` relative to it, in hashed order.
 
     Raises:
       UserError: If a folder cannot be read.
@@ -138,17 +138,17 @@ def _hash(path: str) -> float:
     return int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8], 'big') / 2**64
 
 
-def _hashed(pictures: list[str]) -> dict[str, list[str]]:
-    """Splits pictures in hashed order into train and test, neither empty if possible."""
-    tests = sum(_hash(path) < TEST_SHARE for path in pictures)
-    tests = min(max(tests, 1), max(len(pictures) - 1, 1))
-    return {'train': pictures[tests:], 'test': pictures[:tests]}
+def _hashed(images: list[str]) -> dict[str, list[str]]:
+    """Splits images in hashed order into train and test, neither empty if possible."""
+    tests = sum(_hash(path) < TEST_SHARE for path in images)
+    tests = min(max(tests, 1), max(len(images) - 1, 1))
+    return {'train': images[tests:], 'test': images[:tests]}
 
 
-def _split_folders(pictures: list[str]) -> dict[str, list[str]]:
-    """Sorts pictures by the split folder they are in, and drops those in none."""
+def _split_folders(images: list[str]) -> dict[str, list[str]]:
+    """Sorts images by the split folder they are in, and drops those in none."""
     splits: dict[str, list[str]] = {}
-    for path in pictures:
+    for path in images:
         folder, below, _ = path.partition('/')
         if below and folder.lower() in _SPLIT_FOLDERS:
             splits.setdefault(folder.lower(), []).append(path)
@@ -156,14 +156,14 @@ def _split_folders(pictures: list[str]) -> dict[str, list[str]]:
 
 
 def _select(spec: str, splits: dict[str, list[str]], root: str, split_key: str) -> list[str]:
-    """Returns the pictures of a split in the syntax of tensorflow-datasets."""
+    """Returns the images of a split in the syntax of tensorflow-datasets."""
     import tensorflow_datasets as tfds
 
     infos = {
         name: tfds.core.SplitInfo(name=name, shard_lengths=[len(paths)], num_bytes=0)
         for name, paths in splits.items()
     }
-    there = ', '.join(f'{name} ({plural(len(paths), "picture")})' for name, paths in splits.items())
+    there = ', '.join(f'{name} ({plural(len(paths), "image")})' for name, paths in splits.items())
     try:
         parts = tfds.core.ReadInstruction.from_spec(known_split(spec, splits)).to_absolute(infos)
     except (ValueError, NotImplementedError) as error:  # the latter of a part of 'all'
@@ -174,7 +174,7 @@ def _select(spec: str, splits: dict[str, list[str]], root: str, split_key: str) 
     chosen = [path for part in parts for path in splits[part.splitname][part.from_ : part.to]]
     if not chosen:
         raise UserError(
-            f'Split {spec!r} of folder {root!r} has no pictures: it has {there}; set {split_key} to another, '
+            f'Split {spec!r} of folder {root!r} has no images: it has {there}; set {split_key} to another, '
             "or config.data.train_split and config.data.eval_split to 'all', to use the same for both."
         )
     return chosen

@@ -12,7 +12,7 @@ def open_dataset(config: DataConfig, split: str) -> AnyDataset:
     """Opens one split of a data set; a built-in set that is not there yet is prepared first.
 
     Args:
-      config: Which data set, where it is, and how its pictures are preprocessed.
+      config: Which data set, where it is, and how its images are preprocessed.
       split: Split in the syntax of tensorflow-datasets, for example `config.train_split`; of written
         codes, one of those that were written.
 

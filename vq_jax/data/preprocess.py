@@ -1,6 +1,6 @@
-"""From the bytes of a picture file to the array that the model is given.
+"""From the bytes of an image file to the array that the model is given.
 
-`decode` and `arrange` hold everything that is the same at every visit of a picture, so that their
+`decode` and `arrange` hold everything that is the same at every visit of an image, so that their
 result can be kept in memory; `window` is the crop, which in training differs from visit to visit.
 """
 
@@ -37,8 +37,8 @@ def decode(
     Args:
       data: Content of the file, in one of `FORMATS`, or an image that Pillow has opened.
       channels: 1 for a grey result, 3 for RGB.
-      use_orientation: Turn the image the way its EXIF orientation says. An image whose EXIF is broken is left
-        as it is, with a warning for the first one.
+      use_orientation: Turn the image the way its EXIF orientation says. An image whose EXIF is broken is
+        left as it is, with a warning for the first one.
       name: What to call the image in that warning.
 
     Returns:
@@ -111,13 +111,13 @@ def _to_channels(image: Image.Image, channels: int) -> Image.Image:
 
 
 def arrange(image: Image.Image, config: DataConfig) -> np.ndarray:
-    """Pads and resizes a picture as the config says; all but the crop.
+    """Pads and resizes an image as the config says; all but the crop.
 
     Resampling is Pillow's Lanczos filter, widened by the scale when reducing (antialiased), and is
     left out when the size is right already.
 
     Args:
-      image: Picture in mode `L` or `RGB`.
+      image: Image in mode `L` or `RGB`.
       config: Says what to do.
 
     Returns:
@@ -156,16 +156,16 @@ def arrange(image: Image.Image, config: DataConfig) -> np.ndarray:
 
 
 def pixels(image: Image.Image) -> np.ndarray:
-    """The pixels, uint8 [h w c], of a picture in mode `L` or `RGB`."""
+    """The pixels, uint8 [h w c], of an image in mode `L` or `RGB`."""
     array = np.asarray(image)
     return array if array.ndim == 3 else array[:, :, None]
 
 
 def centred(image: Image.Image, config: DataConfig) -> np.ndarray:
-    """Does to a picture what evaluation does.
+    """Does to an image what evaluation does.
 
     Args:
-      image: Picture in mode `L` or `RGB`.
+      image: Image in mode `L` or `RGB`.
       config: Says what to do.
 
     Returns:
@@ -183,8 +183,8 @@ def centred(image: Image.Image, config: DataConfig) -> np.ndarray:
 ImageLike = bytes | str | Path | Image.Image | np.ndarray
 
 
-def decode_file(file: ImageLike, channels: int, what: str = 'the picture') -> Image.Image:
-    """Decodes a picture that a user gives, and turns it as its EXIF orientation says.
+def decode_file(file: ImageLike, channels: int, what: str = 'the image') -> Image.Image:
+    """Decodes an image that a user gives, and turns it as its EXIF orientation says.
 
     Args:
       file: See `ImageLike`.
@@ -192,7 +192,7 @@ def decode_file(file: ImageLike, channels: int, what: str = 'the picture') -> Im
       what: What to call it where there is no path.
 
     Returns:
-      The picture in Pillow's mode `L` or `RGB`.
+      The image in Pillow's mode `L` or `RGB`.
 
     Raises:
       UserError: If it cannot be read or decoded.
@@ -209,9 +209,9 @@ def decode_file(file: ImageLike, channels: int, what: str = 'the picture') -> Im
         content = file if isinstance(file, bytes | Image.Image) else read_file(Path(file))
         return decode(content, channels, use_orientation=True, name=str(name))
     except OSError as error:
-        raise UserError(f'{name} cannot be read ({error.strerror}); give a picture file.') from error
+        raise UserError(f'{name} cannot be read ({error.strerror}); give an image file.') from error
     except Undecodable as error:
-        raise UserError(f'{name} cannot be decoded ({error}); give a picture file.') from error
+        raise UserError(f'{name} cannot be decoded ({error}); give an image file.') from error
 
 
 def _as_image(array: np.ndarray, what: str) -> Image.Image:
@@ -226,19 +226,19 @@ def _as_image(array: np.ndarray, what: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(plain))
 
 
-def picture_and_mask(
+def image_and_mask(
     image: ImageLike,
     mask: ImageLike | None,
     shape: tuple[int, int, int],
     config: DataConfig,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Decodes a picture, and one of a mask of it, for a model of pictures of one size.
+    """Decodes an image, and one of a mask of it, for a model of images of one size.
 
     Args:
-      image: See `ImageLike`. A picture of another size is brought to that of the model as
+      image: See `ImageLike`. An image of another size is brought to that of the model as
         `centred` does.
-      mask: The same for a picture of the same size, white in the mask.
-      shape: Shape [h w c] of the model's pictures.
+      mask: The same for an image of the same size, white in the mask.
+      shape: Shape [h w c] of the model's images.
       config: What was done to them.
 
     Returns:
@@ -254,15 +254,13 @@ def picture_and_mask(
         decoded.append(decode_file(mask, 1, 'the mask'))
     sizes = [f'{part.width}x{part.height}' for part in decoded]
     if len(set(sizes)) > 1:
-        raise UserError(f'the picture is {sizes[0]} pixels and the mask {sizes[1]}; make them alike.')
+        raise UserError(f'the image is {sizes[0]} pixels and the mask {sizes[1]}; make them alike.')
     try:
         arrays = [pixels(part) if part.size == (w, h) else centred(part, config) for part in decoded]
     except Undecodable as error:
-        raise UserError(f'the picture cannot be resized ({error}); give one of other proportions.') from error
+        raise UserError(f'the image cannot be resized ({error}); give one of other proportions.') from error
     if arrays[0].shape != shape:
-        raise UserError(
-            f'the picture has {sizes[0]} pixels and the model was trained on {w}x{h}; resize both.'
-        )
+        raise UserError(f'the image has {sizes[0]} pixels and the model was trained on {w}x{h}; resize both.')
     if mask is None:
         return arrays[0], None
     white = arrays[1][..., 0] > 127
@@ -286,7 +284,7 @@ def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def window(image: np.ndarray, size: int, place: tuple[float, float] | None = None) -> np.ndarray:
-    """Cuts a square out of a picture.
+    """Cuts a square out of an image.
 
     Args:
       image: uint8 [h w c], both sides at least `size`.

@@ -1,4 +1,4 @@
-"""What every place that pictures come from has in common."""
+"""What every place that images come from has in common."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -14,9 +14,9 @@ class Source(Protocol):
     Attributes:
       name: What to call the data set and split in messages.
       class_names: Names of the classes, in the order of the labels; empty if there are no labels.
-      channels: 1 or 3, what the pictures have by themselves.
-      shape: Height and width of every picture, where the data set declares it, else None.
-      use_orientation: Whether pictures are turned as their EXIF orientation says.
+      channels: 1 or 3, what the images have by themselves.
+      shape: Height and width of every image, where the data set declares it, else None.
+      use_orientation: Whether images are turned as their EXIF orientation says.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Source(Protocol):
         ...
 
     def read(self, indices: Sequence[int]) -> list[tuple[bytes | Exception, int]]:
-        """Returns the encoded picture, or why it cannot be read, and the label of each index.
+        """Returns the encoded image, or why it cannot be read, and the label of each index.
 
         A source without labels gives 0 for each. For what cannot be read there is the error that says why.
         """
@@ -42,7 +42,7 @@ class Source(Protocol):
 
 
 def plural(number: int, noun: str) -> str:
-    """Returns for example '1 picture' or '1,234 pictures'."""
+    """Returns for example '1 image' or '1,234 images'."""
     return f'{number:,} {noun}' + ('' if number == 1 else 's')
 
 

@@ -1,4 +1,4 @@
-"""From a data set's name to the place where its pictures are."""
+"""From a data set's name to the place where its images are."""
 
 from vq_jax.data.config import DataConfig
 from vq_jax.data.folder import FolderSource

@@ -34,7 +34,7 @@ class TfdsSource:
     """One split of a data set that tensorflow-datasets has written to disk.
 
     The data set is opened from its folder and not through tensorflow-datasets' registry of names,
-    which would ask the network about a name that it does not find. Pictures are left encoded, so
+    which would ask the network about a name that it does not find. Images are left encoded, so
     that a damaged one is this package's to skip.
     """
 
@@ -55,7 +55,7 @@ class TfdsSource:
           name: What to call the data set in messages.
           folder: Folder of one version of the data set, as returned by `find`.
           split: Split in the syntax of tensorflow-datasets.
-          image_key: Feature that holds the picture.
+          image_key: Feature that holds the image.
           label_key: Feature that holds the class label.
           split_key: What to call the split in messages.
 
@@ -70,7 +70,7 @@ class TfdsSource:
         image = features.get(image_key)
         if not isinstance(image, tfds.features.Image) or image.np_dtype.itemsize > 2:
             raise UserError(
-                f'{name} has no pictures under the name {image_key!r}: set config.data.image_key to one '
+                f'{name} has no images under the name {image_key!r}: set config.data.image_key to one '
                 f'of {_keys(features, tfds.features.Image)}.'
             )
         height, width, channels = image.shape
@@ -100,7 +100,7 @@ class TfdsSource:
         return len(self._records)
 
     def read(self, indices: Sequence[int]) -> list[tuple[bytes | Exception, int]]:
-        """Returns the encoded picture and the label of each record; or why it cannot be read, and 0."""
+        """Returns the encoded image and the label of each record; or why it cannot be read, and 0."""
         numbers = [int(index) for index in indices]
         try:
             records = self._records.__getitems__(numbers)
@@ -171,7 +171,7 @@ def open_builder(name: str, folder: Path) -> Any:
     except ImportError as error:
         raise UserError(
             f'{name} in {str(folder)!r} has features that only TensorFlow can read ({error}): '
-            'choose a data set of pictures and labels.'
+            'choose a data set of images and labels.'
         ) from error
     except Exception as error:  # damaged files make it raise many kinds
         raise UserError(f'{name} in {str(folder)!r} cannot be opened ({error}): {_AGAIN}.') from error

@@ -1,4 +1,4 @@
-"""Samples and reconstructions of a run against reference pictures, in the features of a frozen network."""
+"""Samples and reconstructions of a run against reference images, in the features of a frozen network."""
 
 import dataclasses
 import functools
@@ -28,11 +28,11 @@ from vq_jax.ops.moments import Moments
 from vq_jax.ops.neighbourhoods import density_and_coverage, precision_and_recall
 from vq_jax.ops.similarity import WINDOW, ms_ssim, ssim
 from vq_jax.tasks.autoencoding import AutoencodingTask
+from vq_jax.tasks.batched_sampling import BatchedSampler
 from vq_jax.tasks.classes import check_class_names, difference
-from vq_jax.tasks.drawing import Drawer
 from vq_jax.tasks.perceptual import read_lpips
 from vq_jax.tasks.restore import Restored
-from vq_jax.tasks.task import check_same_shape
+from vq_jax.tasks.task import check_same_spec
 from vq_jax.training.config import build, to_json
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import Batch, ParallelConfig, make_engine
@@ -41,14 +41,14 @@ _PREPROCESSING = ('channels', 'pad', 'image_size', 'fit', 'resize', 'image_key')
 
 
 def preprocessing(data: ConfigDict) -> dict[str, Any]:
-    """How pictures are cropped and resized, by a config's section 'data', in JSON values."""
+    """How images are cropped and resized, by a config's section 'data', in JSON values."""
     section = to_json(data)
     return {name: section[name] for name in _PREPROCESSING}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """What the network saw in many pictures: `features` and `logits` are of those that are kept."""
+    """What the network saw in many images: `features` and `logits` are of those that are kept."""
 
     moments: Moments
     features: np.ndarray
@@ -80,12 +80,12 @@ class FeatureEvaluator:
         Raises:
             UserError: if they do not fit, or the weights of LPIPS cannot be had.
         """
-        source.check_image_shape(run)
+        source.check_spec(run)
         self.draws = hasattr(run.task, 'sample')
         self.rebuilds = isinstance(run.task, AutoencodingTask)
         if not (self.draws or self.rebuilds):
             raise UserError(
-                f'a run of the task {run.config.task} makes no pictures; evaluate it without features.'
+                f'a run of the task {run.config.task} makes no images; evaluate it without features.'
             )
         self._run, self._source, self._split, self._file = run, source, split, reference
         devices = jax.device_count()
@@ -93,7 +93,7 @@ class FeatureEvaluator:
         self._engine = make_engine(build(ParallelConfig, run.config.parallel, 'parallel'), self._batch_size)
         self._weights = self._engine.place(source.weights)
         self._lpips, self._of_lpips = (None, {}) if lpips is None else self._read_lpips(lpips)
-        # Coverage asks for the fifth neighbour of each picture, and a split for a picture.
+        # Coverage asks for the fifth neighbour of each image, and a split for an image.
         self._least = max(6, source.splits)
         # Classes are counted alike in one data set; those of another mean other things.
         self._same_classes = source.trained_on == run.config.data.name
@@ -106,13 +106,11 @@ class FeatureEvaluator:
     def _read_lpips(self, files: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         """The parameters of LPIPS, placed, and what the record says of them."""
         if not self.rebuilds:
-            raise UserError(
-                f'a run of the task {self._run.config.task} rebuilds no pictures; leave lpips out.'
-            )
-        h, w, _ = self._run.image_shape
+            raise UserError(f'a run of the task {self._run.config.task} rebuilds no images; leave lpips out.')
+        h, w, _ = self._run.spec.shape
         if min(h, w) < LEAST_SIZE:
             raise UserError(
-                f'LPIPS needs pictures of {LEAST_SIZE} pixels or more, not {h}x{w}; leave lpips out.'
+                f'LPIPS needs images of {LEAST_SIZE} pixels or more, not {h}x{w}; leave lpips out.'
             )
         params, checksums = read_lpips(files, 'name your own files by --lpips=VGG_FILE,HEADS_FILE')
         of_lpips = {'checksum': fingerprint(params), 'weights': checksums}
@@ -127,7 +125,7 @@ class FeatureEvaluator:
 
         Returns:
             'run', 'features' and 'reference', which say how the numbers were made, and, as far as the
-            run makes them, 'samples' and 'reconstructions', each with its 'numbers'. Samples also have
+            run makes them, 'samples' and 'reconstructions', each with its 'metrics'. Samples also have
             'seconds_per_sample', the time of drawing alone, without that of the first batch, which
             compiles; None if there was only one.
         """
@@ -141,8 +139,8 @@ class FeatureEvaluator:
             'features': self._source.record,
             'reference': {
                 **{k: value for k, value in reference.made.items() if k not in self._source.identity},
-                'pictures': reference.moments.count,
-                'pictures_of_kernel_and_neighbours': len(reference.features),
+                'images': reference.moments.count,
+                'images_of_kernel_and_neighbours': len(reference.features),
             },
         }
         if self.draws:
@@ -163,37 +161,37 @@ class FeatureEvaluator:
         run = self._run
         k = run.task.num_labels
         labels = (np.arange(num) % k if k else np.zeros(num)).astype(np.int32)
-        drawer = Drawer(run.task, run.state, run.config)
-        seconds = []  # of each batch, a picture
+        sampler = BatchedSampler(run.task, run.state, run.config)
+        seconds = []  # of each batch, an image
 
         def batches() -> Iterator[Batch]:
             first = 0
-            drawn = drawer.batches('sample', num, labels, seed, {}, progress=True)
+            drawn = sampler.batches('sample', num, labels, seed, {}, progress=True)
             started = time.perf_counter()
             for images in drawn:
                 seconds.append((time.perf_counter() - started) / len(images))
                 number = first + np.arange(len(images))
-                yield {'image': images, 'label': labels[number % num], 'mask': number < num}
+                yield {'x': images, 'label': labels[number % num], 'mask': number < num}
                 first += len(images)
                 started = time.perf_counter()
 
         seen = self._see(batches(), num, self._look, self._weights)
         sampling = to_json(run.config.sampling) if 'sampling' in run.config else {}
         made = {
-            'pictures': num,
+            'images': num,
             'seed': seed,
             'classes': 'all in turn' if k else None,
             'sampling': sampling,
             'seconds_per_sample': float(np.mean(seconds[1:])) if len(seconds) > 1 else None,
         }
-        return {**made, 'numbers': self._numbers(reference, seen, labelled=k > 0)}
+        return {**made, 'metrics': self._metrics(reference, seen, labelled=k > 0)}
 
     def _reconstructions(self, reference: Reference) -> dict[str, Any]:
         task = self._run.task
 
         def rebuild(states: tuple[Any, Any, Any], batch: Batch) -> dict[str, jax.Array]:
             state, weights, lpips = states
-            images = batch['image']
+            images = batch['x']
             rebuilt = task.decode(state, task.encode(state, images), batch['label'])
             pair = to_float(rebuilt), to_float(images)
             measured = {'psnr': psnr(rebuilt, images)}
@@ -203,7 +201,7 @@ class FeatureEvaluator:
                 # As in `InceptionV3`.
                 with jax.default_matmul_precision('highest'):
                     measured['lpips'] = LPIPS().apply({'params': lpips}, *pair)
-            return self._look(weights, {**batch, 'image': rebuilt}) | measured
+            return self._look(weights, {**batch, 'x': rebuilt}) | measured
 
         dataset = self._dataset
         if task.classes_read:
@@ -211,10 +209,10 @@ class FeatureEvaluator:
         task.check_classes(dataset)
         states = self._engine.place(self._run.state), self._weights, self._lpips
         seen = self._see(self._batches(dataset), len(dataset), rebuild, states)
-        numbers = self._numbers(reference, seen, labelled=dataset.num_classes > 0)
-        return {'pictures': seen.moments.count, **self._of_lpips, 'numbers': numbers}
+        metrics = self._metrics(reference, seen, labelled=dataset.num_classes > 0)
+        return {'images': seen.moments.count, **self._of_lpips, 'metrics': metrics}
 
-    def _numbers(self, reference: Reference, seen: _Seen, *, labelled: bool) -> dict[str, float]:
+    def _metrics(self, reference: Reference, seen: _Seen, *, labelled: bool) -> dict[str, float]:
         real, made = reference.features, seen.features
         if real.shape[1] != made.shape[1]:
             raise UserError(
@@ -223,7 +221,7 @@ class FeatureEvaluator:
             )
         precision, recall = precision_and_recall(real, made)
         density, coverage = density_and_coverage(real, made)
-        # Splits are to be alike, and pictures of a folder come class by class.
+        # Splits are to be alike, and images of a folder come class by class.
         order = np.random.default_rng(0).permutation(len(seen.logits))
         scores = inception_score(seen.logits[order], self._source.splits)
         found = {
@@ -250,7 +248,7 @@ class FeatureEvaluator:
         return {prefix + names.get(name, name): value for name, value in found.items()} | means
 
     def _reference(self) -> Reference:
-        """From the file, or from the pictures."""
+        """From the file, or from the images."""
         data = self._run.config.data
         made = {
             'dataset': data.name,
@@ -264,9 +262,7 @@ class FeatureEvaluator:
         dataset = self._dataset
         seen = self._see(self._batches(dataset), len(dataset), self._look, self._weights)
         if seen.moments.count < self._least:
-            raise UserError(
-                f'{dataset.name} has too few pictures to compare with; use {self._least} or more.'
-            )
+            raise UserError(f'{dataset.name} has too few images to compare with; use {self._least} or more.')
         reference = Reference(seen.moments, seen.features, made)
         if self._file is not None:
             try:
@@ -276,7 +272,7 @@ class FeatureEvaluator:
         return reference
 
     def _look(self, weights: Any, batch: Batch) -> dict[str, jax.Array]:
-        seen = self._source.look(weights, batch['image'])
+        seen = self._source.look(weights, batch['x'])
         found = {'features': seen.features, 'logits': seen.logits}
         if self._same_classes:
             found['right'] = jnp.argmax(seen.logits, -1) == batch['label']
@@ -285,7 +281,7 @@ class FeatureEvaluator:
     def _see(
         self, batches: Iterable[Batch], n: int, look: Callable[[Any, Batch], dict[str, jax.Array]], state: Any
     ) -> _Seen:
-        """Looks at n pictures, batch by batch; features and logits are all that is held of them."""
+        """Looks at n images, batch by batch; features and logits are all that is held of them."""
         compiled = self._engine.per_example(lambda state, batch: look(state, batch) | {'mask': batch['mask']})
         chosen = np.unique(np.linspace(0, n - 1, min(n, MOST_KEPT)).round().astype(int))
         first, moments, unmerged, kept, sums = 0, None, [], [], {}
@@ -295,7 +291,7 @@ class FeatureEvaluator:
             number = first + np.arange(len(mask))
             first += len(mask)
             unmerged.append(found['features'][mask])
-            # The scatter has as many rows as features: of fewer pictures, adding it would take longest.
+            # The scatter has as many rows as features: of fewer images, adding it would take longest.
             if sum(map(len, unmerged)) >= unmerged[0].shape[1]:
                 moments, unmerged = _merged(moments, unmerged), []
             keep = mask & np.isin(number, chosen)
@@ -310,14 +306,12 @@ class FeatureEvaluator:
 
     @functools.cached_property
     def _dataset(self) -> AnyDataset:
-        # Nothing is cropped at random here, and so pictures of one size are kept.
+        # Nothing is cropped at random here, and so images of one size are kept.
         config = dataclasses.replace(build(DataConfig, self._run.config.data, 'data'), random_crop=False)
         dataset = open_dataset(config, self._split)
-        if dataset.item != 'image':
-            raise UserError(
-                f'{dataset.name} holds codes; name a set of pictures by --override=data.name=NAME.'
-            )
-        check_same_shape(dataset.image_shape, self._run.image_shape)
+        if dataset.key != 'x':
+            raise UserError(f'{dataset.name} holds codes; name a set of images by --override=data.name=NAME.')
+        check_same_spec(dataset.spec, self._run.spec)
         if self._same_classes:
             check_class_names(self._source.class_names, dataset, 'the classifier was trained on')
         return dataset

@@ -8,7 +8,7 @@ import numpy as np
 
 from vq_jax.data import AnyDataset, eval_batches
 from vq_jax.errors import UserError
-from vq_jax.ops.pictures import Sheet
+from vq_jax.media.sheets import Sheet
 from vq_jax.tasks.task import Task
 from vq_jax.training.parallel import Engine
 from vq_jax.training.progress import track
@@ -19,42 +19,42 @@ class Evaluation:
     """What an evaluator found.
 
     Attributes:
-        numbers: by name, for the log and the table.
-        sheets: pictures and their captions, by name.
+        metrics: by name, for the log and the table.
+        sheets: images and their captions, by name.
     """
 
-    numbers: dict[str, float]
+    metrics: dict[str, float]
     sheets: dict[str, Sheet]
 
     @property
-    def pictures(self) -> dict[str, np.ndarray]:
-        """The pictures without their captions, by name, uint8 [h w 3]."""
+    def images(self) -> dict[str, np.ndarray]:
+        """The images without their captions, by name, uint8 [h w 3]."""
         return {name: sheet.image for name, sheet in self.sheets.items()}
 
     def __repr__(self) -> str:
-        """The numbers, and of the pictures their names: their pixels fill screens."""
-        numbers = ', '.join(f'{name}={value:.6g}' for name, value in self.numbers.items())
-        return f'Evaluation({numbers}; pictures: {", ".join(self.pictures) or "none"})'
+        """The metrics, and of the images their names: their pixels fill screens."""
+        metrics = ', '.join(f'{name}={value:.6g}' for name, value in self.metrics.items())
+        return f'Evaluation({metrics}; images: {", ".join(self.images) or "none"})'
 
 
 class MeanEvaluator:
     """Evaluates a state on a data set.
 
     Attributes:
-        task: gives `eval_step`, `summarize`, `predict` and `pictures`.
+        task: gives `eval_step`, `summarize`, `predict` and `media`.
         engine: runs them.
         dataset: the examples.
         batch_size: of all devices and processes together.
-        num_pictures: how many of the first examples are drawn.
+        num_shown: how many of the first examples are drawn.
     """
 
     def __init__(
-        self, task: Task, engine: Engine, dataset: AnyDataset, batch_size: int, num_pictures: int
+        self, task: Task, engine: Engine, dataset: AnyDataset, batch_size: int, num_shown: int
     ) -> None:
         self.task = task
         self.dataset = dataset
         self.batch_size = batch_size
-        self.num_pictures = num_pictures
+        self.num_shown = num_shown
         self._sums = engine.eval_sums(task.eval_step)
         self._predict = engine.per_example(
             lambda state, batch: (task.predict(state, batch), batch['label'], batch['mask'])
@@ -86,16 +86,16 @@ class MeanEvaluator:
         totals = jax.tree.map(lambda *x: np.sum(np.float64(x), axis=0), *jax.device_get(sums))
         examples = totals.pop('examples')
         if not examples:
-            raise UserError(f'no picture of {self.dataset.name} could be decoded; check the data.')
+            raise UserError(f'no image of {self.dataset.name} could be decoded; check the data.')
         means = {name: total / examples for name, total in totals.items()}
-        # A picture does not depend on its batch, and drawing one can take a thousand passes. The first
-        # pictures are those of process 0, and all processes must bring equally many.
+        # An image does not depend on its batch, and drawing one can take a thousand passes. The first
+        # images are those of process 0, and all processes must bring equally many.
         devices = jax.local_device_count()
-        n = -(-self.num_pictures // devices) * devices
+        n = -(-self.num_shown // devices) * devices
         predictions, labels, real = self._predict(state, {name: x[:n] for name, x in first.items()})
-        shown = {name: np.asarray(x)[real][: self.num_pictures] for name, x in predictions.items()}
-        sheets = self.task.pictures(shown, means) if real.any() else {}
+        shown = {name: np.asarray(x)[real][: self.num_shown] for name, x in predictions.items()}
+        sheets = self.task.media(shown, means) if real.any() else {}
         if self.task.classes_read:
-            classes = [self.dataset.class_names[i] for i in labels[real][: self.num_pictures]]
+            classes = [self.dataset.class_names[i] for i in labels[real][: self.num_shown]]
             sheets = {name: sheet.of_columns(classes) for name, sheet in sheets.items()}
         return Evaluation({**self.task.summarize(means), 'examples': int(examples)}, sheets)

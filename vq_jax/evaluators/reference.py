@@ -1,4 +1,4 @@
-"""Statistics of the features of reference pictures, which can be saved, shared and checked."""
+"""Statistics of the features of reference images, which can be saved, shared and checked."""
 
 import dataclasses
 import hashlib
@@ -16,9 +16,9 @@ from vq_jax.json_files import parse_json
 from vq_jax.npz_files import read_npz
 from vq_jax.ops.moments import Moments
 
-# Kernel and neighbours compare this many pictures at the most, evenly spread over the data set.
+# Kernel and neighbours compare this many images at the most, evenly spread over the data set.
 MOST_KEPT = 50_000
-_HASHED = 16  # pictures that stand for all of a data set
+_HASHED = 16  # images that stand for all of a data set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Reference:
     """What samples are compared with.
 
     Attributes:
-        moments: of the features of all reference pictures.
+        moments: of the features of all reference images.
         features: of all of them, or of `MOST_KEPT` evenly spread ones, float32 [n d].
         made: how it was made, in JSON values: 'dataset', 'split', 'preprocessing', 'content' (see
             `content_of`) and the identity of the network (see `vq_jax.evaluators.sources.FeatureSource`).
@@ -55,9 +55,9 @@ class Reference:
 
         Args:
             path: what `save` wrote.
-            made: how it must have been made; of a folder of pictures, which may have been moved or copied,
+            made: how it must have been made; of a folder of images, which may have been moved or copied,
                 the content tells more than the path.
-            least: of how many pictures it must be.
+            least: of how many images it must be.
 
         Raises:
             UserError: if it was made otherwise, or is no such file.
@@ -99,20 +99,20 @@ class Reference:
             if kind is not np.str_ and not np.isfinite(array).all():
                 raise ValueError(f'{name} is not finite')
         if not max(2, least) <= n <= int(count):  # two have a covariance
-            raise ValueError(f'it has features of {n} of {count} pictures')
+            raise ValueError(f'it has features of {n} of {count} images')
         moments = Moments(int(count), mean, scatter)
         return cls(moments, features, parse_json(str(made), dict[str, Any], where='made', advice=advice))
 
 
 def content_of(dataset: Dataset) -> str:
-    """What tells the pictures of a data set from others: how many, and a checksum of a few of them.
+    """What tells the images of a data set from others: how many, and a checksum of a few of them.
 
     These are evenly spread, and hashed as evaluation sees them.
     """
     some = np.unique(np.linspace(0, len(dataset) - 1, _HASHED).astype(int))
     found = dataset.fetch(some)
     digest = hashlib.sha256(np.asarray(found.images)[found.good].tobytes()).hexdigest()
-    return f'{len(dataset):,} pictures, {len(some)} of which have the SHA-256 {digest[:16]}'
+    return f'{len(dataset):,} images, {len(some)} of which have the SHA-256 {digest[:16]}'
 
 
 def _both_folders(*names: Any) -> bool:

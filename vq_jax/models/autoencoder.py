@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.models.convolution import Conv, ConvTranspose
-from vq_jax.models.observation import Observation, PixelDistribution, to_picture
-from vq_jax.models.quantizers import Quantized, Quantizer, after_update
+from vq_jax.models.observation import Observation, PixelDistribution, to_image
 from vq_jax.ops.parts import Part
+from vq_jax.quantizers.quantizer import Quantized, Quantizer, after_update
 
 
 class ResidualBlock(nn.Module):
@@ -33,7 +33,7 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pictures to a grid of vectors: strided convolutions, then residual blocks.
+    """Images to a grid of vectors: strided convolutions, then residual blocks.
 
     Attributes:
         features: width of the vectors.
@@ -53,7 +53,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps pictures [b h w c] to vectors [b h/2^stages w/2^stages features]."""
+        """Maps images [b h w c] to vectors [b h/2^stages w/2^stages features]."""
         for _ in range(self.stages):
             x = nn.relu(Conv(self.channels, (4, 4), strides=2, dtype=self.dtype)(x))
         x = Conv(self.channels, (3, 3), dtype=self.dtype)(x)
@@ -66,7 +66,7 @@ class Decoder(nn.Module):
     """The encoder's mirror image: residual blocks, then transposed convolutions.
 
     Attributes:
-        features: channels of the pictures.
+        features: channels of the images.
         channels: channels of the layers.
         stages: transposed convolutions of size 4 and stride 2; each doubles height and width.
         residual_blocks: how many come first.
@@ -83,7 +83,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        """Maps vectors [b h w d] to pictures [b h*2^stages w*2^stages features], float32."""
+        """Maps vectors [b h w d] to images [b h*2^stages w*2^stages features], float32."""
         x = Conv(self.channels, (3, 3), dtype=self.dtype)(z)
         for _ in range(self.residual_blocks):
             x = ResidualBlock(self.residual_channels, self.dtype)(x)
@@ -102,7 +102,7 @@ class VQVAE(nn.Module):
     Attributes:
         quantizer: turns the encoder's vectors into codes.
         observation: what the decoder's outputs say about pixels; None if they are the pixels.
-        image_channels: 1 for grey pictures, 3 for colour.
+        image_channels: 1 for grey images, 3 for colour.
         channels: channels of encoder and decoder.
         stages: how often height and width are halved, at least once: 2 makes 32x32 pixels 8x8 codes.
         residual_blocks: residual blocks in each of encoder and decoder.
@@ -132,7 +132,7 @@ class VQVAE(nn.Module):
 
     @property
     def factor(self) -> int:
-        """How much smaller the grid of codes is than the picture, in height and width."""
+        """How much smaller the grid of codes is than the image, in height and width."""
         return 2**self.stages
 
     def __call__(
@@ -142,7 +142,7 @@ class VQVAE(nn.Module):
         part: Part | None = None,
         step: jax.Array | None = None,
     ) -> tuple[jax.Array | PixelDistribution, Quantized]:
-        """What is made of pictures in [-1, 1] (see `outputs`), and what the quantizer did.
+        """What is made of images in [-1, 1] (see `outputs`), and what the quantizer did.
 
         Args:
             images: [b h w c].
@@ -158,16 +158,16 @@ class VQVAE(nn.Module):
         return after_update(self.quantizer)
 
     def encode(self, images: jax.Array) -> jax.Array:
-        """Codes, int32 [b h' w'], of pictures [b h w c] in [-1, 1]."""
+        """Codes, int32 [b h' w'], of images [b h w c] in [-1, 1]."""
         return self.quantizer(self.encoder(images)).codes
 
     def outputs(self, codes: jax.Array) -> jax.Array | PixelDistribution:
-        """Pictures [b h w c], about in [-1, 1], or `p(x | z)`, of codes, int32 [b h' w']."""
+        """Images [b h w c], about in [-1, 1], or `p(x | z)`, of codes, int32 [b h' w']."""
         return self._outputs(self.quantizer.lookup(codes))
 
     def decode(self, codes: jax.Array) -> jax.Array:
-        """Pictures [b h w c], about in [-1, 1], of codes, int32 [b h' w']."""
-        return to_picture(self.outputs(codes))
+        """Images [b h w c], about in [-1, 1], of codes, int32 [b h' w']."""
+        return to_image(self.outputs(codes))
 
     def lookup(self, codes: jax.Array) -> jax.Array:
         """The vectors [... dim] that stand for codes, int32 [...]."""

@@ -1,4 +1,4 @@
-"""A small convolutional classifier, whose features serve to compare sets of pictures."""
+"""A small convolutional classifier, whose features serve to compare sets of images."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ class Classified:
     """What a classifier returns.
 
     Attributes:
-        features: of the whole picture, which the last layer reads: float32 [b d].
+        features: of the whole image, which the last layer reads: float32 [b d].
         logits: of the classes, float32 [b k].
     """
 
@@ -31,7 +31,7 @@ class Classifier(nn.Module):
     Attributes:
         channels: of the first stage; each further one doubles them.
         stages: convolutions of size 3 and stride 2, each of which halves height and width.
-        features: numbers that describe a picture, before the last layer.
+        features: numbers that describe an image, before the last layer.
         dropout: share of them that is set to 0 in training.
         num_classes: k.
         dtype: what the convolutions compute in.
@@ -46,7 +46,7 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> Classified:
-        """Classifies pictures in [-1, 1] [b h w c]; random keys [b] are for dropout, None leaves it out."""
+        """Classifies images in [-1, 1] [b h w c]; random keys [b] are for dropout, None leaves it out."""
         for stage in range(self.stages):
             x = Conv(self.channels * 2**stage, strides=2, dtype=self.dtype)(x)
             x = nn.silu(GroupNorm()(x))

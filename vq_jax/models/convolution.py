@@ -9,13 +9,13 @@ from flax import linen as nn
 
 from vq_jax.errors import UserError
 from vq_jax.ops.conv import Padding, conv2d, conv2d_transpose
-from vq_jax.ops.places import shift
+from vq_jax.ops.sums import shift
 
 Initializer = Callable[..., jax.Array]
 
 
 class Conv(nn.Module):
-    """`flax.linen.Conv` over pictures: the same parameters and the same result.
+    """`flax.linen.Conv` over images: the same parameters and the same result.
 
     Attributes:
         features: channels of the result.
@@ -37,14 +37,14 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps pictures [b h w c] to [b h' w' features]."""
+        """Maps images [b h w c] to [b h' w' features]."""
         x, kernel, bias = _inputs(self, x)
         x = conv2d(x, kernel, self.strides, self.padding)
         return x if bias is None else shift(x, bias)
 
 
 class ConvTranspose(nn.Module):
-    """`flax.linen.ConvTranspose` over pictures: the same parameters and the same result.
+    """`flax.linen.ConvTranspose` over images: the same parameters and the same result.
 
     Attributes:
         features: channels of the result.
@@ -66,7 +66,7 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps pictures [b h w c] to [b h*strides w*strides features] (with 'SAME' padding)."""
+        """Maps images [b h w c] to [b h*strides w*strides features] (with 'SAME' padding)."""
         x, kernel, bias = _inputs(self, x)
         x = conv2d_transpose(x, kernel, self.strides, self.padding)
         return x if bias is None else shift(x, bias)

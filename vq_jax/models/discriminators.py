@@ -1,6 +1,7 @@
-"""Discriminators: one logit for a picture (DCGAN), or one for each of its patches (PatchGAN).
+"""Discriminators: one logit for an image (DCGAN), or one for each of its patches (PatchGAN).
 
-Both return a `Judgement`, share their convolutions, and can be conditioned on a class by projection.
+Both return a `DiscriminatorOutput`, share their convolutions, and can be conditioned on a class by
+projection.
 """
 
 import functools
@@ -20,11 +21,11 @@ _INIT = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
 
 
 @chex.dataclass(frozen=True)
-class Judgement:
+class DiscriminatorOutput:
     """What a discriminator returns.
 
     Attributes:
-        logits: greater where a picture seems real: float32, [b] or [b h' w'].
+        logits: greater where an image seems real: float32, [b] or [b h' w'].
         classes: logits of the classes that a linear probe reads from the features, without a
             gradient to them [b k]; None without labels.
     """
@@ -44,7 +45,7 @@ class Discriminator(nn.Module):
         spectral_norm: divide each weight by its largest singular value (Miyato et al. 2018,
             arXiv:1802.05957).
         num_classes: classes that the probe tells apart; 0 without labels.
-        conditional: judge whether a picture fits its class, by projection (Miyato and Koyama 2018,
+        conditional: judge whether an image fits its class, by projection (Miyato and Koyama 2018,
             arXiv:1802.05637, equation 3).
         dtype: what the convolutions compute in.
     """
@@ -59,8 +60,8 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(
         self, x: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
-    ) -> Judgement:
-        """Judges pictures [b h w c], h = w = 4 * 2^n, with labels int32 [b]."""
+    ) -> DiscriminatorOutput:
+        """Judges images [b h w c], h = w = 4 * 2^n, with labels int32 [b]."""
         check_least(1, 'config.discriminator.', self, 'channels')
         layer, norm = _layers(self, train, axis_name)
         stages = (x.shape[1] // 4).bit_length() - 1
@@ -85,7 +86,7 @@ class Discriminator(nn.Module):
         if self.num_classes:
             flat = jax.lax.stop_gradient(x.reshape(x.shape[0], -1))
             classes = nn.Dense(self.num_classes, name='probe')(flat)
-        return Judgement(logits=logits, classes=classes)
+        return DiscriminatorOutput(logits=logits, classes=classes)
 
 
 class PatchDiscriminator(nn.Module):
@@ -111,8 +112,8 @@ class PatchDiscriminator(nn.Module):
     @nn.compact
     def __call__(
         self, x: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
-    ) -> Judgement:
-        """Judges the patches of pictures [b h w c], with labels int32 [b]; logits [b h' w']."""
+    ) -> DiscriminatorOutput:
+        """Judges the patches of images [b h w c], with labels int32 [b]; logits [b h' w']."""
         check_least(1, 'config.discriminator.', self, 'channels', 'stages')
         layer, norm = _layers(self, train, axis_name)
         conv = functools.partial(
@@ -133,7 +134,7 @@ class PatchDiscriminator(nn.Module):
             vectors = layer(nn.Embed(self.num_classes, x.shape[-1]))(labels)
             pooled = jnp.mean(x.astype(jnp.float32), (1, 2))
             logits += jnp.sum(vectors * pooled, -1)[:, None, None]
-        return Judgement(logits=logits, classes=None)
+        return DiscriminatorOutput(logits=logits, classes=None)
 
 
 def _layers(

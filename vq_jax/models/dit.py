@@ -57,7 +57,7 @@ class DiTSizes:
 
 
 class DiT(nn.Module):
-    """Noisy pictures and times to predictions.
+    """Noisy images and times to predictions.
 
     Attributes:
         sizes: see `DiTSizes`.

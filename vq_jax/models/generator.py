@@ -19,8 +19,8 @@ class Generator(nn.Module):
     Noise is projected to 4x4 places, and transposed convolutions of size 4 and stride 2 enlarge it.
 
     Attributes:
-        image_size: side of the pictures, 4 * 2^n pixels.
-        image_channels: 1 for grey pictures, 3 for colour.
+        image_size: side of the images, 4 * 2^n pixels.
+        image_channels: 1 for grey images, 3 for colour.
         noise_dim: dimensions of the noise.
         channels: before the last convolution; each one before has twice as many.
         num_classes: if not 0, the class is appended to the noise.
@@ -38,14 +38,14 @@ class Generator(nn.Module):
     def __call__(
         self, noise: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> jax.Array:
-        """Maps noise [b noise_dim] and labels int32 [b] to pictures [b h w c] in [-1, 1], float32."""
+        """Maps noise [b noise_dim] and labels int32 [b] to images [b h w c] in [-1, 1], float32."""
         check_least(1, 'config.generator.', self, 'channels', 'noise_dim')
 
         def normal(x: jax.Array) -> jax.Array:
             return nn.relu(batch_norm(train, axis_name, self.dtype)(x))
 
         if self.num_classes:
-            # Of mean 0 over the classes. A constant would let the first layer make one picture of it
+            # Of mean 0 over the classes. A constant would let the first layer make one image of it
             # before it has learned to use the noise, and training collapses.
             k = self.num_classes
             classes = (jax.nn.one_hot(labels, k) - 1 / k) * jnp.sqrt(k)

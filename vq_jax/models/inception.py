@@ -36,7 +36,7 @@ class InceptionV3(nn.Module):
     Submodules have the names of the published arrays.
 
     Attributes:
-        resize: how pictures become 299x299. 'bilinear' is pytorch-fid's: bytes to [-1, 1], two neighbours
+        resize: how images become 299x299. 'bilinear' is pytorch-fid's: bytes to [-1, 1], two neighbours
             along each axis, also when reducing. 'clean' is that of Parmar et al. 2022
             (arXiv:2104.11222): Pillow's bicubic filter, widened by the scale when reducing, not rounded,
             and bytes to [-1, 127/128]. Numbers of the two do not compare.
@@ -46,7 +46,7 @@ class InceptionV3(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> Classified:
-        """Classifies pictures [b h w c], c 1 or 3, bytes or numbers in [-1, 1].
+        """Classifies images [b h w c], c 1 or 3, bytes or numbers in [-1, 1].
 
         Returns:
             The means over places of the last activations [b 2048], and logits [b 1008].
@@ -170,10 +170,10 @@ class _Block8(nn.Module):
 
 
 def resized(images: jax.Array, resize: Resize) -> jax.Array:
-    """Pictures as the network takes them.
+    """Images as the network takes them.
 
     Args:
-        images: pictures [b h w c], c 1 or 3, bytes or numbers in [-1, 1].
+        images: images [b h w c], c 1 or 3, bytes or numbers in [-1, 1].
         resize: see `InceptionV3`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""LPIPS: how different two pictures look, by the features of VGG-16."""
+"""LPIPS: how different two images look, by the features of VGG-16."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class VGG16(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> list[jax.Array]:
-        """Maps normalised pictures [b h w 3] to the last activations of the five stages."""
+        """Maps normalised images [b h w 3] to the last activations of the five stages."""
         activations = []
         for i, widths in enumerate(STAGES):
             if i:
@@ -57,7 +57,7 @@ class LPIPS(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
-        """Maps pairs of pictures [b h w c] in [-1, 1], c 1 or 3, to distances [b]."""
+        """Maps pairs of images [b h w c] in [-1, 1], c 1 or 3, to distances [b]."""
         vgg = VGG16(self.dtype, name='vgg')
         # One after the other, so that a gradient to one of them costs nothing for the other.
         stages = zip(vgg(_normalised(x)), vgg(_normalised(y)), strict=True)

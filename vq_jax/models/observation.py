@@ -15,7 +15,7 @@ Likelihood = Literal['bernoulli', 'gaussian', 'discretised_logistic']
 
 @struct.dataclass
 class PixelDistribution:
-    """A distribution of pictures, whose pixels are independent.
+    """A distribution of images, whose pixels are independent.
 
     Attributes:
         outputs: logits of white pixels, or means of a normal density or of a discretised logistic, about
@@ -29,7 +29,7 @@ class PixelDistribution:
     likelihood: Likelihood = struct.field(pytree_node=False)
 
     def log_probability(self, x: jax.Array) -> jax.Array:
-        """Of observed pictures [b h w c] in [-1, 1] (see `Observation.observe`), in nats [b].
+        """Of observed images [b h w c] in [-1, 1] (see `Observation.observe`), in nats [b].
 
         For the Gaussian, of bytes: the density times the width of a level.
         """
@@ -40,7 +40,7 @@ class PixelDistribution:
         width = math.prod(x.shape[1:]) * math.log(likelihoods.LEVEL)
         return likelihoods.gaussian(x, self.outputs, self.log_scale) + width
 
-    def picture(self) -> jax.Array:
+    def image(self) -> jax.Array:
         """What people are shown of it: expected black and white pixels, or means, in [-1, 1] [b h w c]."""
         if self.likelihood == 'bernoulli':
             return jax.nn.sigmoid(self.outputs) * 2 - 1
@@ -67,7 +67,7 @@ class Observation(nn.Module):
         return PixelDistribution(outputs.astype(jnp.float32), log_scale, self.likelihood)
 
     def observe(self, keys: jax.Array, images: jax.Array) -> jax.Array:
-        """Pictures in [-1, 1] in the form that the likelihood is one of, still in [-1, 1].
+        """Images in [-1, 1] in the form that the likelihood is one of, still in [-1, 1].
 
         Bernoulli draws black or white pixels, Gaussian spreads bytes over their level; the discretised
         logistic takes bytes as they are.
@@ -81,6 +81,6 @@ class Observation(nn.Module):
         return likelihoods.dequantize(keys, images) if self.likelihood == 'gaussian' else images
 
 
-def to_picture(outputs: jax.Array | PixelDistribution) -> jax.Array:
-    """Pictures [b h w c] of what a decoder made: of a distribution, or those it painted itself."""
-    return outputs.picture() if isinstance(outputs, PixelDistribution) else outputs
+def to_image(outputs: jax.Array | PixelDistribution) -> jax.Array:
+    """Images [b h w c] of what a decoder made: of a distribution, or those it painted itself."""
+    return outputs.image() if isinstance(outputs, PixelDistribution) else outputs

@@ -66,7 +66,7 @@ class PixelCNN(nn.Module):
         sizes: see `PixelCNNSizes`.
         num_tokens: the tokens, k.
         grid: rows and columns of places [h w].
-        tokens_per_place: t.
+        tokens_per_position: t.
         num_classes: classes that can be asked for; one more stands for none.
         num_above: tokens of the coarser level that these are finer ones of; 0 where there is none.
     """
@@ -74,14 +74,14 @@ class PixelCNN(nn.Module):
     sizes: PixelCNNSizes
     num_tokens: int
     grid: tuple[int, int]
-    tokens_per_place: int = 1
+    tokens_per_position: int = 1
     num_classes: int = 0
     num_above: int = 0
 
     grow = None  # its cache is of one size
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        s, t = self.sizes, self.tokens_per_place
+        s, t = self.sizes, self.tokens_per_position
         self.token = nn.Embed(t * self.num_tokens, s.channels)
         if self.num_above:
             self.conditioning = ConditioningStack(self.num_above, s.channels, self.grid, dtype=s.dtype)
@@ -113,19 +113,19 @@ class PixelCNN(nn.Module):
             row i to the left of j, alone.
         """
         b, h, _ = tokens.shape
-        tokens = tokens.reshape(b, h, -1, self.tokens_per_place)
+        tokens = tokens.reshape(b, h, -1, self.tokens_per_position)
         x = self._embedded(tokens)
         context = self.conditioning(above) if self.num_above else None
         vertical, horizontal, skipped = x, x, 0.0
         for i, layer in enumerate(self.layers):
             vertical, horizontal, skip = layer(vertical, horizontal, labels, context, fold_in(keys, i))
             skipped = skipped + skip
-        logits = [self._logits(skipped, tokens, i) for i in range(self.tokens_per_place)]
+        logits = [self._logits(skipped, tokens, i) for i in range(self.tokens_per_position)]
         return jnp.stack(logits, 3).reshape(b, h, -1, self.num_tokens)
 
     def start(self, labels: jax.Array, above: jax.Array | None = None) -> Cache:
         """What `step` is given for the first token; arguments as above."""
-        s, t = self.sizes, self.tokens_per_place
+        s, t = self.sizes, self.tokens_per_position
         b, w = len(labels), self.grid[1]
 
         def zeros(*shape: int) -> jax.Array:
@@ -152,7 +152,7 @@ class PixelCNN(nn.Module):
         Returns:
             Logits float32 [b k], and the cache for the next token.
         """
-        t = self.tokens_per_place
+        t = self.tokens_per_position
         n = self.grid[1] * t
         row, column, number = i // n, i % n // t, i % t
         cache = {**cache, 'tokens': cache['tokens'].at[:, (i - 1) % n].set(before)}
@@ -179,7 +179,7 @@ class PixelCNN(nn.Module):
 
     def _enter_place(self, cache: Cache, row: jax.Array, column: jax.Array) -> Cache:
         """Takes the horizontal stack on by one place."""
-        t = self.tokens_per_place
+        t = self.tokens_per_position
         last = jax.lax.dynamic_slice_in_dim(cache['tokens'], (column - 1) * t, t, axis=1)
         # To the left of the first place there is nothing.
         x = jnp.where(column > 0, self._embedded(last[:, None, None]), 0)
@@ -200,7 +200,7 @@ class PixelCNN(nn.Module):
 
     def _embedded(self, tokens: jax.Array) -> jax.Array:
         """The sum of what stands for the tokens of each place: int [b h w t] to [b h w c]."""
-        x = self.token(tokens + self.num_tokens * jnp.arange(self.tokens_per_place))
+        x = self.token(tokens + self.num_tokens * jnp.arange(self.tokens_per_position))
         return x.sum(3).astype(self.sizes.dtype)
 
     def _logits(self, skipped: jax.Array, tokens: jax.Array, number: int) -> jax.Array:

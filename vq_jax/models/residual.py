@@ -14,7 +14,7 @@ from vq_jax.errors import UserError, check_least
 from vq_jax.models.convolution import Conv, Initializer
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.ops.conv import conv2d_transpose
-from vq_jax.ops.places import shift
+from vq_jax.ops.sums import shift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ResidualSizes:
 
     @property
     def factor(self) -> int:
-        """How much smaller the grid of vectors is than the picture, in height and width."""
+        """How much smaller the grid of vectors is than the image, in height and width."""
         return 2 ** (len(self.multipliers) - 1)
 
 
@@ -146,7 +146,7 @@ class Upsample(nn.Module):
 
 
 class ResidualEncoder(nn.Module):
-    """Pictures to a grid of vectors.
+    """Images to a grid of vectors.
 
     Attributes:
         sizes: see `ResidualSizes`.
@@ -158,7 +158,7 @@ class ResidualEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps pictures [b h w c] to vectors [b h/factor w/factor features]."""
+        """Maps images [b h w c] to vectors [b h/factor w/factor features]."""
         s = self.sizes
         block, attention = recomputed(s.remat, ResidualBlock, Attention)
         x = Conv(s.channels, dtype=s.dtype)(x)
@@ -200,11 +200,11 @@ class ResidualTrunk(nn.Module):
 
 
 class ResidualDecoder(nn.Module):
-    """A grid of vectors to pictures; its last layer can be reached apart.
+    """A grid of vectors to images; its last layer can be reached apart.
 
     Attributes:
         sizes: see `ResidualSizes`.
-        image_channels: 1 for grey pictures, 3 for colour.
+        image_channels: 1 for grey images, 3 for colour.
     """
 
     sizes: ResidualSizes
@@ -215,7 +215,7 @@ class ResidualDecoder(nn.Module):
         self.last = Conv(self.image_channels, dtype=self.sizes.dtype)
 
     def __call__(self, z: jax.Array) -> jax.Array:
-        """Maps vectors [b h w features] to pictures [b h*factor w*factor image_channels], float32."""
+        """Maps vectors [b h w features] to images [b h*factor w*factor image_channels], float32."""
         return self.paint(self.trunk(z))
 
     def paint(self, x: jax.Array) -> jax.Array:

@@ -84,7 +84,7 @@ class UNetSizes:
 
 
 class UNet(nn.Module):
-    """Noisy pictures and times to predictions.
+    """Noisy images and times to predictions.
 
     Attributes:
         sizes: see `UNetSizes`.
@@ -103,7 +103,7 @@ class UNet(nn.Module):
         """Predicts.
 
         Args:
-            x: noisy pictures, with further channels beside them if there are any [b h w c].
+            x: noisy images, with further channels beside them if there are any [b h w c].
             t: times from 0 to 1 [b].
             labels: int [b]; `num_classes` stands for no class.
             keys: a random key for each example [b], for dropout; None drops nothing.
@@ -166,7 +166,7 @@ class TimedBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, given: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """Maps pictures [b h w c], as vectors [b d] say, to [b h w features]."""
+        """Maps images [b h w c], as vectors [b d] say, to [b h w features]."""
         h = Conv(self.features, dtype=self.dtype)(nn.swish(GroupNorm()(x)))
         # In float32, as the normalisation that they change.
         scale, shift = jnp.split(nn.Dense(2 * self.features)(given), 2, axis=-1)

@@ -10,8 +10,8 @@ from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least
 from vq_jax.models.autoencoder import Decoder, Encoder
-from vq_jax.models.gaussian import GaussianBottleneck, Posterior
 from vq_jax.models.observation import Observation, PixelDistribution
+from vq_jax.quantizers.gaussian import GaussianBottleneck, Posterior
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class MLPSizes:
     Attributes:
         hidden: units of the encoder's layers; the decoder has them in reverse order.
         activation: after each of them. 'tanh' is an odd function, so that after a short training a latent z
-            may decode to a picture and -z to its negative; 'relu' is not.
+            may decode to an image and -z to its negative; 'relu' is not.
     """
 
     hidden: tuple[int, ...] = (200, 200)
@@ -56,7 +56,7 @@ class ConvolutionalSizes:
 
 
 class MLPEncoder(nn.Module):
-    """Pictures to vectors, through layers that are all connected.
+    """Images to vectors, through layers that are all connected.
 
     Attributes:
         sizes: see `MLPSizes`.
@@ -73,21 +73,21 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """Vectors to pictures, through layers that are all connected.
+    """Vectors to images, through layers that are all connected.
 
     Attributes:
         sizes: see `MLPSizes`.
-        image_shape: [h w c].
+        shape: [h w c].
     """
 
     sizes: MLPSizes
-    image_shape: tuple[int, int, int]
+    shape: tuple[int, int, int]
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         """Maps [b d] to [b h w c]."""
         x = _hidden(z, self.sizes.hidden[::-1], self.sizes.activation)
-        return nn.Dense(math.prod(self.image_shape))(x).reshape(-1, *self.image_shape)
+        return nn.Dense(math.prod(self.shape))(x).reshape(-1, *self.shape)
 
 
 class FlatEncoder(nn.Module):
@@ -111,16 +111,16 @@ class FlatDecoder(nn.Module):
 
     Attributes:
         sizes: see `ConvolutionalSizes`.
-        image_shape: [h w c].
+        shape: [h w c].
     """
 
     sizes: ConvolutionalSizes
-    image_shape: tuple[int, int, int]
+    shape: tuple[int, int, int]
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         """Maps [b d] to [b h w c]."""
-        h, w, c = self.image_shape
+        h, w, c = self.shape
         factor = 2**self.sizes.stages
         grid = (h // factor, w // factor, self.sizes.channels)
         x = nn.relu(nn.Dense(math.prod(grid))(z)).reshape(-1, *grid)
@@ -131,11 +131,11 @@ class VAE(nn.Module):
     """The variational autoencoder of Kingma and Welling 2014 (arXiv:1312.6114).
 
     Attributes:
-        encoder: pictures [b h w c] to features [b ... d]; a vector or a grid of them.
+        encoder: images [b h w c] to features [b ... d]; a vector or a grid of them.
         latent: the Gaussian that is made of the features.
         decoder: latents to outputs [b h w c].
         observation: what the outputs say about pixels.
-        image_channels: 1 for grey pictures, 3 for colour.
+        image_channels: 1 for grey images, 3 for colour.
     """
 
     encoder: nn.Module
@@ -145,12 +145,12 @@ class VAE(nn.Module):
     image_channels: int = 3
 
     def __call__(self, images: jax.Array) -> tuple[PixelDistribution, Posterior]:
-        """What is made of pictures [b h w c] in [-1, 1] at the means of their posteriors."""
+        """What is made of images [b h w c] in [-1, 1] at the means of their posteriors."""
         posterior = self.posterior(images)
         return self.distribution(posterior.mean), posterior
 
     def posterior(self, images: jax.Array) -> Posterior:
-        """The Gaussian of pictures [b h w c] in [-1, 1]."""
+        """The Gaussian of images [b h w c] in [-1, 1]."""
         return self.latent.posterior(self.encoder(images))
 
     def distribution(self, z: jax.Array) -> PixelDistribution:
@@ -158,12 +158,12 @@ class VAE(nn.Module):
         return self.observation(self.decoder(self.latent.lookup(z)))
 
     def encode(self, images: jax.Array) -> jax.Array:
-        """The means [b ... d] of the posteriors of pictures [b h w c] in [-1, 1]."""
+        """The means [b ... d] of the posteriors of images [b h w c] in [-1, 1]."""
         return self.posterior(images).mean
 
     def decode(self, z: jax.Array) -> jax.Array:
-        """The expected pictures [b h w c] of latents [b ... d], in [-1, 1]."""
-        return self.distribution(z).picture()
+        """The expected images [b h w c] of latents [b ... d], in [-1, 1]."""
+        return self.distribution(z).image()
 
 
 def _hidden(x: jax.Array, widths: tuple[int, ...], activation: str) -> jax.Array:

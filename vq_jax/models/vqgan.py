@@ -3,10 +3,10 @@
 import jax
 from flax import linen as nn
 
-from vq_jax.models.gaussian import GaussianBottleneck
-from vq_jax.models.quantizers import Quantized, Quantizer, after_update
 from vq_jax.models.residual import ResidualDecoder, ResidualEncoder, ResidualSizes
 from vq_jax.ops.parts import Part
+from vq_jax.quantizers.gaussian import GaussianBottleneck
+from vq_jax.quantizers.quantizer import Quantized, Quantizer, after_update
 
 LAST_KERNEL = ('decoder', 'last', 'kernel')  # where the kernel of the last layer is among the parameters
 
@@ -18,7 +18,7 @@ class VQGAN(nn.Module):
         bottleneck: the quantizer, or the Gaussian of Rombach et al. 2022 (arXiv:2112.10752). Its `dim`
             must be `sizes.features`.
         sizes: of encoder and decoder.
-        image_channels: of the pictures that come out; those that go in may have others.
+        image_channels: of the images that come out; those that go in may have others.
         num_classes: if not 0, what the decoder paints depends on a class as well as on the codes.
     """
 
@@ -42,7 +42,7 @@ class VQGAN(nn.Module):
         part: Part | None = None,
         step: jax.Array | None = None,
     ) -> tuple[jax.Array, Quantized]:
-        """Reconstructs pictures [b h w c] in [-1, 1]; also returns what the bottleneck did."""
+        """Reconstructs images [b h w c] in [-1, 1]; also returns what the bottleneck did."""
         features, latent = self.features(images, labels, train, part, step)
         return self.paint(features), latent
 
@@ -63,15 +63,15 @@ class VQGAN(nn.Module):
         return after_update(self.bottleneck)
 
     def paint(self, features: jax.Array) -> jax.Array:
-        """The last layer: pictures [b h w image_channels], float32, of what `features` returned."""
+        """The last layer: images [b h w image_channels], float32, of what `features` returned."""
         return self.decoder.paint(features)
 
     def encode(self, images: jax.Array) -> jax.Array:
-        """Codes, int32 [b h' w'], or latents, float32 [b h' w' d], of pictures [b h w c] in [-1, 1]."""
+        """Codes, int32 [b h' w'], or latents, float32 [b h' w' d], of images [b h w c] in [-1, 1]."""
         return self.bottleneck(self.encoder(images)).codes
 
     def decode(self, codes: jax.Array, labels: jax.Array | None = None) -> jax.Array:
-        """Pictures [b h w image_channels], about in [-1, 1], of codes or latents."""
+        """Images [b h w image_channels], about in [-1, 1], of codes or latents."""
         return self.decoder(self._conditioned(self.bottleneck.lookup(codes), labels))
 
     def lookup(self, codes: jax.Array) -> jax.Array:

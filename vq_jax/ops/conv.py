@@ -30,13 +30,13 @@ def conv2d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding = 
     """A convolution, as `jax.lax.conv_general_dilated` computes it.
 
     Args:
-        x: pictures [b h w c].
+        x: images [b h w c].
         kernel: weights [kh kw c d].
         stride: step in both directions.
         padding: 'SAME' (h' = ceil(h / stride)), 'VALID', or the zeros before and after each axis.
 
     Returns:
-        Pictures [b h' w' d].
+        Images [b h' w' d].
     """
     if kernel.shape[:2] == (1, 1) and stride == 1 and padding in ('SAME', 'VALID'):
         return jnp.einsum('bhwc,cd->bhwd', x, kernel[0, 0])  # a matrix product is faster on CPUs
@@ -51,13 +51,13 @@ def conv2d_transpose(
     """A transposed convolution, as `jax.lax.conv_transpose` computes it.
 
     Args:
-        x: pictures [b h w c].
+        x: images [b h w c].
         kernel: weights [kh kw c d], not flipped.
         stride: how much larger the result is.
         padding: 'SAME' (h' = h * stride) or 'VALID' (h' = h * stride + max(kh - stride, 0)).
 
     Returns:
-        Pictures [b h' w' d].
+        Images [b h' w' d].
     """
     sizes, pads = [], []
     for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True):

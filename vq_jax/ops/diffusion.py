@@ -106,7 +106,7 @@ class Process:
     Attributes:
         schedule: the course of the log signal-to-noise ratio.
         path: 'variance_preserving' has `alpha^2 + sigma^2 = 1`, 'straight' has `alpha + sigma = 1`.
-        shift: noise is this many times as strong beside the signal as the schedule says. Pictures n
+        shift: noise is this many times as strong beside the signal as the schedule says. Images n
             times as wide as those a schedule was made for need a shift of n, because neighbouring
             pixels tell of each other (Hoogeboom et al. 2023, arXiv:2301.11093, section 3.1); for the
             straight path, it is the shift of Esser et al. 2024 (arXiv:2403.03206), section 5.3.2.

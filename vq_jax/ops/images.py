@@ -15,7 +15,7 @@ def to_uint8(images: jax.Array) -> jax.Array:
 
 
 def fill(images: jax.Array, mask: jax.Array) -> jax.Array:
-    """Pictures whose holes have one colour, the mean of the rest, or grey if there is no rest.
+    """Images whose holes have one colour, the mean of the rest, or grey if there is no rest.
 
     Args:
         images: uint8 [b h w c].

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def content_keys(items: jax.Array) -> jax.Array:
-    """A random key for each picture, or grid of tokens, that depends on its content alone.
+    """A random key for each image, or grid of tokens, that depends on its content alone.
 
     Evaluation draws from them, so that its numbers are the same in any batch and on any devices.
 

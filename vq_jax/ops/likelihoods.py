@@ -1,6 +1,6 @@
-"""How probable pictures are under a decoder's outputs: log-likelihoods in nats, one for each example.
+"""How probable images are under a decoder's outputs: log-likelihoods in nats, one for each example.
 
-Pictures are bytes brought to [-1, 1], where neighbouring levels lie `LEVEL` apart.
+Images are bytes brought to [-1, 1], where neighbouring levels lie `LEVEL` apart.
 """
 
 import math

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 def mean_square(x: jax.Array, y: jax.Array) -> jax.Array:
     """The mean squared difference of each example, in the square of their unit.
 
-    Of pictures, Wang and Bovik 2009 (Mean squared error: love it or leave it?).
+    Of images, Wang and Bovik 2009 (Mean squared error: love it or leave it?).
 
     Args:
         x: numbers [b ...].

@@ -1,4 +1,4 @@
-"""How samples and pictures cover each other, by balls around their features; on the host in float64.
+"""How samples and images cover each other, by balls around their features; on the host in float64.
 
 The ball around a point reaches to its k-th nearest neighbour in its own set, the point itself not counted,
 and holds its border.

@@ -1,4 +1,4 @@
-"""Structural similarity of pictures, one number for each example."""
+"""Structural similarity of images, one number for each example."""
 
 import functools
 
@@ -15,18 +15,18 @@ _C1, _C2 = 0.01**2, 0.03**2  # for pixels in [0, 1]
 
 
 def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Structural similarity of pictures.
+    """Structural similarity of images.
 
     Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity",
-    equation 13, with its Gaussian window of 11 pixels, where the whole window lies in the picture; the
+    equation 13, with its Gaussian window of 11 pixels, where the whole window lies in the image; the
     mean over places and channels.
 
     Args:
-        x: pictures in [-1, 1] [b h w c], at least 11 pixels high and wide.
-        y: pictures likewise.
+        x: images in [-1, 1] [b h w c], at least 11 pixels high and wide.
+        y: images likewise.
 
     Returns:
-        float32 [b], at most 1 (equal pictures).
+        float32 [b], at most 1 (equal images).
     """
     luminance, contrast = _terms(x, y)
     return jnp.mean(luminance * contrast, axis=(1, 2, 3))
@@ -36,17 +36,17 @@ def ms_ssim(x: jax.Array, y: jax.Array) -> jax.Array:
     """Structural similarity over several scales.
 
     Wang et al. 2003, equation 7, with its weights as published (they sum to 1.0001): contrast and structure
-    at each scale, luminance at the coarsest; each scale halves the pictures. Pictures too small for five
+    at each scale, luminance at the coarsest; each scale halves the images. Images too small for five
     scales, which need 176 pixels, are given as many as the window fits into (four from 88 pixels on, three
     from 44), whose weights are divided by their sum.
     Negative terms, which have no real power, count as zero.
 
     Args:
-        x: pictures in [-1, 1] [b h w c], at least 11 pixels high and wide.
-        y: pictures likewise.
+        x: images in [-1, 1] [b h w c], at least 11 pixels high and wide.
+        y: images likewise.
 
     Returns:
-        float32 [b], from 0 to 1 (equal pictures).
+        float32 [b], from 0 to 1 (equal images).
     """
     scales = min(len(SCALE_WEIGHTS), int(np.log2(min(x.shape[1:3]) / WINDOW)) + 1)
     weights = np.array(SCALE_WEIGHTS[:scales])
@@ -68,7 +68,7 @@ def _terms(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Luminance, and contrast times structure, at each place [b h' w' c]."""
     # In [0, 1], as published; luminance depends on where zero is.
     x, y = ((v.astype(jnp.float32) + 1) / 2 for v in (x, y))
-    # Variances do not, and so are taken around the middle of both pictures, where rounding is least.
+    # Variances do not, and so are taken around the middle of both images, where rounding is least.
     middle = lax.stop_gradient(jnp.mean(x + y, axis=(1, 2), keepdims=True) / 2)
     x, y = x - middle, y - middle
     moments = _blurred(jnp.concatenate([x, y, x * x, y * y, x * y], axis=-1))

@@ -303,9 +303,9 @@
     return charts;
   }
 
-  // One slider for the pictures of all names and runs: each shows its newest of that step.
-  function stepPictures() {
-    const figures = [...document.querySelectorAll('.pictures figure')];
+  // One slider for the images of all names and runs: each shows its newest of that step.
+  function stepImages() {
+    const figures = [...document.querySelectorAll('.images figure')];
     const steps = [...new Set(figures.flatMap((figure) =>
       [...figure.querySelectorAll('img')].map((image) => Number(image.dataset.step))))].sort((a, b) => a - b);
     if (steps.length < 2) return;
@@ -352,6 +352,6 @@
     const measure = () => document.documentElement.style.setProperty('--legend', `${legend.offsetHeight}px`);
     new ResizeObserver(measure).observe(legend);
   }
-  stepPictures();
+  stepImages();
   toggleRuns(addCurves(document.getElementById('charts')));
 })();

@@ -35,7 +35,7 @@ def make_page(
     command: str,
     *,
     tables: Sequence[RecordedTable] = (),
-    max_pictures: int = 50,
+    max_images: int = 50,
     now: datetime.datetime | None = None,
 ) -> str:
     """Makes the page.
@@ -45,7 +45,7 @@ def make_page(
         environment: what it is made with.
         command: the command that makes it.
         tables: shown above the runs.
-        max_pictures: how many pictures of a name and run it holds; of more, some evenly spread over the
+        max_images: how many images of a name and run it holds; of more, some evenly spread over the
             steps, with the first and the last.
         now: the time it is made, with a time zone; None for the present.
 
@@ -67,8 +67,8 @@ def make_page(
         tables=show_tables(tables, runs),
         runs=_runs(runs) if runs else _NO_RUN,
         config=_config(runs) if runs else _NO_RUN,
-        numbers=_numbers(runs),
-        pictures=_pictures(runs, max_pictures),
+        metrics=_metrics(runs),
+        images=_images(runs, max_images),
         environment=_environment(environment, command),
     )
 
@@ -93,7 +93,7 @@ def _runs(runs: Sequence[RecordedRun]) -> str:
         'directory': [escape(run.workdir) for run in runs],
         'task': [escape(run.config.get('task', '')) for run in runs],
         'data': [escape(run.config.get('data.name', '')) for run in runs],
-        'images': [escape(' × '.join(map(str, run.facts.image_shape))) for run in runs],
+        'images': [escape(' × '.join(map(str, run.facts.spec.shape))) for run in runs],
         'classes': [escape(run.facts.num_classes) for run in runs],
         'progress': [_progress(run) for run in runs],
         'last logged': [None if run.logged is None else _time(run.logged) for run in runs],
@@ -157,7 +157,7 @@ def _config(runs: Sequence[RecordedRun]) -> str:
     return f'{first}<details><summary>{whole}</summary>{_table(runs, values)}</details>'
 
 
-def _numbers(runs: Sequence[RecordedRun]) -> str:
+def _metrics(runs: Sequence[RecordedRun]) -> str:
     """The table of evaluated numbers; a run has a second column where its best is not its last."""
     columns: list[tuple[int, str, dict[str, float]]] = []
     for i, run in enumerate(runs):
@@ -169,7 +169,7 @@ def _numbers(runs: Sequence[RecordedRun]) -> str:
         columns.append((i, f'last{same}<br>step {last:,}', run.evaluation(last)))
         if best is not None and best != last:
             columns.append((i, f'best<br>step {best:,}', run.evaluation(best)))
-    names = list(dict.fromkeys(name for _, _, numbers in columns for name in numbers))
+    names = list(dict.fromkeys(name for _, _, metrics in columns for name in metrics))
     if not names:
         return '<p>Nothing was evaluated yet.</p>'
     chosen = {run.config.get('best_metric') for run in runs}
@@ -178,7 +178,7 @@ def _numbers(runs: Sequence[RecordedRun]) -> str:
         + f'<th scope="row">{escape(name)}</th>'
         + ''.join(
             f'<td class="number" data-run="{i}"{_exactly(value)}>{_number(value)}</td>'
-            for i, value in ((i, numbers.get(name)) for i, _, numbers in columns)
+            for i, value in ((i, metrics.get(name)) for i, _, metrics in columns)
         )
         + '</tr>'
         for name in names
@@ -208,8 +208,8 @@ def _choices(runs: Sequence[RecordedRun]) -> list[tuple[str, str, str]]:
     return [(*key, f' ({", ".join(names)})' if len(by) > 1 else '') for key, names in by.items()]
 
 
-def _pictures(runs: Sequence[RecordedRun], limit: int) -> str:
-    names = list(dict.fromkeys(name for run in runs for name in run.pictures))
+def _images(runs: Sequence[RecordedRun], limit: int) -> str:
+    names = list(dict.fromkeys(name for run in runs for name in run.images))
     if not names:
         return '<p>No images were written yet.</p>'
     parts: list[str] = []
@@ -218,7 +218,7 @@ def _pictures(runs: Sequence[RecordedRun], limit: int) -> str:
     for name in names:
         figures = []
         for i, run in enumerate(runs):
-            there = list(run.pictures.get(name, {}).items())
+            there = list(run.images.get(name, {}).items())
             shown = _spread(there, limit)
             thinned |= len(shown) < len(there)
             images, reasons = _read_images(shown, run.workdir)
@@ -226,7 +226,7 @@ def _pictures(runs: Sequence[RecordedRun], limit: int) -> str:
             if images:
                 figures.append(_figure(runs, i, name, images))
         if figures:
-            parts.append(f'<h3>{escape(name)}</h3><div class="pictures">{"".join(figures)}</div>')
+            parts.append(f'<h3>{escape(name)}</h3><div class="images">{"".join(figures)}</div>')
     notes = f'<p class="quiet">Of each, {limit} steps are shown, evenly spread.</p>' if thinned else ''
     if left_out:
         more = f' And {len(left_out) - 3:,} more.' if len(left_out) > 3 else ''

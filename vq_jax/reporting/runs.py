@@ -1,4 +1,4 @@
-"""Reads run directories, as far as the runs have come: config, facts of the data, log, pictures."""
+"""Reads run directories, as far as the runs have come: config, facts of the data, log, images."""
 
 import dataclasses
 import datetime
@@ -35,11 +35,11 @@ class RecordedRun:
         label: the last parts of its path, as many as tell it from the other runs.
         workdir: its absolute path.
         config: its config by dotted keys.
-        facts: shape of its pictures, and the runs that it is built on.
+        facts: shape of its images, and the runs that it is built on.
         log: what was logged, by split ('train', 'eval', 'speed') and name.
         warnings: step and text of each, in the order of the log.
         logged: when the last line was written; None if there is no log yet.
-        pictures: files of pictures by name and step, both in order.
+        images: files of images by name and step, both in order.
     """
 
     label: str
@@ -49,7 +49,7 @@ class RecordedRun:
     log: dict[str, dict[str, Series]]
     warnings: list[tuple[int, str]]
     logged: datetime.datetime | None
-    pictures: dict[str, dict[int, Path]]
+    images: dict[str, dict[int, Path]]
 
     @property
     def last_step(self) -> int:
@@ -116,8 +116,8 @@ def _read_run(workdir: Path, label: str) -> RecordedRun:
         logged = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     except FileNotFoundError:  # just started
         log, warnings, logged = {}, [], None
-    facts, pictures = read_data_facts(workdir), _find_pictures(workdir)
-    return RecordedRun(label, workdir, config, facts, log, warnings, logged, pictures)
+    facts, images = read_data_facts(workdir), _find_images(workdir)
+    return RecordedRun(label, workdir, config, facts, log, warnings, logged, images)
 
 
 def _read_log(path: Path) -> tuple[dict[str, dict[str, Series]], list[tuple[int, str]]]:
@@ -129,20 +129,20 @@ def _read_log(path: Path) -> tuple[dict[str, dict[str, Series]], list[tuple[int,
             warnings.append((line.step, line.text))
             continue
         names = log.setdefault(line.split, {})
-        for name, value in line.numbers.items():
+        for name, value in line.metrics.items():
             series = names.setdefault(name, Series([], []))
             series.steps.append(line.step)
             series.values.append(value)
     return log, warnings
 
 
-def _find_pictures(workdir: Path) -> dict[str, dict[int, Path]]:
-    pictures: dict[str, dict[int, Path]] = {}
+def _find_images(workdir: Path) -> dict[str, dict[int, Path]]:
+    images: dict[str, dict[int, Path]] = {}
     for path in sorted((workdir / 'images').glob('*.png')):
         named = re.fullmatch(r'(.+)_([0-9]{7,15})', path.stem)  # as the writer names them
         if named is not None and not path.name.startswith('.'):
-            pictures.setdefault(named[1], {})[int(named[2])] = path
-    return {name: dict(sorted(steps.items())) for name, steps in pictures.items()}
+            images.setdefault(named[1], {})[int(named[2])] = path
+    return {name: dict(sorted(steps.items())) for name, steps in images.items()}
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:

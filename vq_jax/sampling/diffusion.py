@@ -345,7 +345,7 @@ def guided(
         without: not told of it.
         guidance: 0 forgets the class, 1 is `denoise`, more exaggerates what the class changes.
         rescale: how far the result is brought back to the standard deviation of `denoise`, from 0 to 1
-            (Lin et al. 2024, arXiv:2305.08891, section 3.4), which keeps pictures from glaring.
+            (Lin et al. 2024, arXiv:2305.08891, section 3.4), which keeps images from glaring.
     """
 
     def combined(x: jax.Array, t: jax.Array) -> Denoised:
@@ -361,7 +361,7 @@ def guided(
 
 
 def clipped(denoise: Denoiser) -> Denoiser:
-    """Brings what the network expects into [-1, 1], the range of pictures (Ho et al. 2020's code)."""
+    """Brings what the network expects into [-1, 1], the range of images (Ho et al. 2020's code)."""
 
     def clip(x: jax.Array, t: jax.Array) -> Denoised:
         denoised = denoise(x, t)
@@ -377,7 +377,7 @@ def thresholded(denoise: Denoiser, percentile: float | jax.Array = 0.995) -> Den
     brings all others into it; the rest is cut off.
 
     Args:
-        denoise: of pictures.
+        denoise: of images.
         percentile: the share that shall be inside, from 0 to 1.
     """
 

@@ -24,12 +24,12 @@ INCEPTION = 'inception'
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How samples and reconstructions of a run are compared with pictures: `vq_jax.evaluate --features`.
+    """How samples and reconstructions of a run are compared with images: `vq_jax.evaluate --features`.
 
     Attributes:
         features: the row of the classifier in whose features, or 'inception'.
         num: how many samples are drawn.
-        split: of the pictures; the one that the run was evaluated on if it is empty.
+        split: of the images; the one that the run was evaluated on if it is empty.
     """
 
     features: str
@@ -49,7 +49,7 @@ class Row:
         config: the config file, as a path from the folder of the table, from one above it or from the working
             directory, or by its name if it comes with the package; its argument may follow a colon. Or
             `{NAME}`: nothing is trained, and the run of that row is evaluated once more.
-        numbers: the number, by column of the table: the name of one of the evaluation, or, of a comparison,
+        metrics: the metric, by column of the table: the name of one of the evaluation, or, of a comparison,
             `samples.` or `reconstructions.` and the name, or 'samples.seconds_per_sample'.
         overrides: other values for keys of the config, in training or, of `{NAME}`, in evaluation.
         paper: the paper's number, by column, where it has one.
@@ -62,7 +62,7 @@ class Row:
     name: str
     title: str
     config: str
-    numbers: Mapping[str, str]
+    metrics: Mapping[str, str]
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     paper: Mapping[str, str] = dataclasses.field(default_factory=dict)
     comparison: Comparison | None = None
@@ -154,7 +154,7 @@ class Table:
     @property
     def columns(self) -> list[tuple[str, str]]:
         """The numbers that rows have, in order: the paper's where it has any, and ours."""
-        names = dict.fromkeys(column for row in self.rows for column in row.numbers)
+        names = dict.fromkeys(column for row in self.rows for column in row.metrics)
         papers = {column for row in self.rows for column in row.paper}
         both, one = ('paper', 'ours'), ('ours',)
         return [(name, whose) for name in names for whose in (both if name in papers else one)]

@@ -63,4 +63,4 @@ def draw(plot: Plot, lines: dict[str, list[tuple[float, float]]]) -> str:
 def _value(name: str, row: Row, results: Results) -> Any:
     if name in row.facts:
         return row.facts[name]
-    return results.number(row, name) if name in row.numbers else None
+    return results.number(row, name) if name in row.metrics else None

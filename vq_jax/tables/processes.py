@@ -24,7 +24,7 @@ _VISIBLE = 'CUDA_VISIBLE_DEVICES'
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Slot:
     """Where one process at a time works.
 
     Attributes:
@@ -36,7 +36,7 @@ class Place:
     environment: Mapping[str, str]
 
 
-def find_places(jobs: int) -> list[Place]:
+def find_slots(jobs: int) -> list[Slot]:
     """Places for so many rows at once: all devices for one row, else a GPU for each, or a share of the CPU.
 
     Raises:
@@ -49,19 +49,19 @@ def find_places(jobs: int) -> list[Place]:
     return _share(jobs, *json.loads(asked.stdout.splitlines()[-1]), os.environ.get(_VISIBLE))
 
 
-def _share(jobs: int, kind: str, name: str, count: int, visible: str | None) -> list[Place]:
+def _share(jobs: int, kind: str, name: str, count: int, visible: str | None) -> list[Slot]:
     if kind == 'cpu':
         shared = f', shared by {jobs} rows' if jobs > 1 else ''
         hardware = f'{len(os.sched_getaffinity(0))} {platform.machine()} cores{shared}'
-        return [Place(hardware, {})] * jobs
+        return [Slot(hardware, {})] * jobs
     if jobs == 1:
-        return [Place(f'{count} {name}', {})]
+        return [Slot(f'{count} {name}', {})]
     if kind != 'gpu':
         raise UserError(f'--jobs is {jobs}, but a process takes all of {count} {name}; leave --jobs out.')
     if jobs > count:
         raise UserError(f'--jobs is {jobs}, but there are {count} GPUs; give {count} or fewer.')
     numbers = visible.split(',') if visible else map(str, range(count))
-    return [Place(f'1 {name}', {_VISIBLE: number}) for number in list(numbers)[:jobs]]
+    return [Slot(f'1 {name}', {_VISIBLE: number}) for number in list(numbers)[:jobs]]
 
 
 class Workers:
@@ -85,19 +85,19 @@ class Workers:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
-    def run(self, arguments: Sequence[str], place: Place, log: Path | None, lock: int) -> int:
+    def run(self, arguments: Sequence[str], slot: Slot, log: Path | None, lock: int) -> int:
         """Runs `python -m` with these arguments to its end, and returns its status.
 
         Args:
             arguments: the module, and what it is given.
-            place: where.
+            slot: where.
             log: a file to add its output to; None for the output of this process.
             lock: a descriptor that it holds for as long as it lives.
         """
         with open(log, 'ab', opener=open_itself) if log else contextlib.nullcontext() as output:
             worker = subprocess.Popen(
                 command(*arguments),
-                env=os.environ | place.environment,
+                env=os.environ | slot.environment,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

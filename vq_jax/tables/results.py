@@ -23,7 +23,7 @@ class _Result(TypedDict):
     """What is read of a row's result."""
 
     config: str
-    numbers: dict[str, float | None]
+    metrics: dict[str, float | None]
     data: str
     steps: _Count
     hardware: str
@@ -57,8 +57,8 @@ class _Lpips(TypedDict):
 class _Compared(TypedDict):
     """What is read of a comparison of samples or reconstructions."""
 
-    pictures: _Count
-    numbers: dict[str, float | None]
+    images: _Count
+    metrics: dict[str, float | None]
     lpips: NotRequired[_Lpips]
 
 
@@ -107,7 +107,7 @@ class Results:
     def number(self, row: Row, name: str) -> float | None:
         """What was seen in a column of a row; None if the row was not run, or it was not measured."""
         result = self.of(row)
-        return None if result is None else number_of(row, name, result['numbers'])
+        return None if result is None else number_of(row, name, result['metrics'])
 
     def save(self, row: Row, result: Mapping[str, Any]) -> None:
         """Keeps what was seen of a row, in place of what was seen before, and what others saved meanwhile.
@@ -129,20 +129,20 @@ class Results:
         return results
 
 
-def number_of(row: Row, name: str, numbers: Mapping[str, float | None]) -> float | None:
+def number_of(row: Row, name: str, metrics: Mapping[str, float | None]) -> float | None:
     """The number that a column of a row is to show.
 
     Args:
         row: whose.
         name: of the column, one of the row's.
-        numbers: what was measured.
+        metrics: what was measured.
 
     Raises:
         UserError: if there is none of the name that the table gives it.
     """
-    if (asked := row.numbers[name]) not in numbers:
-        raise UserError(f'its table asks for {asked!r}, and there is {", ".join(sorted(numbers))}')
-    return numbers[asked]
+    if (asked := row.metrics[name]) not in metrics:
+        raise UserError(f'its table asks for {asked!r}, and there is {", ".join(sorted(metrics))}')
+    return metrics[asked]
 
 
 def last_evaluation(workdir: Path) -> dict[str, Any] | None:
@@ -158,11 +158,11 @@ def last_evaluation(workdir: Path) -> dict[str, Any] | None:
     ends = [line for line in log if line.split == 'eval' and line.step == config['steps']]
     if not ends:
         return None
-    numbers = {
-        name: value for name, value in ends[-1].numbers.items() if name != 'examples' and math.isfinite(value)
+    metrics = {
+        name: value for name, value in ends[-1].metrics.items() if name != 'examples' and math.isfinite(value)
     }
     data = f'{config["data"]["name"]} {config["data"]["eval_split"]}'
-    return {'numbers': numbers, 'data': data, 'steps': config['steps']}
+    return {'metrics': metrics, 'data': data, 'steps': config['steps']}
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
@@ -174,21 +174,21 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     record = read_json(path, dict[str, Any], advice=advice)
     if 'reference' not in record:
         made = check_type(record, _Evaluation, where=str(path), advice=advice)
-        numbers = {name: value for name, value in record.items() if isinstance(value, float)}
-        return {'numbers': numbers, 'data': f'{made["dataset"]} {made["split"]}', 'steps': made['step']}
+        metrics = {name: value for name, value in record.items() if isinstance(value, float)}
+        return {'metrics': metrics, 'data': f'{made["dataset"]} {made["split"]}', 'steps': made['step']}
     check_type(record, _Comparison, where=str(path), advice=advice)
-    numbers, comparison = {}, {}
+    metrics, comparison = {}, {}
     for kind in ('samples', 'reconstructions'):
         if kind in record:
-            numbers |= {f'{kind}.{name}': value for name, value in record[kind]['numbers'].items()}
-            comparison[kind] = record[kind]['pictures']
+            metrics |= {f'{kind}.{name}': value for name, value in record[kind]['metrics'].items()}
+            comparison[kind] = record[kind]['images']
             if 'lpips' in record[kind]:
                 comparison['lpips'] = record[kind]['lpips']['checksum']
     if 'samples' in record:
-        numbers['samples.seconds_per_sample'] = record['samples']['seconds_per_sample']
+        metrics['samples.seconds_per_sample'] = record['samples']['seconds_per_sample']
     features = {name: value for name, value in record['features'].items() if name != 'workdir'}
     return {
-        'numbers': numbers,
+        'metrics': metrics,
         'data': f'{record["reference"]["dataset"]} {record["reference"]["split"]}',
         'steps': record['run']['step'],
         'comparison': {**comparison, 'features': features, 'reference': record['reference']},

@@ -15,7 +15,7 @@ from typing import Any
 
 from vq_jax.errors import UserError
 from vq_jax.tables.definition import INCEPTION, Row, Table, read_table
-from vq_jax.tables.processes import Place, Workers, find_places
+from vq_jax.tables.processes import Slot, Workers, find_slots
 from vq_jax.tables.results import Results, last_evaluation, number_of, read_evaluation
 from vq_jax.tables.writing import write_table
 from vq_jax.training.run_dir import differing_keys, flatten, read_config
@@ -55,9 +55,9 @@ def run_rows(
     if not waiting:
         print(f'nothing to do: these rows were run, see {results.path}; --rerun runs them again.')
         return
-    places: queue.SimpleQueue[Place] = queue.SimpleQueue()
-    for place in find_places(jobs):
-        places.put(place)
+    slots: queue.SimpleQueue[Slot] = queue.SimpleQueue()
+    for slot in find_slots(jobs):
+        slots.put(slot)
     failed: dict[str, str] = {}
     going: dict[Future[dict[str, Any]], Row] = {}
     with Workers() as workers, ThreadPoolExecutor(jobs) as pool:
@@ -70,7 +70,7 @@ def run_rows(
                 elif not unmet and len(going) < jobs and not workers.stopping:
                     waiting.remove(row)
                     measure = _Measurement(table, row, workdir, workers, logs=jobs > 1)
-                    going[pool.submit(measure.run, places)] = row
+                    going[pool.submit(measure.run, slots)] = row
             for future in wait(going, return_when=FIRST_COMPLETED).done:
                 row = going.pop(future)
                 try:
@@ -130,38 +130,38 @@ class _Measurement:
         self._table, self._row, self._workdir, self._workers = table, row, workdir, workers
         self._log = workdir / f'{row.name}.log' if logs else None
 
-    def run(self, places: 'queue.SimpleQueue[Place]') -> dict[str, Any]:
+    def run(self, slots: 'queue.SimpleQueue[Slot]') -> dict[str, Any]:
         """What was seen, and of what.
 
         Raises:
             UserError: if the row did not come to its end.
         """
-        row, place, circumstances = self._row, places.get(), _circumstances()
+        row, slot, circumstances = self._row, slots.get(), _circumstances()
         result: dict[str, Any] = {}
         try:
             with self._workers.alone(self._workdir / f'.{row.name}.lock') as lock:
                 if row.trains:
-                    self._do(self._training(), place, lock)
+                    self._do(self._training(), slot, lock)
                     trained = last_evaluation(self._workdir / row.name)
                     if trained is None:
                         raise UserError('it was stopped before its end')
                     result = trained
                 if row.comparison or not row.trains:
                     output = self._workdir / row.name / 'evaluation.json'
-                    self._do([*self._evaluation(), f'--output={output}'], place, lock)
+                    self._do([*self._evaluation(), f'--output={output}'], slot, lock)
                     evaluated = read_evaluation(output)
-                    numbers = result.get('numbers', {}) | evaluated['numbers']
-                    result = {**evaluated, **result, 'numbers': numbers}
+                    metrics = result.get('metrics', {}) | evaluated['metrics']
+                    result = {**evaluated, **result, 'metrics': metrics}
         finally:
-            places.put(place)
-        for name in row.numbers:
-            number_of(row, name, result['numbers'])
-        return {**result, 'hardware': place.hardware, **circumstances}
+            slots.put(slot)
+        for name in row.metrics:
+            number_of(row, name, result['metrics'])
+        return {**result, 'hardware': slot.hardware, **circumstances}
 
-    def _do(self, arguments: Sequence[str], place: Place, lock: int) -> None:
+    def _do(self, arguments: Sequence[str], slot: Slot, lock: int) -> None:
         where = f' (output in {self._log})' if self._log else ''
         print(f'{self._row.title}: python -m {shlex.join(arguments)}{where}', flush=True)
-        status = self._workers.run(arguments, place, self._log, lock)
+        status = self._workers.run(arguments, slot, self._log, lock)
         if status:
             see = f', see {self._log}' if self._log else ''
             raise UserError(f'{arguments[0]} ended with status {status}{see}')

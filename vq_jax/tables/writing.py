@@ -16,7 +16,7 @@ from vq_jax.tables.results import Results
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class Figure:
     """A plot.
 
     Attributes:
@@ -40,7 +40,7 @@ class Summary:
         heads: of the columns.
         rows: what `cells` are of, in order.
         cells: of each row, as many as there are heads.
-        pictures: the plots that have a point.
+        figures: the plots that have a point.
         commands: what runs the rows that were not run.
     """
 
@@ -49,7 +49,7 @@ class Summary:
     heads: list[str]
     rows: tuple[Row, ...]
     cells: list[list[str]]
-    pictures: list[Picture]
+    figures: list[Figure]
     commands: list[str]
 
 
@@ -68,8 +68,8 @@ def summarize(folder: Path) -> Summary:
         heads=['run', *map(', '.join, table.columns), 'data', 'steps', 'hardware', 'commit'],
         rows=table.rows,
         cells=[_cells(row, table.columns, results) for row in table.rows],
-        pictures=[
-            Picture(f'{plot.y} against {plot.x}', f'plot_{plot.name}.svg', draw(plot, lines))
+        figures=[
+            Figure(f'{plot.y} against {plot.x}', f'plot_{plot.name}.svg', draw(plot, lines))
             for plot, lines in drawn
             if lines
         ],
@@ -92,11 +92,11 @@ def write_table(folder: Path) -> None:
     text = [f'# {known.title}', '', known.about, '']
     lines = [known.heads, ['---'] * len(known.heads), *known.cells]
     text += ['| ' + ' | '.join(map(_in_table, line)) + ' |' for line in lines]
-    for picture in known.pictures:
-        write_atomically(folder / picture.name, picture.svg)
-        text += ['', f'![{picture.title}]({picture.name})']
+    for image in known.figures:
+        write_atomically(folder / image.name, image.svg)
+        text += ['', f'![{image.title}]({image.name})']
     for path in folder.glob('plot_*.svg'):
-        if path.name not in {picture.name for picture in known.pictures}:
+        if path.name not in {image.name for image in known.figures}:
             path.unlink()
     if known.commands:
         text += ['', 'Rows that were not run, and how to run them:', '', '```', *known.commands, '```']
@@ -123,7 +123,7 @@ def _in_spreadsheet(text: str) -> str:
 def _cells(row: Row, columns: Sequence[tuple[str, str]], results: Results) -> list[str]:
     cells, result = [row.title], results.of(row)
     for name, whose in columns:
-        if whose == 'paper' or name not in row.numbers:
+        if whose == 'paper' or name not in row.metrics:
             cells.append(row.paper.get(name, '') if whose == 'paper' else '')
         elif result is None:
             cells.append('not run')

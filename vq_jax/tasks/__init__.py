@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.data import DataConfig
 from vq_jax.errors import UserError, printable
+from vq_jax.spec import Spec
 from vq_jax.tasks.classes import ClassNames, difference
 from vq_jax.tasks.classifier import ClassifierTask
 from vq_jax.tasks.diffusion import DiffusionTask
@@ -102,24 +103,24 @@ def _check_section(path: str, value: Any, wanted: Any) -> None:
 
 def make_task(
     config: ConfigDict,
-    image_shape: tuple[int, int, int],
+    spec: Spec,
     num_classes: int = 0,
     class_names: ClassNames = None,
 ) -> Task:
-    """The task of a full config, for pictures of a shape [h w c].
+    """The task of a full config, for such examples.
 
     Args:
         config: a full one.
-        image_shape: of the pictures.
+        spec: of the examples.
         num_classes: how many classes the labels are of; 0 without labels.
         class_names: of these classes; None if they are not known.
 
     Raises:
-        UserError: if a key or value does not fit, the model cannot take such pictures, or a run that it is
+        UserError: if a key or value does not fit, the model cannot take such images, or a run that it is
             built on is conditioned on other classes.
     """
-    task = _task_class(config.task).from_config(config, image_shape, num_classes)
-    task.check_image_shape(image_shape)
+    task = _task_class(config.task).from_config(config, spec, num_classes)
+    task.check_spec(spec)
     for part, names in task.part_classes().items():
         if changed := difference(class_names, names):
             raise UserError(

@@ -1,4 +1,4 @@
-"""What a user asks of a trained task and gives to it, checked: methods, pictures, codes and labels."""
+"""What a user asks of a trained task and gives to it, checked: methods, images, codes and labels."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from vq_jax.tasks import TASKS
 from vq_jax.tasks.task import Task
 
 _ABILITIES = {
-    'encode': 'encode pictures',
+    'encode': 'encode images',
     'decode': 'decode',
-    'sample': 'draw pictures',
-    'inpaint': 'draw a part of a picture anew',
-    'image_to_image': 'change pictures as a whole',
-    'denoise': 'take noise out of pictures',
-    'upscale': 'make small pictures large',
+    'sample': 'draw images',
+    'inpaint': 'draw a part of an image anew',
+    'image_to_image': 'change images as a whole',
+    'denoise': 'take noise out of images',
+    'upscale': 'make small images large',
     'log_probability': 'tell the likelihood of codes',
     'classify': 'tell classes apart',
 }
@@ -47,34 +47,34 @@ def check_can(name: str, task: Task, method: str, ability: str | None = None) ->
 
 
 def as_bytes(images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-    """Pictures [b h w c]; raises `UserError` unless they are bytes."""
+    """Images [b h w c]; raises `UserError` unless they are bytes."""
     images = np.asarray(images) if not isinstance(images, jax.Array) else images
     if images.dtype != jnp.uint8 or images.ndim != 4:
-        remedy = ' Of one picture, give images[None].' if images.ndim == 3 else ''
+        remedy = ' Of one image, give images[None].' if images.ndim == 3 else ''
         if jnp.issubdtype(images.dtype, jnp.floating):
             remedy += " Of numbers from 0 to 1, give (255 * images).round().astype('uint8')."
         raise UserError(
-            f'pictures must be uint8 [b h w c], from 0 to 255; these are {images.dtype} of shape '
+            f'images must be uint8 [b h w c], from 0 to 255; these are {images.dtype} of shape '
             f'{images.shape}.{remedy}'
         )
     if not images.size:
-        raise UserError(f'there are no pictures in an array of shape {images.shape}; give one or more.')
+        raise UserError(f'there are no images in an array of shape {images.shape}; give one or more.')
     if images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
         raise UserError(
-            f'pictures must be uint8 [b h w c], and these look like [b c h w], {images.shape}; give '
+            f'images must be uint8 [b h w c], and these look like [b c h w], {images.shape}; give '
             'images.transpose(0, 2, 3, 1).'
         )
     return images
 
 
-def checked_codes(codes: Any, like: Any, num_codes: int | None, per_place: int = 1) -> Any:
+def checked_codes(codes: Any, like: Any, num_codes: int | None, per_position: int = 1) -> Any:
     """Latents or codes as `encode` returns them.
 
     Args:
-        codes: of any number of pictures; two levels are a pair, top and bottom.
-        like: shapes and types of what `encode` returns for one picture.
+        codes: of any number of images; two levels are a pair, top and bottom.
+        like: shapes and types of what `encode` returns for one image.
         num_codes: how many there are, in each level; None for latents.
-        per_place: how many columns of codes are one place.
+        per_position: how many columns of codes are one place.
 
     Raises:
         UserError: for others.
@@ -85,10 +85,10 @@ def checked_codes(codes: Any, like: Any, num_codes: int | None, per_place: int =
         if isinstance(codes, tuple):
             raise UserError("this model has one level of codes; give one array, int [b h' w'].")
         grid = _checked_grid(np.asarray(codes), num_codes)
-        if grid.shape[2] % per_place:
+        if grid.shape[2] % per_position:
             raise UserError(
-                f'codes of pixels have {per_place} columns for each, its channels side by side; these are of '
-                f'shape {grid.shape}.'
+                f'codes of pixels have {per_position} columns for each, its channels side by side; these '
+                f'are of shape {grid.shape}.'
             )
         return grid
     if not isinstance(codes, tuple) or len(codes) != 2:
@@ -124,7 +124,7 @@ def checked_numbers(codes: Any, two_levels: bool, num_codes: int) -> Any:
 
 
 def check_whole_grids(codes: Any, like: Any) -> None:
-    """Raises `UserError` unless codes are those of one or more pictures of the size that was learned.
+    """Raises `UserError` unless codes are those of one or more images of the size that was learned.
 
     Args:
         codes: as `checked_codes` returns them.
@@ -154,7 +154,7 @@ def _checked_grid(codes: np.ndarray, num_codes: int) -> np.ndarray:
         raise UserError(f"codes must be integers [b h' w']; these are {codes.dtype} of shape {codes.shape}.")
     if not codes.size:
         raise UserError(
-            f'there are no codes in an array of shape {codes.shape}; give those of one picture or more.'
+            f'there are no codes in an array of shape {codes.shape}; give those of one image or more.'
         )
     return _in_range(codes, num_codes)
 

@@ -1,4 +1,4 @@
-"""What the tasks that rebuild pictures share."""
+"""What the tasks that rebuild images share."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -12,14 +12,16 @@ from ml_collections import ConfigDict
 
 from vq_jax.data.source import plural
 from vq_jax.errors import UserError
-from vq_jax.models.quantizers import BATCH_MEANS, REVIVALS, STATISTICS, VectorQuantizer, revive, use_of_codes
-from vq_jax.ops import pictures
+from vq_jax.media import sheets
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.kmeans import kmeans
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.ops.metrics import psnr
 from vq_jax.ops.parts import map_over_parts
 from vq_jax.ops.quantization import code_shares
+from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, code_usage, revive
+from vq_jax.quantizers.vq import VectorQuantizer
+from vq_jax.spec import Spec
 from vq_jax.tasks.task import State, Task, check_parts
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState
@@ -41,18 +43,18 @@ class AutoencodingTask(Task):
         return False
 
     def seen(self, images: jax.Array) -> jax.Array:
-        """What the encoder is given of pictures [b h w c] in [-1, 1]; of their size."""
+        """What the encoder is given of images [b h w c] in [-1, 1]; of their size."""
         return images
 
     def encode(self, state: State, images: jax.Array) -> Encoded:
-        """Codes, int32 [b h' w'], or latents, float32 [b ... d], of pictures, uint8 [b h w c].
+        """Codes, int32 [b h' w'], or latents, float32 [b ... d], of images, uint8 [b h w c].
 
         Of a model with two levels of codes, a pair: those of the top and those of the bottom.
         """
         return self.model.apply(state.eval_variables(), self.seen(to_float(images)), method='encode')
 
     def decode(self, state: State, codes: Encoded, labels: jax.Array) -> jax.Array:
-        """Pictures, uint8 [b h w c], of codes or latents, and of classes int32 [b] if it is conditioned."""
+        """Images, uint8 [b h w c], of codes or latents, and of classes int32 [b] if it is conditioned."""
         given = (labels,) if self.num_labels else ()
         return to_uint8(self.model.apply(state.eval_variables(), codes, *given, method='decode'))
 
@@ -61,32 +63,31 @@ class AutoencodingTask(Task):
         return self.model.apply(state.eval_variables(), codes, method='lookup')
 
 
-def check_size(shape: tuple[int, int, int], factor: int, channels: int, key: str) -> None:
-    """Checks that a model which divides height and width by a factor can take pictures.
+def check_size(spec: Spec, factor: int, channels: int, key: str) -> None:
+    """Checks that a model which divides the sizes of the grid by a factor can take examples.
 
     Args:
-        shape: of the pictures [h w c].
-        factor: must divide h and w.
-        channels: must be c.
+        spec: of the examples.
+        factor: must divide each size of their grid.
+        channels: must be theirs.
         key: what in the config sets the factor, for the message.
 
     Raises:
         UserError: if it cannot.
     """
-    h, w, c = shape
-    if h % factor or w % factor:
+    if any(size % factor for size in spec.grid):
         raise UserError(
-            f'pictures of {h}x{w} pixels cannot be divided by {factor} ({key}); use a multiple of '
+            f'examples of {spec.size_in_words} cannot be divided by {factor} ({key}); use a multiple of '
             f'{factor}, by config.data.image_size or config.data.pad.'
         )
-    if c != channels:
+    if spec.channels != channels:
         raise UserError(
-            f'the images have {plural(c, "channel")} and the model was made for {channels}; set '
-            f'config.data.channels to {channels}.'
+            f'the examples have {plural(spec.channels, "channel")} and the model was made for {channels}; '
+            f'set config.data.channels to {channels}.'
         )
 
 
-def start_codes(
+def init_codes(
     key: jax.Array,
     state: TrainState,
     batches: Iterable[Batch],
@@ -121,13 +122,13 @@ def start_codes(
         return map_over_parts(functools.partial(project, state), batch, accumulate)
 
     compiled = engine.per_example(project_in_parts)
-    taken = [compiled(state, batch) for batch in islice(batches, quantizer.start_batches)]
+    taken = [compiled(state, batch) for batch in islice(batches, quantizer.init_batches)]
     vectors = np.concatenate(taken).reshape(-1, taken[0].shape[-1])
     if len(vectors) < quantizer.num_codes:
         raise UserError(
             f'k-means cannot place {quantizer.num_codes} codes (config.quantizer.num_codes) with the '
-            f'{len(vectors)} vectors of {quantizer.start_batches} batches; raise '
-            'config.quantizer.start_batches or config.batch_size, or set config.quantizer.start=random.'
+            f'{len(vectors)} vectors of {quantizer.init_batches} batches; raise '
+            'config.quantizer.init_batches or config.batch_size, or set config.quantizer.start=random.'
         )
     cluster = jax.jit(kmeans, static_argnames=('k', 'cosine'))
     found = cluster(key, vectors, k=quantizer.num_codes, cosine=quantizer.cosine)
@@ -136,7 +137,7 @@ def start_codes(
     _, placed = model.apply(variables, centres, shares, method=place, mutable=['params', STATISTICS])
     params = placed.pop('params')
     ema_params = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
-    return engine.place(
+    return engine.put(
         state.replace(params=params, variables={**state.variables, **placed}, ema_params=ema_params)
     )
 
@@ -204,32 +205,32 @@ def check_quantizer_parts(config: ConfigDict, quantizer: Any) -> None:
         check_parts(config, "the quantizer's loss", 'another config.quantizer.kind')
 
 
-def shares_of_codes(codes: Encoded, num_codes: int) -> dict[str, jax.Array]:
-    """'code_shares', the share of each code in every picture [b k], for each level (see `by_level`)."""
+def code_shares_by_level(codes: Encoded, num_codes: int) -> dict[str, jax.Array]:
+    """'code_shares', the share of each code in every image [b k], for each level (see `by_level`)."""
     shares = jax.vmap(code_shares, in_axes=(0, None))
     return by_level('code_shares', jax.tree.map(lambda level: shares(level, num_codes), codes))
 
 
-def with_use_of_codes(means: dict[str, Any]) -> dict[str, Any]:
+def with_code_usage(means: dict[str, Any]) -> dict[str, Any]:
     """The means, with perplexity and share of codes in use over all examples for 'code_shares'."""
-    numbers = {}
+    metrics = {}
     for name, mean in means.items():
         if name.endswith('code_shares'):
             level = name.removesuffix('code_shares')
-            numbers |= {f'{level}{use}': value for use, value in use_of_codes(mean).items()}
+            metrics |= {f'{level}{use}': value for use, value in code_usage(mean).items()}
         else:
-            numbers[name] = mean
-    return numbers
+            metrics[name] = mean
+    return metrics
 
 
 def summarize(means: dict[str, np.ndarray]) -> dict[str, float]:
     """The means, with perplexity and share of codes in use over the whole set for 'code_shares'."""
-    return {name: float(value) for name, value in with_use_of_codes(means).items()}
+    return {name: float(value) for name, value in with_code_usage(means).items()}
 
 
-def code_pictures(
+def code_images(
     predictions: dict[str, np.ndarray], means: dict[str, np.ndarray], num_codes: int
-) -> dict[str, pictures.Sheet]:
+) -> dict[str, sheets.Sheet]:
     """Originals over reconstructions over code maps, the top's first; the histogram of code use.
 
     Args:
@@ -243,9 +244,9 @@ def code_pictures(
     for level in levels:
         codes = predictions[f'{level}codes']
         name = code_caption(f'{level}codes', codes, num_codes)
-        shown[name] = pictures.code_maps(codes, num_codes, images.shape[1:3])
-    uses = {f'{level}code_use': pictures.histogram(means[f'{level}code_shares']) for level in levels}
-    return {'reconstructions': pictures.rows(shown), **uses}
+        shown[name] = sheets.code_maps(codes, num_codes, images.shape[1:3])
+    uses = {f'{level}code_usage': sheets.histogram(means[f'{level}code_shares']) for level in levels}
+    return {'reconstructions': sheets.rows(shown), **uses}
 
 
 def code_caption(name: str, codes: np.ndarray, num_codes: int) -> str:

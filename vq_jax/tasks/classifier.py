@@ -1,4 +1,4 @@
-"""The classifier: which class a picture is of, and features in which sets of pictures are compared."""
+"""The classifier: which class an image is of, and features in which sets of images are compared."""
 
 import dataclasses
 from typing import Any
@@ -10,11 +10,12 @@ import optax
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, check_least, check_share
+from vq_jax.media import sheets
 from vq_jax.models.classifier import Classified, Classifier
-from vq_jax.ops import pictures
 from vq_jax.ops.images import to_float
 from vq_jax.ops.parts import Part
-from vq_jax.tasks.task import Task, check_same_shape
+from vq_jax.spec import Spec
+from vq_jax.tasks.task import Task, check_same_spec
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch
@@ -28,13 +29,13 @@ class ClassifierTask(Task):
     Attributes:
         model: see `vq_jax.models.classifier.Classifier`.
         optimizer: changes the parameters.
-        image_shape: [h w c].
+        spec: of the examples.
         accumulate: parts of a step's batch.
     """
 
     model: Classifier
     optimizer: Optimizer
-    image_shape: tuple[int, int, int]
+    spec: Spec
     accumulate: int = 1
 
     @staticmethod
@@ -43,10 +44,8 @@ class ClassifierTask(Task):
         return {'model': defaults(Classifier, without=('num_classes',))}
 
     @classmethod
-    def from_config(
-        cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
-    ) -> 'ClassifierTask':
-        """The task of a full config, for pictures [h w c] of so many classes."""
+    def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'ClassifierTask':
+        """The task of a full config, for images [h w c] of so many classes."""
         if num_classes < 2:
             raise UserError(
                 'a classifier needs data of two classes or more; set config.data.name to a set with labels '
@@ -58,21 +57,21 @@ class ClassifierTask(Task):
         optimizer = make_optimizer(
             build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
         )
-        return cls(model=model, optimizer=optimizer, image_shape=image_shape, accumulate=config.accumulate)
+        return cls(model=model, optimizer=optimizer, spec=spec, accumulate=config.accumulate)
 
     @property
     def classes_read(self) -> int:
         """The classes it tells apart."""
         return self.model.num_classes
 
-    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
-        """Raises `UserError` unless the pictures are as large as those the model was made for."""
-        check_same_shape(shape, self.image_shape)
+    def check_spec(self, spec: Spec) -> None:
+        """Raises `UserError` unless the images are as large as those the model was made for."""
+        check_same_spec(spec, self.spec)
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
-        variables = self.model.init(params_key, to_float(batch['image'][:1]))
+        variables = self.model.init(params_key, to_float(batch['x'][:1]))
         return TrainState.create(run_key, variables, self.optimizer)
 
     def train_step(
@@ -82,7 +81,7 @@ class ClassifierTask(Task):
         key = state.step_key()
 
         def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, dict[str, jax.Array]]:
-            images = to_float(batch['image'])
+            images = to_float(batch['x'])
             logits = self.model.apply({'params': params}, images, part.keys(key)).logits
             metrics = {name: jnp.mean(value) for name, value in _scores(logits, batch['label']).items()}
             return metrics['loss'], metrics
@@ -91,32 +90,32 @@ class ClassifierTask(Task):
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Cross-entropy in nats, and whether the likeliest class is the right one [b]."""
-        return _scores(self.logits(state, batch['image']), batch['label'])
+        return _scores(self.logits(state, batch['x']), batch['label'])
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """'loss' and 'accuracy'."""
         return {name: float(value) for name, value in means.items()}
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """Pictures, their classes, and how probable each class seems."""
-        probabilities = jax.nn.softmax(self.logits(state, batch['image']))
-        return {'images': batch['image'], 'labels': batch['label'], 'probabilities': probabilities}
+        """Images, their classes, and how probable each class seems."""
+        probabilities = jax.nn.softmax(self.logits(state, batch['x']))
+        return {'images': batch['x'], 'labels': batch['label'], 'probabilities': probabilities}
 
-    def pictures(
+    def media(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, pictures.Sheet]:
-        """Pictures over the probabilities of their classes, that of the right one in blue."""
+    ) -> dict[str, sheets.Sheet]:
+        """Images over the probabilities of their classes, that of the right one in blue."""
         images = predictions['images']
-        drawn = pictures.bars(predictions['probabilities'], predictions['labels'], images.shape[1:3])
+        drawn = sheets.bars(predictions['probabilities'], predictions['labels'], images.shape[1:3])
         caption = 'probability of each class, from 0 to 1; blue: the right one'
-        return {'classes': pictures.rows({'originals': images, caption: drawn})}
+        return {'classes': sheets.rows({'originals': images, caption: drawn})}
 
     def classify(self, state: TrainState, images: jax.Array) -> Classified:
-        """Features, float32 [b d], and logits, float32 [b k], of pictures, uint8 [b h w c]."""
+        """Features, float32 [b d], and logits, float32 [b k], of images, uint8 [b h w c]."""
         return self.model.apply(state.eval_variables(), to_float(images))
 
     def logits(self, state: TrainState, images: jax.Array) -> jax.Array:
-        """Of the classes, float32 [b k], of pictures, uint8 [b h w c]."""
+        """Of the classes, float32 [b k], of images, uint8 [b h w c]."""
         return self.classify(state, images).logits
 
 

@@ -32,21 +32,21 @@ def write_codes(
 ) -> dict[str, int]:
     """Writes the codes of a data set that are not there yet.
 
-    Pictures are cropped as in evaluation, without random crops and flips.
+    Images are cropped as in evaluation, without random crops and flips.
 
     Args:
         workdir: a run of the task vqvae or vqgan.
         output: the folder to write, see `vq_jax.data.codes`.
         splits: of the run's data set; None takes those that it was trained and evaluated on.
         step: the checkpoint of the run; None is its newest.
-        batch_size: pictures that are encoded at once, over all devices.
+        batch_size: images that are encoded at once, over all devices.
         shard_batches: batches whose codes go into one file.
         overrides: other values for keys of the sections 'data' and 'parallel' of the run's config, such as
             `{'data.name': 'imagenette'}`.
         allow: as for `vq_jax.load`.
 
     Returns:
-        How many pictures have codes, by split. Those that could not be decoded have none.
+        How many images have codes, by split. Those that could not be decoded have none.
 
     Raises:
         UserError: if the run has no codes, its data cannot be read, the folder has other codes, or other
@@ -64,19 +64,19 @@ def write_codes(
     output = Path(output)
     with allowing(allow):
         config, trained = config_of(workdir, overrides), to_json(config_of(workdir))
-    # The order is that of the data set, so that a shard holds the same pictures whenever it is written.
+    # The order is that of the data set, so that a shard holds the same images whenever it is written.
     data = dataclasses.replace(build(DataConfig, config.data, 'data'), random_crop=False, flip=False)
     engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), batch_size)
     datasets = {split: open_dataset(data, split) for split in splits or (data.train_split, data.eval_split)}
     first = next(iter(datasets.values()))
-    if first.item != 'image':
-        raise UserError(f'{first.name} holds codes already; set data.name to pictures.')
+    if first.key != 'x':
+        raise UserError(f'{first.name} holds codes already; set data.name to images.')
     with allowing(allow):
-        tokenizer = make_tokenizer(TokenizerConfig(str(workdir), step), first.image_shape)
+        tokenizer = make_tokenizer(TokenizerConfig(str(workdir), step), first.spec)
     facts = CodeFacts(
         tokenizer={**tokenizer.run.identity(), 'config': trained},
         data=dataclasses.asdict(data),
-        image_shape=first.image_shape,
+        spec=first.spec,
         class_names=first.class_names,
         num_codes=tokenizer.num_tokens,
         grids=tokenizer.grids,
@@ -84,11 +84,11 @@ def write_codes(
         shard_size=batch_size * shard_batches,
     )
     facts = write_facts(output, facts)
-    encode = engine.per_example(lambda state, batch: tokenizer.encode(state, batch['image']))
-    state = engine.place(tokenizer.state())
+    encode = engine.per_example(lambda state, batch: tokenizer.encode(state, batch['x']))
+    state = engine.put(tokenizer.state())
 
     def examples(split: str, number: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Label and codes of the pictures of a shard."""
+        """Label and codes of the images of a shard."""
         start = number * shard_batches
         batches = eval_batches(datasets[split], batch_size=batch_size, start=start, pad=True)
         for batch in islice(batches, shard_batches):

@@ -1,4 +1,4 @@
-"""Diffusion models: learn to take noise away, and so to make pictures of nothing else."""
+"""Diffusion models: learn to take noise away, and so to make images of nothing else."""
 
 import dataclasses
 import math
@@ -12,10 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, check_least
+from vq_jax.media import sheets
 from vq_jax.models.dit import DiT, DiTSizes
 from vq_jax.models.unet import UNet, UNetSizes
 from vq_jax.ops import diffusion as ops
-from vq_jax.ops import likelihoods, pictures
+from vq_jax.ops import likelihoods
 from vq_jax.ops.dropout import hide_labels
 from vq_jax.ops.images import to_uint8
 from vq_jax.ops.keys import content_keys, fold_in, normal
@@ -28,22 +29,23 @@ from vq_jax.sampling.likelihood import (
     flow_log_likelihood,
     step_divergence,
 )
+from vq_jax.spec import Spec
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
-from vq_jax.tasks.diffusion_drawing import LATENT, DiffusionDrawing
+from vq_jax.tasks.diffusion_sampling import LATENT, DiffusionSampling
 from vq_jax.tasks.latents import LatentConfig, Pixels, Space, make_space
-from vq_jax.tasks.task import check_decoder, check_labels, check_same_shape
+from vq_jax.tasks.task import check_decoder, check_labels, check_same_spec
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState
 
 _START_BATCHES = 16  # whose latents are measured
-_CHAIN = 8  # pictures of the way from noise to image
+_CHAIN = 8  # images of the way from noise to image
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DiffusionTask(DiffusionDrawing):
+class DiffusionTask(DiffusionSampling):
     """See `vq_jax.tasks.task.Task` for what each method does; `state.frozen` is the autoencoder's.
 
     Attributes:
@@ -69,10 +71,8 @@ class DiffusionTask(DiffusionDrawing):
         }
 
     @classmethod
-    def from_config(
-        cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
-    ) -> 'DiffusionTask':
-        """The task of a full config, for pictures [h w c] of so many classes; reads the autoencoder's run."""
+    def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'DiffusionTask':
+        """The task of a full config, for images [h w c] of so many classes; reads the autoencoder's run."""
         options = build(DiffusionConfig, config.model, 'model')
         check_labels(options.class_conditional, num_classes, 'model')
         check_least(0, 'config.model.', options, 'variational_weight')
@@ -90,7 +90,7 @@ class DiffusionTask(DiffusionDrawing):
                 'latents (config.latent.workdir) has none; set config.evaluation.flow_steps=0.'
             )
         num_labels = num_classes if options.class_conditional else 0
-        space = make_space(latent, image_shape)
+        space = make_space(latent, spec)
         check_decoder('autoencoder', space.num_labels, num_labels)
         if options.backbone == 'dit':
             network, sizes = DiT, build(DiTSizes, config.dit, 'dit')
@@ -103,7 +103,7 @@ class DiffusionTask(DiffusionDrawing):
                 f'config.{options.backbone} want; change them, config.data.image_size or config.data.pad.'
             )
         if options.upscale > 1:
-            _check_upscale(options.upscale, space, image_shape)
+            _check_upscale(options.upscale, space, spec)
         task = cls(
             model=network(sizes, c * (2 if options.learned_variance else 1), num_labels),
             space=space,
@@ -113,16 +113,16 @@ class DiffusionTask(DiffusionDrawing):
             optimizer=make_optimizer(
                 build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
             ),
-            image_shape=image_shape,
+            spec=spec,
             num_labels=num_labels,
             accumulate=config.accumulate,
         )
         task.check_sampling(task.sampling)
         return task
 
-    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
-        """Raises `UserError` unless the pictures are as large as those the model was made for."""
-        check_same_shape(shape, self.image_shape)
+    def check_spec(self, spec: Spec) -> None:
+        """Raises `UserError` unless the images are as large as those the model was made for."""
+        check_same_spec(spec, self.spec)
 
     def built_on(self) -> dict[str, Any]:
         """The autoencoder."""
@@ -136,7 +136,7 @@ class DiffusionTask(DiffusionDrawing):
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
         h, w, c = self.space.shape
-        x = self.shown(jnp.zeros((1, h, w, c)), self.condition(batch['image'][:1]))
+        x = self.shown(jnp.zeros((1, h, w, c)), self.condition(batch['x'][:1]))
         variables = dict(self.model.init(params_key, x, jnp.zeros(1), batch['label'][:1]))
         if not isinstance(self.space, Pixels):
             variables[LATENT] = {'mean': jnp.zeros(c), 'scale': jnp.ones(c)}
@@ -146,17 +146,17 @@ class DiffusionTask(DiffusionDrawing):
         """What the autoencoder learned."""
         return self.space.state()
 
-    def start_from_data(
+    def init_from_data(
         self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
     ) -> TrainState:
         """Measures the mean and the standard deviation of each channel of the latents."""
         if isinstance(self.space, Pixels):
             return state
-        frozen = engine.place(self.space.state())
+        frozen = engine.put(self.space.state())
 
         def encode(frozen: Any, batch: Batch) -> jax.Array:
             return map_over_parts(
-                lambda images: self.space.encode(frozen, images), batch['image'], self.accumulate
+                lambda images: self.space.encode(frozen, images), batch['x'], self.accumulate
             )
 
         compiled = engine.per_example(encode)
@@ -164,7 +164,7 @@ class DiffusionTask(DiffusionDrawing):
         latents = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
         scale = np.maximum(latents.std(0), 1e-6)
         measured = {'mean': jnp.float32(latents.mean(0)), 'scale': jnp.float32(scale)}
-        return engine.place(state.replace(variables={**state.variables, LATENT: measured}))
+        return engine.put(state.replace(variables={**state.variables, LATENT: measured}))
 
     def train_step(
         self, state: TrainState, batch: Batch, axis_name: str | None = None
@@ -173,13 +173,13 @@ class DiffusionTask(DiffusionDrawing):
         times_key, step_key = jax.random.split(state.step_key())
 
         def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, dict[str, jax.Array]]:
-            x0, keys = self.encoded(state, batch['image']), part.keys(step_key)
+            x0, keys = self.encoded(state, batch['x']), part.keys(step_key)
             # Times are spread evenly over the batch (Kingma et al. 2021, appendix I.1).
             t = self._time((jax.random.uniform(times_key) + part.index / part.size) % 1.0)
             labels = self.asked(batch['label'])
             if self.num_labels:
                 labels = hide_labels(fold_in(keys, 0), labels, self.config.label_dropout, self.num_labels)
-            condition = self.condition(batch['image'])
+            condition = self.condition(batch['x'])
             network = self.network({'params': params}, labels, condition, fold_in(keys, 1))
             losses = self._losses(network, x0, fold_in(keys, 2), t)
             metrics = {name: jnp.mean(value) for name, value in losses.items()}
@@ -190,14 +190,14 @@ class DiffusionTask(DiffusionDrawing):
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """The loss; of a model of pixels, the parts of the bound in nats [b], those over time [b n].
 
-        Of super-resolution instead of the bound 'psnr' of a drawn picture and, to compare, of cubic
-        interpolation [b]. The bound of the bytes given the small picture would be valid too, but there is
+        Of super-resolution instead of the bound 'psnr' of a drawn image and, to compare, of cubic
+        interpolation [b]. The bound of the bytes given the small image would be valid too, but there is
         none to compare it with, and of a network that is asked for x0 it is huge: the error of x0 does not
         vanish with the noise, while its weight grows without end.
 
-        The draws of a picture depend on its bytes alone.
+        The draws of an image depend on its bytes alone.
         """
-        images, n = batch['image'], self.evaluation.times
+        images, n = batch['x'], self.evaluation.times
         x0, keys = self.encoded(state, images), content_keys(images)
         labels, condition = self.asked(batch['label']), self.condition(images)
         network = self.network(state.eval_variables(), labels, condition, None)
@@ -226,31 +226,31 @@ class DiffusionTask(DiffusionDrawing):
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """'loss', and bits a value: the bound, its parts, its diffusion term by quarters of the noise."""
-        numbers, n = {'loss': means['loss']}, math.prod(self.image_shape)
+        metrics, n = {'loss': means['loss']}, math.prod(self.spec.shape)
 
         def bits(nats: np.ndarray) -> float:
             return likelihoods.bits_per_dimension(-nats, n)
 
         if 'diffusion' in means:
             terms = means['diffusion']
-            numbers['bits_per_dimension'] = bits(means['prior'] + terms.sum() + means['decoder'])
-            numbers['bits_prior'], numbers['bits_decoder'] = bits(means['prior']), bits(means['decoder'])
-            numbers['bits_diffusion'] = bits(terms.sum())
+            metrics['bits_per_dimension'] = bits(means['prior'] + terms.sum() + means['decoder'])
+            metrics['bits_prior'], metrics['bits_decoder'] = bits(means['prior']), bits(means['decoder'])
+            metrics['bits_diffusion'] = bits(terms.sum())
             if len(terms) >= 4:
                 # Parts that lie in two quarters count in both, for what of them does.
                 so_far = np.interp(
                     np.linspace(0, len(terms), 5), range(len(terms) + 1), [0, *np.cumsum(terms)]
                 )
                 for i, quarter in enumerate(np.diff(so_far), 1):
-                    numbers[f'bits_diffusion_{i}_of_4'] = bits(quarter)
+                    metrics[f'bits_diffusion_{i}_of_4'] = bits(quarter)
         if 'flow' in means:
-            numbers['bits_flow'] = bits(-means['flow'])
-        numbers |= {name: means[name] for name in ('psnr', 'psnr_cubic') if name in means}
-        return {name: float(value) for name, value in numbers.items()}
+            metrics['bits_flow'] = bits(-means['flow'])
+        metrics |= {name: means[name] for name in ('psnr', 'psnr_cubic') if name in means}
+        return {name: float(value) for name, value in metrics.items()}
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """Pictures, a sample of the class of each, and the way to it from noise [b 8 h w c]."""
-        images, labels = batch['image'], batch['label']
+        """Images, a sample of the class of each, and the way to it from noise [b 8 h w c]."""
+        images, labels = batch['x'], batch['label']
         condition = self.condition(images)
         keys = content_keys(images)
         _, seen = self.visit(state, keys, labels, self.sampling, condition, visited=self._visited)
@@ -260,15 +260,15 @@ class DiffusionTask(DiffusionDrawing):
             shown['small'] = self.space.decode(state.frozen, condition, labels)
         return shown
 
-    def pictures(
+    def media(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, pictures.Sheet]:
-        """Pictures over samples (with what they were made of in between), and the ways from noise."""
+    ) -> dict[str, sheets.Sheet]:
+        """Images over samples (with what they were made of in between), and the ways from noise."""
         names = {'originals': 'images', 'made small': 'small', 'samples': 'samples'}
         rows = {caption: predictions[name] for caption, name in names.items() if name in predictions}
         chain = {f'sample {i}': x for i, x in enumerate(predictions['chain'], 1)}
         steps = [f'step {n}/{self.sampling.steps}' for n in self._visited]
-        return {'samples': pictures.rows(rows), 'chain': pictures.rows(chain, steps)}
+        return {'samples': sheets.rows(rows), 'chain': sheets.rows(chain, steps)}
 
     @property
     def _visited(self) -> np.ndarray:
@@ -323,13 +323,13 @@ def _check_process(options: DiffusionConfig) -> None:
             )
 
 
-def _check_upscale(factor: int, space: Space, image_shape: tuple[int, int, int]) -> None:
+def _check_upscale(factor: int, space: Space, spec: Spec) -> None:
     if not isinstance(space, Pixels):
         raise UserError(
             'super-resolution (config.model.upscale) learns pixels; leave config.latent.workdir empty.'
         )
-    if image_shape[0] % factor or image_shape[1] % factor:
+    if spec.shape[0] % factor or spec.shape[1] % factor:
         raise UserError(
-            f'pictures of {image_shape[0]}x{image_shape[1]} pixels cannot be reduced by {factor} '
+            f'images of {spec.shape[0]}x{spec.shape[1]} pixels cannot be reduced by {factor} '
             '(config.model.upscale); change it or config.data.image_size.'
         )

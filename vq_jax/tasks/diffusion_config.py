@@ -16,18 +16,18 @@ class DiffusionConfig:
 
     Attributes:
         backbone: 'unet' (section 'unet') or 'dit' (section 'dit').
-        class_conditional: draw pictures of a given class.
+        class_conditional: draw images of a given class.
         label_dropout: share of the training examples whose class is kept from the network, which guidance
             needs (Ho and Salimans 2022).
         fourier: the network is also shown sines and cosines of `pi 2^n` times the noisy example for these n,
             so that it sees differences as small as those between bytes, which take most of the bits of
             a likelihood (Kingma et al. 2021, arXiv:2107.00630, appendix C).
-        upscale: if above 1, the network is shown the picture reduced to one pixel out of so many in
+        upscale: if above 1, the network is shown the image reduced to one pixel out of so many in
             height and in width: super-resolution (Saharia et al. 2021, arXiv:2104.07636).
         schedule: how noise grows with time (see `vq_jax.ops.diffusion.SCHEDULES`).
         path: from data to noise; with 'straight', `schedule` 'straight' and `prediction` 'velocity' this
             is flow matching.
-        shift: how much stronger noise is than the schedule says, for large pictures.
+        shift: how much stronger noise is than the schedule says, for large images.
         timesteps: of discrete time; 0 for continuous time.
         prediction: what the network is asked.
         weighting: of its squared error over time (see `vq_jax.ops.diffusion.loss_weight`).
@@ -74,7 +74,7 @@ class DiffusionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How pictures are drawn.
+    """How images are drawn.
 
     Attributes:
         sampler: see `vq_jax.sampling.diffusion.SAMPLERS`.
@@ -92,7 +92,7 @@ class Sampling:
         repeats: in inpainting, how often each step is made (Lugmayr et al. 2022). What is drawn fits best
             with the sampler 'ddpm', 4 repeats and guidance 1; of samplers without noise it changes next to
             nothing.
-        NUMBERS: see `vq_jax.tasks.drawing.Drawer`.
+        NUMBERS: see `vq_jax.tasks.batched_sampling.BatchedSampler`.
     """
 
     NUMBERS: ClassVar[Mapping[str, float | None]] = MappingProxyType(
@@ -148,7 +148,7 @@ class EvaluationConfig:
     """What an evaluation measures.
 
     Attributes:
-        times: at how many times each picture is noised, for the loss and for the bound.
+        times: at how many times each image is noised, for the loss and for the bound.
         flow_steps: of the probability flow, for the likelihood of a model of pixels in continuous time; 0
             leaves it out. Each takes two calls of the network and of its derivative for each probe.
         flow_probes: estimates of its divergence that are averaged.

@@ -1,4 +1,4 @@
-"""The GAN: a generator learns to draw what a discriminator cannot tell from real pictures."""
+"""The GAN: a generator learns to draw what a discriminator cannot tell from real images."""
 
 import dataclasses
 from typing import Any
@@ -9,22 +9,23 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, check_least
+from vq_jax.media import sheets
 from vq_jax.models.discriminators import Discriminator
 from vq_jax.models.generator import Generator
 from vq_jax.models.normalisation import BATCH_STATS
-from vq_jax.ops import pictures
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.keys import content_keys, fold_in, normal
 from vq_jax.ops.losses import mean_square
 from vq_jax.ops.parts import Part
 from vq_jax.ops.quantization import perplexity
-from vq_jax.tasks.game import Game, GameConfig, make_game, mean_image
-from vq_jax.tasks.task import Task, check_labels, check_parts, check_same_shape
+from vq_jax.spec import Spec
+from vq_jax.tasks.adversarial import AdversarialLossConfig, Adversary, make_adversary, mean_image
+from vq_jax.tasks.task import Task, check_labels, check_parts, check_same_spec
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch
-from vq_jax.training.state import TrainState, TwoPlayerState
+from vq_jax.training.state import AdversarialState, TrainState
 
 # A class is covered if samples of it come at least a tenth as often as if all were drawn alike.
 _COVERED = 0.1
@@ -38,7 +39,7 @@ class GANConfig:
 
     Attributes:
         class_conditional: the generator draws a given class, the discriminator judges whether a
-            picture fits its class.
+            image fits its class.
     """
 
     class_conditional: bool = False
@@ -50,36 +51,34 @@ class GANTask(Task):
 
     Attributes:
         model: the generator.
-        game: the discriminator's side.
+        adversary: the discriminator, and how it learns.
         optimizer: changes the generator.
-        image_shape: [h w c].
+        spec: of the examples.
         num_classes: of the data; 0 without labels.
         num_labels: classes that the generator is conditioned on; 0 for none.
     """
 
     model: Generator
-    game: Game
+    adversary: Adversary
     optimizer: Optimizer
-    image_shape: tuple[int, int, int]
+    spec: Spec
     num_classes: int
     num_labels: int
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
-        """Sections 'model', 'generator', 'discriminator', 'game' and 'discriminator_optimizer'."""
+        """Sections 'model', 'generator', 'discriminator', 'adversarial' and 'discriminator_optimizer'."""
         return {
             'model': defaults(GANConfig),
             'generator': defaults(Generator, without=('num_classes',)),
             'discriminator': defaults(Discriminator, without=('num_classes', 'conditional')),
-            'game': defaults(GameConfig),
+            'adversarial': defaults(AdversarialLossConfig),
             'discriminator_optimizer': defaults(OptimizerConfig),
         }
 
     @classmethod
-    def from_config(
-        cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
-    ) -> 'GANTask':
-        """The task of a full config, for pictures [h w c] of so many classes."""
+    def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'GANTask':
+        """The task of a full config, for images [h w c] of so many classes."""
         check_parts(config, "the generator's batch normalisation", 'config.batch_size to that of a step')
         conditional = build(GANConfig, config.model, 'model').class_conditional
         check_labels(conditional, num_classes, 'model')
@@ -88,8 +87,8 @@ class GANTask(Task):
             Generator,
             config.generator,
             'generator',
-            image_size=image_shape[0],
-            image_channels=image_shape[-1],
+            image_size=spec.shape[0],
+            image_channels=spec.shape[-1],
             num_classes=num_labels,
         )
         check_least(1, 'config.generator.', model, 'channels', 'noise_dim')
@@ -102,11 +101,16 @@ class GANTask(Task):
         )
         return cls(
             model=model,
-            game=make_game(config, discriminator, schedule_length(config)),
+            adversary=make_adversary(
+                config,
+                build(AdversarialLossConfig, config.adversarial, 'adversarial'),
+                discriminator,
+                schedule_length(config),
+            ),
             optimizer=make_optimizer(
                 build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
             ),
-            image_shape=image_shape,
+            spec=spec,
             num_classes=num_classes,
             num_labels=num_labels,
         )
@@ -116,32 +120,32 @@ class GANTask(Task):
         """Those of the data, which the probe tells apart."""
         return self.num_classes
 
-    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
-        """Raises `UserError` unless pictures are square, of 8, 16, 32 ... pixels, and like the model's."""
-        h, w, _ = shape
+    def check_spec(self, spec: Spec) -> None:
+        """Raises `UserError` unless images are square, of 8, 16, 32 ... pixels, and like the model's."""
+        h, w, _ = spec.shape
         if h != w or h < 8 or h & (h - 1):
             raise UserError(
-                f'pictures of {h}x{w} pixels are not squares of 8, 16, 32, 64 ... pixels, which DCGAN needs; '
+                f'images of {h}x{w} pixels are not squares of 8, 16, 32, 64 ... pixels, which DCGAN needs; '
                 'set config.data.image_size or config.data.pad.'
             )
-        check_same_shape(shape, self.image_shape)
+        check_same_spec(spec, self.spec)
 
-    def init(self, key: jax.Array, batch: Batch) -> TwoPlayerState:
+    def init(self, key: jax.Array, batch: Batch) -> AdversarialState:
         """Random parameters of both players."""
         generator_key, discriminator_key = jax.random.split(key)
         params_key, run_key = jax.random.split(generator_key)
-        images, labels = to_float(batch['image'][:1]), batch['label'][:1]
+        images, labels = to_float(batch['x'][:1]), batch['label'][:1]
         variables = self.model.init(params_key, jnp.zeros((1, self.model.noise_dim)), labels)
-        return TwoPlayerState(
+        return AdversarialState(
             generator=TrainState.create(run_key, variables, self.optimizer),
-            discriminator=self.game.init(discriminator_key, images, labels),
+            discriminator=self.adversary.init(discriminator_key, images, labels),
         )
 
     def train_step(
-        self, state: TwoPlayerState, batch: Batch, axis_name: str | None = None
-    ) -> tuple[TwoPlayerState, dict[str, jax.Array]]:
+        self, state: AdversarialState, batch: Batch, axis_name: str | None = None
+    ) -> tuple[AdversarialState, dict[str, jax.Array]]:
         """One update of both players, of one forward pass of each."""
-        images, labels = to_float(batch['image']), batch['label']
+        images, labels = to_float(batch['x']), batch['label']
         generator = state.generator
         whole = Part.of_device(len(images), axis_name)
         noise = self._noise(whole.keys(generator.step_key()))
@@ -158,9 +162,9 @@ class GANTask(Task):
 
         fake, pull, changed = jax.vjp(draw, generator.params, has_aux=True)
         centre = mean_image(images, axis_name)
-        turn = self.game.play(state.discriminator, images, fake, labels, whole, centre)
-        grads, means = pmean((*pull(turn.gradient), turn.means), axis_name)
-        discriminator, metrics = self.game.learn(state.discriminator, means)
+        compared = self.adversary.compare(state.discriminator, images, fake, labels, whole, centre)
+        grads, means = pmean((*pull(compared.gradient), compared.means), axis_name)
+        discriminator, metrics = self.adversary.update(state.discriminator, means)
         generator, update = generator.apply_gradients(grads, self.optimizer)
         generator = generator.replace(variables=changed).finish_step(self.optimizer)
         state = state.replace(generator=generator, discriminator=discriminator)
@@ -168,22 +172,22 @@ class GANTask(Task):
 
     def watch(self, metrics: dict[str, float]) -> str | None:
         """A warning if one player has won, or if the samples are all alike."""
-        return self.game.watch(metrics)
+        return self.adversary.watch(metrics)
 
-    def eval_step(self, state: TwoPlayerState, batch: Batch) -> dict[str, jax.Array]:
-        """Logits, moments of pixels, and the classes that the probe sees, of pictures and samples.
+    def eval_step(self, state: AdversarialState, batch: Batch) -> dict[str, jax.Array]:
+        """Logits, moments of pixels, and the classes that the probe sees, of images and samples.
 
-        There is one sample for each picture, of the picture's class, from noise that depends on the
-        picture's bytes alone, and another one to compare it with.
+        There is one sample for each image, of the image's class, from noise that depends on the
+        image's bytes alone, and another one to compare it with.
         """
-        labels, keys = batch['label'], content_keys(batch['image'])
+        labels, keys = batch['label'], content_keys(batch['x'])
         # Bytes, which is what people see.
         fake, another = (to_float(self.sample(state, k, labels)) for k in (keys, fold_in(keys, 1)))
         discriminator = state.discriminator
         values = {'duplicates': (mean_square(fake, another) < _ALIKE**2).astype(jnp.float32)}
-        for name, images in (('real', to_float(batch['image'])), ('fake', fake)):
+        for name, images in (('real', to_float(batch['x'])), ('fake', fake)):
             variables = {'params': discriminator.params, **discriminator.variables}
-            judgement = self.game.discriminator.apply(variables, images, labels)
+            judgement = self.adversary.discriminator.apply(variables, images, labels)
             values[f'logits_{name}'] = judgement.logits
             values[f'{name}_mean'], values[f'{name}_square'] = images, jnp.square(images)
             if self.num_classes:
@@ -195,18 +199,18 @@ class GANTask(Task):
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """Mean logits, diversity, duplicates, and how well samples cover the classes.
 
-        'diversity' is the variance of samples' pixels relative to that of pictures'; a few pictures drawn
+        'diversity' is the variance of samples' pixels relative to that of images'; a few images drawn
         again and again can have all of it. 'duplicates' is the share of pairs of samples that are nearly
         alike, after the test of Arora and Zhang 2017 (arXiv:1706.08224); both are of one class, if the
-        model is conditioned on it, and of different noise. It is 1 / n if n pictures come equally often.
+        model is conditioned on it, and of different noise. It is 1 / n if n images come equally often.
         Classes are those that a linear probe of the discriminator's features sees; 'probe_accuracy' says
-        how well it sees them in pictures.
+        how well it sees them in images.
         """
         variances = {
             name: np.sum(means[f'{name}_square'] - np.square(means[f'{name}_mean']))
             for name in ('real', 'fake')
         }
-        numbers = {
+        metrics = {
             'logits_real': means['logits_real'],
             'logits_fake': means['logits_fake'],
             'diversity': variances['fake'] / variances['real'],
@@ -214,30 +218,30 @@ class GANTask(Task):
         }
         if self.num_classes:
             shares = means['fake_classes']
-            numbers['classes_covered'] = np.sum(shares > _COVERED / self.num_classes)
-            numbers['class_perplexity'] = perplexity(jnp.asarray(shares))
-            numbers['probe_accuracy'] = means['real_agree']
+            metrics['classes_covered'] = np.sum(shares > _COVERED / self.num_classes)
+            metrics['class_perplexity'] = perplexity(jnp.asarray(shares))
+            metrics['probe_accuracy'] = means['real_agree']
         if self.num_labels:
-            numbers['label_accuracy'] = means['fake_agree']
-        return {name: float(value) for name, value in numbers.items()}
+            metrics['label_accuracy'] = means['fake_agree']
+        return {name: float(value) for name, value in metrics.items()}
 
-    def predict(self, state: TwoPlayerState, batch: Batch) -> dict[str, jax.Array]:
-        """Pictures, and a sample of the class of each."""
-        samples = self.sample(state, content_keys(batch['image']), batch['label'])
-        return {'images': batch['image'], 'samples': samples}
+    def predict(self, state: AdversarialState, batch: Batch) -> dict[str, jax.Array]:
+        """Images, and a sample of the class of each."""
+        samples = self.sample(state, content_keys(batch['x']), batch['label'])
+        return {'images': batch['x'], 'samples': samples}
 
-    def pictures(
+    def media(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, pictures.Sheet]:
-        """Pictures over samples."""
+    ) -> dict[str, sheets.Sheet]:
+        """Images over samples."""
         rows = {'originals': predictions['images'], 'samples': predictions['samples']}
-        return {'samples': pictures.rows(rows)}
+        return {'samples': sheets.rows(rows)}
 
-    def sample(self, state: TwoPlayerState, keys: jax.Array, labels: jax.Array) -> jax.Array:
-        """Pictures [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them."""
+    def sample(self, state: AdversarialState, keys: jax.Array, labels: jax.Array) -> jax.Array:
+        """Images [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them."""
         return to_uint8(self._draw(state, keys, labels))
 
-    def _draw(self, state: TwoPlayerState, keys: jax.Array, labels: jax.Array) -> jax.Array:
+    def _draw(self, state: AdversarialState, keys: jax.Array, labels: jax.Array) -> jax.Array:
         return self.model.apply(state.eval_variables(), self._noise(keys), labels)
 
     def _noise(self, keys: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from vq_jax.tasks.task import State
 from vq_jax.training.finite import some
 from vq_jax.training.manifest import as_text, describe, flatten
 from vq_jax.training.run_dir import locate, read_data_facts
-from vq_jax.training.state import TrainState, TwoPlayerState
+from vq_jax.training.state import AdversarialState, TrainState
 
 
 def check_source(workdir: Path, init_from: str | Path | None, step: int | Literal['best'] | None) -> None:
@@ -107,11 +107,11 @@ def take_weights(source: State, state: State) -> tuple[State, list[str]]:
             'the run that --init_from names has nothing that this model could begin with '
             f'({"; ".join(report)}); name one of a model like it.'
         )
-    return state.replace(**players) if isinstance(state, TwoPlayerState) else players['generator'], report
+    return state.replace(**players) if isinstance(state, AdversarialState) else players['generator'], report
 
 
 def _players(state: State) -> dict[str, TrainState]:
-    if isinstance(state, TwoPlayerState):
+    if isinstance(state, AdversarialState):
         return {'generator': state.generator, 'discriminator': state.discriminator}
     return {'generator': state}
 

@@ -4,12 +4,13 @@ import dataclasses
 from typing import Any, ClassVar, Protocol
 
 import jax
-import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.spec import Spec
 from vq_jax.tasks.autoencoding import AutoencodingTask
 from vq_jax.tasks.classes import ClassNames
+from vq_jax.training.state import abstract_examples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +31,10 @@ class LatentConfig:
 
 
 class Space(Protocol):
-    """Pictures to what is learned, and back.
+    """Images to what is learned, and back.
 
     Attributes:
-        shape: of what is learned of one picture [h w d].
+        shape: of what is learned of one image [h w d].
         num_labels: classes that `decode` is conditioned on; 0 for none.
         class_names: of these classes; None if they are not known.
         run: the trained run that it is, as far as inference needs it; None if nothing is learned.
@@ -48,15 +49,15 @@ class Space(Protocol):
         """What `encode` and `decode` are given as their first argument."""
 
     def encode(self, state: Any, images: jax.Array) -> jax.Array:
-        """Pictures, uint8 [b H W c], to float32 [b h w d]."""
+        """Images, uint8 [b H W c], to float32 [b h w d]."""
 
     def decode(self, state: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
-        """Float32 [b h w d], and classes int32 [b], to pictures, uint8 [b H W c]."""
+        """Float32 [b h w d], and classes int32 [b], to images, uint8 [b H W c]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """The pictures themselves, in [-1, 1].
+    """The images themselves, in [-1, 1].
 
     Attributes:
         shape: [h w c].
@@ -87,8 +88,8 @@ class Latents:
     decoder (Rombach et al. 2022, arXiv:2112.10752, section 3.1).
     """
 
-    def __init__(self, config: LatentConfig, image_shape: tuple[int, int, int]) -> None:
-        """Reads the run; raises `UserError` if it has no grid of latents, or takes no such pictures."""
+    def __init__(self, config: LatentConfig, spec: Spec) -> None:
+        """Reads the run; raises `UserError` if it has no grid of latents, or takes no such images."""
         from vq_jax.tasks.restore import restore_part  # which imports all tasks, and so cannot come first
 
         restored = restore_part('latent.workdir', config.workdir, config.step)
@@ -98,19 +99,18 @@ class Latents:
                 f'{config.workdir} is a run of the task {restored.config.task}, which has no latents; set '
                 'config.latent.workdir to one of vae, vqvae or vqgan.'
             )
-        restored.check_image_shape(image_shape)
+        restored.check_spec(spec)
         if getattr(self._task.model, 'top_stages', 0):
             raise UserError(
-                f'{config.workdir} has two levels of codes, which cannot be learned as one picture; set '
+                f'{config.workdir} has two levels of codes, which cannot be learned as one image; set '
                 'config.latent.workdir to a run with one.'
             )
         self.run = restored
         self._state = restored.state
-        images = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
-        self.shape = jax.eval_shape(self.encode, self._state, images).shape[1:]
+        self.shape = jax.eval_shape(self.encode, self._state, abstract_examples(1, spec)).shape[1:]
         if len(self.shape) != 3:
             raise UserError(
-                f'the latent of {config.workdir} is a vector, which cannot be learned as a picture; use a '
+                f'the latent of {config.workdir} is a vector, which cannot be learned as an image; use a '
                 'run whose latents are a grid.'
             )
         self.num_labels = self._task.num_labels
@@ -134,10 +134,10 @@ class Latents:
         return self._task.decode(state, x, labels)
 
 
-def make_space(config: LatentConfig, image_shape: tuple[int, int, int]) -> Space:
-    """What is learned of pictures [h w c].
+def make_space(config: LatentConfig, spec: Spec) -> Space:
+    """What is learned of images [h w c].
 
     Raises:
-        UserError: if the run cannot be read or its pictures are others.
+        UserError: if the run cannot be read or its images are others.
     """
-    return Latents(config, image_shape) if config.workdir else Pixels(image_shape)
+    return Latents(config, spec) if config.workdir else Pixels(spec.shape)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from vq_jax.errors import UserError
 from vq_jax.models.lpips import LEAST_SIZE, LPIPS, params_from_published
 from vq_jax.ops.similarity import WINDOW, ms_ssim
+from vq_jax.spec import Spec
 from vq_jax.training.pretrained import LPIPS_FILES, download, read_weights
 
 _OTHERWISE = (
@@ -19,7 +20,7 @@ _OTHERWISE = (
 
 @dataclasses.dataclass(frozen=True)
 class Perceptual:
-    """How different two pictures look.
+    """How different two images look.
 
     Attributes:
         kind: 'lpips' (see `vq_jax.models.lpips`) needs published weights; 'random_vgg' is the same with
@@ -39,12 +40,18 @@ class Perceptual:
                 'none; set it to lpips, or leave the weights out.'
             )
 
-    def check_image_size(self, h: int, w: int) -> None:
-        """Raises `UserError` if pictures of h x w pixels are too small."""
-        least = {'lpips': LEAST_SIZE, 'random_vgg': LEAST_SIZE, 'ms_ssim': WINDOW}.get(self.kind, 1)
-        if min(h, w) < least:
+    def check_spec(self, spec: Spec) -> None:
+        """Raises `UserError` if examples are too small, or no images."""
+        if self.kind != 'none' and spec.kind != 'image':
             raise UserError(
-                f'config.perceptual.kind={self.kind} needs pictures of {least} pixels or more, not {h}x{w}; '
+                f'config.perceptual.kind={self.kind} compares images, and these are {spec.kind}; set it '
+                'to none.'
+            )
+        least = {'lpips': LEAST_SIZE, 'random_vgg': LEAST_SIZE, 'ms_ssim': WINDOW}.get(self.kind, 1)
+        if min(spec.grid) < least:
+            raise UserError(
+                f'config.perceptual.kind={self.kind} needs images of {least} pixels or more, not '
+                f'{spec.size_in_words}; '
                 'set it to none or config.data.image_size to a greater one.'
             )
 
@@ -63,12 +70,12 @@ class Perceptual:
         return jax.eval_shape(_random_network) if self.kind in ('lpips', 'random_vgg') else None
 
     def distance(self, params: Any, x: jax.Array, y: jax.Array, dtype: str) -> jax.Array:
-        """The distance of pictures [b h w c] in [-1, 1], float32 [b].
+        """The distance of images [b h w c] in [-1, 1], float32 [b].
 
         Args:
             params: what `pretrained` returned.
-            x: pictures.
-            y: pictures; cheaper than x where only x has a gradient.
+            x: images.
+            y: images; cheaper than x where only x has a gradient.
             dtype: what the network computes in.
         """
         if self.kind == 'none':
@@ -94,5 +101,5 @@ def read_lpips(files: Sequence[str], otherwise: str) -> tuple[Any, dict[str, str
 
 def _random_network() -> Any:
     """The same random parameters whenever it is called."""
-    pictures = jnp.zeros((1, 16, 16, 3))
-    return LPIPS().init(jax.random.key(0), pictures, pictures)['params']
+    images = jnp.zeros((1, 16, 16, 3))
+    return LPIPS().init(jax.random.key(0), images, images)['params']

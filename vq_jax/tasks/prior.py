@@ -1,4 +1,4 @@
-"""Priors: what the codes of pictures are like, and so how to draw new ones."""
+"""Priors: what the codes of images are like, and so how to draw new ones."""
 
 import dataclasses
 import math
@@ -12,19 +12,20 @@ from ml_collections import ConfigDict
 
 from vq_jax.data import AnyDataset, CodeDataset
 from vq_jax.errors import UserError
+from vq_jax.media import sheets
 from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 from vq_jax.models.transformer import Transformer, TransformerSizes
-from vq_jax.ops import pictures
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import fill
 from vq_jax.ops.keys import content_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.parts import Part
+from vq_jax.spec import Spec
 from vq_jax.tasks.autoencoding import code_caption
+from vq_jax.tasks.batched_sampling import check_guidance
 from vq_jax.tasks.classes import ClassNames
-from vq_jax.tasks.drawing import check_guidance
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
-from vq_jax.tasks.task import Task, check_decoder, check_labels, check_same_shape
+from vq_jax.tasks.task import Task, check_decoder, check_labels, check_same_spec
 from vq_jax.tasks.token_network import TokenNetwork, make_network
 from vq_jax.tasks.tokenizers import (
     Levels,
@@ -68,12 +69,12 @@ class PriorTask(Task):
 
     Attributes:
         network: tokens to logits, and what is drawn from them.
-        tokenizer: pictures to tokens and back.
+        tokenizer: images to tokens and back.
         level: which of the tokenizer's levels is learned, counted from the coarsest.
         top: the prior of the level above, if there is one and it is known.
         sampling: see `Sampling`.
         optimizer: changes the parameters.
-        image_shape: [h w c].
+        spec: of the examples.
         num_labels: classes that the model is conditioned on; 0 for none.
         accumulate: parts of a step's batch.
     """
@@ -86,7 +87,7 @@ class PriorTask(Task):
     top: TopPrior | None
     sampling: Sampling
     optimizer: Optimizer
-    image_shape: tuple[int, int, int]
+    spec: Spec
     num_labels: int
     accumulate: int = 1
 
@@ -102,16 +103,14 @@ class PriorTask(Task):
         }
 
     @classmethod
-    def from_config(
-        cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
-    ) -> 'PriorTask':
-        """The task of a full config, for pictures [h w c] of so many classes; reads the tokenizer's run."""
+    def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'PriorTask':
+        """The task of a full config, for images [h w c] of so many classes; reads the tokenizer's run."""
         options = build(PriorConfig, config.model, 'model')
         check_labels(options.class_conditional, num_classes, 'model')
         num_labels = num_classes if options.class_conditional else 0
         sampling = build(Sampling, config.sampling, 'sampling')
         check_guidance(sampling.guidance, num_labels, options.label_dropout)
-        tokenizer = make_tokenizer(build(TokenizerConfig, config.tokenizer, 'tokenizer'), image_shape)
+        tokenizer = make_tokenizer(build(TokenizerConfig, config.tokenizer, 'tokenizer'), spec)
         check_decoder('tokenizer', tokenizer.num_labels, num_labels)
         _check_length(options, tokenizer)
         level = options.level_of(len(tokenizer.grids))
@@ -125,7 +124,7 @@ class PriorTask(Task):
                 sizes,
                 num_tokens=tokenizer.num_tokens,
                 grid=tokenizer.grids[level],
-                tokens_per_place=tokenizer.tokens_per_place,
+                tokens_per_position=tokenizer.tokens_per_position,
                 num_labels=num_labels,
                 has_level_above=level > 0,
             ),
@@ -137,7 +136,7 @@ class PriorTask(Task):
             optimizer=make_optimizer(
                 build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
             ),
-            image_shape=image_shape,
+            spec=spec,
             accumulate=config.accumulate,
         )
 
@@ -152,22 +151,22 @@ class PriorTask(Task):
         return self.tokenizer.num_tokens
 
     @property
-    def tokens_per_place(self) -> int:
+    def tokens_per_position(self) -> int:
         """How many columns of a grid of tokens are one place."""
-        return self.tokenizer.tokens_per_place
+        return self.tokenizer.tokens_per_position
 
     @property
     def decoder_labels(self) -> int:
         """The tokenizer's: a prior of classes may draw codes of none."""
         return self.tokenizer.num_labels
 
-    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
-        """Raises `UserError` unless the pictures are as large as those the model was made for."""
-        check_same_shape(shape, self.image_shape)
+    def check_spec(self, spec: Spec) -> None:
+        """Raises `UserError` unless the images are as large as those the model was made for."""
+        check_same_spec(spec, self.spec)
 
     def check_dataset(self, dataset: AnyDataset) -> None:
         """Raises `UserError` if a data set does not fit, or holds the codes of another tokenizer."""
-        self.check_image_shape(dataset.image_shape)
+        self.check_spec(dataset.spec)
         self.check_classes(dataset)
         if not isinstance(dataset, CodeDataset):
             return
@@ -241,7 +240,7 @@ class PriorTask(Task):
         """Nats of the tokens; of a masked model, of those in a mask that depends on the tokens alone.
 
         Where all levels have a prior with a likelihood, and so has the tokenizer, also the nats of the
-        pictures given their tokens.
+        images given their tokens.
         """
         levels = self._levels(state, batch)
         *above, tokens = self._learned(levels)
@@ -260,38 +259,38 @@ class PriorTask(Task):
             top = self.top.task.log_probability(state.frozen['top'], levels, batch['label'])
             values['top_nats'] = -top
         whole = self.level == 0 or self.top is not None
-        if whole and self._is_finest and self.tokenizer.has_likelihood and 'image' in batch:
+        if whole and self._is_finest and self.tokenizer.has_likelihood and 'x' in batch:
             frozen = state.frozen['tokenizer']
-            values['log_likelihood'] = self.tokenizer.log_likelihood(frozen, batch['image'], levels)
+            values['log_likelihood'] = self.tokenizer.log_likelihood(frozen, batch['x'], levels)
         return values
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """'loss' is nats a token asked for; a causal model also has the likelihood of whole grids.
 
-        With a tokenizer that has a likelihood, 'bound' is `log p(picture | codes) + log p(codes)` in nats,
+        With a tokenizer that has a likelihood, 'bound' is `log p(image | codes) + log p(codes)` in nats,
         the bound of van den Oord et al. 2017, section 3.2, and 'pixel_bits_per_dimension' the same in bits.
         """
         n, share = math.prod(self.network.grid), means['asked']
-        numbers = {'loss': means['nats'] / n / share, 'accuracy': means['right'] / share}
+        metrics = {'loss': means['nats'] / n / share, 'accuracy': means['right'] / share}
         if not self.network.masked:
-            numbers |= {'nats': means['nats'], 'bits_per_dimension': bits_per_dimension(-means['nats'], n)}
+            metrics |= {'nats': means['nats'], 'bits_per_dimension': bits_per_dimension(-means['nats'], n)}
         if 'top_nats' in means:
-            numbers['top_nats'] = means['top_nats']
+            metrics['top_nats'] = means['top_nats']
         if 'log_likelihood' in means:
             bound = means['log_likelihood'] - means['nats'] - means.get('top_nats', 0.0)
-            dimensions = math.prod(self.image_shape)
-            numbers['bound'] = bound
-            numbers['pixel_bits_per_dimension'] = bits_per_dimension(bound, dimensions)
-        return {name: float(value) for name, value in numbers.items()}
+            dimensions = math.prod(self.spec.shape)
+            metrics['bound'] = bound
+            metrics['pixel_bits_per_dimension'] = bits_per_dimension(bound, dimensions)
+        return {name: float(value) for name, value in metrics.items()}
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """Pictures if there are, what their tokens decode to, and a sample of the class of each.
+        """Images if there are, what their tokens decode to, and a sample of the class of each.
 
         Top codes are not decoded by themselves: of those, maps are drawn.
         """
         levels = self._levels(state, batch)
         keys, labels = content_keys(levels[self.level].reshape(len(batch['label']), -1)), batch['label']
-        shown = {'images': batch['image']} if 'image' in batch else {}
+        shown = {'images': batch['x']} if 'x' in batch else {}
         above = levels[: self.level]
         if not self._is_finest:
             drawn = self.sample_tokens(state, keys, labels, above=above)
@@ -303,22 +302,22 @@ class PriorTask(Task):
             samples = self._decode(state, (*above, drawn), labels)
         return {**shown, 'decoded': self._decode(state, levels, labels), 'samples': samples}
 
-    def pictures(
+    def media(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, pictures.Sheet]:
-        """Pictures over what their tokens decode to over samples."""
+    ) -> dict[str, sheets.Sheet]:
+        """Images over what their tokens decode to over samples."""
         names = {'originals': 'images', 'reconstructions': 'decoded', 'samples': 'samples'}
         rows = {caption: predictions[name] for caption, name in names.items() if name in predictions}
         for name in ('codes', 'sampled_codes'):
             if name in predictions:
                 caption = code_caption(name, predictions[name], self.num_codes)
-                rows[caption] = pictures.code_maps(predictions[name], self.num_codes, self.image_shape[:2])
-        return {'samples': pictures.rows(rows)}
+                rows[caption] = sheets.code_maps(predictions[name], self.num_codes, self.spec.shape[:2])
+        return {'samples': sheets.rows(rows)}
 
     def sample(
         self, state: TrainState, keys: jax.Array, labels: jax.Array, sampling: Sampling | None = None
     ) -> jax.Array:
-        """Pictures [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them.
+        """Images [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them.
 
         Raises:
             UserError: if this is not a prior of all levels of codes.
@@ -334,22 +333,22 @@ class PriorTask(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Draws parts of pictures anew; every token that has a pixel in such a part is drawn.
+        """Draws parts of images anew; every token that has a pixel in such a part is drawn.
 
         Pixels outside of these parts stay as they are.
 
         Args:
             state: of the model.
-            keys: a random key for each picture [b].
+            keys: a random key for each image [b].
             images: uint8 [b h w c]; what they hold where they are to be drawn anew does not count.
-            mask: True where a picture is to be drawn anew, bool [b h w].
+            mask: True where an image is to be drawn anew, bool [b h w].
             labels: int32 [b].
             sampling: how; by default as the config says.
 
         Returns:
             uint8 [b h w c].
         """
-        mask_of_tokens = jnp.repeat(mask, self.tokens_per_place, axis=2)
+        mask_of_tokens = jnp.repeat(mask, self.tokens_per_position, axis=2)
         b, h, w = mask_of_tokens.shape
         given = []
         for tokens in self._encode(state, fill(images, mask)):
@@ -406,14 +405,14 @@ class PriorTask(Task):
         return -jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, tokens), -1)
 
     def encode(self, state: TrainState, images: jax.Array) -> jax.Array | Levels:
-        """The tokens, int32 [b h' w'], of pictures, uint8 [b h w c]; of two levels, a tuple.
+        """The tokens, int32 [b h' w'], of images, uint8 [b h w c]; of two levels, a tuple.
 
         Of pixels they are [b h w*c], the channels of each side by side.
         """
         return as_codes(self._encode(state, images))
 
     def decode(self, state: TrainState, codes: jax.Array | Levels, labels: jax.Array) -> jax.Array:
-        """Pictures, uint8 [b h w c], of tokens as `encode` returns them, of the classes int32 [b]."""
+        """Images, uint8 [b h w c], of tokens as `encode` returns them, of the classes int32 [b]."""
         return self._decode(state, as_levels(codes), labels)
 
     @property
@@ -434,10 +433,10 @@ class PriorTask(Task):
         given: list[jax.Array | None],
         sampling: Sampling | None,
     ) -> jax.Array:
-        """Pictures whose codes are drawn level by level, where they are not given."""
+        """Images whose codes are drawn level by level, where they are not given."""
         if not self._is_finest:
             raise UserError(
-                'this prior draws the top codes alone; draw pictures with a prior of the bottom codes, whose '
+                'this prior draws the top codes alone; draw images with a prior of the bottom codes, whose '
                 'config.model.top_workdir is this run.'
             )
         above: Levels = ()
@@ -456,7 +455,7 @@ class PriorTask(Task):
     def _levels(self, state: TrainState, batch: Batch) -> Levels:
         """All tokens of a batch, written or made now, without a gradient."""
         if 'codes' not in batch:
-            return jax.lax.stop_gradient(self._encode(state, batch['image']))
+            return jax.lax.stop_gradient(self._encode(state, batch['x']))
         ends = np.cumsum([math.prod(grid) for grid in self.tokenizer.grids])[:-1]
         parts = jnp.split(batch['codes'], ends, axis=1)
         grids = self.tokenizer.grids
@@ -469,11 +468,11 @@ class PriorTask(Task):
 
 
 def _check_length(config: PriorConfig, tokenizer: Tokenizer) -> None:
-    """Raises `UserError` if a transformer is given all pixels of large pictures."""
+    """Raises `UserError` if a transformer is given all pixels of large images."""
     n = sum(math.prod(grid) for grid in tokenizer.grids)
     if tokenizer.run is None and config.kind != 'pixelcnn' and n > _MOST_PIXELS:
         raise UserError(
-            'without config.tokenizer.workdir the tokens are the pixels, of which these pictures have '
+            'without config.tokenizer.workdir the tokens are the pixels, of which these images have '
             f'{n:,}; a {config.kind} is made for at most {_MOST_PIXELS:,}; set config.model.kind=pixelcnn, '
             'or config.tokenizer.workdir to a run of vqvae or vqgan.'
         )

@@ -24,7 +24,7 @@ class PriorConfig:
         level: of a tokenizer with two levels of codes (Razavi et al. 2019), the one to learn; the prior of
             the bottom codes is given the top ones.
         top_workdir: the run of the prior of the top codes, which the one of the bottom codes needs to draw
-            pictures, but not to learn.
+            images, but not to learn.
         top_step: the checkpoint of that run; None is its newest. It is no key of a config, but set where a
             run is opened again (see `vq_jax.training.run_dir.pin_built_on`).
     """
@@ -64,7 +64,7 @@ class Sampling:
         guidance: towards the class; 1 is the model itself (see `vq_jax.ops.logits.guide`).
         steps: of 'maskgit'.
         confidence_temperature: of 'maskgit' (see `vq_jax.sampling.masked.generate_masked`).
-        NUMBERS: see `vq_jax.tasks.drawing.Drawer`.
+        NUMBERS: see `vq_jax.tasks.batched_sampling.BatchedSampler`.
     """
 
     NUMBERS: ClassVar[Mapping[str, float | None]] = MappingProxyType(

@@ -7,8 +7,10 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, nearest
-from vq_jax.models.quantizers import Quantizer, VectorQuantizer
-from vq_jax.models.scalar_quantizers import FiniteScalarQuantizer, LookupFreeQuantizer
+from vq_jax.quantizers.fsq import FiniteScalarQuantizer
+from vq_jax.quantizers.lfq import LookupFreeQuantizer
+from vq_jax.quantizers.quantizer import Quantizer
+from vq_jax.quantizers.vq import VectorQuantizer
 from vq_jax.training.config import build, defaults
 from vq_jax.training.extensions import is_own, own_class
 
@@ -82,7 +84,7 @@ def quantizer_class(name: str) -> type[Quantizer]:
     if not issubclass(found, nn.Module) or lacks:
         what = f'has no {", no ".join(lacks)}' if issubclass(found, nn.Module) else 'is no Flax module'
         raise UserError(
-            f'config.quantizer.kind is {name!r}, which {what}; do as vq_jax.models.quantizers.Quantizer says.'
+            f'config.quantizer.kind is {name!r}, which {what}; do as vq_jax.quantizers.Quantizer says.'
         )
     return found
 

@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.task import State, Task
@@ -50,7 +51,7 @@ class Restored:
         config: the full config of the run.
         task: what was learned.
         state: of the checkpoint; its frozen weights are there if inference needs them.
-        image_shape: shape [h w c] of the pictures it was trained on.
+        spec: of the examples it was trained on.
         step: the training step of the checkpoint.
         workdir: the directory.
         class_names: of the classes of its data; None if they are not known.
@@ -60,21 +61,20 @@ class Restored:
     config: ConfigDict
     task: Task
     state: State
-    image_shape: tuple[int, int, int]
+    spec: Spec
     step: int
     workdir: Path
     class_names: ClassNames = None
     allow: tuple[str, ...] = ()
 
-    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
-        """Raises `UserError` if images [h w c] cannot be encoded, and warns if they have another size."""
-        self.task.check_image_shape(shape)
-        (h, w, _), (height, width, _) = shape, self.image_shape
-        if (h, w) != (height, width):
+    def check_spec(self, spec: Spec) -> None:
+        """Raises `UserError` if such examples cannot be encoded, and warns if they have another size."""
+        self.task.check_spec(spec)
+        if spec.grid != self.spec.grid:
             logging.warning(
-                '%s was trained on images of %dx%d pixels, and is given %dx%d; unless that is meant, set '
-                'config.data.image_size and config.data.pad as they are in its config',
-                *(self.workdir, height, width, h, w),
+                '%s was trained on examples of %s, and is given %s; unless that is meant, set the keys of '
+                'config.data as they are in its config',
+                *(self.workdir, self.spec.size_in_words, spec.size_in_words),
             )
 
     def identity(self) -> BuiltOn:
@@ -117,7 +117,6 @@ def _restore(
     if isinstance(step, str) and step != 'best':
         raise UserError(f"the step is {step!r}; give the number of a checkpoint, or 'best'.")
     config, facts = config_of(workdir, overrides), read_data_facts(workdir)
-    shape = facts.image_shape
     with contextlib.closing(_checkpoints(workdir, config)) as checkpoints:
         sealed = checkpoints.sealed() or {}
         if sealed:
@@ -125,9 +124,9 @@ def _restore(
         anew = named_anew(to_json(config_of(workdir)), config)
         exchanged = anew & {TOP_PRIOR}  # which is drawn with alone, and may be another
         pinned = pin_built_on(config, workdir, anew, exchanged)
-        task = make_task(pinned, shape, facts.num_classes, facts.class_names)
+        task = make_task(pinned, facts.spec, facts.num_classes, facts.class_names)
         check_built_on(workdir, identities(task), exchanged)
-        like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
+        like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, facts.spec))
         if sealed.get('inference_only'):
             like = like.for_inference()
         restored = checkpoints.restore(like, step)
@@ -140,7 +139,7 @@ def _restore(
         config=config,
         task=task,
         state=state,
-        image_shape=shape,
+        spec=facts.spec,
         step=step,
         workdir=workdir,
         class_names=facts.class_names,

@@ -9,18 +9,19 @@ from ml_collections import ConfigDict
 
 from vq_jax.data import AnyDataset
 from vq_jax.errors import UserError
-from vq_jax.ops import pictures
+from vq_jax.media import sheets
+from vq_jax.spec import Spec
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.training.parallel import Batch, Engine
-from vq_jax.training.state import TrainState, TwoPlayerState
+from vq_jax.training.state import AdversarialState, TrainState
 
-State = TrainState | TwoPlayerState
+State = TrainState | AdversarialState
 
 
 class Task(Protocol):
     """What is being learned: a model, its losses, and how a step changes the state.
 
-    Batches are `{'image': uint8 [b h w c], 'label': int32 [b], 'mask': bool [b]}`. Steps are pure and
+    Batches are `{'x': uint8 [b h w c], 'label': int32 [b], 'mask': bool [b]}`. Steps are pure and
     written once for every engine: with `axis_name` they see one device's part of the batch, without
     it the whole. A task that can generate has the method
     `sample(state, keys [n], labels int32 [n]) -> uint8 [n h w c]`, and one that can encode has
@@ -43,20 +44,20 @@ class Task(Protocol):
         """The sections of a config that are this task's own, with every key at its default."""
 
     @classmethod
-    def from_config(cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int) -> 'Task':
-        """The task of a full config, for pictures [h w c] of so many classes (0 without labels)."""
+    def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'Task':
+        """The task of a full config, for images [h w c] of so many classes (0 without labels)."""
 
-    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
-        """Raises `UserError` if the model cannot take pictures of this shape [h w c]."""
+    def check_spec(self, spec: Spec) -> None:
+        """Raises `UserError` if the model cannot take such examples."""
 
     def check_dataset(self, dataset: AnyDataset) -> None:
         """Raises `UserError` if the model cannot learn from, or be evaluated on, a data set."""
-        if dataset.item != 'image':
+        if dataset.key != 'x':
             raise UserError(
-                f'{dataset.name} holds codes, and this task needs pictures; set config.data.name to a set of '
-                'pictures, or config.task=prior.'
+                f'{dataset.name} holds codes, and this task needs images; set config.data.name to a set of '
+                'images, or config.task=prior.'
             )
-        self.check_image_shape(dataset.image_shape)
+        self.check_spec(dataset.spec)
         self.check_classes(dataset)
 
     @property
@@ -101,9 +102,7 @@ class Task(Protocol):
         """The shapes and types of what `pretrained` returns; without reading it where it can be told."""
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.pretrained())
 
-    def start_from_data(
-        self, key: jax.Array, state: State, batches: Iterable[Batch], engine: Engine
-    ) -> State:
+    def init_from_data(self, key: jax.Array, state: State, batches: Iterable[Batch], engine: Engine) -> State:
         """Changes a new state by what the first training batches hold, if the task wants that."""
         return state
 
@@ -136,21 +135,33 @@ class Task(Protocol):
         """Named numbers from the means over a data set of what `eval_step` returns."""
 
     def predict(self, state: State, batch: Batch) -> dict[str, jax.Array]:
-        """Per-example arrays [b ...] that `pictures` draws."""
+        """Per-example arrays [b ...] that `media` draws."""
 
-    def pictures(
+    def media(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, pictures.Sheet]:
+    ) -> dict[str, sheets.Sheet]:
         """Named sheets for people."""
 
 
-def check_same_shape(shape: tuple[int, int, int], wanted: tuple[int, int, int]) -> None:
-    """Raises `UserError` unless pictures [h w c] have the shape that a model was made for."""
-    if shape != wanted:
-        set_channels = f'set config.data.channels to {wanted[2]}' if shape[2] != wanted[2] else ''
-        resize = 'resize them' if shape[:2] != wanted[:2] else ''
-        remedy = ' and '.join(filter(None, (resize, set_channels)))
-        raise UserError(f'the images are {shape} and the model was made for {wanted}; {remedy}.')
+def check_same_spec(spec: Spec, wanted: Spec) -> None:
+    """Raises `UserError` unless examples are of the kind and shape that a model was made for."""
+    check_same_kind(spec, wanted)
+    if spec.shape != wanted.shape:
+        channels, resize = f'set config.data.channels to {wanted.channels}', 'resize them'
+        remedies = (resize, spec.grid != wanted.grid), (channels, spec.channels != wanted.channels)
+        raise UserError(
+            f'the examples are {spec.shape} and the model was made for {wanted.shape}; '
+            f'{" and ".join(remedy for remedy, needed in remedies if needed)}.'
+        )
+
+
+def check_same_kind(spec: Spec, wanted: Spec) -> None:
+    """Raises `UserError` unless examples are of the kind that a model was made for."""
+    if spec.kind != wanted.kind:
+        raise UserError(
+            f'the examples are {spec.kind} and the model was made for {wanted.kind}; set config.data.name to '
+            f'a set of {wanted.kind}.'
+        )
 
 
 def check_parts(config: ConfigDict, what: str, remedy: str) -> None:

@@ -168,7 +168,7 @@ def make_network(
     *,
     num_tokens: int,
     grid: tuple[int, int],
-    tokens_per_place: int,
+    tokens_per_position: int,
     num_labels: int,
     has_level_above: bool,
 ) -> TokenNetwork:
@@ -179,16 +179,16 @@ def make_network(
         sizes: of a 'transformer', and of a 'pixelcnn'.
         num_tokens: how many tokens there are, in each level.
         grid: rows and columns of the tokens.
-        tokens_per_place: how many columns are one place.
+        tokens_per_position: how many columns are one place.
         num_labels: classes that it is conditioned on; 0 for none.
         has_level_above: whether the tokens are finer ones of those of a coarser level.
     """
     num_above = num_tokens if has_level_above else 0
     if config.kind == 'pixelcnn':
         rows, columns = grid
-        places = rows, columns // tokens_per_place
+        places = rows, columns // tokens_per_position
         model = PixelCNN(
-            sizes['pixelcnn'], num_tokens, places, tokens_per_place, num_labels, num_above=num_above
+            sizes['pixelcnn'], num_tokens, places, tokens_per_position, num_labels, num_above=num_above
         )
     else:
         causal = config.kind == 'transformer'

@@ -1,4 +1,4 @@
-"""What turns pictures into the tokens that a prior learns, and back."""
+"""What turns images into the tokens that a prior learns, and back."""
 
 import dataclasses
 from typing import Any, ClassVar, Protocol
@@ -8,8 +8,10 @@ import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 from vq_jax.ops.keys import content_keys
+from vq_jax.spec import Spec
 from vq_jax.tasks.autoencoding import AutoencodingTask
 from vq_jax.tasks.classes import ClassNames
+from vq_jax.training.state import abstract_examples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +24,7 @@ class TokenizerConfig:
         step: the checkpoint of that run; None is its newest.
         levels: how many values of a pixel are told apart, if `workdir` is empty; 2 is black and white.
         dither: draw one of the two levels around a value, so that their mean is the value, instead of
-            parting the values evenly; of each picture always the same. Of 2 levels that is the
+            parting the values evenly; of each image always the same. Of 2 levels that is the
             binarisation of Salakhutdinov and Murray 2008, which published likelihoods of MNIST have; which
             pixels come out white is another draw than theirs.
     """
@@ -43,12 +45,12 @@ Levels = tuple[jax.Array, ...]  # tokens of each level [b h w], the coarsest fir
 
 
 class Tokenizer(Protocol):
-    """Pictures to grids of tokens and back.
+    """Images to grids of tokens and back.
 
     Attributes:
         grids: rows and columns of each level of tokens, the coarsest first; for most there is one.
         num_tokens: how many there are in each level, k.
-        tokens_per_place: how many columns of a grid are one place of the picture.
+        tokens_per_position: how many columns of a grid are one place of the image.
         num_labels: classes that `decode` is conditioned on; 0 for none.
         has_likelihood: whether `log_likelihood` is there.
         class_names: of these classes; None if they are not known.
@@ -57,7 +59,7 @@ class Tokenizer(Protocol):
 
     grids: tuple[tuple[int, int], ...]
     num_tokens: int
-    tokens_per_place: int
+    tokens_per_position: int
     num_labels: int
     class_names: ClassNames
     has_likelihood: bool
@@ -67,13 +69,13 @@ class Tokenizer(Protocol):
         """What the other methods are given as their first argument."""
 
     def encode(self, state: Any, images: jax.Array) -> Levels:
-        """Pictures, uint8 [b h w c], to tokens, int32 [b h' w'] of each level."""
+        """Images, uint8 [b h w c], to tokens, int32 [b h' w'] of each level."""
 
     def decode(self, state: Any, levels: Levels, labels: jax.Array) -> jax.Array:
-        """Tokens, int [b h' w'] of each level, and classes int32 [b] to pictures, uint8 [b h w c]."""
+        """Tokens, int [b h' w'] of each level, and classes int32 [b] to images, uint8 [b h w c]."""
 
     def log_likelihood(self, state: Any, images: jax.Array, levels: Levels) -> jax.Array:
-        """`log p(picture | tokens)` in nats [b]."""
+        """`log p(image | tokens)` in nats [b]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,13 +88,13 @@ class PixelValues:
     Attributes:
         grids: height, and width times channels, once.
         num_tokens: values that are told apart.
-        tokens_per_place: channels.
+        tokens_per_position: channels.
         dither: see `TokenizerConfig`.
     """
 
     grids: tuple[tuple[int, int]]
     num_tokens: int
-    tokens_per_place: int
+    tokens_per_position: int
     dither: bool = False
     num_labels: int = 0
     class_names: ClassVar[None] = None
@@ -119,16 +121,16 @@ class PixelValues:
         values = jnp.round(tokens * (255 / (k - 1))).astype(jnp.int32)
         if not self.dither:  # into the bytes that are of the level
             values = jnp.clip(values, -(-256 * tokens // k), -(-256 * (tokens + 1) // k) - 1)
-        return values.astype(jnp.uint8).reshape(*tokens.shape[:2], -1, self.tokens_per_place)
+        return values.astype(jnp.uint8).reshape(*tokens.shape[:2], -1, self.tokens_per_position)
 
 
 class Codes:
     """The codes of a trained run; its state is on the host."""
 
-    tokens_per_place: ClassVar[int] = 1
+    tokens_per_position: ClassVar[int] = 1
 
-    def __init__(self, config: TokenizerConfig, image_shape: tuple[int, int, int]) -> None:
-        """Reads the run; raises `UserError` if it has no codes, or takes no such pictures [h w c]."""
+    def __init__(self, config: TokenizerConfig, spec: Spec) -> None:
+        """Reads the run; raises `UserError` if it has no codes, or takes no such images [h w c]."""
         from vq_jax.tasks.restore import restore_part  # which imports all tasks, and so cannot come first
 
         restored = restore_part('tokenizer.workdir', config.workdir, config.step)
@@ -139,11 +141,11 @@ class Codes:
                 f'{config.workdir} is a run of the task {restored.config.task}, which has no codes; set '
                 'config.tokenizer.workdir to one of vqvae or vqgan.'
             )
-        restored.check_image_shape(image_shape)
+        restored.check_spec(spec)
         self.run = restored
         self._state = restored.state
-        images = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
-        self.grids = tuple(x.shape[1:] for x in jax.eval_shape(self.encode, self._state, images))
+        encoded = jax.eval_shape(self.encode, self._state, abstract_examples(1, spec))
+        self.grids = tuple(x.shape[1:] for x in encoded)
         self.num_tokens = num_codes
         self.num_labels = self._task.num_labels
         self.class_names = restored.class_names
@@ -176,15 +178,15 @@ def as_codes(levels: Levels) -> jax.Array | Levels:
     return levels[0] if len(levels) == 1 else levels
 
 
-def make_tokenizer(config: TokenizerConfig, image_shape: tuple[int, int, int]) -> Tokenizer:
-    """The tokenizer of a config, for pictures [h w c].
+def make_tokenizer(config: TokenizerConfig, spec: Spec) -> Tokenizer:
+    """The tokenizer of a config, for images [h w c].
 
     Raises:
-        UserError: if the run cannot be read or its pictures are others.
+        UserError: if the run cannot be read or its images are others.
     """
     if config.workdir:
-        return Codes(config, image_shape)
-    h, w, c = image_shape
+        return Codes(config, spec)
+    h, w, c = spec.shape
     return PixelValues(
-        grids=((h, w * c),), num_tokens=config.levels, tokens_per_place=c, dither=config.dither
+        grids=((h, w * c),), num_tokens=config.levels, tokens_per_position=c, dither=config.dither
     )

@@ -1,4 +1,4 @@
-"""The VAE: learn a density of pictures, and a latent from which they can be drawn."""
+"""The VAE: learn a density of images, and a latent from which they can be drawn."""
 
 import dataclasses
 from typing import Any, Literal
@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vq_jax.errors import check_least
-from vq_jax.models.gaussian import GaussianBottleneck
+from vq_jax.media import sheets
 from vq_jax.models.observation import Likelihood, Observation
 from vq_jax.models.residual import ResidualDecoder, ResidualEncoder, ResidualSizes
 from vq_jax.models.vae import (
@@ -21,14 +21,16 @@ from vq_jax.models.vae import (
     MLPEncoder,
     MLPSizes,
 )
-from vq_jax.ops import gaussians, pictures
+from vq_jax.ops import gaussians
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float
 from vq_jax.ops.keys import content_keys, fold_in, normal
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.parts import Part
+from vq_jax.quantizers.gaussian import GaussianBottleneck
+from vq_jax.spec import Spec
 from vq_jax.tasks.autoencoding import AutoencodingTask, check_size, errors
-from vq_jax.tasks.task import check_parts, check_same_shape
+from vq_jax.tasks.task import check_parts, check_same_spec
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch
@@ -60,7 +62,7 @@ class VAEConfig:
 
 @dataclasses.dataclass(frozen=True)
 class VAELossConfig:
-    """The negative evidence lower bound, in nats a picture.
+    """The negative evidence lower bound, in nats an image.
 
     In training 'loss' is weighted as below; in evaluation it is the bound itself, whatever the weights.
 
@@ -85,8 +87,8 @@ class VAETask(AutoencodingTask):
 
     Attributes:
         model: see `vq_jax.models.vae.VAE`.
-        latent_shape: of one picture's latent, [d] or [h' w' d].
-        image_shape: [h w c].
+        latent_shape: of one image's latent, [d] or [h' w' d].
+        spec: of the examples.
         factor: must divide height and width.
         importance_samples: k of the importance-weighted bound.
         loss: see `VAELossConfig`.
@@ -96,7 +98,7 @@ class VAETask(AutoencodingTask):
 
     model: VAE
     latent_shape: tuple[int, ...]
-    image_shape: tuple[int, int, int]
+    spec: Spec
     factor: int
     importance_samples: int
     loss: VAELossConfig
@@ -115,22 +117,20 @@ class VAETask(AutoencodingTask):
         }
 
     @classmethod
-    def from_config(
-        cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
-    ) -> 'VAETask':
-        """The task of a full config, for pictures [h w c]; classes are not used."""
+    def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'VAETask':
+        """The task of a full config, for images [h w c]; classes are not used."""
         options = build(VAEConfig, config.model, 'model')
         sizes = {
             'mlp': build(MLPSizes, config.mlp, 'mlp'),
             'convolutional': build(ConvolutionalSizes, config.convolutional, 'convolutional'),
             'residual': build(ResidualSizes, config.residual, 'residual'),
         }[options.backbone]
-        h, w, c = image_shape
+        h, w, c = spec.shape
         factor, latent_shape, features = 1, (options.latent_dim,), None
         if isinstance(sizes, MLPSizes):
-            encoder, decoder = MLPEncoder(sizes), MLPDecoder(sizes, image_shape)
+            encoder, decoder = MLPEncoder(sizes), MLPDecoder(sizes, spec.shape)
         elif isinstance(sizes, ConvolutionalSizes):
-            encoder, decoder = FlatEncoder(sizes), FlatDecoder(sizes, image_shape)
+            encoder, decoder = FlatEncoder(sizes), FlatDecoder(sizes, spec.shape)
             factor = 2**sizes.stages
         else:
             encoder = ResidualEncoder(sizes, 2 * sizes.features)
@@ -150,7 +150,7 @@ class VAETask(AutoencodingTask):
         return cls(
             model=model,
             latent_shape=latent_shape,
-            image_shape=image_shape,
+            spec=spec,
             factor=factor,
             importance_samples=options.importance_samples,
             loss=loss,
@@ -160,16 +160,16 @@ class VAETask(AutoencodingTask):
             accumulate=config.accumulate,
         )
 
-    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
+    def check_spec(self, spec: Spec) -> None:
         """Raises `UserError` if the size does not fit; only a grid of latents takes other sizes."""
-        check_size(shape, self.factor, self.model.image_channels, 'the stages of the encoder')
+        check_size(spec, self.factor, self.model.image_channels, 'the stages of the encoder')
         if len(self.latent_shape) == 1:
-            check_same_shape(shape, self.image_shape)
+            check_same_spec(spec, self.spec)
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
-        variables = self.model.init(params_key, to_float(batch['image'][:1]))
+        variables = self.model.init(params_key, to_float(batch['x'][:1]))
         return TrainState.create(run_key, variables, self.optimizer)
 
     def train_step(
@@ -180,7 +180,7 @@ class VAETask(AutoencodingTask):
         warm = jnp.minimum(1.0, state.step / max(1, self.loss.beta_warmup)) if self.loss.beta_warmup else 1.0
 
         def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, Any]:
-            variables, images = {'params': params}, to_float(batch['image'])
+            variables, images = {'params': params}, to_float(batch['x'])
             observed = self.model.observation.observe(part.keys(observing), images)
             posterior = self.model.apply(variables, observed, method='posterior')
             z = gaussians.sample(part.keys(sampling), posterior.mean, posterior.log_variance)
@@ -200,11 +200,11 @@ class VAETask(AutoencodingTask):
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """The bounds and their parts in nats [b], errors, and moments of the posterior's means.
 
-        The moments are around the mean of a grey picture. The draws of a picture depend on its bytes alone.
+        The moments are around the mean of a grey image. The draws of an image depend on its bytes alone.
         """
         variables = state.eval_variables()
-        images = to_float(batch['image'])
-        keys = content_keys(batch['image'])
+        images = to_float(batch['x'])
+        keys = content_keys(batch['x'])
         observed = self.model.observation.observe(fold_in(keys, 0), images)
         posterior = self.model.apply(variables, observed, method='posterior')
         kl = jnp.sum(posterior.kl(), axis=tuple(range(1, posterior.mean.ndim)))
@@ -243,31 +243,31 @@ class VAETask(AutoencodingTask):
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """The means, and how many dimensions of the latent are active."""
-        numbers = dict(means)
-        # A dimension is active if its mean varies with the picture.
-        variance = numbers.pop('latent_square') - np.square(numbers.pop('latent_mean'))
-        numbers['active_units'] = np.sum(variance > _ACTIVE)
-        numbers['loss'] = -numbers['elbo']
-        return {name: float(value) for name, value in numbers.items()}
+        metrics = dict(means)
+        # A dimension is active if its mean varies with the image.
+        variance = metrics.pop('latent_square') - np.square(metrics.pop('latent_mean'))
+        metrics['active_units'] = np.sum(variance > _ACTIVE)
+        metrics['loss'] = -metrics['elbo']
+        return {name: float(value) for name, value in metrics.items()}
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """Pictures, their reconstructions, and as many samples."""
-        images, labels = batch['image'], batch['label']
+        """Images, their reconstructions, and as many samples."""
+        images, labels = batch['x'], batch['label']
         rebuilt = self.decode(state, self.encode(state, images), labels)
         samples = self.sample(state, content_keys(images), labels)
         return {'images': images, 'reconstructions': rebuilt, 'samples': samples}
 
-    def pictures(
+    def media(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, pictures.Sheet]:
+    ) -> dict[str, sheets.Sheet]:
         """Originals over reconstructions; samples from the prior."""
         return {
-            'reconstructions': pictures.rows(
+            'reconstructions': sheets.rows(
                 {'originals': predictions['images'], 'reconstructions': predictions['reconstructions']}
             ),
-            'samples': pictures.rows({'samples': predictions['samples']}),
+            'samples': sheets.rows({'samples': predictions['samples']}),
         }
 
     def sample(self, state: TrainState, keys: jax.Array, labels: jax.Array) -> jax.Array:
-        """Pictures [n h w c], uint8, of latents drawn from the prior."""
+        """Images [n h w c], uint8, of latents drawn from the prior."""
         return self.decode(state, normal(keys, self.latent_shape), labels)

@@ -11,36 +11,38 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, check_least
+from vq_jax.media import sheets
 from vq_jax.models.discriminators import PatchDiscriminator
-from vq_jax.models.gaussian import LATENT, GaussianBottleneck
-from vq_jax.models.quantizers import BATCH_MEANS
 from vq_jax.models.residual import ResidualSizes
 from vq_jax.models.vqgan import LAST_KERNEL, VQGAN
-from vq_jax.ops import adversarial, pictures
+from vq_jax.ops import adversarial_losses
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.ops.parts import Part, mean_over_parts
+from vq_jax.quantizers.gaussian import LATENT, GaussianBottleneck
+from vq_jax.quantizers.quantizer import BATCH_MEANS
+from vq_jax.spec import Spec
+from vq_jax.tasks.adversarial import AdversarialLossConfig, Adversary, beside, make_adversary, mean_image
 from vq_jax.tasks.autoencoding import (
     AutoencodingTask,
     check_quantizer_parts,
     check_size,
-    code_pictures,
+    code_images,
+    code_shares_by_level,
     errors,
+    init_codes,
     learn_codes,
-    shares_of_codes,
-    start_codes,
     summarize,
-    with_use_of_codes,
+    with_code_usage,
 )
-from vq_jax.tasks.game import Game, GameConfig, beside, make_game, mean_image
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
 from vq_jax.tasks.task import check_labels, check_parts
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
 from vq_jax.training.parallel import Batch, Engine
-from vq_jax.training.state import TrainState, TwoPlayerState
+from vq_jax.training.state import AdversarialState, TrainState
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow has it
 
@@ -52,7 +54,7 @@ class VariantConfig:
     Attributes:
         bottleneck: 'quantizer' (see `QuantizerConfig`) makes VQGAN, 'gaussian' (section 'gaussian') the KL
             autoencoder of latent diffusion.
-        source: what the encoder sees: the picture itself; or, to translate one picture into another
+        source: what the encoder sees: the image itself; or, to translate one image into another
             (Isola et al. 2017, arXiv:1611.07004), its grey values or a copy reduced to a quarter of
             height and width. The discriminator then judges pairs, concatenated.
         class_conditional: decoder and discriminator are given the class.
@@ -87,8 +89,8 @@ class VQGANLossConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class AdversarialConfig:
-    """How much the discriminator counts, and from when on.
+class AdversarialConfig(AdversarialLossConfig):
+    """What generator and discriminator lower, how much the discriminator counts, and from when on.
 
     Attributes:
         weight: of the adversarial loss, times the adaptive weight.
@@ -109,6 +111,7 @@ class AdversarialConfig:
     most_adaptive: float = 1e4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_least(0, 'config.adversarial.', self, 'weight', 'start', 'warmup', 'ramp', 'most_adaptive')
         if self.warmup > self.start:
             raise UserError(
@@ -123,7 +126,7 @@ class VQGANTask(AutoencodingTask):
 
     Attributes:
         model: the generator.
-        game: the discriminator's side.
+        adversary: the discriminator, and how it learns.
         optimizer: changes the generator.
         loss: see `VQGANLossConfig`.
         perceptual: see `Perceptual`.
@@ -134,7 +137,7 @@ class VQGANTask(AutoencodingTask):
     """
 
     model: VQGAN
-    game: Game
+    adversary: Adversary
     optimizer: Optimizer
     loss: VQGANLossConfig
     perceptual: Perceptual
@@ -155,15 +158,12 @@ class VQGANTask(AutoencodingTask):
             'loss': defaults(VQGANLossConfig),
             'perceptual': defaults(Perceptual),
             'adversarial': defaults(AdversarialConfig),
-            'game': defaults(GameConfig),
             'discriminator_optimizer': defaults(OptimizerConfig),
         }
 
     @classmethod
-    def from_config(
-        cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
-    ) -> 'VQGANTask':
-        """The task of a full config, for pictures [h w c] of so many classes."""
+    def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'VQGANTask':
+        """The task of a full config, for images [h w c] of so many classes."""
         variant = build(VariantConfig, config.variant, 'variant')
         check_labels(variant.class_conditional, num_classes, 'variant')
         num_labels = num_classes if variant.class_conditional else 0
@@ -185,10 +185,12 @@ class VQGANTask(AutoencodingTask):
             model=VQGAN(
                 bottleneck=bottleneck,
                 sizes=sizes,
-                image_channels=image_shape[-1],
+                image_channels=spec.shape[-1],
                 num_classes=num_labels,
             ),
-            game=make_game(config, discriminator, schedule_length(config) - (against.start - against.warmup)),
+            adversary=make_adversary(
+                config, against, discriminator, schedule_length(config) - (against.start - against.warmup)
+            ),
             optimizer=make_optimizer(
                 build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
             ),
@@ -206,28 +208,32 @@ class VQGANTask(AutoencodingTask):
         bottleneck = self.model.bottleneck
         return None if isinstance(bottleneck, GaussianBottleneck) else bottleneck.num_codes
 
-    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
-        """Raises `UserError` unless the model, and the perceptual loss, can take such pictures."""
-        check_size(shape, self.model.sizes.factor, self.model.image_channels, 'config.model.multipliers')
-        self.perceptual.check_image_size(*shape[:2])
-        self.game.check_image_shape(shape)
-        if self.source == 'small' and (shape[0] % 4 or shape[1] % 4):
-            raise UserError(f'config.variant.source=small needs a multiple of 4 pixels, not {shape[:2]}.')
-        if self.source == 'grey' and shape[-1] != 3:
+    def check_spec(self, spec: Spec) -> None:
+        """Raises `UserError` unless the model, and the perceptual loss, can take such images."""
+        check_size(spec, self.model.sizes.factor, self.model.image_channels, 'config.model.multipliers')
+        self.perceptual.check_spec(spec)
+        self.adversary.check_spec(spec)
+        if self.source == 'small' and any(size % 4 for size in spec.grid):
             raise UserError(
-                'config.variant.source=grey needs pictures in colour, and these are grey already; set '
+                f'config.variant.source=small needs a multiple of 4 pixels, not {spec.size_in_words}.'
+            )
+        if self.source == 'grey' and spec.channels != 3:
+            raise UserError(
+                'config.variant.source=grey needs images in colour, and these are grey already; set '
                 'config.data.channels=3 if the data set has colours, or config.variant.source=image.'
             )
 
-    def init(self, key: jax.Array, batch: Batch) -> TwoPlayerState:
+    def init(self, key: jax.Array, batch: Batch) -> AdversarialState:
         """Random parameters of both players."""
         generator_key, discriminator_key = jax.random.split(key)
         params_key, run_key = jax.random.split(generator_key)
-        images, labels = to_float(batch['image'][:1]), batch['label'][:1]
+        images, labels = to_float(batch['x'][:1]), batch['label'][:1]
         variables = self.model.init(params_key, self.seen(images), labels)
-        return TwoPlayerState(
+        return AdversarialState(
             generator=TrainState.create(run_key, variables, self.optimizer),
-            discriminator=self.game.init(discriminator_key, beside(images, self._condition(images)), labels),
+            discriminator=self.adversary.init(
+                discriminator_key, beside(images, self._condition(images)), labels
+            ),
         )
 
     @property
@@ -243,17 +249,17 @@ class VQGANTask(AutoencodingTask):
         """Their shapes."""
         return self.perceptual.shapes()
 
-    def start_from_data(
-        self, key: jax.Array, state: TwoPlayerState, batches: Iterable[Batch], engine: Engine
-    ) -> TwoPlayerState:
-        """See `start_codes`."""
+    def init_from_data(
+        self, key: jax.Array, state: AdversarialState, batches: Iterable[Batch], engine: Engine
+    ) -> AdversarialState:
+        """See `init_codes`."""
 
         def project(generator: TrainState, batch: Batch) -> jax.Array:
-            images = self.seen(to_float(batch['image']))
+            images = self.seen(to_float(batch['x']))
             return self.model.apply(generator.eval_variables(), images, method='project')
 
         model, quantizer = self.model, self.model.bottleneck
-        generator = start_codes(
+        generator = init_codes(
             key,
             state.generator,
             batches,
@@ -272,22 +278,22 @@ class VQGANTask(AutoencodingTask):
         return 'alone' if step < self.adversarial.start else 'together'
 
     def train_step(
-        self, state: TwoPlayerState, batch: Batch, axis_name: str | None = None, phase: str = 'together'
-    ) -> tuple[TwoPlayerState, dict[str, jax.Array]]:
+        self, state: AdversarialState, batch: Batch, axis_name: str | None = None, phase: str = 'together'
+    ) -> tuple[AdversarialState, dict[str, jax.Array]]:
         """One update of the players.
 
-        The generator runs forward once. Each loss gives its gradient with respect to the pictures
+        The generator runs forward once. Each loss gives its gradient with respect to the images
         that come out; weighed and summed, they go back through the generator together.
 
         The adaptive weight is known when the whole batch was seen. In parts, the gradients that it weighs
         therefore go back apart: a second backward pass of the generator, and a second set of gradients.
         """
         generator, apart = state.generator, self._weighed_apart(phase)
-        centre = mean_image(to_float(batch['image']), axis_name)
+        centre = mean_image(to_float(batch['x']), axis_name)
 
         def means_of_part(batch: Batch, part: Part) -> dict[str, Any]:
             """What both players learn from a part of the batch."""
-            images, labels = to_float(batch['image']), batch['label']
+            images, labels = to_float(batch['x']), batch['label']
 
             def rebuild(params: Any) -> tuple[Any, Any]:
                 variables = {'params': params, **generator.variables}
@@ -319,30 +325,30 @@ class VQGANTask(AutoencodingTask):
             (outputs, latent_loss), pull, (features, batch_means, latent_metrics) = outcome
             (loss, metrics), gradient = jax.value_and_grad(rebuilding_loss, has_aux=True)(outputs)
             metrics = {'loss': loss + latent_loss, **metrics, 'latent_loss': latent_loss, **latent_metrics}
-            of_game, weight = {}, jnp.zeros(())
+            of_discriminator, weight = {}, jnp.zeros(())
             if phase != 'absent':
-                turn = self.game.play(
+                compared = self.adversary.compare(
                     state.discriminator, images, outputs, labels, part, centre, self._condition(images)
                 )
-                of_game['discriminator'] = turn.means
+                of_discriminator['discriminator'] = compared.means
             if apart:
-                of_game['adversarial_gradients'] = pull((turn.gradient, jnp.zeros(())))[0]
+                of_discriminator['adversarial_gradients'] = pull((compared.gradient, jnp.zeros(())))[0]
             elif phase == 'together':
                 weight = self._ramp(state.step)
                 if self.adversarial.adaptive:
                     pulls = (
                         pmean(self._at_last_kernel(generator.params, features, x), axis_name)
-                        for x in (gradient, turn.gradient)
+                        for x in (gradient, compared.gradient)
                     )
-                    weight *= adversarial.adaptive_weight(*pulls, self.adversarial.most_adaptive)
-                gradient += weight * turn.gradient
+                    weight *= adversarial_losses.adaptive_weight(*pulls, self.adversarial.most_adaptive)
+                gradient += weight * compared.gradient
             (grads,) = pull((gradient, jnp.ones(())))
             return {
                 'gradients': grads,
                 'metrics': metrics,
                 'codebooks': batch_means,
                 'weight': weight,
-                **of_game,
+                **of_discriminator,
             }
 
         means = mean_over_parts(means_of_part, batch, self.accumulate, axis_name)
@@ -350,25 +356,25 @@ class VQGANTask(AutoencodingTask):
         if apart:
             pulls = (flatten_dict(tree)[LAST_KERNEL] for tree in (grads, means['adversarial_gradients']))
             weight = self._ramp(state.step)
-            weight *= adversarial.adaptive_weight(*pulls, self.adversarial.most_adaptive)
+            weight *= adversarial_losses.adaptive_weight(*pulls, self.adversarial.most_adaptive)
             grads = jax.tree.map(lambda x, y: x + weight * y, grads, means['adversarial_gradients'])
-        discriminator, game_metrics = state.discriminator, {}
+        discriminator, adversarial_metrics = state.discriminator, {}
         if phase != 'absent':
-            discriminator, game_metrics = self.game.learn(discriminator, means['discriminator'])
+            discriminator, adversarial_metrics = self.adversary.update(discriminator, means['discriminator'])
         generator, update = generator.apply_gradients(grads, self.optimizer)
         generator, of_codes = learn_codes(self.model, generator, means['codebooks'])
         generator = generator.finish_step(self.optimizer)
-        metrics = {**with_use_of_codes(means['metrics']), **update, **of_codes, **game_metrics}
+        metrics = {**with_code_usage(means['metrics']), **update, **of_codes, **adversarial_metrics}
         state = state.replace(generator=generator, discriminator=discriminator)
         return state, {**metrics, 'adversarial_weight': weight}
 
     def watch(self, metrics: dict[str, float]) -> str | None:
         """A warning if one player has won, once the generator feels what the other says."""
-        return self.game.watch(metrics) if metrics['adversarial_weight'] else None
+        return self.adversary.watch(metrics) if metrics['adversarial_weight'] else None
 
-    def eval_step(self, state: TwoPlayerState, batch: Batch) -> dict[str, jax.Array]:
+    def eval_step(self, state: AdversarialState, batch: Batch) -> dict[str, jax.Array]:
         """Losses without the adversarial one, errors, and the share of each code [b k]."""
-        images = to_float(batch['image'])
+        images = to_float(batch['x'])
         outputs, latent = self.model.apply(state.eval_variables(), self.seen(images), batch['label'])
         reconstruction, perceptual = self._reconstruction_losses(state.frozen, outputs, images)
         latent_loss = self._latent_loss(latent.loss, images)
@@ -379,7 +385,7 @@ class VQGANTask(AutoencodingTask):
         if self.perceptual.kind != 'none':
             values[self.perceptual.kind] = perceptual
         if self.num_codes is not None:
-            values |= shares_of_codes(latent.codes, self.num_codes)
+            values |= code_shares_by_level(latent.codes, self.num_codes)
         else:
             values['kl'] = latent.loss
         return values
@@ -388,9 +394,9 @@ class VQGANTask(AutoencodingTask):
         """The means, with perplexity and share of codes in use over the whole set."""
         return summarize(means)
 
-    def predict(self, state: TwoPlayerState, batch: Batch) -> dict[str, jax.Array]:
-        """Pictures, what the encoder saw, codes, and what these decode to."""
-        images = batch['image']
+    def predict(self, state: AdversarialState, batch: Batch) -> dict[str, jax.Array]:
+        """Images, what the encoder saw, codes, and what these decode to."""
+        images = batch['x']
         codes = self.encode(state, images)
         rebuilt = self.decode(state, codes, batch['label'])
         predictions = {'images': images, 'codes': codes, 'reconstructions': rebuilt}
@@ -398,22 +404,22 @@ class VQGANTask(AutoencodingTask):
             return predictions
         return {**predictions, 'seen': to_uint8(self.seen(to_float(images)))}
 
-    def pictures(
+    def media(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, pictures.Sheet]:
+    ) -> dict[str, sheets.Sheet]:
         """Originals over reconstructions (over code maps); the histogram of code use."""
         shown = {}
         if 'seen' in predictions:
             names = {'inputs': 'seen', 'outputs': 'reconstructions', 'originals': 'images'}
             rows = {caption: predictions[name] for caption, name in names.items()}
-            shown['translations'] = pictures.rows(rows)
+            shown['translations'] = sheets.rows(rows)
         if self.num_codes is not None:
-            return {**shown, **code_pictures(predictions, means, self.num_codes)}
+            return {**shown, **code_images(predictions, means, self.num_codes)}
         rows = {'originals': predictions['images'], 'reconstructions': predictions['reconstructions']}
-        return {**shown, 'reconstructions': pictures.rows(rows)}
+        return {**shown, 'reconstructions': sheets.rows(rows)}
 
     def seen(self, images: jax.Array) -> jax.Array:
-        """What the encoder is given of pictures [b h w c] in [-1, 1]; of their size."""
+        """What the encoder is given of images [b h w c] in [-1, 1]; of their size."""
         if self.source == 'grey':
             return images @ jnp.array(_GREY)[:, None]
         if self.source == 'small':
@@ -438,7 +444,7 @@ class VQGANTask(AutoencodingTask):
         return pull(at_outputs)[0]
 
     def _condition(self, images: jax.Array) -> jax.Array | None:
-        """What the discriminator is shown beside a picture: what that is made of."""
+        """What the discriminator is shown beside an image: what that is made of."""
         return None if self.source == 'image' else self.seen(images)
 
     def _ramp(self, step: jax.Array) -> jax.Array:

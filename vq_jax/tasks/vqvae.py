@@ -1,4 +1,4 @@
-"""The VQ-VAE: learn codes from which pictures can be rebuilt."""
+"""The VQ-VAE: learn codes from which images can be rebuilt."""
 
 import dataclasses
 import functools
@@ -12,29 +12,30 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vq_jax.errors import check_least
+from vq_jax.media import sheets
 from vq_jax.models.autoencoder import VQVAE
-from vq_jax.models.hierarchy import VQVAE2
-from vq_jax.models.observation import Observation, PixelDistribution, to_picture
-from vq_jax.models.quantizers import BATCH_MEANS
-from vq_jax.ops import pictures
+from vq_jax.models.observation import Observation, PixelDistribution, to_image
+from vq_jax.models.vqvae2 import VQVAE2
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.keys import content_keys
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.ops.parts import Part, mean_over_parts
+from vq_jax.quantizers.quantizer import BATCH_MEANS
+from vq_jax.spec import Spec
 from vq_jax.tasks.autoencoding import (
     AutoencodingTask,
     Encoded,
     by_level,
     check_quantizer_parts,
     check_size,
-    code_pictures,
+    code_images,
+    code_shares_by_level,
     errors,
+    init_codes,
     learn_codes,
-    shares_of_codes,
-    start_codes,
     summarize,
-    with_use_of_codes,
+    with_code_usage,
 )
 from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
 from vq_jax.training.config import build, defaults
@@ -52,7 +53,7 @@ class LossConfig:
     Attributes:
         reconstruction: the first term: mean squared or mean absolute error of pixels in [-1, 1]; or
             `-log p(x | z)` in nats a value (see `vq_jax.models.observation.Observation`), with which
-            evaluation gives a bound on the likelihood of pictures.
+            evaluation gives a bound on the likelihood of images.
         reconstruction_weight: its weight; the quantizer's terms have their own. One over the variance
             of the pixels makes an error independent of the contrast of the data.
     """
@@ -88,15 +89,13 @@ class VQVAETask(AutoencodingTask):
         return {'model': model, **quantizer_sections(), 'loss': defaults(LossConfig)}
 
     @classmethod
-    def from_config(
-        cls, config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int
-    ) -> 'VQVAETask':
-        """The task of a full config, for pictures [h w c]; classes are not used."""
+    def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'VQVAETask':
+        """The task of a full config, for images [h w c]; classes are not used."""
         loss = build(LossConfig, config.loss, 'loss')
         given = {
             'quantizer': make_quantizer(config),
             'observation': None if loss.reconstruction in _ERRORS else Observation(loss.reconstruction),
-            'image_channels': image_shape[-1],
+            'image_channels': spec.shape[-1],
         }
         model = build(VQVAE2, config.model, 'model', top_quantizer=make_quantizer(config), **given)
         check_least(1, 'config.model.', model, 'channels', 'stages', 'residual_channels')
@@ -124,30 +123,30 @@ class VQVAETask(AutoencodingTask):
         """Whether the decoder is a likelihood."""
         return self.model.observation is not None
 
-    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
+    def check_spec(self, spec: Spec) -> None:
         """Raises `UserError` unless height and width can be halved as often as the model must."""
-        check_size(shape, self.model.factor, self.model.image_channels, 'config.model.stages and top_stages')
+        check_size(spec, self.model.factor, self.model.image_channels, 'config.model.stages and top_stages')
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
-        variables = self.model.init(params_key, to_float(batch['image'][:1]))
+        variables = self.model.init(params_key, to_float(batch['x'][:1]))
         return TrainState.create(run_key, variables, self.optimizer)
 
-    def start_from_data(
+    def init_from_data(
         self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
     ) -> TrainState:
-        """See `start_codes`; those of the top are placed first."""
+        """See `init_codes`; those of the top are placed first."""
 
         def projection(method: str) -> Callable[[TrainState, Batch], jax.Array]:
             def project(state: TrainState, batch: Batch) -> jax.Array:
-                images = self.seen(to_float(batch['image']))
+                images = self.seen(to_float(batch['x']))
                 return self.model.apply(state.eval_variables(), images, method=method)
 
             return project
 
         start = functools.partial(
-            start_codes, model=self.model, quantizer=self.model.quantizer, accumulate=self.accumulate
+            init_codes, model=self.model, quantizer=self.model.quantizer, accumulate=self.accumulate
         )
         if isinstance(self.model, VQVAE2):
             key, top_key = jax.random.split(key)
@@ -162,7 +161,7 @@ class VQVAETask(AutoencodingTask):
         key = state.step_key()
 
         def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, Any]:
-            images = self._observed(part.keys(jax.random.fold_in(key, 0)), to_float(batch['image']))
+            images = self._observed(part.keys(jax.random.fold_in(key, 0)), to_float(batch['x']))
             (outputs, quantized), changed = self.model.apply(
                 {'params': params, **state.variables},
                 images,
@@ -185,23 +184,23 @@ class VQVAETask(AutoencodingTask):
         grads, (metrics, batch_means) = mean_over_parts(gradient, batch, self.accumulate, axis_name)
         state, update = state.apply_gradients(grads, self.optimizer)
         state, of_codes = learn_codes(self.model, state, batch_means)
-        return state.finish_step(self.optimizer), {**with_use_of_codes(metrics), **update, **of_codes}
+        return state.finish_step(self.optimizer), {**with_code_usage(metrics), **update, **of_codes}
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """Losses, errors, and the share of each code in every picture [b k], for each level.
+        """Losses, errors, and the share of each code in every image [b k], for each level.
 
         With a likelihood also, in nats, 'reconstruction', `log p(x | z)`, and 'kl_uniform_prior', what the
         codes cost if all are equally likely; and the bits per dimension of both together, an upper bound
-        on those of the picture. What is drawn of a picture depends on its bytes alone.
+        on those of the image. What is drawn of an image depends on its bytes alone.
         """
-        images = to_float(batch['image'])
+        images = to_float(batch['x'])
         observed = self.seen(images)
         outputs, quantized = self.model.apply(state.eval_variables(), observed)
         reconstruction = self._reconstruction_loss(outputs, observed)
         values = {
             'loss': self.loss.reconstruction_weight * reconstruction + quantized.loss,
-            **errors(to_picture(outputs), images),
-            **shares_of_codes(quantized.codes, self.num_codes),
+            **errors(to_image(outputs), images),
+            **code_shares_by_level(quantized.codes, self.num_codes),
         }
         if self.has_likelihood:
             places = sum(codes[0].size for codes in jax.tree.leaves(quantized.codes))
@@ -219,19 +218,19 @@ class VQVAETask(AutoencodingTask):
         return summarize(means)
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """Pictures, their codes, and what these decode to."""
-        codes = self.encode(state, batch['image'])
+        """Images, their codes, and what these decode to."""
+        codes = self.encode(state, batch['x'])
         rebuilt = self.decode(state, codes, batch['label'])
-        return {'images': batch['image'], **by_level('codes', codes), 'reconstructions': rebuilt}
+        return {'images': batch['x'], **by_level('codes', codes), 'reconstructions': rebuilt}
 
-    def pictures(
+    def media(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, pictures.Sheet]:
+    ) -> dict[str, sheets.Sheet]:
         """Originals over reconstructions over code maps, the top's first; histograms of code use."""
-        return code_pictures(predictions, means, self.num_codes)
+        return code_images(predictions, means, self.num_codes)
 
     def seen(self, images: jax.Array) -> jax.Array:
-        """Pictures [b h w c] in [-1, 1] as the likelihood observes them; a function of their bytes."""
+        """Images [b h w c] in [-1, 1] as the likelihood observes them; a function of their bytes."""
         return self._observed(content_keys(to_uint8(images)), images)
 
     def log_likelihood(
@@ -239,7 +238,7 @@ class VQVAETask(AutoencodingTask):
     ) -> jax.Array:
         """`log p(x | codes)`, in nats [b]; only if `has_likelihood`.
 
-        Where the likelihood is one of what is drawn of a picture, such as black and white pixels, the draw is
+        Where the likelihood is one of what is drawn of an image, such as black and white pixels, the draw is
         the one that `encode` makes, so that `log p(x | z) + log p(z)` bounds `log p(x)` from below with
         `z = encode(state, images)`.
 

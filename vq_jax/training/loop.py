@@ -41,7 +41,7 @@ class LoopConfig:
             would teach it, in the memory of one part.
         log_every: steps between lines of the log.
         eval_every: steps between evaluations; one is always made at the end.
-        num_pictures: how many pictures an evaluation draws.
+        num_shown: how many images an evaluation draws.
         checkpoint_every: steps between checkpoints; one is always saved at the end.
         keep_checkpoints: how many of the newest are kept.
         best_metric: the evaluated number whose lowest (or highest, see `best_mode`) checkpoint is
@@ -57,7 +57,7 @@ class LoopConfig:
     accumulate: int = 1
     log_every: int = 100
     eval_every: int = 1000
-    num_pictures: int = 8
+    num_shown: int = 8
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
     best_metric: str | None = 'loss'
@@ -76,7 +76,7 @@ class LoopConfig:
             'accumulate',
             'log_every',
             'eval_every',
-            'num_pictures',
+            'num_shown',
             'checkpoint_every',
             'keep_checkpoints',
         )
@@ -110,10 +110,10 @@ def run_loop(
         engine: puts batches on the devices.
         state: the state to begin with.
         batches: host batches, from the one of this step on.
-        evaluate: gives an object with `numbers` and `pictures` for a state.
+        evaluate: gives an object with `numbers` and `media` for a state.
         watch: gives a warning for the numbers of a step, or None.
         checkpoints: where states are saved.
-        writer: where numbers, warnings and pictures go.
+        writer: where numbers, warnings and images go.
         progress: tells the user.
 
     Returns:
@@ -131,11 +131,11 @@ def run_loop(
     clock = _Clock()
     saved = step  # nothing was learned since
 
-    def save(numbers: dict[str, float] | None) -> None:
+    def save(metrics: dict[str, float] | None) -> None:
         nonlocal saved
         progress.doing('saving')
         writer.sync()
-        checkpoints.save(step, state.replace(frozen=None), {'batches': step}, numbers)
+        checkpoints.save(step, state.replace(frozen=None), {'batches': step}, metrics)
         saved = step
 
     @contextlib.contextmanager
@@ -210,13 +210,13 @@ def run_loop(
             evaluation = None
             if evaluating:
                 evaluation = evaluated()
-                writer.scalars(step, 'eval', evaluation.numbers)
+                writer.scalars(step, 'eval', evaluation.metrics)
                 for name, sheet in evaluation.sheets.items():
                     writer.image(step, name, sheet.captioned())
-                progress.evaluated(step, evaluation.numbers)
-                warn('eval', _unknown_best(config, evaluation.numbers))
+                progress.evaluated(step, evaluation.metrics)
+                warn('eval', _unknown_best(config, evaluation.metrics))
             if saving:
-                save(evaluation.numbers if evaluation else None)
+                save(evaluation.metrics if evaluation else None)
             if stopped and not last:
                 break
             clock.restart()
@@ -224,17 +224,17 @@ def run_loop(
     return state, evaluation if step == config.steps else None
 
 
-def _unknown_best(config: LoopConfig, numbers: dict[str, float]) -> str | None:
+def _unknown_best(config: LoopConfig, metrics: dict[str, float]) -> str | None:
     name = config.best_metric
-    if name is None or math.isfinite(numbers.get(name, math.nan)):
+    if name is None or math.isfinite(metrics.get(name, math.nan)):
         return None
-    if name in numbers:
+    if name in metrics:
         return (
-            f'config.best_metric is {name}, which is not finite: {numbers[name]}. This is no best checkpoint.'
+            f'config.best_metric is {name}, which is not finite: {metrics[name]}. This is no best checkpoint.'
         )
     return (
         f'config.best_metric is {name}, which this evaluation does not give; it gives '
-        f'{", ".join(numbers)}. No best checkpoint is kept.'
+        f'{", ".join(metrics)}. No best checkpoint is kept.'
     )
 
 
@@ -277,7 +277,7 @@ def _overflow(what: str, section: str, checkpoints: Checkpoints) -> UserError:
 
 def _at_fault(metrics: dict[str, jax.Array]) -> str:
     """The section of the optimizer whose player was the first to overflow."""
-    # A generator that overflows spoils the discriminator's loss too, but its own pictures before.
+    # A generator that overflows spoils the discriminator's loss too, but its own images before.
     spoilt = not math.isfinite(metrics.get('reconstruction_loss', 0.0))
     judged = (metrics[name] for name in _OF_DISCRIMINATOR if name in metrics)
     return _OPTIMIZERS[not spoilt and not all(map(math.isfinite, judged))]

@@ -22,13 +22,13 @@ class LogLine:
     Attributes:
         step: the training step.
         split: of what its numbers are ('train', 'eval', 'speed'), or 'warning'.
-        numbers: by name; NaN where a number was not finite. Empty for a warning.
+        metrics: by name; NaN where a number was not finite. Empty for a warning.
         text: of a warning; empty for numbers.
     """
 
     step: int
     split: str
-    numbers: dict[str, float]
+    metrics: dict[str, float]
     text: str = ''
 
 
@@ -53,7 +53,7 @@ def read_log(path: Path) -> Iterator[tuple[int, LogLine]]:
         head = check_type(record, _Head, where=where, advice=_ADVICE)
         if head['split'] == WARNING:
             text = check_type(record, _Warning, where=where, advice=_ADVICE)['text']
-            yield number, LogLine(**head, numbers={}, text=text)
+            yield number, LogLine(**head, metrics={}, text=text)
             continue
         rest = {name: value for name, value in record.items() if name not in head}
         values = check_type(rest, dict[str, float | None], where=where, advice=_ADVICE)
@@ -61,4 +61,4 @@ def read_log(path: Path) -> Iterator[tuple[int, LogLine]]:
             name: math.nan if value is None or not math.isfinite(value) else value
             for name, value in values.items()
         }
-        yield number, LogLine(**head, numbers=finite)
+        yield number, LogLine(**head, metrics=finite)

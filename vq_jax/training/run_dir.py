@@ -15,6 +15,7 @@ from vq_jax.data.config import READING
 from vq_jax.errors import UserError
 from vq_jax.files import write_atomically
 from vq_jax.json_files import parse_json, read_json
+from vq_jax.spec import Spec
 from vq_jax.training.manifest import Sealed
 from vq_jax.training.metrics_log import METRICS_NAME, read_log
 from vq_jax.training.optimizer import schedule_length
@@ -30,7 +31,7 @@ Extension = Literal['hold', 'stretch']
 _NOT_LEARNED = (
     'log_every',
     'eval_every',
-    'num_pictures',
+    'num_shown',
     'checkpoint_every',
     'keep_checkpoints',
     'best_metric',
@@ -47,8 +48,6 @@ BUILT_ON = 'built_on'
 
 # The part of a prior of bottom codes that it is not trained with, but draws and is evaluated with.
 TOP_PRIOR = 'top_prior'
-
-_Size = Annotated[int, Meta(ge=1, le=2**16)]  # of an image, in pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +244,7 @@ class DataFacts:
     """What a model has to know of its data, so that it opens without them.
 
     Attributes:
-        image_shape: Shape [h w c] of the pictures.
+        spec: What an example is.
         num_classes: Number of classes; 0 without labels.
         built_on: The runs whose weights it uses, by their part in it.
         published: Checksum of the published weights that it learns with; None if there are none.
@@ -254,7 +253,7 @@ class DataFacts:
         init_from: The run whose weights it began with; None if there is none.
     """
 
-    image_shape: tuple[_Size, _Size, Literal[1, 3]]
+    spec: Spec
     num_classes: Annotated[int, Meta(ge=0, lt=2**31)]
     built_on: dict[Literal['tokenizer', 'latent', 'top_prior'], BuiltOn] = dataclasses.field(
         default_factory=dict

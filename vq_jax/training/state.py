@@ -11,6 +11,7 @@ from flax import struct
 
 from vq_jax.models.normalisation import BATCH_STATS
 from vq_jax.ops.parts import Part, mean_over_parts
+from vq_jax.spec import Spec
 from vq_jax.training.optimizer import Optimizer
 
 
@@ -134,7 +135,7 @@ class TrainState:
 
 
 @struct.dataclass
-class TwoPlayerState:
+class AdversarialState:
     """The state of a generator and its discriminator; the run's step is the generator's.
 
     Attributes:
@@ -166,17 +167,15 @@ def count_parameters(params: Any) -> int:
     return sum(x.size for x in jax.tree.leaves(params))
 
 
-def init_state(
-    init: Callable[[jax.Array, Any], Any], key: jax.Array, image_shape: tuple[int, int, int]
-) -> Any:
+def init_state(init: Callable[[jax.Array, Any], Any], key: jax.Array, spec: Spec) -> Any:
     """A task's state before the first step, on the default device.
 
     Args:
         init: the task's own `init(key, batch)`.
         key: a random key.
-        image_shape: shape [h w c] of the pictures.
+        spec: of the examples.
     """
-    batch = abstract_batch(1, image_shape)
+    batch = abstract_batch(1, spec)
     # Nearly all the time of an initialisation goes into compiling the random number generator for
     # every shape of a parameter; unoptimised code is compiled six times as fast and run once.
     options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
@@ -184,10 +183,15 @@ def init_state(
     return compiled(key, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch))
 
 
-def abstract_batch(b: int, image_shape: tuple[int, int, int]) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes and types of a batch of b pictures [h w c]."""
+def abstract_examples(b: int, spec: Spec) -> jax.ShapeDtypeStruct:
+    """The shape [b ...] and type of b examples."""
+    return jax.ShapeDtypeStruct((b, *spec.shape), spec.dtype)
+
+
+def abstract_batch(b: int, spec: Spec) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes and types of a batch of b examples."""
     return {
-        'image': jax.ShapeDtypeStruct((b, *image_shape), jnp.uint8),
+        'x': abstract_examples(b, spec),
         'label': jax.ShapeDtypeStruct((b,), jnp.int32),
         'mask': jax.ShapeDtypeStruct((b,), jnp.bool_),
     }

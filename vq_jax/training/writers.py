@@ -1,4 +1,4 @@
-"""Where numbers and pictures of a run go: `metrics.jsonl`, PNG files, TensorBoard, Weights & Biases."""
+"""Where numbers and images of a run go: `metrics.jsonl`, PNG files, TensorBoard, Weights & Biases."""
 
 import io
 import json
@@ -90,7 +90,7 @@ class MetricWriter:
         self._each(lambda other: other.text(step, WARNING, text))
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """Writes a picture, uint8 [h w 3], as `images/<name>_<step>.png`."""
+        """Writes an image, uint8 [h w 3], as `images/<name>_<step>.png`."""
         if not self._active:
             return
         from PIL import Image

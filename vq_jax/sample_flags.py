@@ -1,4 +1,4 @@
-"""What the commands that draw pictures share: flags, and the file that is written."""
+"""What the commands that draw images share: flags, and the file that is written."""
 
 import io
 from collections.abc import Sequence
@@ -85,7 +85,7 @@ def output() -> Path:
 def write(
     path: Path, images: np.ndarray, captions: Sequence[str] | None = None, **arrays: np.ndarray | None
 ) -> None:
-    """Writes pictures as a sheet, or with other arrays as arrays.
+    """Writes images as a sheet, or with other arrays as arrays.
 
     Args:
         path: as `output` returns it.
@@ -98,8 +98,8 @@ def write(
     """
     from PIL import Image
 
-    from vq_jax.ops.captions import captioned
-    from vq_jax.ops.pictures import grid
+    from vq_jax.media.captions import captioned
+    from vq_jax.media.sheets import grid
 
     file = io.BytesIO()
     if path.suffix == '.png':

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.errors import check_least
-from vq_jax.models.quantizers import Quantized
 from vq_jax.ops import gaussians
 from vq_jax.ops.parts import Part
+from vq_jax.quantizers.quantizer import Quantized
 
 LATENT = 'latent'  # the random stream that samples are drawn from
 

@@ -10,8 +10,9 @@ import pytest
 
 from tests.runs import ROOT
 from vq_jax.errors import UserError
-from vq_jax.models.quantizers import BATCH_MEANS, REVIVALS, STATISTICS, VectorQuantizer, revive
 from vq_jax.ops.parts import mean_over_parts
+from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, revive
+from vq_jax.quantizers.vq import VectorQuantizer
 
 
 def make(z, **options):
@@ -214,7 +215,7 @@ def test_a_batch_in_parts_counts_as_one(learning, devices, parts):
 
 @pytest.mark.parametrize(
     'options',
-    [{'start_batches': 0}, {'decay': 1.0}, {'decay': -0.1}, {'revive_below': 1.5}, {'commitment': -1.0}],
+    [{'init_batches': 0}, {'decay': 1.0}, {'decay': -0.1}, {'revive_below': 1.5}, {'commitment': -1.0}],
 )
 def test_numbers_out_of_range(options):
     ((name, value),) = options.items()

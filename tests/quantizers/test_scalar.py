@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from vq_jax.errors import UserError
-from vq_jax.models.quantizers import use_of_codes
-from vq_jax.models.scalar_quantizers import FiniteScalarQuantizer, LookupFreeQuantizer
 from vq_jax.ops.parts import Part
+from vq_jax.quantizers.fsq import FiniteScalarQuantizer
+from vq_jax.quantizers.lfq import LookupFreeQuantizer
+from vq_jax.quantizers.quantizer import code_usage
 
 FSQ, LFQ = (
     FiniteScalarQuantizer((3, 4, 2), 6, normalise=False),
@@ -65,10 +66,10 @@ def test_every_code_is_chosen_and_counted(quantizer):
     counts = np.bincount(np.asarray(quantized.codes).reshape(-1), minlength=quantizer.num_codes)
     assert len(counts) == quantizer.num_codes and (counts > 0).all()
     p = counts / counts.sum()
-    use = use_of_codes(quantized.metrics['code_shares'])
+    use = code_usage(quantized.metrics['code_shares'])
     assert use['perplexity'] == pytest.approx(np.exp(-np.sum(p * np.log(p))), rel=1e-4)
-    assert use['code_use_bits'] == pytest.approx(-np.sum(p * np.log2(p)), rel=1e-4)
-    assert use['codes_used'] == 1
+    assert use['code_entropy_bits'] == pytest.approx(-np.sum(p * np.log2(p)), rel=1e-4)
+    assert use['codebook_usage'] == 1
     every = jnp.arange(quantizer.num_codes)
     looked_up = np.float64(quantizer.apply(variables, every, method='lookup'))
     assert len(np.unique(looked_up.round(5), axis=0)) == quantizer.num_codes

@@ -1,4 +1,4 @@
-"""Pictures that a trained task draws, on all devices, in batches of one size."""
+"""Images that a trained task draws, on all devices, in batches of one size."""
 
 import copy
 import dataclasses
@@ -49,15 +49,15 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
 
 
 def check_number(n: int, least: int = 1) -> None:
-    """Raises `UserError` if so many pictures cannot be drawn."""
+    """Raises `UserError` if so many images cannot be drawn."""
     if isinstance(n, bool) or not isinstance(n, Integral) or not least <= n < 2**31:
-        raise UserError(f'{n!r} pictures cannot be drawn; ask for {least} or more, up to {2**31 - 1}.')
+        raise UserError(f'{n!r} images cannot be drawn; ask for {least} or more, up to {2**31 - 1}.')
 
 
-class Drawer:
-    """Calls the methods of a task that draw one picture for each random key.
+class BatchedSampler:
+    """Calls the methods of a task that draw one image for each random key.
 
-    Picture number i depends on the seed and on i alone, not on how many are drawn nor on the devices.
+    Image number i depends on the seed and on i alone, not on how many are drawn nor on the devices.
 
     A change of `sampling` may need another compilation. It needs none from one number to another among those
     that the class of `task.sampling` names in `NUMBERS`, with the value of each that leaves something out of
@@ -83,16 +83,16 @@ class Drawer:
         *,
         progress: bool = False,
     ) -> np.ndarray:
-        """Draws pictures, by one compilation for all batches.
+        """Draws images, by one compilation for all batches.
 
         Args:
-            method: of the task; its arguments are the state, a random key for each picture, `labels`, what
+            method: of the task; its arguments are the state, a random key for each image, `labels`, what
                 is named in `given` and `constants`, and `sampling` if there are changes.
             n: how many.
             labels: int32 [n].
             seed: from 0 to 2^31 - 1.
             changes: other values for keys of the config's section 'sampling'.
-            given: arrays with a row for each picture [n ...].
+            given: arrays with a row for each image [n ...].
             constants: numbers that are the same for all.
             progress: show a bar.
 
@@ -116,7 +116,7 @@ class Drawer:
     ) -> Iterator[np.ndarray]:
         """Draws as `draw` does, but gives one batch after the other, so that not all are held at once.
 
-        Batches are of one size [b ...]; the last is filled up with pictures beyond the n-th.
+        Batches are of one size [b ...]; the last is filled up with images beyond the n-th.
         """
         check_number(n)
         if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**31:
@@ -177,7 +177,7 @@ class Drawer:
     @functools.cached_property
     def _placed(self) -> State:
         """The state on all devices."""
-        return self._engine(jax.device_count()).place(self._state)
+        return self._engine(jax.device_count()).put(self._state)
 
     def _engine(self, batch_size: int) -> Engine:
         return make_engine(build(ParallelConfig, self._config.parallel, 'parallel'), batch_size)

@@ -11,7 +11,7 @@ X, A, B = RNG.normal(size=(3, 4, 5, 2)), RNG.normal(size=(3, 2)), RNG.normal(siz
 
 
 def test_sum_places():
-    np.testing.assert_allclose(places.sum_places(X), X.sum((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(places.sum_positions(X), X.sum((1, 2)), rtol=1e-5)
 
 
 def test_derivatives():

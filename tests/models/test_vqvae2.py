@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vq_jax.models.hierarchy import VQVAE2
-from vq_jax.models.quantizers import BATCH_MEANS, STATISTICS, VectorQuantizer
+from vq_jax.models.vqvae2 import VQVAE2
+from vq_jax.quantizers.quantizer import BATCH_MEANS, STATISTICS
+from vq_jax.quantizers.vq import VectorQuantizer
 
 
 def make(**options):
@@ -47,7 +48,7 @@ def test_parameters_by_hand(made):
 
 
 @pytest.mark.parametrize('stages, top_stages', [(1, 2), (2, 1)])
-def test_codes_stand_for_the_picture(stages, top_stages):
+def test_codes_stand_for_the_image(stages, top_stages):
     model, variables, images = make(stages=stages, top_stages=top_stages)
     outputs, quantized = model.apply(variables, images)
     top, bottom = model.apply(variables, images, method='encode')
@@ -60,7 +61,7 @@ def test_codes_stand_for_the_picture(stages, top_stages):
 
 
 def test_the_bottom_is_encoded_given_the_top(made):
-    """Other vectors for the top codes, the same picture: other vectors at the bottom."""
+    """Other vectors for the top codes, the same image: other vectors at the bottom."""
     model, variables, images = made
     before = model.apply(variables, images, method='project')
     codebook = variables[STATISTICS]['top_quantizer']['codebook']
@@ -78,13 +79,13 @@ def test_the_bottom_is_encoded_given_the_top(made):
 
 
 def test_the_decoder_sees_both_levels(made):
-    """One code changed by hand changes the picture around its place, and nothing far from there."""
+    """One code changed by hand changes the image around its place, and nothing far from there."""
     model, variables, _ = made
     top, bottom = jnp.zeros((1, 12, 12), int), jnp.zeros((1, 48, 48), int)
 
     def changed(codes):
-        pictures = [model.apply(variables, c, method='decode') for c in ((top, bottom), codes)]
-        return np.abs(pictures[0] - pictures[1]).max((0, 3)) > 0
+        images = [model.apply(variables, c, method='decode') for c in ((top, bottom), codes)]
+        return np.abs(images[0] - images[1]).max((0, 3)) > 0
 
     by_top = changed((top.at[0, 0, 0].set(5), bottom))
     by_bottom = changed((top, bottom.at[0, 0, 0].set(5)))
@@ -93,7 +94,7 @@ def test_the_decoder_sees_both_levels(made):
     assert by_top.sum() > by_bottom.sum()
 
 
-def test_both_encoders_and_the_way_between_learn_from_the_picture(made):
+def test_both_encoders_and_the_way_between_learn_from_the_image(made):
     """Without the quantizers' losses: through the straight-through estimator alone."""
     model, variables, images = made
 

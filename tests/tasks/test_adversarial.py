@@ -12,14 +12,15 @@ from flax import linen as nn
 
 from vq_jax.errors import UserError
 from vq_jax.models.discriminators import BATCH_STATS, PatchDiscriminator
-from vq_jax.models.gaussian import GaussianBottleneck
-from vq_jax.ops import adversarial
+from vq_jax.ops import adversarial_losses
 from vq_jax.ops.images import to_float
 from vq_jax.ops.losses import mean_absolute
 from vq_jax.ops.parts import Part
 from vq_jax.ops.similarity import ms_ssim
+from vq_jax.quantizers.gaussian import GaussianBottleneck
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
-from vq_jax.tasks.game import Game, GameConfig, beside, mean_image
+from vq_jax.tasks.adversarial import AdversarialLossConfig, Adversary, beside, mean_image
 from vq_jax.training.optimizer import OptimizerConfig, make_optimizer
 
 RNG = np.random.default_rng(0)
@@ -43,7 +44,7 @@ SMALL = {
 
 def batch(size, channels=3, b=4):
     images = RNG.integers(0, 256, (b, size, size, channels), np.uint8)
-    return {'image': images, 'label': np.arange(b, dtype=np.int32) % 3, 'mask': np.ones(b, bool)}
+    return {'x': images, 'label': np.arange(b, dtype=np.int32) % 3, 'mask': np.ones(b, bool)}
 
 
 def make(name, data, changes, num_classes=3):
@@ -52,8 +53,8 @@ def make(name, data, changes, num_classes=3):
         for key, value in changes.items():
             section, leaf = key.split('.')
             config[section][leaf] = value
-    task = make_task(config, data['image'].shape[1:], num_classes)
-    task.check_image_shape(data['image'].shape[1:])
+    task = make_task(config, Spec('image', data['x'].shape[1:]), num_classes)
+    task.check_spec(Spec('image', data['x'].shape[1:]))
     return task, jax.jit(task.init)(jax.random.key(0), data)
 
 
@@ -66,13 +67,15 @@ def vqgan():
 def judged(task, state, images, labels):
     discriminator = state.discriminator
     variables = {'params': discriminator.params, **discriminator.variables}
-    judgement, _ = task.game.discriminator.apply(variables, images, labels, train=True, mutable=[BATCH_STATS])
+    judgement, _ = task.adversary.discriminator.apply(
+        variables, images, labels, train=True, mutable=[BATCH_STATS]
+    )
     return judgement.logits
 
 
 def brute(task, state, data):
     """Losses of a VQGAN as functions of all parameters of the generator."""
-    images = to_float(data['image'])
+    images = to_float(data['x'])
 
     def run(params):
         variables = {'params': params, **state.generator.variables}
@@ -93,7 +96,7 @@ def brute(task, state, data):
     def against(params):
         outputs, _ = run(params)
         shown = outputs if task.source == 'image' else jnp.concatenate([outputs, task.seen(images)], -1)
-        return jnp.mean(adversarial.generator_loss('hinge', judged(task, state, shown, data['label'])))
+        return jnp.mean(adversarial_losses.generator_loss('hinge', judged(task, state, shown, data['label'])))
 
     kl = task.loss.kl_weight / images[0].size  # of the KL autoencoder, a value
     weight = kl if isinstance(task.model.bottleneck, GaussianBottleneck) else 1.0
@@ -114,7 +117,7 @@ def brute(task, state, data):
 )
 def test_the_vqgan_step_is_the_gradient_of_the_whole(changes):
     data = batch(16)
-    task, state = make('vqgan', data, {**SMALL, 'game.loss': 'hinge', **changes})
+    task, state = make('vqgan', data, {**SMALL, 'adversarial.loss': 'hinge', **changes})
     after, metrics = jax.jit(task.train_step)(state, data)
     rebuilding, against, latent = brute(task, state, data)
     params = state.generator.params
@@ -143,7 +146,7 @@ def test_the_generator_runs_once_and_the_discriminator_twice(vqgan):
     with nn.intercept_methods(record):
         jax.eval_shape(task.train_step, state, data)
     assert calls.count('ResidualEncoder') == calls.count('ResidualTrunk') == 1
-    assert calls.count('PatchDiscriminator') == 2  # on real and on generated pictures
+    assert calls.count('PatchDiscriminator') == 2  # on real and on generated images
 
 
 def test_before_the_start_a_broken_discriminator_changes_nothing(vqgan):
@@ -193,10 +196,10 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
         'generator.channels': 8,
         'discriminator.channels': 8,
         'discriminator.norm': 'none',
-        'game.loss': loss,
-        'game.r1': 0.3,
-        'game.gradient_penalty': 0.2,
-        'game.lecam': 0.1,
+        'adversarial.loss': loss,
+        'adversarial.r1': 0.3,
+        'adversarial.gradient_penalty': 0.2,
+        'adversarial.lecam': 0.1,
     }
     for player in ('optimizer', 'discriminator_optimizer'):
         changes |= {f'{player}.name': 'sgd', f'{player}.b1': 0.0, f'{player}.learning_rate': 1.0}
@@ -205,7 +208,7 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
     variables = {**state.discriminator.variables, 'averages': old}
     state = state.replace(discriminator=state.discriminator.replace(variables=variables))
     after, metrics = jax.jit(task.train_step)(state, data)
-    real, labels = to_float(data['image']), data['label']
+    real, labels = to_float(data['x']), data['label']
 
     def draw(params):
         variables = {'params': params, **state.generator.variables}
@@ -216,11 +219,11 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
 
     def discriminate(params, images):
         variables = {'params': params, **state.discriminator.variables}
-        return task.game.discriminator.apply(variables, images, labels)
+        return task.adversary.discriminator.apply(variables, images, labels)
 
     def generator_loss(params):
         logits = discriminate(state.discriminator.params, draw(params)).logits
-        return jnp.mean(adversarial.generator_loss(loss, logits))
+        return jnp.mean(adversarial_losses.generator_loss(loss, logits))
 
     def discriminator_loss(params):
         fake = draw(state.generator.params)
@@ -229,10 +232,10 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
         keys = Part.of_device(4).keys(state.discriminator.step_key())
         probe = -jnp.take_along_axis(jax.nn.log_softmax(r.classes), labels[:, None], 1)
         return jnp.mean(
-            adversarial.discriminator_loss(loss, r.logits, f.logits)
-            + 0.15 * adversarial.squared_gradients(logits, real)
-            + 0.2 * adversarial.gradient_penalty(logits, keys, real, fake)
-            + 0.1 * adversarial.lecam(r.logits, f.logits, 0.4, -0.3)
+            adversarial_losses.discriminator_loss(loss, r.logits, f.logits)
+            + 0.15 * adversarial_losses.squared_gradients(logits, real)
+            + 0.2 * adversarial_losses.gradient_penalty(logits, keys, real, fake)
+            + 0.1 * adversarial_losses.lecam(r.logits, f.logits, 0.4, -0.3)
             + probe[:, 0]
         )
 
@@ -248,7 +251,7 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
     }
     ahead = np.mean(now['real'] > now['fake'])
     assert ahead != old['accuracy']  # so that it would be seen the wrong way round
-    now |= {'accuracy': ahead, 'loss': adversarial.discriminator_loss(loss, now['real'], now['fake'])}
+    now |= {'accuracy': ahead, 'loss': adversarial_losses.discriminator_loss(loss, now['real'], now['fake'])}
     averages = after.discriminator.variables['averages']
     for name, values in now.items():
         np.testing.assert_allclose(averages[name], 0.99 * old[name] + 0.01 * np.mean(values), rtol=1e-5)
@@ -268,53 +271,53 @@ def test_a_collapse_is_seen_beside_a_condition():
     assert metrics['diversity'] == pytest.approx(0.99, abs=1e-6)
 
 
-def play(game, state, real, fake, labels, condition=None):
+def updated(adversary, state, real, fake, labels, condition=None):
     """The discriminator's update by a whole batch, and its numbers."""
     centre = mean_image(real, None)
-    turn = game.play(state, real, fake, labels, Part.of_device(len(real)), centre, condition)
-    return game.learn(state, turn.means)
+    compared = adversary.compare(state, real, fake, labels, Part.of_device(len(real)), centre, condition)
+    return adversary.update(state, compared.means)
 
 
-def patch_game(**config):
-    """A small game over patches of 16x16 pictures, its discriminator without normalisation."""
+def patch_adversary(**config):
+    """A small adversary over patches of 16x16 images, its discriminator without normalisation."""
     options = OptimizerConfig(name='sgd', b1=0.0, learning_rate=1.0)
     discriminator = PatchDiscriminator(channels=4, stages=1, norm='none')
-    return Game(GameConfig(**config), discriminator, make_optimizer(options, 1))
+    return Adversary(AdversarialLossConfig(**config), discriminator, make_optimizer(options, 1))
 
 
 @pytest.mark.parametrize('n', [1, 3])
-def test_pictures_that_are_all_alike_tell_nothing_of_diversity(n):
-    game = patch_game()
+def test_images_that_are_all_alike_tell_nothing_of_diversity(n):
+    adversary = patch_adversary()
     real = np.repeat(RNG.normal(size=(1, 16, 16, 3)), n, 0).astype(np.float32)
     labels = np.zeros(n, np.int32)
-    state = game.init(jax.random.key(0), real, labels)
-    diversity = jax.jit(lambda fake: play(game, state, real, fake, labels)[1]['diversity'])
+    state = adversary.init(jax.random.key(0), real, labels)
+    diversity = jax.jit(lambda fake: updated(adversary, state, real, fake, labels)[1]['diversity'])
     for fake in (real, RNG.normal(size=real.shape).astype(np.float32)):
         assert diversity(fake) == pytest.approx(1, abs=1e-6)
 
 
-def test_penalties_are_of_the_pictures_alone():
+def test_penalties_are_of_the_images_alone():
     """A discriminator that looks at nothing but the condition has no slope."""
-    game = patch_game(r1=1.0, gradient_penalty=1.0)
+    adversary = patch_adversary(r1=1.0, gradient_penalty=1.0)
     real, fake, condition = RNG.normal(size=(3, 4, 16, 16, 3)).astype(np.float32)
     labels = np.zeros(4, np.int32)
-    state = game.init(jax.random.key(0), beside(real, condition), labels)
-    penalties = jax.jit(lambda s: play(game, s, real, fake, labels, condition)[1])
+    state = adversary.init(jax.random.key(0), beside(real, condition), labels)
+    penalties = jax.jit(lambda s: updated(adversary, s, real, fake, labels, condition)[1])
     kernel = state.params['Conv_0']['kernel']
     found = {}
-    for name, sees in (('pictures', slice(0, 3)), ('condition', slice(3, 6))):
+    for name, sees in (('images', slice(0, 3)), ('condition', slice(3, 6))):
         alone = jnp.zeros_like(kernel).at[:, :, sees].set(kernel[:, :, sees])
         first = {**state.params['Conv_0'], 'kernel': alone}
         found[name] = penalties(state.replace(params={**state.params, 'Conv_0': first}))
-    assert found['condition']['r1'] == 0 and found['pictures']['r1'] > 0
+    assert found['condition']['r1'] == 0 and found['images']['r1'] > 0
     assert found['condition']['gradient_penalty'] == pytest.approx(1, abs=1e-5)
-    assert found['pictures']['gradient_penalty'] < 1 - 1e-5
+    assert found['images']['gradient_penalty'] < 1 - 1e-5
 
 
-def test_running_statistics_see_real_and_generated_pictures():
+def test_running_statistics_see_real_and_generated_images():
     data = batch(16)
     task, state = make('gan', data, {'generator.channels': 8, 'discriminator.channels': 8})
-    learn = jax.jit(lambda a, b: play(task.game, state.discriminator, a, b, data['label'])[0])
+    learn = jax.jit(lambda a, b: updated(task.adversary, state.discriminator, a, b, data['label'])[0])
     real, fake = RNG.normal(size=(2, 4, 16, 16, 3)).astype(np.float32)
     both, twice_real, twice_fake = (
         learn(a, b).variables[BATCH_STATS]['BatchNorm_0']['mean']
@@ -325,7 +328,7 @@ def test_running_statistics_see_real_and_generated_pictures():
 
 
 def test_warnings_name_who_has_won(vqgan):
-    game = vqgan[0].game
+    adversary = vqgan[0].adversary
 
     def metrics(accuracy, loss, diversity=1.0):
         return {
@@ -334,12 +337,12 @@ def test_warnings_name_who_has_won(vqgan):
             'diversity': diversity,
         }
 
-    assert game.watch(metrics(0.7, 1.0)) is None and game.watch({}) is None
-    assert 'collapsed' in game.watch(metrics(0.7, 1.0, 0.01))
-    assert 'won' in game.watch(metrics(0.995, 0.01))
-    assert 'the discriminator has won' in game.watch(metrics(0.998, 0.03, 0.05))
-    assert 'has lost: it ranks 10.0% of pairs right' in game.watch(metrics(0.1, 1.4))
-    assert 'has diverged: its loss is 80, where that of knowing nothing is 1.4' in game.watch(
+    assert adversary.watch(metrics(0.7, 1.0)) is None and adversary.watch({}) is None
+    assert 'collapsed' in adversary.watch(metrics(0.7, 1.0, 0.01))
+    assert 'won' in adversary.watch(metrics(0.995, 0.01))
+    assert 'the discriminator has won' in adversary.watch(metrics(0.998, 0.03, 0.05))
+    assert 'has lost: it ranks 10.0% of pairs right' in adversary.watch(metrics(0.1, 1.4))
+    assert 'has diverged: its loss is 80, where that of knowing nothing is 1.4' in adversary.watch(
         metrics(0.5, 80.0)
     )
     # Nothing is wrong with a discriminator that wins before the generator feels what it says.
@@ -348,15 +351,17 @@ def test_warnings_name_who_has_won(vqgan):
     assert 'won' in vqgan[0].watch({**won, 'adversarial_weight': 0.1})
     # R1 is refused beside batch normalisation, which this one has and the other has not.
     for numbers in (metrics(0.7, 1.0, 0.01), metrics(0.995, 0.01)):
-        assert 'or set config.game.r1 with config.discriminator.norm=none in a new' in game.watch(numbers)
-        assert 'or raise config.game.r1.' in patch_game().watch(numbers)
-    assert 'raise config.game.lecam' in game.watch(metrics(0.995, 0.01))
+        assert 'or set config.adversarial.r1 with config.discriminator.norm=none in a new' in adversary.watch(
+            numbers
+        )
+        assert 'or raise config.adversarial.r1.' in patch_adversary().watch(numbers)
+    assert 'raise config.adversarial.lecam' in adversary.watch(metrics(0.995, 0.01))
 
 
 @pytest.mark.parametrize(
     'task, size, changes, words',
     [
-        ('gan', 8, {'game.r1': 1.0}, 'discriminator.norm=none'),
+        ('gan', 8, {'adversarial.r1': 1.0}, 'discriminator.norm=none'),
         ('gan', 24, {}, '8, 16, 32'),
         ('vqgan', 18, {'model.multipliers': (1, 2, 4)}, 'divided by 4'),
         ('vqgan', 8, {'perceptual.kind': 'ms_ssim'}, '11 pixels'),
@@ -374,14 +379,14 @@ def test_warnings_name_who_has_won(vqgan):
         ('gan', 16, {'generator.channels': 0}, 'generator.channels is 0; give 1 or more'),
         ('vqgan', 16, {'adversarial.start': 5, 'adversarial.warmup': 6}, 'raise start or lower warmup'),
         ('vqgan', 16, {'discriminator.stages': 3}, 'discriminator.stages'),
-        ('gan', 16, {'game.loss': 'wasserstein'}, 'game.gradient_penalty=10'),
+        ('gan', 16, {'adversarial.loss': 'wasserstein'}, 'adversarial.gradient_penalty=10'),
         (
             'gan',
             16,
-            {'game.loss': 'wasserstein', 'discriminator.spectral_norm': True},
+            {'adversarial.loss': 'wasserstein', 'discriminator.spectral_norm': True},
             'discriminator.norm=none with config.discriminator.spectral_norm=true',
         ),
-        ('gan', 16, {'game.lecam': -1.0}, 'game.lecam'),
+        ('gan', 16, {'adversarial.lecam': -1.0}, 'adversarial.lecam'),
         ('gan', 16, {'discriminator_optimizer.ema_decay': 0.9}, 'config.optimizer.ema_decay'),
     ],
 )
@@ -393,16 +398,16 @@ def test_mistakes(task, size, changes, words):
 
 def test_a_critic_of_bounded_slope_is_taken():
     bounded = {'discriminator.spectral_norm': True, 'discriminator.norm': 'none'}
-    make('gan', batch(8), {'generator.channels': 8, 'game.loss': 'wasserstein', **bounded})
+    make('gan', batch(8), {'generator.channels': 8, 'adversarial.loss': 'wasserstein', **bounded})
 
 
-def test_grey_pictures_cannot_be_made_of_their_grey_values():
+def test_grey_images_cannot_be_made_of_their_grey_values():
     with pytest.raises(UserError, match=r'are grey already; set config\.data\.channels=3'):
         make('vqgan', batch(16, channels=1), {**SMALL, 'variant.source': 'grey'})
 
 
 def test_duplicates_are_samples_that_noise_does_not_change():
-    """A generator that draws one picture a class can have diversity, but duplicates alone."""
+    """A generator that draws one image a class can have diversity, but duplicates alone."""
     data = batch(8, b=32)
     changes = {'model.class_conditional': True, 'generator.channels': 8, 'discriminator.channels': 8}
     task, state = make('gan', data, changes)

@@ -1,7 +1,7 @@
-"""Sums over the places of pictures, and the affine maps whose gradients are such sums.
+"""Sums over the places of images, and the affine maps whose gradients are such sums.
 
 XLA's CPU compiler runs a sum down to a few channels on one core, and folds two sums into one. A barrier
-between the sum over width and the rest keeps the first in parallel: 0.5 ms instead of 12.6 for 16 pictures
+between the sum over width and the rest keeps the first in parallel: 0.5 ms instead of 12.6 for 16 images
 of 64x64x64 on two cores.
 """
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from vq_jax.ops.barrier import cpu_barrier
 
 
-def sum_places(x: jax.Array) -> jax.Array:
+def sum_positions(x: jax.Array) -> jax.Array:
     """The sum over height and width: [b h w c] to [b c]."""
     (rows,) = cpu_barrier(jnp.sum(x, axis=2))
     return jnp.sum(rows, axis=1)
@@ -22,7 +22,7 @@ def shift(x: jax.Array, summand: jax.Array) -> jax.Array:
     """Adds a number to each channel.
 
     Args:
-        x: pictures [b h w c].
+        x: images [b h w c].
         summand: [c].
     """
     return x + summand
@@ -30,10 +30,10 @@ def shift(x: jax.Array, summand: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def scale_and_shift(x: jax.Array, factor: jax.Array, summand: jax.Array) -> jax.Array:
-    """Multiplies each channel of each picture by a number, and adds one.
+    """Multiplies each channel of each image by a number, and adds one.
 
     Args:
-        x: pictures [b h w c].
+        x: images [b h w c].
         factor: [b c].
         summand: [b c].
     """
@@ -45,7 +45,7 @@ def _shift_fwd(x, summand):  # noqa: ANN001, ANN202
 
 
 def _shift_bwd(_, g):  # noqa: ANN001, ANN202
-    return g, jnp.sum(sum_places(g), axis=0)
+    return g, jnp.sum(sum_positions(g), axis=0)
 
 
 def _scale_and_shift_fwd(x, factor, summand):  # noqa: ANN001, ANN202
@@ -54,7 +54,7 @@ def _scale_and_shift_fwd(x, factor, summand):  # noqa: ANN001, ANN202
 
 def _scale_and_shift_bwd(saved, g):  # noqa: ANN001, ANN202
     x, factor = saved
-    return g * factor[:, None, None], sum_places(g * x), sum_places(g)
+    return g * factor[:, None, None], sum_positions(g * x), sum_positions(g)
 
 
 shift.defvjp(_shift_fwd, _shift_bwd)

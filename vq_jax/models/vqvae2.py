@@ -8,9 +8,9 @@ from flax import linen as nn
 
 from vq_jax.models.autoencoder import Decoder, Encoder
 from vq_jax.models.convolution import Conv, ConvTranspose
-from vq_jax.models.observation import Observation, PixelDistribution, to_picture
-from vq_jax.models.quantizers import Quantized, Quantizer, after_update
+from vq_jax.models.observation import Observation, PixelDistribution, to_image
 from vq_jax.ops.parts import Part
+from vq_jax.quantizers.quantizer import Quantized, Quantizer, after_update
 
 Levels = tuple[jax.Array, jax.Array]
 
@@ -18,14 +18,14 @@ Levels = tuple[jax.Array, jax.Array]
 class VQVAE2(nn.Module):
     """The two-level VQ-VAE of Razavi et al. 2019 (arXiv:1906.00446), section 3.1.
 
-    Their algorithm 1: the bottom vectors are made of the picture and of the decoded top codes; the decoder
+    Their algorithm 1: the bottom vectors are made of the image and of the decoded top codes; the decoder
     sees the codes of both levels.
 
     Attributes:
         quantizer: of the bottom level.
         top_quantizer: of the top level; vectors of both are equally wide.
         observation: what the decoder's outputs say about pixels; None if they are the pixels.
-        image_channels: 1 for grey pictures, 3 for colour.
+        image_channels: 1 for grey images, 3 for colour.
         channels: channels of encoders and decoders.
         stages: how often height and width are halved up to the bottom codes, at least once.
         top_stages: how often they are halved from there to the top codes, at least once.
@@ -62,7 +62,7 @@ class VQVAE2(nn.Module):
 
     @property
     def factor(self) -> int:
-        """How much smaller the grid of top codes is than the picture, in height and width."""
+        """How much smaller the grid of top codes is than the image, in height and width."""
         return 2 ** (self.stages + self.top_stages)
 
     def __call__(
@@ -72,7 +72,7 @@ class VQVAE2(nn.Module):
         part: Part | None = None,
         step: jax.Array | None = None,
     ) -> tuple[jax.Array | PixelDistribution, Quantized]:
-        """What is made of pictures in [-1, 1] (see `outputs`), and what the quantizers did.
+        """What is made of images in [-1, 1] (see `outputs`), and what the quantizers did.
 
         Args:
             images: [b h w c].
@@ -98,7 +98,7 @@ class VQVAE2(nn.Module):
         return _of_both(after_update(self.top_quantizer), after_update(self.quantizer))
 
     def encode(self, images: jax.Array) -> Levels:
-        """Codes of pictures [b h w c] in [-1, 1].
+        """Codes of images [b h w c] in [-1, 1].
 
         Returns:
             Those of the top, int32 [b h2 w2], and of the bottom, int32 [b h1 w1], with
@@ -108,13 +108,13 @@ class VQVAE2(nn.Module):
         return top.codes, bottom.codes
 
     def outputs(self, codes: Levels) -> jax.Array | PixelDistribution:
-        """Pictures [b h w c], about in [-1, 1], or `p(x | z)`, of top and bottom codes."""
+        """Images [b h w c], about in [-1, 1], or `p(x | z)`, of top and bottom codes."""
         top, bottom = codes
         return self._outputs(self.top_quantizer.lookup(top), self.quantizer.lookup(bottom))
 
     def decode(self, codes: Levels) -> jax.Array:
-        """Pictures [b h w c], about in [-1, 1], of top and bottom codes."""
-        return to_picture(self.outputs(codes))
+        """Images [b h w c], about in [-1, 1], of top and bottom codes."""
+        return to_image(self.outputs(codes))
 
     def lookup(self, codes: Levels) -> Levels:
         """The vectors [... dim] that stand for top and bottom codes, int32 [...]."""

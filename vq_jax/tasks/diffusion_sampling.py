@@ -1,4 +1,4 @@
-"""What a diffusion model can draw: new pictures, and changes to pictures that are there."""
+"""What a diffusion model can draw: new images, and changes to images that are there."""
 
 import dataclasses
 import math
@@ -27,8 +27,9 @@ from vq_jax.sampling.diffusion import (
     thresholded,
     time_grid,
 )
+from vq_jax.spec import Spec
+from vq_jax.tasks.batched_sampling import check_guidance
 from vq_jax.tasks.diffusion_config import DiffusionConfig, Sampling
-from vq_jax.tasks.drawing import check_guidance
 from vq_jax.tasks.latents import Pixels, Space
 from vq_jax.tasks.task import Task
 from vq_jax.training.state import TrainState
@@ -37,15 +38,15 @@ LATENT = 'latent'  # the collection of the mean and the scale of latents
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DiffusionDrawing(Task):
+class DiffusionSampling(Task):
     """The part of a diffusion task that needs no training; `state.frozen` is the autoencoder's.
 
     Attributes:
         model: noisy examples and times to predictions.
-        space: pictures to what is learned, and back.
+        space: images to what is learned, and back.
         config: see `DiffusionConfig`.
         sampling: see `Sampling`.
-        image_shape: [h w c].
+        spec: of the examples.
         num_labels: classes that the model is conditioned on; 0 for none.
     """
 
@@ -55,7 +56,7 @@ class DiffusionDrawing(Task):
     space: Space
     config: DiffusionConfig
     sampling: Sampling
-    image_shape: tuple[int, int, int]
+    spec: Spec
     num_labels: int
 
     @property
@@ -82,9 +83,9 @@ class DiffusionDrawing(Task):
     def sample(
         self, state: TrainState, keys: jax.Array, labels: jax.Array, sampling: Sampling | None = None
     ) -> jax.Array:
-        """Pictures [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them."""
+        """Images [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them."""
         if self.config.upscale > 1:
-            raise UserError('a super-resolution model draws nothing of its own; give it small pictures.')
+            raise UserError('a super-resolution model draws nothing of its own; give it small images.')
         x, _ = self.visit(state, keys, labels, sampling or self.sampling)
         return self.decoded(state, x, labels)
 
@@ -96,17 +97,17 @@ class DiffusionDrawing(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Large pictures, uint8 [b h w c], of small ones, uint8 [b h/upscale w/upscale c]."""
-        h, w, c = self.image_shape
+        """Large images, uint8 [b h w c], of small ones, uint8 [b h/upscale w/upscale c]."""
+        h, w, c = self.spec.shape
         factor = self.config.upscale
         if factor == 1:
             raise UserError(
-                'this model was not trained to make small pictures large; use one trained with '
+                'this model was not trained to make small images large; use one trained with '
                 'config.model.upscale (configs/sr_imagenette.py).'
             )
         if small.shape[1:] != (h // factor, w // factor, c):
             raise UserError(
-                f'this model makes pictures of {self.image_shape} of ones reduced by {factor} '
+                f'this model makes images of {self.spec.shape} of ones reduced by {factor} '
                 f'(config.model.upscale); these are {small.shape[1:]}.'
             )
         condition = enlarge(to_float(small), factor)
@@ -122,16 +123,16 @@ class DiffusionDrawing(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Draws a part of pictures anew; all else stays as it is, byte for byte.
+        """Draws a part of images anew; all else stays as it is, byte for byte.
 
         What is drawn fits best with the sampler 'ddpm', 4 repeats and guidance 1 (configs/ddpm_mnist.py has
         figures). Of samplers that add no noise, repeats change next to nothing.
 
         Args:
             state: of the model.
-            keys: a random key for each picture [b].
+            keys: a random key for each image [b].
             images: uint8 [b h w c]; what they hold where they are to be drawn anew does not count.
-            mask: True where a picture is to be drawn anew, bool [b h w]; a latent that has a part in it
+            mask: True where an image is to be drawn anew, bool [b h w]; a latent that has a part in it
                 is drawn as a whole.
             labels: int32 [b]; without meaning for a model that is not conditioned on them.
             sampling: how; by default as the config says.
@@ -139,7 +140,7 @@ class DiffusionDrawing(Task):
         Returns:
             uint8 [b h w c].
         """
-        self._needs_no_small_picture('draw a part of a picture anew')
+        self._needs_no_small_image('draw a part of an image anew')
         sampling = sampling or self.sampling
         (h, w, _), (b, height, width) = self.space.shape, mask.shape
         parts = mask.reshape(b, h, height // h, w, width // w).any((2, 4))[..., None]
@@ -156,15 +157,15 @@ class DiffusionDrawing(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Takes normal noise out of pictures, from the time at which there is as much of it.
+        """Takes normal noise out of images, from the time at which there is as much of it.
 
         Args:
             state: of a model of pixels.
-            keys: a random key for each picture [b].
+            keys: a random key for each image [b].
             images: noisy, uint8 [b h w c], or float32 in [-1, 1] and beyond, where bytes would cut noise off.
             sigma: the standard deviation of the noise in grey levels, of 255.
             labels: int32 [b]; without meaning for a model that is not conditioned on them.
-            sampling: how; by default as the config says. One step of 'ddim' gives the expected picture,
+            sampling: how; by default as the config says. One step of 'ddim' gives the expected image,
                 which has the least squared error and is smooth; more steps give a likely one.
 
         Returns:
@@ -172,7 +173,7 @@ class DiffusionDrawing(Task):
         """
         if not isinstance(self.space, Pixels):
             raise UserError('a model of latents cannot take noise out of pixels; use one of pixels.')
-        self._needs_no_small_picture('take noise out of pictures')
+        self._needs_no_small_image('take noise out of images')
         x = to_float(images) if images.dtype == jnp.uint8 else images
         t = self._known_time(self.process.time(-2 * jnp.log(jnp.maximum(sigma / 127.5, 1e-6))))
         alpha, _ = self.process.scales(t)
@@ -188,14 +189,14 @@ class DiffusionDrawing(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Adds noise to pictures, and takes it out again (Meng et al. 2022, SDEdit, arXiv:2108.01073).
+        """Adds noise to images, and takes it out again (Meng et al. 2022, SDEdit, arXiv:2108.01073).
 
         Args:
             state: of the model.
-            keys: a random key for each picture [b].
+            keys: a random key for each image [b].
             images: uint8 [b h w c].
             strength: the time up to which noise is added, from 0, which changes next to nothing (of
-                latents, as the autoencoder rebuilds them), to 1, which leaves nothing of the picture.
+                latents, as the autoencoder rebuilds them), to 1, which leaves nothing of the image.
             labels: the classes to come to, int32 [b]; without meaning for a model that is not conditioned
                 on them.
             sampling: how; by default as the config says.
@@ -219,17 +220,17 @@ class DiffusionDrawing(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Pictures on the way from one to another, through the noise that DDIM finds for both.
+        """Images on the way from one to another, through the noise that DDIM finds for both.
 
-        Song et al. 2021 (arXiv:2010.02502), section 5.3. The noise of the pictures in between lies on the
+        Song et al. 2021 (arXiv:2010.02502), section 5.3. The noise of the images in between lies on the
         arc between the two.
 
         Args:
             state: of the model.
             a: where to begin, uint8 [h w c].
             b: where to end, uint8 [h w c].
-            n: how many pictures, both ends included (as the model rebuilds them).
-            labels: of each picture on the way, int32 [n]; without meaning for a model that is not
+            n: how many images, both ends included (as the model rebuilds them).
+            labels: of each image on the way, int32 [n]; without meaning for a model that is not
                 conditioned on them.
             sampling: its steps and grid, by default as the config says.
 
@@ -237,12 +238,12 @@ class DiffusionDrawing(Task):
             uint8 [n h w c].
 
         Raises:
-            UserError: if the network predicts x0. Noise starts as a thousandth of a picture, so that it would
-                be a difference of two pictures that are equal but for what the network errs in.
+            UserError: if the network predicts x0. Noise starts as a thousandth of an image, so that it would
+                be a difference of two images that are equal but for what the network errs in.
         """
         if self.config.prediction == 'x0':
             raise UserError(
-                'a model that predicts x0 cannot find the noise of a picture, which this goes through; use '
+                'a model that predicts x0 cannot find the noise of an image, which this goes through; use '
                 'one with another config.model.prediction.'
             )
         sampling = sampling or self.sampling
@@ -268,7 +269,7 @@ class DiffusionDrawing(Task):
         return self.decoded(state, x, labels)
 
     def encoded(self, state: TrainState, images: jax.Array) -> jax.Array:
-        """What is learned of pictures [b h w d], with mean 0 and scale 1 if it is latents."""
+        """What is learned of images [b h w d], with mean 0 and scale 1 if it is latents."""
         x = self.space.encode(state.frozen, images)
         if LATENT not in state.variables:
             return x
@@ -276,7 +277,7 @@ class DiffusionDrawing(Task):
         return (x - measured['mean']) / measured['scale']
 
     def decoded(self, state: TrainState, x: jax.Array, labels: jax.Array) -> jax.Array:
-        """Pictures, uint8 [b h w c], of what is learned of them."""
+        """Images, uint8 [b h w c], of what is learned of them."""
         if LATENT in state.variables:
             measured = state.variables[LATENT]
             x = x * measured['scale'] + measured['mean']
@@ -287,7 +288,7 @@ class DiffusionDrawing(Task):
         return labels if self.num_labels else jnp.zeros_like(labels)
 
     def condition(self, images: jax.Array) -> jax.Array | None:
-        """What a super-resolution model is shown: the picture made small, and large again."""
+        """What a super-resolution model is shown: the image made small, and large again."""
         factor = self.config.upscale
         return None if factor == 1 else enlarge(to_float(reduce(images, factor)), factor)
 
@@ -369,8 +370,8 @@ class DiffusionDrawing(Task):
             visited,
         )
 
-    def _needs_no_small_picture(self, ability: str) -> None:
-        """Raises `UserError` from a super-resolution model, which must be shown the whole picture."""
+    def _needs_no_small_image(self, ability: str) -> None:
+        """Raises `UserError` from a super-resolution model, which must be shown the whole image."""
         if self.config.upscale > 1:
             raise UserError(
                 f'a super-resolution model cannot {ability}; use one without config.model.upscale.'
@@ -390,7 +391,7 @@ def reduce(images: jax.Array, factor: int) -> jax.Array:
 
 
 def enlarge(x: jax.Array, factor: int) -> jax.Array:
-    """Pictures in [-1, 1] [b h w c] enlarged by cubic interpolation [b h*factor w*factor c]."""
+    """Images in [-1, 1] [b h w c] enlarged by cubic interpolation [b h*factor w*factor c]."""
     b, h, w, c = x.shape
     return jnp.clip(jax.image.resize(x, (b, h * factor, w * factor, c), 'cubic'), -1, 1)
 

@@ -1,4 +1,4 @@
-"""Pictures for people, drawn on the host: grids, code maps, histograms. All are uint8 [h w 3]."""
+"""Images for people, drawn on the host: grids, code maps, histograms. All are uint8 [h w 3]."""
 
 import colorsys
 import dataclasses
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vq_jax.ops import captions
+from vq_jax.media import captions
 
-_GAP = 2  # pixels between pictures
+_GAP = 2  # pixels between images
 _PAPER, _INK = 255, (31, 78, 121)
 
 
@@ -20,7 +20,7 @@ class Sheet:
     Attributes:
         image: uint8 [h w 3], without the words; below a gap its rows, all equally tall.
         rows: what each of them shows, from the top.
-        across: how many pictures stand side by side in a row, all equally wide; 0 for a plot.
+        across: how many images stand side by side in a row, all equally wide; 0 for a plot.
         columns: what each of these columns is of, from the left; empty if nothing is said.
     """
 
@@ -53,14 +53,14 @@ def _widened(image: np.ndarray, width: int, left: int = 0) -> np.ndarray:
 
 
 def rows(batches: Mapping[str, np.ndarray], columns: Sequence[str] = ()) -> Sheet:
-    """Each batch of pictures as a row, the rows above each other.
+    """Each batch of images as a row, the rows above each other.
 
     Args:
         batches: by what they show, uint8 [b h w c] each, with c 1 (grey) or 3, equal in size.
         columns: what each of the b columns is of, if anything is said.
 
     Returns:
-        The sheet, enlarged by a whole factor if its pictures are small.
+        The sheet, enlarged by a whole factor if its images are small.
     """
     shown = list(batches.values())
     return Sheet(_table(shown), tuple(batches), len(shown[0]), tuple(columns))
@@ -78,7 +78,7 @@ def _table(batches: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def grid(images: np.ndarray) -> np.ndarray:
-    """Pictures as a sheet that is about square, row by row; places left over are white.
+    """Images as a sheet that is about square, row by row; places left over are white.
 
     Args:
         images: uint8 [n h w c], with c 1 (grey) or 3.
@@ -96,7 +96,7 @@ def code_maps(codes: np.ndarray, k: int, size: tuple[int, int]) -> np.ndarray:
     Args:
         codes: int [b h w].
         k: number of codes.
-        size: height and width of the pictures to return, multiples of h and w.
+        size: height and width of the images to return, multiples of h and w.
 
     Returns:
         uint8 [b H W 3].
@@ -118,8 +118,8 @@ def histogram(shares: np.ndarray, height: int = 128, width: int = 512) -> Sheet:
 
     Args:
         shares: shares [k].
-        height: of the picture, in pixels.
-        width: of the picture at the most; each of many codes gets less than a pixel.
+        height: of the image, in pixels.
+        width: of the image at the most; each of many codes gets less than a pixel.
     """
     shares = np.sort(np.asarray(shares, np.float64))[::-1]
     k = len(shares)
@@ -127,20 +127,20 @@ def histogram(shares: np.ndarray, height: int = 128, width: int = 512) -> Sheet:
     top = max(bars.max(), 1.0 / k) * 1.05
     tall = np.round(bars / top * height).astype(int)
     filled = np.arange(height)[::-1, None] < tall[None]
-    picture = np.full((height, width, 3), _PAPER, np.uint8)
-    picture[filled] = _INK
-    picture[height - 1 - int(1.0 / k / top * (height - 1))] = (200, 60, 40)
+    image = np.full((height, width, 3), _PAPER, np.uint8)
+    image[filled] = _INK
+    image[height - 1 - int(1.0 / k / top * (height - 1))] = (200, 60, 40)
     caption = f'use of {k} codes, the most used first, from 0 to {top:.2%}; red: an even share, {1 / k:.2%}'
-    return Sheet(np.pad(picture, ((_GAP, 0), (0, 0), (0, 0)), constant_values=_PAPER), (caption,))
+    return Sheet(np.pad(image, ((_GAP, 0), (0, 0), (0, 0)), constant_values=_PAPER), (caption,))
 
 
 def bars(shares: np.ndarray, marked: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A bar for each share of a whole, from the bottom of a picture; grey, and one of them blue.
+    """A bar for each share of a whole, from the bottom of an image; grey, and one of them blue.
 
     Args:
         shares: from 0 to 1 [b k].
         marked: which of the k is blue, int [b].
-        size: height and width of the pictures to return; bars share the width.
+        size: height and width of the images to return; bars share the width.
 
     Returns:
         uint8 [b h w 3].

@@ -1,6 +1,6 @@
 """The losses of two players, one number for each example.
 
-Logits are the discriminator's, greater where a picture seems real; each example has one, or a grid of
+Logits are the discriminator's, greater where an image seems real; each example has one, or a grid of
 them (one for each patch), over which losses are means.
 """
 
@@ -11,10 +11,10 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-GameLoss = Literal['non_saturating', 'vanilla', 'hinge', 'wasserstein']
+AdversarialLoss = Literal['non_saturating', 'vanilla', 'hinge', 'wasserstein']
 
 
-def discriminator_loss(name: GameLoss, real: jax.Array, fake: jax.Array) -> jax.Array:
+def discriminator_loss(name: AdversarialLoss, real: jax.Array, fake: jax.Array) -> jax.Array:
     """What the discriminator lowers.
 
     - 'non_saturating', 'vanilla': `-log s(real) - log(1 - s(fake))`, s the sigmoid (Goodfellow et al.
@@ -30,8 +30,8 @@ def discriminator_loss(name: GameLoss, real: jax.Array, fake: jax.Array) -> jax.
 
     Args:
         name: which of them.
-        real: logits of real pictures [b ...].
-        fake: logits of generated pictures [b ...].
+        real: logits of real images [b ...].
+        fake: logits of generated images [b ...].
 
     Returns:
         float32 [b].
@@ -45,7 +45,7 @@ def discriminator_loss(name: GameLoss, real: jax.Array, fake: jax.Array) -> jax.
     return _mean(losses[name]())
 
 
-def generator_loss(name: GameLoss, fake: jax.Array) -> jax.Array:
+def generator_loss(name: AdversarialLoss, fake: jax.Array) -> jax.Array:
     """What the generator lowers.
 
     - 'non_saturating': `-log s(fake)` (Goodfellow et al. 2014, arXiv:1406.2661, section 3).
@@ -54,7 +54,7 @@ def generator_loss(name: GameLoss, fake: jax.Array) -> jax.Array:
 
     Args:
         name: which of them.
-        fake: logits of generated pictures [b ...].
+        fake: logits of generated images [b ...].
 
     Returns:
         float32 [b].
@@ -63,19 +63,19 @@ def generator_loss(name: GameLoss, fake: jax.Array) -> jax.Array:
 
 
 def squared_gradients(logits: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
-    """The squared length of the gradient of each picture's logit with respect to the picture.
+    """The squared length of the gradient of each image's logit with respect to the image.
 
-    Half its mean over real pictures, times gamma, is R1 (Mescheder et al. 2018, arXiv:1801.04406,
+    Half its mean over real images, times gamma, is R1 (Mescheder et al. 2018, arXiv:1801.04406,
     equation 9).
 
-    Where a picture has logits of n patches, the gradient is that of their sum over sqrt(n). Of patches that
+    Where an image has logits of n patches, the gradient is that of their sum over sqrt(n). Of patches that
     share no pixels the square is then the mean over patches of what each has for itself, so that a weight
     means what it does for one logit. That of their mean logit would be n times less, and that of their sum,
     which much public code differentiates, n times more.
 
     Args:
-        logits: maps pictures to logits [b ...], each picture by itself.
-        images: pictures [b h w c].
+        logits: maps images to logits [b ...], each image by itself.
+        images: images [b h w c].
 
     Returns:
         float32 [b].
@@ -92,16 +92,16 @@ def squared_gradients(logits: Callable[[jax.Array], jax.Array], images: jax.Arra
 def gradient_penalty(
     logits: Callable[[jax.Array], jax.Array], keys: jax.Array, real: jax.Array, fake: jax.Array
 ) -> jax.Array:
-    """`(|gradient| - 1)^2` at a random point between a real and a generated picture.
+    """`(|gradient| - 1)^2` at a random point between a real and a generated image.
 
     Gulrajani et al. 2017 (arXiv:1704.00028), equation 3, without its weight. The gradient of logits of
     patches is that of `squared_gradients`: of patches that share no pixels, the root mean square of theirs.
 
     Args:
-        logits: maps pictures to logits [b ...], each picture by itself.
+        logits: maps images to logits [b ...], each image by itself.
         keys: a random key for each example [b].
-        real: real pictures [b h w c].
-        fake: generated pictures [b h w c].
+        real: real images [b h w c].
+        fake: generated images [b h w c].
 
     Returns:
         float32 [b].
@@ -119,10 +119,10 @@ def lecam(real: jax.Array, fake: jax.Array, real_average: jax.Array, fake_averag
     (arXiv:2104.03310), equation 6, with the clipping of its authors' code.
 
     Args:
-        real: logits of real pictures [b ...].
-        fake: logits of generated pictures [b ...].
-        real_average: moving average of the logits of real pictures, scalar.
-        fake_average: moving average of the logits of generated pictures, scalar.
+        real: logits of real images [b ...].
+        fake: logits of generated images [b ...].
+        real_average: moving average of the logits of real images, scalar.
+        fake_average: moving average of the logits of generated images, scalar.
 
     Returns:
         float32 [b].

@@ -1,4 +1,4 @@
-"""The discriminator's side of a step, and what it tells the generator."""
+"""The adversarial part of a training step: how a discriminator learns, and its gradient for the generator."""
 
 import dataclasses
 import functools
@@ -13,48 +13,49 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, check_least
-from vq_jax.ops import adversarial
+from vq_jax.ops import adversarial_losses
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.parts import Part
+from vq_jax.spec import Spec
 from vq_jax.training.config import build
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from vq_jax.training.state import TrainState
 
-_AVERAGES = 'averages'  # the collection of the game's own moving averages
+_AVERAGES = 'averages'  # the collection of moving averages that `watch` and LeCam read
 _DECAY = 0.99  # of them: about a hundred steps
 
 
 @dataclasses.dataclass(frozen=True)
-class GameConfig:
-    """What the two players lower (see `vq_jax.ops.adversarial`).
+class AdversarialLossConfig:
+    """What the two players lower (see `vq_jax.ops.adversarial_losses`).
 
     Attributes:
         loss: of both players; 'wasserstein' needs a `gradient_penalty`, or spectral normalisation without
             batch normalisation, whose own scale has no bound. Both players take one step at once, each
             against the other as it was before.
-        r1: gamma of R1, the penalty on the gradient at real pictures. It means the same for one logit as
-            for patches (see `adversarial.squared_gradients`).
-        gradient_penalty: weight of the penalty on gradients between real and generated pictures, likewise.
+        r1: gamma of R1, the penalty on the gradient at real images. It means the same for one logit as
+            for patches (see `adversarial_losses.squared_gradients`).
+        gradient_penalty: weight of the penalty on gradients between real and generated images, likewise.
         lecam: weight of the LeCam regularisation.
     """
 
-    loss: adversarial.GameLoss = 'non_saturating'
+    loss: adversarial_losses.AdversarialLoss = 'non_saturating'
     r1: float = 0.0
     gradient_penalty: float = 0.0
     lecam: float = 0.0
 
     def __post_init__(self) -> None:
-        check_least(0, 'config.game.', self, 'r1', 'gradient_penalty', 'lecam')
+        check_least(0, 'config.adversarial.', self, 'r1', 'gradient_penalty', 'lecam')
 
 
 @chex.dataclass(frozen=True)
-class Turn:
+class AdversarialGradients:
     """What comes of showing a part of a batch to the discriminator.
 
     Attributes:
         gradient: of the generator's loss, the mean over the part, with respect to the generated
-            pictures [b h w c].
-        means: what the discriminator learns from, of which `Game.learn` takes the mean over all parts.
+            images [b h w c].
+        means: what the discriminator learns from, of which `Adversary.update` takes the mean over all parts.
     """
 
     gradient: jax.Array
@@ -62,16 +63,16 @@ class Turn:
 
 
 @dataclasses.dataclass(frozen=True)
-class Game:
+class Adversary:
     """A discriminator and how it learns.
 
     Attributes:
-        config: see `GameConfig`.
+        config: see `AdversarialLossConfig`.
         discriminator: a module of `vq_jax.models.discriminators`.
         optimizer: changes its parameters.
     """
 
-    config: GameConfig
+    config: AdversarialLossConfig
     discriminator: nn.Module
     optimizer: Optimizer
 
@@ -79,27 +80,27 @@ class Game:
         for name in ('r1', 'gradient_penalty'):
             if getattr(self.config, name) and self.discriminator.norm == 'batch':
                 raise UserError(
-                    f'config.game.{name} is a penalty on the gradient of each picture by itself, which batch '
-                    'normalisation mixes; set config.discriminator.norm=none.'
+                    f'config.adversarial.{name} is a penalty on the gradient of each image by itself, which '
+                    'batch normalisation mixes; set config.discriminator.norm=none.'
                 )
 
         # Batch normalisation undoes the scale of the kernel before it, and has one of its own.
         spectral = self.discriminator.spectral_norm and self.discriminator.norm == 'none'
         if self.config.loss == 'wasserstein' and not (self.config.gradient_penalty or spectral):
             raise UserError(
-                'config.game.loss=wasserstein needs a discriminator whose slope is bounded; set '
+                'config.adversarial.loss=wasserstein needs a discriminator whose slope is bounded; set '
                 'config.discriminator.norm=none with config.discriminator.spectral_norm=true or '
-                'config.game.gradient_penalty=10.'
+                'config.adversarial.gradient_penalty=10.'
             )
 
-    def check_image_shape(self, shape: tuple[int, int, int]) -> None:
-        """Raises `UserError` if the discriminator has nothing to say of such pictures [h w c]."""
-        images, labels = jnp.zeros((1, *shape)), jnp.zeros(1, jnp.int32)
-        judge = functools.partial(self.discriminator.init_with_output, jax.random.key(0))
-        judgement, _ = jax.eval_shape(judge, images, labels)
-        if not judgement.logits.size:
+    def check_spec(self, spec: Spec) -> None:
+        """Raises `UserError` if the discriminator has no output for such examples."""
+        images, labels = jnp.zeros((1, *spec.shape)), jnp.zeros(1, jnp.int32)
+        discriminate = functools.partial(self.discriminator.init_with_output, jax.random.key(0))
+        output, _ = jax.eval_shape(discriminate, images, labels)
+        if not output.logits.size:
             raise UserError(
-                f'pictures of {shape[0]}x{shape[1]} pixels are too small for the discriminator; lower '
+                f'examples of {spec.size_in_words} are too small for the discriminator; lower '
                 'config.discriminator.stages, or give larger ones.'
             )
 
@@ -112,7 +113,7 @@ class Game:
             run_key, {**variables, _AVERAGES: jax.tree.map(jnp.float32, averages)}, self.optimizer
         )
 
-    def play(
+    def compare(
         self,
         state: TrainState,
         real: jax.Array,
@@ -121,31 +122,31 @@ class Game:
         part: Part,
         centre: jax.Array,
         condition: jax.Array | None = None,
-    ) -> Turn:
-        """Judges real and generated pictures once, for both players.
+    ) -> AdversarialGradients:
+        """Compares real and generated images once, for both players.
 
-        Real and generated pictures are normalised apart, each by the statistics of their own kind
+        Real and generated images are normalised apart, each by the statistics of their own kind
         (together, their distance within the batch gives them away), and both enter the running
         statistics. One forward pass serves both players: its pullback is asked for the gradient of
         the discriminator's loss with respect to the parameters, and of the generator's with respect
-        to the generated pictures.
+        to the generated images.
 
         Args:
             state: the discriminator's.
-            real: pictures in [-1, 1] [b h w c].
+            real: images in [-1, 1] [b h w c].
             fake: as many generated ones.
             labels: classes of both, int32 [b].
             part: which examples of the whole batch these are.
             centre: see `mean_image`.
-            condition: what both are made of and judged beside [b h w d], or None.
+            condition: what both are made of and outputs beside [b h w d], or None.
         """
         learned = {k: v for k, v in state.variables.items() if k != _AVERAGES}
         averages = state.variables[_AVERAGES]
 
-        def judge(params: Any, fake: jax.Array) -> tuple[Any, Any]:
-            judgements, changed = [], learned
+        def discriminate(params: Any, fake: jax.Array) -> tuple[Any, Any]:
+            outputs, changed = [], learned
             for images in (real, fake):
-                judgement, changed = self.discriminator.apply(
+                output, changed = self.discriminator.apply(
                     {'params': params, **changed},
                     beside(images, condition),
                     labels,
@@ -153,17 +154,17 @@ class Game:
                     axis_name=part.axis_name,
                     mutable=list(learned),
                 )
-                judgements.append(judgement)
-            return tuple(judgements), changed
+                outputs.append(output)
+            return tuple(outputs), changed
 
-        def loss_fn(judged: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            (real_logits, fake_logits), classes = (x.logits for x in judged), judged[0].classes
+        def loss_fn(outputs: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            (real_logits, fake_logits), classes = (x.logits for x in outputs), outputs[0].classes
             name = self.config.loss
-            game = jnp.mean(adversarial.discriminator_loss(name, real_logits, fake_logits))
-            loss, metrics = game, {'discriminator_loss': game}
+            loss = jnp.mean(adversarial_losses.discriminator_loss(name, real_logits, fake_logits))
+            metrics = {'discriminator_loss': loss}
             if self.config.lecam:
                 lecam = jnp.mean(
-                    adversarial.lecam(real_logits, fake_logits, averages['real'], averages['fake'])
+                    adversarial_losses.lecam(real_logits, fake_logits, averages['real'], averages['fake'])
                 )
                 loss, metrics = loss + self.config.lecam * lecam, {**metrics, 'lecam': lecam}
             if classes is not None:
@@ -171,14 +172,14 @@ class Game:
                 loss, metrics = loss + probe, {**metrics, 'probe_loss': probe}
             return loss, metrics
 
-        judged, pull, changed = jax.vjp(judge, state.params, fake, has_aux=True)
-        real_logits, fake_logits = (x.logits for x in judged)
-        at_judged, metrics = jax.grad(loss_fn, has_aux=True)(judged)
-        grads, _ = pull(at_judged)
+        outputs, pull, changed = jax.vjp(discriminate, state.params, fake, has_aux=True)
+        real_logits, fake_logits = (x.logits for x in outputs)
+        at_outputs, metrics = jax.grad(loss_fn, has_aux=True)(outputs)
+        grads, _ = pull(at_outputs)
         generator_loss, at_fake = jax.value_and_grad(
-            lambda logits: jnp.mean(adversarial.generator_loss(self.config.loss, logits))
+            lambda logits: jnp.mean(adversarial_losses.generator_loss(self.config.loss, logits))
         )(fake_logits)
-        nothing = jax.tree.map(jnp.zeros_like, judged)
+        nothing = jax.tree.map(jnp.zeros_like, outputs)
         _, gradient = pull((nothing[0], nothing[1].replace(logits=at_fake)))
 
         if self.config.r1 or self.config.gradient_penalty:
@@ -201,7 +202,7 @@ class Game:
             'logits_real': jnp.mean(real_logits),
             'logits_fake': jnp.mean(fake_logits),
         }
-        return Turn(
+        return AdversarialGradients(
             gradient=gradient,
             means={
                 'gradients': grads,
@@ -215,14 +216,14 @@ class Game:
             },
         )
 
-    def learn(self, state: TrainState, means: dict[str, Any]) -> tuple[TrainState, dict[str, jax.Array]]:
-        """The discriminator's update, from the mean over the whole batch of what `play` gave of its parts.
+    def update(self, state: TrainState, means: dict[str, Any]) -> tuple[TrainState, dict[str, jax.Array]]:
+        """The discriminator's update, from the mean over the whole batch of what `compare` gave of its parts.
 
         Returns:
             The discriminator's new state, and numbers for the log.
         """
         metrics = means['metrics']
-        # Pictures that are all alike, or one alone, have no variance to compare with, and tell nothing.
+        # Images that are all alike, or one alone, have no variance to compare with, and tell nothing.
         variance = means['real_spread']
         alike = variance < 1e-6
         of_fake = means['fake_spread'] - jnp.sum(jnp.square(means['fake_offset']))
@@ -248,9 +249,9 @@ class Game:
     def watch(self, metrics: dict[str, float]) -> str | None:
         """A warning if one player has been far ahead of the other for about a hundred steps.
 
-        'discriminator_accuracy' is the share of pairs in which the real picture's logit is the greater,
-        ties counted as half; 'diversity' is the variance of generated pictures' pixels relative to that of
-        real pictures'. Both are moving averages.
+        'discriminator_accuracy' is the share of pairs in which the real image's logit is the greater,
+        ties counted as half; 'diversity' is the variance of generated images' pixels relative to that of
+        real images'. Both are moving averages.
         """
         if 'discriminator_accuracy' not in metrics:
             return None
@@ -261,7 +262,7 @@ class Game:
             return (
                 f'the discriminator has won: it ranks {accuracy:.1%} of pairs right, and the generator '
                 'learns little from it. Lower config.discriminator_optimizer.learning_rate, raise '
-                f'config.game.lecam, or {self._raise_r1}.'
+                f'config.adversarial.lecam, or {self._raise_r1}.'
             )
         if scaled and loss > 1.5 * self._chance:
             return (
@@ -273,10 +274,10 @@ class Game:
                 f'the discriminator has lost: it ranks {accuracy:.1%} of pairs right, and what the generator '
                 'learns from it means nothing. Raise config.discriminator_optimizer.learning_rate.'
             )
-        # Last: the pictures of a generator that learns nothing are often alike, and slowing it is no remedy.
+        # Last: the images of a generator that learns nothing are often alike, and slowing it is no remedy.
         if metrics['diversity'] < 0.1:
             return (
-                f'the generator has collapsed: its pictures vary {metrics["diversity"]:.3f} as much as real '
+                f'the generator has collapsed: its images vary {metrics["diversity"]:.3f} as much as real '
                 f'ones. Lower config.optimizer.learning_rate, or {self._raise_r1}.'
             )
         return None
@@ -293,16 +294,16 @@ class Game:
         condition: jax.Array | None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         def logits(images: jax.Array) -> jax.Array:
-            # The slope that counts is that in what may change, the pictures; the condition is given.
+            # The slope that counts is that in what may change, the images; the condition is given.
             variables, seen = {'params': params, **learned}, beside(images, condition)
             return self.discriminator.apply(variables, seen, labels, axis_name=axis_name).logits
 
         loss, metrics = 0.0, {}
         if self.config.r1:
-            metrics['r1'] = 0.5 * jnp.mean(adversarial.squared_gradients(logits, real))
+            metrics['r1'] = 0.5 * jnp.mean(adversarial_losses.squared_gradients(logits, real))
             loss += self.config.r1 * metrics['r1']
         if self.config.gradient_penalty:
-            penalty = jnp.mean(adversarial.gradient_penalty(logits, keys, real, fake))
+            penalty = jnp.mean(adversarial_losses.gradient_penalty(logits, keys, real, fake))
             metrics['gradient_penalty'] = penalty
             loss += self.config.gradient_penalty * penalty
         return loss, metrics
@@ -311,8 +312,8 @@ class Game:
     def _raise_r1(self) -> str:
         """Advice to do so that can be followed; the parameters are others without batch normalisation."""
         if self.discriminator.norm == 'batch':
-            return 'set config.game.r1 with config.discriminator.norm=none in a new run'
-        return 'raise config.game.r1'
+            return 'set config.adversarial.r1 with config.discriminator.norm=none in a new run'
+        return 'raise config.adversarial.r1'
 
     @property
     def _chance(self) -> float:
@@ -320,11 +321,14 @@ class Game:
         return {'hinge': 2.0, 'wasserstein': 0.0}.get(self.config.loss, 2 * math.log(2))
 
 
-def make_game(config: ConfigDict, discriminator: nn.Module, steps: int) -> Game:
-    """The discriminator's side of a task, from sections 'game' and 'discriminator_optimizer'.
+def make_adversary(
+    config: ConfigDict, losses: AdversarialLossConfig, discriminator: nn.Module, steps: int
+) -> Adversary:
+    """The discriminator's side of a task, which learns as the section 'discriminator_optimizer' says.
 
     Args:
         config: of the run.
+        losses: see `AdversarialLossConfig`.
         discriminator: the module.
         steps: in which the discriminator learns.
     """
@@ -335,19 +339,23 @@ def make_game(config: ConfigDict, discriminator: nn.Module, steps: int) -> Game:
             f'config.{section}.ema_decay is {options.ema_decay}, and nothing reads an average of the '
             'discriminator; set config.optimizer.ema_decay for that of the generator.'
         )
-    return Game(build(GameConfig, config.game, 'game'), discriminator, make_optimizer(options, max(1, steps)))
+    return Adversary(
+        losses,
+        discriminator,
+        make_optimizer(options, max(1, steps)),
+    )
 
 
 def beside(images: jax.Array, condition: jax.Array | None) -> jax.Array:
-    """What a discriminator is given: pictures [b h w c], with the channels of a condition if there is one."""
+    """What a discriminator is given: images [b h w c], with the channels of a condition if there is one."""
     return images if condition is None else jnp.concatenate([images, condition], axis=-1)
 
 
 def mean_image(images: jax.Array, axis_name: str | None) -> jax.Array:
-    """The mean of pictures [b h w c] over all devices [h w c].
+    """The mean of images [b h w c] over all devices [h w c].
 
     Around that of the real ones of a whole batch their variance, and that of generated ones, is taken: around
-    zero, its rounding would not be near 0 where pictures are all alike.
+    zero, its rounding would not be near 0 where images are all alike.
     """
     return pmean(jnp.mean(images, 0), axis_name)
 

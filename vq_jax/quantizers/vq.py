@@ -1,14 +1,7 @@
-"""Quantizers: vectors in, the nearest codes out, for inputs of any leading shape.
+"""VQ: the quantizer with a codebook."""
 
-Every quantizer is called with vectors `z [b ... d]` (pictures, sequences, video: the axes between are
-free) and returns a `Quantized`; `lookup` turns codes back into vectors. Here is the one with a codebook;
-those without are in `vq_jax.models.scalar_quantizers`.
-"""
+from typing import Literal
 
-import math
-from typing import Any, Literal, Protocol, runtime_checkable
-
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,77 +11,7 @@ from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.ops import quantization
 from vq_jax.ops.nearest import nearest_code
 from vq_jax.ops.parts import Part
-
-STATISTICS = 'codebook'  # the collection of what a codebook learns without gradients
-BATCH_MEANS = 'batch_means'  # the collection of what it learns that from, means over examples
-REVIVALS = 'revivals'  # the collection of replacements for dead codes among the parameters
-
-
-@chex.dataclass(frozen=True)
-class Quantized:
-    """What a quantizer returns; a model with two says how it joins theirs.
-
-    Attributes:
-        values: the quantized vectors, with the straight-through gradient [b ... d].
-        codes: the codes chosen, int32 [b ...].
-        loss: the quantizer's own losses, such as that of the codebook, weighted, of each example [b].
-        metrics: named means over the examples: scalars, and the share of each code, 'code_shares' [k].
-    """
-
-    values: jax.Array
-    codes: jax.Array
-    loss: jax.Array
-    metrics: dict[str, jax.Array]
-
-
-class Quantizer(Protocol):
-    """What models and tasks ask of every quantizer.
-
-    Attributes:
-        num_codes: how many codes there are, k.
-        dim: width of the vectors that come in and go out.
-    """
-
-    num_codes: int
-    dim: int
-
-    def __call__(
-        self,
-        z: jax.Array,
-        train: bool = False,
-        part: Part | None = None,
-        step: jax.Array | None = None,
-    ) -> Quantized:
-        """Quantizes vectors.
-
-        Args:
-            z: vectors [b ... dim].
-            train: whether this is a training step.
-            part: of a training step, which examples of its batch these are; None if they are all.
-            step: training steps done before this one, int32 scalar, for quantizers that change on the way;
-                None outside of training.
-        """
-
-    def lookup(self, codes: jax.Array) -> jax.Array:
-        """The vectors [... dim] that stand for codes, int32 [...]."""
-
-    def project(self, z: jax.Array) -> jax.Array:
-        """Takes vectors [... dim] to where codes are compared [... code_dim], in float32."""
-
-    def nearest(self, vectors: jax.Array) -> jax.Array:
-        """The codes, int32 [...], nearest to vectors where codes are compared [... code_dim]."""
-
-
-@runtime_checkable
-class LearnsWithoutGradients(Protocol):
-    """A quantizer that learns something without gradients, once for each update of the parameters."""
-
-    def after_update(self) -> dict[str, jax.Array]:
-        """Learns from the collection 'batch_means' as training calls left it, averaged over the whole batch.
-
-        Returns:
-            Named scalars for the log.
-        """
+from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, Quantized, check_width
 
 
 class VectorQuantizer(nn.Module):
@@ -109,7 +32,7 @@ class VectorQuantizer(nn.Module):
         decay: of the moving averages of code use, and of the codebook if it learns by them.
         start: 'kmeans' has the task place the codes at the centres of the first batches' vectors;
             'random' draws them uniformly from [-1/k, 1/k].
-        start_batches: how many batches k-means is given.
+        init_batches: how many batches k-means is given.
         revive_below: a code used less than this share of an even share, 1/k, is dead, and is moved
             onto a vector of the current batch. 0 never revives.
     """
@@ -122,7 +45,7 @@ class VectorQuantizer(nn.Module):
     commitment: float = 0.25
     decay: float = 0.99
     start: Literal['kmeans', 'random'] = 'kmeans'
-    start_batches: int = 4
+    init_batches: int = 4
     revive_below: float = 0.1
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
@@ -131,7 +54,7 @@ class VectorQuantizer(nn.Module):
             raise UserError(f'a codebook of {k} codes of {d} numbers is empty; give 1 or more to both.')
         if self.learning not in ('gradient', 'moving_average'):
             raise UserError(f"learning is {self.learning!r}; give 'gradient' or 'moving_average'.")
-        check_least(1, 'config.quantizer.', self, 'start_batches')
+        check_least(1, 'config.quantizer.', self, 'init_batches')
         check_least(0, 'config.quantizer.', self, 'commitment')
         check_share('config.quantizer.', self, 'decay', one=False)
         check_share('config.quantizer.', self, 'revive_below')
@@ -290,50 +213,6 @@ class VectorQuantizer(nn.Module):
             self.moving_codebook.value = jnp.where(dead_row, vectors, self.moving_codebook.value)
             self.sums.value = jnp.where(dead_row, vectors / k, self.sums.value)
         return jnp.sum(dead)
-
-
-def after_update(quantizer: Any) -> dict[str, jax.Array]:
-    """Lets a bottleneck learn what it learns without gradients; see `LearnsWithoutGradients`."""
-    return quantizer.after_update() if isinstance(quantizer, LearnsWithoutGradients) else {}
-
-
-def revive(params: Any, revivals: Any) -> Any:
-    """Replaces dead codes among the parameters, after the optimizer's update.
-
-    Args:
-        params: the model's parameters.
-        revivals: the collection 'revivals' that the model's `after_update` left: at the place of
-            each codebook, which rows are dead [k 1] and what replaces them [k code_dim].
-
-    Returns:
-        The parameters, in which other leaves are as they were.
-    """
-    if isinstance(revivals, tuple):
-        dead, vectors = revivals
-        return jnp.where(dead, vectors, params)
-    return {k: revive(v, revivals[k]) if k in revivals else v for k, v in params.items()}
-
-
-def check_width(z: jax.Array, dim: int) -> None:
-    """Raises `UserError` unless vectors have as many numbers as a quantizer was made for."""
-    if z.shape[-1] != dim:
-        raise UserError(
-            f'the vectors have {z.shape[-1]} numbers and the quantizer was made for {dim}; set its dim to '
-            'the width of what comes in.'
-        )
-
-
-def use_of_codes(shares: jax.Array) -> dict[str, jax.Array]:
-    """Perplexity, its logarithm (the entropy of code use, in bits), and the share of codes in use.
-
-    Args:
-        shares: the share of positions that chose each code [k].
-    """
-    return {
-        'perplexity': quantization.perplexity(shares),
-        'code_use_bits': quantization.entropy(shares) / math.log(2),
-        'codes_used': jnp.mean((shares > 0).astype(jnp.float32)),
-    }
 
 
 def _average(old: jax.Array, new: jax.Array, decay: float) -> jax.Array:

@@ -1,0 +1,17 @@
+"""Quantizers: vectors in, the nearest codes out, for any number of axes between the first and the last."""
+
+from vq_jax.quantizers.fsq import FiniteScalarQuantizer
+from vq_jax.quantizers.gaussian import GaussianBottleneck, Posterior
+from vq_jax.quantizers.lfq import LookupFreeQuantizer
+from vq_jax.quantizers.quantizer import Quantized, Quantizer
+from vq_jax.quantizers.vq import VectorQuantizer
+
+__all__ = [
+    'FiniteScalarQuantizer',
+    'GaussianBottleneck',
+    'LookupFreeQuantizer',
+    'Posterior',
+    'Quantized',
+    'Quantizer',
+    'VectorQuantizer',
+]

@@ -1,0 +1,131 @@
+"""What every quantizer does, and what models and tasks need around one.
+
+A quantizer is called with vectors `z [b ... d]` (of images, sound, video: the axes between are free) and
+returns a `Quantized`; `lookup` turns codes back into vectors.
+"""
+
+import math
+from typing import Any, Protocol, runtime_checkable
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from vq_jax.errors import UserError
+from vq_jax.ops import quantization
+from vq_jax.ops.parts import Part
+
+STATISTICS = 'codebook'  # the collection of what a codebook learns without gradients
+BATCH_MEANS = 'batch_means'  # the collection of what it learns that from, means over examples
+REVIVALS = 'revivals'  # the collection of replacements for dead codes among the parameters
+
+
+@chex.dataclass(frozen=True)
+class Quantized:
+    """What a quantizer returns; a model with two says how it joins theirs.
+
+    Attributes:
+        values: the quantized vectors, with the straight-through gradient [b ... d].
+        codes: the codes chosen, int32 [b ...].
+        loss: the quantizer's own losses, such as that of the codebook, weighted, of each example [b].
+        metrics: named means over the examples: scalars, and the share of each code, 'code_shares' [k].
+    """
+
+    values: jax.Array
+    codes: jax.Array
+    loss: jax.Array
+    metrics: dict[str, jax.Array]
+
+
+class Quantizer(Protocol):
+    """What models and tasks ask of every quantizer.
+
+    Attributes:
+        num_codes: how many codes there are, k.
+        dim: width of the vectors that come in and go out.
+    """
+
+    num_codes: int
+    dim: int
+
+    def __call__(
+        self,
+        z: jax.Array,
+        train: bool = False,
+        part: Part | None = None,
+        step: jax.Array | None = None,
+    ) -> Quantized:
+        """Quantizes vectors.
+
+        Args:
+            z: vectors [b ... dim].
+            train: whether this is a training step.
+            part: of a training step, which examples of its batch these are; None if they are all.
+            step: training steps done before this one, int32 scalar, for quantizers that change on the way;
+                None outside of training.
+        """
+
+    def lookup(self, codes: jax.Array) -> jax.Array:
+        """The vectors [... dim] that stand for codes, int32 [...]."""
+
+    def project(self, z: jax.Array) -> jax.Array:
+        """Takes vectors [... dim] to where codes are compared [... code_dim], in float32."""
+
+    def nearest(self, vectors: jax.Array) -> jax.Array:
+        """The codes, int32 [...], nearest to vectors where codes are compared [... code_dim]."""
+
+
+@runtime_checkable
+class LearnsWithoutGradients(Protocol):
+    """A quantizer that learns something without gradients, once for each update of the parameters."""
+
+    def after_update(self) -> dict[str, jax.Array]:
+        """Learns from the collection 'batch_means' as training calls left it, averaged over the whole batch.
+
+        Returns:
+            Named scalars for the log.
+        """
+
+
+def after_update(quantizer: Any) -> dict[str, jax.Array]:
+    """Lets a bottleneck learn what it learns without gradients; see `LearnsWithoutGradients`."""
+    return quantizer.after_update() if isinstance(quantizer, LearnsWithoutGradients) else {}
+
+
+def revive(params: Any, revivals: Any) -> Any:
+    """Replaces dead codes among the parameters, after the optimizer's update.
+
+    Args:
+        params: the model's parameters.
+        revivals: the collection 'revivals' that the model's `after_update` left: at the place of
+            each codebook, which rows are dead [k 1] and what replaces them [k code_dim].
+
+    Returns:
+        The parameters, in which other leaves are as they were.
+    """
+    if isinstance(revivals, tuple):
+        dead, vectors = revivals
+        return jnp.where(dead, vectors, params)
+    return {k: revive(v, revivals[k]) if k in revivals else v for k, v in params.items()}
+
+
+def check_width(z: jax.Array, dim: int) -> None:
+    """Raises `UserError` unless vectors have as many numbers as a quantizer was made for."""
+    if z.shape[-1] != dim:
+        raise UserError(
+            f'the vectors have {z.shape[-1]} numbers and the quantizer was made for {dim}; set its dim to '
+            'the width of what comes in.'
+        )
+
+
+def code_usage(shares: jax.Array) -> dict[str, jax.Array]:
+    """Perplexity, its logarithm (the entropy of code use, in bits), and the share of codes in use.
+
+    Args:
+        shares: the share of positions that chose each code [k].
+    """
+    return {
+        'perplexity': quantization.perplexity(shares),
+        'code_entropy_bits': quantization.entropy(shares) / math.log(2),
+        'codebook_usage': jnp.mean((shares > 0).astype(jnp.float32)),
+    }

@@ -1,0 +1,83 @@
+"""What an example is, and what its codes are: shapes and types, without a word of models."""
+
+import dataclasses
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+from msgspec import Meta
+
+from vq_jax.errors import UserError
+
+Kind = Literal['image', 'video', 'audio', 'text']
+
+_AXES = {'image': 'h w c', 'video': 't h w c', 'audio': 't c', 'text': 'n'}
+_MOST_VALUES = 2**31 - 1  # positions are counted in 32 bits
+_DTYPES = {'image': np.uint8, 'video': np.uint8, 'audio': np.int16, 'text': np.int32}
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What each example of a data set is, as it travels to the devices.
+
+    Attributes:
+        kind: 'image' is uint8 [h w c], 'video' uint8 [t h w c], 'audio' int16 [t c], 'text' int32 [n].
+        shape: of one example; all but the last axis are its grid, and the last its channels. Text has a
+            grid alone.
+        rate: of sound, samples in a second; of video, frames in a second; None where time has no axis or
+            the data set does not say.
+    """
+
+    kind: Kind
+    shape: tuple[Annotated[int, Meta(ge=1, le=2**31)], ...]
+    rate: Annotated[float, Meta(gt=0)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in _AXES:
+            raise UserError(f'kind is {self.kind!r}; choose one of {", ".join(_AXES)}.')
+        axes = _AXES[self.kind].split()
+        if len(self.shape) != len(axes) or min(self.shape) < 1:
+            raise UserError(
+                f'an example of the kind {self.kind} has a shape [{_AXES[self.kind]}], and this has '
+                f'{self.shape}; give such ones, of 1 or more.'
+            )
+        most = _MOST_VALUES
+        if math.prod(self.shape) > most or (self.kind in ('image', 'video') and self.channels not in (1, 3)):
+            raise UserError(
+                f'an example of the shape {self.shape} has more than {most:,} values, or neither 1 nor 3 '
+                'channels of colour; give smaller ones, grey or RGB.'
+            )
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """The type in which examples travel."""
+        return _DTYPES[self.kind]
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The sizes of the axes along which models convolve and attend."""
+        return self.shape if self.kind == 'text' else self.shape[:-1]
+
+    @property
+    def rank(self) -> int:
+        """How many axes the grid has."""
+        return len(self.grid)
+
+    @property
+    def channels(self) -> int:
+        """Values at each position of the grid."""
+        return 1 if self.kind == 'text' else self.shape[-1]
+
+    @property
+    def size(self) -> int:
+        """Values of an example."""
+        return math.prod(self.shape)
+
+    @property
+    def size_in_words(self) -> str:
+        """The sizes of the grid, as people write them, such as '32x32'."""
+        return 'x'.join(map(str, self.grid))
+
+    def __str__(self) -> str:
+        """Kind and shape, such as 'image of 32x32x3'."""
+        return f'{self.kind} of {"x".join(map(str, self.shape))}'
