@@ -99,10 +99,10 @@ class Ours:
         self.task = task = make_task(config, Spec('image', images.shape[1:]), num_classes=10)
         engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), len(images))
         state = init_state(task.init, jax.random.key(0), images.shape[1:])
-        self.state = engine.put(state.replace(frozen=task.pretrained()))
+        self.state = engine.put_state(state.replace(frozen=task.pretrained()))
         shapes = abstract_batch(len(images), images.shape[1:])
         rest = {k: np.ones(v.shape, v.dtype) for k, v in shapes.items()}
-        self.batch = engine.put({**rest, 'x': images})
+        self.batch = engine.put_batch({**rest, 'x': images})
         # XLA counts what a loop does once.
         whole = dataclasses.replace(task, accumulate=1) if task.accumulate > 1 else task
         lowered = jax.jit(whole.train_step).lower(self.state, shapes)

@@ -417,7 +417,7 @@ class Run:
         if self.task.reads_published:
             check_published(self._restored.workdir, fingerprint(pretrained))
         state = self.state.replace(frozen=pretrained)
-        return evaluator.run(engine.put(state), progress=progress)
+        return evaluator.run(engine.put_state(state), progress=progress)
 
     def compare(
         self,

@@ -224,8 +224,8 @@ def _train(
     if not new_run:
         check_published(workdir, published)
     source = restore(init_from, init_from_step) if new_run and init_from is not None else None
-    pretrained = engine.put(pretrained)
-    state = engine.put(init_state(task.init, init_key, train_set.spec))
+    pretrained = engine.put_state(pretrained)
+    state = engine.put_state(init_state(task.init, init_key, train_set.spec))
     progress.line(f'parameters: {_sizes(state)}')
     if new_run:
         facts = DataFacts(
@@ -262,17 +262,17 @@ def _train(
                 source = reopen_source(workdir)
             if source is not None:
                 state, taken = take_weights(source.state, state)
-                state = engine.put(state)
+                state = engine.put_state(state)
                 progress.line(f'begins with step {source.step} of {source.workdir}; {"; ".join(taken)}')
             progress.doing('looking at the first batches')
             state = task.init_from_data(start_key, state, batches(), engine)
             if source is not None:  # of what was taken, the data change nothing
                 state, _ = take_weights(source.state, state)
-                state, source = engine.put(state), None
+                state, source = engine.put_state(state), None
         else:
             _, state, position = restored
             start = position['batches']
-            state = engine.put(state)
+            state = engine.put_state(state)
         state = state.replace(frozen=pretrained)
 
         @functools.cache

@@ -124,12 +124,12 @@ def test_losses_and_statistics_are_of_both_levels(made):
     assert set(learned) == {'codes_revived', 'top_codes_revived'}
 
 
-def test_levels_are_placed_apart(made):
+def test_codes_of_each_scale_are_set_apart(made):
     model, variables, _ = made
     centres, shares = jnp.arange(80.0).reshape(16, 5), jnp.full(16, 1 / 16)
     for method, name, other in (
-        ('place', 'quantizer', 'top_quantizer'),
-        ('place_top', 'top_quantizer', 'quantizer'),
+        ('set_codes', 'quantizer', 'top_quantizer'),
+        ('set_top_codes', 'top_quantizer', 'quantizer'),
     ):
         _, placed = model.apply(variables, centres, shares, method=method, mutable=[STATISTICS])
         np.testing.assert_array_equal(placed[STATISTICS][name]['codebook'], centres)

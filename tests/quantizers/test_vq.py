@@ -136,7 +136,7 @@ def test_dead_codes_move_onto_vectors_of_the_batch(learning):
     quantizer, variables = make(z, learning=learning, revive_below=0.5, decay=0.9)
     far = jnp.full((6, 3), 1e3).at[0].set(0.0)
     shares = jnp.asarray([1.0, 0, 0, 0, 0, 0])
-    _, placed = quantizer.apply(variables, far, shares, method='place', mutable=['params', STATISTICS])
+    _, placed = quantizer.apply(variables, far, shares, method='set_codes', mutable=['params', STATISTICS])
     variables = {**variables, **placed}
     _, changed, metrics = step(quantizer, variables, z)
     assert metrics['codes_revived'] == 5

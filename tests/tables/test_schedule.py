@@ -15,7 +15,7 @@ from vq_jax.errors import UserError
 from vq_jax.files import WriteError
 from vq_jax.tables import read_table, running
 from vq_jax.tables import results as tables_results
-from vq_jax.tables.processes import Place, Workers
+from vq_jax.tables.processes import Slot, Workers
 from vq_jax.tables.results import Results, last_evaluation, read_evaluation
 from vq_jax.tables.writing import summarize, write_table
 from vq_jax.tasks import complete_config
@@ -39,14 +39,14 @@ class Machine:
     """In place of processes: leaves what the commands leave, and notes what they were."""
 
     def __init__(self):
-        self.commands, self.places, self.broken = [], [], {}
+        self.commands, self.slots, self.broken = [], [], {}
         self.together = None  # a barrier that as many commands must reach at once
 
-    def run(self, workers, arguments, place, log, lock):
+    def run(self, workers, arguments, slot, log, lock):
         module, flags = arguments[0], dict(flag[2:].split('=', 1) for flag in arguments[1:])
         name = Path(flags['workdir']).name
         self.commands.append(list(arguments))
-        self.places.append(place)
+        self.slots.append(slot)
         if self.together:
             self.together.wait()
         if name in self.broken:
@@ -97,7 +97,7 @@ def cli_config(path, flags):
 def machine(monkeypatch):
     machine = Machine()
     monkeypatch.setattr(Workers, 'run', lambda *arguments: machine.run(*arguments))
-    monkeypatch.setattr(running, 'find_slots', lambda jobs: [Place(f'place {i}', {}) for i in range(jobs)])
+    monkeypatch.setattr(running, 'find_slots', lambda jobs: [Slot(f'slot {i}', {}) for i in range(jobs)])
     return machine
 
 
@@ -291,9 +291,9 @@ def test_two_at_once(folder, machine, tmp_path):
     machine.together = threading.Barrier(2)
     work = tmp_path / 'runs'
     running.run_rows(folder, work, ['classifier', 'other'], jobs=2)
-    assert {place.hardware for place in machine.places} == {'place 0', 'place 1'}
+    assert {slot.hardware for slot in machine.slots} == {'slot 0', 'slot 1'}
     seen = results(folder)
-    assert {seen[name]['hardware'] for name in ('classifier', 'other')} == {'place 0', 'place 1'}
+    assert {seen[name]['hardware'] for name in ('classifier', 'other')} == {'slot 0', 'slot 1'}
     machine.together = None
     did(machine)
     running.run_rows(folder, work, jobs=2)

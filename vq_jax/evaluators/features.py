@@ -91,7 +91,7 @@ class FeatureEvaluator:
         devices = jax.device_count()
         self._batch_size = -(-run.config.batch_size // devices) * devices
         self._engine = make_engine(build(ParallelConfig, run.config.parallel, 'parallel'), self._batch_size)
-        self._weights = self._engine.place(source.weights)
+        self._weights = self._engine.put_state(source.weights)
         self._lpips, self._of_lpips = (None, {}) if lpips is None else self._read_lpips(lpips)
         # Coverage asks for the fifth neighbour of each image, and a split for an image.
         self._least = max(6, source.splits)
@@ -114,7 +114,7 @@ class FeatureEvaluator:
             )
         params, checksums = read_lpips(files, 'name your own files by --lpips=VGG_FILE,HEADS_FILE')
         of_lpips = {'checksum': fingerprint(params), 'weights': checksums}
-        return self._engine.place(params), {'lpips': of_lpips}
+        return self._engine.put_state(params), {'lpips': of_lpips}
 
     def run(self, num: int, seed: int) -> dict[str, Any]:
         """Everything that can be said of the run.
@@ -207,7 +207,7 @@ class FeatureEvaluator:
         if task.classes_read:
             check_class_names(self._run.class_names, dataset, f'the run {self._run.workdir}')
         task.check_classes(dataset)
-        states = self._engine.place(self._run.state), self._weights, self._lpips
+        states = self._engine.put_state(self._run.state), self._weights, self._lpips
         seen = self._see(self._batches(dataset), len(dataset), rebuild, states)
         metrics = self._metrics(reference, seen, labelled=dataset.num_classes > 0)
         return {'images': seen.moments.count, **self._of_lpips, 'metrics': metrics}

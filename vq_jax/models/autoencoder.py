@@ -181,9 +181,9 @@ class VQVAE(nn.Module):
         """The codes, int32 [...], nearest to vectors [... code_dim]."""
         return self.quantizer.nearest(vectors)
 
-    def place(self, centres: jax.Array, shares: jax.Array) -> None:
-        """Puts the codes at given places (see `VectorQuantizer.place`)."""
-        self.quantizer.place(centres, shares)
+    def set_codes(self, centres: jax.Array, shares: jax.Array) -> None:
+        """Puts the codes at given places (see `VectorQuantizer.set_codes`)."""
+        self.quantizer.set_codes(centres, shares)
 
     def _outputs(self, values: jax.Array) -> jax.Array | PixelDistribution:
         painted = self.decoder(values)

@@ -86,9 +86,9 @@ class VQGAN(nn.Module):
         """The codes, int32 [...], nearest to vectors [... code_dim]."""
         return self.bottleneck.nearest(vectors)
 
-    def place(self, centres: jax.Array, shares: jax.Array) -> None:
-        """Puts the codes at given places (see `VectorQuantizer.place`)."""
-        self.bottleneck.place(centres, shares)
+    def set_codes(self, centres: jax.Array, shares: jax.Array) -> None:
+        """Puts the codes at given places (see `VectorQuantizer.set_codes`)."""
+        self.bottleneck.set_codes(centres, shares)
 
     def _conditioned(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
         return z + self.class_vectors(labels)[:, None, None] if self.num_classes else z

@@ -131,13 +131,13 @@ class VQVAE2(nn.Module):
         """The top's vectors [b h2 w2 code_dim] that are compared with its codes."""
         return self.top_quantizer.project(self.top_encoder(self._features(images)))
 
-    def place(self, centres: jax.Array, shares: jax.Array) -> None:
-        """Puts the bottom's codes at given places (see `VectorQuantizer.place`)."""
-        self.quantizer.place(centres, shares)
+    def set_codes(self, centres: jax.Array, shares: jax.Array) -> None:
+        """Puts the bottom's codes at given places (see `VectorQuantizer.set_codes`)."""
+        self.quantizer.set_codes(centres, shares)
 
-    def place_top(self, centres: jax.Array, shares: jax.Array) -> None:
-        """Puts the top's codes at given places (see `VectorQuantizer.place`)."""
-        self.top_quantizer.place(centres, shares)
+    def set_top_codes(self, centres: jax.Array, shares: jax.Array) -> None:
+        """Puts the top's codes at given places (see `VectorQuantizer.set_codes`)."""
+        self.top_quantizer.set_codes(centres, shares)
 
     def _quantize(self, images: jax.Array, **training: Any) -> tuple[Quantized, Quantized]:
         features = self._features(images)

@@ -144,7 +144,7 @@ class VectorQuantizer(nn.Module):
             return self.moving_codebook.value
         return quantization.normalise(self.codebook) if self.cosine else self.codebook
 
-    def place(self, centres: jax.Array, shares: jax.Array) -> None:
+    def set_codes(self, centres: jax.Array, shares: jax.Array) -> None:
         """Puts the codes at given places; the collections of the codebook must be mutable.
 
         Args:

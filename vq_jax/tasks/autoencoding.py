@@ -97,7 +97,7 @@ def init_codes(
     quantizer: Any,
     project: Callable[[TrainState, Batch], jax.Array],
     accumulate: int,
-    place: str = 'place',
+    method: str = 'set_codes',
 ) -> TrainState:
     """Places the codes by k-means over the vectors of the first batches, if a codebook wants that.
 
@@ -106,11 +106,11 @@ def init_codes(
         state: the new state of the model.
         batches: training batches.
         engine: runs `project`.
-        model: has the method `place`.
+        model: has the method `set_codes`.
         quantizer: the model's, of any kind.
         project: the vectors of a batch that are compared with the codes [b ... d].
         accumulate: in how many parts a batch is projected, one after another.
-        place: the name of the method, of a model with several quantizers.
+        method: the name of the method, of a model with several quantizers.
 
     Raises:
         UserError: if there are fewer vectors than codes.
@@ -134,10 +134,10 @@ def init_codes(
     found = cluster(key, vectors, k=quantizer.num_codes, cosine=quantizer.cosine)
     centres, shares = jax.device_get(found)
     variables = {'params': state.params, **state.variables}
-    _, placed = model.apply(variables, centres, shares, method=place, mutable=['params', STATISTICS])
+    _, placed = model.apply(variables, centres, shares, method=method, mutable=['params', STATISTICS])
     params = placed.pop('params')
     ema_params = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
-    return engine.put(
+    return engine.put_state(
         state.replace(params=params, variables={**state.variables, **placed}, ema_params=ema_params)
     )
 

@@ -177,7 +177,7 @@ class BatchedSampler:
     @functools.cached_property
     def _placed(self) -> State:
         """The state on all devices."""
-        return self._engine(jax.device_count()).put(self._state)
+        return self._engine(jax.device_count()).put_state(self._state)
 
     def _engine(self, batch_size: int) -> Engine:
         return make_engine(build(ParallelConfig, self._config.parallel, 'parallel'), batch_size)

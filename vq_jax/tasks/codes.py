@@ -85,7 +85,7 @@ def write_codes(
     )
     facts = write_facts(output, facts)
     encode = engine.per_example(lambda state, batch: tokenizer.encode(state, batch['x']))
-    state = engine.put(tokenizer.state())
+    state = engine.put_state(tokenizer.state())
 
     def examples(split: str, number: int) -> Iterator[tuple[int, np.ndarray]]:
         """Label and codes of the images of a shard."""

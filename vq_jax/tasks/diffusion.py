@@ -152,7 +152,7 @@ class DiffusionTask(DiffusionSampling):
         """Measures the mean and the standard deviation of each channel of the latents."""
         if isinstance(self.space, Pixels):
             return state
-        frozen = engine.put(self.space.state())
+        frozen = engine.put_state(self.space.state())
 
         def encode(frozen: Any, batch: Batch) -> jax.Array:
             return map_over_parts(
@@ -164,7 +164,7 @@ class DiffusionTask(DiffusionSampling):
         latents = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
         scale = np.maximum(latents.std(0), 1e-6)
         measured = {'mean': jnp.float32(latents.mean(0)), 'scale': jnp.float32(scale)}
-        return engine.put(state.replace(variables={**state.variables, LATENT: measured}))
+        return engine.put_state(state.replace(variables={**state.variables, LATENT: measured}))
 
     def train_step(
         self, state: TrainState, batch: Batch, axis_name: str | None = None

@@ -150,7 +150,7 @@ class VQVAETask(AutoencodingTask):
         )
         if isinstance(self.model, VQVAE2):
             key, top_key = jax.random.split(key)
-            top = {'project': projection('project_top'), 'place': 'place_top'}
+            top = {'project': projection('project_top'), 'method': 'set_top_codes'}
             state = start(top_key, state, batches, engine, **top)
         return start(key, state, batches, engine, project=projection('project'))
 

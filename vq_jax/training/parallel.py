@@ -43,14 +43,14 @@ class ParallelConfig:
 class Engine(Protocol):
     """What the loop asks of a way to run on several devices. All batches are this process's part."""
 
-    def place(self, state: Any) -> Any:
+    def put_state(self, state: Any) -> Any:
         """Puts a state, equal in all processes, on the devices as the steps expect it."""
 
-    def put(self, batch: Batch) -> Batch:
+    def put_batch(self, batch: Batch) -> Batch:
         """Starts the transfer of a host batch to the devices."""
 
     def train_step(self, step: Step) -> Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]]:
-        """Compiles a training step; it takes a batch from `put`, and its state is donated."""
+        """Compiles a training step; it takes a batch from `put_batch`, and its state is donated."""
 
     def eval_sums(self, step: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
         """Compiles a step that returns per-example arrays [b ...] into one that sums them.
@@ -95,11 +95,11 @@ class PmapEngine:
     def __init__(self) -> None:
         self._mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
 
-    def place(self, state: Any) -> Any:
+    def put_state(self, state: Any) -> Any:
         """Copies the state to each of this process's devices."""
         return jax.device_put(state, NamedSharding(self._mesh, PartitionSpec()))
 
-    def put(self, batch: Batch) -> Batch:
+    def put_batch(self, batch: Batch) -> Batch:
         """Splits the batch over this process's devices: [b ...] becomes [devices b/devices ...]."""
         n = self._mesh.size
         split = jax.tree.map(lambda x: x.reshape(n, x.shape[0] // n, *x.shape[1:]), batch)
@@ -126,14 +126,14 @@ class PmapEngine:
 
         compiled = jax.pmap(sums, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
         compiled = _one_at_a_time(compiled)
-        return lambda state, batch: compiled(state, self.put(batch))
+        return lambda state, batch: compiled(state, self.put_batch(batch))
 
     def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
         """See `Engine.per_example`."""
         compiled = _one_at_a_time(jax.pmap(function, axis_name=AXIS, in_axes=(None, 0)))
 
         def run(state: Any, batch: Batch) -> Any:
-            outputs = jax.device_get(compiled(state, self.put(batch)))
+            outputs = jax.device_get(compiled(state, self.put_batch(batch)))
             outputs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
             if jax.process_count() == 1:
                 return outputs
@@ -151,11 +151,11 @@ class JitEngine:
         self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
         self._shard_parameters = shard_parameters
 
-    def place(self, state: Any) -> Any:
+    def put_state(self, state: Any) -> Any:
         """Puts the state on all devices, split if parameters are to be sharded."""
         return jax.tree.map(_spread, state, self._shardings(state))
 
-    def put(self, batch: Batch) -> Batch:
+    def put_batch(self, batch: Batch) -> Batch:
         """Makes the global batch, split over the devices, of every process's part."""
         return jax.tree.map(
             lambda x: jax.make_array_from_process_local_data(self._split, np.asarray(x)), batch
@@ -179,12 +179,12 @@ class JitEngine:
             return _masked_sums(step(state, batch), batch['mask'])
 
         compiled = _one_at_a_time(jax.jit(sums, out_shardings=self._replicated))
-        return lambda state, batch: compiled(state, self.put(batch))
+        return lambda state, batch: compiled(state, self.put_batch(batch))
 
     def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
         """See `Engine.per_example`."""
         compiled = jax.jit(function, out_shardings=self._replicated)
-        return lambda state, batch: jax.device_get(compiled(state, self.put(batch)))
+        return lambda state, batch: jax.device_get(compiled(state, self.put_batch(batch)))
 
     def _shardings(self, state: Any) -> Any:
         return jax.tree.map(self._sharding, state)
@@ -204,7 +204,7 @@ def ahead(batches: Iterator[Batch], engine: Engine, size: int = 2) -> Iterator[B
     """Keeps `size` batches on the devices, or on their way there, ahead of the one in use."""
     queue: list[Batch] = []
     for batch in batches:
-        queue.append(engine.put(batch))
+        queue.append(engine.put_batch(batch))
         if len(queue) > size:
             yield queue.pop(0)
     yield from queue
