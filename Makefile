@@ -1,11 +1,11 @@
-# make train [CONFIG=configs/x.py] [WORKDIR=runs/x]   sets up everything and trains
+# make train [CONFIG=configs/image/x.py] [WORKDIR=runs/x]   sets up everything and trains
 # make test                                           sets up everything and runs the tests
 # make test-all                                       and those that take long and show little more
 # make notebooks [NOTEBOOKS=notebooks/x.ipynb]         runs the notebooks and keeps their outputs
 
 PYTHON ?= python3
 VENV ?= .venv
-CONFIG ?= configs/quickstart.py
+CONFIG ?= configs/image/quickstart.py
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 # With EXTRA=cuda13 or EXTRA=tpu, JAX for that accelerator.
 EXTRA ?=
@@ -18,8 +18,8 @@ TEST = $(VENV)/.test
 
 train: $(RUN)
 	$(VENV)/bin/python -m vq_jax.train --config $(CONFIG) --workdir $(WORKDIR)
-ifeq ($(CONFIG),configs/quickstart.py)
-	$(VENV)/bin/python -m vq_jax.train --config configs/quickstart_prior.py --workdir $(WORKDIR)_prior \
+ifeq ($(CONFIG),configs/image/quickstart.py)
+	$(VENV)/bin/python -m vq_jax.train --config configs/image/quickstart_prior.py --workdir $(WORKDIR)_prior \
 	  --config.tokenizer.workdir=$(WORKDIR)
 	$(VENV)/bin/python -m vq_jax.sample --workdir $(WORKDIR)_prior --num 100 --output $(WORKDIR)_prior/samples.png
 	$(VENV)/bin/python -m vq_jax.report $(WORKDIR) $(WORKDIR)_prior --output $(WORKDIR)_prior/report.html

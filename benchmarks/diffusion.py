@@ -1,6 +1,6 @@
 """Speed of diffusion models: training, and sampling against steps, beside the U-Net of diffusers in PyTorch.
 
-    python benchmarks/diffusion.py --config configs/ddpm_mnist.py [--sampling_steps 10,25,50] [--draw 16]
+    python benchmarks/diffusion.py --config configs/image/ddpm_mnist.py [--sampling_steps 10,25] [--draw 16]
 
 Flags and conditions are those of `train_step.py`: blocks of the two alternate, medians are printed and their
 ratio; of training also our TFLOP/s, and their share of the peak where that is known. Both draw by DDIM,

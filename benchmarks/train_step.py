@@ -1,6 +1,6 @@
 """Speed and memory of a training step, beside the same model in PyTorch where that is installed.
 
-    python benchmarks/train_step.py --config configs/vqvae_cifar10.py [--batch_size 64] [--profile DIR]
+    python benchmarks/train_step.py --config configs/image/vqvae_cifar10.py [--batch_size 64] [--profile DIR]
 
 The peers are in `torch_vqvae.py` and `torch_vqgan.py`, written for the purpose, and in `torch_unet.py`, the
 U-Net of diffusers; other models have none, and their own figures are printed alone. Blocks of steps of the
@@ -83,7 +83,7 @@ _PEERS = {
     ),
 }
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
+CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in a folder of configs/.')
 BATCH_SIZE = flags.DEFINE_integer('batch_size', None, "Instead of the config's.")
 ROUNDS = flags.DEFINE_integer('rounds', 5, 'Alternating blocks of each.')
 STEPS = flags.DEFINE_integer('steps', 5, 'Steps in a block.')

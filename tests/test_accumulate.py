@@ -14,7 +14,7 @@ COMMON = [
     '--config.optimizer.ema_decay=0.9',
 ]
 VQVAE = [
-    '--config=configs/quickstart.py',
+    '--config=configs/image/quickstart.py',
     *COMMON,
     '--config.model.channels=8',
     '--config.model.residual_channels=8',
@@ -23,7 +23,7 @@ VQVAE = [
     '--config.quantizer.decay=0.5',
 ]
 VQGAN = [
-    '--config=configs/vqgan_photos.py',
+    '--config=configs/image/vqgan_photos.py',
     *COMMON,
     '--config.data.flip=false',
     '--config.model.channels=8',

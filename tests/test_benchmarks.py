@@ -10,7 +10,7 @@ TINY = ['--batch_size=2', '--rounds=1', '--steps=1', '--nopeer', '--config.data.
 
 
 def measure(config, *flags, **options):
-    return run([f'--config=configs/{config}.py', *flags], module='benchmarks.train_step', **options)
+    return run([f'--config=configs/image/{config}.py', *flags], module='benchmarks.train_step', **options)
 
 
 @pytest.mark.slow
@@ -34,7 +34,7 @@ def test_diffusion(monkeypatch):
     monkeypatch.setenv('PYTHONPATH', str(ROOT / 'benchmarks'))  # which a script has, but a module has not
     sizes = ['--config.dit.depth=1', '--config.dit.width=16', '--config.dit.heads=2']
     flags = [*TINY, '--config.model.backbone=dit', *sizes, '--sampling_steps=2', '--draw=2']
-    output, _ = run(['--config=configs/ddpm_mnist.py', *flags], module='benchmarks.diffusion')
+    output, _ = run(['--config=configs/image/ddpm_mnist.py', *flags], module='benchmarks.diffusion')
     lines = output.splitlines()
     assert lines[1].endswith('8x8x1, float32') and 'torch' not in output
     assert re.fullmatch(r'parameters: vq_jax [\d,]+', lines[2])

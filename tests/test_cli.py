@@ -73,8 +73,10 @@ def test_a_config_file_with_mistakes(parse, tmp_path, text, words):
 
 
 def test_an_argument_that_a_config_file_does_not_take(parse):
-    with pytest.raises(UserError, match=r'^the config file configs/quickstart.py takes no .*; leave :64 out'):
-        parse('--config=configs/quickstart.py:64')
+    with pytest.raises(
+        UserError, match=r'^the config file configs/image/quickstart.py takes no .*; leave :64 out'
+    ):
+        parse('--config=configs/image/quickstart.py:64')
 
 
 def test_an_error_of_this_package_keeps_its_traceback(parse, tmp_path):
@@ -99,7 +101,7 @@ def test_an_error_of_this_package_keeps_its_traceback(parse, tmp_path):
 )
 def test_a_key_of_the_config_without_its_prefix(parse, name, meant):
     with pytest.raises(UserError) as caught:
-        parse(f'--{name}=1', '--config=configs/dcgan_mnist.py')
+        parse(f'--{name}=1', '--config=configs/image/dcgan_mnist.py')
     assert str(caught.value) == f'there is no flag --{name}; did you mean {meant}?'
 
 
@@ -176,20 +178,20 @@ def parsed(parse, monkeypatch):
 )
 def test_an_optional_key_is_set_to_none_and_from_it(parsed, key, before, text, value):
     flag = f'--config.{key}'
-    config = parsed('--config=configs/vqvae_mnist.py', f'{flag}={before}', f'{flag}={text}')
+    config = parsed('--config=configs/image/vqvae_mnist.py', f'{flag}={before}', f'{flag}={text}')
     assert flatten(config.to_dict())[key] == value
 
 
 @pytest.mark.parametrize('key', ['steps', 'optimizer.learning_rate', 'data.name'])
 def test_other_keys_are_never_none(parsed, key):
     with pytest.raises(UserError, match=f'config.{key} is None, which is not of type'):
-        config = parsed('--config', 'configs/vqvae_mnist.py', f'--config.{key}=None')
+        config = parsed('--config', 'configs/image/vqvae_mnist.py', f'--config.{key}=None')
         make_task(config, Spec('image', (32, 32, 1)))
         build(DataConfig, config.data, 'data')
 
 
 def test_a_word_that_a_key_knows_is_no_none(parsed):
-    config = parsed('--config=configs/ddpm_mnist.py', '--config.sampling.threshold=none')
+    config = parsed('--config=configs/image/ddpm_mnist.py', '--config.sampling.threshold=none')
     assert config.sampling.threshold == 'none'
     given = ['a.threshold=none', 'b=None', 'c=3', 'd=true', 'e={[]:1}']
     code = f'from vq_jax import opening; print(run_flags._overrides({given}))'

@@ -31,7 +31,7 @@ COMMON = [
     '--config.data.channels=1',
 ]
 GAN = [
-    '--config=configs/dcgan_mnist.py',
+    '--config=configs/image/dcgan_mnist.py',
     *COMMON,
     '--config.steps=16',
     '--config.data.pad=4',
@@ -40,7 +40,7 @@ GAN = [
     '--config.optimizer.ema_decay=0.9',
 ]
 VQGAN = [
-    '--config=configs/vqgan_photos.py',
+    '--config=configs/image/vqgan_photos.py',
     *COMMON,
     '--config.steps=16',
     '--config.data.flip=false',
@@ -54,9 +54,14 @@ VQGAN = [
     '--config.adversarial.warmup=4',
     '--config.adversarial.ramp=4',
 ]
-VAE = ['--config=configs/vae_mnist.py', *COMMON, '--config.steps=16', '--config.model.importance_samples=4']
+VAE = [
+    '--config=configs/image/vae_mnist.py',
+    *COMMON,
+    '--config.steps=16',
+    '--config.model.importance_samples=4',
+]
 DIFFUSION = [
-    '--config=configs/ddpm_mnist.py',
+    '--config=configs/image/ddpm_mnist.py',
     *COMMON,
     '--config.steps=16',
     '--config.unet.channels=8',
@@ -69,7 +74,7 @@ DIFFUSION = [
     '--config.optimizer.ema_decay=0.9',
 ]
 PRIOR = [
-    '--config=configs/pixelcnn_mnist.py',
+    '--config=configs/image/pixelcnn_mnist.py',
     *COMMON,
     '--config.steps=16',
     '--config.data.image_size=8',

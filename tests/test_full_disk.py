@@ -139,7 +139,7 @@ def tiny_disk(tmp_path):
 def test_a_run_on_a_full_disk_ends_with_a_sentence_and_goes_on_later(tiny_disk):
     workdir = tiny_disk / 'run'
     command = [
-        '--config=configs/quickstart.py',
+        '--config=configs/image/quickstart.py',
         f'--workdir={workdir}',
         '--config.steps=40',
         '--config.batch_size=32',

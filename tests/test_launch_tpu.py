@@ -11,7 +11,7 @@ import pytest
 BASH = shutil.which('bash')
 ROOT = Path(__file__).parent.parent
 GIVEN = ['--name', 'vq', '--zone', 'us-central2-b', '--type', 'v4-32']
-TRAIN = ['--', '--config', 'configs/vqvae_imagenet.py', '--workdir', "/mnt/it's here"]
+TRAIN = ['--', '--config', 'configs/image/vqvae_imagenet.py', '--workdir', "/mnt/it's here"]
 
 GCLOUD = """#!/usr/bin/env bash
 printf '%s\\0' "$@" >> "$CALLS"

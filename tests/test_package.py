@@ -5,12 +5,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 import vq_jax
 from tests.runs import ROOT
-from vq_jax.config_files import CONFIGS
+from vq_jax.config_files import CONFIGS, find_config
 
 COMMANDS = ('edit', 'evaluate', 'experiment', 'prepare', 'report', 'sample', 'summary', 'tokenize', 'train')
 
@@ -54,9 +55,11 @@ def test_listing_the_commands_imports_no_large_package(tmp_path):
 
 
 def test_configs_are_those_of_the_project():
-    assert sorted(path.name for path in CONFIGS.glob('*.py')) == sorted(
-        path.name for path in (ROOT / 'configs').glob('*.py')
-    )
+    paths = sorted((ROOT / 'configs').glob('*/*.py'))
+    assert sorted(CONFIGS.glob('*/*.py')) == [CONFIGS / path.relative_to(ROOT / 'configs') for path in paths]
+    assert paths and not list((ROOT / 'configs').glob('*.py'))
+    # Each is found by its name alone.
+    assert [Path(find_config(path.stem)).resolve() for path in paths] == paths
 
 
 def test_a_sweep_is_run_from_anywhere(tmp_path):
@@ -86,12 +89,15 @@ def test_what_is_installed_has_all_that_the_commands_need(tmp_path):
     build = [sys.executable, '-c', 'import setuptools; setuptools.setup()', 'build_py', '-d', str(installed)]
     subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
     built, here = (
-        {str(path.relative_to(root)) for path in [*root.rglob('*'), *(root / 'vq_jax' / 'configs').glob('*')]}
+        {
+            str(path.relative_to(root))
+            for path in [*root.rglob('*'), *(root / 'vq_jax' / 'configs').glob('*/*')]
+        }
         for root in (installed, ROOT)
     )
     here = {name for name in here if name.startswith('vq_jax/') and '__pycache__' not in name}
     assert here <= built, here - built
-    assert {'vq_jax/py.typed', 'vq_jax/configs/quickstart.py', 'vq_jax/reporting/page.html'} <= here
+    assert {'vq_jax/py.typed', 'vq_jax/configs/image/quickstart.py', 'vq_jax/reporting/page.html'} <= here
     code = 'import vq_jax; print(vq_jax.__file__, vq_jax.__version__)'
     environment = os.environ | {'PYTHONPATH': str(installed)}
     printed = subprocess.run(

@@ -75,7 +75,7 @@ TABLE = """
 from vq_jax.tables import Plot, Row, Table
 
 def get_table():
-    config, numbers = 'configs/quickstart.py', {'MSE': 'mse', 'use': 'codebook_usage'}
+    config, numbers = 'configs/image/quickstart.py', {'MSE': 'mse', 'use': 'codebook_usage'}
     rows = (
         Row('first', 'First', config, numbers, {}, {'MSE': '0.25'}, facts={'k': 1}),
         Row('second <x>', 'Second', config, numbers, {'seed': 1}, facts={'k': 2}),

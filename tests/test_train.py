@@ -26,7 +26,7 @@ from vq_jax.tasks.restore import restore
 from vq_jax.training.lock import only_writer
 
 SMALL = [
-    '--config=configs/quickstart.py',
+    '--config=configs/image/quickstart.py',
     '--config.steps=60',
     '--config.batch_size=32',
     '--config.log_every=5',
@@ -202,8 +202,8 @@ ERRORS = [
     (['--config.optimizer.accumulate=4'], 'set config.accumulate instead'),
     (['--config.data.eval_split=tset'], 'tset'),
     (['--config=configs/nosuch.py'], 'configs/nosuch.py'),
-    (['--config=configs/vqvae_imagenette.py:65'], 'choose :64 or :128'),
-    (['--confg=configs/quickstart.py'], 'confg'),
+    (['--config=configs/image/vqvae_imagenette.py:65'], 'choose :64 or :128'),
+    (['--confg=configs/image/quickstart.py'], 'confg'),
     (['--config.wandb_project=mine'], 'pip install wandb'),
     (['--distributed'], 'give each --coordinator=HOST:PORT, --num_processes and --process_id'),
 ]
@@ -280,7 +280,7 @@ def test_evaluate_a_directory_without_a_run(tmp_path):
 
 
 def test_summary_ends_with_the_number_of_parameters(whole):
-    output, _ = run(['--config=configs/quickstart.py'], module='vq_jax.summary')
+    output, _ = run(['--config=configs/image/quickstart.py'], module='vq_jax.summary')
     params = vq_jax.load(whole[0]).state.params
     assert output.rstrip().splitlines()[-1].endswith('131,665')
     small = [a for a in SMALL if 'model' in a or 'quantizer' in a or a.startswith('--config=')]

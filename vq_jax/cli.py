@@ -108,8 +108,8 @@ def define_config() -> flags.FlagHolder:
     return config_flags.DEFINE_config_file(
         'config',
         None,
-        'The experiment: a config file, such as configs/quickstart.py, or the name of one that comes with '
-        'the package, such as quickstart. With --help, its keys are listed.',
+        'The experiment: a config file, such as configs/image/quickstart.py, or the name of one that comes '
+        'with the package, such as quickstart. With --help, its keys are listed.',
     )
 
 

@@ -1,4 +1,4 @@
-"""Shows the model of a config: `python -m vq_jax.summary --config configs/NAME.py`.
+"""Shows the model of a config: `python -m vq_jax.summary --config NAME`.
 
 Modules, the shapes they return, their parameters, and the FLOPs of a training step. Nothing is allocated
 and no data is read.

@@ -1,4 +1,4 @@
-"""Trains the model of a config: `python -m vq_jax.train --config configs/NAME.py --workdir DIR`.
+"""Trains the model of a config: `python -m vq_jax.train --config NAME --workdir DIR`.
 
 Every key can be changed by a flag, such as `--config.optimizer.learning_rate=1e-4`. Starting again with
 the same directory goes on where the run was.

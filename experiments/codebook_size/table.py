@@ -28,7 +28,7 @@ def get_table() -> Table:
     length = {'steps': STEPS, 'eval_every': STEPS, 'checkpoint_every': 100}
     return Table(
         title='Number of codes, and how they are learned',
-        source=f'configs/vqvae_mnist.py with {STEPS} steps; pixels in [-1, 1]',
+        source=f'configs/image/vqvae_mnist.py with {STEPS} steps; pixels in [-1, 1]',
         remarks=(
             'Perplexity and share of codes in use are over the whole test set. Codes start as means of '
             'clusters of encoded images where the start is not random, and codes that are hardly used are '
@@ -38,7 +38,7 @@ def get_table() -> Table:
             Row(
                 f'{"_".join(variant.replace(",", "").split())}_{k}',
                 f'{k:,} codes, {variant}',
-                'configs/vqvae_mnist.py',
+                'configs/image/vqvae_mnist.py',
                 metrics,
                 {**length, 'quantizer.num_codes': k, **overrides},
                 facts={'codes': k, 'learning': variant},

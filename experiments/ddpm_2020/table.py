@@ -10,7 +10,7 @@ SAMPLERS = {
     'dpm_solver': ('DPM-Solver', (5, 10, 25)),
 }
 BITS, DISTANCE, FID = 'bits per dimension', 'Fréchet distance, classifier', 'FID, Inception'
-CIFAR10 = 'configs/ddpm_cifar10.py'
+CIFAR10 = 'configs/image/ddpm_cifar10.py'
 
 
 def get_table() -> Table:
@@ -70,11 +70,11 @@ def get_table() -> Table:
             Row(
                 'classifier',
                 'Classifier, MNIST',
-                'configs/classifier.py',
+                'configs/image/classifier.py',
                 {'classifier accuracy': 'accuracy'},
                 {'data.pad': 0, 'data.image_size': 28},
             ),
-            Row('mnist', 'MNIST: likelihood', 'configs/ddpm_mnist.py', {BITS: 'bits_per_dimension'}),
+            Row('mnist', 'MNIST: likelihood', 'configs/image/ddpm_mnist.py', {BITS: 'bits_per_dimension'}),
             *(
                 Row(
                     f'{sampler}_{steps}',

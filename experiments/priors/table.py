@@ -7,7 +7,7 @@ STEPS = 1_500
 
 
 def get_table() -> Table:
-    """Tokenizer, classifier, and each prior with the sizes of `configs/prior_mnist.py`."""
+    """Tokenizer, classifier, and each prior with the sizes of `configs/image/prior_mnist.py`."""
     comparison = Comparison('classifier', num=2_000)
     length = {'steps': STEPS, 'eval_every': STEPS, 'checkpoint_every': 250}
     drawn = {
@@ -28,11 +28,13 @@ def get_table() -> Table:
             'which samples of its codes should not be expected to better.'
         ),
         rows=(
-            Row('classifier', 'Classifier', 'configs/classifier.py', {'classifier accuracy': 'accuracy'}),
+            Row(
+                'classifier', 'Classifier', 'configs/image/classifier.py', {'classifier accuracy': 'accuracy'}
+            ),
             Row(
                 'tokenizer',
                 'VQ-VAE',
-                'configs/vqvae_mnist.py',
+                'configs/image/vqvae_mnist.py',
                 {
                     'PSNR, dB': 'psnr',
                     'Fréchet distance': 'reconstructions.classifier_frechet',
@@ -45,7 +47,7 @@ def get_table() -> Table:
                 Row(
                     kind,
                     title,
-                    'configs/prior_mnist.py',
+                    'configs/image/prior_mnist.py',
                     metrics if kind == 'maskgit' else {'bits per code': 'bits_per_dimension', **metrics},
                     {
                         'model.kind': kind,

@@ -3,7 +3,7 @@
 from vq_jax.tables import Comparison, Plot, Row, Table
 
 STEPS = 400
-IMAGENETTE = 'configs/vqgan_imagenette.py'
+IMAGENETTE = 'configs/image/vqgan_imagenette.py'
 FID, PSNR, DISTANCE = 'FID, Inception', 'PSNR, dB', 'Fréchet distance, classifier'
 PUBLISHED = {
     'f16_1024': ('f16, 1,024 codes, ImageNet', {FID: '7.94'}),
@@ -51,7 +51,7 @@ def get_table() -> Table:
                 Row(
                     variant,
                     title,
-                    f'configs/vqgan_imagenet.py:{variant}',
+                    f'configs/image/vqgan_imagenet.py:{variant}',
                     {FID: 'reconstructions.fid', PSNR: 'psnr', 'perplexity': 'perplexity'},
                     paper=paper,
                     comparison=Comparison('inception'),
@@ -62,7 +62,7 @@ def get_table() -> Table:
             Row(
                 'classifier',
                 'Classifier, Imagenette',
-                'configs/classifier.py',
+                'configs/image/classifier.py',
                 {'classifier accuracy': 'accuracy'},
                 {
                     'steps': 1_000,

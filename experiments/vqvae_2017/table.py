@@ -23,14 +23,14 @@ def get_table() -> Table:
             Row(
                 'vqvae_cifar10',
                 'VQ-VAE, CIFAR-10',
-                'configs/vqvae_likelihood_cifar10.py',
+                'configs/image/vqvae_likelihood_cifar10.py',
                 uniform,
                 large=True,
             ),
             Row(
                 'prior_cifar10',
                 'VQ-VAE and PixelCNN, CIFAR-10',
-                'configs/prior_cifar10.py',
+                'configs/image/prior_cifar10.py',
                 whole,
                 {'tokenizer.workdir': '{vqvae_cifar10}'},
                 {'bits per dimension': '4.67'},
@@ -39,17 +39,17 @@ def get_table() -> Table:
             Row(
                 'vae_cifar10',
                 'VAE, CIFAR-10',
-                'configs/vae_imagenette.py',
+                'configs/image/vae_imagenette.py',
                 vae,
                 {**cifar10, 'data.eval_split': 'test', 'steps': 250_000},
                 {'bits per dimension': '4.51'},
                 large=True,
             ),
-            Row('vqvae_mnist', 'VQ-VAE, MNIST', 'configs/vqvae_likelihood_mnist.py', uniform),
+            Row('vqvae_mnist', 'VQ-VAE, MNIST', 'configs/image/vqvae_likelihood_mnist.py', uniform),
             Row(
                 'prior_mnist',
                 'VQ-VAE and transformer, MNIST',
-                'configs/prior_mnist.py',
+                'configs/image/prior_mnist.py',
                 whole,
                 {
                     'tokenizer.workdir': '{vqvae_mnist}',
@@ -61,7 +61,7 @@ def get_table() -> Table:
             Row(
                 'vae_mnist',
                 'VAE, MNIST',
-                'configs/vae_mnist.py',
+                'configs/image/vae_mnist.py',
                 vae,
                 {'data.pad': 2, 'data.image_size': 32, 'steps': 20_000},
             ),

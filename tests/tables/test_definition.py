@@ -5,12 +5,12 @@ import pytest
 from vq_jax.errors import UserError
 from vq_jax.tables import Comparison, Row, read_table
 
-TOKENIZER = 'configs/quickstart.py'
-PRIOR = 'configs/quickstart_prior.py'
+TOKENIZER = 'configs/image/quickstart.py'
+PRIOR = 'configs/image/quickstart_prior.py'
 ROWS = """
-    Row('tokenizer', 'A', 'configs/quickstart.py', {'MSE': 'mse'}, {'seed': SEED}),
-    Row('classifier', 'B', 'configs/classifier.py', {'accuracy': 'accuracy'}),
-    Row('prior', 'C', 'configs/quickstart_prior.py', {}, {'tokenizer.workdir': '{tokenizer}'},
+    Row('tokenizer', 'A', 'configs/image/quickstart.py', {'MSE': 'mse'}, {'seed': SEED}),
+    Row('classifier', 'B', 'configs/image/classifier.py', {'accuracy': 'accuracy'}),
+    Row('prior', 'C', 'configs/image/quickstart_prior.py', {}, {'tokenizer.workdir': '{tokenizer}'},
         comparison=Comparison('classifier', NUM)),
     Row('again', 'D', '{prior}', {}, {'sampling.top_p': 0.9}),
 """

@@ -10,7 +10,7 @@ from vq_jax.tables.plots import draw, points_of
 from vq_jax.tables.results import Results
 
 NUMBERS = {'MSE': 'mse', 'use': 'codebook_usage'}
-CONFIG = 'configs/quickstart.py'
+CONFIG = 'configs/image/quickstart.py'
 SVG = '{http://www.w3.org/2000/svg}'
 
 

@@ -22,15 +22,15 @@ from vq_jax.tasks import complete_config
 from vq_jax.training.config import to_json
 
 ROWS = """
-    Row('classifier', 'Classifier', 'configs/classifier.py', {'accuracy': 'loss'}),
-    Row('tokenizer', 'Tokenizer', 'configs/quickstart.py', {'MSE': 'loss'}, {'seed': SEED},
+    Row('classifier', 'Classifier', 'configs/image/classifier.py', {'accuracy': 'loss'}),
+    Row('tokenizer', 'Tokenizer', 'configs/image/quickstart.py', {'MSE': 'loss'}, {'seed': SEED},
         comparison=Comparison('classifier', 30)),
-    Row('prior', 'Prior', 'configs/quickstart_prior.py',
+    Row('prior', 'Prior', 'configs/image/quickstart_prior.py',
         {'bits': 'loss', 'distance': 'samples.classifier_frechet', 'time': 'samples.seconds_per_sample'},
         {'tokenizer.workdir': '{tokenizer}'}, comparison=Comparison('classifier', 20, 'train')),
     Row('greedy', 'Greedy', '{prior}', {'bits': 'loss'}, {'sampling.temperature': 0.0}),
-    Row('other', 'Other', 'configs/quickstart.py', {'MSE': 'loss'}, {'seed': 3}),
-    Row('large', 'Large', 'configs/quickstart.py', {'MSE': 'loss'},
+    Row('other', 'Other', 'configs/image/quickstart.py', {'MSE': 'loss'}, {'seed': 3}),
+    Row('large', 'Large', 'configs/image/quickstart.py', {'MSE': 'loss'},
         comparison=Comparison('inception'), large=True),
 """
 
@@ -123,10 +123,10 @@ def test_a_named_row_is_run_after_all_that_it_builds_on(folder, machine, tmp_pat
     work = tmp_path / 'runs'
     running.run_rows(folder, work, ['greedy'])
     assert [arguments[:3] for arguments in machine.commands] == [
-        ['vq_jax.train', '--config=configs/classifier.py', f'--workdir={work}/classifier'],
-        ['vq_jax.train', '--config=configs/quickstart.py', f'--workdir={work}/tokenizer'],
+        ['vq_jax.train', '--config=configs/image/classifier.py', f'--workdir={work}/classifier'],
+        ['vq_jax.train', '--config=configs/image/quickstart.py', f'--workdir={work}/tokenizer'],
         ['vq_jax.evaluate', f'--workdir={work}/tokenizer', f'--features={work}/classifier'],
-        ['vq_jax.train', '--config=configs/quickstart_prior.py', f'--workdir={work}/prior'],
+        ['vq_jax.train', '--config=configs/image/quickstart_prior.py', f'--workdir={work}/prior'],
         ['vq_jax.evaluate', f'--workdir={work}/prior', '--split=train'],
         ['vq_jax.evaluate', f'--workdir={work}/prior', '--override=sampling.temperature=0.0'],
     ]
@@ -313,7 +313,7 @@ def test_two_experiments_at_once_keep_what_each_saw(folder, machine, tmp_path):
 
 
 def test_a_column_that_was_renamed_after_its_row_was_run(write, machine, tmp_path):
-    row = "Row('a', 'A', 'configs/quickstart.py', {'MSE': '%s'}),"
+    row = "Row('a', 'A', 'configs/image/quickstart.py', {'MSE': '%s'}),"
     running.run_rows(write(row % 'loss'), tmp_path / 'runs')
     folder = write(row % 'los')
     with pytest.raises(UserError, match="table asks for 'los', and there is loss"):
@@ -324,13 +324,13 @@ def test_a_column_that_was_renamed_after_its_row_was_run(write, machine, tmp_pat
 
 
 def test_a_number_that_is_not_there(write, machine, tmp_path):
-    folder = write("Row('a', 'A', 'configs/quickstart.py', {'MSE': 'mean_square'}),")
+    folder = write("Row('a', 'A', 'configs/image/quickstart.py', {'MSE': 'mean_square'}),")
     with pytest.raises(UserError, match=r"a \(its table asks for 'mean_square', and there is loss\)"):
         running.run_rows(folder, tmp_path / 'runs')
 
 
 def test_a_commit_whose_code_was_changed_is_called_dirty(write, machine, tmp_path, monkeypatch):
-    folder = write("Row('a', 'A', 'configs/quickstart.py', {'MSE': 'loss'}),")
+    folder = write("Row('a', 'A', 'configs/image/quickstart.py', {'MSE': 'loss'}),")
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
     (tmp_path / 'code.py').write_text('x = 1')
     (folder / 'table.md').write_text('Written anew before the first row.')
@@ -357,7 +357,7 @@ def test_a_commit_whose_code_was_changed_is_called_dirty(write, machine, tmp_pat
     'change', [{'metrics': {'loss': 'low'}}, {'commit': None}, {'steps': '5'}, {'data': ['a']}], ids=str
 )
 def test_results_of_other_types(change, write, machine, tmp_path):
-    folder = write("Row('a', 'A', 'configs/quickstart.py', {'MSE': 'loss'}),")
+    folder = write("Row('a', 'A', 'configs/image/quickstart.py', {'MSE': 'loss'}),")
     running.run_rows(folder, tmp_path / 'runs')
     seen = results(folder)
     seen['a'] |= change
@@ -377,7 +377,7 @@ def test_an_evaluation_of_other_types(content, tmp_path):
 
 
 def test_what_was_seen_is_text_in_every_file(write, machine, tmp_path):
-    folder = write("Row('a', 'A', 'configs/quickstart.py', {'MSE': 'loss'}),")
+    folder = write("Row('a', 'A', 'configs/image/quickstart.py', {'MSE': 'loss'}),")
     running.run_rows(folder, tmp_path / 'runs')
     seen = results(folder)
     evil = '-1+cmd|"/C calc"!A0 <img src=x> ![x](http://127.0.0.1:9/)'

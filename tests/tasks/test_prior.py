@@ -444,7 +444,7 @@ def test_eight_devices_train_and_draw_as_one_does(kind, engine, of_codes, tokeni
     ]
     for devices in (1, 8):
         workdir = tmp_path / str(devices)
-        command = ['--config=configs/quickstart_prior.py', f'--workdir={workdir}', *options]
+        command = ['--config=configs/image/quickstart_prior.py', f'--workdir={workdir}', *options]
         run(command, devices=devices)
     assert_same_descent(tmp_path / '1', tmp_path / '8')
     for devices in (1, 8):

@@ -18,7 +18,7 @@ from vq_jax.tasks import complete_config, default_config, make_task
 from vq_jax.training.config import build, defaults, to_json
 from vq_jax.training.state import AdversarialState, abstract_batch, init_state
 
-CONFIGS = sorted((Path(__file__).parents[2] / 'configs').glob('*.py'))
+CONFIGS = sorted((Path(__file__).parents[2] / 'configs' / 'image').glob('*.py'))
 
 
 @dataclasses.dataclass(frozen=True)

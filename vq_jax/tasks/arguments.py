@@ -36,10 +36,10 @@ def check_can(name: str, task: Task, method: str, ability: str | None = None) ->
         return
     able = [other for other, cls in TASKS.items() if hasattr(cls, method)]
     if 'prior' in able and getattr(task, 'num_codes', None):
-        remedy = 'train a prior on its codes (configs/prior_mnist.py with config.tokenizer.workdir=RUN)'
+        remedy = 'train a prior on its codes (configs/image/prior_mnist.py with config.tokenizer.workdir=RUN)'
     elif 'diffusion' in able and name == 'vqgan':
         remedy = (
-            'train one on its latents that can (configs/ldm_imagenette.py with config.latent.workdir=RUN)'
+            'train one on its latents that can (configs/image/ldm_imagenette.py, config.latent.workdir=RUN)'
         )
     else:
         remedy = f'one of {", ".join(able[:-1])}{" or " if able[1:] else ""}{able[-1]} can'

@@ -103,7 +103,7 @@ class DiffusionSampling(Task):
         if factor == 1:
             raise UserError(
                 'this model was not trained to make small images large; use one trained with '
-                'config.model.upscale (configs/sr_imagenette.py).'
+                'config.model.upscale (configs/image/sr_imagenette.py).'
             )
         if small.shape[1:] != (h // factor, w // factor, c):
             raise UserError(
@@ -125,8 +125,8 @@ class DiffusionSampling(Task):
     ) -> jax.Array:
         """Draws a part of images anew; all else stays as it is, byte for byte.
 
-        What is drawn fits best with the sampler 'ddpm', 4 repeats and guidance 1 (configs/ddpm_mnist.py has
-        figures). Of samplers that add no noise, repeats change next to nothing.
+        What is drawn fits best with the sampler 'ddpm', 4 repeats and guidance 1 (see the config
+        ddpm_mnist). Of samplers that add no noise, repeats change next to nothing.
 
         Args:
             state: of the model.

@@ -1,7 +1,7 @@
 """DCGAN (Radford et al. 2016, arXiv:1511.06434) on Imagenette at 64 pixels, in its published code's sizes.
 
     python -m vq_jax.prepare imagenette/160px-v2
-    python -m vq_jax.train --config configs/dcgan_imagenette.py --workdir runs/dcgan_imagenette
+    python -m vq_jax.train --config configs/image/dcgan_imagenette.py --workdir runs/dcgan_imagenette
 
 Not run at these sizes: no accelerator was available. Much smaller, with `--config.steps=2500
 --config.batch_size=64 --config.generator.channels=32 --config.discriminator.channels=32`, in 33 minutes on

@@ -1,7 +1,7 @@
 """Class-conditional diffusion of pixels on MNIST; trains on a laptop's CPU.
 
     python -m vq_jax.prepare mnist
-    python -m vq_jax.train --config configs/ddpm_mnist.py --workdir runs/ddpm_mnist
+    python -m vq_jax.train --config configs/image/ddpm_mnist.py --workdir runs/ddpm_mnist
     python -m vq_jax.sample --workdir runs/ddpm_mnist --num 64 --output digits.png
 
 Results on two cores of a shared x86-64 machine (jax 0.10.2) under other load, in 47 minutes: 1.387 bits per
@@ -10,7 +10,7 @@ the log signal-to-noise range. Of 500 samples with 25 steps, a classifier assign
 class. With guidance 2 it assigns 99.0%, and their Fréchet distance in its features is 7.0 instead of 13.3.
 The classifier is one of 28x28 images:
 
-    python -m vq_jax.train --config configs/classifier.py --workdir runs/classifier28 \
+    python -m vq_jax.train --config configs/image/classifier.py --workdir runs/classifier28 \
         --config.data.pad=0 --config.data.image_size=28
     python -m vq_jax.evaluate --workdir runs/ddpm_mnist --features runs/classifier28 --num 500
 

@@ -1,7 +1,7 @@
 """A gated PixelCNN over the pixels of binarised MNIST, without a tokenizer.
 
     python -m vq_jax.prepare mnist
-    python -m vq_jax.train --config configs/pixelcnn_mnist.py --workdir runs/pixelcnn_mnist
+    python -m vq_jax.train --config configs/image/pixelcnn_mnist.py --workdir runs/pixelcnn_mnist
 
 A pixel is white with its grey value as the probability, drawn once for each image, as in published
 likelihoods: 81.30 nats (van den Oord et al. 2016, arXiv:1601.06759, table 4). That figure is unconditional

@@ -1,7 +1,7 @@
-"""VQGAN on ImageNet at 256 pixels: `configs/vqgan_imagenet.py:f16_1024`, `:f16_16384` or `:f8`.
+"""VQGAN on ImageNet at 256 pixels: `configs/image/vqgan_imagenet.py:f16_1024`, `:f16_16384` or `:f8`.
 
     python -m vq_jax.prepare imagenet2012
-    python -m vq_jax.train --config configs/vqgan_imagenet.py:f16_1024 --workdir runs/vqgan_f16_1024
+    python -m vq_jax.train --config configs/image/vqgan_imagenet.py:f16_1024 --workdir runs/vqgan_f16_1024
 
 | variant | codes | codebook | parameters without the discriminator | published as |
 | --- | --- | --- | --- | --- |

@@ -1,7 +1,7 @@
 """A gated PixelCNN over the pixels of CIFAR-10: red, then green, then blue, each with 256 values.
 
     python -m vq_jax.prepare cifar10
-    python -m vq_jax.train --config configs/pixelcnn_cifar10.py --workdir runs/pixelcnn_cifar10
+    python -m vq_jax.train --config configs/image/pixelcnn_cifar10.py --workdir runs/pixelcnn_cifar10
     python -m vq_jax.sample --workdir runs/pixelcnn_cifar10 --num 64 --output samples.png
 
 The paper reports 3.03 bits per dimension (van den Oord et al. 2016, arXiv:1606.05328, table 1), which

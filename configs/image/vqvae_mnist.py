@@ -1,7 +1,7 @@
 """A VQ-VAE on MNIST: 28x28 digits, padded to 32x32, to 8x8 codes from a codebook of 256.
 
     python -m vq_jax.prepare mnist
-    python -m vq_jax.train --config configs/vqvae_mnist.py --workdir runs/vqvae_mnist
+    python -m vq_jax.train --config configs/image/vqvae_mnist.py --workdir runs/vqvae_mnist
 
 Results: test PSNR 24.79 dB, MSE 0.0160 (pixels in [-1, 1]), perplexity 210, in 3 minutes on two cores
 of a shared x86-64 machine (jax 0.10.2).

@@ -1,12 +1,12 @@
 """Class-conditional diffusion of pixels on Imagenette (ten classes) at 64 pixels, for one GPU.
 
     python -m vq_jax.prepare imagenette/160px-v2
-    python -m vq_jax.train --config configs/ddpm_imagenette.py --workdir runs/ddpm_imagenette
+    python -m vq_jax.train --config configs/image/ddpm_imagenette.py --workdir runs/ddpm_imagenette
     python -m vq_jax.sample --workdir runs/ddpm_imagenette --num 64 --guidance 2 --output samples.png
 
 Flow matching instead:
 
-    python -m vq_jax.train --config configs/ddpm_imagenette.py --workdir runs/flow_imagenette \
+    python -m vq_jax.train --config configs/image/ddpm_imagenette.py --workdir runs/flow_imagenette \
         --config.model.path=straight --config.model.schedule=straight \
         --config.model.prediction=velocity --config.model.weighting=uniform
 

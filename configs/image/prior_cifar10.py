@@ -5,8 +5,8 @@ A gated PixelCNN over the 8x8 codes of `vqvae_likelihood_cifar10.py`. Its evalua
 VQ-VAE, 4.51 for a VAE and 5.14 for VIMCO (section 4.1).
 
     python -m vq_jax.prepare cifar10
-    python -m vq_jax.train --config configs/vqvae_likelihood_cifar10.py --workdir runs/likelihood_cifar10
-    python -m vq_jax.train --config configs/prior_cifar10.py --workdir runs/prior_cifar10
+    python -m vq_jax.train --config vqvae_likelihood_cifar10 --workdir runs/likelihood_cifar10
+    python -m vq_jax.train --config configs/image/prior_cifar10.py --workdir runs/prior_cifar10
 
 Not run: CIFAR-10 was not available.
 """

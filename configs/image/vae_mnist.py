@@ -4,7 +4,7 @@ Two fully connected layers of 200 tanh units on either side of 50 latent dimensi
 each time they are seen.
 
     python -m vq_jax.prepare mnist
-    python -m vq_jax.train --config configs/vae_mnist.py --workdir runs/vae_mnist
+    python -m vq_jax.train --config configs/image/vae_mnist.py --workdir runs/vae_mnist
     python -m vq_jax.evaluate --workdir runs/vae_mnist --override=model.importance_samples=5000
 
 Results on the test set: ELBO -93.3 nats (reconstruction -69.2, KL 24.1), importance-weighted bound with 50

@@ -4,7 +4,7 @@ The network is theirs, except that the time embedding also scales the normalised
 parameters instead of 35.7M.
 
     python -m vq_jax.prepare cifar10
-    python -m vq_jax.train --config configs/ddpm_cifar10.py --workdir runs/ddpm_cifar10
+    python -m vq_jax.train --config configs/image/ddpm_cifar10.py --workdir runs/ddpm_cifar10
     python -m vq_jax.evaluate --workdir runs/ddpm_cifar10 --override=evaluation.times=999
 
 `--config.model.learned_variance=true --config.model.schedule=cosine` give the learned variance, that of the

@@ -1,8 +1,8 @@
 """A class-conditional transformer over the codes of a VQ-VAE of MNIST.
 
     python -m vq_jax.prepare mnist
-    python -m vq_jax.train --config configs/vqvae_mnist.py --workdir runs/vqvae_mnist
-    python -m vq_jax.train --config configs/prior_mnist.py --workdir runs/prior_mnist
+    python -m vq_jax.train --config configs/image/vqvae_mnist.py --workdir runs/vqvae_mnist
+    python -m vq_jax.train --config configs/image/prior_mnist.py --workdir runs/prior_mnist
     python -m vq_jax.sample --workdir runs/prior_mnist --num 64 --label 3 --output threes.png
 
 `--config.model.kind=pixelcnn` or `maskgit` models the same codes with another network: all three, with 1,500

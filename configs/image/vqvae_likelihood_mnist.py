@@ -1,7 +1,8 @@
 """A VQ-VAE on MNIST whose decoder is a likelihood: binarised 32x32 digits to 4x4 codes out of 256.
 
     python -m vq_jax.prepare mnist
-    python -m vq_jax.train --config configs/vqvae_likelihood_mnist.py --workdir runs/vqvae_likelihood_mnist
+    python -m vq_jax.train --config configs/image/vqvae_likelihood_mnist.py \
+        --workdir runs/vqvae_likelihood_mnist
 
 Results on the test set: bound with a uniform prior over the codes -156.8 nats (reconstruction -68.1, codes
 88.7), including the cost of the padding; 0.221 bits per dimension of the padded images, perplexity 201; 3

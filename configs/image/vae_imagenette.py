@@ -1,7 +1,7 @@
 """A convolutional VAE on Imagenette at 64 pixels, with a discretised-logistic likelihood of 8-bit pixels.
 
     python -m vq_jax.prepare imagenette/160px-v2
-    python -m vq_jax.train --config configs/vae_imagenette.py --workdir runs/vae_imagenette
+    python -m vq_jax.train --config configs/image/vae_imagenette.py --workdir runs/vae_imagenette
 
 Results with `--config.steps=600 --config.batch_size=32`, on two cores of a shared x86-64 machine (jax
 0.10.2), in 2 minutes: 7.20 bits per dimension on the validation set (importance-weighted with 8 samples

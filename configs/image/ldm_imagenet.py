@@ -3,8 +3,8 @@
 256x256 images, a 32x32 grid of 4-dimensional latents, 256 tokens; the variance is learned.
 
     python -m vq_jax.prepare imagenet2012
-    python -m vq_jax.train --config configs/kl_f8_imagenet.py --workdir runs/kl_f8_imagenet
-    python -m vq_jax.train --config configs/ldm_imagenet.py --workdir runs/ldm_imagenet
+    python -m vq_jax.train --config configs/image/kl_f8_imagenet.py --workdir runs/kl_f8_imagenet
+    python -m vq_jax.train --config configs/image/ldm_imagenet.py --workdir runs/ldm_imagenet
     python -m vq_jax.sample --workdir runs/ldm_imagenet --num 16 --label 207 --guidance 4 --output dogs.png
 
 Not run: neither ImageNet nor an accelerator was available. The paper reports an FID of 19.47 after

@@ -3,7 +3,7 @@
 The network is given the small image, enlarged by cubic interpolation, beside the noisy one.
 
     python -m vq_jax.prepare imagenette/160px-v2
-    python -m vq_jax.train --config configs/sr_imagenette.py --workdir runs/sr_imagenette
+    python -m vq_jax.train --config configs/image/sr_imagenette.py --workdir runs/sr_imagenette
 
 Not run at these sizes: no accelerator was available. A much smaller model that predicts x0, after 1,000
 steps of batch 8 in 18 minutes on two cores of a shared x86-64 machine (jax 0.10.2): its one-step estimate
@@ -11,8 +11,8 @@ has a PSNR of 22.82 dB on 512 images of the validation set, cubic interpolation 
 faint grid. After 250 such steps it was 21.9 dB on 32 images, and 18.1 with v-prediction. The command of
 the 1,000-step run:
 
-    python -m vq_jax.train --config configs/sr_imagenette.py --workdir runs/sr_small --config.steps=1000 \
-        --config.batch_size=8 --config.eval_every=1000 --config.checkpoint_every=250 \
+    python -m vq_jax.train --config configs/image/sr_imagenette.py --workdir runs/sr_small \
+        --config.steps=1000 --config.batch_size=8 --config.eval_every=1000 --config.checkpoint_every=250 \
         --config.model.prediction=x0 --config.model.weighting=uniform \
         --config.unet.channels=32 --config.unet.multipliers="(1,2)" \
         --config.unet.residual_blocks=1 --config.unet.attention_levels="()" --config.unet.head_channels=32 \

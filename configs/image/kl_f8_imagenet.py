@@ -5,7 +5,7 @@ in the published checkpoint. That one was trained on OpenImages instead (256-pix
 384).
 
     python -m vq_jax.prepare imagenet2012
-    python -m vq_jax.train --config configs/kl_f8_imagenet.py --workdir runs/kl_f8_imagenet
+    python -m vq_jax.train --config configs/image/kl_f8_imagenet.py --workdir runs/kl_f8_imagenet
 
 LPIPS needs its published weights; see config.perceptual.weights.
 

@@ -4,7 +4,7 @@
 of the paper mentions 8x8x10 latents for CIFAR-10 without explaining the factor of ten; these are 8x8.
 
     python -m vq_jax.prepare cifar10
-    python -m vq_jax.train --config configs/vqvae_cifar10.py --workdir runs/vqvae_cifar10
+    python -m vq_jax.train --config configs/image/vqvae_cifar10.py --workdir runs/vqvae_cifar10
 
 Not run: CIFAR-10 was not available. The speed of its training step is in benchmarks/README.md.
 """

@@ -4,7 +4,7 @@
 
     python -m vq_jax.prepare imagenet2012 --data_dir /mnt/shared/tfds
     ./launch_tpu.sh --name vq --zone us-central2-b --type v4-32 -- \
-        --config configs/vqvae_imagenet.py --config.data.data_dir=/mnt/shared/tfds \
+        --config configs/image/vqvae_imagenet.py --config.data.data_dir=/mnt/shared/tfds \
         --workdir /mnt/shared/runs/vqvae_imagenet
 
 All workers must see the same folder, such as a bucket mounted with gcsfuse.

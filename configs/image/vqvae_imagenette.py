@@ -1,9 +1,9 @@
-"""A VQ-VAE on Imagenette, at 64 or 128 pixels: `configs/vqvae_imagenette.py:64` or `:128`.
+"""A VQ-VAE on Imagenette, at 64 or 128 pixels: `configs/image/vqvae_imagenette.py:64` or `:128`.
 
 Images become codes at a quarter of their height and width, from a codebook of 1,024.
 
     python -m vq_jax.prepare imagenette/160px-v2
-    python -m vq_jax.train --config configs/vqvae_imagenette.py:64 --workdir runs/vqvae_imagenette_64
+    python -m vq_jax.train --config configs/image/vqvae_imagenette.py:64 --workdir runs/vqvae_imagenette_64
 
 Results with `:64 --config.steps=600 --config.batch_size=32`, on two cores of a shared x86-64 machine, in 5
 minutes, on a copy whose images had been squashed to 128x128 pixels: validation PSNR 23.05 dB, MSE

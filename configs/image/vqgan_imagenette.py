@@ -4,7 +4,7 @@ Images become 16x16 codes from a codebook of 1,024. The perceptual loss is multi
 weights; for LPIPS, which does: `--config.perceptual.kind=lpips`.
 
     python -m vq_jax.prepare imagenette/160px-v2
-    python -m vq_jax.train --config configs/vqgan_imagenette.py --workdir runs/vqgan_imagenette
+    python -m vq_jax.train --config configs/image/vqgan_imagenette.py --workdir runs/vqgan_imagenette
 
 Results on the validation set after 1,000 steps, on two cores of a shared x86-64 machine under other load (jax
 0.10.2), in 36 minutes: PSNR 20.9 dB, L1 0.136 (pixels in [-1, 1]), 1 - MS-SSIM 0.086, perplexity 789. Without

@@ -1,7 +1,7 @@
 """A two-level VQ-VAE on MNIST: 32x32 digits to 4x4 top and 8x8 bottom codes, from codebooks of 256.
 
     python -m vq_jax.prepare mnist
-    python -m vq_jax.train --config configs/vqvae2_mnist.py --workdir runs/vqvae2_mnist
+    python -m vq_jax.train --config configs/image/vqvae2_mnist.py --workdir runs/vqvae2_mnist
 
 Results: test PSNR 24.91 dB, MSE 0.0158 (pixels in [-1, 1]), perplexity 206 at the bottom and 206 at the top,
 in 7 minutes on two cores of a shared x86-64 machine under other load (jax 0.10.2). On digits the top level
@@ -10,12 +10,12 @@ and with the bottom codes of another image 0.39.
 
 Digits are drawn by a prior for each level, that of the bottom codes given the top ones:
 
-    python -m vq_jax.train --config configs/prior_mnist.py --workdir runs/top --config.steps=1500 \
+    python -m vq_jax.train --config configs/image/prior_mnist.py --workdir runs/top --config.steps=1500 \
         --config.tokenizer.workdir=runs/vqvae2_mnist --config.model.level=top
-    python -m vq_jax.train --config configs/prior_mnist.py --workdir runs/bottom --config.steps=1000 \
+    python -m vq_jax.train --config configs/image/prior_mnist.py --workdir runs/bottom --config.steps=1000 \
         --config.tokenizer.workdir=runs/vqvae2_mnist --config.model.level=bottom \
         --config.model.top_workdir=runs/top --config.eval_every=1000
-    python -m vq_jax.train --config configs/classifier.py --workdir runs/classifier --config.steps=1500
+    python -m vq_jax.train --config configs/image/classifier.py --workdir runs/classifier --config.steps=1500
     python -m vq_jax.evaluate --workdir runs/bottom --features runs/classifier --num 1000
 
 Results on the test set, on the same machine: 36.5 nats for the top codes (3.29 bits per code), 113.0 for the

@@ -2,7 +2,7 @@
 
 64x64 images to 16x16 codes from a codebook of 256.
 
-    python -m vq_jax.train --config configs/vqgan_photos.py --workdir runs/vqgan_photos
+    python -m vq_jax.train --config configs/image/vqgan_photos.py --workdir runs/vqgan_photos
 
 Results: test PSNR 25.0 dB, L1 0.093 (pixels in [-1, 1]), 1 - MS-SSIM 0.130, perplexity 157; 5 minutes on two
 cores of a shared x86-64 machine (jax 0.10.2). The discriminator sharpens edges but does not improve PSNR,

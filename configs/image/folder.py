@@ -1,10 +1,10 @@
-"""A VQ-VAE on a folder of your own photographs: `configs/folder.py:PATH`.
+"""A VQ-VAE on a folder of your own photographs: `configs/image/folder.py:PATH`.
 
 Images are cropped to 64x64 pixels and become 16x16 codes from a codebook of 512. One image in ten is kept for
 evaluation, unless the folder has splits of its own (see the table of data sets in the README): then `test`,
 or `validation` where there is no `test`.
 
-    python -m vq_jax.train --config configs/folder.py:$HOME/photographs --workdir runs/photographs
+    python -m vq_jax.train --config configs/image/folder.py:$HOME/photographs --workdir runs/photographs
 
 Results after 750 of the 1,000 steps, on 400 photographs of Imagenette in a squashed copy of 128 pixels, of
 which 41 are evaluated: PSNR 22.92 dB, MSE 0.0247 (pixels in [-1, 1]), perplexity 397. Scenes can be

@@ -4,7 +4,7 @@
 
     python -m vq_jax.prepare imagenet2012 --data_dir /mnt/shared/tfds
     ./launch_tpu.sh --name vq --zone us-central2-b --type v4-32 -- \
-        --config configs/vqvae2_imagenet.py --config.data.data_dir=/mnt/shared/tfds \
+        --config configs/image/vqvae2_imagenet.py --config.data.data_dir=/mnt/shared/tfds \
         --workdir /mnt/shared/runs/vqvae2_imagenet
 
 The paper's sizes: 128 channels, two residual blocks of 64, codes of 64 dimensions, beta 0.25, decay 0.99,

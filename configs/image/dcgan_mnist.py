@@ -1,7 +1,7 @@
 """DCGAN (Radford et al. 2016, arXiv:1511.06434) on MNIST at 32 pixels, class-conditional.
 
     python -m vq_jax.prepare mnist
-    python -m vq_jax.train --config configs/dcgan_mnist.py --workdir runs/dcgan_mnist
+    python -m vq_jax.train --config configs/image/dcgan_mnist.py --workdir runs/dcgan_mnist
     python -m vq_jax.sample --workdir runs/dcgan_mnist --num 64 --label 3 --output threes.png
 
 Results: the pixel variance of samples relative to data is 1.00, and all ten classes are covered; a linear

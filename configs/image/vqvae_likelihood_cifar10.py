@@ -7,7 +7,8 @@ assumes a uniform prior over codes, which accounts for 0.19 of these bits; a lea
 them (`prior_cifar10.py`). The discretised logistic is a choice of this config.
 
     python -m vq_jax.prepare cifar10
-    python -m vq_jax.train --config configs/vqvae_likelihood_cifar10.py --workdir runs/likelihood_cifar10
+    python -m vq_jax.train --config configs/image/vqvae_likelihood_cifar10.py \
+        --workdir runs/likelihood_cifar10
 
 Not run: CIFAR-10 was not available.
 """

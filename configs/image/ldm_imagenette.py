@@ -4,8 +4,8 @@ The latents are a 16x16 grid of 8-dimensional vectors, those that are compared w
 of vqgan, vqvae or vae with one grid of latents will do: `--config.latent.workdir=DIR`.
 
     python -m vq_jax.prepare imagenette/160px-v2
-    python -m vq_jax.train --config configs/vqgan_imagenette.py --workdir runs/vqgan_imagenette
-    python -m vq_jax.train --config configs/ldm_imagenette.py --workdir runs/ldm_imagenette
+    python -m vq_jax.train --config configs/image/vqgan_imagenette.py --workdir runs/vqgan_imagenette
+    python -m vq_jax.train --config configs/image/ldm_imagenette.py --workdir runs/ldm_imagenette
     python -m vq_jax.sample --workdir runs/ldm_imagenette --num 64 --guidance 2 --output samples.png
 
 Not run at these sizes: no accelerator was available. Much smaller, in 3,000 steps of batch 32 and 88 minutes
@@ -16,7 +16,7 @@ of that set have 16.5. Samples have plausible colours and layouts but no recogni
 of the requested class, by a classifier that is 65% accurate.
 
     python -m vq_jax.experiment experiments/vqgan_2021 --rows classifier,perceptual --workdir RUNS --rerun
-    python -m vq_jax.train --config configs/ldm_imagenette.py --workdir runs/ldm_small \
+    python -m vq_jax.train --config configs/image/ldm_imagenette.py --workdir runs/ldm_small \
         --config.latent.workdir=RUNS/perceptual --config.steps=3000 --config.batch_size=32 \
         --config.eval_every=1000 --config.checkpoint_every=250 --config.log_every=50 \
         --config.unet.multipliers="(1,2)" --config.unet.attention_levels="(1,)" --config.unet.dropout=0.0 \
