@@ -1,6 +1,7 @@
 """The house rules: who imports whom."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,24 @@ def test_a_file_imports_only_from_its_level_and_below(path):
             if folder is None or other[0] != folder:
                 below = level(other) < own or (own == ENTRY and folder is None)
                 assert below, f'{path} imports {name}'
+
+
+def files_imported(path):
+    """The files that a file imports, where it does; of a name that is a file itself, that one."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [(alias.name,) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [(f'{node.module}.{alias.name}', node.module) for alias in node.names]
+        else:
+            continue
+        for candidates in names:
+            places = [ROOT.parent.joinpath(*name.split('.')) for name in candidates]
+            files = [file for place in places for file in (place.with_suffix('.py'), place / '__init__.py')]
+            yield from [file for file in files if file.is_file()][:1]
+
+
+def test_imports_make_no_circle():
+    """Not even those inside of functions, which would only hide it."""
+    graph = {path: set(files_imported(path)) for path in FILES}
+    graphlib.TopologicalSorter(graph).prepare()  # raises with the files of a circle

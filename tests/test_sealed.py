@@ -79,7 +79,7 @@ def test_a_digit_of_the_config_that_was_changed_is_told(key, value, text, workdi
 @pytest.mark.parametrize(
     'key, value, text',
     [
-        ('spec', [8, 16, 1], r'spec \(there \[8, 8, 1\], now \[8, 16, 1\]\)'),
+        ('spec.shape', [8, 16, 1], r'spec\.shape \(there \[8, 8, 1\], now \[8, 16, 1\]\)'),
         ('class_names', list('0123456798'), 'class_names'),
         ('published', 64 * '0', r'published \(there null'),
     ],

@@ -21,7 +21,7 @@ def opened(name, **changes):
         section, key = key.split('__')
         config[section][key] = value
     task = make_task(config, Spec('image', IMAGES.shape[1:]), num_classes=2)
-    return Run(Restored(config, task, None, IMAGES.shape[1:], 0, Path()))
+    return Run(Restored(config, task, None, Spec('image', IMAGES.shape[1:]), 0, Path()))
 
 
 @pytest.mark.parametrize(

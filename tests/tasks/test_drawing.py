@@ -52,7 +52,7 @@ NUMBERS = {
 def test_other_numbers_need_no_other_compilation(kind):
     config = config_of(kind)
     task = make_task(config, Spec('image', (4, 4, 1)), num_classes=2)
-    state = init_state(task.init, jax.random.key(0), (4, 4, 1))
+    state = init_state(task.init, jax.random.key(0), Spec('image', (4, 4, 1)))
     # Zero-initialised last layers would draw alike, whatever is asked for.
     state = state.replace(
         params=jax.tree.map(lambda x: x + 0.1 * np.random.default_rng(0).normal(size=x.shape), state.params),

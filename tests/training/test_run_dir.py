@@ -140,11 +140,11 @@ def test_the_names_of_classes_are_kept(tmp_path):
 @pytest.mark.parametrize(
     'key, value',
     [
-        ('spec', ['<meta http-equiv=refresh content=0>', 16, 1]),
-        ('spec', [16, 16, 0]),
-        ('spec', [16, 16, 2**40]),
-        ('spec', [16, 16, 2**16]),
-        ('spec', 16),
+        ('spec', {'kind': 'image', 'shape': ['<meta http-equiv=refresh content=0>', 16, 1]}),
+        ('spec', {'kind': 'image', 'shape': [16, 16, 0]}),
+        ('spec', {'kind': 'image', 'shape': [16, 16, 2**40]}),
+        ('spec', {'kind': 'image', 'shape': [16, 16, 2**16]}),
+        ('spec', {'kind': 'image', 'shape': 16}),
         ('num_classes', -1),
         ('num_classes', 10**30),
         ('num_classes', None),

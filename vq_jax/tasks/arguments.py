@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vq_jax.errors import UserError
-from vq_jax.tasks import TASKS
+from vq_jax.tasks.registry import TASKS
 from vq_jax.tasks.task import Task
 
 _ABILITIES = {

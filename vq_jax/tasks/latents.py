@@ -10,6 +10,7 @@ from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.spec import Spec
 from vq_jax.tasks.autoencoding import AutoencodingTask
 from vq_jax.tasks.classes import ClassNames
+from vq_jax.tasks.restore import restore_part
 from vq_jax.training.state import abstract_examples
 
 
@@ -90,8 +91,6 @@ class Latents:
 
     def __init__(self, config: LatentConfig, spec: Spec) -> None:
         """Reads the run; raises `UserError` if it has no grid of latents, or takes no such images."""
-        from vq_jax.tasks.restore import restore_part  # which imports all tasks, and so cannot come first
-
         restored = restore_part('latent.workdir', config.workdir, config.step)
         self._task = restored.task
         if not isinstance(self._task, AutoencodingTask):

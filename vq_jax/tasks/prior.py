@@ -25,6 +25,7 @@ from vq_jax.tasks.autoencoding import code_caption
 from vq_jax.tasks.batched_sampling import check_guidance
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
+from vq_jax.tasks.restore import restore_part
 from vq_jax.tasks.task import Task, check_decoder, check_labels, check_same_spec
 from vq_jax.tasks.token_network import TokenNetwork, make_network
 from vq_jax.tasks.tokenizers import (
@@ -488,8 +489,6 @@ def _top_prior(options: PriorConfig, tokenizer: Tokenizer, num_labels: int) -> T
             'config.model.top_workdir is for the prior of the bottom codes; leave it out, or set '
             'config.model.level=bottom.'
         )
-    from vq_jax.tasks.restore import restore_part  # which imports all tasks, and so cannot come first
-
     restored = restore_part('model.top_workdir', workdir, options.top_step)
     task = restored.task
     if not isinstance(task, PriorTask) or task.level or len(task.tokenizer.grids) == 1:

@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 from vq_jax.spec import Spec
-from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.classes import ClassNames
+from vq_jax.tasks.registry import complete_config, make_task
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.checkpoints import Checkpoints, UnreadableError
 from vq_jax.training.config import to_json

@@ -11,6 +11,7 @@ from vq_jax.ops.keys import content_keys
 from vq_jax.spec import Spec
 from vq_jax.tasks.autoencoding import AutoencodingTask
 from vq_jax.tasks.classes import ClassNames
+from vq_jax.tasks.restore import restore_part
 from vq_jax.training.state import abstract_examples
 
 
@@ -131,8 +132,6 @@ class Codes:
 
     def __init__(self, config: TokenizerConfig, spec: Spec) -> None:
         """Reads the run; raises `UserError` if it has no codes, or takes no such images [h w c]."""
-        from vq_jax.tasks.restore import restore_part  # which imports all tasks, and so cannot come first
-
         restored = restore_part('tokenizer.workdir', config.workdir, config.step)
         self._task = restored.task
         num_codes = getattr(self._task, 'num_codes', None)

@@ -1,0 +1,144 @@
+"""Tasks by name: the config of each, and the task that a full config describes."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vq_jax.data import DataConfig
+from vq_jax.errors import UserError, printable
+from vq_jax.spec import Spec
+from vq_jax.tasks.classes import ClassNames, difference
+from vq_jax.tasks.quantizer_config import quantizer_class
+from vq_jax.tasks.task import Task
+from vq_jax.training.config import build, check_keys, defaults
+from vq_jax.training.extensions import allowing, is_own, named_modules, own_class
+from vq_jax.training.loop import LoopConfig
+from vq_jax.training.optimizer import OptimizerConfig
+from vq_jax.training.parallel import ParallelConfig
+
+# The tasks of this package by name; `vq_jax.tasks` fills it, so that a task may open runs of any other.
+TASKS: dict[str, type[Task]] = {}
+
+
+def default_config(task: str, quantizer: str | None = None) -> ConfigDict:
+    """The config of a task with every key at its default, for a config file to change.
+
+    Args:
+        task: a name in `TASKS`, or 'module:Class', a `Task` of one's own.
+        quantizer: what `config.quantizer.kind` is to be, such as 'module:Class', one of one's own.
+
+    Returns:
+        A locked `ConfigDict`: the loop's keys at the top, and the sections 'data', 'optimizer' and
+        'parallel' beside the task's own. That of a quantizer of one's own is 'custom_quantizer'.
+    """
+    with allowing(named_modules({'task': task, 'quantizer': {'kind': quantizer}})):  # the caller names them
+        return _default_config(task, quantizer)
+
+
+def _default_config(task: str, quantizer: str | None) -> ConfigDict:
+    config = defaults(LoopConfig).unlock()
+    config.task = task
+    config.data = defaults(DataConfig)
+    config.optimizer = defaults(OptimizerConfig)
+    config.parallel = defaults(ParallelConfig)
+    config.update(_task_class(task).default_config())
+    if quantizer is not None:
+        if 'quantizer' not in config:
+            raise UserError(f'a model of the task {task} has no quantizer; leave that out.')
+        config.quantizer.kind = quantizer
+        if is_own(quantizer):
+            config.custom_quantizer = defaults(quantizer_class(quantizer), without=('dim',))
+    return config.lock()
+
+
+def complete_config(config: ConfigDict) -> ConfigDict:
+    """Checks every key and type of a config, and fills those left out with their defaults.
+
+    Code of the user's own that it names must be allowed (see `vq_jax.training.extensions`).
+
+    Raises:
+        UserError: naming the first key that nothing reads, or value that does not fit.
+    """
+    if not isinstance(config.get('task'), str):
+        raise UserError(f'the config has no key task; set it to one of {", ".join(TASKS)}.')
+    config = _without_former_keys(config)
+    quantizer = config.get('quantizer')
+    own = named_modules({'quantizer': quantizer})
+    full = _default_config(config.task, quantizer.kind if own else None)
+    check_keys(config, full, '')
+    for name, value in config.items():
+        _check_section(name, value, full[name])
+        if isinstance(value, ConfigDict):
+            check_keys(value, full[name], name)
+            for key, inner in value.items():
+                _check_section(f'{name}.{key}', inner, full[name][key])
+    loop_keys = defaults(LoopConfig)
+    build(LoopConfig, {k: config[k] for k in loop_keys if k in config}, '')
+    with full.ignore_type():  # types are checked, with better messages, where sections are built
+        full.update(config.to_dict())
+    return full
+
+
+def _check_section(path: str, value: Any, wanted: Any) -> None:
+    """Raises `UserError` for a section where a value belongs, and the other way round."""
+    if isinstance(wanted, ConfigDict) and not isinstance(value, ConfigDict):
+        raise UserError(f'config.{path} is {printable(repr(value))}; it must be a section of keys.')
+    if isinstance(value, ConfigDict) and not isinstance(wanted, ConfigDict):
+        raise UserError(f'config.{path} is a section of keys; it must be a value.')
+
+
+def make_task(
+    config: ConfigDict,
+    spec: Spec,
+    num_classes: int = 0,
+    class_names: ClassNames = None,
+) -> Task:
+    """The task of a full config, for such examples.
+
+    Args:
+        config: a full one.
+        spec: of the examples.
+        num_classes: how many classes the labels are of; 0 without labels.
+        class_names: of these classes; None if they are not known.
+
+    Raises:
+        UserError: if a key or value does not fit, the model cannot take such images, or a run that it is
+            built on is conditioned on other classes.
+    """
+    task = _task_class(config.task).from_config(config, spec, num_classes)
+    task.check_spec(spec)
+    for part, names in task.part_classes().items():
+        if changed := difference(class_names, names):
+            raise UserError(
+                f'the {part} is conditioned on other classes than this model: {changed}; give one of the '
+                'same classes in the same order.'
+            )
+    return task
+
+
+def _without_former_keys(config: ConfigDict) -> ConfigDict:
+    """The config without keys of former versions that change nothing; raises `UserError` for others."""
+    current = config.to_dict()
+    for name in ('optimizer', 'discriminator_optimizer'):
+        section = current.get(name)
+        parts = section.pop('accumulate', 1) if isinstance(section, dict) else 1
+        if parts != 1:
+            raise UserError(
+                f'config.{name}.accumulate is {parts}, and nothing reads it any more; set config.accumulate='
+                f'{parts} instead, with which a step is one update, and divide config.steps and all other '
+                f'counts of steps by {parts}.'
+            )
+    return ConfigDict(current)
+
+
+def _task_class(name: str) -> type[Task]:
+    if isinstance(name, str) and is_own(name):
+        found = own_class(name, 'config.task')
+        if Task not in found.__mro__:
+            raise UserError(
+                f'config.task is {name!r}, which is no subclass of vq_jax.tasks.task.Task; make it one.'
+            )
+        return found
+    if not isinstance(name, str) or name not in TASKS:
+        raise UserError(f'config.task is {name!r}; choose one of {", ".join(TASKS)}.')
+    return TASKS[name]
