@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from vq_jax.media import Sheet
 from vq_jax.spec import Spec
 from vq_jax.training.run_dir import DataFacts, write_config, write_data_facts
 from vq_jax.training.writers import MetricWriter
@@ -29,7 +30,7 @@ def record(workdir, log=(), images=(), warnings=(), **config):
     for step, split, numbers in log:
         writer.scalars(step, split, numbers)
     for step, name, image in images:
-        writer.image(step, name, image)
+        writer.media(step, name, Sheet(image))
     for step, text in warnings:
         writer.warning(step, text)
     writer.close()

@@ -72,7 +72,7 @@ def loop(
             batches=batches or iter([{}] * config.steps),
             evaluate=evaluation
             if callable(evaluation)
-            else lambda state: evaluation or evaluated(metrics={'psnr': 20.0 + state.step}, sheets={}),
+            else lambda state: evaluation or evaluated(metrics={'psnr': 20.0 + state.step}, media={}),
             watch=watch,
             checkpoints=saved,
             writer=saved,
@@ -148,7 +148,7 @@ def test_what_begins_spoilt_is_told_before_the_first_step():
 
 
 def test_an_evaluation_that_is_not_finite_is_told(capsys):
-    evaluation = evaluated(metrics={'psnr': math.nan}, sheets={})
+    evaluation = evaluated(metrics={'psnr': math.nan}, media={})
     loop([{'loss': 1.0}], evaluation=evaluation, best_metric='psnr')
     assert 'warning: config.best_metric is psnr, which is not finite: nan' in capsys.readouterr().out
 

@@ -16,6 +16,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
 from vq_jax.errors import UserError
+from vq_jax.media import Sheet, Sound, wav
 from vq_jax.training.writers import MetricWriter
 
 
@@ -80,11 +81,28 @@ def test_warnings_are_lines_of_the_log(tmp_path):
 def test_images(tmp_path):
     image = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
     writer = MetricWriter(tmp_path, resume_step=0)
-    writer.image(12, 'samples', image)
+    writer.media(12, 'samples', Sheet(image))
     writer.close()
     read = np.asarray(Image.open(tmp_path / 'images' / 'samples_0000012.png'))
     np.testing.assert_array_equal(read, image)
     assert [p.name for p in (tmp_path / 'images').iterdir()] == ['samples_0000012.png']
+
+
+def test_sounds(tmp_path):
+    recordings = np.random.default_rng(0).integers(-(2**15), 2**15, (2, 40, 1), np.int16)
+    writer = MetricWriter(tmp_path, resume_step=0)
+    for step in (10, 20):
+        writer.media(step, 'samples', Sound(recordings, 8000))
+    writer.close()
+    path = tmp_path / 'sounds' / 'samples_0000010.wav'
+    samples, rate = wav.read(path.read_bytes())
+    assert rate == 8000
+    np.testing.assert_array_equal(samples[:40], recordings[0])
+    (audio,) = (event.summary.value[0].audio for event in events(tmp_path) if event.step == 10)
+    assert audio.encoded_audio_string == path.read_bytes()
+    assert (audio.sample_rate, audio.num_channels, audio.length_frames) == (8000, 1, len(samples))
+    MetricWriter(tmp_path, resume_step=10).close()
+    assert [path.name for path in (tmp_path / 'sounds').iterdir()] == ['samples_0000010.wav']
 
 
 def events(workdir):
@@ -170,7 +188,7 @@ def test_a_full_disk_holds_up_nothing_and_is_told_once(tmp_path, disk, caplog):
     for step in range(2, 40):  # more than any queue takes
         writer.scalars(step, 'train', {'loss': float(step)})
         disk.left = 0
-        writer.image(step, 'samples', np.zeros((2, 2, 3), np.uint8))
+        writer.media(step, 'samples', Sheet(np.zeros((2, 2, 3), np.uint8)))
         writer.sync()
     assert lines(tmp_path) == [{'step': 1, 'split': 'train', 'loss': 1.0}]
     assert list((tmp_path / 'images').iterdir()) == []
@@ -207,7 +225,7 @@ def test_images_of_later_steps_go_where_a_run_is_resumed(tmp_path):
     for resume_step, steps in ((0, (10, 20, 12_345_678)), (10, (30,))):
         writer = MetricWriter(tmp_path, resume_step=resume_step)
         for step in steps:
-            writer.image(step, 'my_samples', np.zeros((2, 2, 3), np.uint8))
+            writer.media(step, 'my_samples', Sheet(np.zeros((2, 2, 3), np.uint8)))
         writer.close()
         (tmp_path / 'images' / 'mine_20.png').touch()
     names = sorted(path.name for path in (tmp_path / 'images').iterdir())
@@ -217,7 +235,7 @@ def test_images_of_later_steps_go_where_a_run_is_resumed(tmp_path):
 def test_an_inactive_writer_writes_nothing(tmp_path):
     writer = MetricWriter(tmp_path / 'run', resume_step=0, active=False)
     writer.scalars(1, 'train', {'loss': 1.0})
-    writer.image(1, 'samples', np.zeros((2, 2, 3), np.uint8))
+    writer.media(1, 'samples', Sheet(np.zeros((2, 2, 3), np.uint8)))
     writer.warning(1, 'too much')
     writer.close()
     assert not (tmp_path / 'run').exists()
@@ -281,7 +299,7 @@ def test_weights_and_biases_has_each_step_once_after_a_kill(tmp_path, service):
         for step in range(resume_step + 1, last):
             writer.scalars(step, 'train', {'loss': float(step)})
             writer.warning(step, 'too much')
-            writer.image(step, 'samples', np.zeros((2, 2, 3), np.uint8))
+            writer.media(step, 'samples', Sheet(np.zeros((2, 2, 3), np.uint8)))
     writer.close()
     expected = {'train/loss': 0.0, 'warning': 'too much', 'samples': (2, 2, 3)}
     assert service.rows == {step: {**expected, 'train/loss': float(step)} for step in range(1, 8)}

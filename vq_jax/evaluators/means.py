@@ -8,7 +8,7 @@ import numpy as np
 
 from vq_jax.data import AnyDataset, eval_batches
 from vq_jax.errors import UserError
-from vq_jax.media.sheets import Sheet
+from vq_jax.media import Media, Sheet
 from vq_jax.tasks.task import Task
 from vq_jax.training.parallel import Engine
 from vq_jax.training.progress import track
@@ -20,16 +20,16 @@ class Evaluation:
 
     Attributes:
         metrics: by name, for the log and the table.
-        sheets: images and their captions, by name.
+        media: what people look at and listen to, by name.
     """
 
     metrics: dict[str, float]
-    sheets: dict[str, Sheet]
+    media: dict[str, Media]
 
     @property
     def images(self) -> dict[str, np.ndarray]:
-        """The images without their captions, by name, uint8 [h w 3]."""
-        return {name: sheet.image for name, sheet in self.sheets.items()}
+        """The images of sheets without their captions, by name, uint8 [h w 3]."""
+        return {name: sheet.image for name, sheet in self.media.items() if isinstance(sheet, Sheet)}
 
     def __repr__(self) -> str:
         """The metrics, and of the images their names: their pixels fill screens."""
@@ -94,8 +94,8 @@ class MeanEvaluator:
         n = -(-self.num_shown // devices) * devices
         predictions, labels, real = self._predict(state, {name: x[:n] for name, x in first.items()})
         shown = {name: np.asarray(x)[real][: self.num_shown] for name, x in predictions.items()}
-        sheets = self.task.media(shown, means) if real.any() else {}
+        media = self.task.media(shown, means) if real.any() else {}
         if self.task.classes_read:
             classes = [self.dataset.class_names[i] for i in labels[real][: self.num_shown]]
-            sheets = {name: sheet.of_columns(classes) for name, sheet in sheets.items()}
-        return Evaluation({**self.task.summarize(means), 'examples': int(examples)}, sheets)
+            media = {name: shown.of_columns(classes) for name, shown in media.items()}
+        return Evaluation({**self.task.summarize(means), 'examples': int(examples)}, media)

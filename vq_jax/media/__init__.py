@@ -1,1 +1,11 @@
-"""What people look at: sheets of images with captions, code maps, histograms."""
+"""What people look at and listen to: sheets of images with captions, code maps, histograms, sounds.
+
+Media have files (`media.files(name)` gives their contents by their names), a folder of a run directory, and
+say to a log what they are (`media.log(log, step, name)`). `show` makes them of examples of any kind.
+"""
+
+from vq_jax.media.examples import Media, show
+from vq_jax.media.sheets import Sheet
+from vq_jax.media.sounds import Sound
+
+__all__ = ['Media', 'Sheet', 'Sound', 'show']

@@ -1,4 +1,4 @@
-"""Lines of text over and under images, drawn on the host."""
+"""Lines of text over and under images, made on the host."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def captioned(images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     Args:
         images: uint8 [n h w c], with c 1 (grey) or 3.
         texts: one for each; what does not fit the width of an image is cut off, and characters that cannot
-            be printed are drawn as '?'.
+            be printed become '?'.
 
     Returns:
         uint8 [n H W 3]; the images are enlarged by a whole factor where they are too narrow to be read under.

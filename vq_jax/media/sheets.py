@@ -1,11 +1,14 @@
-"""Images for people, drawn on the host: grids, code maps, histograms. All are uint8 [h w 3]."""
+"""Images for people, made on the host: grids, code maps, histograms. All are uint8 [h w 3]."""
 
 import colorsys
 import dataclasses
+import io
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol
 
 import numpy as np
+from PIL import Image
 
 from vq_jax.media import captions
 
@@ -13,19 +16,29 @@ _GAP = 2  # pixels between images
 _PAPER, _INK = 255, (31, 78, 121)
 
 
+class ImageLog(Protocol):
+    """A log that keeps images."""
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Keeps uint8 [h w 3]."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Sheet:
     """An image for people, and the words that belong to it.
 
     Attributes:
+        folder: where its files lie in a run directory.
         image: uint8 [h w 3], without the words; below a gap its rows, all equally tall.
-        rows: what each of them shows, from the top.
+        rows: what each of them shows, from the top; empty for an image without rows and words.
         across: how many images stand side by side in a row, all equally wide; 0 for a plot.
         columns: what each of these columns is of, from the left; empty if nothing is said.
     """
 
+    folder: ClassVar[str] = 'images'
+
     image: np.ndarray
-    rows: tuple[str, ...]
+    rows: tuple[str, ...] = ()
     across: int = 0
     columns: tuple[str, ...] = ()
 
@@ -36,6 +49,8 @@ class Sheet:
 
     def captioned(self) -> np.ndarray:
         """The image with a line of text over each row and over the columns, uint8 [H W 3]."""
+        if not self.rows:
+            return self.image
         width = max(self.image.shape[1], *map(captions.width_of, self.rows))
         lines = [np.full((_GAP, width, 3), _PAPER, np.uint8)]
         if self.columns:
@@ -45,6 +60,16 @@ class Sheet:
         for text, row in zip(self.rows, np.split(self.image[_GAP:], len(self.rows)), strict=True):
             lines += [captions.line(text, width), _widened(row, width)]
         return np.concatenate(lines)
+
+    def files(self, name: str) -> dict[str, bytes]:
+        """The content of a PNG file of the captioned image, by its name."""
+        png = io.BytesIO()
+        Image.fromarray(self.captioned()).save(png, 'png')
+        return {f'{name}.png': png.getvalue()}
+
+    def log(self, log: ImageLog, step: int, name: str) -> None:
+        """Has a log keep the captioned image of a step."""
+        log.image(step, name, self.captioned())
 
 
 def _widened(image: np.ndarray, width: int, left: int = 0) -> np.ndarray:
@@ -78,7 +103,7 @@ def _table(batches: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def grid(images: np.ndarray) -> np.ndarray:
-    """Images as a sheet that is about square, row by row; places left over are white.
+    """Images as a sheet that is about square, row by row; positions left over are white.
 
     Args:
         images: uint8 [n h w c], with c 1 (grey) or 3.

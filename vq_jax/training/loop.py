@@ -211,8 +211,8 @@ def run_loop(
             if evaluating:
                 evaluation = evaluated()
                 writer.scalars(step, 'eval', evaluation.metrics)
-                for name, sheet in evaluation.sheets.items():
-                    writer.image(step, name, sheet.captioned())
+                for name, media in evaluation.media.items():
+                    writer.media(step, name, media)
                 progress.evaluated(step, evaluation.metrics)
                 warn('eval', _unknown_best(config, evaluation.metrics))
             if saving:

@@ -11,9 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
 from vq_jax.files import AppendedFile
+from vq_jax.media import wav
 
 _PREFIX = 'events.out.tfevents.'
 _NAME = re.compile(re.escape(_PREFIX) + r'(\d{10})\.')
@@ -60,8 +62,19 @@ class TensorBoard:
         self._add(Event(step=step, summary=summary.text(name, text)))
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """See `MetricWriter.image`."""
+        """Writes an image, uint8 [h w 3]."""
         self._add(Event(step=step, summary=summary.image(name, image, dataformats='HWC')))
+
+    def sound(self, step: int, name: str, samples: np.ndarray, rate: float) -> None:
+        """Writes a sound, int16 [n c]; tensorboardX would need another package to encode it."""
+        audio = Summary.Audio(
+            sample_rate=rate,
+            num_channels=samples.shape[1],
+            length_frames=len(samples),
+            encoded_audio_string=wav.encode(samples, rate),
+            content_type='audio/wav',
+        )
+        self._add(Event(step=step, summary=Summary(value=[Summary.Value(tag=name, audio=audio)])))
 
     def sync(self) -> None:
         """Has everything on the disk."""

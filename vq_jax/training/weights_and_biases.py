@@ -63,8 +63,11 @@ class WeightsAndBiases:
         self._log(step, {name: text})
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """See `MetricWriter.image`."""
+        """Writes an image, uint8 [h w 3]."""
         self._log(step, {name: self._image(image)})
+
+    def sound(self, step: int, name: str, samples: np.ndarray, rate: float) -> None:
+        """Writes nothing: another package would be needed; the file is in the run directory."""
 
     def sync(self) -> None:
         """Nothing: its own process sends what it was given, when it can."""

@@ -1,4 +1,4 @@
-"""Where numbers and images of a run go: `metrics.jsonl`, PNG files, TensorBoard, Weights & Biases."""
+"""Where metrics and media of a run go: `metrics.jsonl`, PNG and WAV files, TensorBoard, Weights & Biases."""
 
 import io
 import json
@@ -13,6 +13,7 @@ from absl import logging
 
 from vq_jax.errors import UserError
 from vq_jax.files import AppendedFile, WriteError, write_atomically
+from vq_jax.media import Media, Sheet, Sound
 from vq_jax.training import weights_and_biases
 from vq_jax.training.metrics_log import METRICS_NAME, WARNING, read_log
 from vq_jax.training.tensorboard import TensorBoard
@@ -27,7 +28,7 @@ class MetricWriter:
     leaves the log of one that was not.
 
     No log holds up a run. Where one cannot be written, which a warning tells once, lines of `metrics.jsonl`
-    are kept until they can be; images are left out; TensorBoard and Weights & Biases are given up.
+    are kept until they can be; media are left out; TensorBoard and Weights & Biases are given up.
 
     Attributes:
         workdir: the run directory; made if it is not there.
@@ -54,13 +55,14 @@ class MetricWriter:
             return
         if wandb_project:
             weights_and_biases.check_installed()
-        self._images = workdir / 'images'
+        self._workdir = workdir
         self._path = workdir / METRICS_NAME
         try:
-            self._images.mkdir(parents=True, exist_ok=True)
+            (workdir / Sheet.folder).mkdir(parents=True, exist_ok=True)
             if self._path.exists():
                 _drop_after(self._path, resume_step)
-            _drop_images_after(self._images, resume_step)
+            for folder in (Sheet.folder, Sound.folder):
+                _drop_media_after(workdir / folder, resume_step)
             self._file = AppendedFile(self._path)
         except OSError as error:
             raise WriteError(
@@ -89,19 +91,19 @@ class MetricWriter:
         self._line(step, WARNING, {'text': text})
         self._each(lambda other: other.text(step, WARNING, text))
 
-    def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """Writes an image, uint8 [h w 3], as `images/<name>_<step>.png`."""
+    def media(self, step: int, name: str, media: Media) -> None:
+        """Writes the files of media, called `<name>_<step>`, into their folder of the run directory."""
         if not self._active:
             return
-        from PIL import Image
-
-        png = io.BytesIO()
-        Image.fromarray(image).save(png, 'png')
-        try:
-            write_atomically(self._images / f'{name}_{step:07d}.png', png.getvalue())
-        except WriteError as error:
-            self._tell('images', f'{error} This image is lost, as are others for as long as that is so.')
-        self._each(lambda other: other.image(step, name, image))
+        for file, content in media.files(f'{name}_{step:07d}').items():
+            try:
+                write_atomically(self._workdir / media.folder / file, content)
+            except WriteError as error:
+                lost = (
+                    f'{error} This file is lost, as are others of {media.folder} for as long as that is so.'
+                )
+                self._tell(media.folder, lost)
+        self._each(lambda other: media.log(other, step, name))
 
     def sync(self) -> None:
         """Has on the disk what was written, before a checkpoint of the same step is."""
@@ -184,6 +186,8 @@ class _Other(Protocol):
 
     def image(self, step: int, name: str, image: np.ndarray) -> None: ...
 
+    def sound(self, step: int, name: str, samples: np.ndarray, rate: float) -> None: ...
+
     def sync(self) -> None: ...
 
     def close(self) -> None: ...
@@ -201,8 +205,8 @@ def _drop_after(path: Path, step: int) -> None:
     write_atomically(path, b''.join(line for number, line in enumerate(lines, 1) if number in kept))
 
 
-def _drop_images_after(folder: Path, step: int) -> None:
-    """Removes the images of later steps, which may not be drawn again."""
-    for path in folder.iterdir():
-        if (found := re.fullmatch(r'.+_(\d{7,})\.png', path.name)) and int(found[1]) > step:
+def _drop_media_after(folder: Path, step: int) -> None:
+    """Removes the files of later steps, which may not be made again."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if (found := re.fullmatch(r'.+_(\d{7,})\.(png|wav)', path.name)) and int(found[1]) > step:
             path.unlink()

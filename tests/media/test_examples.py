@@ -1,0 +1,66 @@
+"""Examples of any kind as sheets and sounds."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vq_jax.media import Sheet, Sound, sheets, show, wav
+from vq_jax.media.examples import as_images, code_images
+from vq_jax.media.spectrograms import spectrogram, waveform
+from vq_jax.spec import Spec
+
+
+def test_images_are_shown_as_they_are():
+    x = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3), np.uint8)
+    batches = {'originals': x[0], 'reconstructions': x[1]}
+    shown = show('reconstructions', batches, Spec('image', (64, 64, 3)), ('a', 'b', 'c'))
+    assert list(shown) == ['reconstructions']
+    np.testing.assert_array_equal(shown['reconstructions'].image, sheets.rows(batches).image)
+    assert shown['reconstructions'].columns == ('a', 'b', 'c')
+
+
+def test_sound_is_shown_and_heard():
+    x = np.random.default_rng(0).integers(-(2**15), 2**15, (2, 3, 500, 1), np.int16)
+    spec = Spec('audio', (500, 1), rate=8000)
+    codes = code_images(np.arange(30).reshape(3, 10), 30, (176, 192))
+    batches = {'originals': x[0], 'reconstructions': x[1]}
+    shown = show('reconstructions', {**batches, 'codes': codes}, spec)
+    sheet, sound = shown['reconstructions'], shown['reconstructions_sound']
+    assert isinstance(sheet, Sheet) and sheet.rows == ('originals', 'reconstructions', 'codes')
+    np.testing.assert_array_equal(sheet.image[2:50, 2:194], waveform(x[0, 0]))
+    np.testing.assert_array_equal(sheet.image[50:178, 2:194], spectrogram(x[0, 0], 8000))
+    # Each original is followed by its reconstruction.
+    assert isinstance(sound, Sound) and sound.rate == 8000
+    np.testing.assert_array_equal(sound.recordings, [x[0, 0], x[1, 0], x[0, 1], x[1, 1], x[0, 2], x[1, 2]])
+    samples, rate = wav.read(sound.files('a')['a.wav'])
+    assert rate == 8000 and samples.shape == (6 * (500 + 2000), 1)  # a quarter of a second between them
+    np.testing.assert_array_equal(samples[2500:3000], x[1, 0])
+    assert not samples[500:2500].any()
+    silent = Spec('audio', (500, 1))
+    assert list(show('reconstructions', batches, silent)) == ['reconstructions']
+
+
+def test_files_of_a_sheet():
+    image = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
+    ((name, content),) = Sheet(image).files('a').items()
+    assert name == 'a.png'
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), image)
+    sheet = sheets.rows({'originals': image[None]})
+    np.testing.assert_array_equal(Image.open(io.BytesIO(sheet.files('b')['b.png'])), sheet.captioned())
+
+
+def test_codes_of_one_axis_are_stripes():
+    codes = np.array([[3, 1, 2], [0, 0, 1]])
+    drawn = code_images(codes, 4, (5, 12))
+    assert drawn.shape == (2, 5, 12, 3)
+    np.testing.assert_array_equal(drawn, np.broadcast_to(drawn[:, :1], drawn.shape))
+    np.testing.assert_array_equal(drawn[:, 0, ::4], sheets.code_maps(codes[:, None], 4, (1, 3))[:, 0])
+    grid = codes.reshape(2, 1, 3)
+    np.testing.assert_array_equal(code_images(grid, 4, (2, 6)), sheets.code_maps(grid, 4, (2, 6)))
+
+
+def test_other_kinds_are_refused():
+    with pytest.raises(ValueError, match='nothing shows the kind text'):
+        as_images(np.zeros((1, 4), np.int32), Spec('text', (4,)))
