@@ -24,8 +24,9 @@ import numpy as np
 import skimage
 from PIL import Image
 
-from vq_jax.data import DataConfig, open_dataset, preprocess, train_batches
-from vq_jax.data.sources import open_source
+from vq_jax.data import DataConfig, open_dataset, train_batches
+from vq_jax.data.open import open_source
+from vq_jax.data.transforms import image as images
 from vq_jax.errors import UserError
 
 BATCH = 128
@@ -60,7 +61,7 @@ def plain(config, seconds):
     done, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds:
         for data, _ in source.read([i % len(source) for i in range(done, done + BATCH)]):
-            preprocess.arrange(preprocess.decode(data, channels), config)
+            images.arrange(images.decode(data, channels), config)
         done += BATCH
     return done / (time.perf_counter() - begin)
 

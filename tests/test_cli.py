@@ -18,7 +18,7 @@ from tests.permissions import closed
 from tests.runs import run
 from vq_jax import cli
 from vq_jax.data import DataConfig
-from vq_jax.data.folder import FolderSource
+from vq_jax.data.sources.folder import FolderSource
 from vq_jax.errors import UserError
 from vq_jax.spec import Spec
 from vq_jax.tasks import TASKS, complete_config, default_config, make_task

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from vq_jax.data.codes import CodeFacts, write_facts, write_shard
+from vq_jax.data.sources.codes import CodeFacts, write_facts, write_shard
 from vq_jax.errors import UserError, printable
 from vq_jax.files import AppendedFile, write_atomically
 from vq_jax.training.writers import MetricWriter

@@ -13,7 +13,7 @@ import pytest
 
 from tests.runs import start
 from vq_jax import cli, sample_flags
-from vq_jax.data.codes import CodeFacts, write_facts, write_shard
+from vq_jax.data.sources.codes import CodeFacts, write_facts, write_shard
 from vq_jax.files import AppendedFile, WriteError, write_atomically
 from vq_jax.spec import Spec
 

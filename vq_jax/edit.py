@@ -31,7 +31,7 @@ _NUM = flags.DEFINE_integer('num', None, 'How many images: 1 by default, and 8 w
 
 def main() -> None:
     """Writes the file."""
-    from vq_jax.data import preprocess
+    from vq_jax.data.transforms.image import decode_file, pixels
     from vq_jax.run import load
 
     output, least = sample_flags.output(), 1 if _TO.value is None else 2
@@ -47,7 +47,7 @@ def main() -> None:
         check_share('--', flags.FLAGS, _STRENGTH.name)
     for flag in (_INPUT, _MASK, _TO):  # a mistake is told before the run is opened, which takes a while
         if flag.value is not None:
-            preprocess.decode_file(flag.value, channels=3)
+            decode_file(flag.value, channels=3)
     cli.use_compilation_cache()
     run = load(**run_flags.opened())
     options = {
@@ -62,7 +62,7 @@ def main() -> None:
                 'give --mask (a prior or a diffusion model), --strength or --sigma (a diffusion model), or '
                 '--to (a diffusion model or a VAE); only a run of super-resolution needs none of them.'
             )
-        small = preprocess.pixels(preprocess.decode_file(_INPUT.value, run.spec.shape[-1]))
+        small = pixels(decode_file(_INPUT.value, run.spec.shape[-1]))
         images = run.upscale(np.repeat(small[None], n, axis=0), **options)
     elif _TO.value is not None:
         ends = [run.prepare(path)[0] for path in (_INPUT.value, _TO.value)]

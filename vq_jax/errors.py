@@ -26,6 +26,11 @@ def printable(text: str) -> str:
     return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def plural(number: int, noun: str) -> str:
+    """Returns for example '1 image' or '1,234 images'."""
+    return f'{number:,} {noun}' + ('' if number == 1 else 's')
+
+
 def nearest(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
     """The names that one which there is not may stand for, the nearest first; upper case is as lower case.
 

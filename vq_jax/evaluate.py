@@ -83,7 +83,7 @@ def _evaluate() -> None:
         'split': split,
         'step': run.step,
         'class_names': run.class_names,
-        'preprocessing': preprocessing(run.config.data),
+        'preprocessing': preprocessing(run.config.data, run.spec.kind),
         'run': restored.identity(),
     }
     _write(console, {**made, **metrics})

@@ -12,8 +12,8 @@ from pathlib import Path
 from absl import flags
 
 from vq_jax import cli
-from vq_jax.data.sources import BUILT_IN
-from vq_jax.data.tfds_source import data_dir, find, open_builder
+from vq_jax.data.open import BUILT_IN
+from vq_jax.data.sources.tfds import data_dir, find, open_builder
 from vq_jax.errors import UserError
 
 _DATA_DIR = flags.DEFINE_string(
@@ -40,17 +40,16 @@ def prepare(name: str, folder: str | None = None) -> str:
       UserError: If there is no such data set, or something needed to prepare it is not installed.
     """
     if name in BUILT_IN:
-        from vq_jax.data import builtin
+        from vq_jax.data.sources import builtin
 
-        place = builtin.prepare(name, builtin.home(folder))
-        return f'{name} is ready in {place}'
+        return f'{name} is ready in {builtin.prepare(name, builtin.home(folder))}'
     if name.startswith(('folder:', '/', './', '../', '~')):
-        raise UserError('A folder of images needs no preparation: train on it as it is.')
+        raise UserError('A folder of files needs no preparation: train on it as it is.')
     root = data_dir(folder)
-    place = find(name, root)
-    if place is not None:
-        open_builder(name, place)
-        return f'{name} is prepared already, in {place}'
+    there = find(name, root)
+    if there is not None:
+        open_builder(name, there)
+        return f'{name} is prepared already, in {there}'
     lacking = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
     if lacking:
         raise UserError(

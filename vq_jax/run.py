@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vq_jax.data import AnyDataset, DataConfig, open_dataset, preprocess
-from vq_jax.data.preprocess import ImageLike
+from vq_jax.data import AnyDataset, DataConfig, open_dataset
+from vq_jax.data.transforms.image import ImageLike, image_and_mask
 from vq_jax.errors import UserError, on_device
 from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
@@ -312,7 +312,7 @@ class Run:
             uint8 [h w c], and bool [h w] if there is a mask.
         """
         config = build(DataConfig, self.config.data, 'data')
-        return preprocess.image_and_mask(image, mask, self.spec.shape, config)
+        return image_and_mask(image, mask, self.spec.shape, config)
 
     def log_prob(self, codes: np.ndarray | jax.Array, label: Label = None) -> jax.Array:
         """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b].

@@ -266,7 +266,8 @@ def test_unequal_sizes(write_images, mode):
 class Labelled:
     """A source whose labels are wrong."""
 
-    name, class_names, channels, shape, use_orientation = 'wrong', ('a', 'b'), 1, (8, 8), False
+    name, class_names, kind, shape, rate = 'wrong', ('a', 'b'), 'image', (8, 8, 1), None
+    use_orientation = False
 
     def __init__(self, label):
         self.label = label

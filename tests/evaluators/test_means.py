@@ -42,7 +42,7 @@ def digits():
 
 def test_means_are_of_all_examples(digits):
     found = MeanEvaluator(Brightness(), JitEngine(), digits, 50, 1).run({})
-    images = digits.fetch(np.arange(len(digits))).images
+    images = digits.fetch(np.arange(len(digits))).values
     assert found.metrics['examples'] == len(digits)
     assert found.metrics['brightness'] == pytest.approx(np.mean(images), rel=1e-5)
 
@@ -54,7 +54,7 @@ def test_no_more_images_are_drawn_than_devices_need(devices, asked, digits, monk
     task = Brightness()
     few = MeanEvaluator(task, JitEngine(), digits, 16, 3).run({}).images
     assert task.asked == [asked]
-    np.testing.assert_array_equal(few['images'], digits.fetch(np.arange(3)).images)
+    np.testing.assert_array_equal(few['images'], digits.fetch(np.arange(3)).values)
     whole = MeanEvaluator(task, JitEngine(), digits, 16, 99).run({}).images
     assert task.asked[-1] == 16
     np.testing.assert_array_equal(few['noise'], whole['noise'][:3])
@@ -64,11 +64,11 @@ def test_columns_are_called_by_the_classes_that_a_task_reads(digits):
     classes = tuple(digits.class_names[i] for i in digits.fetch(np.arange(3)).labels)
     for read, names in ((10, classes), (0, ())):
         found = MeanEvaluator(Brightness(classes_read=read), JitEngine(), digits, 16, 3).run({})
-        assert found.sheets['images'].columns == names
+        assert found.media['images'].columns == names
 
 
 def test_padding_is_not_drawn():
     few = open_dataset(DataConfig(name='digits', channels=1, image_size=8), 'test[:5]')
     found = MeanEvaluator(Brightness(), JitEngine(), few, 8, 8).run({})
     assert found.metrics['examples'] == 5
-    np.testing.assert_array_equal(found.images['images'], few.fetch(np.arange(5)).images)
+    np.testing.assert_array_equal(found.images['images'], few.fetch(np.arange(5)).values)

@@ -1,10 +1,10 @@
-"""Images from any place, preprocessed and batched in an order that is a function of the seed."""
+"""Examples of any kind and source, preprocessed and batched in an order that is a function of the seed."""
 
 from vq_jax.data.batches import Batch, Batches, eval_batches, train_batches
-from vq_jax.data.codes import CodeDataset
 from vq_jax.data.config import DataConfig
 from vq_jax.data.dataset import Dataset
 from vq_jax.data.open import AnyDataset, open_dataset
+from vq_jax.data.sources.codes import CodeDataset
 
 __all__ = [
     'AnyDataset',

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from vq_jax.data import preprocess
 from vq_jax.data.open import AnyDataset
 from vq_jax.errors import UserError
 from vq_jax.processes import end_with
@@ -44,8 +43,8 @@ def train_batches(
     The examples of all epochs in a row, each epoch a new permutation of the whole set, are cut
     into batches; a batch may span epochs. Batch s with its random crops and flips is a function of
     (seed, s) alone: it does not depend on where the iteration started, on the number of worker
-    processes or threads, nor on whether images are kept in memory, and the rows of all
-    `process_count` processes together are those of a single one. The row of an undecodable image
+    processes or threads, nor on whether examples are kept in memory, and the rows of all
+    `process_count` processes together are those of a single one. The row of an undecodable example
     is taken by the next decodable example.
 
     Args:
@@ -57,12 +56,12 @@ def train_batches(
       process_count: Number of processes; it divides `batch_size`.
 
     Returns:
-      An iterator over `{'x': uint8 [b h w c], 'label': int32 [b], 'mask': bool [b]}` with b the
-      rows of this process, `mask` all True and `label` 0 if the set has none; written codes have
-      'codes': int32 [b n] for 'image'. Leaving it, or its `close`, stops its threads or processes.
+      An iterator over `{'x': [b ...] as the spec says, 'label': int32 [b], 'mask': bool [b]}` with b
+      the rows of this process, `mask` all True and `label` 0 if the set has none; written codes have
+      'codes': int32 [b n] for 'x'. Leaving it, or its `close`, stops its threads or processes.
 
     Raises:
-      UserError: If the sizes do not fit; while iterating, if too many images are undecodable,
+      UserError: If the sizes do not fit; while iterating, if too many examples are undecodable,
         they differ in size, or a label is out of range.
     """
     rows = _rows(batch_size, process_index, process_count)
@@ -93,7 +92,7 @@ def eval_batches(
 
     Returns:
       An iterator as from `train_batches` that ends, without random crops and flips. With `pad`, `mask` is
-      False in the rows that fill up the last batch and those of undecodable images; they hold zeros.
+      False in the rows that fill up the last batch and those of undecodable examples; they hold zeros.
       Without it these rows are left out, and batches may be smaller, or empty.
 
     Raises:
@@ -128,7 +127,7 @@ class Batches(Iterator[Batch]):
         Args:
           dataset: The data set that they come from.
           make: Picklable function from the number of a batch to the batch, with the undecodable
-            images met in the making under `faults`.
+            examples met in the making under `faults`.
           start: Number of the first batch.
           stop: Number behind the last one.
         """
@@ -291,11 +290,16 @@ class _TrainBatch:
         indices = order(self.seed, *stretch, len(data))
         examples = data.fetch(indices)
         faults = data.faults(indices[~examples.good])
-        images, labels = examples.images, examples.labels
+        values, labels = examples.values, examples.labels
         for row in np.flatnonzero(~examples.good):
-            images[row], labels[row] = self._substitute(int(indices[row]), faults)
+            values[row], labels[row] = self._substitute(int(indices[row]), faults)
+        k = data.transform.uniforms
+        if k:
+            random = np.random.default_rng([_AUGMENTATION, self.seed, number])
+            # Sampled for the rows of all processes.
+            values = data.transform.augment(values, random.random((self.batch_size, k))[self.rows])
         return {
-            data.key: self._augment(images, number),
+            data.key: values,
             'label': labels,
             'mask': np.ones(len(indices), bool),
             'faults': faults,
@@ -311,28 +315,9 @@ class _TrainBatch:
             candidate = np.array([(index + step) % len(data)])
             found = data.fetch(candidate)
             if found.good[0]:
-                return found.images[0], int(found.labels[0])
+                return found.values[0], int(found.labels[0])
             faults.update(data.faults(candidate))
         return np.zeros(data.spec.shape, data.spec.dtype), 0
-
-    def _augment(self, images: Any, number: int) -> np.ndarray:
-        """Crops and flips the images of batch `number`."""
-        config = self.dataset.config
-        if not (config.random_crop or config.flip):
-            return images
-        random = np.random.default_rng([_AUGMENTATION, self.seed, number])
-        # Vertical and horizontal place and flip, drawn for the rows of all processes.
-        draws = random.random((self.batch_size, 3))[self.rows]
-        if config.random_crop:
-            images = [
-                preprocess.window(image, config.image_size, (draw[0], draw[1]))
-                for image, draw in zip(images, draws, strict=True)
-            ]
-            images = np.stack(images)
-        if config.flip:
-            mirrored = draws[:, 2] < 0.5
-            images[mirrored] = images[mirrored, :, ::-1]
-        return images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,7 +341,7 @@ class _EvalBatch:
         if len(indices):
             examples = data.fetch(indices)
             for row in np.flatnonzero(examples.good):
-                items[row] = self._centre(examples.images[row])
+                items[row] = data.transform.centre(examples.values[row])
                 label[row] = examples.labels[row]
             mask[: len(indices)] = examples.good
             faults = data.faults(indices)
@@ -364,8 +349,3 @@ class _EvalBatch:
         if not self.pad:
             batch = {name: rows[mask] for name, rows in batch.items()}
         return {**batch, 'faults': faults}
-
-    def _centre(self, image: np.ndarray) -> np.ndarray:
-        """Crops what a training set opened with random crops still has around the centre."""
-        config = self.dataset.config
-        return preprocess.window(image, config.image_size) if config.random_crop else image

@@ -4,38 +4,45 @@ import dataclasses
 import math
 
 from vq_jax.errors import UserError
+from vq_jax.media.wav import HIGHEST_RATE
 
 FITS = ('crop', 'pad', 'stretch')
 MOST_PIXELS = 2**26  # of an image that is padded or resized; Pillow itself bounds what is decoded
 _LONGEST = math.isqrt(MOST_PIXELS)  # the side of a square of as many
+MOST_SAMPLES = 2**26  # of a recording, in each channel
 
-# Keys that say how images are read and not which: nothing that is made of images depends on them.
+# Keys that say how examples are read and not which: nothing that is made of examples depends on them.
 READING = ('data_dir', 'workers', 'prefetch', 'cache_gib', 'max_undecodable')
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Where the images come from and how they reach the model.
+    """Where the examples come from and how they reach the model.
 
-    The steps happen in this order: decode, convert to `channels`, add `pad` border pixels, `fit` to
-    `image_size`, and in training the random crop and the flip.
+    Images take these steps, in this order: decode, convert to `channels`, add `pad` border pixels, `fit` to
+    `image_size`, and in training the random crop and the flip. Sound: decode, mix into one channel,
+    resample to `sample_rate`, crop to `num_samples` (at random in training, with `random_crop`) or add
+    silence. A key that is not for the kind of the data is refused where it is set.
 
     Attributes:
       name: A built-in set (`digits`, `photos`), the name of a data set prepared by
-        tensorflow-datasets (`mnist`, `imagenette/160px-v2`, `mnist:3.0.1`), `folder:/path` for any
-        folder of images, or `codes:/path` for what `vq_jax.tokenize` wrote, which only priors learn
-        from; of the other attributes, codes need the splits, `cache_gib`, `workers` and `prefetch`.
+        tensorflow-datasets (`mnist`, `imagenette/160px-v2`, `mnist:3.0.1`, `spoken_digit`),
+        `folder:/path` for any folder of images or WAV files, or `codes:/path` for what
+        `vq_jax.tokenize` wrote, which only priors learn from; of the other attributes, codes need the
+        splits, `cache_gib`, `workers` and `prefetch`.
       data_dir: Folder that holds the prepared data sets. None means the environment variable
         `TFDS_DATA_DIR`, else `~/tensorflow_datasets`; the built-in sets, which prepare themselves,
         are kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not
-        used by a folder of images.
+        used by `folder:`.
       train_split: Split to train on, in the syntax of tensorflow-datasets (`train`, `train[:90%]`).
       eval_split: Split to evaluate on (`test`, `validation`, `train[90%:]`). Where a set has no
         `validation` but a `val`, `valid` or `dev`, that is meant, and the other way round.
       image_key: Name of the image among the features of a tensorflow-datasets record.
+      audio_key: Name of the sound among those features, where there are no images.
       label_key: Name of the class label among those features; a set that has no `label` gives no
         labels.
-      channels: 1 for grey, 3 for RGB, None for as many as the data set declares (3 for a folder).
+      channels: Of images, 1 for grey, 3 for RGB, None for as many as the data set declares (3 for a
+        folder). Sound has one.
       pad: Black pixels added on every side before anything is resized (2 makes MNIST's 28x28
         32x32).
       image_size: Side in pixels of the square images given to the model; None leaves them as they
@@ -44,15 +51,19 @@ class DataConfig:
         the centre; `pad`: resize the longer side to `image_size`, then add black borders;
         `stretch`: resize both sides.
       resize: Length in pixels of the shorter side before cropping; None means `image_size`.
-      random_crop: Cut out a random place instead of the centre while training.
+      random_crop: Cut at a random position instead of the centre while training.
       flip: Mirror half of the training images left to right.
+      num_samples: Length of the sound given to the model; None leaves recordings as they are, and then
+        all must have one length.
+      sample_rate: Samples in a second of the sound given to the model; None leaves the rate as it is, and
+        then all recordings must have one.
       cache_gib: A set that needs no more than this much memory, in GiB, once decoded is kept there
         after it was first read; 0 always reads from disk.
       workers: Processes that read and decode a set that is too large to keep; 0 uses threads.
       prefetch: Batches made ahead of need (by each worker, if there are any); 0 makes a batch when
         it is asked for.
       max_undecodable: Share of the set, 0 to 1, that may be undecodable before the run stops. A
-        share of 0 tolerates none, any other at least one image.
+        share of 0 tolerates none, any other at least one example.
     """
 
     name: str = 'digits'
@@ -60,6 +71,7 @@ class DataConfig:
     train_split: str = 'train'
     eval_split: str = 'test'
     image_key: str = 'image'
+    audio_key: str = 'audio'
     label_key: str = 'label'
     channels: int | None = None
     pad: int = 0
@@ -68,6 +80,8 @@ class DataConfig:
     resize: int | None = None
     random_crop: bool = False
     flip: bool = False
+    num_samples: int | None = None
+    sample_rate: int | None = None
     cache_gib: float = 1.0
     workers: int = 0
     prefetch: int = 4
@@ -98,11 +112,16 @@ class DataConfig:
                 )
         if self.image_size is not None and self.image_size < 1:
             raise UserError(f'config.data.image_size is {self.image_size}: use one pixel or more.')
+        for key, most in ('num_samples', MOST_SAMPLES), ('sample_rate', HIGHEST_RATE):
+            value = getattr(self, key)
+            if value is not None and not 1 <= value <= most:
+                raise UserError(f'config.data.{key} is {value}: use 1 to {most:,}, or None.')
         needs_crop = [key for key in ('resize', 'random_crop') if getattr(self, key)]
-        if needs_crop and (self.image_size is None or self.fit != 'crop'):
+        cropped = (self.image_size and self.fit == 'crop') or (self.num_samples and not self.resize)
+        if needs_crop and not cropped:
             raise UserError(
                 f"config.data.{needs_crop[0]} has an effect only with config.data.fit='crop' and a "
-                'config.data.image_size: set both, or leave it out.'
+                'config.data.image_size (of sound, config.data.num_samples): set them, or leave it out.'
             )
         if self.resize is not None and self.image_size is not None and self.resize < self.image_size:
             raise UserError(

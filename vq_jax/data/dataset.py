@@ -1,19 +1,19 @@
-"""A data set as the pipeline sees it: preprocessed images and labels by index."""
+"""A data set as the pipeline sees it: preprocessed examples and labels by index."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from absl import logging
-from PIL import Image
 
-from vq_jax.data import preprocess
 from vq_jax.data.config import DataConfig
-from vq_jax.data.source import Source, plural
-from vq_jax.errors import UserError
+from vq_jax.data.examples import Examples
+from vq_jax.data.source import Source
+from vq_jax.data.transforms import Undecodable, make_transform
+from vq_jax.errors import UserError, plural
 from vq_jax.spec import Spec
 
-_PROBES = 16  # images looked at to estimate how much memory all need
+_PROBES = 16  # examples decoded to estimate how much memory all need
 
 
 class Dataset:
@@ -25,7 +25,8 @@ class Dataset:
       class_names: Names of the classes in the order of the labels; empty if there are no labels.
       num_classes: Their number; 0 if there are no labels.
       spec: What every example of a batch is.
-      cached: Whether images are kept in memory once they are decoded.
+      transform: Decodes and augments examples.
+      cached: Whether examples are kept in memory once they are decoded.
       key: What the examples are called in a batch.
       item_shape: The shape of an example there.
       item_dtype: Its type.
@@ -34,26 +35,26 @@ class Dataset:
     key: ClassVar[str] = 'x'
 
     def __init__(self, config: DataConfig, source: Source) -> None:
-        """Looks at the first images of a source.
+        """Looks at the first examples of a source.
 
         Args:
-          config: Says how images are preprocessed, and when they are kept in memory.
-          source: Where they come from; at least one example.
+          config: Says how examples are preprocessed, and when they are kept in memory.
+          source: Where they come from; at least one.
 
         Raises:
-          UserError: If none of them can be decoded.
+          UserError: If none of them can be decoded, or a key of the config is not for their kind.
         """
         self.config = config
         self.name = source.name
         self.class_names = tuple(source.class_names)
         self.num_classes = len(self.class_names)
         self._source = source
-        self._channels = config.channels or source.channels
         self._faults: dict[int, str] = {}
         self._reported: set[int] = set()
         share = config.max_undecodable
         self._tolerated = max(1, int(share * len(self))) if share else 0
-        self.spec = Spec('image', self._find_shape())
+        self.transform = make_transform(config, source)
+        self.transform.spec = self.spec = self.transform.spec or self._measured()
         self._kept = _Kept(self) if self._bytes() <= config.cache_gib * 2**30 else None
 
     def __len__(self) -> int:
@@ -65,7 +66,7 @@ class Dataset:
         return f'Dataset({self.name}, {len(self):,} examples of {self.spec.shape})'
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves the images behind when the data set is sent to a worker process."""
+        """Leaves the examples behind when the data set is sent to a worker process."""
         return {**self.__dict__, '_kept': None}
 
     @property
@@ -80,26 +81,26 @@ class Dataset:
 
     @property
     def cached(self) -> bool:
-        """Whether images are kept in memory once they are decoded."""
+        """Whether examples are kept in memory once they are decoded."""
         return self._kept is not None
 
-    def fetch(self, indices: np.ndarray) -> 'Examples':
+    def fetch(self, indices: np.ndarray) -> Examples:
         """Returns examples as far as their preprocessing is the same at every visit.
 
         Args:
           indices: int [b], each from 0 to the length of the data set.
 
         Raises:
-          UserError: If an image has another size than the rest, or a label is out of range.
+          UserError: If an example has another size than the rest, or a label is out of range.
         """
         if self._kept is not None:
             return self._kept.fetch(indices)
-        images, labels = self.decode(indices)
-        good = np.array([image is not None for image in images], bool)
-        if not self.config.random_crop:
+        values, labels = self.decode(indices)
+        good = np.array([value is not None for value in values], bool)
+        if not self.transform.varied:
             blank = np.zeros(self.spec.shape, self.spec.dtype)
-            images = np.stack([blank if image is None else image for image in images])
-        return Examples(images, labels, good)
+            values = np.stack([blank if value is None else value for value in values])
+        return Examples(values, labels, good)
 
     def decode(self, indices: Sequence[int]) -> tuple[list[np.ndarray | None], np.ndarray]:
         """Reads and decodes examples.
@@ -108,15 +109,15 @@ class Dataset:
           indices: int [b].
 
         Returns:
-          uint8 [h w c] for each, larger than `spec` says if a random crop is still to be cut out,
-          or None where the image is undecodable; and the labels, int32 [b].
+          What the transform makes of each, larger than `spec` says if a random crop is still to be cut out,
+          or None where the example is undecodable; and the labels, int32 [b].
 
         Raises:
-          UserError: If an image has another size than the rest, or a label is out of range.
+          UserError: If an example has another size than the rest, or a label is out of range.
         """
-        images: list[np.ndarray | None] = []
+        values: list[np.ndarray | None] = []
         labels = np.zeros(len(indices), np.int32)
-        for row, (data, label) in enumerate(self._source.read(indices)):
+        for row, (stored, label) in enumerate(self._source.read(indices)):
             index = int(indices[row])
             if self.num_classes and not 0 <= label < self.num_classes:
                 raise UserError(
@@ -125,59 +126,29 @@ class Dataset:
                     'data set.'
                 )
             labels[row] = label
-            images.append(self._image(index, data))
-        return images, labels
-
-    def _image(self, index: int, data: bytes | Exception) -> np.ndarray | None:
-        """Decodes one image; notes it and returns None if that cannot be done."""
-        config = self.config
-        try:
-            array = preprocess.arrange(self._decoded(index, data), config)
-        except preprocess.Undecodable as error:
-            self._faults[index] = str(error)
-            return None
-        if config.image_size is None:
-            if array.shape != self.spec.shape:
-                raise UserError(
-                    f'{self._source.describe(index)} is {_size(array.shape)} pixels, not '
-                    f'{_size(self.spec.shape)} as the others: set config.data.image_size to bring all '
-                    'images to one size.'
-                )
-        elif not config.random_crop:
-            array = preprocess.window(array, config.image_size)
-        return array
-
-    def _decoded(self, index: int, data: bytes | Exception) -> Image.Image:
-        """Decodes the content of a file, or raises `Undecodable` if that cannot be done or there is none."""
-        if isinstance(data, Exception):
-            raise preprocess.Undecodable(getattr(data, 'strerror', None) or str(data))
-        source = self._source
-        return preprocess.decode(data, self._channels, source.use_orientation, source.describe(index))
-
-    def _find_shape(self) -> tuple[int, int, int]:
-        """Returns height, width and channels after preprocessing."""
-        size, pad = self.config.image_size, 2 * self.config.pad
-        if size is not None:
-            return size, size, self._channels
-        if self._source.shape is not None:
-            height, width = self._source.shape
-            return height + pad, width + pad, self._channels
-        for index in range(len(self)):
-            data, _ = self._source.read([index])[0]
             try:
-                image = self._decoded(index, data)
-            except preprocess.Undecodable as error:
+                values.append(self.transform.decode(_readable(stored), self._source.describe(index)))
+            except Undecodable as error:
+                self._faults[index] = str(error)
+                values.append(None)
+        return values, labels
+
+    def _measured(self) -> Spec:
+        """Returns the spec that the first decodable example has."""
+        for index in range(len(self)):
+            stored, _ = self._source.read([index])[0]
+            try:
+                return self.transform.measure(_readable(stored), self._source.describe(index))
+            except Undecodable as error:
                 self.report({index: str(error)})
-                continue
-            return image.height + pad, image.width + pad, self._channels
         raise AssertionError('report stops before all are found undecodable')
 
     def _bytes(self) -> float:
-        """Estimates how much memory the images need once they are decoded."""
-        if not self.config.random_crop:
-            return len(self) * float(np.prod(self.spec.shape))
+        """Estimates how much memory the examples need once they are decoded."""
+        if not self.transform.varied:
+            return len(self) * float(self.spec.size * np.dtype(self.spec.dtype).itemsize)
         some = np.unique(np.linspace(0, len(self) - 1, _PROBES).astype(int))
-        sizes = [image.nbytes for image in self.decode(some)[0] if image is not None]
+        sizes = [value.nbytes for value in self.decode(some)[0] if value is not None]
         return len(self) * float(np.mean(sizes or [0]))
 
     def faults(self, indices: Sequence[int]) -> dict[int, str]:
@@ -186,11 +157,11 @@ class Dataset:
 
     @property
     def tolerated(self) -> int:
-        """How many undecodable images do not stop a run."""
+        """How many undecodable examples do not stop a run."""
         return self._tolerated
 
     def report(self, faults: Mapping[int, str]) -> None:
-        """Counts undecodable images and names each in the log, once.
+        """Counts undecodable examples and names each in the log, once.
 
         Args:
           faults: Index and reason, as from `faults`, possibly of another process.
@@ -198,44 +169,32 @@ class Dataset:
         Raises:
           UserError: If more were found than `max_undecodable` allows, or all are undecodable.
         """
+        noun = self.transform.noun
         for index, reason in faults.items():
             if index not in self._reported:
                 self._reported.add(index)
                 logging.warning(
-                    'skipping an undecodable image (%d of %s so far): %s (%s)',
+                    'skipping an undecodable %s (%d of %s so far): %s (%s)',
+                    noun,
                     len(self._reported),
-                    plural(len(self), 'image'),
+                    plural(len(self), noun),
                     self._source.describe(index),
                     reason,
                 )
         if len(self._reported) > self._tolerated or len(self._reported) == len(self):
             some = [self._source.describe(index) for index in sorted(self._reported)[:3]]
             raise UserError(
-                f'{plural(len(self._reported), "image")} of {len(self):,} in {self.name} '
+                f'{plural(len(self._reported), noun)} of {len(self):,} in {self.name} '
                 f'cannot be decoded, for example {", ".join(some)}: repair or remove them, '
                 f'or raise config.data.max_undecodable ({self.config.max_undecodable}).'
             )
 
 
-class Examples:
-    """Examples as `Dataset.fetch` returns them.
-
-    Attributes:
-      images: uint8 [b h w c], or before a random crop a list of b images uint8 [h w c]; anything
-        where an image is undecodable.
-      labels: int32 [b].
-      good: bool [b], False where the image is undecodable.
-    """
-
-    def __init__(
-        self,
-        images: np.ndarray | list[np.ndarray | None],
-        labels: np.ndarray,
-        good: np.ndarray,
-    ) -> None:
-        self.images = images
-        self.labels = labels
-        self.good = good
+def _readable(stored: Any) -> Any:
+    """Returns what is stored of an example; raises `Undecodable` where a source has an error instead."""
+    if isinstance(stored, Exception):
+        raise Undecodable(getattr(stored, 'strerror', None) or str(stored))
+    return stored
 
 
 class _Kept:
@@ -248,10 +207,10 @@ class _Kept:
         """Reserves room for the whole set; the system provides it as it is filled."""
         number = len(dataset)
         self._dataset = dataset
-        self._images: Any = (
-            [None] * number  # images that still have to be cropped may differ in size
-            if dataset.config.random_crop
-            else np.zeros((number, *dataset.spec.shape), np.uint8)
+        self._values: Any = (
+            [None] * number  # what still has to be cropped may differ in size
+            if dataset.transform.varied
+            else np.zeros((number, *dataset.spec.shape), dataset.spec.dtype)
         )
         self._labels = np.zeros(number, np.int32)
         self._known = np.zeros(number, bool)
@@ -261,20 +220,15 @@ class _Kept:
         """Does what `Dataset.fetch` does."""
         unknown = np.unique(indices[~self._known[indices]])
         if len(unknown):
-            images, labels = self._dataset.decode(unknown)
+            values, labels = self._dataset.decode(unknown)
             self._labels[unknown] = labels
-            for index, image in zip(unknown, images, strict=True):
-                if image is not None:
-                    self._images[index] = image
+            for index, value in zip(unknown, values, strict=True):
+                if value is not None:
+                    self._values[index] = value
                     self._good[index] = True
             self._known[unknown] = True
-        if isinstance(self._images, list):
-            images = [self._images[index] for index in indices]
+        if isinstance(self._values, list):
+            values = [self._values[index] for index in indices]
         else:
-            images = self._images[indices]
-        return Examples(images, self._labels[indices], self._good[indices])
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    """Writes a height and width the way people do."""
-    return f'{shape[1]}x{shape[0]}'
+            values = self._values[indices]
+        return Examples(values, self._labels[indices], self._good[indices])

@@ -1,18 +1,21 @@
 """From a config to the data set that it names."""
 
-from vq_jax.data.codes import PREFIX, CodeDataset
 from vq_jax.data.config import DataConfig
 from vq_jax.data.dataset import Dataset
-from vq_jax.data.sources import open_source
+from vq_jax.data.source import Source
+from vq_jax.data.sources.codes import PREFIX, CodeDataset
+from vq_jax.data.sources.folder import FolderSource
+from vq_jax.data.sources.tfds import TfdsSource, data_dir, find, missing
 
 AnyDataset = Dataset | CodeDataset
+BUILT_IN = ('digits', 'photos')
 
 
 def open_dataset(config: DataConfig, split: str) -> AnyDataset:
     """Opens one split of a data set; a built-in set that is not there yet is prepared first.
 
     Args:
-      config: Which data set, where it is, and how its images are preprocessed.
+      config: Which data set, where it is, and how its examples are preprocessed.
       split: Split in the syntax of tensorflow-datasets, for example `config.train_split`; of written
         codes, one of those that were written.
 
@@ -20,8 +23,37 @@ def open_dataset(config: DataConfig, split: str) -> AnyDataset:
       The split, ready for `train_batches` and `eval_batches`.
 
     Raises:
-      UserError: If the data set or the split is not there or cannot be read.
+      UserError: If the data set or the split is not there or cannot be read, or a key of the config is
+        not for this kind of data.
     """
     if config.name.startswith(PREFIX):
         return CodeDataset(config, split)
     return Dataset(config, open_source(config, split))
+
+
+def open_source(config: DataConfig, split: str) -> Source:
+    """Opens one split of what a config names, still encoded.
+
+    Args:
+      config: Says which and where.
+      split: Split in the syntax of tensorflow-datasets.
+
+    Returns:
+      Its examples.
+
+    Raises:
+      UserError: If it is not there or cannot be read.
+    """
+    name = config.name
+    if name.startswith('folder:'):
+        return FolderSource(name.removeprefix('folder:'), split, config.split_key(split))
+    if name in BUILT_IN:
+        # Imported here because tensorflow-datasets takes half a second.
+        from vq_jax.data.sources import builtin
+
+        folder = builtin.prepare(name, builtin.home(config.data_dir))
+    else:
+        folder = find(name, data_dir(config.data_dir))
+        if folder is None:
+            raise missing(name, data_dir(config.data_dir), BUILT_IN)
+    return TfdsSource(folder, split, config)

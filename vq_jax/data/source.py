@@ -1,8 +1,10 @@
-"""What every place that images come from has in common."""
+"""What all sources of data have in common."""
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Any, Protocol
+
+from vq_jax.spec import Kind
 
 # Names that one split goes by.
 SPLIT_NAMES = (('train', 'training'), ('validation', 'val', 'valid', 'dev'), ('test', 'testing'))
@@ -14,36 +16,35 @@ class Source(Protocol):
     Attributes:
       name: What to call the data set and split in messages.
       class_names: Names of the classes, in the order of the labels; empty if there are no labels.
-      channels: 1 or 3, what the images have by themselves.
-      shape: Height and width of every image, where the data set declares it, else None.
+      kind: What all examples are.
+      shape: Of every example as the data set declares it, `(*grid, channels)`; a size of the grid that it
+        does not declare is None.
+      rate: See `Spec`; None where the data set does not declare it.
       use_orientation: Whether images are turned as their EXIF orientation says.
     """
 
     name: str
     class_names: tuple[str, ...]
-    channels: int
-    shape: tuple[int, int] | None
+    kind: Kind
+    shape: tuple[int | None, ...]
+    rate: float | None
     use_orientation: bool
 
     def __len__(self) -> int:
         """Returns the number of examples."""
         ...
 
-    def read(self, indices: Sequence[int]) -> list[tuple[bytes | Exception, int]]:
-        """Returns the encoded image, or why it cannot be read, and the label of each index.
+    def read(self, indices: Sequence[int]) -> list[tuple[Any, int]]:
+        """Returns what is stored of each example, for its `Transform` to decode, and its label.
 
-        A source without labels gives 0 for each. For what cannot be read there is the error that says why.
+        A source without labels gives 0 for each. For what cannot be read there is the `Exception` that says
+        why.
         """
         ...
 
     def describe(self, index: int) -> str:
         """Returns what a person needs to find the example: a path, or a record number."""
         ...
-
-
-def plural(number: int, noun: str) -> str:
-    """Returns for example '1 image' or '1,234 images'."""
-    return f'{number:,} {noun}' + ('' if number == 1 else 's')
 
 
 def known_split(split: str, known: Collection[str]) -> str:

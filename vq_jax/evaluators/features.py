@@ -14,6 +14,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vq_jax.data import AnyDataset, DataConfig, eval_batches, open_dataset
+from vq_jax.data.transforms import TRANSFORMS
 from vq_jax.errors import UserError
 from vq_jax.evaluators.reference import MOST_KEPT, Reference, content_of
 from vq_jax.evaluators.sources import FeatureSource
@@ -27,6 +28,7 @@ from vq_jax.ops.metrics import psnr
 from vq_jax.ops.moments import Moments
 from vq_jax.ops.neighbourhoods import density_and_coverage, precision_and_recall
 from vq_jax.ops.similarity import WINDOW, ms_ssim, ssim
+from vq_jax.spec import Kind
 from vq_jax.tasks.autoencoding import AutoencodingTask
 from vq_jax.tasks.batched_sampling import BatchedSampler
 from vq_jax.tasks.classes import check_class_names, difference
@@ -37,13 +39,11 @@ from vq_jax.training.config import build, to_json
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import Batch, ParallelConfig, make_engine
 
-_PREPROCESSING = ('channels', 'pad', 'image_size', 'fit', 'resize', 'image_key')
 
-
-def preprocessing(data: ConfigDict) -> dict[str, Any]:
-    """How images are cropped and resized, by a config's section 'data', in JSON values."""
+def preprocessing(data: ConfigDict, kind: Kind) -> dict[str, Any]:
+    """What evaluation does to examples of a kind, by a config's section 'data', in JSON values."""
     section = to_json(data)
-    return {name: section[name] for name in _PREPROCESSING}
+    return {name: section[name] for name in TRANSFORMS[kind].keys if name not in ('random_crop', 'flip')}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,7 +253,7 @@ class FeatureEvaluator:
         made = {
             'dataset': data.name,
             'split': self._split,
-            'preprocessing': preprocessing(data),
+            'preprocessing': preprocessing(data, self._run.spec.kind),
             'content': content_of(self._dataset),
             **self._source.identity,
         }

@@ -111,7 +111,7 @@ def content_of(dataset: Dataset) -> str:
     """
     some = np.unique(np.linspace(0, len(dataset) - 1, _HASHED).astype(int))
     found = dataset.fetch(some)
-    digest = hashlib.sha256(np.asarray(found.images)[found.good].tobytes()).hexdigest()
+    digest = hashlib.sha256(np.asarray(found.values)[found.good].tobytes()).hexdigest()
     return f'{len(dataset):,} images, {len(some)} of which have the SHA-256 {digest[:16]}'
 
 

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vq_jax.data.source import plural
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, plural
 from vq_jax.media import sheets
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.kmeans import kmeans

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vq_jax.data import CodeDataset, DataConfig, eval_batches, open_dataset
-from vq_jax.data.codes import PREFIX, CodeFacts, missing_shards, write_facts, write_shard
+from vq_jax.data.sources.codes import PREFIX, CodeFacts, missing_shards, write_facts, write_shard
 from vq_jax.errors import UserError
 from vq_jax.tasks.restore import config_of
 from vq_jax.tasks.tokenizers import TokenizerConfig, make_tokenizer
@@ -36,7 +36,7 @@ def write_codes(
 
     Args:
         workdir: a run of the task vqvae or vqgan.
-        output: the folder to write, see `vq_jax.data.codes`.
+        output: the folder to write, see `vq_jax.data.sources.codes`.
         splits: of the run's data set; None takes those that it was trained and evaluated on.
         step: the checkpoint of the run; None is its newest.
         batch_size: images that are encoded at once, over all devices.

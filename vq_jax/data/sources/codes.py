@@ -2,7 +2,7 @@
 
 A folder holds `codes.json` and, for each split, shards `SPLIT-00000-of-00004.array_record`, of which the
 former names the number of examples and the SHA-256. A shard has its final name only when it is complete, so
-that what a kill leaves can be gone on with. A record is the label and the codes of one image, as
+that what a kill leaves can be gone on with. A record is the label and the codes of one example, as
 little-endian unsigned integers.
 """
 
@@ -18,9 +18,9 @@ import msgspec
 import numpy as np
 
 from vq_jax.data.config import READING, DataConfig
-from vq_jax.data.dataset import Examples
-from vq_jax.data.source import plural
-from vq_jax.errors import UserError
+from vq_jax.data.examples import Examples
+from vq_jax.data.transforms.transform import Transform
+from vq_jax.errors import UserError, plural
 from vq_jax.files import WriteError, sha256_of, write_atomically
 from vq_jax.json_files import read_json
 from vq_jax.spec import Spec
@@ -38,7 +38,7 @@ class ShardFacts:
     """What is in a file of codes.
 
     Attributes:
-        examples: how many images; those that could not be decoded have no codes.
+        examples: how many; those that could not be decoded have no codes.
         sha256: of the file, in hexadecimal digits.
     """
 
@@ -61,13 +61,13 @@ class CodeFacts:
 
     Attributes:
         tokenizer: the run that made them.
-        data: the config of the images.
+        data: the config of these examples.
         spec: of the examples that were encoded.
         class_names: in the order of the labels; empty if there are none.
         num_codes: codes are from 0 to one less.
         grids: rows and columns of each level of codes, the coarsest first.
-        splits: how many images each has.
-        shard_size: images of a shard, the last of a split excepted.
+        splits: how many examples each has.
+        shard_size: examples of a shard, the last of a split excepted.
         shards: what is in those that are complete, by the names of their files.
     """
 
@@ -89,7 +89,7 @@ class CodeFacts:
 
     @property
     def length(self) -> int:
-        """How many codes an image has."""
+        """How many codes an example has."""
         return sum(math.prod(grid) for grid in self.grids)
 
     def shard_paths(self, folder: Path, split: str) -> list[Path]:
@@ -175,7 +175,7 @@ def write_shard(path: Path, facts: CodeFacts, examples: Iterable[tuple[int, np.n
     Args:
         path: one of `CodeFacts.shard_paths`.
         facts: of the folder.
-        examples: label and codes int [n] of each image.
+        examples: label and codes int [n] of each example.
 
     Raises:
         WriteError: it cannot be written; nothing is left of it.
@@ -255,6 +255,7 @@ class CodeDataset:
         class_names: in the order of the labels.
         num_classes: their number.
         spec: of the examples that were encoded.
+        transform: leaves codes as they are.
         cached: whether all codes are kept in memory.
     """
 
@@ -265,7 +266,7 @@ class CodeDataset:
         """Opens a split.
 
         Raises:
-            UserError: if it is not there, or not complete, or images are asked for.
+            UserError: if it is not there, or not complete, or augmentation is asked for.
         """
         if config.random_crop or config.flip:
             raise UserError(
@@ -291,6 +292,7 @@ class CodeDataset:
                 f'{len(lacking)} of {len(shards)} files of the split {split!r} are not in {folder} yet; run '
                 'vq_jax.tokenize again, which goes on where it was.'
             )
+        self.transform = Transform()
         self._source = _open_shards(shards, facts)
         self._read([0])
         record = (facts.length + 1) * facts.dtype.itemsize
@@ -299,7 +301,7 @@ class CodeDataset:
             self._kept = self._read(range(len(self)))
 
     def __len__(self) -> int:
-        """How many images."""
+        """How many examples."""
         return len(self._source)
 
     def __repr__(self) -> str:
@@ -318,7 +320,7 @@ class CodeDataset:
         return Examples(codes, labels, np.ones(len(rows), bool))
 
     def faults(self, indices: Sequence[int]) -> dict[int, str]:
-        """None: images that could not be decoded have no codes."""
+        """None: examples that could not be decoded have no codes."""
         return {}
 
     def report(self, faults: Mapping[int, str]) -> None:

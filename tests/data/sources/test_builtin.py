@@ -11,8 +11,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from vq_jax.data import DataConfig, eval_batches, open_dataset
-from vq_jax.data.builtin import CROP, PHOTOGRAPHS, crops
-from vq_jax.data.sources import BUILT_IN
+from vq_jax.data.open import BUILT_IN
+from vq_jax.data.sources.builtin import CROP, PHOTOGRAPHS, crops
 from vq_jax.errors import UserError
 
 # Opens a set with the network and TensorFlow out of reach.
@@ -31,7 +31,7 @@ def examples(name, split, folder):
     batches = list(eval_batches(data, batch_size=64))
     mask = np.concatenate([batch['mask'] for batch in batches])
     assert mask.sum() == len(data)
-    return [np.concatenate([batch[key] for batch in batches])[mask] for key in ('image', 'label')]
+    return [np.concatenate([batch[key] for batch in batches])[mask] for key in ('x', 'label')]
 
 
 def test_digits_are_those_of_scikit_learn(built_in_dir):
@@ -121,7 +121,7 @@ def test_where_nothing_can_be_written(tmp_path):
 
 
 def test_names_agree():
-    from vq_jax.data import builtin
+    from vq_jax.data.sources import builtin
 
     assert set(BUILT_IN) == set(builtin.BUILDERS)
     assert all(key == builder.name for key, builder in builtin.BUILDERS.items())
@@ -129,7 +129,7 @@ def test_names_agree():
 
 def test_importing_is_light():
     """Opening a data set may take its time, importing the package must not."""
-    heavy = ('grain', 'tensorflow_datasets', 'sklearn', 'skimage', 'tensorflow')
+    heavy = ('grain', 'tensorflow_datasets', 'sklearn', 'skimage', 'tensorflow', 'jax', 'scipy')
     code = f'import sys, vq_jax.data; print([n for n in {heavy} if n in sys.modules])'
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert result.stdout == '[]\n'

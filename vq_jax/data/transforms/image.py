@@ -1,19 +1,19 @@
-"""From the bytes of an image file to the array that the model is given.
-
-`decode` and `arrange` hold everything that is the same at every visit of an image, so that their
-result can be kept in memory; `window` is the crop, which in training differs from visit to visit.
-"""
+"""From the bytes of an image file to the array that the model is given."""
 
 import io
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from absl import logging
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vq_jax.data.config import MOST_PIXELS, DataConfig
+from vq_jax.data.source import Source
+from vq_jax.data.transforms.transform import Transform, Undecodable, window
 from vq_jax.errors import UserError
 from vq_jax.files import read_file
+from vq_jax.spec import Spec
 
 # Pillow chooses by a file's content, whatever its name, and hands PostScript to another program. TGA, which
 # nothing in a file tells for certain, is tried last.
@@ -22,8 +22,62 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _WHITE_IS_ZERO, _UNSIGNED = 0, (1, 4)  # their values; 4 is 'undefined', which is written for unsigned too
 
 
-class Undecodable(Exception):
-    """An image file that cannot be turned into pixels; the message says why."""
+class ImageTransform(Transform):
+    """Decodes, converts to `channels`, pads, fits to `image_size`; in training, crops and flips at random."""
+
+    noun: ClassVar[str] = 'image'
+    keys: ClassVar[tuple[str, ...]] = ('image_key', 'channels', 'pad', 'image_size', 'fit', 'resize')
+    keys += ('random_crop', 'flip')
+    suffixes: ClassVar[tuple[str, ...]] = ('.avif', '.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.pbm', '.pgm')
+    suffixes += ('.png', '.ppm', '.tga', '.tif', '.tiff', '.webp')
+    file_shape: ClassVar[tuple[int | None, ...]] = (None, None, 3)
+
+    def __init__(self, config: DataConfig, source: Source) -> None:
+        """See `Transform`."""
+        self._config = config
+        self._use_orientation = source.use_orientation
+        *sizes, channels = source.shape
+        self._channels = config.channels or channels
+        self.varied = config.random_crop
+        self.uniforms = 3 if config.random_crop or config.flip else 0
+        size, border = config.image_size, 2 * config.pad
+        if size is not None:
+            self.spec = Spec('image', (size, size, self._channels))
+        elif None not in sizes:
+            self.spec = Spec('image', (*(length + border for length in sizes), self._channels))
+
+    def measure(self, stored: bytes, name: str) -> Spec:
+        """See `Transform`."""
+        image = decode(stored, self._channels, self._use_orientation, name)
+        border = 2 * self._config.pad
+        return Spec('image', (image.height + border, image.width + border, self._channels))
+
+    def decode(self, stored: bytes, name: str) -> np.ndarray:
+        """See `Transform`; uint8 [h w c]."""
+        array = arrange(decode(stored, self._channels, self._use_orientation, name), self._config)
+        if self._config.image_size is not None:
+            return array if self.varied else self.centre(array)
+        if array.shape != self.spec.shape:
+            raise UserError(
+                f'{name} is {_size(array.shape)} pixels, not {_size(self.spec.shape)} as the others: set '
+                'config.data.image_size to bring all images to one size.'
+            )
+        return array
+
+    def augment(self, values: np.ndarray | list[np.ndarray], uniforms: np.ndarray) -> np.ndarray:
+        """Crops at the vertical and horizontal position of the first two numbers, flips by the third."""
+        if self.varied:
+            sizes = self.spec.grid
+            cut = [window(value, sizes, share[:2]) for value, share in zip(values, uniforms, strict=True)]
+            values = np.stack(cut)
+        if self._config.flip:
+            mirrored = uniforms[:, 2] < 0.5
+            values[mirrored] = values[mirrored, :, ::-1]
+        return values
+
+    def centre(self, value: np.ndarray) -> np.ndarray:
+        """See `Transform`."""
+        return window(value, self.spec.grid)
 
 
 def decode(
@@ -175,7 +229,7 @@ def centred(image: Image.Image, config: DataConfig) -> np.ndarray:
       Undecodable: As `arrange`.
     """
     array = arrange(image, config)
-    return array if config.image_size is None else window(array, config.image_size)
+    return array if config.image_size is None else window(array, (config.image_size, config.image_size))
 
 
 # An image that a user gives: the path or the content of a file, an image of Pillow, or an array, uint8 [h w],
@@ -266,7 +320,7 @@ def image_and_mask(
     white = arrays[1][..., 0] > 127
     if not white.any():
         raise UserError(
-            'nothing of the mask is white where the model sees it; make white what is to be drawn.'
+            'nothing of the mask is white where the model sees it; make white what is to be generated.'
         )
     return arrays[0], white
 
@@ -283,20 +337,6 @@ def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def window(image: np.ndarray, size: int, place: tuple[float, float] | None = None) -> np.ndarray:
-    """Cuts a square out of an image.
-
-    Args:
-      image: uint8 [h w c], both sides at least `size`.
-      size: Side of the square, in pixels.
-      place: Vertical and horizontal position in [0, 1) among all possible; None: the centre.
-
-    Returns:
-      A view of shape [size size c].
-    """
-    rows, columns = image.shape[0] - size, image.shape[1] - size
-    if place is None:
-        top, left = rows // 2, columns // 2
-    else:
-        top, left = int(place[0] * (rows + 1)), int(place[1] * (columns + 1))
-    return image[top : top + size, left : left + size]
+def _size(shape: tuple[int, ...]) -> str:
+    """Writes width and height the way people do."""
+    return f'{shape[1]}x{shape[0]}'

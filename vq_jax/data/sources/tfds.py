@@ -11,15 +11,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import logging
 
-from vq_jax.data.source import known_split, plural
-from vq_jax.errors import UserError, nearest
+from vq_jax.data.config import DataConfig
+from vq_jax.data.source import known_split
+from vq_jax.errors import UserError, nearest, plural
 from vq_jax.json_files import read_json
 
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
 _DAMAGE = OSError, RuntimeError, ValueError  # what the reader of ArrayRecord files raises for them
 _OWN_FEATURES = 'tensorflow_datasets.core.features.'
+_AUDIO, _TENSOR, _TEXT = (
+    f'{_OWN_FEATURES}{name}' for name in ('audio_feature.Audio', 'tensor_feature.Tensor', 'text_feature.Text')
+)
 _AGAIN = 'prepare the data set again, in another folder'
 
 
@@ -34,52 +39,53 @@ class TfdsSource:
     """One split of a data set that tensorflow-datasets has written to disk.
 
     The data set is opened from its folder and not through tensorflow-datasets' registry of names,
-    which would ask the network about a name that it does not find. Images are left encoded, so
-    that a damaged one is this package's to skip.
+    which would ask the network about a name that it does not find. Images, and sound in files, are left
+    encoded, so that a damaged one is this package's to skip.
     """
 
     use_orientation = False  # as in tensorflow-datasets' own decoding, which published numbers rest on
 
-    def __init__(
-        self,
-        name: str,
-        folder: Path,
-        split: str,
-        image_key: str,
-        label_key: str,
-        split_key: str = 'the split',
-    ) -> None:
+    def __init__(self, folder: Path, split: str, config: DataConfig) -> None:
         """Opens the split.
 
         Args:
-          name: What to call the data set in messages.
           folder: Folder of one version of the data set, as returned by `find`.
           split: Split in the syntax of tensorflow-datasets.
-          image_key: Feature that holds the image.
-          label_key: Feature that holds the class label.
-          split_key: What to call the split in messages.
+          config: Names the data set and its features.
 
         Raises:
           UserError: If the data set has another format, or lacks the split or the features.
         """
         import tensorflow_datasets as tfds
 
+        name, label_key = config.name, config.label_key
         builder = open_builder(name, folder)
         self.name = f'{name} ({split})'
         features = dict(builder.info.features.items())
-        image = features.get(image_key)
-        if not isinstance(image, tfds.features.Image) or image.np_dtype.itemsize > 2:
+        image, sounds = features.get(config.image_key), _sounds(folder)
+        if isinstance(image, tfds.features.Image) and image.np_dtype.itemsize <= 2:
+            self.kind, key = 'image', config.image_key
+            *sizes, channels = image.shape
+            self.shape = (*(sizes if all(sizes) else [None, None]), 1 if channels == 1 else 3)
+            self.rate = None
+        elif config.audio_key in sounds:
+            self.kind, key = 'audio', config.audio_key
+            self.shape = (None, 1)
+            self.rate = sounds[key]
+        elif sounds:
             raise UserError(
-                f'{name} has no images under the name {image_key!r}: set config.data.image_key to one '
+                f'{name} has no sound under the name {config.audio_key!r}: set config.data.audio_key to one '
+                f'of {", ".join(map(repr, sorted(sounds)))}.'
+            )
+        else:
+            raise UserError(
+                f'{name} has no images under the name {config.image_key!r}: set config.data.image_key to one '
                 f'of {_keys(features, tfds.features.Image)}.'
             )
-        height, width, channels = image.shape
-        self.shape = (height, width) if height and width else None
-        self.channels = 1 if channels == 1 else 3
-        wanted = {'image': image}
+        wanted = {key: features[key]}
         label = features.get(label_key)
         if isinstance(label, tfds.features.ClassLabel) and label.num_classes:
-            wanted['label'] = label
+            wanted[label_key] = label
             self.class_names = tuple(label.names)
         elif label is None and label_key == 'label':
             self.class_names = ()
@@ -88,19 +94,21 @@ class TfdsSource:
                 f'{name} has no class labels under the name {label_key!r}: set config.data.label_key to '
                 f'one of {_keys(features, tfds.features.ClassLabel)}.'
             )
-        self._keys = {'image': image_key, 'label': label_key}
-        self._features = tfds.features.FeaturesDict(
-            {self._keys[part]: feature for part, feature in wanted.items()}
-        )
-        self._decoders = {image_key: tfds.decode.SkipDecoding()}
-        self._records = _records(builder, name, split, split_key)
+        self._key, self._label_key = key, label_key
+        self._features = tfds.features.FeaturesDict(wanted)
+        self._decoders = {key: tfds.decode.SkipDecoding()} if self.kind == 'image' else {}
+        self._records = _records(builder, name, split, config.split_key(split))
 
     def __len__(self) -> int:
         """Returns the number of records."""
         return len(self._records)
 
-    def read(self, indices: Sequence[int]) -> list[tuple[bytes | Exception, int]]:
-        """Returns the encoded image and the label of each record; or why it cannot be read, and 0."""
+    def read(self, indices: Sequence[int]) -> list[tuple[Any, int]]:
+        """Returns what is stored and the label of each record; or why it cannot be read, and 0.
+
+        Of images, and of sound that is stored in files, that is the content of a file, and of other sound its
+        samples [n] or [n c] and their rate.
+        """
         numbers = [int(index) for index in indices]
         try:
             records = self._records.__getitems__(numbers)
@@ -114,13 +122,14 @@ class TfdsSource:
         except _DAMAGE as error:
             return error
 
-    def _example(self, record: bytes | Exception) -> tuple[bytes | Exception, int]:
+    def _example(self, record: bytes | Exception) -> tuple[Any, int]:
         if isinstance(record, Exception):
             return record, 0
-        image, label = self._keys['image'], self._keys['label']
         try:
             example = self._features.deserialize_example_np(record, decoders=self._decoders)
-            return example[image], int(example.get(label, 0))
+            stored = example[self._key]
+            stored = (stored, self.rate) if isinstance(stored, np.ndarray) else stored
+            return stored, int(example.get(self._label_key, 0))
         except MemoryError:
             raise
         except Exception as error:  # records that hold something else make it raise many kinds
@@ -162,16 +171,14 @@ def open_builder(name: str, folder: Path) -> Any:
       UserError: If it cannot be opened, is not in the ArrayRecord format, or names code that is not of
         tensorflow-datasets itself.
     """
-    import tensorflow_datasets as tfds
-
     _check_files(name, folder)
     try:
         with quiet():
-            builder = tfds.builder_from_directory(str(folder))
+            builder = _read_only_builder(folder)
     except ImportError as error:
         raise UserError(
             f'{name} in {str(folder)!r} has features that only TensorFlow can read ({error}): '
-            'choose a data set of images and labels.'
+            'choose a data set of images or sound, and labels.'
         ) from error
     except Exception as error:  # damaged files make it raise many kinds
         raise UserError(f'{name} in {str(folder)!r} cannot be opened ({error}): {_AGAIN}.') from error
@@ -185,6 +192,49 @@ def open_builder(name: str, folder: Path) -> Any:
             f'`python -m vq_jax.prepare {shlex.quote(name)} --data_dir OTHER_FOLDER`.'
         )
     return builder
+
+
+def _read_only_builder(folder: Path) -> Any:
+    """Opens a data set; a feature of sound, which needs TensorFlow, becomes what its records hold."""
+    from google.protobuf import json_format
+    from tensorflow_datasets.core import dataset_info
+    from tensorflow_datasets.core.read_only_builder import ReadOnlyBuilder
+
+    if not _sounds(folder):
+        return ReadOnlyBuilder(str(folder))
+    info = dataset_info.read_proto_from_builder_dir(str(folder))
+    content = read_json(folder / 'features.json', dict[str, Any], advice=_AGAIN)
+    features = content['featuresDict']['features']
+    for key, feature in features.items():
+        if feature.get('pythonClassName') == _AUDIO:
+            features[key] = _as_stored(feature['audio'])
+    json_format.ParseDict(content, info.features)
+    return ReadOnlyBuilder(str(folder), info_proto=info)
+
+
+def _as_stored(audio: dict[str, Any]) -> dict[str, Any]:
+    """Returns the feature that records of a feature of sound hold: its file, or its samples."""
+    if audio.get('lazyDecode'):
+        return {'pythonClassName': _TEXT, 'text': {}}
+    tensor = {key: audio[key] for key in ('shape', 'dtype', 'encoding') if key in audio}
+    return {'pythonClassName': _TENSOR, 'tensor': tensor}
+
+
+def _sounds(folder: Path) -> dict[str, float | None]:
+    """Returns the sample rate of each feature that is sound in integers, or None where it is not told."""
+    try:
+        content = read_json(folder / 'features.json', dict[str, Any], advice=_AGAIN)
+    except FileNotFoundError:  # which is told later
+        return {}
+    features = content.get('featuresDict', {}).get('features', {})
+    sounds = [
+        (key, value['audio']) for key, value in features.items() if value.get('pythonClassName') == _AUDIO
+    ]
+    return {
+        key: int(audio.get('sampleRate', 0)) or None
+        for key, audio in sounds
+        if str(audio.get('dtype', '')).startswith('int')
+    }
 
 
 def _check_files(name: str, folder: Path) -> None:
@@ -304,25 +354,25 @@ def find(name: str, folder: Path) -> Path | None:
     Raises:
       UserError: If it cannot be read.
     """
-    place = folder / name.replace(':', '/')
+    of_name = folder / name.replace(':', '/')
     try:
-        found = _newest(place)
+        found = _newest(of_name)
         if found is None:
             with contextlib.suppress(FileNotFoundError):
-                chosen = read_json(place / '.config' / 'metadata.json', _Configs, advice=_AGAIN)
-                found = _newest(place / chosen.default_config_name)
+                chosen = read_json(of_name / '.config' / 'metadata.json', _Configs, advice=_AGAIN)
+                found = _newest(of_name / chosen.default_config_name)
         return found
     except OSError as error:
-        raise UserError(f'Cannot read {place} ({error.strerror}); check its permissions.') from error
+        raise UserError(f'Cannot read {of_name} ({error.strerror}); check its permissions.') from error
 
 
-def _newest(place: Path) -> Path | None:
+def _newest(folder: Path) -> Path | None:
     """Returns this folder if a data set is in it, else its sub-folder of the highest version."""
-    if (place / 'dataset_info.json').is_file():
-        return place
+    if (folder / 'dataset_info.json').is_file():
+        return folder
     versions = [
         path
-        for path in (place.iterdir() if place.is_dir() else ())
+        for path in (folder.iterdir() if folder.is_dir() else ())
         if _VERSION.fullmatch(path.name) and (path / 'dataset_info.json').is_file()
     ]
     return max(versions, key=lambda p: [int(part) for part in p.name.split('.')], default=None)
@@ -359,7 +409,7 @@ def missing(name: str, folder: Path, known: Sequence[str]) -> UserError:
             'images there.'
         )
     if name.startswith(('/', './', '../', '~')):
-        return UserError(f'There is no {name!r}: set config.data.name to folder:PATH for a folder of images.')
+        return UserError(f'There is no {name!r}: set config.data.name to folder:PATH for a folder of files.')
     there = prepared(folder)
     configs = [other for other in there if other.split('/')[0] == name.split('/')[0]]
     near = configs or nearest(name, [*known, *there], most=3)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from vq_jax.data.tfds_source import quiet
+from vq_jax.data.sources.tfds import quiet
 from vq_jax.errors import UserError
 
 # Photographs in the scikit-image wheel. Left out: its drawings and text, and motorcycle_right,
@@ -129,7 +129,7 @@ def _photographs() -> Iterator[Image.Image]:
 
 
 def crops(width: int, height: int, split: str) -> list[tuple[int, int]]:
-    """Places the crops of one photograph.
+    """Positions the crops of one photograph.
 
     Args:
       width: Width of the photograph in pixels, at least two crops.

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from vq_jax.data import DataConfig, eval_batches, open_dataset, train_batches
-from vq_jax.data.tfds_source import find
+from vq_jax.data.sources.tfds import find
 from vq_jax.errors import UserError
 
 
@@ -337,7 +337,7 @@ def test_imagenette(real_dir, no_network):
     )
     (batch,) = eval_batches(validation, batch_size=100)
     for row in range(100):
-        expected = Image.fromarray(source[row]['x']).resize((64, 64), Image.Resampling.LANCZOS)
+        expected = Image.fromarray(source[row]['image']).resize((64, 64), Image.Resampling.LANCZOS)
         np.testing.assert_array_equal(batch['x'][row], np.asarray(expected))
         assert batch['label'][row] == source[row]['label']
     batch = next(train_batches(open_dataset(config, 'train'), batch_size=8, seed=0))

@@ -1,38 +1,39 @@
-"""Any folder of images as a data set."""
+"""Any folder of images, or of sound, as a data set."""
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import logging
 
-from vq_jax.data.source import SPLIT_NAMES, known_split, plural
-from vq_jax.errors import UserError
+from vq_jax.data.source import SPLIT_NAMES, known_split
+from vq_jax.data.transforms import TRANSFORMS
+from vq_jax.errors import UserError, plural
 from vq_jax.files import read_file
+from vq_jax.spec import Kind
 
-SUFFIXES = ('.avif', '.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm')
-SUFFIXES += ('.tga', '.tif', '.tiff', '.webp')
+KINDS: dict[str, Kind] = {suffix: kind for kind, cls in TRANSFORMS.items() for suffix in cls.suffixes}
 _SPLIT_FOLDERS = tuple(name for names in SPLIT_NAMES for name in names)
 TEST_SHARE = 0.1
 
 
 class FolderSource:
-    """Images found anywhere below a folder.
+    """Files found anywhere below a folder, of the kind of data that most of them are of.
 
     If the folder has a sub-folder `train`, then its sub-folders of the names in `SPLIT_NAMES`, in
-    upper case or lower, are the splits. Otherwise every image goes to `train` or, one in ten, to `test`
-    by a hash of its path below the folder, so that adding images moves none of the others. Below
-    a split, the first level of folders gives the classes if every image is in one. Examples are
+    upper case or lower, are the splits. Otherwise every file goes to `train` or, one in ten, to `test`
+    by a hash of its path below the folder, so that adding files moves none of the others. Below
+    a split, the first level of folders gives the classes if every file is in one. Examples are
     ordered by that hash too, so that a slice such as `train[90%:]` is a fair sample of all classes.
     """
 
-    channels = 3
-    shape = None
+    rate = None
     use_orientation = True
 
     def __init__(self, folder: str, split: str, split_key: str = 'the split') -> None:
-        """Lists the images.
+        """Lists the files.
 
         Args:
           folder: Path of the folder; `~` is understood.
@@ -40,42 +41,38 @@ class FolderSource:
           split_key: What to call the split in messages.
 
         Raises:
-          UserError: If the folder or the split is not there or has no images, or a folder below cannot be
-            read.
+          UserError: If the folder or the split is not there or has no such files, or a folder below
+            cannot be read.
         """
         root = Path(folder).expanduser()
         if not folder or not os.path.isdir(root):
             fault = 'is a file, not a folder' if os.path.isfile(root) else 'is not there'
             raise UserError(f'The folder {str(root)!r} {fault}: check the path in config.data.name.')
         self.name = f'{root} ({split})'
-        images = _images(root)
-        if not images:
-            raise UserError(
-                f'No images were found in {str(root)!r}: it needs files that end in {", ".join(SUFFIXES)}.'
-            )
+        self.kind, paths = _paths(root)
+        transform = TRANSFORMS[self.kind]
+        self.shape = transform.file_shape
+        noun = transform.noun
         if any(name.lower() in SPLIT_NAMES[0] and os.path.isdir(root / name) for name in os.listdir(root)):
-            splits = _split_folders(images)
+            splits = _split_folders(paths)
             below = {path: path.split('/', 1)[1] for paths in splits.values() for path in paths}
         else:
-            splits = _hashed(images)
-            below = {path: path for path in images}
+            splits = _hashed(paths)
+            below = {path: path for path in paths}
         in_folder = ['/' in path for path in below.values()]
         if any(in_folder) and not all(in_folder):
-            logging.warning(
-                'folder %s: not every image is in a sub-folder, so there are no classes',
-                root,
-            )
+            logging.warning('folder %s: not every %s is in a sub-folder, so there are no classes', root, noun)
         classes = {}
         if all(in_folder):
-            classes = {path: place.split('/', 1)[0] for path, place in below.items()}
+            classes = {path: rest.split('/', 1)[0] for path, rest in below.items()}
         self.class_names = tuple(sorted(set(classes.values())))
         number = {name: label for label, name in enumerate(self.class_names)}
         self._root = str(root)
-        self._paths = _select(split, splits, self._root, split_key)
+        self._paths = _select(split, splits, self._root, split_key, noun)
         self._labels = [number[classes[path]] if classes else 0 for path in self._paths]
 
     def __len__(self) -> int:
-        """Returns the number of images."""
+        """Returns the number of files."""
         return len(self._paths)
 
     def read(self, indices: Sequence[int]) -> list[tuple[bytes | Exception, int]]:
@@ -93,11 +90,14 @@ class FolderSource:
         return os.path.join(self._root, self._paths[index])
 
 
-def _images(root: Path) -> list[str]:
-    """Lists the images below a folder, as paths with `/` relative to it, in hashed order.
+def _paths(root: Path) -> tuple[Kind, list[str]]:
+    """Lists the files of one kind below a folder, as paths with `/` relative to it, in hashed order.
+
+    Returns:
+      The kind that most are of, and those that are of it.
 
     Raises:
-      UserError: If a folder cannot be read.
+      UserError: If there are none, or a folder cannot be read.
     """
     found, seen, waiting = [], set(), ['']
     while waiting:
@@ -119,10 +119,21 @@ def _images(root: Path) -> list[str]:
             path = f'{folder}/{entry.name}' if folder else entry.name
             if _is_folder(entry):
                 folders.append(path)
-            elif Path(entry.name).suffix.lower() in SUFFIXES:
-                found.append(path)
+            elif (suffix := Path(entry.name).suffix.lower()) in KINDS:
+                found.append((path, KINDS[suffix]))
         waiting += sorted(folders, reverse=True)
-    return sorted(found, key=_hash)
+    if not found:
+        raise UserError(
+            f'No images and no recordings were found in {str(root)!r}: it needs files that end in '
+            f'{", ".join(KINDS)}.'
+        )
+    counts = Counter(kind for _, kind in found)
+    kind = max(TRANSFORMS, key=lambda kind: counts[kind])  # of as many, the first
+    if len(counts) > 1:
+        logging.warning(
+            'folder %s: of %s, only the %d of %s are used', root, dict(counts), counts[kind], kind
+        )
+    return kind, sorted((path for path, other in found if other == kind), key=_hash)
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -138,43 +149,43 @@ def _hash(path: str) -> float:
     return int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8], 'big') / 2**64
 
 
-def _hashed(images: list[str]) -> dict[str, list[str]]:
-    """Splits images in hashed order into train and test, neither empty if possible."""
-    tests = sum(_hash(path) < TEST_SHARE for path in images)
-    tests = min(max(tests, 1), max(len(images) - 1, 1))
-    return {'train': images[tests:], 'test': images[:tests]}
+def _hashed(paths: list[str]) -> dict[str, list[str]]:
+    """Splits files in hashed order into train and test, neither empty if possible."""
+    tests = sum(_hash(path) < TEST_SHARE for path in paths)
+    tests = min(max(tests, 1), max(len(paths) - 1, 1))
+    return {'train': paths[tests:], 'test': paths[:tests]}
 
 
-def _split_folders(images: list[str]) -> dict[str, list[str]]:
-    """Sorts images by the split folder they are in, and drops those in none."""
+def _split_folders(paths: list[str]) -> dict[str, list[str]]:
+    """Sorts files by the split folder they are in, and drops those in none."""
     splits: dict[str, list[str]] = {}
-    for path in images:
+    for path in paths:
         folder, below, _ = path.partition('/')
         if below and folder.lower() in _SPLIT_FOLDERS:
             splits.setdefault(folder.lower(), []).append(path)
     return {name: splits[name] for name in _SPLIT_FOLDERS if name in splits}
 
 
-def _select(spec: str, splits: dict[str, list[str]], root: str, split_key: str) -> list[str]:
-    """Returns the images of a split in the syntax of tensorflow-datasets."""
+def _select(split: str, splits: dict[str, list[str]], root: str, split_key: str, noun: str) -> list[str]:
+    """Returns the files of a split in the syntax of tensorflow-datasets."""
     import tensorflow_datasets as tfds
 
     infos = {
         name: tfds.core.SplitInfo(name=name, shard_lengths=[len(paths)], num_bytes=0)
         for name, paths in splits.items()
     }
-    there = ', '.join(f'{name} ({plural(len(paths), "image")})' for name, paths in splits.items())
+    there = ', '.join(f'{name} ({plural(len(paths), noun)})' for name, paths in splits.items())
     try:
-        parts = tfds.core.ReadInstruction.from_spec(known_split(spec, splits)).to_absolute(infos)
+        parts = tfds.core.ReadInstruction.from_spec(known_split(split, splits)).to_absolute(infos)
     except (ValueError, NotImplementedError) as error:  # the latter of a part of 'all'
         raise UserError(
-            f'Split {spec!r} of folder {root!r} cannot be read: it has {there}; set {split_key} to one of '
+            f'Split {split!r} of folder {root!r} cannot be read: it has {there}; set {split_key} to one of '
             "them, to a part such as 'train[90%:]', or to 'all'."
         ) from error
     chosen = [path for part in parts for path in splits[part.splitname][part.from_ : part.to]]
     if not chosen:
         raise UserError(
-            f'Split {spec!r} of folder {root!r} has no images: it has {there}; set {split_key} to another, '
+            f'Split {split!r} of folder {root!r} has no {noun}s: it has {there}; set {split_key} to another, '
             "or config.data.train_split and config.data.eval_split to 'all', to use the same for both."
         )
     return chosen

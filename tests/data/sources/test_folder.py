@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vq_jax.data import DataConfig, eval_batches, open_dataset
-from vq_jax.data.folder import FolderSource
+from vq_jax.data.sources.folder import FolderSource
 from vq_jax.errors import UserError
 
 

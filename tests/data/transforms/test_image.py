@@ -9,7 +9,8 @@ from absl import logging
 from PIL import Image, PngImagePlugin
 
 from vq_jax.data import DataConfig
-from vq_jax.data.preprocess import Undecodable, arrange, decode, image_and_mask, window
+from vq_jax.data.transforms.image import arrange, decode, image_and_mask
+from vq_jax.data.transforms.transform import Undecodable, window
 from vq_jax.errors import UserError
 
 
@@ -327,8 +328,8 @@ def test_very_thin_image_keeps_a_pixel():
 
 
 def test_window(noise):
-    np.testing.assert_array_equal(window(noise, 10), noise[5:15, 10:20])
-    np.testing.assert_array_equal(window(noise, 10, (0.0, 0.0)), noise[:10, :10])
+    np.testing.assert_array_equal(window(noise, (10, 10)), noise[5:15, 10:20])
+    np.testing.assert_array_equal(window(noise, (10, 10), (0.0, 0.0)), noise[:10, :10])
     last = np.nextafter(1.0, 0.0)
-    np.testing.assert_array_equal(window(noise, 10, (last, last)), noise[10:, 20:])
-    np.testing.assert_array_equal(window(noise, 20, (last, 0.5)), noise[:, 5:25])
+    np.testing.assert_array_equal(window(noise, (10, 10), (last, last)), noise[10:, 20:])
+    np.testing.assert_array_equal(window(noise, (20, 20), (last, 0.5)), noise[:, 5:25])

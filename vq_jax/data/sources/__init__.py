@@ -1,0 +1,7 @@
+"""Where examples come from: one file for each way in which they are stored."""
+
+from vq_jax.data.sources.codes import CodeDataset
+from vq_jax.data.sources.folder import FolderSource
+from vq_jax.data.sources.tfds import TfdsSource
+
+__all__ = ['CodeDataset', 'FolderSource', 'TfdsSource']

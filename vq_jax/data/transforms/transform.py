@@ -1,0 +1,101 @@
+"""What the transforms of all kinds of data have in common."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from vq_jax.spec import Spec
+
+
+class Undecodable(Exception):
+    """Stored data that cannot be turned into an example; the message says why."""
+
+
+class Transform:
+    """Turns what a source stores into examples of one `Spec`.
+
+    This base class leaves examples as they are; those of kinds of data are made of a config and a source,
+    and have a `spec` as soon as these tell it. A transform is pickled into worker processes.
+
+    Attributes:
+      noun: What an example is called in messages.
+      keys: The keys of `DataConfig` that are read for this kind of data, and not for every kind.
+      suffixes: How the names of files of this kind end, in lower case.
+      file_shape: Of what is in such files, with None for a size of the grid.
+      spec: Of the examples; None as long as it has to be measured on one of them.
+      varied: Whether decoded examples may be larger than `spec` says, each by itself, and are cut by
+        `augment` and `centre`.
+      uniforms: How many uniform random numbers `augment` takes for an example; 0 where it changes nothing.
+    """
+
+    noun: ClassVar[str] = 'example'
+    keys: ClassVar[tuple[str, ...]] = ()
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    file_shape: ClassVar[tuple[int | None, ...]] = ()
+    spec: Spec | None = None
+    varied: bool = False
+    uniforms: int = 0
+
+    def measure(self, stored: Any, name: str) -> Spec:
+        """Returns the spec of a data set, an example of which is stored so.
+
+        Args:
+          stored: As `Source.read` returns it.
+          name: What to call the example in messages.
+
+        Raises:
+          Undecodable: If it cannot be decoded.
+        """
+        raise NotImplementedError
+
+    def decode(self, stored: Any, name: str) -> np.ndarray:
+        """Does everything that is the same at every visit of an example, so that the result can be kept.
+
+        Args:
+          stored: As `Source.read` returns it.
+          name: What to call the example in messages.
+
+        Returns:
+          An array as `spec` says, larger where `varied`.
+
+        Raises:
+          Undecodable: If it cannot be decoded.
+          UserError: If it is not of the size of the others, and nothing brings it to that.
+        """
+        raise NotImplementedError
+
+    def augment(self, values: np.ndarray | list[np.ndarray], uniforms: np.ndarray) -> np.ndarray:
+        """Changes examples at random, for training.
+
+        Args:
+          values: b decoded examples, which this function may change.
+          uniforms: Random numbers in [0, 1) [b k], with k the attribute `uniforms`.
+
+        Returns:
+          [b ...] as `spec` says.
+        """
+        return np.asarray(values)
+
+    def centre(self, value: np.ndarray) -> np.ndarray:
+        """Returns what evaluation sees of a decoded example: the middle, where `varied`."""
+        return value
+
+
+def window(value: np.ndarray, sizes: Sequence[int], position: Sequence[float] | None = None) -> np.ndarray:
+    """Cuts a window out of the first axes of an array.
+
+    Args:
+      value: [*grid c], with the grid at least as large as the window.
+      sizes: Of the window, for each axis of the grid.
+      position: For each axis, a number in [0, 1) among all possible positions; None: the centre.
+
+    Returns:
+      A view of shape [*sizes c].
+    """
+    free = [length - size for length, size in zip(value.shape[:-1], sizes, strict=True)]
+    if position is None:
+        starts = [room // 2 for room in free]
+    else:
+        starts = [int(share * (room + 1)) for share, room in zip(position, free, strict=True)]
+    return value[tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))]
