@@ -85,6 +85,14 @@ def _write(name: str, root: str) -> str:
             )
     try:
         builder.download_and_prepare()
+    except ImportError as error:
+        first: BaseException = error  # tensorflow-datasets raises it again without the name
+        while first.__cause__ is not None:
+            first = first.__cause__
+        raise UserError(
+            f'Preparing {name!r} needs another package installed once (training does not): run `pip install '
+            f'{getattr(first, "name", None)}`, then this command again.'
+        ) from error
     except failures as error:
         raise UserError(f'{name!r} could not be downloaded and written to {root!r}: {error}.') from error
     return str(builder.data_dir)

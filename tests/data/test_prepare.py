@@ -100,6 +100,22 @@ def test_files_that_have_to_be_put_there_by_hand(tmp_path, monkeypatch):
     assert 'is ready' in prepare.prepare('by_hand', str(tmp_path))
 
 
+class NeedsAnother(TinyStock):
+    """Stands for one that another package has to decode, as pydub the sound of spoken_digit."""
+
+    def _generate_examples(self):
+        import no_such_package  # noqa: F401
+
+        yield
+
+
+def test_a_package_that_only_preparing_needs(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name)
+    words = r"'needs_another' needs another package installed once .* `pip install no_such_package`"
+    with pytest.raises(UserError, match=words):
+        prepare.prepare('needs_another', str(tmp_path))
+
+
 def test_folder_needs_nothing(tmp_path):
     with pytest.raises(UserError, match='needs no preparation'):
         prepare.prepare(f'folder:{tmp_path}')

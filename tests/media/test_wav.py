@@ -66,6 +66,7 @@ def test_other_chunks_and_the_extensible_header():
     [
         (b'', 'not a WAV file'),
         (b'RIFF\0\0\0\0WAVE', 'ends before its samples'),
+        (riff(PCM, b'', before=b'junk\0\0\0\0' * 2000), 'ends before its samples'),
         (riff(PCM, bytes(10), size=100), r'cut short: 10 of 100 bytes'),
         (riff(PCM, bytes(10), size=2**32 - 1), 'cut short'),
         (riff(PCM, bytes(9)), 'in the middle of a sample'),

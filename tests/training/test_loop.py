@@ -67,7 +67,7 @@ def loop(
         return run_loop(
             config,
             train_step=lambda step: take_step,
-            engine=types.SimpleNamespace(put=lambda batch: batch),
+            engine=types.SimpleNamespace(put_batch=lambda batch: batch),
             state=Counted(0, learned[0]),
             batches=batches or iter([{}] * config.steps),
             evaluate=evaluation

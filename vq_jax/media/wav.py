@@ -15,6 +15,7 @@ from vq_jax.files import write_atomically
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 HIGHEST_RATE = 384_000  # in use anywhere
 _MOST_BYTES = 2**32 - 37  # of samples in one file, whose sizes have 32 bits
+_MOST_CHUNKS = 1000  # in use are a few
 
 
 def encode(samples: np.ndarray, rate: float) -> bytes:
@@ -95,17 +96,17 @@ def _chunks(content: bytes) -> dict[bytes, bytes]:
     if content[:4] != b'RIFF' or content[8:12] != b'WAVE':
         raise ValueError('it is not a WAV file')
     chunks, position = {}, 12
-    while b'data' not in chunks:
+    for _ in range(_MOST_CHUNKS):
         if position + 8 > len(content):
-            raise ValueError('it ends before its samples')
+            break
         name, size = struct.unpack_from('<4sI', content, position)
-        chunks[name] = content[position + 8 : position + 8 + size]
-        if len(chunks[name]) < size:
-            raise ValueError(
-                f'it is cut short: {len(chunks[name]):,} of {size:,} bytes of {name!r} are there'
-            )
+        chunks[name] = chunk = content[position + 8 : position + 8 + size]
+        if len(chunk) < size:
+            raise ValueError(f'it is cut short: {len(chunk):,} of {size:,} bytes of {name!r} are there')
+        if name == b'data':
+            return chunks
         position += 8 + size + size % 2
-    return chunks
+    raise ValueError('it ends before its samples')
 
 
 def _as_int16(raw: np.ndarray) -> np.ndarray:
