@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vq_jax.media import Sheet, Sound, sheets, show, wav
-from vq_jax.media.examples import as_images, code_images
+from vq_jax.media import Sheet, Sound, code_images, image_size, sheets, show, wav
+from vq_jax.media.examples import as_images
 from vq_jax.media.spectrograms import spectrogram, waveform
 from vq_jax.spec import Spec
 
@@ -24,7 +24,8 @@ def test_images_are_shown_as_they_are():
 def test_sound_is_shown_and_heard():
     x = np.random.default_rng(0).integers(-(2**15), 2**15, (2, 3, 500, 1), np.int16)
     spec = Spec('audio', (500, 1), rate=8000)
-    codes = code_images(np.arange(30).reshape(3, 10), 30, (176, 192))
+    codes = code_images(np.arange(30).reshape(3, 10), 30, image_size(spec))
+    assert image_size(spec) == as_images(x[0], spec).shape[1:3] == (176, 192)
     batches = {'originals': x[0], 'reconstructions': x[1]}
     shown = show('reconstructions', {**batches, 'codes': codes}, spec)
     sheet, sound = shown['reconstructions'], shown['reconstructions_sound']

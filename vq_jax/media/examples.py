@@ -10,6 +10,7 @@ from vq_jax.media.spectrograms import spectrogram, waveform
 from vq_jax.spec import Spec
 
 Media = sheets.Sheet | Sound
+_WIDTH, _HEIGHTS = 192, (48, 128)  # of the image of a sound: of its waveform, and of its spectrogram
 
 
 def show(
@@ -20,7 +21,7 @@ def show(
     Args:
         name: what the media are called.
         batches: by what they show, [b ...] each, as the spec says; also images, such as code maps, of the
-            size that `as_images` gives, uint8 [b h w c].
+            size that `image_size` gives, uint8 [b h w c].
         spec: of the examples.
         columns: what each of the b columns is of, if anything is said.
 
@@ -37,6 +38,11 @@ def show(
     return shown
 
 
+def image_size(spec: Spec) -> tuple[int, int]:
+    """Height and width of the images that `as_images` makes, such as code maps beside them need."""
+    return spec.grid if spec.kind == 'image' else (sum(_HEIGHTS), _WIDTH)
+
+
 def as_images(examples: np.ndarray, spec: Spec) -> np.ndarray:
     """An image of each example.
 
@@ -51,7 +57,12 @@ def as_images(examples: np.ndarray, spec: Spec) -> np.ndarray:
         return examples
     if spec.kind == 'audio':
         rate = spec.rate or spec.shape[0]
-        return np.stack([np.concatenate([waveform(x), spectrogram(x, rate)]) for x in examples])
+        return np.stack(
+            [
+                np.concatenate([waveform(x, _WIDTH, _HEIGHTS[0]), spectrogram(x, rate, _WIDTH)])
+                for x in examples
+            ]
+        )
     raise ValueError(f'nothing shows the kind {spec.kind}')
 
 
@@ -61,7 +72,7 @@ def code_images(codes: np.ndarray, k: int, size: tuple[int, int]) -> np.ndarray:
     Args:
         codes: int [b *grid], with a grid of one or two axes.
         k: number of codes.
-        size: height and width of the images to return, such as those of `as_images`; of two axes, multiples
+        size: height and width of the images to return, such as `image_size` gives; of two axes, multiples
             of their sizes.
 
     Returns:
