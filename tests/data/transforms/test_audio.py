@@ -82,6 +82,7 @@ def test_length():
     transform, whole = decoded(samples)
     np.testing.assert_array_equal(whole, samples)
     assert (transform.spec.kind, transform.spec.shape, transform.spec.rate) == ('audio', (10, 1), 8000)
+    assert isinstance(transform.spec.rate, float)  # as it comes back from a file
     _, padded = decoded(samples, num_samples=12)
     assert padded[:, 0].tolist() == [*range(1, 11), 0, 0]  # silence at the end
     _, middle = decoded(samples, num_samples=4)

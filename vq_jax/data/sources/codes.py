@@ -31,6 +31,7 @@ _FLAGS = {'shard_size': '--batch_size times --shard_batches'}  # what users know
 _AGAIN = 'write the codes again with vq_jax.tokenize'
 _MOST_SHARDS = 10**5  # of a split; their names have five digits
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+_Grid = Annotated[tuple[_Count, ...], msgspec.Meta(min_length=1, max_length=3)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,7 @@ class CodeFacts:
         spec: of the examples that were encoded.
         class_names: in the order of the labels; empty if there are none.
         num_codes: codes are from 0 to one less.
-        grids: rows and columns of each level of codes, the coarsest first.
+        grids: sizes of the grid of each scale of codes, the coarsest first.
         splits: how many examples each has.
         shard_size: examples of a shard, the last of a split excepted.
         shards: what is in those that are complete, by the names of their files.
@@ -76,7 +77,7 @@ class CodeFacts:
     spec: Spec
     class_names: tuple[str, ...]
     num_codes: _Count
-    grids: Annotated[tuple[tuple[_Count, _Count], ...], msgspec.Meta(min_length=1)]
+    grids: Annotated[tuple[_Grid, ...], msgspec.Meta(min_length=1)]
     splits: dict[str, _Count]
     shard_size: _Count
     shards: dict[str, ShardFacts] = dataclasses.field(default_factory=dict)

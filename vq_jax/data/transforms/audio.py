@@ -38,19 +38,19 @@ class AudioTransform(Transform):
         self.uniforms = int(config.random_crop)
         rate = config.sample_rate or source.rate
         if config.num_samples and rate:
-            self.spec = Spec('audio', (config.num_samples, 1), rate)
+            self.spec = Spec('audio', (config.num_samples, 1), float(rate))
 
     def measure(self, stored: bytes | tuple[np.ndarray, float | None], name: str) -> Spec:
         """See `Transform`; where no length is asked for, it is that of this recording."""
         samples, rate = self._resampled(stored, name)
-        return Spec('audio', (self._num_samples or len(samples), 1), rate)
+        return Spec('audio', (self._num_samples or len(samples), 1), rate and float(rate))
 
     def decode(self, stored: bytes | tuple[np.ndarray, float | None], name: str) -> np.ndarray:
         """See `Transform`; int16 [n 1]."""
         samples, rate = self._resampled(stored, name)
         if rate != self.spec.rate:
             raise UserError(
-                f'{name} has {rate or "no"} samples a second, not {self.spec.rate} as the others: set '
+                f'{name} has {rate:g} samples a second, not {self.spec.rate:g} as the others: set '
                 'config.data.sample_rate to bring all recordings to one rate.'
             )
         length = self.spec.shape[0]
