@@ -233,8 +233,9 @@ def test_what_was_drawn_from_is_forgotten_with_its_run(run):
         def shown(self, state, keys, labels):
             return jax.vmap(jax.random.uniform)(keys)
 
-    sampler = BatchedSampler(Task(), {}, run.config)
-    assert sampler.draw('shown', 3, np.zeros(3, np.int32), 0, {}).shape == (3,)
+    task = Task()
+    sampler = BatchedSampler(task, {}, run.config)
+    assert sampler.sample(task.shown, 3, np.zeros(3, np.int32), 0, {}).shape == (3,)
     last = weakref.ref(sampler)
     del sampler
     gc.collect()

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from vq_jax.tasks.arguments import as_bytes, check_can, check_whole_grids, check
 from vq_jax.tasks.batched_sampling import BatchedSampler, check_number
 from vq_jax.tasks.classes import ClassNames, check_class_names, checked_labels, shown
 from vq_jax.tasks.restore import Restored, restore
-from vq_jax.tasks.task import State
+from vq_jax.tasks.task import Edits, Encodes, LooksUp, State
 from vq_jax.tasks.vae import VAETask
 from vq_jax.training.config import build
 from vq_jax.training.extensions import allowing
@@ -138,7 +138,7 @@ class Run:
         Returns:
             float32 [... d], or a pair.
         """
-        if getattr(self.task, 'num_codes', None) is None or not hasattr(self.task, 'lookup'):
+        if self.task.num_codes is None or not isinstance(self.task, LooksUp):
             raise UserError(
                 f'a run of the task {self.config.task} has no codes that stand for vectors; give one of '
                 'vqvae or vqgan with a quantizer, such as the tokenizer of a prior.'
@@ -179,7 +179,7 @@ class Run:
         self._needs('sample')
         check_number(n)
         labels = self._labels(n, label)
-        return self._batched_sampler.draw('sample', n, labels, seed, sampling, progress=progress)
+        return self._batched_sampler.sample(self.task.sample, n, labels, seed, sampling, progress=progress)
 
     def inpaint(
         self,
@@ -205,6 +205,7 @@ class Run:
         Returns:
             uint8 [b h w c].
         """
+        self._needs('inpaint')
         images = self._checked_images(images)
         b, h, w, _ = images.shape
         mask = np.asarray(mask)
@@ -213,7 +214,7 @@ class Run:
                 f'the mask must be bool of shape {(h, w)} or {(b, h, w)}; this is {mask.dtype} {mask.shape}.'
             )
         given = {'images': images, 'mask': np.broadcast_to(mask, (b, h, w))}
-        return self._draw('inpaint', b, label, seed, progress, sampling, given)
+        return self._edit(self.task.inpaint, b, label, seed, progress, sampling, given)
 
     def image_to_image(
         self,
@@ -238,11 +239,13 @@ class Run:
         Returns:
             uint8 [b h w c].
         """
+        self._needs('image_to_image')
         if not isinstance(strength, numbers.Real) or not 0 <= on_device('the strength', strength) <= 1:
             raise UserError(f'the strength is {strength!r}; give a number from 0 to 1.')
         given = {'images': self._checked_images(images)}
         constants = {'strength': strength}
-        return self._draw('image_to_image', len(images), label, seed, progress, sampling, given, constants)
+        edit = self.task.image_to_image
+        return self._edit(edit, len(images), label, seed, progress, sampling, given, constants)
 
     def denoise(
         self,
@@ -267,10 +270,13 @@ class Run:
         Returns:
             uint8 [b h w c].
         """
+        self._needs('denoise')
         if not isinstance(sigma, numbers.Real) or not on_device('sigma', sigma) > 0:
             raise UserError(f'sigma is {sigma!r}; give a number of grey levels above 0.')
         given = {'images': self._checked_images(images)}
-        return self._draw('denoise', len(images), label, seed, progress, sampling, given, {'sigma': sigma})
+        constants = {'sigma': sigma}
+        edit = self.task.denoise
+        return self._edit(edit, len(images), label, seed, progress, sampling, given, constants)
 
     def upscale(
         self,
@@ -293,8 +299,9 @@ class Run:
         Returns:
             uint8 [b h w c].
         """
+        self._needs('upscale')
         images = as_bytes(images)
-        return self._draw('upscale', len(images), label, seed, progress, sampling, {'small': images})
+        return self._edit(self.task.upscale, len(images), label, seed, progress, sampling, {'small': images})
 
     def prepare(
         self, image: ImageLike, mask: ImageLike | None = None
@@ -359,11 +366,11 @@ class Run:
                 f'interpolation is between images of one shape, not of {np.shape(a)} and {np.shape(b)}.'
             )
         ends = self._checked_images(np.stack([np.asarray(a), np.asarray(b)]))
-        if hasattr(self.task, 'interpolate'):
+        if isinstance(self.task, Edits):
             self._needs_label(label)
             options = self._batched_sampler.sampling('interpolate', sampling) or self.task.sampling
             return self._interpolate(self.state, *ends, n=n, labels=self._labels(n, label), sampling=options)
-        if not hasattr(self.task, 'decode'):
+        if not isinstance(self.task, Encodes):
             raise UserError(
                 f'a run of the task {self.config.task} cannot interpolate between images; one of vae or '
                 'diffusion can.'
@@ -493,9 +500,9 @@ class Run:
     def _log_prob(self) -> Any:
         return jax.jit(self.task.log_probability)
 
-    def _draw(
+    def _edit(
         self,
-        method: str,
+        method: Callable[..., jax.Array],
         n: int,
         label: Label,
         seed: int,
@@ -504,11 +511,10 @@ class Run:
         given: Mapping[str, np.ndarray],
         constants: Mapping[str, float] = MappingProxyType({}),
     ) -> np.ndarray:
-        """Draws n images that are made of others."""
-        self._needs(method)
+        """Makes n images of others, by a method of the task."""
         self._needs_label(label)
         labels = self._labels(n, label)
-        return self._batched_sampler.draw(
+        return self._batched_sampler.sample(
             method, n, labels, seed, sampling, given, constants, progress=progress
         )
 
@@ -542,5 +548,4 @@ class Run:
         return images
 
     def _checked_codes(self, codes: Any) -> Any:
-        per_position = getattr(self.task, 'tokens_per_position', 1)
-        return checked_codes(codes, self._encoded, self.task.num_codes, per_position)
+        return checked_codes(codes, self._encoded, self.task.num_codes, self.task.tokens_per_position)

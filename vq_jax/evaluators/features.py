@@ -34,7 +34,7 @@ from vq_jax.tasks.batched_sampling import BatchedSampler
 from vq_jax.tasks.classes import check_class_names, difference
 from vq_jax.tasks.perceptual import read_lpips
 from vq_jax.tasks.restore import Restored
-from vq_jax.tasks.task import check_same_spec
+from vq_jax.tasks.task import Samples, check_same_spec
 from vq_jax.training.config import build, to_json
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import Batch, ParallelConfig, make_engine
@@ -81,9 +81,9 @@ class FeatureEvaluator:
             UserError: if they do not fit, or the weights of LPIPS cannot be had.
         """
         source.check_spec(run)
-        self.draws = hasattr(run.task, 'sample')
+        self.samples = isinstance(run.task, Samples)
         self.rebuilds = isinstance(run.task, AutoencodingTask)
-        if not (self.draws or self.rebuilds):
+        if not (self.samples or self.rebuilds):
             raise UserError(
                 f'a run of the task {run.config.task} makes no images; evaluate it without features.'
             )
@@ -129,9 +129,9 @@ class FeatureEvaluator:
             'seconds_per_sample', the time of drawing alone, without that of the first batch, which
             compiles; None if there was only one.
         """
-        if self.draws and num < self._least:
+        if self.samples and num < self._least:
             raise UserError(f'{num} samples are too few to compare; ask for {self._least} or more.')
-        if self.draws:
+        if self.samples:
             self._check_drawing()
         reference = self._reference()
         result = {
@@ -143,7 +143,7 @@ class FeatureEvaluator:
                 'images_of_kernel_and_neighbours': len(reference.features),
             },
         }
-        if self.draws:
+        if self.samples:
             result['samples'] = self._samples(reference, num, seed)
         if self.rebuilds:
             result['reconstructions'] = self._reconstructions(reference)
@@ -166,9 +166,9 @@ class FeatureEvaluator:
 
         def batches() -> Iterator[Batch]:
             first = 0
-            drawn = sampler.batches('sample', num, labels, seed, {}, progress=True)
+            samples = sampler.batches(run.task.sample, num, labels, seed, {}, progress=True)
             started = time.perf_counter()
-            for images in drawn:
+            for images in samples:
                 seconds.append((time.perf_counter() - started) / len(images))
                 number = first + np.arange(len(images))
                 yield {'x': images, 'label': labels[number % num], 'mask': number < num}

@@ -8,18 +8,19 @@ import numpy as np
 
 from vq_jax.errors import UserError
 from vq_jax.tasks.registry import TASKS
-from vq_jax.tasks.task import Task
+from vq_jax.tasks.task import Classifies, Edits, Encodes, Inpaints, Samples, Scores, Task
 
+# Which tasks have a method, and what it is for.
 _ABILITIES = {
-    'encode': 'encode images',
-    'decode': 'decode',
-    'sample': 'draw images',
-    'inpaint': 'draw a part of an image anew',
-    'image_to_image': 'change images as a whole',
-    'denoise': 'take noise out of images',
-    'upscale': 'make small images large',
-    'log_probability': 'tell the likelihood of codes',
-    'classify': 'tell classes apart',
+    'encode': (Encodes, 'encode images'),
+    'decode': (Encodes, 'decode'),
+    'sample': (Samples, 'draw images'),
+    'inpaint': (Inpaints, 'draw a part of an image anew'),
+    'image_to_image': (Edits, 'change images as a whole'),
+    'denoise': (Edits, 'take noise out of images'),
+    'upscale': (Edits, 'make small images large'),
+    'log_probability': (Scores, 'tell the likelihood of codes'),
+    'classify': (Classifies, 'tell classes apart'),
 }
 
 
@@ -32,10 +33,11 @@ def check_can(name: str, task: Task, method: str, ability: str | None = None) ->
         method: such as 'encode'.
         ability: what the method is wanted for, if not for itself.
     """
-    if hasattr(task, method):
+    protocol, what = _ABILITIES[method]
+    if isinstance(task, protocol):
         return
-    able = [other for other, cls in TASKS.items() if hasattr(cls, method)]
-    if 'prior' in able and getattr(task, 'num_codes', None):
+    able = [other for other, cls in TASKS.items() if issubclass(cls, protocol)]
+    if 'prior' in able and task.num_codes:
         remedy = 'train a prior on its codes (configs/image/prior_mnist.py with config.tokenizer.workdir=RUN)'
     elif 'diffusion' in able and name == 'vqgan':
         remedy = (
@@ -43,7 +45,7 @@ def check_can(name: str, task: Task, method: str, ability: str | None = None) ->
         )
     else:
         remedy = f'one of {", ".join(able[:-1])}{" or " if able[1:] else ""}{able[-1]} can'
-    raise UserError(f'a run of the task {name} cannot {ability or _ABILITIES[method]}; {remedy}.')
+    raise UserError(f'a run of the task {name} cannot {ability or what}; {remedy}.')
 
 
 def as_bytes(images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:

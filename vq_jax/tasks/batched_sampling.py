@@ -1,4 +1,4 @@
-"""Images that a trained task draws, on all devices, in batches of one size."""
+"""Samples of a trained task, made on all devices, in batches of one size."""
 
 import copy
 import dataclasses
@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, on_device
-from vq_jax.tasks.task import State, Task
+from vq_jax.tasks.task import ChoosesSampling, State, Task
 from vq_jax.training.config import build, check_arguments
 from vq_jax.training.parallel import Batch, Engine, ParallelConfig, make_engine
 from vq_jax.training.progress import track
@@ -27,7 +27,7 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
     Args:
         guidance: towards the class; 1 is the model itself, and needs nothing.
         num_labels: classes that the model is conditioned on; 0 for none.
-        label_dropout: share of its training examples whose class was kept from it.
+        label_dropout: share of its training examples that it saw without their class.
     """
     if on_device('guidance', guidance) == 1:
         return
@@ -55,9 +55,9 @@ def check_number(n: int, least: int = 1) -> None:
 
 
 class BatchedSampler:
-    """Calls the methods of a task that draw one image for each random key.
+    """Calls the methods of a task that make one sample for each random key.
 
-    Image number i depends on the seed and on i alone, not on how many are drawn nor on the devices.
+    Sample number i depends on the seed and on i alone, not on how many there are nor on the devices.
 
     A change of `sampling` may need another compilation. It needs none from one number to another among those
     that the class of `task.sampling` names in `NUMBERS`, with the value of each that leaves something out of
@@ -71,9 +71,9 @@ class BatchedSampler:
         self._config = config
         self._compiled = functools.cache(self._compile)  # forgotten with this object
 
-    def draw(
+    def sample(
         self,
-        method: str,
+        method: Callable[..., jax.Array],
         n: int,
         labels: np.ndarray,
         seed: int,
@@ -83,28 +83,29 @@ class BatchedSampler:
         *,
         progress: bool = False,
     ) -> np.ndarray:
-        """Draws images, by one compilation for all batches.
+        """Makes samples, by one compilation for all batches.
 
         Args:
-            method: of the task; its arguments are the state, a random key for each image, `labels`, what
-                is named in `given` and `constants`, and `sampling` if there are changes.
+            method: of the task, such as `task.sample`; its arguments are the state, a random key for each
+                sample, `labels`, what is named in `given` and `constants`, and `sampling` if there are
+                changes.
             n: how many.
             labels: int32 [n].
             seed: from 0 to 2^31 - 1.
             changes: other values for keys of the config's section 'sampling'.
-            given: arrays with a row for each image [n ...].
+            given: arrays with a row for each sample [n ...].
             constants: numbers that are the same for all.
             progress: show a bar.
 
         Returns:
-            What the method does, [n ...].
+            What the method returns, [n ...].
         """
-        drawn = self.batches(method, n, labels, seed, changes, given, constants, progress=progress)
-        return np.concatenate(list(drawn))[:n]  # what was too much is left out
+        samples = self.batches(method, n, labels, seed, changes, given, constants, progress=progress)
+        return np.concatenate(list(samples))[:n]  # what was too much is left out
 
     def batches(
         self,
-        method: str,
+        method: Callable[..., jax.Array],
         n: int,
         labels: np.ndarray,
         seed: int,
@@ -114,9 +115,9 @@ class BatchedSampler:
         *,
         progress: bool = False,
     ) -> Iterator[np.ndarray]:
-        """Draws as `draw` does, but gives one batch after the other, so that not all are held at once.
+        """As `sample`, but gives one batch after the other, so that not all are held at once.
 
-        Batches are of one size [b ...]; the last is filled up with images beyond the n-th.
+        Batches are of one size [b ...]; the last is filled up with samples beyond the n-th.
         """
         check_number(n)
         if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**31:
@@ -124,8 +125,8 @@ class BatchedSampler:
         given = {**given, 'labels': labels}
         devices = jax.device_count()
         b = -(-min(n, self._config.batch_size) // devices) * devices
-        sampling, numbers = _parted(self.sampling(method, changes))
-        draw = self._compiled(method, sampling, tuple(numbers), b)
+        sampling, numbers = _parted(self.sampling(method.__name__, changes))
+        compiled = self._compiled(method, sampling, tuple(numbers), b)
         for start in track(range(0, n, b), 'sampling: batch', shown=progress):
             number = np.arange(start, start + b)
             batch = {
@@ -135,16 +136,16 @@ class BatchedSampler:
                 'constants': {name: np.full(b, x, np.float32) for name, x in constants.items()},
                 'sampling': {name: np.full(b, x, np.float32) for name, x in numbers.items()},
             }
-            yield draw(self._placed, batch)
+            yield compiled(self._placed, batch)
 
     def sampling(self, method: str, changes: Mapping[str, Any]) -> Any:
-        """How a method of the task is to draw, with changes to the config; None if the config decides alone.
+        """How a method of the task is to sample, by the config and changes to it; None without changes.
 
         A change that changes nothing raises `UserError`.
         """
         if not changes:
             return None
-        if not hasattr(self._task, 'sampling'):
+        if not isinstance(self._task, ChoosesSampling):
             raise UserError(
                 f'a run of the task {self._config.task} has nothing to choose in sampling; leave out '
                 f'{", ".join(changes)}.'
@@ -159,9 +160,9 @@ class BatchedSampler:
         return sampling
 
     def _compile(
-        self, method: str, sampling: Any, numbers: tuple[str, ...], batch_size: int
+        self, method: Callable[..., jax.Array], sampling: Any, numbers: tuple[str, ...], batch_size: int
     ) -> Callable[[State, Batch], np.ndarray]:
-        def draw(state: State, batch: Batch) -> jax.Array:
+        def sample(state: State, batch: Batch) -> jax.Array:
             keys = jax.vmap(lambda seed, i: jax.random.fold_in(jax.random.key(seed), i))(
                 batch['seed'], batch['number']
             )
@@ -170,9 +171,9 @@ class BatchedSampler:
                 arguments['sampling'] = copy.copy(sampling)
                 for name in numbers:  # which were checked, and cannot be now
                     object.__setattr__(arguments['sampling'], name, batch['sampling'][name][0])
-            return getattr(self._task, method)(state, keys, **arguments)
+            return method(state, keys, **arguments)
 
-        return self._engine(batch_size).per_example(draw)
+        return self._engine(batch_size).per_example(sample)
 
     @functools.cached_property
     def _placed(self) -> State:

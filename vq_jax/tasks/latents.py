@@ -99,14 +99,15 @@ class Latents:
                 'config.latent.workdir to one of vae, vqvae or vqgan.'
             )
         restored.check_spec(spec)
-        if getattr(self._task.model, 'top_stages', 0):
+        one = abstract_examples(1, spec)
+        if isinstance(jax.eval_shape(self._task.encode, restored.state, one), tuple):
             raise UserError(
                 f'{config.workdir} has two levels of codes, which cannot be learned as one image; set '
                 'config.latent.workdir to a run with one.'
             )
         self.run = restored
         self._state = restored.state
-        self.shape = jax.eval_shape(self.encode, self._state, abstract_examples(1, spec)).shape[1:]
+        self.shape = jax.eval_shape(self.encode, self._state, one).shape[1:]
         if len(self.shape) != 3:
             raise UserError(
                 f'the latent of {config.workdir} is a vector, which cannot be learned as an image; use a '

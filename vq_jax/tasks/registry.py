@@ -134,7 +134,7 @@ def _without_former_keys(config: ConfigDict) -> ConfigDict:
 def _task_class(name: str) -> type[Task]:
     if isinstance(name, str) and is_own(name):
         found = own_class(name, 'config.task')
-        if Task not in found.__mro__:
+        if not issubclass(found, Task):
             raise UserError(
                 f'config.task is {name!r}, which is no subclass of vq_jax.tasks.task.Task; make it one.'
             )

@@ -1,7 +1,8 @@
 """What the loop, the evaluators and the commands ask of a task."""
 
+import abc
 from collections.abc import Iterable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 from vq_jax.data import AnyDataset
 from vq_jax.errors import UserError
 from vq_jax.media import sheets
+from vq_jax.models.classifier import Classified
 from vq_jax.spec import Spec
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.training.parallel import Batch, Engine
@@ -18,35 +20,95 @@ from vq_jax.training.state import AdversarialState, TrainState
 State = TrainState | AdversarialState
 
 
-class Task(Protocol):
+class Task(abc.ABC):
     """What is being learned: a model, its losses, and how a step changes the state.
 
-    Batches are `{'x': uint8 [b h w c], 'label': int32 [b], 'mask': bool [b]}`. Steps are pure and
-    written once for every engine: with `axis_name` they see one device's part of the batch, without
-    it the whole. A task that can generate has the method
-    `sample(state, keys [n], labels int32 [n]) -> uint8 [n h w c]`, and one that can encode has
-    `encode(state, images)` and `decode(state, codes, labels)` (see `AutoencodingTask`).
+    Batches are `{'x': as the spec of the data says, 'label': int32 [b], 'mask': bool [b]}`. Steps are pure
+    and written once for every engine: with `axis_name` they see one device's share of the batch, without it
+    the whole. What only some tasks can do is in the protocols below, such as `Samples`.
 
     Attributes:
         model: the Flax module that `state.eval_variables()` belong to.
         num_labels: how many classes the model is conditioned on; 0 for none.
+        num_codes: of a task that encodes to codes, how many there are; None for all others.
+        tokens_per_position: of such a task, how many codes along the last axis are one position.
         inference_needs_frozen: whether encoding, decoding and sampling read `state.frozen`.
         accumulate: in how many parts a step computes its batch, one after another (see `mean_over_parts`).
     """
 
     model: Any
     num_labels: int = 0
+    num_codes: int | None = None
+    tokens_per_position: int = 1
     accumulate: int = 1
     inference_needs_frozen: ClassVar[bool] = False
 
+    # Of the config.
+
     @staticmethod
+    @abc.abstractmethod
     def default_config() -> dict[str, ConfigDict]:
         """The sections of a config that are this task's own, with every key at its default."""
 
     @classmethod
+    @abc.abstractmethod
     def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'Task':
-        """The task of a full config, for images [h w c] of so many classes (0 without labels)."""
+        """The task of a full config, for such examples of so many classes (0 without labels)."""
 
+    # Of the loop and of evaluation.
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array, batch: Batch) -> State:
+        """The state before the first step; only the shapes of the batch count."""
+
+    @abc.abstractmethod
+    def train_step(
+        self, state: State, batch: Batch, axis_name: str | None = None
+    ) -> tuple[State, dict[str, jax.Array]]:
+        """One step; the metrics are scalars, equal on all devices, 'loss' among them.
+
+        A task with named phases takes the keyword `phase`.
+        """
+
+    @abc.abstractmethod
+    def eval_step(self, state: State, batch: Batch) -> dict[str, jax.Array]:
+        """Per-example arrays [b ...], whose means over a data set `summarize` turns into metrics."""
+
+    @abc.abstractmethod
+    def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
+        """Metrics by name from the means over a data set of what `eval_step` returns."""
+
+    @abc.abstractmethod
+    def predict(self, state: State, batch: Batch) -> dict[str, jax.Array]:
+        """Per-example arrays [b ...] that `media` shows."""
+
+    @abc.abstractmethod
+    def media(
+        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
+    ) -> dict[str, sheets.Sheet]:
+        """What people look at, by name."""
+
+    def init_from_data(self, key: jax.Array, state: State, batches: Iterable[Batch], engine: Engine) -> State:
+        """Changes a new state by what the first training batches hold, if the task wants that."""
+        return state
+
+    def phase(self, step: int) -> str:
+        """The phase that a step, counted from 0, is in; for most tasks there is one, without a name.
+
+        Each phase is compiled by itself, so that what it leaves out costs nothing.
+        """
+        return ''
+
+    def watch(self, metrics: dict[str, float]) -> str | None:
+        """A warning for people if the metrics of a step show that training goes wrong.
+
+        What stands before its first colon is the same for as long as the same goes wrong.
+        """
+        return None
+
+    # Of the data.
+
+    @abc.abstractmethod
     def check_spec(self, spec: Spec) -> None:
         """Raises `UserError` if the model cannot take such examples."""
 
@@ -60,16 +122,6 @@ class Task(Protocol):
         self.check_spec(dataset.spec)
         self.check_classes(dataset)
 
-    @property
-    def decoder_labels(self) -> int:
-        """How many classes `decode` is conditioned on; 0 for none."""
-        return self.num_labels
-
-    @property
-    def classes_read(self) -> int:
-        """How many classes the labels of a data set must be of; 0 if labels are not read."""
-        return self.num_labels
-
     def check_classes(self, dataset: AnyDataset) -> None:
         """Raises `UserError` if labels are read, and those of a data set are of other classes."""
         if self.classes_read and dataset.num_classes != self.classes_read:
@@ -78,6 +130,18 @@ class Task(Protocol):
                 f'{self.classes_read}; set config.data.name to a set with as many.'
             )
 
+    @property
+    def classes_read(self) -> int:
+        """How many classes the labels of a data set must be of; 0 if labels are not read."""
+        return self.num_labels
+
+    @property
+    def decoder_labels(self) -> int:
+        """How many classes `Encodes.decode` is conditioned on; 0 for none."""
+        return self.num_labels
+
+    # Of weights from elsewhere.
+
     def built_on(self) -> dict[str, Any]:
         """The runs whose weights the model uses, each a `vq_jax.tasks.restore.Restored`."""
         return {}
@@ -85,9 +149,6 @@ class Task(Protocol):
     def part_classes(self) -> dict[str, ClassNames]:
         """The names of the classes on which runs that it is built on are conditioned, by what these are."""
         return {}
-
-    def init(self, key: jax.Array, batch: Batch) -> State:
-        """The state before the first step; only the shapes of the batch count."""
 
     def pretrained(self) -> Any:
         """Weights from elsewhere that steps read as `state.frozen`; None if there are none."""
@@ -102,45 +163,102 @@ class Task(Protocol):
         """The shapes and types of what `pretrained` returns; without reading it where it can be told."""
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.pretrained())
 
-    def init_from_data(self, key: jax.Array, state: State, batches: Iterable[Batch], engine: Engine) -> State:
-        """Changes a new state by what the first training batches hold, if the task wants that."""
-        return state
 
-    def phase(self, step: int) -> str:
-        """The phase that a step, counted from 0, is in; for most tasks there is one, without a name.
+# What only some tasks can do. Examples are as the spec of the data says, labels are int32 [b], and arguments
+# beyond those that are named here have defaults.
 
-        Each phase is compiled by itself, so that what it leaves out costs nothing.
-        """
-        return ''
 
-    def train_step(
-        self, state: State, batch: Batch, axis_name: str | None = None
-    ) -> tuple[State, dict[str, jax.Array]]:
-        """One step; the metrics are scalars, equal on all devices, 'loss' among them.
+@runtime_checkable
+class Encodes(Protocol):
+    """A task that turns examples into codes or latents, and back."""
 
-        A task with named phases takes the keyword `phase`.
-        """
+    def encode(self, state: State, examples: jax.Array) -> Any:
+        """Codes or latents of examples; of several scales, a tuple, the coarsest first."""
 
-    def watch(self, metrics: dict[str, float]) -> str | None:
-        """A warning for people if the metrics of a step show that training goes wrong.
+    def decode(self, state: State, codes: Any, labels: jax.Array) -> jax.Array:
+        """Examples of what `encode` returns, and of classes."""
 
-        What stands before its first colon is the same for as long as the same goes wrong.
-        """
-        return None
 
-    def eval_step(self, state: State, batch: Batch) -> dict[str, jax.Array]:
-        """Per-example arrays [b ...], whose means over a data set `summarize` turns into numbers."""
+@runtime_checkable
+class LooksUp(Protocol):
+    """A task whose codes stand for vectors."""
 
-    def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
-        """Named numbers from the means over a data set of what `eval_step` returns."""
+    def lookup(self, state: State, codes: Any) -> Any:
+        """The vectors [... d] of codes, int32 [...]; of several scales, a tuple."""
 
-    def predict(self, state: State, batch: Batch) -> dict[str, jax.Array]:
-        """Per-example arrays [b ...] that `media` draws."""
 
-    def media(
-        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, sheets.Sheet]:
-        """Named sheets for people."""
+@runtime_checkable
+class Samples(Protocol):
+    """A task that makes new examples."""
+
+    def sample(self, state: State, keys: jax.Array, labels: jax.Array) -> jax.Array:
+        """One example for each random key [b]."""
+
+
+@runtime_checkable
+class ChoosesSampling(Protocol):
+    """A task in whose sampling there is something to choose, by the section 'sampling' of its config.
+
+    Its methods that sample have the argument `sampling`, an object like the attribute of that name, whose
+    class has `NUMBERS` (see `vq_jax.tasks.batched_sampling.BatchedSampler`).
+    """
+
+    sampling: Any
+
+    def unused(self, sampling: Any, method: str) -> dict[str, str]:
+        """Keys that change nothing in a method of this task, beside the other choices, and why."""
+
+    def check_sampling(self, sampling: Any) -> None:
+        """Raises `UserError` if this task cannot sample in this way."""
+
+
+@runtime_checkable
+class Inpaints(Protocol):
+    """A task that makes parts of examples anew."""
+
+    def inpaint(
+        self, state: State, keys: jax.Array, images: jax.Array, mask: jax.Array, labels: jax.Array
+    ) -> jax.Array:
+        """Examples that differ from those that are given only where the mask, bool [b *grid], is True."""
+
+
+@runtime_checkable
+class Edits(Protocol):
+    """A task that changes examples as a whole, by adding noise and taking it out again."""
+
+    def image_to_image(
+        self, state: State, keys: jax.Array, images: jax.Array, strength: jax.Array, labels: jax.Array
+    ) -> jax.Array:
+        """Examples like those that are given, the less the greater the strength, from 0 to 1."""
+
+    def denoise(
+        self, state: State, keys: jax.Array, images: jax.Array, sigma: jax.Array, labels: jax.Array
+    ) -> jax.Array:
+        """Examples without the noise in them, whose standard deviation is sigma in bytes."""
+
+    def upscale(self, state: State, keys: jax.Array, small: jax.Array, labels: jax.Array) -> jax.Array:
+        """Large examples of small ones."""
+
+    def interpolate(
+        self, state: State, a: jax.Array, b: jax.Array, n: int, labels: jax.Array, sampling: Any
+    ) -> jax.Array:
+        """Examples [n ...] on the way from one to another, both included."""
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """A task that knows how likely codes are."""
+
+    def log_probability(self, state: State, codes: Any, labels: jax.Array) -> jax.Array:
+        """Of codes as `Encodes.encode` returns them, in nats [b]."""
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """A task that tells which class an example is of."""
+
+    def classify(self, state: State, examples: jax.Array) -> Classified:
+        """Logits of classes and features of examples."""
 
 
 def check_same_spec(spec: Spec, wanted: Spec) -> None:
@@ -192,7 +310,7 @@ def check_labels(conditional: bool, num_classes: int, section: str) -> None:
 
 
 def check_decoder(name: str, theirs: int, ours: int) -> None:
-    """Raises `UserError` if what a model draws is to be decoded of other classes than it is drawn of.
+    """Raises `UserError` if what a model samples is to be decoded of other classes than it is sampled of.
 
     Args:
         name: what decodes it, for the message.

@@ -134,8 +134,7 @@ class Codes:
         """Reads the run; raises `UserError` if it has no codes, or takes no such images [h w c]."""
         restored = restore_part('tokenizer.workdir', config.workdir, config.step)
         self._task = restored.task
-        num_codes = getattr(self._task, 'num_codes', None)
-        if num_codes is None or not isinstance(self._task, AutoencodingTask):
+        if not isinstance(self._task, AutoencodingTask) or self._task.num_codes is None:
             raise UserError(
                 f'{config.workdir} is a run of the task {restored.config.task}, which has no codes; set '
                 'config.tokenizer.workdir to one of vqvae or vqgan.'
@@ -145,10 +144,10 @@ class Codes:
         self._state = restored.state
         encoded = jax.eval_shape(self.encode, self._state, abstract_examples(1, spec))
         self.grids = tuple(x.shape[1:] for x in encoded)
-        self.num_tokens = num_codes
+        self.num_tokens = self._task.num_codes
         self.num_labels = self._task.num_labels
         self.class_names = restored.class_names
-        self.has_likelihood = getattr(self._task, 'has_likelihood', False)
+        self.has_likelihood = self._task.has_likelihood
 
     def state(self) -> Any:
         """What the run learned."""
