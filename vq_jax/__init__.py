@@ -4,10 +4,11 @@
     codes = run.encode(images)      # uint8 [b h w c] -> int32 [b h' w']
     images = run.decode(codes)      # -> uint8 [b h w c]
     images = vq_jax.load('runs/prior').sample(16, label=3)
+    metrics = vq_jax.fit(vq_jax.Experiment.build(config), 'runs/mine')
 
-The public packages are `ops` (pure functions), `models` (Flax modules), `data`, `sampling`, `training`,
-`tasks` and `evaluators`; each is imported on first use. Import what they contain from its own file:
-`from vq_jax.quantizers import VectorQuantizer`.
+The public packages are `ops` (pure functions), `quantizers` and `models` (Flax modules), `data`, `media`,
+`sampling`, `training`, `tasks` and `evaluators`; each is imported on first use. Import what they contain from
+its own file, or by name from a package that lists it: `from vq_jax.quantizers import VectorQuantizer`.
 """
 
 import importlib
@@ -26,13 +27,17 @@ from vq_jax.errors import UserError
 __version__ = '0.1.0'
 
 __all__ = [
+    'Experiment',
     'Run',
     'UserError',
     'data',
     'evaluators',
+    'fit',
     'load',
+    'media',
     'models',
     'ops',
+    'quantizers',
     'sampling',
     'tasks',
     'training',
@@ -50,13 +55,13 @@ def _stop(*_: Any) -> None:
 if sys.argv[:1] == ['-m'] and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
     signal.signal(signal.SIGINT, _stop)
 
-_FROM_RUN = ('Run', 'load')
+_FROM = {'Run': 'run', 'load': 'run', 'Experiment': 'fitting', 'fit': 'fitting'}
 
 
 def __getattr__(name: str) -> Any:
     # On first use, so that a command does not wait for what it does not need.
-    if name in _FROM_RUN:
-        return getattr(importlib.import_module('vq_jax.run'), name)
+    if name in _FROM:
+        return getattr(importlib.import_module(f'vq_jax.{_FROM[name]}'), name)
     if name in __all__:
         return importlib.import_module(f'vq_jax.{name}')
     raise AttributeError(f'module vq_jax has no attribute {name!r}')

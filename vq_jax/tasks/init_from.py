@@ -15,32 +15,40 @@ from vq_jax.training.run_dir import locate, read_data_facts
 from vq_jax.training.state import AdversarialState, TrainState
 
 
-def check_source(workdir: Path, init_from: str | Path | None, step: int | Literal['best'] | None) -> None:
-    """Refuses to go on with a run as if it had begun with other weights than it did.
+def open_source(
+    workdir: Path, init_from: str | Path | None, step: int | Literal['best'] | None, *, begun: bool
+) -> Restored | None:
+    """The run whose weights a new run begins with; None if there is none, or the run was begun before.
 
     Args:
         workdir: the directory of the run.
-        init_from: that of the run it is said to have begun with, or None, which is always right.
-        step: the checkpoint of that; None for whatever it was.
+        init_from: that of the other; None for whatever it is.
+        step: the checkpoint of the other; None is its newest, and of a run that was begun whatever it was.
+        begun: whether the run was begun before.
 
     Raises:
-        UserError: it began with something else.
+        UserError: the other cannot be read, or the run was begun with something else.
     """
-    began = read_data_facts(workdir).init_from
     if init_from is None:
-        return
+        if step is not None:
+            raise UserError('--init_from_step is given without --init_from; give both, or leave it out.')
+        return None
+    if not begun:
+        return restore(init_from, step)
+    began = read_data_facts(workdir).init_from
     if began is None:
         raise UserError(
             f'{workdir} holds a run that did not begin with another; leave --init_from out to go on with '
             'it, or give another --workdir.'
         )
-    places = [place.resolve() for place in locate(began, workdir)]
-    if Path(init_from).resolve() not in places or step not in (None, 'best', began['step']):
+    paths = [path.resolve() for path in locate(began, workdir)]
+    if Path(init_from).resolve() not in paths or step not in (None, 'best', began['step']):
         asked = '' if step is None else f'step {step} of '
         raise UserError(
             f'{workdir} holds a run that began with step {began["step"]} of {began["workdir"]}, not with '
             f'{asked}{init_from}; leave --init_from out to go on with it, or give another --workdir.'
         )
+    return None
 
 
 def reopen_source(workdir: Path) -> Restored | None:
@@ -52,7 +60,7 @@ def reopen_source(workdir: Path) -> Restored | None:
     began = read_data_facts(workdir).init_from
     if began is None:
         return None
-    there = next((place for place in locate(began, workdir) if place.is_dir()), Path(began['workdir']))
+    there = next((path for path in locate(began, workdir) if path.is_dir()), Path(began['workdir']))
     source = restore(there, began['step'])
     if source.identity()['checksum'] != began['checksum']:
         raise UserError(
@@ -67,8 +75,8 @@ def take_weights(source: State, state: State) -> tuple[State, list[str]]:
 
     Parameters are taken as their moving averages where the source keeps them, as evaluation does, and so are
     the other collections, such as codebooks learned by moving average. The optimizer begins anew, and
-    averages of the parameters begin with what was taken. The model of a task of one player and the generator
-    of one of two are the same.
+    averages of the parameters begin with what was taken. The model of a task of one network and the
+    generator of one of two are the same.
 
     Args:
         source: of the run to take from.
@@ -80,15 +88,15 @@ def take_weights(source: State, state: State) -> tuple[State, list[str]]:
     Raises:
         UserError: they have nothing in common.
     """
-    theirs, ours = _players(source), _players(state)
-    report, taken, players = [], 0, {}
-    for name, player in ours.items():
+    theirs, ours = source.networks, state.networks
+    report, taken, changed = [], 0, {}
+    for name, network in ours.items():
         title = name if len(ours) > 1 else 'model'
         given = flatten(theirs[name].eval_variables())[0] if name in theirs else {}
-        wanted, treedef = flatten({'params': player.params, **player.variables})
+        wanted, treedef = flatten({'params': network.params, **network.variables})
         same = {key for key, x in wanted.items() if key in given and _kind(given[key]) == _kind(x)}
         arrays = jax.tree.unflatten(treedef, [given[k] if k in same else x for k, x in wanted.items()])
-        players[name] = _with(player, arrays)
+        changed[name] = _with(network, arrays)
         taken += len(same)
         averaged = name in theirs and theirs[name].ema_params is not None
         averages = ', of parameters the moving averages' if averaged else ''
@@ -107,23 +115,17 @@ def take_weights(source: State, state: State) -> tuple[State, list[str]]:
             'the run that --init_from names has nothing that this model could begin with '
             f'({"; ".join(report)}); name one of a model like it.'
         )
-    return state.replace(**players) if isinstance(state, AdversarialState) else players['generator'], report
+    return state.replace(**changed) if isinstance(state, AdversarialState) else changed['generator'], report
 
 
-def _players(state: State) -> dict[str, TrainState]:
-    if isinstance(state, AdversarialState):
-        return {'generator': state.generator, 'discriminator': state.discriminator}
-    return {'generator': state}
-
-
-def _with(player: TrainState, arrays: dict[str, Any]) -> TrainState:
-    """A player with other parameters and variables, of which its averages are copies."""
+def _with(network: TrainState, arrays: dict[str, Any]) -> TrainState:
+    """A network with other parameters and variables, of which its averages are copies."""
     variables = dict(arrays)
     params = variables.pop('params')
-    changed = player.replace(params=params, variables=variables)
-    if player.ema_params is None:
+    changed = network.replace(params=params, variables=variables)
+    if network.ema_params is None:
         return changed
-    averages = jax.tree.map(jnp.copy, (params, {name: variables[name] for name in player.ema_stats}))
+    averages = jax.tree.map(jnp.copy, (params, {name: variables[name] for name in network.ema_stats}))
     return changed.replace(ema_params=averages[0], ema_stats=averages[1])
 
 

@@ -286,6 +286,12 @@ class Checkpoints:
                 self._checkpointer = None
             self._open.close()
 
+    def __enter__(self) -> 'Checkpoints':
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: Any) -> None:
+        self.close(failed=error is not None)
+
     @functools.cached_property
     def _for_orbax(self) -> Path:
         """The directory by a name in which no character means anything to Orbax or Tensorstore."""

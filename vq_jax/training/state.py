@@ -21,7 +21,7 @@ class TrainState:
 
     Attributes:
         step: steps done, int32 scalar.
-        key: the run's random key; step s draws from `step_key`.
+        key: the run's random key; step s uses `step_key`.
         params: what the optimizer learns.
         variables: the model's other collections, such as codebooks learned by moving average.
         opt_state: the optimizer's own.
@@ -77,14 +77,14 @@ class TrainState:
 
         Args:
             loss_fn: parameters and a part of the batch to the loss, the mean over the part's examples, and
-                numbers for the log, which are such means too.
+                metrics for the log, which are such means too.
             batch: arrays of this device's examples [b ...].
             optimizer: the one the state was created with.
             accumulate: in how many parts the loss and its gradient are computed, one after another.
             axis_name: the device axis, or None where the batch is the whole.
 
         Returns:
-            The new state, and the numbers for the log.
+            The new state, and the metrics for the log.
         """
         gradient = functools.partial(jax.grad(loss_fn, has_aux=True), self.params)
         grads, metrics = mean_over_parts(gradient, batch, accumulate, axis_name)
@@ -125,6 +125,11 @@ class TrainState:
             return {'params': self.params, **self.variables}
         return {'params': self.ema_params, **self.variables, **self.ema_stats}
 
+    @property
+    def networks(self) -> dict[str, 'TrainState']:
+        """The state of each network that learns, by name: of the one that there is, which may generate."""
+        return {'generator': self}
+
     def for_inference(self) -> 'TrainState':
         """A state with nothing in it but what `eval_variables` returns."""
         variables = self.eval_variables()
@@ -141,7 +146,7 @@ class AdversarialState:
     Attributes:
         generator: what evaluation and sampling use.
         discriminator: its own step counts its updates, which may begin later.
-        frozen: as in `TrainState`; that of the players is None.
+        frozen: as in `TrainState`; that of the two networks is None.
     """
 
     generator: TrainState
@@ -156,6 +161,11 @@ class AdversarialState:
     def eval_variables(self) -> dict[str, Any]:
         """The generator's variables for evaluation."""
         return self.generator.eval_variables()
+
+    @property
+    def networks(self) -> dict[str, TrainState]:
+        """The state of each network that learns, by name."""
+        return {'generator': self.generator, 'discriminator': self.discriminator}
 
     def for_inference(self) -> TrainState:
         """A state with nothing in it but what `eval_variables` returns."""

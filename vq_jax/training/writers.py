@@ -22,9 +22,9 @@ from vq_jax.training.tensorboard import TensorBoard
 class MetricWriter:
     """Writes the log of a run.
 
-    `metrics.jsonl` has one object a line: `step`, `split`, and numbers by name. A number that is not
+    `metrics.jsonl` has one object a line: `step`, `split`, and metrics by name. One that is not
     finite, for which JSON has no word, is written as null. A line of the split 'warning' has a `text`
-    instead of numbers. Resuming drops what was logged after the checkpoint, so that a run that was killed
+    instead of metrics. Resuming drops what was logged after the checkpoint, so that a run that was killed
     leaves the log of one that was not.
 
     No log holds up a run. Where one cannot be written, which a warning tells once, lines of `metrics.jsonl`
@@ -78,7 +78,7 @@ class MetricWriter:
             self._begin(service, lambda: service(workdir, wandb_project, config, resume_step))
 
     def scalars(self, step: int, split: str, values: Mapping[str, float]) -> None:
-        """Writes named numbers of a step; `split` says of what ('train', 'eval', 'speed')."""
+        """Writes metrics of a step; `split` says of what ('train', 'eval', 'speed')."""
         if not self._active:
             return
         self._line(step, split, {k: v if math.isfinite(v) else None for k, v in values.items()})
@@ -134,6 +134,12 @@ class MetricWriter:
             raise WriteError(
                 f'the last {len(self._kept)} lines of {self._path} could not be written; make room.'
             )
+
+    def __enter__(self) -> 'MetricWriter':
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: Any) -> None:
+        self.close(failed=error is not None)
 
     def _line(self, step: int, split: str, values: Mapping[str, float | str | None]) -> None:
         self._kept.append(json.dumps({'step': step, 'split': split, **values}).encode() + b'\n')
