@@ -9,8 +9,10 @@ import pytest
 import vq_jax
 from tests.runs import logged
 from vq_jax.errors import UserError
+from vq_jax.reporting import read_runs
 from vq_jax.tasks import default_config
 from vq_jax.train import train
+from vq_jax.training.manifest import seal, unseal
 
 
 def small_config():
@@ -89,6 +91,27 @@ def test_facts_of_the_data_that_were_changed_are_told(key, value, text, workdir)
     refused(workdir, f'data.json is not what the run was trained with: .*{text}')
 
 
+@pytest.mark.parametrize('number', [1, 3])
+def test_a_run_of_another_format_is_refused(number, workdir):
+    """By `data.json`, and where that says otherwise by what checkpoints were sealed with."""
+    match = f'holds a run of format {number}, and this version of vq_jax reads format 2; train it again, or'
+    facts = json.loads((workdir / 'data.json').read_text())
+    assert facts['format'] == 2
+    other = {key: value for key, value in facts.items() if key != 'format'}  # as in runs of before
+    other |= {'image_shape': other.pop('spec')['shape']} if number == 1 else {'format': number}
+    (workdir / 'data.json').write_text(json.dumps(other))
+    with pytest.raises(UserError, match=match):
+        vq_jax.load(workdir)
+    with pytest.raises(UserError, match=match):
+        read_runs([workdir])
+    (workdir / 'data.json').write_text(json.dumps(facts))
+    for manifest in workdir.glob('checkpoints/*/manifest.json'):
+        record = unseal(manifest)
+        record['sealed']['data']['format'] = number
+        manifest.write_text(seal(record))
+    refused(workdir, match)
+
+
 def test_keys_of_which_nothing_learned_depends_may_change(workdir):
     for key, value in (('num_shown', 1), ('data.cache_gib', 0.5), ('keep_checkpoints', 5)):
         change(workdir / 'config.json', key, value)
@@ -159,7 +182,7 @@ def test_a_run_that_another_began_and_ended_meanwhile_is_not_taken_for_a_new_one
         shutil.copytree(trained, path)
         yield
 
-    monkeypatch.setattr('vq_jax.training.lock.only_writer', late)
+    monkeypatch.setattr('vq_jax.fitting.only_writer', late)
     config = small_config()
     config.seed = 1
     with pytest.raises(UserError, match=r'another process has begun or changed the run in .* meanwhile'):

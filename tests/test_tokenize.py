@@ -202,7 +202,7 @@ def test_mistakes_with_codes(codes, tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             make()
-    (tmp_path / 'codes.json').write_text('{}')
+    (tmp_path / 'codes.json').write_text('{"format": 2}')
     with pytest.raises(
         UserError, match=r'codes\.json does not hold what it should .*; write the codes again'
     ):
@@ -277,6 +277,10 @@ def change(folder, **facts):
             r'1,000,000,000 examples of .* are 3,906,250 files, more than 100,000',
         ),
         ({'shards': {}}, '6 of 6 files'),
+        (
+            {'format': 3},
+            'codes of format 3, and this version of vq_jax reads format 2; write the codes again',
+        ),
     ],
     ids=str,
 )

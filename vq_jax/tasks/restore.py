@@ -29,6 +29,7 @@ from vq_jax.training.run_dir import (
     TOP_PRIOR,
     BuiltOn,
     check_built_on,
+    check_format,
     check_not_lost,
     check_sealed,
     facts_to_seal,
@@ -122,7 +123,7 @@ def _restore(
         if sealed:
             _sealed_config(workdir, sealed)
         anew = named_anew(to_json(config_of(workdir)), config)
-        exchanged = anew & {TOP_PRIOR}  # which is drawn with alone, and may be another
+        exchanged = anew & {TOP_PRIOR}  # which is only sampled with, and may be another
         pinned = pin_built_on(config, workdir, anew, exchanged)
         task = make_task(pinned, facts.spec, facts.num_classes, facts.class_names)
         check_built_on(workdir, identities(task), exchanged)
@@ -183,6 +184,7 @@ def begun_config(workdir: Path) -> dict[str, Any] | None:
 
 def _sealed_config(workdir: Path, sealed: Sealed) -> dict[str, Any]:
     """The config that a checkpoint was sealed with, once the files are known to say the same."""
+    check_format(workdir, sealed['data'])
     raw = ConfigDict(sealed['config'])
     check_allowed(raw, workdir)
     config = to_json(complete_config(raw))

@@ -1,5 +1,6 @@
 """The run directory's own files: atomic writes, and the config that a run has."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,16 +15,21 @@ from msgspec import Meta
 from vq_jax.data.config import READING
 from vq_jax.errors import UserError
 from vq_jax.files import write_atomically
-from vq_jax.json_files import parse_json, read_json
+from vq_jax.json_files import check_type, parse_json, read_json
 from vq_jax.spec import Spec
 from vq_jax.training.manifest import Sealed
 from vq_jax.training.metrics_log import METRICS_NAME, read_log
 from vq_jax.training.optimizer import schedule_length
 
+# What the files of a run mean: `data.json` and what checkpoints are sealed with say it, and those of another
+# number are refused.
+FORMAT = 2
+
 CONFIG_NAME = 'config.json'
 DATA_NAME = 'data.json'
 CHECKPOINTS = 'checkpoints'
 _ABSENT = object()
+_RESTORE = 'restore it from a copy'
 
 Extension = Literal['hold', 'stretch']
 
@@ -46,7 +52,7 @@ _LENGTH = ('steps', 'schedule_steps')
 # The folder in which a run keeps the weights that it is built on, each as a small run of its own.
 BUILT_ON = 'built_on'
 
-# The part of a prior of bottom codes that it is not trained with, but draws and is evaluated with.
+# The part of a prior of bottom codes that it is not trained with, but samples and is evaluated with.
 TOP_PRIOR = 'top_prior'
 
 
@@ -104,13 +110,14 @@ def read_config(workdir: Path) -> dict[str, Any]:
         The nested dict, with lists where the config had tuples.
 
     Raises:
-        UserError: The directory or the file is missing, unreadable, or not a JSON object.
+        UserError: The directory or the file is missing, unreadable, or not a JSON object, or the run is of
+            another format.
     """
     workdir = Path(workdir)
     if os.path.isfile(workdir):
         raise UserError(f'{workdir} is a file; give the directory of a trained run.')
     try:
-        return read_json(
+        config = read_json(
             workdir / CONFIG_NAME, dict[str, Any], advice='restore it from a copy or start a new run'
         )
     except FileNotFoundError as error:
@@ -120,6 +127,27 @@ def read_config(workdir: Path) -> dict[str, Any]:
             f'{workdir} is not a run directory: it has no {CONFIG_NAME}; give the --workdir that '
             'a run was trained in.'
         ) from error
+    with contextlib.suppress(FileNotFoundError):  # about which whoever needs it knows what to say
+        check_format(workdir, _read_facts(workdir))
+    return config
+
+
+def check_format(workdir: Path, facts: Mapping[str, Any]) -> None:
+    """Refuses a run whose files mean something else than they do today.
+
+    Args:
+        workdir: The run directory.
+        facts: Of its data, in JSON values, as it keeps or has sealed them.
+
+    Raises:
+        UserError: It has another format number, or none, as runs of before.
+    """
+    found = facts.get('format', 1)
+    if found != FORMAT:
+        raise UserError(
+            f'{workdir} holds a run of format {show(found)}, and this version of vq_jax reads format '
+            f'{FORMAT}; train it again, or open it with the version that made it.'
+        )
 
 
 def check_same_config(
@@ -251,6 +279,7 @@ class DataFacts:
         class_names: In the order of the labels, `num_classes` of them; None for a run of before they were
             written down.
         init_from: The run whose weights it began with; None if there is none.
+        format: See `FORMAT`.
     """
 
     spec: Spec
@@ -261,6 +290,7 @@ class DataFacts:
     published: str | None = None
     class_names: tuple[str, ...] | None = None
     init_from: BuiltOn | None = None
+    format: int = FORMAT
 
     def __post_init__(self) -> None:
         """Raises `ValueError` unless there are as many names as classes."""
@@ -287,13 +317,19 @@ def read_data_facts(workdir: Path) -> DataFacts:
     """Reads `data.json` of a run.
 
     Raises:
-        UserError: The file is missing, unreadable, or holds something else.
+        UserError: The file is missing, unreadable, holds something else, or is of another format.
     """
     path = Path(workdir) / DATA_NAME
     try:
-        return read_json(path, DataFacts, advice='restore it from a copy')
+        facts = _read_facts(workdir)
     except FileNotFoundError as error:
         raise UserError(f'{path} is missing; restore it from a copy.') from error
+    check_format(workdir, facts)
+    return check_type(facts, DataFacts, where=str(path), advice=_RESTORE)
+
+
+def _read_facts(workdir: Path) -> dict[str, Any]:
+    return read_json(Path(workdir) / DATA_NAME, dict[str, Any], advice=_RESTORE)
 
 
 def facts_to_seal(facts: DataFacts) -> dict[str, Any]:
@@ -455,10 +491,10 @@ def check_published(workdir: Path, now: str | None) -> None:
 
 def locate(before: BuiltOn, workdir: Path) -> list[Path]:
     """Where a run that `data.json` names may be: as seen from the run that names it, and as it was typed."""
-    places = [Path(before['workdir'])]
+    paths = [Path(before['workdir'])]
     if 'from_here' in before:
-        places.insert(0, Path(os.path.normpath(Path(workdir).resolve() / before['from_here'])))
-    return places
+        paths.insert(0, Path(os.path.normpath(Path(workdir).resolve() / before['from_here'])))
+    return paths
 
 
 def flatten(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:

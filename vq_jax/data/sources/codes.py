@@ -22,8 +22,11 @@ from vq_jax.data.examples import Examples
 from vq_jax.data.transforms.transform import Transform
 from vq_jax.errors import UserError, plural
 from vq_jax.files import WriteError, sha256_of, write_atomically
-from vq_jax.json_files import read_json
+from vq_jax.json_files import check_type, read_json
 from vq_jax.spec import Spec
+
+# What the files of a folder mean, which `codes.json` says; those of another number are refused.
+FORMAT = 2
 
 PREFIX = 'codes:'  # of `DataConfig.name`
 _FACTS = 'codes.json'
@@ -70,6 +73,7 @@ class CodeFacts:
         splits: how many examples each has.
         shard_size: examples of a shard, the last of a split excepted.
         shards: what is in those that are complete, by the names of their files.
+        format: see `FORMAT`.
     """
 
     tokenizer: TokenizerFacts
@@ -81,6 +85,7 @@ class CodeFacts:
     splits: dict[str, _Count]
     shard_size: _Count
     shards: dict[str, ShardFacts] = dataclasses.field(default_factory=dict)
+    format: int = FORMAT
 
     @property
     def dtype(self) -> np.dtype:
@@ -162,12 +167,20 @@ def read_facts(folder: Path) -> CodeFacts:
     """Reads `codes.json`.
 
     Raises:
-        UserError: if it is not there, cannot be read, or holds something else.
+        UserError: if it is not there, cannot be read, holds something else, or is of another format.
     """
+    path = folder / _FACTS
     try:
-        return read_json(folder / _FACTS, CodeFacts, advice=_AGAIN)
+        facts = read_json(path, dict[str, Any], advice=_AGAIN)
     except FileNotFoundError as error:
         raise UserError(f'{folder} holds no codes; write them with vq_jax.tokenize.') from error
+    found = facts.get('format', 1)
+    if found != FORMAT:
+        raise UserError(
+            f'{folder} holds codes of format {json.dumps(found)}, and this version of vq_jax reads format '
+            f'{FORMAT}; {_AGAIN}, or read them with the version that wrote them.'
+        )
+    return check_type(facts, CodeFacts, where=str(path), advice=_AGAIN)
 
 
 def write_shard(path: Path, facts: CodeFacts, examples: Iterable[tuple[int, np.ndarray]]) -> None:
