@@ -46,7 +46,7 @@ def images_a_step(workdir):
     lines = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
     speeds = [line for line in lines if line['split'] == 'speed']
     assert speeds
-    return [line['images_per_second'] * line['seconds_per_step'] for line in speeds]
+    return [line['examples_per_second'] * line['seconds_per_step'] for line in speeds]
 
 
 def test_a_run_in_parts_is_the_run_of_whole_batches(tmp_path):

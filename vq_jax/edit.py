@@ -2,7 +2,7 @@
 
     python -m vq_jax.edit --workdir DIR --input image.png --mask mask.png --output out.png
 
-draws anew what is white in the mask, the rest stays as it is: a hole for inpainting, all but the middle for
+samples anew what is white in the mask, the rest stays as it is: a hole for inpainting, all but the middle for
 outpainting, and with `--label` a part of another class. Diffusion models also change an image as a whole
 (`--strength`, from 0 to 1) and take noise out of it (`--sigma`, in grey levels). They and VAEs find images
 between two (`--to other.png`). Without any of these, a model that was trained for it makes a small image
@@ -21,7 +21,7 @@ flags.adopt_module_key_flags(sample_flags)  # for --help
 flags.adopt_module_key_flags(run_flags)  # for --help
 _INPUT = flags.DEFINE_string('input', None, 'The image file.')
 _MASK = flags.DEFINE_string(
-    'mask', None, 'An image of the same size as --input, white where it is drawn anew.'
+    'mask', None, 'An image of the same size as --input, white where it is sampled anew.'
 )
 _STRENGTH = flags.DEFINE_float('strength', None, 'How much noise is added and taken out, from 0 to 1.')
 _SIGMA = flags.DEFINE_float('sigma', None, 'Standard deviation, in grey levels, of noise to take out.')
@@ -45,7 +45,7 @@ def main() -> None:
         raise UserError(f'--num is {n}; give {least} or more.')
     if _STRENGTH.value is not None:
         check_share('--', flags.FLAGS, _STRENGTH.name)
-    for flag in (_INPUT, _MASK, _TO):  # a mistake is told before the run is opened, which takes a while
+    for flag in (_INPUT, _MASK, _TO):  # mistakes are shown before the run is opened, which takes a while
         if flag.value is not None:
             decode_file(flag.value, channels=3)
     cli.use_compilation_cache()

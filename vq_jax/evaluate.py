@@ -18,7 +18,7 @@ from vq_jax.errors import UserError
 
 flags.adopt_module_key_flags(run_flags)  # for --help
 _SPLIT = flags.DEFINE_string('split', None, "A split of its data; the config's eval_split if none.")
-_OUTPUT = flags.DEFINE_string('output', None, 'A .json file to write the numbers to.')
+_OUTPUT = flags.DEFINE_string('output', None, 'A .json file to write the metrics to.')
 _FEATURES = flags.DEFINE_string(
     'features',
     None,
@@ -39,7 +39,7 @@ _LPIPS = flags.DEFINE_list(
 _NUM = flags.DEFINE_integer(
     'num',
     None,
-    'With --features: how many samples to draw, 10,000 if none; reconstructions are of the whole split.',
+    'With --features: how many samples to make, 10,000 if none; reconstructions are of the whole split.',
 )
 _SEED = flags.DEFINE_integer(
     'seed', None, 'With --features: the same seed gives the same samples; 0 if none.'
@@ -50,7 +50,7 @@ _REFERENCE = flags.DEFINE_string(
 
 
 def main() -> None:
-    """Prints a table of numbers, and writes them to a file if one is named."""
+    """Prints a table of metrics, and writes them to a file if one is named."""
     cli.use_compilation_cache()
     for flag in (_RESIZE, _LPIPS, _NUM, _SEED, _REFERENCE):
         if flag.value is not None and not _FEATURES.value:
@@ -122,7 +122,7 @@ def _compare() -> None:
 
 def _write(console: Any, record: dict[str, Any]) -> None:
     if _OUTPUT.value:
-        cli.write_output(Path(_OUTPUT.value), json.dumps(record, indent=2) + '\n', 'the numbers')
+        cli.write_output(Path(_OUTPUT.value), json.dumps(record, indent=2) + '\n', 'the metrics')
         console.print(f'written to {_OUTPUT.value}', soft_wrap=True)
 
 

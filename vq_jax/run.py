@@ -160,13 +160,13 @@ class Run:
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
-        """Draws images, on all devices.
+        """Samples images, on all devices.
 
         Image number i depends on the seed and on i alone, not on n nor on the devices.
 
         Args:
             n: how many.
-            label: the class of all, or of each [n], for a model that is conditioned on it; None draws
+            label: the class of all, or of each [n], for a model that is conditioned on it; None samples
                 all classes in turn.
             seed: the same gives the same images.
             progress: show a bar.
@@ -191,12 +191,12 @@ class Run:
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
-        """Draws a part of images anew, with a prior or a diffusion model.
+        """Samples a part of images anew, with a prior or a diffusion model.
 
         Args:
             images: uint8 [b h w c].
-            mask: True where an image is to be drawn anew, bool [h w] or [b h w]. Every token or latent
-                that has a part in it is drawn; pixels outside of it stay as they are.
+            mask: True where an image is to be sampled anew, bool [h w] or [b h w]. Every token or latent
+                that has a part in it is sampled; pixels outside of it stay as they are.
             label: the class of all, or of each [b], for a model that is conditioned on it.
             seed: the same gives the same images.
             progress: show a bar.
@@ -312,8 +312,8 @@ class Run:
             image: the path or the content of a file, an image of Pillow, or an array, uint8 [h w] or [h w c].
                 One that is not of the size the model was trained on is brought to it as its data were, if
                 they were.
-            mask: the same for an image of the same size, white where it is to be drawn anew, or bool [h w],
-                True there.
+            mask: the same for an image of the same size, white where it is to be sampled anew, or bool
+                [h w], True there.
 
         Returns:
             uint8 [h w c], and bool [h w] if there is a mask.
@@ -324,7 +324,7 @@ class Run:
     def log_prob(self, codes: np.ndarray | jax.Array, label: Label = None) -> jax.Array:
         """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b].
 
-        Of a prior of the bottom codes, given the top ones. The codes are as many as `encode` makes of a
+        Of a prior of the bottom codes, given the top ones. The codes are as many as `encode` makes of an
         image. A masked prior has no likelihood, and raises `UserError`.
         """
         self._needs('log_probability')
@@ -408,7 +408,7 @@ class Run:
         return self._elbo(self.state, self._checked_images(images))
 
     def evaluate(self, split: str | None = None, *, progress: bool = False) -> Evaluation:
-        """Numbers and images over a split of the run's data set, by default its `eval_split`.
+        """Metrics and images over a split of the run's data set, by default its `eval_split`.
 
         Args:
             split: of the data set.
@@ -443,7 +443,7 @@ class Run:
             features: 'inception' (FID, KID and others; weights are found or downloaded), 'inception:FILE', or
                 the directory of a run of the task classifier.
             split: of the run's data set, by default its `eval_split`.
-            num: how many samples to draw; reconstructions are of the whole split.
+            num: how many samples to make; reconstructions are of the whole split.
             seed: of the samples.
             resize: how Inception-v3 is given its 299x299 pixels: 'bilinear' (the default) as pytorch-fid
                 does, 'clean' as clean-fid does.

@@ -1,6 +1,6 @@
-"""Draws images from a trained run: `python -m vq_jax.sample --workdir DIR --num 64 --output grid.png`.
+"""Samples images from a trained run: `python -m vq_jax.sample --workdir DIR --num 64 --output grid.png`.
 
-A run that is conditioned on classes draws them all in turn, or those of `--label`; the name of its class
+A run that is conditioned on classes samples them all in turn, or those of `--label`; the name of its class
 stands under each image.
 """
 

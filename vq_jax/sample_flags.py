@@ -1,4 +1,4 @@
-"""What the commands that draw images share: flags, and the file that is written."""
+"""What the commands that sample images share: flags, and the file that is written."""
 
 import io
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _LABEL = flags.DEFINE_multi_string(
     'label',
     None,
     'The name of a class, or its number, counted from 0, where none is called so. Of several, separated by '
-    'commas or given by flags of their own, images are drawn in turn.',
+    'commas or given by flags of their own, images are sampled in turn.',
 )
 SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same images.')
 OUTPUT = flags.DEFINE_string('output', None, 'A .png file for a grid of images, or .npz for arrays.')
@@ -73,7 +73,7 @@ def captions(run: 'Run', labels: np.ndarray | None) -> list[str] | None:
 
 
 def sampling() -> dict[str, Any]:
-    """The flags that were given of those that say how to draw."""
+    """The flags that were given of those that say how to sample."""
     return {name: flag.value for name, flag in _SAMPLING.items() if flag.value is not None}
 
 

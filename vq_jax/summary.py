@@ -33,7 +33,7 @@ _NUM_CLASSES = flags.DEFINE_integer('num_classes', 0, 'Classes of the data, for 
 
 
 def main() -> None:
-    """Prints the table; the last lines are the numbers of parameters."""
+    """Prints the table; the last lines say how many parameters there are."""
     config = cli.read_config(_CONFIG)
     spec = _spec(config.data)
     with allowing([*_ALLOW_IMPORT.value, *named_modules(config)]):
@@ -46,11 +46,11 @@ def main() -> None:
     state = jax.eval_shape(task.init, key, batch).replace(frozen=task.pretrained_shapes())
     calls = _calls(task.train_step, state, batch)
     step = jax.jit(task.train_step).lower(state, batch)
-    players = _players(task, state)
+    learned = _learned(task, state)
 
     table = Table('module', 'returns', 'parameters')
     for (root, path), output in calls.items():
-        params = players.get(root)
+        params = learned.get(root)
         known = params is not None
         if known:
             params = functools.reduce(lambda tree, name: tree.get(name, {}), path, params)
@@ -61,11 +61,11 @@ def main() -> None:
     console.print(table)
     console.print(f'examples: {config.batch_size * config.accumulate} x {" x ".join(map(str, spec.shape))}')
     console.print(f'FLOPs of a training step: {step.cost_analysis()["flops"]:,.0f}')
-    for root, params in players.items():
+    for root, params in learned.items():
         console.print(f'parameters of {root}: {count_parameters(params):,}')
 
 
-def _players(task: Task, state: State) -> dict[str, Any]:
+def _learned(task: Task, state: State) -> dict[str, Any]:
     """The parameters that are learned, by the name of their module."""
     if isinstance(state, AdversarialState):
         return {

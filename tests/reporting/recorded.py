@@ -44,7 +44,7 @@ def trained(workdir, *, factor=1.0, **config):
     log = []
     for step in range(5, 41, 5):
         log.append((step, 'train', {'loss': factor / step, 'rate': 0.1 + 0.2}))
-        log.append((step, 'speed', {'images_per_second': 100.0 + step}))
+        log.append((step, 'speed', {'examples_per_second': 100.0 + step}))
         if step % 20 == 0:
             log.append((step, 'eval', {'loss': factor * step / 100, 'psnr': 20.0 + step, 'examples': 359}))
     images = [(s, n, image(s)) for s in (20, 40) for n in ('reconstructions', 'code_usage')]

@@ -51,7 +51,7 @@ def test_charts_put_training_and_evaluation_of_a_number_together(tmp_path):
         'loss': 'eval',
         'psnr': 'eval',
         'rate': 'train',
-        'images_per_second': 'speed',
+        'examples_per_second': 'speed',
     }
     assert [(c['run'], c['split']) for c in charts['loss']['curves']] == [
         (0, 'train'),

@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
         return True
 
 
-SPEED = {'images_per_second': 50.0, 'seconds_per_step': 2.0, 'peak_memory_gib': 1.25}
+SPEED = {'examples_per_second': 50.0, 'seconds_per_step': 2.0, 'peak_memory_gib': 1.25}
 
 
 def test_on_a_terminal_the_bar_moves_with_every_step(monkeypatch):
@@ -31,7 +31,7 @@ def test_on_a_terminal_the_bar_moves_with_every_step(monkeypatch):
         shown = terminal.getvalue().splitlines()
         assert 'data: [b]digits, :smile:' in shown[-4]
         assert 'training ' in shown[-2] and f' {steps_done}/10 ' in shown[-2]
-        assert 'loss 0.5  50 images/s  1.2 GiB at most' in shown[-2]
+        assert 'loss 0.5  50 examples/s  1.2 GiB at most' in shown[-2]
 
 
 def test_elsewhere_everything_is_a_plain_line(capsys):
@@ -47,7 +47,7 @@ def test_elsewhere_everything_is_a_plain_line(capsys):
     assert capsys.readouterr().out.splitlines() == [
         'reading [red]data',
         'data: [b]digits, :smile: ' + 'x' * 200,
-        'step 6/10  loss 0.5  50 images/s  1.2 GiB at most  0:00:08 left',
+        'step 6/10  loss 0.5  50 examples/s  1.2 GiB at most  0:00:08 left',
         'step 7/10  loss 0.25',
     ]
 

@@ -1,1 +1,1 @@
-"""Objects whose `run(state)` gives named numbers and images over a whole data set."""
+"""Objects whose `run(state)` gives metrics and images over a whole data set."""

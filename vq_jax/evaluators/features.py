@@ -120,19 +120,19 @@ class FeatureEvaluator:
         """Everything that can be said of the run.
 
         Args:
-            num: how many samples to draw, of all classes in turn if the run is conditioned on them.
+            num: how many samples to make, of all classes in turn if the run is conditioned on them.
             seed: of the samples.
 
         Returns:
-            'run', 'features' and 'reference', which say how the numbers were made, and, as far as the
+            'run', 'features' and 'reference', which say how the metrics were made, and, as far as the
             run makes them, 'samples' and 'reconstructions', each with its 'metrics'. Samples also have
-            'seconds_per_sample', the time of drawing alone, without that of the first batch, which
+            'seconds_per_sample', the time of sampling alone, without that of the first batch, which
             compiles; None if there was only one.
         """
         if self.samples and num < self._least:
             raise UserError(f'{num} samples are too few to compare; ask for {self._least} or more.')
         if self.samples:
-            self._check_drawing()
+            self._check_sampling()
         reference = self._reference()
         result = {
             'run': self._run.identity(),
@@ -149,13 +149,13 @@ class FeatureEvaluator:
             result['reconstructions'] = self._reconstructions(reference)
         return result
 
-    def _check_drawing(self) -> None:
-        """Raises what drawing does, before the reference is computed for nothing: it is only traced."""
+    def _check_sampling(self) -> None:
+        """Raises what sampling does, before the reference is computed for nothing: it is only traced."""
 
-        def draw(state: Any, labels: jax.Array) -> jax.Array:
+        def sample(state: Any, labels: jax.Array) -> jax.Array:
             return self._run.task.sample(state, jax.random.split(jax.random.key(0), 1), labels)
 
-        jax.eval_shape(draw, self._run.state, jax.ShapeDtypeStruct((1,), jnp.int32))
+        jax.eval_shape(sample, self._run.state, jax.ShapeDtypeStruct((1,), jnp.int32))
 
     def _samples(self, reference: Reference, num: int, seed: int) -> dict[str, Any]:
         run = self._run

@@ -1,4 +1,4 @@
-"""The mean of a task's per-example numbers over a data set, each example counted exactly once."""
+"""The mean of a task's per-example values over a data set, each example counted exactly once."""
 
 import dataclasses
 from typing import Any
@@ -45,7 +45,7 @@ class MeanEvaluator:
         engine: runs them.
         dataset: the examples.
         batch_size: of all devices and processes together.
-        num_shown: how many of the first examples are drawn.
+        num_shown: how many of the first examples are shown.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class MeanEvaluator:
         if not examples:
             raise UserError(f'no image of {self.dataset.name} could be decoded; check the data.')
         means = {name: total / examples for name, total in totals.items()}
-        # An image does not depend on its batch, and drawing one can take a thousand passes. The first
+        # An image does not depend on its batch, and sampling one can take a thousand passes. The first
         # images are those of process 0, and all processes must bring equally many.
         devices = jax.local_device_count()
         n = -(-self.num_shown // devices) * devices

@@ -18,11 +18,11 @@ from vq_jax.training.pretrained import INCEPTION_FILES, download, read_weights
 
 
 class FeatureSource(Protocol):
-    """A network, and how numbers in its features are called.
+    """A network, and how metrics in its features are called.
 
     Attributes:
-        prefix: what the names of its numbers begin with.
-        names: of numbers that are called something else, after the prefix, than `FeatureEvaluator` does.
+        prefix: what the names of its metrics begin with.
+        names: of metrics that are called something else, after the prefix, than `FeatureEvaluator` does.
         splits: parts of the images, each of which gets a score (see `vq_jax.ops.inception_score`).
         weights: what `look` is to be given.
         record: what the network is, in JSON values, for the record of an evaluation.
@@ -50,7 +50,7 @@ class FeatureSource(Protocol):
 class ClassifierFeatures:
     """What the last layer of a classifier reads.
 
-    All its names begin with 'classifier_': they compare only with numbers of the same classifier, whose
+    All its names begin with 'classifier_': they compare only with those of the same classifier, whose
     checksum stands beside them, and never with those of Inception-v3.
     """
 
@@ -93,7 +93,7 @@ class ClassifierFeatures:
 
 
 class InceptionFeatures:
-    """The pool of Inception-v3 (see `vq_jax.models.inception`), in which published numbers are computed."""
+    """The pool of Inception-v3 (see `vq_jax.models.inception`), in which published metrics are computed."""
 
     prefix = ''
     names = MappingProxyType(

@@ -76,7 +76,7 @@ def checked_codes(codes: Any, like: Any, num_codes: int | None, per_position: in
         codes: of any number of images; two levels are a pair, top and bottom.
         like: shapes and types of what `encode` returns for one image.
         num_codes: how many there are, in each level; None for latents.
-        per_position: how many columns of codes are one place.
+        per_position: how many columns of codes are one position.
 
     Raises:
         UserError: for others.

@@ -185,7 +185,7 @@ class BatchedSampler:
 
 
 def _parted(sampling: Any) -> tuple[Any, dict[str, float]]:
-    """What is to be compiled of the choices in sampling, and the numbers that it is given."""
+    """What is to be compiled of the choices in sampling, and the values that it is given."""
     if sampling is None:
         return None, {}
     numbers = {name: getattr(sampling, name) for name in sampling.NUMBERS}

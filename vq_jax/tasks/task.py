@@ -160,7 +160,7 @@ class Task(abc.ABC):
         return False
 
     def pretrained_shapes(self) -> Any:
-        """The shapes and types of what `pretrained` returns; without reading it where it can be told."""
+        """The shapes and types of what `pretrained` returns; without reading it where that can be."""
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.pretrained())
 
 
@@ -255,7 +255,7 @@ class Scores(Protocol):
 
 @runtime_checkable
 class Classifies(Protocol):
-    """A task that tells which class an example is of."""
+    """A task that classifies examples."""
 
     def classify(self, state: State, examples: jax.Array) -> Classified:
         """Logits of classes and features of examples."""

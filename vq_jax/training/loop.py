@@ -22,7 +22,7 @@ from vq_jax.training.writers import MetricWriter
 # the bar tells the truth and a signal to stop is soon obeyed.
 _AHEAD = 4
 
-_OPTIMIZERS = ('optimizer', 'discriminator_optimizer')  # the sections of the two players
+_OPTIMIZERS = ('optimizer', 'discriminator_optimizer')  # their sections in the config
 _OF_DISCRIMINATOR = ('discriminator_loss', 'discriminator_gradient_norm')
 
 
@@ -41,10 +41,10 @@ class LoopConfig:
             would teach it, in the memory of one part.
         log_every: steps between lines of the log.
         eval_every: steps between evaluations; one is always made at the end.
-        num_shown: how many images an evaluation draws.
+        num_shown: how many examples an evaluation shows.
         checkpoint_every: steps between checkpoints; one is always saved at the end.
         keep_checkpoints: how many of the newest are kept.
-        best_metric: the evaluated number whose lowest (or highest, see `best_mode`) checkpoint is
+        best_metric: the metric of evaluations whose lowest (or highest, see `best_mode`) checkpoint is
             kept as well, or None. Where there is one, each evaluation saves a checkpoint.
         best_mode: 'min' or 'max'.
         wandb_project: a Weights & Biases project to log to, besides the run directory.
@@ -110,11 +110,11 @@ def run_loop(
         engine: puts batches on the devices.
         state: the state to begin with.
         batches: host batches, from the one of this step on.
-        evaluate: gives an object with `numbers` and `media` for a state.
-        watch: gives a warning for the numbers of a step, or None.
+        evaluate: gives the `Evaluation` of a state.
+        watch: gives a warning for the metrics of a step, or None.
         checkpoints: where states are saved.
-        writer: where numbers, warnings and images go.
-        progress: tells the user.
+        writer: where metrics, warnings and images go.
+        progress: shows them to the user.
 
     Returns:
         The last state, and its evaluation; None instead if a signal stopped the run before the end.
@@ -250,7 +250,7 @@ def _check_start(state: Any, step: int) -> None:
 def _fetch_finite(
     recent: list[dict[str, jax.Array]], learned: Any, step: int, checkpoints: Checkpoints
 ) -> dict[str, float]:
-    """The numbers of the last step, once all since the last check, and what is learned, are finite."""
+    """The metrics of the last step, once all since the last check, and what is learned, are finite."""
     arrays, _ = flatten(learned)
     fetched, checked = jax.device_get((recent, start_finite_check(arrays)))
     for number, metrics in enumerate(fetched, step - len(fetched) + 1):
@@ -276,11 +276,11 @@ def _overflow(what: str, section: str, checkpoints: Checkpoints) -> UserError:
 
 
 def _at_fault(metrics: dict[str, jax.Array]) -> str:
-    """The section of the optimizer whose player was the first to overflow."""
+    """The section of the optimizer whose network was the first to overflow."""
     # A generator that overflows spoils the discriminator's loss too, but its own images before.
     spoilt = not math.isfinite(metrics.get('reconstruction_loss', 0.0))
-    judged = (metrics[name] for name in _OF_DISCRIMINATOR if name in metrics)
-    return _OPTIMIZERS[not spoilt and not all(map(math.isfinite, judged))]
+    of_discriminator = (metrics[name] for name in _OF_DISCRIMINATOR if name in metrics)
+    return _OPTIMIZERS[not spoilt and not all(map(math.isfinite, of_discriminator))]
 
 
 class _Clock:
@@ -304,7 +304,7 @@ class _Clock:
         self._steps_left_out += 1
 
     def speed(self, steps: int, step_size: int) -> dict[str, float]:
-        """Images per second, seconds per step, share of the time waited, over those of `steps` that count.
+        """Examples per second, seconds per step, share of the time waited, over those of `steps` that count.
 
         Nothing if none of them does.
         """
@@ -313,7 +313,7 @@ class _Clock:
             return {}
         elapsed = time.perf_counter() - self._start - self._left_out
         return {
-            'images_per_second': steps * step_size / elapsed,
+            'examples_per_second': steps * step_size / elapsed,
             'seconds_per_step': elapsed / steps,
             'data_wait_share': self._waited / elapsed,
         }

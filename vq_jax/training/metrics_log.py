@@ -21,9 +21,9 @@ class LogLine:
 
     Attributes:
         step: the training step.
-        split: of what its numbers are ('train', 'eval', 'speed'), or 'warning'.
-        metrics: by name; NaN where a number was not finite. Empty for a warning.
-        text: of a warning; empty for numbers.
+        split: of what its metrics are ('train', 'eval', 'speed'), or 'warning'.
+        metrics: by name; NaN where one was not finite. Empty for a warning.
+        text: of a warning; empty for metrics.
     """
 
     step: int
@@ -46,7 +46,7 @@ def read_log(path: Path) -> Iterator[tuple[int, LogLine]]:
 
     Raises:
         FileNotFoundError: there is no log.
-        UserError: it cannot be read, or a line is not an object with step, split and numbers.
+        UserError: it cannot be read, or a line is not an object with step, split and metrics.
     """
     for number, record in read_json_lines(path, dict[str, Any], advice=_ADVICE):
         where = f'line {number} of {path}'

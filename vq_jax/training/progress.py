@@ -39,19 +39,19 @@ class Progress:
     def __init__(self, *, active: bool = True) -> None:
         self.console = make_console(quiet=not active)
         self._steps = 0
-        self._done: set[str] = set()  # what it was said of that it is being done
-        self._held: dict[str, str | None] = {}  # what is wrong, by the split whose numbers say so
+        self._done: set[str] = set()  # lines of what is being done that were shown
+        self._held: dict[str, str | None] = {}  # what is wrong, by the split whose metrics say so
         self._last_line = time.monotonic()
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn('{task.description}', markup=False),
             rich.progress.BarColumn(),
             rich.progress.TextColumn('{task.fields[position]}', markup=False),
             rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn('{task.fields[numbers]}', markup=False),
+            rich.progress.TextColumn('{task.fields[metrics]}', markup=False),
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self._task = self._bar.add_task('starting', total=None, position='', numbers='')
+        self._task = self._bar.add_task('starting', total=None, position='', metrics='')
 
     def __enter__(self) -> 'Progress':
         self._bar.start()
@@ -85,29 +85,29 @@ class Progress:
 
     def update(self, step: int, values: Mapping[str, float], speed: Mapping[str, float]) -> None:
         """Shows the loss of a step that was logged, and the speed, as far as it is known."""
-        numbers = [f'loss {values["loss"]:.4g}']
-        if 'images_per_second' in speed:
-            numbers.append(f'{speed["images_per_second"]:.0f} images/s')
+        shown = [f'loss {values["loss"]:.4g}']
+        if 'examples_per_second' in speed:
+            shown.append(f'{speed["examples_per_second"]:.0f} examples/s')
         if 'peak_memory_gib' in speed:
-            numbers.append(f'{speed["peak_memory_gib"]:.1f} GiB at most')
-        text = '  '.join(numbers)
-        self._bar.update(self._task, numbers=text)
+            shown.append(f'{speed["peak_memory_gib"]:.1f} GiB at most')
+        text = '  '.join(shown)
+        self._bar.update(self._task, metrics=text)
         if not self.console.is_terminal:
             left = round((self._steps - step) * speed.get('seconds_per_step', 0.0))
             more = f'  {datetime.timedelta(seconds=left)} left' if left else ''
             self.line(f'step {step}/{self._steps}  {text}{more}')
 
     def warn(self, step: int, split: str, warning: str | None) -> None:
-        """Shows a warning of the numbers of a split, once for as long as it holds; None ends it."""
+        """Shows a warning of the metrics of a split, once for as long as it holds; None ends it."""
         # After the first colon stand numbers, which change from one step to the next.
         held = warning and warning.partition(':')[0]
         if held and held != self._held.get(split):
             self.line(f'step {step}/{self._steps}  warning: {warning}')
         self._held[split] = held
 
-    def evaluated(self, step: int, numbers: Mapping[str, float]) -> None:
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
         """Shows what an evaluation found, in one line."""
-        text = '  '.join(f'{name} {value:.4g}' for name, value in numbers.items())
+        text = '  '.join(f'{name} {value:.4g}' for name, value in metrics.items())
         self.line(f'step {step}/{self._steps}  eval: {text}')
 
 
@@ -167,9 +167,9 @@ def track(items: Sequence[T], what: str, *, shown: bool = True) -> Iterator[T]:
                 console.print(f'{what} {done}/{len(items)}')
 
 
-def print_table(console: Console, title: str, numbers: Mapping[str, float]) -> None:
-    """Prints named numbers as a table."""
+def print_table(console: Console, title: str, metrics: Mapping[str, float]) -> None:
+    """Prints metrics as a table."""
     table = Table('metric', 'value', title=title, title_justify='left')
-    for name, value in numbers.items():
+    for name, value in metrics.items():
         table.add_row(name, f'{value:,}' if isinstance(value, int) else f'{value:.6g}')
     console.print(table)
