@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.data import AnyDataset
 from vq_jax.errors import UserError
-from vq_jax.media import sheets
+from vq_jax.media import Media
 from vq_jax.models.classifier import Classified
 from vq_jax.spec import Spec
 from vq_jax.tasks.classes import ClassNames
@@ -85,8 +85,8 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def media(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, sheets.Sheet]:
-        """What people look at, by name."""
+    ) -> dict[str, Media]:
+        """What people look at and listen to, by name."""
 
     def init_from_data(self, key: jax.Array, state: State, batches: Iterable[Batch], engine: Engine) -> State:
         """Changes a new state by what the first training batches hold, if the task wants that."""
