@@ -54,7 +54,7 @@ def run(arguments, **options):
 # Reads the libraries, and then starts the command once for each list of arguments, in a process of its own.
 FORKS = """
 import gc, json, os, runpy, sys, traceback
-import vq_jax.run, vq_jax.training.loop  # and with them nearly everything; nothing is computed yet
+import vq_jax.run, vq_jax.fitting  # and with them nearly everything; nothing is computed yet
 
 module = sys.argv[1]
 gc.freeze()
