@@ -83,9 +83,7 @@ class Task(abc.ABC):
         """Per-example arrays [b ...] that `media` shows."""
 
     @abc.abstractmethod
-    def media(
-        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, Media]:
+    def media(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
         """What people look at and listen to, by name."""
 
     def init_from_data(self, key: jax.Array, state: State, batches: Iterable[Batch], engine: Engine) -> State:
