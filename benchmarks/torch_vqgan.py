@@ -83,7 +83,7 @@ def levels(model, blocks, order, width):
             outputs = model.channels * model.multipliers[level]
             layers.append(ResidualBlock(width, outputs))
             width = outputs
-            if level in model.attention_levels:
+            if level in model.attention_resolutions:
                 layers.append(Attention(width))
         if level != order[-1]:
             layers.append(Down(width) if order[0] == 0 else Up(width))

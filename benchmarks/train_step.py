@@ -51,7 +51,7 @@ _QUANTIZER = {
     'optimizer.ema_decay': (0.0,),
 }
 _PEERS = {
-    'vqvae': ('torch_vqvae', 'torch', {**_QUANTIZER, 'model.top_stages': (0,)}),
+    'vqvae': ('torch_vqvae', 'torch', {**_QUANTIZER, 'model.top_stages': (0,), 'model.strides': ((2,),)}),
     'vqgan': (
         'torch_vqgan',
         'torch',
@@ -69,6 +69,8 @@ _PEERS = {
             'adversarial.lecam': (0.0,),
             'discriminator.norm': ('batch',),
             'discriminator.spectral_norm': (False,),
+            'discriminator.strides': ((2,),),
+            'model.strides': ((2,),),
         },
     ),
     'diffusion': (

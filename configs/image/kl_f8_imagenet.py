@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.data.workers = 16
     config.variant.bottleneck = 'gaussian'
     config.model.multipliers = (1, 2, 4, 4)
-    config.model.attention_levels = ()
+    config.model.attention_resolutions = ()
     config.model.features = 4
     config.model.dtype = 'bfloat16'
     config.discriminator.dtype = 'bfloat16'

@@ -50,7 +50,7 @@ def get_config(variant: str = 'f16_1024') -> ConfigDict:
     config.discriminator.dtype = 'bfloat16'
     if variant == 'f8':
         config.model.multipliers = (1, 2, 2, 4)
-        config.model.attention_levels = (3,)
+        config.model.attention_resolutions = (3,)
         config.model.features = 4
     config.quantizer.num_codes = 1_024 if variant == 'f16_1024' else 16_384
     config.quantizer.code_dim = config.model.features

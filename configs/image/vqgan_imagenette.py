@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.model.channels = 32
     config.model.multipliers = (1, 2, 2)
     config.model.residual_blocks = 1
-    config.model.attention_levels = ()
+    config.model.attention_resolutions = ()
     config.model.features = 64
     config.quantizer.num_codes = 1_024
     config.quantizer.code_dim = 8

@@ -83,7 +83,7 @@ def test_the_probe_gives_the_features_no_gradient():
 
 @pytest.mark.parametrize('size, classes', [(32, 0), (64, 10)])
 def test_the_generator_draws_images_that_depend_on_noise_and_class(size, classes):
-    model = Generator(size, 3, noise_dim=16, channels=8, num_classes=classes)
+    model = Generator((size, size, 3), noise_dim=16, channels=8, num_classes=classes)
     noise = RNG.normal(size=(6, 16)).astype(np.float32)
     labels = np.arange(6)
     variables = model.init(jax.random.key(0), noise, labels)

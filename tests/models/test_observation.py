@@ -1,4 +1,4 @@
-"""The distributions of pixels against SciPy and against what probabilities must sum to."""
+"""The distributions of examples against SciPy and against what probabilities must sum to."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vq_jax.models.observation import Observation, to_image
+from vq_jax.models.observation import Observation, expected
 from vq_jax.ops.images import to_float
 
 RNG = np.random.default_rng(0)
@@ -53,11 +53,11 @@ def test_the_probabilities_of_one_pixel_sum_to_one(likelihood):
 
 
 def test_the_image_of_logits_is_the_expectation_of_draws():
-    mean = described('bernoulli').image()
+    mean = described('bernoulli').mean()
     p = 1 / (1 + np.exp(-OUTPUTS))
     np.testing.assert_allclose(mean, p * 1 + (1 - p) * -1, rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(to_image(OUTPUTS), OUTPUTS)
-    np.testing.assert_array_equal(to_image(described('gaussian')), np.clip(OUTPUTS, -1, 1))
+    np.testing.assert_array_equal(expected(OUTPUTS), OUTPUTS)
+    np.testing.assert_array_equal(expected(described('gaussian')), np.clip(OUTPUTS, -1, 1))
 
 
 def test_what_is_observed():

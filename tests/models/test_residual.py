@@ -18,7 +18,9 @@ from vq_jax.quantizers.gaussian import GaussianBottleneck
 from vq_jax.quantizers.vq import VectorQuantizer
 
 RNG = np.random.default_rng(0)
-SMALL = ResidualSizes(channels=8, multipliers=(1, 2), residual_blocks=1, attention_levels=(1,), features=6)
+SMALL = ResidualSizes(
+    channels=8, multipliers=(1, 2), residual_blocks=1, attention_resolutions=(1,), features=6
+)
 
 
 def parameters(model):
@@ -31,7 +33,7 @@ def test_the_published_numbers_of_parameters():
     """f16-1024 of Esser et al. 2021 and kl-f8 of Rombach et al. 2022, without their discriminators."""
     quantizer = VectorQuantizer(1024, 256, 256, learning='gradient')
     assert parameters(VQGAN(quantizer, ResidualSizes())) == 72_141_699
-    f8 = ResidualSizes(multipliers=(1, 2, 4, 4), attention_levels=(), features=4)
+    f8 = ResidualSizes(multipliers=(1, 2, 4, 4), attention_resolutions=(), features=4)
     assert parameters(VQGAN(GaussianBottleneck(4, 4), f8)) == 83_653_863
 
 
@@ -115,4 +117,4 @@ def test_bfloat16_is_near_float32():
 
 def test_a_level_that_is_not_there():
     with pytest.raises(UserError, match='from 0 to 1'):
-        ResidualSizes(multipliers=(1, 2), attention_levels=(2,))
+        ResidualSizes(multipliers=(1, 2), attention_resolutions=(2,))

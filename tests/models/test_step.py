@@ -22,7 +22,7 @@ class Told(nn.Module):
         return Quantized(values=z, codes=z[..., 0], loss=jnp.zeros(len(z)), metrics={'told': told})
 
 
-SIZES = ResidualSizes(channels=8, multipliers=(1,), residual_blocks=1, attention_levels=(), features=8)
+SIZES = ResidualSizes(channels=8, multipliers=(1,), residual_blocks=1, attention_resolutions=(), features=8)
 
 
 @pytest.mark.parametrize(

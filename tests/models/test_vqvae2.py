@@ -1,4 +1,4 @@
-"""Two levels of codes: who depends on whom, what learns, and how many parameters there are."""
+"""Two scales of codes: who depends on whom, what learns, and how many parameters there are."""
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def test_codes_stand_for_the_image(stages, top_stages):
     model, variables, images = make(stages=stages, top_stages=top_stages)
     outputs, quantized = model.apply(variables, images)
     top, bottom = model.apply(variables, images, method='encode')
-    assert model.factor == 8 and outputs.shape == images.shape
+    assert model.factors == (8,) and outputs.shape == images.shape
     assert top.shape == (2, 2, 3) and bottom.shape == (2, 16 // 2**stages, 24 // 2**stages)
     np.testing.assert_array_equal(top, quantized.codes[0])
     np.testing.assert_array_equal(bottom, quantized.codes[1])
@@ -78,7 +78,7 @@ def test_the_bottom_is_encoded_given_the_top(made):
         np.testing.assert_array_equal(*results)
 
 
-def test_the_decoder_sees_both_levels(made):
+def test_the_decoder_sees_both_scales(made):
     """One code changed by hand changes the image around its place, and nothing far from there."""
     model, variables, _ = made
     top, bottom = jnp.zeros((1, 12, 12), int), jnp.zeros((1, 48, 48), int)
@@ -108,7 +108,7 @@ def test_both_encoders_and_the_way_between_learn_from_the_image(made):
     assert all(moved.values()), moved
 
 
-def test_losses_and_statistics_are_of_both_levels(made):
+def test_losses_and_statistics_are_of_both_scales(made):
     model, variables, images = made
     quantized, means = model.apply(
         variables, images, train=True, mutable=[BATCH_MEANS], rngs={'codebook': jax.random.key(0)}

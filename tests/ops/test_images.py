@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from vq_jax.ops import images, losses, metrics
 
@@ -14,9 +15,10 @@ def test_every_byte_comes_back():
     np.testing.assert_array_equal(images.to_uint8(jnp.asarray([-7.0, 7.0])), [0, 255])
 
 
-def test_a_hole_has_the_mean_colour_of_the_rest():
+@pytest.mark.parametrize('grid', [(4, 5), (2, 4, 5)])
+def test_a_hole_has_the_mean_colour_of_the_rest(grid):
     rng = np.random.default_rng(0)
-    x, mask = rng.integers(0, 256, (3, 4, 5, 3), np.uint8), rng.random((3, 4, 5)) < 0.4
+    x, mask = rng.integers(0, 256, (3, *grid, 3), np.uint8), rng.random((3, *grid)) < 0.4
     mask[2] = True
     filled = np.asarray(images.fill(x, mask))
     np.testing.assert_array_equal(filled[~mask], x[~mask])

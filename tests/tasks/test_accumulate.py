@@ -38,7 +38,7 @@ VQGAN = {
     'model.channels': 8,
     'model.multipliers': (1,),
     'model.residual_blocks': 1,
-    'model.attention_levels': (),
+    'model.attention_resolutions': (),
     'model.features': 8,
     'quantizer.num_codes': 16,
     'quantizer.start': 'random',

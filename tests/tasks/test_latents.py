@@ -37,7 +37,7 @@ def autoencoder(request, tmp_path_factory):
         config.model.channels = 8
         config.model.multipliers = (1, 2)
         config.model.residual_blocks = 1
-        config.model.attention_levels = ()
+        config.model.attention_resolutions = ()
         config.model.features = 8
     else:
         config.model.backbone = 'residual'
@@ -46,7 +46,7 @@ def autoencoder(request, tmp_path_factory):
         config.residual.channels = 8
         config.residual.multipliers = (1, 1)
         config.residual.residual_blocks = 1
-        config.residual.attention_levels = ()
+        config.residual.attention_resolutions = ()
         config.residual.features = 8
     train(config, workdir)
     return workdir

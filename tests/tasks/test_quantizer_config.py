@@ -34,7 +34,7 @@ def task_of(task, kind='vq', **changes):
         config.quantizer.dim, config.model.channels, config.model.residual_channels = 8, 8, 8
     else:
         config.model.channels, config.model.features, config.model.residual_blocks = 8, 8, 1
-        config.model.multipliers, config.model.attention_levels = (1, 2), ()
+        config.model.multipliers, config.model.attention_resolutions = (1, 2), ()
         config.discriminator.channels, config.discriminator.stages = 8, 2
         config.perceptual.kind = 'none'
     config.update_from_flattened_dict(changes)

@@ -87,7 +87,7 @@ def test_bits_per_dimension_are_of_the_images_that_are_evaluated():
         'channels': 4,
         'multipliers': (1, 1),
         'residual_blocks': 1,
-        'attention_levels': (),
+        'attention_resolutions': (),
         'features': 4,
     }
     task, state = make(model__backbone='residual', **{f'residual__{k}': v for k, v in changes.items()})
@@ -144,7 +144,7 @@ def test_other_backbones_train_and_sample(backbone, latent):
         'convolutional__channels': 8,
         'residual__channels': 8,
         'residual__multipliers': (1, 1),
-        'residual__attention_levels': (),
+        'residual__attention_resolutions': (),
         'residual__features': 4,
     }
     task, state = make(model__backbone=backbone, model__likelihood='gaussian', **changes)

@@ -19,7 +19,7 @@ SMALL_VQGAN = {
     'model.channels': 8,
     'model.multipliers': (1, 2),
     'model.features': 8,
-    'model.attention_levels': (1,),
+    'model.attention_resolutions': (1,),
     'discriminator.stages': 2,
 }
 MODELS = {

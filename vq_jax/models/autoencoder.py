@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.models.convolution import Conv, ConvTranspose
-from vq_jax.models.observation import Observation, PixelDistribution, to_image
+from vq_jax.models.convolution import Conv, ConvTranspose, strided_sizes
+from vq_jax.models.observation import Distribution, Observation, expected
 from vq_jax.ops.parts import Part
 from vq_jax.quantizers.quantizer import Quantized, Quantizer, after_update
 
 
 class ResidualBlock(nn.Module):
-    """ReLU, 3x3 convolution, ReLU, 1x1 convolution, added to the input.
+    """ReLU, convolution of size 3, ReLU, convolution of size 1, added to the input.
 
     van den Oord et al. 2017 (arXiv:1711.00937), section 4.1.
 
@@ -27,20 +27,22 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [b h w c] to [b h w c]."""
-        h = Conv(self.hidden, (3, 3), dtype=self.dtype)(nn.relu(x))
-        return x + Conv(x.shape[-1], (1, 1), dtype=self.dtype)(nn.relu(h))
+        """Maps [b *grid c] to [b *grid c]."""
+        h = Conv(self.hidden, dtype=self.dtype)(nn.relu(x))
+        return x + Conv(x.shape[-1], 1, dtype=self.dtype)(nn.relu(h))
 
 
 class Encoder(nn.Module):
-    """Images to a grid of vectors: strided convolutions, then residual blocks.
+    """Maps examples to a grid of vectors: strided convolutions, then residual blocks.
 
     Attributes:
         features: width of the vectors.
         channels: channels of the layers.
-        stages: convolutions of size 4 and stride 2; each halves height and width.
+        stages: strided convolutions, each of which divides the sizes of the grid by `strides`.
         residual_blocks: how many follow at the lowest resolution.
         residual_channels: channels inside them.
+        strides: of each stage, one for all axes or one for each; kernels are twice as large (see
+            `strided_sizes`).
         dtype: what the layers compute in.
     """
 
@@ -49,28 +51,31 @@ class Encoder(nn.Module):
     stages: int
     residual_blocks: int
     residual_channels: int
+    strides: tuple[int, ...] = (2,)
     dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps images [b h w c] to vectors [b h/2^stages w/2^stages features]."""
+        """Maps examples [b *grid c] to vectors [b *grid/strides^stages features]."""
         for _ in range(self.stages):
-            x = nn.relu(Conv(self.channels, (4, 4), strides=2, dtype=self.dtype)(x))
-        x = Conv(self.channels, (3, 3), dtype=self.dtype)(x)
+            strided = Conv(self.channels, strided_sizes(self.strides), self.strides, dtype=self.dtype)
+            x = nn.relu(strided(x))
+        x = Conv(self.channels, dtype=self.dtype)(x)
         for _ in range(self.residual_blocks):
             x = ResidualBlock(self.residual_channels, self.dtype)(x)
-        return Conv(self.features, (1, 1), dtype=self.dtype)(nn.relu(x))
+        return Conv(self.features, 1, dtype=self.dtype)(nn.relu(x))
 
 
 class Decoder(nn.Module):
     """The encoder's mirror image: residual blocks, then transposed convolutions.
 
     Attributes:
-        features: channels of the images.
+        features: channels of what comes out.
         channels: channels of the layers.
-        stages: transposed convolutions of size 4 and stride 2; each doubles height and width.
+        stages: transposed convolutions, each of which multiplies the sizes of the grid by `strides`.
         residual_blocks: how many come first.
         residual_channels: channels inside them.
+        strides: see `Encoder`.
         dtype: what the layers compute in.
     """
 
@@ -79,19 +84,20 @@ class Decoder(nn.Module):
     stages: int
     residual_blocks: int
     residual_channels: int
+    strides: tuple[int, ...] = (2,)
     dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        """Maps vectors [b h w d] to images [b h*2^stages w*2^stages features], float32."""
-        x = Conv(self.channels, (3, 3), dtype=self.dtype)(z)
+        """Maps vectors [b *grid d] to [b *grid*strides^stages features], float32."""
+        x = Conv(self.channels, dtype=self.dtype)(z)
         for _ in range(self.residual_blocks):
             x = ResidualBlock(self.residual_channels, self.dtype)(x)
         x = nn.relu(x)
         for stage in range(self.stages):
             last = stage == self.stages - 1
             width = self.features if last else self.channels
-            x = ConvTranspose(width, (4, 4), strides=2, dtype=self.dtype)(x)
+            x = ConvTranspose(width, strided_sizes(self.strides), self.strides, dtype=self.dtype)(x)
             x = x if last else nn.relu(x)
         return x.astype(jnp.float32)
 
@@ -101,22 +107,25 @@ class VQVAE(nn.Module):
 
     Attributes:
         quantizer: turns the encoder's vectors into codes.
-        observation: what the decoder's outputs say about pixels; None if they are the pixels.
-        image_channels: 1 for grey images, 3 for colour.
+        observation: the likelihood of examples, whose parameters the decoder's outputs are; None if they
+            are the reconstructions.
+        out_channels: of the reconstructions.
         channels: channels of encoder and decoder.
-        stages: how often height and width are halved, at least once: 2 makes 32x32 pixels 8x8 codes.
+        stages: strided convolutions in each of them, at least one: 2 make 32x32 pixels 8x8 codes.
         residual_blocks: residual blocks in each of encoder and decoder.
         residual_channels: channels inside them.
+        strides: by which each stage divides the sizes of the grid, one for all axes or one for each.
         dtype: what the layers compute in; parameters, codes and losses are float32.
     """
 
     quantizer: Quantizer
     observation: Observation | None = None
-    image_channels: int = 3
+    out_channels: int = 3
     channels: int = 128
     stages: int = 2
     residual_blocks: int = 2
     residual_channels: int = 32
+    strides: tuple[int, ...] = (2,)
     dtype: Literal['float32', 'bfloat16'] = 'float32'
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
@@ -125,66 +134,67 @@ class VQVAE(nn.Module):
             'stages': self.stages,
             'residual_blocks': self.residual_blocks,
             'residual_channels': self.residual_channels,
+            'strides': self.strides,
             'dtype': self.dtype,
         }
         self.encoder = Encoder(features=self.quantizer.dim, **sizes)
-        self.decoder = Decoder(features=self.image_channels, **sizes)
+        self.decoder = Decoder(features=self.out_channels, **sizes)
 
     @property
-    def factor(self) -> int:
-        """How much smaller the grid of codes is than the image, in height and width."""
-        return 2**self.stages
+    def factors(self) -> tuple[int, ...]:
+        """How much smaller the grid of codes is than that of examples, along all axes or each."""
+        return tuple(stride**self.stages for stride in self.strides)
 
     def __call__(
         self,
-        images: jax.Array,
+        x: jax.Array,
         train: bool = False,
         part: Part | None = None,
         step: jax.Array | None = None,
-    ) -> tuple[jax.Array | PixelDistribution, Quantized]:
-        """What is made of images in [-1, 1] (see `outputs`), and what the quantizer did.
+    ) -> tuple[jax.Array | Distribution, Quantized]:
+        """Reconstructs examples (see `outputs`); also returns what the quantizer did.
 
         Args:
-            images: [b h w c].
+            x: in [-1, 1] [b *grid c].
             train: see the quantizer.
             part: see `Quantizer`.
             step: see `Quantizer`.
         """
-        quantized = self.quantizer(self.encoder(images), train=train, part=part, step=step)
+        quantized = self.quantizer(self.encoder(x), train=train, part=part, step=step)
         return self._outputs(quantized.values), quantized
 
     def after_update(self) -> dict[str, jax.Array]:
         """See `LearnsWithoutGradients`."""
         return after_update(self.quantizer)
 
-    def encode(self, images: jax.Array) -> jax.Array:
-        """Codes, int32 [b h' w'], of images [b h w c] in [-1, 1]."""
-        return self.quantizer(self.encoder(images)).codes
+    def encode(self, x: jax.Array) -> jax.Array:
+        """Codes, int32 [b *grid'], of examples in [-1, 1] [b *grid c]."""
+        return self.quantizer(self.encoder(x)).codes
 
-    def outputs(self, codes: jax.Array) -> jax.Array | PixelDistribution:
-        """Images [b h w c], about in [-1, 1], or `p(x | z)`, of codes, int32 [b h' w']."""
+    def outputs(self, codes: jax.Array) -> jax.Array | Distribution:
+        """Examples [b *grid c], about in [-1, 1], or `p(x | z)`, of codes, int32 [b *grid']."""
         return self._outputs(self.quantizer.lookup(codes))
 
     def decode(self, codes: jax.Array) -> jax.Array:
-        """Images [b h w c], about in [-1, 1], of codes, int32 [b h' w']."""
-        return to_image(self.outputs(codes))
+        """Examples [b *grid c], about in [-1, 1], of codes, int32 [b *grid']."""
+        return expected(self.outputs(codes))
 
     def lookup(self, codes: jax.Array) -> jax.Array:
         """The vectors [... dim] that stand for codes, int32 [...]."""
         return self.quantizer.lookup(codes)
 
-    def project(self, images: jax.Array) -> jax.Array:
-        """The vectors [b h' w' code_dim] that are compared with the codes."""
-        return self.quantizer.project(self.encoder(images))
+    def project(self, x: jax.Array) -> jax.Array:
+        """The vectors [b *grid' code_dim] that are compared with the codes."""
+        return self.quantizer.project(self.encoder(x))
 
     def nearest(self, vectors: jax.Array) -> jax.Array:
         """The codes, int32 [...], nearest to vectors [... code_dim]."""
         return self.quantizer.nearest(vectors)
 
     def set_codes(self, centres: jax.Array, shares: jax.Array) -> None:
-        """Puts the codes at given places (see `VectorQuantizer.set_codes`)."""
+        """Sets the codebook (see `VectorQuantizer.set_codes`)."""
         self.quantizer.set_codes(centres, shares)
 
-    def _outputs(self, values: jax.Array) -> jax.Array | PixelDistribution:
-        painted = self.decoder(values)
-        return painted if self.observation is None else self.observation(painted)
+    def _outputs(self, values: jax.Array) -> jax.Array | Distribution:
+        outputs = self.decoder(values)
+        return outputs if self.observation is None else self.observation(outputs)

@@ -1,4 +1,4 @@
-"""A small convolutional classifier, whose features serve to compare sets of images."""
+"""A small convolutional classifier, whose features serve to compare sets of examples."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ class Classified:
     """What a classifier returns.
 
     Attributes:
-        features: of the whole image, which the last layer reads: float32 [b d].
+        features: of the whole example, which the last layer reads: float32 [b d].
         logits: of the classes, float32 [b k].
     """
 
@@ -30,8 +30,8 @@ class Classifier(nn.Module):
 
     Attributes:
         channels: of the first stage; each further one doubles them.
-        stages: convolutions of size 3 and stride 2, each of which halves height and width.
-        features: numbers that describe an image, before the last layer.
+        stages: convolutions of size 3 and stride 2, each of which halves the sizes of the grid.
+        features: numbers that describe an example, before the last layer.
         dropout: share of them that is set to 0 in training.
         num_classes: k.
         dtype: what the convolutions compute in.
@@ -46,7 +46,7 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> Classified:
-        """Classifies images in [-1, 1] [b h w c]; random keys [b] are for dropout, None leaves it out."""
+        """Classifies examples in [-1, 1] [b *grid c]; random keys [b] are for dropout, None leaves it out."""
         for stage in range(self.stages):
             x = Conv(self.channels * 2**stage, strides=2, dtype=self.dtype)(x)
             x = nn.silu(GroupNorm()(x))

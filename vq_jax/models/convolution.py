@@ -1,4 +1,4 @@
-"""Convolutions with the parameters of Flax's own, computed by `vq_jax.ops.conv`."""
+"""Convolutions with the parameters of Flax's own, computed by `vq_jax.ops.conv`, over 1 to 3 axes."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -8,28 +8,30 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.errors import UserError
-from vq_jax.ops.conv import Padding, conv2d, conv2d_transpose
+from vq_jax.ops.conv import Padding, conv, conv_transpose
+from vq_jax.ops.grids import per_axis
 from vq_jax.ops.sums import shift
 
 Initializer = Callable[..., jax.Array]
+_MOST_STRIDE = 16  # so that a slip of the finger makes no kernel that fills the memory
 
 
 class Conv(nn.Module):
-    """`flax.linen.Conv` over images: the same parameters and the same result.
+    """`flax.linen.Conv`: the same parameters and the same result.
 
     Attributes:
         features: channels of the result.
-        kernel_size: height and width of the kernel.
-        strides: step in both directions.
-        padding: 'SAME', 'VALID', or the zeros before and after height and width.
+        kernel_size: of the kernel along each axis, one size for all or one for each.
+        strides: step along each axis, one for all or one for each.
+        padding: 'SAME', 'VALID', or the zeros before and after each axis, one pair for all or one for each.
         use_bias: add a learned number to each channel.
         dtype: what is computed in; parameters are float32.
         kernel_init: how the kernel starts.
     """
 
     features: int
-    kernel_size: tuple[int, int] = (3, 3)
-    strides: int = 1
+    kernel_size: int | tuple[int, ...] = 3
+    strides: int | tuple[int, ...] = 1
     padding: Padding = 'SAME'
     use_bias: bool = True
     dtype: str = 'float32'
@@ -37,19 +39,19 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps images [b h w c] to [b h' w' features]."""
+        """Maps [b *grid c] to [b *grid' features]."""
         x, kernel, bias = _inputs(self, x)
-        x = conv2d(x, kernel, self.strides, self.padding)
+        x = conv(x, kernel, self.strides, self.padding)
         return x if bias is None else shift(x, bias)
 
 
 class ConvTranspose(nn.Module):
-    """`flax.linen.ConvTranspose` over images: the same parameters and the same result.
+    """`flax.linen.ConvTranspose`: the same parameters and the same result.
 
     Attributes:
         features: channels of the result.
-        kernel_size: height and width of the kernel.
-        strides: how much larger the result is.
+        kernel_size: of the kernel along each axis, one size for all or one for each.
+        strides: how much larger the result is along each axis, one for all or one for each.
         padding: 'SAME' or 'VALID'.
         use_bias: add a learned number to each channel.
         dtype: what is computed in; parameters are float32.
@@ -57,8 +59,8 @@ class ConvTranspose(nn.Module):
     """
 
     features: int
-    kernel_size: tuple[int, int] = (3, 3)
-    strides: int = 1
+    kernel_size: int | tuple[int, ...] = 3
+    strides: int | tuple[int, ...] = 1
     padding: Literal['SAME', 'VALID'] = 'SAME'
     use_bias: bool = True
     dtype: str = 'float32'
@@ -66,20 +68,36 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps images [b h w c] to [b h*strides w*strides features] (with 'SAME' padding)."""
+        """Maps [b *grid c] to [b *grid*strides features] (with 'SAME' padding)."""
         x, kernel, bias = _inputs(self, x)
-        x = conv2d_transpose(x, kernel, self.strides, self.padding)
+        x = conv_transpose(x, kernel, self.strides, self.padding)
         return x if bias is None else shift(x, bias)
+
+
+def check_strides(strides: tuple[int, ...]) -> None:
+    """Raises `UserError` unless each stride of a model is from 1 to 16, and there are any."""
+    if not strides or not all(1 <= stride <= _MOST_STRIDE for stride in strides):
+        raise UserError(
+            f'strides is {strides}; give numbers from 1 to {_MOST_STRIDE}, one for all axes of the grid or '
+            'one for each of them.'
+        )
+
+
+def strided_sizes(strides: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of kernels that change the resolution: twice the stride, and 3 where the stride is 1."""
+    return tuple(max(3, 2 * stride) for stride in strides)
 
 
 def _inputs(module: Conv | ConvTranspose, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Input, kernel and bias in the type to compute in."""
-    if module.features < 1 or min(module.kernel_size) < 1:
+    size = per_axis(module.kernel_size, x.ndim - 2, 'kernel_size')
+    strides = per_axis(module.strides, x.ndim - 2, 'strides')
+    if min(module.features, *size, *strides) < 1:
         raise UserError(
-            f'a layer has {module.features} channels and a kernel of {module.kernel_size}; give 1 or more to '
-            'the sizes in the config sections of the model.'
+            f'a layer has {module.features} channels, a kernel of {size} and strides of {strides}; give 1 or '
+            'more to the sizes in the config sections of the model.'
         )
-    shape = (*module.kernel_size, x.shape[-1], module.features)
+    shape = (*size, x.shape[-1], module.features)
     kernel = module.param('kernel', module.kernel_init, shape, jnp.float32).astype(module.dtype)
     bias = None
     if module.use_bias:

@@ -1,4 +1,4 @@
-"""Discriminators: one logit for an image (DCGAN), or one for each of its patches (PatchGAN).
+"""Discriminators: one logit for an example (DCGAN), or one for each of its patches (PatchGAN).
 
 Both return a `DiscriminatorOutput`, share their convolutions, and can be conditioned on a class by
 projection.
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.errors import check_least
-from vq_jax.models.convolution import Conv
+from vq_jax.models.convolution import Conv, check_strides, strided_sizes
 from vq_jax.models.normalisation import BATCH_STATS, batch_norm
+from vq_jax.ops.grids import over_grid
 
 _INIT = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
 
@@ -25,7 +26,7 @@ class DiscriminatorOutput:
     """What a discriminator returns.
 
     Attributes:
-        logits: greater where an image seems real: float32, [b] or [b h' w'].
+        logits: greater where an example seems real: float32, [b] or [b *grid'].
         classes: logits of the classes that a linear probe reads from the features, without a
             gradient to them [b k]; None without labels.
     """
@@ -37,7 +38,8 @@ class DiscriminatorOutput:
 class Discriminator(nn.Module):
     """The discriminator of DCGAN: Radford et al. 2016 (arXiv:1511.06434), section 3.
 
-    Convolutions of size 4 and stride 2 down to 4x4 places, then a linear layer.
+    Convolutions of size 4 and stride 2 until each axis of the grid has 4 positions, then a linear layer.
+    Along an axis that is shorter than others, the last of them have size 3 and stride 1.
 
     Attributes:
         channels: of the first convolution; each further one doubles them.
@@ -45,7 +47,7 @@ class Discriminator(nn.Module):
         spectral_norm: divide each weight by its largest singular value (Miyato et al. 2018,
             arXiv:1802.05957).
         num_classes: classes that the probe tells apart; 0 without labels.
-        conditional: judge whether an image fits its class, by projection (Miyato and Koyama 2018,
+        conditional: judge whether an example fits its class, by projection (Miyato and Koyama 2018,
             arXiv:1802.05637, equation 3).
         dtype: what the convolutions compute in.
     """
@@ -61,16 +63,15 @@ class Discriminator(nn.Module):
     def __call__(
         self, x: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> DiscriminatorOutput:
-        """Judges images [b h w c], h = w = 4 * 2^n, with labels int32 [b]."""
+        """Judges examples [b *grid c], with axes of 4 * 2^n positions, and labels int32 [b]."""
         check_least(1, 'config.discriminator.', self, 'channels')
         layer, norm = _layers(self, train, axis_name)
-        stages = (x.shape[1] // 4).bit_length() - 1
-        for stage in range(stages):
+        for stage, strides in enumerate(halving_strides(x.shape[1:-1])):
             use_bias = self.norm == 'none' or stage == 0
             conv = Conv(
                 self.channels * 2**stage,
-                (4, 4),
-                strides=2,
+                strided_sizes(strides),
+                strides,
                 use_bias=use_bias,
                 dtype=self.dtype,
                 kernel_init=_INIT,
@@ -81,7 +82,7 @@ class Discriminator(nn.Module):
         logits = layer(nn.Dense(1, kernel_init=_INIT))(x.reshape(x.shape[0], -1))[:, 0]
         if self.conditional:
             vectors = layer(nn.Embed(self.num_classes, x.shape[-1]))(labels)
-            logits += jnp.sum(vectors * jnp.sum(x, (1, 2)), -1)
+            logits += jnp.sum(vectors * jnp.sum(x, tuple(range(1, x.ndim - 1))), -1)
         classes = None
         if self.num_classes:
             flat = jax.lax.stop_gradient(x.reshape(x.shape[0], -1))
@@ -94,7 +95,9 @@ class PatchDiscriminator(nn.Module):
 
     Attributes:
         channels: of the first convolution; each further one doubles them, up to eight times.
-        stages: convolutions of stride 2; with 3, each logit sees 70x70 pixels.
+        stages: strided convolutions; with 3 of stride 2, each logit sees 70 positions along each axis.
+        strides: of each of them, one for all axes or one for each; kernels are twice as large (see
+            `strided_sizes`).
         norm: batch normalisation after all convolutions but the first and the last, or none.
         spectral_norm: divide each kernel by its largest singular value (Miyato et al. 2018,
             arXiv:1802.05957).
@@ -104,6 +107,7 @@ class PatchDiscriminator(nn.Module):
 
     channels: int = 64
     stages: int = 3
+    strides: tuple[int, ...] = (2,)
     norm: Literal['batch', 'none'] = 'batch'
     spectral_norm: bool = False
     num_classes: int = 0
@@ -113,28 +117,40 @@ class PatchDiscriminator(nn.Module):
     def __call__(
         self, x: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> DiscriminatorOutput:
-        """Judges the patches of images [b h w c], with labels int32 [b]; logits [b h' w']."""
+        """Judges the patches of examples [b *grid c], with labels int32 [b]; logits [b *grid']."""
         check_least(1, 'config.discriminator.', self, 'channels', 'stages')
+        check_strides(self.strides)
         layer, norm = _layers(self, train, axis_name)
+        size = strided_sizes(self.strides)
         conv = functools.partial(
             Conv,
-            kernel_size=(4, 4),
-            padding=((1, 1), (1, 1)),
+            kernel_size=size,
+            padding=tuple(((k - s) // 2,) * 2 for k, s in zip(size, self.strides, strict=True)),
             dtype=self.dtype,
             kernel_init=_INIT,
         )
-        x = nn.leaky_relu(layer(conv(self.channels, strides=2))(x), 0.2)
+        x = nn.leaky_relu(layer(conv(self.channels, strides=self.strides))(x), 0.2)
         for stage in range(1, self.stages + 1):
-            strides = 2 if stage < self.stages else 1
+            strides = self.strides if stage < self.stages else 1
             width = self.channels * min(2**stage, 8)
             x = layer(conv(width, strides=strides, use_bias=self.norm == 'none'))(x)
             x = nn.leaky_relu(norm(x), 0.2)
         logits = layer(conv(1))(x)[..., 0].astype(jnp.float32)
         if self.num_classes:
             vectors = layer(nn.Embed(self.num_classes, x.shape[-1]))(labels)
-            pooled = jnp.mean(x.astype(jnp.float32), (1, 2))
-            logits += jnp.sum(vectors * pooled, -1)[:, None, None]
+            pooled = jnp.mean(x.astype(jnp.float32), tuple(range(1, x.ndim - 1)))
+            logits += over_grid(jnp.sum(vectors * pooled, -1), x)
         return DiscriminatorOutput(logits=logits, classes=None)
+
+
+def halving_strides(grid: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The strides of convolutions that halve each axis of a grid until it has 4 positions, the finest first.
+
+    Args:
+        grid: sizes of its axes, 4 * 2^n; with another n for each, the longer ones are halved further.
+    """
+    halvings = [max(0, (size // 4).bit_length() - 1) for size in grid]
+    return [tuple(2 if stage < n else 1 for n in halvings) for stage in range(max(halvings))]
 
 
 def _layers(

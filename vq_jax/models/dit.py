@@ -11,7 +11,7 @@ from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.models.conditioning import Conditioning, sinusoids
 from vq_jax.models.normalisation import layer_norm
 from vq_jax.ops.dropout import dropout
-from vq_jax.ops.images import from_patches, to_patches
+from vq_jax.ops.grids import from_patches, to_patches
 from vq_jax.ops.keys import fold_in
 
 _ZEROS = nn.initializers.zeros_init()

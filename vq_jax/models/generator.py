@@ -1,5 +1,6 @@
 """The generator of DCGAN."""
 
+import math
 from typing import Literal
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.errors import check_least
-from vq_jax.models.convolution import ConvTranspose
+from vq_jax.models.convolution import ConvTranspose, strided_sizes
+from vq_jax.models.discriminators import halving_strides
 from vq_jax.models.normalisation import batch_norm
 
 _INIT = nn.initializers.normal(0.02)
@@ -16,19 +18,18 @@ _INIT = nn.initializers.normal(0.02)
 class Generator(nn.Module):
     """The generator of DCGAN: Radford et al. 2016 (arXiv:1511.06434), section 3 and figure 1.
 
-    Noise is projected to 4x4 places, and transposed convolutions of size 4 and stride 2 enlarge it.
+    Noise is projected to 4 positions along each axis, and transposed convolutions of size 4 and stride 2
+    enlarge the grid, mirroring the discriminator's.
 
     Attributes:
-        image_size: side of the images, 4 * 2^n pixels.
-        image_channels: 1 for grey images, 3 for colour.
+        shape: of an example, (*grid, c), with axes of 4 * 2^n positions, at least one of them of 8 or more.
         noise_dim: dimensions of the noise.
         channels: before the last convolution; each one before has twice as many.
         num_classes: if not 0, the class is appended to the noise.
         dtype: what the convolutions compute in.
     """
 
-    image_size: int
-    image_channels: int
+    shape: tuple[int, ...]
     noise_dim: int = 100
     channels: int = 64
     num_classes: int = 0
@@ -38,28 +39,30 @@ class Generator(nn.Module):
     def __call__(
         self, noise: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> jax.Array:
-        """Maps noise [b noise_dim] and labels int32 [b] to images [b h w c] in [-1, 1], float32."""
+        """Maps noise [b noise_dim] and labels int32 [b] to examples [b *grid c] in [-1, 1], float32."""
         check_least(1, 'config.generator.', self, 'channels', 'noise_dim')
 
         def normal(x: jax.Array) -> jax.Array:
             return nn.relu(batch_norm(train, axis_name, self.dtype)(x))
 
         if self.num_classes:
-            # Of mean 0 over the classes. A constant would let the first layer make one image of it
+            # Of mean 0 over the classes. A constant would let the first layer make one example of it
             # before it has learned to use the noise, and training collapses.
             k = self.num_classes
             classes = (jax.nn.one_hot(labels, k) - 1 / k) * jnp.sqrt(k)
             noise = jnp.concatenate([noise, classes], -1)
-        stages = (self.image_size // 4).bit_length() - 1
-        width = self.channels * 2 ** (stages - 1)
-        x = nn.Dense(16 * width, use_bias=False, kernel_init=_INIT, dtype=self.dtype)(noise)
-        x = normal(x.reshape(-1, 4, 4, width))
-        for stage in reversed(range(stages)):
+        *grid, out_channels = self.shape
+        stages = halving_strides(grid)
+        width = self.channels * 2 ** (len(stages) - 1)
+        start = (4,) * len(grid)
+        x = nn.Dense(math.prod(start) * width, use_bias=False, kernel_init=_INIT, dtype=self.dtype)(noise)
+        x = normal(x.reshape(-1, *start, width))
+        for stage, strides in reversed(list(enumerate(stages))):
             last = stage == 0
             conv = ConvTranspose(
-                self.image_channels if last else self.channels * 2 ** (stage - 1),
-                (4, 4),
-                strides=2,
+                out_channels if last else self.channels * 2 ** (stage - 1),
+                strided_sizes(strides),
+                strides,
                 use_bias=last,
                 dtype=self.dtype,
                 kernel_init=_INIT,

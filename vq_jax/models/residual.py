@@ -4,6 +4,8 @@ Esser et al. 2021 (arXiv:2012.09841), table 7, after the U-Net of Ho et al. 2020
 """
 
 import dataclasses
+import itertools
+import math
 from typing import Literal
 
 import jax
@@ -11,9 +13,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least
-from vq_jax.models.convolution import Conv, Initializer
+from vq_jax.models.convolution import Conv, Initializer, check_strides
 from vq_jax.models.normalisation import GroupNorm
-from vq_jax.ops.conv import conv2d_transpose
+from vq_jax.ops.conv import conv_transpose
+from vq_jax.ops.grids import per_axis
 from vq_jax.ops.sums import shift
 
 
@@ -22,14 +25,15 @@ class ResidualSizes:
     """Sizes of an encoder and its decoder.
 
     Attributes:
-        channels: of the first level.
-        multipliers: channels of each level, in units of `channels`; each level but the last halves
-            height and width.
-        residual_blocks: in each level of the encoder; the decoder has one more.
-        attention_levels: levels, from 0, whose blocks are each followed by self-attention; the
-            lowest resolution always has one more.
+        channels: at the finest resolution.
+        multipliers: channels at each resolution, in units of `channels`, the finest first.
+        residual_blocks: at each resolution of the encoder; the decoder has one more.
+        attention_resolutions: resolutions, 0 the finest, whose blocks are each followed by self-attention;
+            the coarsest always has one more.
         features: width of the vectors between encoder and decoder; the encoder gives twice as many
             for a Gaussian.
+        strides: by which each resolution divides the sizes of the grid of the one before, one for all axes
+            or one for each.
         dtype: what the layers compute in; parameters and normalisation are float32.
         remat: compute the insides of blocks again in the backward pass instead of keeping them.
     """
@@ -37,8 +41,9 @@ class ResidualSizes:
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
     residual_blocks: int = 2
-    attention_levels: tuple[int, ...] = (4,)
+    attention_resolutions: tuple[int, ...] = (4,)
     features: int = 256
+    strides: tuple[int, ...] = (2,)
     dtype: Literal['float32', 'bfloat16'] = 'float32'
     remat: bool = False
 
@@ -46,24 +51,25 @@ class ResidualSizes:
         if min(self.channels, self.features, *self.multipliers) < 1:
             raise UserError('channels, features and multipliers of a model must be 1 or more.')
         check_least(0, "a model's ", self, 'residual_blocks')
-        levels = range(len(self.multipliers))
-        if not self.multipliers or any(level not in levels for level in self.attention_levels):
+        check_strides(self.strides)
+        resolutions = range(len(self.multipliers))
+        if not self.multipliers or any(i not in resolutions for i in self.attention_resolutions):
             raise UserError(
-                f'attention_levels is {self.attention_levels}; the levels of multipliers '
+                f'attention_resolutions is {self.attention_resolutions}; the resolutions of multipliers '
                 f'{self.multipliers} are numbered from 0 to {len(self.multipliers) - 1}.'
             )
 
     @property
-    def factor(self) -> int:
-        """How much smaller the grid of vectors is than the image, in height and width."""
-        return 2 ** (len(self.multipliers) - 1)
+    def factors(self) -> tuple[int, ...]:
+        """How much smaller the grid of vectors is than that of examples, along all axes or each."""
+        return tuple(stride ** (len(self.multipliers) - 1) for stride in self.strides)
 
 
 class ResidualBlock(nn.Module):
-    """Twice: group normalisation, swish, 3x3 convolution; added to the input.
+    """Twice: group normalisation, swish, convolution of size 3; added to the input.
 
     Attributes:
-        features: channels of the result; if the input has others, it passes a 1x1 convolution.
+        features: channels of the result; if the input has others, it passes a convolution of size 1.
         dtype: what the convolutions compute in.
     """
 
@@ -72,17 +78,17 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [b h w c] to [b h w features]."""
+        """Maps [b *grid c] to [b *grid features]."""
         h = x
         for _ in range(2):
             h = Conv(self.features, dtype=self.dtype)(nn.swish(GroupNorm()(h)))
         if x.shape[-1] != self.features:
-            x = Conv(self.features, (1, 1), dtype=self.dtype)(x)
+            x = Conv(self.features, 1, dtype=self.dtype)(x)
         return x + h
 
 
 class Attention(nn.Module):
-    """Self-attention over all places, added to the input.
+    """Self-attention over all positions, added to the input.
 
     Attributes:
         dtype: what is computed in.
@@ -96,57 +102,70 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [b h w c] to [b h w c]."""
-        b, h, w, c = x.shape
+        """Maps [b *grid c] to [b *grid c]."""
+        b, *grid, c = x.shape
         normal = GroupNorm()(x)
         query, key, value = (
-            Conv(c, (1, 1), dtype=self.dtype, name=name)(normal).reshape(b, h * w, self.heads, -1)
+            Conv(c, 1, dtype=self.dtype, name=name)(normal).reshape(b, math.prod(grid), self.heads, -1)
             for name in ('query', 'key', 'value')
         )
-        seen = jax.nn.dot_product_attention(query, key, value).reshape(b, h, w, c)
-        return x + Conv(c, (1, 1), dtype=self.dtype, kernel_init=self.last_init, name='output')(seen)
+        seen = jax.nn.dot_product_attention(query, key, value).reshape(x.shape)
+        return x + Conv(c, 1, dtype=self.dtype, kernel_init=self.last_init, name='output')(seen)
 
 
 class Downsample(nn.Module):
-    """A 3x3 convolution of stride 2, with a border of zeros at the right and the bottom alone.
+    """A strided convolution of size 3, with a border of one zero at the end of each axis alone.
+
+    Along an axis of stride 1 there is one at its beginning too; a stride of 3 or more makes the kernel as
+    large as the stride and one more.
 
     Attributes:
         dtype: what is computed in.
+        strides: one for all axes, or one for each.
     """
 
     dtype: str = 'float32'
+    strides: tuple[int, ...] = (2,)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [b h w c] to [b h/2 w/2 c]."""
-        return Conv(x.shape[-1], strides=2, padding=((0, 1), (0, 1)), dtype=self.dtype)(x)
+        """Maps [b *grid c] to [b *grid/strides c]."""
+        size = tuple(max(3, stride + 1) for stride in self.strides)
+        border = tuple((int(stride == 1), 1) for stride in self.strides)
+        return Conv(x.shape[-1], size, self.strides, border, dtype=self.dtype)(x)
 
 
 class Upsample(nn.Module):
-    """Each pixel becomes four, then a 3x3 convolution.
+    """Repeats each position `strides` times, then a convolution of size 3.
 
-    The two are one transposed convolution, whose 4x4 kernel is the 3x3 one spread over 2x2 pixels:
-    four ninths of the multiplications.
+    The two are one transposed convolution, whose kernel is that of size 3 added to itself at each of the
+    repeated positions: for 2x2 of them, four ninths of the multiplications.
 
     Attributes:
         dtype: what is computed in.
+        strides: one for all axes, or one for each.
     """
 
     dtype: str = 'float32'
+    strides: tuple[int, ...] = (2,)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [b h w c] to [b 2h 2w c]."""
-        c = x.shape[-1]
-        kernel = self.param('kernel', nn.initializers.lecun_normal(), (3, 3, c, c), jnp.float32)
+        """Maps [b *grid c] to [b *grid*strides c]."""
+        c, rank = x.shape[-1], x.ndim - 2
+        strides = per_axis(self.strides, rank, 'strides')
+        kernel = self.param('kernel', nn.initializers.lecun_normal(), (*(3,) * rank, c, c), jnp.float32)
         bias = self.param('bias', nn.initializers.zeros_init(), (c,), jnp.float32)
-        corners = (jnp.pad(kernel, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0))) for i in (0, 1) for j in (0, 1))
-        spread = sum(corners).astype(self.dtype)
-        return shift(conv2d_transpose(x.astype(self.dtype), spread, 2), bias.astype(self.dtype))
+        added = (
+            jnp.pad(kernel, (*((i, s - 1 - i) for i, s in zip(repeat, strides, strict=True)), (0, 0), (0, 0)))
+            for repeat in itertools.product(*map(range, strides))
+        )
+        spread = sum(added).astype(self.dtype)
+        return shift(conv_transpose(x.astype(self.dtype), spread, strides), bias.astype(self.dtype))
 
 
 class ResidualEncoder(nn.Module):
-    """Images to a grid of vectors.
+    """Maps examples to a grid of vectors.
 
     Attributes:
         sizes: see `ResidualSizes`.
@@ -158,17 +177,17 @@ class ResidualEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps images [b h w c] to vectors [b h/factor w/factor features]."""
+        """Maps examples [b *grid c] to vectors [b *grid/factors features]."""
         s = self.sizes
         block, attention = recomputed(s.remat, ResidualBlock, Attention)
         x = Conv(s.channels, dtype=s.dtype)(x)
-        for level, multiplier in enumerate(s.multipliers):
+        for resolution, multiplier in enumerate(s.multipliers):
             for _ in range(s.residual_blocks):
                 x = block(s.channels * multiplier, s.dtype)(x)
-                if level in s.attention_levels:
+                if resolution in s.attention_resolutions:
                     x = attention(s.dtype)(x)
-            if level < len(s.multipliers) - 1:
-                x = Downsample(s.dtype)(x)
+            if resolution < len(s.multipliers) - 1:
+                x = Downsample(s.dtype, s.strides)(x)
         x = _middle(s, x)
         return Conv(self.features, dtype=s.dtype)(nn.swish(GroupNorm()(x)))
 
@@ -184,47 +203,47 @@ class ResidualTrunk(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        """Maps vectors [b h w features] to what is painted [b h*factor w*factor c]."""
+        """Maps vectors [b *grid features] to what the last convolution is given [b *grid*factors c]."""
         s = self.sizes
         block, attention = recomputed(s.remat, ResidualBlock, Attention)
         x = Conv(s.channels * s.multipliers[-1], dtype=s.dtype)(z)
         x = _middle(s, x)
-        for level in reversed(range(len(s.multipliers))):
+        for resolution in reversed(range(len(s.multipliers))):
             for _ in range(s.residual_blocks + 1):
-                x = block(s.channels * s.multipliers[level], s.dtype)(x)
-                if level in s.attention_levels:
+                x = block(s.channels * s.multipliers[resolution], s.dtype)(x)
+                if resolution in s.attention_resolutions:
                     x = attention(s.dtype)(x)
-            if level > 0:
-                x = Upsample(s.dtype)(x)
+            if resolution > 0:
+                x = Upsample(s.dtype, s.strides)(x)
         return nn.swish(GroupNorm()(x))
 
 
 class ResidualDecoder(nn.Module):
-    """A grid of vectors to images; its last layer can be reached apart.
+    """Maps a grid of vectors to examples; the last layer can be called apart.
 
     Attributes:
         sizes: see `ResidualSizes`.
-        image_channels: 1 for grey images, 3 for colour.
+        out_channels: of the examples.
     """
 
     sizes: ResidualSizes
-    image_channels: int = 3
+    out_channels: int = 3
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
         self.trunk = ResidualTrunk(self.sizes)
-        self.last = Conv(self.image_channels, dtype=self.sizes.dtype)
+        self.last = Conv(self.out_channels, dtype=self.sizes.dtype)
 
     def __call__(self, z: jax.Array) -> jax.Array:
-        """Maps vectors [b h w features] to images [b h*factor w*factor image_channels], float32."""
-        return self.paint(self.trunk(z))
+        """Maps vectors [b *grid features] to examples [b *grid*factors out_channels], float32."""
+        return self.head(self.trunk(z))
 
-    def paint(self, x: jax.Array) -> jax.Array:
+    def head(self, x: jax.Array) -> jax.Array:
         """The last convolution, of what the trunk returned."""
         return self.last(x).astype(jnp.float32)
 
 
 def _middle(sizes: ResidualSizes, x: jax.Array) -> jax.Array:
-    """The blocks at the lowest resolution; called inside a module's compact method."""
+    """The blocks at the coarsest resolution; called inside a module's compact method."""
     block, attention = recomputed(sizes.remat, ResidualBlock, Attention)
     x = block(x.shape[-1], sizes.dtype)(x)
     return block(x.shape[-1], sizes.dtype)(attention(sizes.dtype)(x))

@@ -19,7 +19,7 @@ from vq_jax.models.convolution import Conv
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.models.residual import Attention, Downsample, Upsample, recomputed
 from vq_jax.ops.dropout import dropout
-from vq_jax.ops.images import from_patches, to_patches
+from vq_jax.ops.grids import from_patches, to_patches
 from vq_jax.ops.keys import fold_in
 
 _ZEROS = nn.initializers.zeros_init()

@@ -1,4 +1,4 @@
-"""The VAE: an encoder, a Gaussian latent, a decoder and the distribution of pixels it describes."""
+"""The VAE: an encoder, a Gaussian latent, a decoder and the distribution of examples it describes."""
 
 import dataclasses
 import math
@@ -10,7 +10,9 @@ from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least
 from vq_jax.models.autoencoder import Decoder, Encoder
-from vq_jax.models.observation import Observation, PixelDistribution
+from vq_jax.models.convolution import check_strides
+from vq_jax.models.observation import Distribution, Observation
+from vq_jax.ops.grids import per_axis
 from vq_jax.quantizers.gaussian import GaussianBottleneck, Posterior
 
 
@@ -38,9 +40,10 @@ class ConvolutionalSizes:
 
     Attributes:
         channels: channels of encoder and decoder.
-        stages: how often height and width are halved.
+        stages: strided convolutions in each of them.
         residual_blocks: residual blocks in each of encoder and decoder.
         residual_channels: channels inside them.
+        strides: by which each stage divides the sizes of the grid, one for all axes or one for each.
         dtype: what the layers compute in.
     """
 
@@ -48,15 +51,22 @@ class ConvolutionalSizes:
     stages: int = 3
     residual_blocks: int = 2
     residual_channels: int = 32
+    strides: tuple[int, ...] = (2,)
     dtype: Literal['float32', 'bfloat16'] = 'float32'
 
     def __post_init__(self) -> None:
         check_least(1, 'config.convolutional.', self, 'channels', 'stages', 'residual_channels')
         check_least(0, 'config.convolutional.', self, 'residual_blocks')
+        check_strides(self.strides)
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """By how much all stages together divide the sizes of the grid, along all axes or each."""
+        return tuple(stride**self.stages for stride in self.strides)
 
 
 class MLPEncoder(nn.Module):
-    """Images to vectors, through layers that are all connected.
+    """Maps examples to vectors by fully connected layers.
 
     Attributes:
         sizes: see `MLPSizes`.
@@ -66,26 +76,26 @@ class MLPEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [b h w c] to [b hidden]."""
-        # Black is 0 here: with it at -1, its many pixels drive the first layer into saturation.
-        grey = (x.reshape(x.shape[0], -1) + 1) / 2
-        return _hidden(grey, self.sizes.hidden, self.sizes.activation)
+        """Maps [b *grid c] to [b hidden]."""
+        # From 0 to 1: with black at -1, its many pixels drive the first layer into saturation.
+        values = (x.reshape(x.shape[0], -1) + 1) / 2
+        return _hidden(values, self.sizes.hidden, self.sizes.activation)
 
 
 class MLPDecoder(nn.Module):
-    """Vectors to images, through layers that are all connected.
+    """Maps vectors to examples by fully connected layers.
 
     Attributes:
         sizes: see `MLPSizes`.
-        shape: [h w c].
+        shape: of an example, (*grid, c).
     """
 
     sizes: MLPSizes
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        """Maps [b d] to [b h w c]."""
+        """Maps [b d] to [b *grid c]."""
         x = _hidden(z, self.sizes.hidden[::-1], self.sizes.activation)
         return nn.Dense(math.prod(self.shape))(x).reshape(-1, *self.shape)
 
@@ -101,7 +111,7 @@ class FlatEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [b h w c] to [b d]."""
+        """Maps [b *grid c] to [b d]."""
         x = Encoder(features=self.sizes.channels, **dataclasses.asdict(self.sizes))(x)
         return nn.relu(x).reshape(x.shape[0], -1)
 
@@ -111,19 +121,19 @@ class FlatDecoder(nn.Module):
 
     Attributes:
         sizes: see `ConvolutionalSizes`.
-        shape: [h w c].
+        shape: of an example, (*grid, c).
     """
 
     sizes: ConvolutionalSizes
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        """Maps [b d] to [b h w c]."""
-        h, w, c = self.shape
-        factor = 2**self.sizes.stages
-        grid = (h // factor, w // factor, self.sizes.channels)
-        x = nn.relu(nn.Dense(math.prod(grid))(z)).reshape(-1, *grid)
+        """Maps [b d] to [b *grid c]."""
+        *grid, c = self.shape
+        factors = per_axis(self.sizes.factors, len(grid), 'strides')
+        start = (*(n // f for n, f in zip(grid, factors, strict=True)), self.sizes.channels)
+        x = nn.relu(nn.Dense(math.prod(start))(z)).reshape(-1, *start)
         return Decoder(features=c, **dataclasses.asdict(self.sizes))(x)
 
 
@@ -131,43 +141,41 @@ class VAE(nn.Module):
     """The variational autoencoder of Kingma and Welling 2014 (arXiv:1312.6114).
 
     Attributes:
-        encoder: images [b h w c] to features [b ... d]; a vector or a grid of them.
+        encoder: maps examples [b *grid c] to features [b ... d], a vector or a grid of them.
         latent: the Gaussian that is made of the features.
-        decoder: latents to outputs [b h w c].
-        observation: what the outputs say about pixels.
-        image_channels: 1 for grey images, 3 for colour.
+        decoder: maps latents to outputs [b *grid c].
+        observation: the likelihood of examples, whose parameters the outputs are.
     """
 
     encoder: nn.Module
     latent: GaussianBottleneck
     decoder: nn.Module
     observation: Observation
-    image_channels: int = 3
 
-    def __call__(self, images: jax.Array) -> tuple[PixelDistribution, Posterior]:
-        """What is made of images [b h w c] in [-1, 1] at the means of their posteriors."""
-        posterior = self.posterior(images)
+    def __call__(self, x: jax.Array) -> tuple[Distribution, Posterior]:
+        """Reconstructs examples in [-1, 1] [b *grid c] from the means of their posteriors."""
+        posterior = self.posterior(x)
         return self.distribution(posterior.mean), posterior
 
-    def posterior(self, images: jax.Array) -> Posterior:
-        """The Gaussian of images [b h w c] in [-1, 1]."""
-        return self.latent.posterior(self.encoder(images))
+    def posterior(self, x: jax.Array) -> Posterior:
+        """The Gaussian of examples in [-1, 1] [b *grid c]."""
+        return self.latent.posterior(self.encoder(x))
 
-    def distribution(self, z: jax.Array) -> PixelDistribution:
+    def distribution(self, z: jax.Array) -> Distribution:
         """`p(x | z)` of latents [b ... d]."""
         return self.observation(self.decoder(self.latent.lookup(z)))
 
-    def encode(self, images: jax.Array) -> jax.Array:
-        """The means [b ... d] of the posteriors of images [b h w c] in [-1, 1]."""
-        return self.posterior(images).mean
+    def encode(self, x: jax.Array) -> jax.Array:
+        """The means [b ... d] of the posteriors of examples in [-1, 1] [b *grid c]."""
+        return self.posterior(x).mean
 
     def decode(self, z: jax.Array) -> jax.Array:
-        """The expected images [b h w c] of latents [b ... d], in [-1, 1]."""
-        return self.distribution(z).image()
+        """The expected examples [b *grid c] of latents [b ... d], in [-1, 1]."""
+        return self.distribution(z).mean()
 
 
 def _hidden(x: jax.Array, widths: tuple[int, ...], activation: str) -> jax.Array:
-    """Connected layers; called inside a module's compact method."""
+    """Fully connected layers; called inside a module's compact method."""
     function = {'tanh': jnp.tanh, 'relu': nn.relu}[activation]
     for width in widths:
         x = function(nn.Dense(width)(x))

@@ -4,6 +4,7 @@ import jax
 from flax import linen as nn
 
 from vq_jax.models.residual import ResidualDecoder, ResidualEncoder, ResidualSizes
+from vq_jax.ops.grids import over_grid
 from vq_jax.ops.parts import Part
 from vq_jax.quantizers.gaussian import GaussianBottleneck
 from vq_jax.quantizers.quantizer import Quantized, Quantizer, after_update
@@ -18,77 +19,77 @@ class VQGAN(nn.Module):
         bottleneck: the quantizer, or the Gaussian of Rombach et al. 2022 (arXiv:2112.10752). Its `dim`
             must be `sizes.features`.
         sizes: of encoder and decoder.
-        image_channels: of the images that come out; those that go in may have others.
-        num_classes: if not 0, what the decoder paints depends on a class as well as on the codes.
+        out_channels: of the examples that come out; those that go in may have others.
+        num_classes: if not 0, the decoder is given a class as well as the codes.
     """
 
     bottleneck: Quantizer | GaussianBottleneck
     sizes: ResidualSizes
-    image_channels: int = 3
+    out_channels: int = 3
     num_classes: int = 0
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
         gaussian = isinstance(self.bottleneck, GaussianBottleneck)
         self.encoder = ResidualEncoder(self.sizes, self.sizes.features * (2 if gaussian else 1))
-        self.decoder = ResidualDecoder(self.sizes, self.image_channels)
+        self.decoder = ResidualDecoder(self.sizes, self.out_channels)
         if self.num_classes:
             self.class_vectors = nn.Embed(self.num_classes, self.sizes.features)
 
     def __call__(
         self,
-        images: jax.Array,
+        x: jax.Array,
         labels: jax.Array | None = None,
         train: bool = False,
         part: Part | None = None,
         step: jax.Array | None = None,
     ) -> tuple[jax.Array, Quantized]:
-        """Reconstructs images [b h w c] in [-1, 1]; also returns what the bottleneck did."""
-        features, latent = self.features(images, labels, train, part, step)
-        return self.paint(features), latent
+        """Reconstructs examples in [-1, 1] [b *grid c]; also returns what the bottleneck did."""
+        features, latent = self.features(x, labels, train, part, step)
+        return self.head(features), latent
 
     def features(
         self,
-        images: jax.Array,
+        x: jax.Array,
         labels: jax.Array | None = None,
         train: bool = False,
         part: Part | None = None,
         step: jax.Array | None = None,
     ) -> tuple[jax.Array, Quantized]:
-        """All but the last layer; `paint` is the rest."""
-        latent = self.bottleneck(self.encoder(images), train=train, part=part, step=step)
+        """All but the last layer, which is `head`: [b *grid features]."""
+        latent = self.bottleneck(self.encoder(x), train=train, part=part, step=step)
         return self.decoder.trunk(self._conditioned(latent.values, labels)), latent
 
     def after_update(self) -> dict[str, jax.Array]:
         """See `LearnsWithoutGradients`."""
         return after_update(self.bottleneck)
 
-    def paint(self, features: jax.Array) -> jax.Array:
-        """The last layer: images [b h w image_channels], float32, of what `features` returned."""
-        return self.decoder.paint(features)
+    def head(self, features: jax.Array) -> jax.Array:
+        """The last layer: examples [b *grid out_channels], float32, of what `features` returned."""
+        return self.decoder.head(features)
 
-    def encode(self, images: jax.Array) -> jax.Array:
-        """Codes, int32 [b h' w'], or latents, float32 [b h' w' d], of images [b h w c] in [-1, 1]."""
-        return self.bottleneck(self.encoder(images)).codes
+    def encode(self, x: jax.Array) -> jax.Array:
+        """Codes, int32 [b *grid'], or latents, float32 [b *grid' d], of examples in [-1, 1] [b *grid c]."""
+        return self.bottleneck(self.encoder(x)).codes
 
     def decode(self, codes: jax.Array, labels: jax.Array | None = None) -> jax.Array:
-        """Images [b h w image_channels], about in [-1, 1], of codes or latents."""
+        """Examples [b *grid out_channels], about in [-1, 1], of codes or latents."""
         return self.decoder(self._conditioned(self.bottleneck.lookup(codes), labels))
 
     def lookup(self, codes: jax.Array) -> jax.Array:
         """The vectors [... dim] that stand for codes, int32 [...]."""
         return self.bottleneck.lookup(codes)
 
-    def project(self, images: jax.Array) -> jax.Array:
-        """The vectors [b h' w' code_dim] that are compared with the codes."""
-        return self.bottleneck.project(self.encoder(images))
+    def project(self, x: jax.Array) -> jax.Array:
+        """The vectors [b *grid' code_dim] that are compared with the codes."""
+        return self.bottleneck.project(self.encoder(x))
 
     def nearest(self, vectors: jax.Array) -> jax.Array:
         """The codes, int32 [...], nearest to vectors [... code_dim]."""
         return self.bottleneck.nearest(vectors)
 
     def set_codes(self, centres: jax.Array, shares: jax.Array) -> None:
-        """Puts the codes at given places (see `VectorQuantizer.set_codes`)."""
+        """Sets the codebook (see `VectorQuantizer.set_codes`)."""
         self.bottleneck.set_codes(centres, shares)
 
     def _conditioned(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
-        return z + self.class_vectors(labels)[:, None, None] if self.num_classes else z
+        return z + over_grid(self.class_vectors(labels), z) if self.num_classes else z

@@ -1,4 +1,4 @@
-"""Two-dimensional convolutions whose backward passes are fast on CPUs too.
+"""Convolutions over grids of one, two or three axes whose backward passes are fast on CPUs too.
 
 A strided convolution `down(x, k)`, its transpose `up(y, k)` and its kernel gradient `correlate(x, y)` are
 the three partial derivatives of one trilinear form, `<down(x, k), y> = <x, up(y, k)> = <k, correlate(x, y)>`.
@@ -7,9 +7,12 @@ differentiating `jax.lax.conv_transpose`: XLA's kernel gradient of a transposed 
 input over a grid of zeros, while `correlate` does not; and on CPUs, where spreading costs real work, `up`
 regroups its kernel instead. Measured on two cores (batch 64, 16x16x256 to 8x8x256, 4x4, stride 2): see
 `benchmarks/README.md`.
+
+The rank of the grid is that of the kernel, and strides are one for each axis.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -19,195 +22,221 @@ from jax import lax
 from jax.custom_derivatives import CustomVJPPrimal
 
 from vq_jax.ops.barrier import cpu_barrier
-
-_LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+from vq_jax.ops.grids import from_patches, per_axis
 
 Padding = Literal['SAME', 'VALID'] | Sequence[tuple[int, int]]
-_Pads = tuple[tuple[int, int], tuple[int, int]]
+_Sizes = tuple[int, ...]  # one for each axis of the grid
+_Pads = tuple[tuple[int, int], ...]
 
 
-def conv2d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding = 'SAME') -> jax.Array:
+def conv(
+    x: jax.Array, kernel: jax.Array, strides: int | Sequence[int] = 1, padding: Padding = 'SAME'
+) -> jax.Array:
     """A convolution, as `jax.lax.conv_general_dilated` computes it.
 
     Args:
-        x: images [b h w c].
-        kernel: weights [kh kw c d].
-        stride: step in both directions.
-        padding: 'SAME' (h' = ceil(h / stride)), 'VALID', or the zeros before and after each axis.
+        x: [b *grid c].
+        kernel: weights [*size c d], with a size for each axis of the grid.
+        strides: step along each axis, one for all or one for each.
+        padding: 'SAME' (a size n becomes ceil(n / stride)), 'VALID', or the zeros before and after each
+            axis, one pair for all or one for each.
 
     Returns:
-        Images [b h' w' d].
+        [b *grid' d].
     """
-    if kernel.shape[:2] == (1, 1) and stride == 1 and padding in ('SAME', 'VALID'):
-        return jnp.einsum('bhwc,cd->bhwd', x, kernel[0, 0])  # a matrix product is faster on CPUs
+    rank = kernel.ndim - 2
+    strides, size = per_axis(strides, rank, 'strides'), kernel.shape[:rank]
+    if math.prod(size) == math.prod(strides) == 1 and padding in ('SAME', 'VALID'):
+        return jnp.einsum('...c,cd->...d', x, kernel[(0,) * rank])  # a matrix product is faster on CPUs
     if isinstance(padding, str):
-        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), padding)
-    return _down(x, kernel, stride, _as_pads(padding))
+        padding = lax.padtype_to_pads(x.shape[1:-1], size, strides, padding)
+    return _down(x, kernel, strides, _as_pads(per_axis(padding, rank, 'padding')))
 
 
-def conv2d_transpose(
-    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Literal['SAME', 'VALID'] = 'SAME'
+def conv_transpose(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: int | Sequence[int] = 1,
+    padding: Literal['SAME', 'VALID'] = 'SAME',
 ) -> jax.Array:
     """A transposed convolution, as `jax.lax.conv_transpose` computes it.
 
     Args:
-        x: images [b h w c].
-        kernel: weights [kh kw c d], not flipped.
-        stride: how much larger the result is.
-        padding: 'SAME' (h' = h * stride) or 'VALID' (h' = h * stride + max(kh - stride, 0)).
+        x: [b *grid c].
+        kernel: weights [*size c d], not flipped, with a size for each axis of the grid.
+        strides: how much larger the result is along each axis, one for all or one for each.
+        padding: 'SAME' (a size n becomes n * stride) or 'VALID' (n * stride + max(k - stride, 0), with a
+            kernel of size k).
 
     Returns:
-        Images [b h' w' d].
+        [b *grid' d].
     """
+    rank = kernel.ndim - 2
+    strides = per_axis(strides, rank, 'strides')
     sizes, pads = [], []
-    for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True):
+    for n, k, s in zip(x.shape[1:-1], kernel.shape[:rank], strides, strict=True):
         # How many zeros come before the first element in the form that spreads the input.
         if padding == 'SAME':
-            before = k - 1 if stride > k - 1 else -(-(k + stride - 2) // 2)
-            sizes.append(n * stride)
+            before = k - 1 if s > k - 1 else -(-(k + s - 2) // 2)
+            sizes.append(n * s)
         else:
             before = k - 1
-            sizes.append(n * stride + max(k - stride, 0))
+            sizes.append(n * s + max(k - s, 0))
         low = k - 1 - before
-        pads.append((low, stride * (n - 1) + k - sizes[-1] - low))
-    adjoint = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return _up(x, adjoint, stride, _as_pads(pads), tuple(sizes))
+        pads.append((low, s * (n - 1) + k - sizes[-1] - low))
+    return _up(x, _adjoint(kernel), strides, _as_pads(pads), tuple(sizes))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _down(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
-    """X [b h w c], kernel [kh kw c d] -> y [b h' w' d]."""
-    return _plain_down(x, kernel, stride=stride, pads=pads)
+def _down(x: jax.Array, kernel: jax.Array, strides: _Sizes, pads: _Pads) -> jax.Array:
+    """X [b *grid c], kernel [*size c d] -> y [b *grid' d]."""
+    return _plain_down(x, kernel, strides=strides, pads=pads)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _up(y: jax.Array, kernel: jax.Array, stride: int, pads: _Pads, size: tuple[int, int]) -> jax.Array:
-    """Y [b h' w' d], kernel [kh kw c d] -> x [b h w c] with (h, w) = size."""
-    spread = functools.partial(_up_by_spreading, stride=stride, pads=pads, size=size)
-    if stride == 1:
+def _up(y: jax.Array, kernel: jax.Array, strides: _Sizes, pads: _Pads, size: _Sizes) -> jax.Array:
+    """Y [b *grid' d], kernel [*size c d] -> x [b *grid c] with the given grid."""
+    spread = functools.partial(_up_by_spreading, strides=strides, pads=pads, size=size)
+    if math.prod(strides) == 1:
         return spread(y, kernel)
-    regroup = functools.partial(_up_by_regrouping, stride=stride, pads=pads, size=size)
+    regroup = functools.partial(_up_by_regrouping, strides=strides, pads=pads, size=size)
     return lax.platform_dependent(y, kernel, cpu=regroup, default=spread)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _correlate(x: jax.Array, y: jax.Array, stride: int, pads: _Pads, size: tuple[int, int]) -> jax.Array:
-    """X [b h w c], y [b h' w' d] -> kernel [kh kw c d] with (kh, kw) = size."""
+def _correlate(x: jax.Array, y: jax.Array, strides: _Sizes, pads: _Pads, size: _Sizes) -> jax.Array:
+    """X [b *grid c], y [b *grid' d] -> kernel [*size c d]."""
     # Else what x and y are computed from is computed again where they are read, transposed.
     x, y = cpu_barrier(x, y)
-    transposed = functools.partial(_correlate_by_transposing, stride=stride, pads=pads, size=size)
-    plain = functools.partial(_plain_correlate, stride=stride, pads=pads, size=size)
+    transposed = functools.partial(_correlate_by_transposing, strides=strides, pads=pads, size=size)
+    plain = functools.partial(_plain_correlate, strides=strides, pads=pads, size=size)
     return lax.platform_dependent(x, y, cpu=transposed, default=plain)
 
 
-def _plain_correlate(
-    x: jax.Array, y: jax.Array, *, stride: int, pads: _Pads, size: tuple[int, int]
-) -> jax.Array:
+def _plain_correlate(x: jax.Array, y: jax.Array, *, strides: _Sizes, pads: _Pads, size: _Sizes) -> jax.Array:
     kernel = jax.ShapeDtypeStruct((*size, x.shape[-1], y.shape[-1]), x.dtype)
-    down = functools.partial(_plain_down, x, stride=stride, pads=pads)
+    down = functools.partial(_plain_down, x, strides=strides, pads=pads)
     return jax.linear_transpose(down, kernel)(y)[0]
 
 
 def _correlate_by_transposing(
-    x: jax.Array, y: jax.Array, *, stride: int, pads: _Pads, size: tuple[int, int]
+    x: jax.Array, y: jax.Array, *, strides: _Sizes, pads: _Pads, size: _Sizes
 ) -> jax.Array:
     """A convolution of channels as examples, in the usual layout.
 
     XLA's CPU compiler brings others into it, but not inside a loop, where they take seventy times as long.
     """
-    around = []
-    for n, m, k, (low, _) in zip(x.shape[1:3], y.shape[1:3], size, pads, strict=True):
-        around.append((low, k + stride * (m - 1) - n - low))
+    rank, around = len(size), []
+    for n, m, k, s, (low, _) in zip(x.shape[1:-1], y.shape[1:-1], size, strides, pads, strict=True):
+        around.append((low, k + s * (m - 1) - n - low))
+    grid = range(1, rank + 1)
     kernel = lax.conv_general_dilated(
-        x.transpose(3, 1, 2, 0),
-        y.transpose(1, 2, 0, 3),
-        (1, 1),
+        x.transpose(rank + 1, *grid, 0),
+        y.transpose(*grid, 0, rank + 1),
+        (1,) * rank,
         around,
-        rhs_dilation=(stride, stride),
-        dimension_numbers=_LAYOUT,
+        rhs_dilation=strides,
+        dimension_numbers=_layout(rank),
     )
-    return kernel.transpose(1, 2, 0, 3)
+    return kernel.transpose(*grid, 0, rank + 1)
 
 
-def _plain_down(x: jax.Array, kernel: jax.Array, *, stride: int, pads: _Pads) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=_LAYOUT)
+def _plain_down(x: jax.Array, kernel: jax.Array, *, strides: _Sizes, pads: _Pads) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_layout(len(strides)))
 
 
 def _up_by_spreading(
-    y: jax.Array, kernel: jax.Array, *, stride: int, pads: _Pads, size: tuple[int, int]
+    y: jax.Array, kernel: jax.Array, *, strides: _Sizes, pads: _Pads, size: _Sizes
 ) -> jax.Array:
-    """A convolution of the elements of y spread `stride` apart, with zeros between."""
-    around = []
-    for n, k, (low, _), out in zip(y.shape[1:3], kernel.shape[:2], pads, size, strict=True):
+    """A convolution of the elements of y spread `strides` apart, with zeros between."""
+    rank, around = len(size), []
+    for n, k, s, (low, _), out in zip(y.shape[1:-1], kernel.shape[:rank], strides, pads, size, strict=True):
         before = k - 1 - low
-        around.append((before, out + k - 2 - (n - 1) * stride - before))
-    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+        around.append((before, out + k - 2 - (n - 1) * s - before))
     return lax.conv_general_dilated(
-        y, flipped, (1, 1), around, lhs_dilation=(stride, stride), dimension_numbers=_LAYOUT
+        y,
+        _adjoint(kernel),
+        (1,) * rank,
+        around,
+        lhs_dilation=strides,
+        dimension_numbers=_layout(rank),
     )
 
 
 def _up_by_regrouping(
-    y: jax.Array, kernel: jax.Array, *, stride: int, pads: _Pads, size: tuple[int, int]
+    y: jax.Array, kernel: jax.Array, *, strides: _Sizes, pads: _Pads, size: _Sizes
 ) -> jax.Array:
-    """A convolution with stride 1 that gives each block of stride x stride results at once.
+    """A convolution with stride 1 that gives each block of `strides` results at once.
 
     Along one axis, result s*m + r is the sum over a of y[m - a] k[s*a + r]: for each r a convolution
     with every s-th element of the kernel.
     """
-    s = stride
-    kh, kw, c, d = kernel.shape
-    qh, qw = -(-kh // s), -(-kw // s)
-    kernel = jnp.pad(kernel, ((0, qh * s - kh), (0, qw * s - kw), (0, 0), (0, 0)))
-    kernel = jnp.flip(kernel.reshape(qh, s, qw, s, c, d), (0, 2)).transpose(0, 2, 5, 1, 3, 4)
+    rank, (c, d) = len(size), kernel.shape[-2:]
+    q = [-(-k // s) for k, s in zip(kernel.shape[:rank], strides, strict=True)]
+    rest = [(0, n * s - k) for n, s, k in zip(q, strides, kernel.shape[:rank], strict=True)]
+    pairs = [n for pair in zip(q, strides, strict=True) for n in pair]
+    firsts, seconds = range(0, 2 * rank, 2), range(1, 2 * rank, 2)
+    kernel = jnp.pad(kernel, (*rest, (0, 0), (0, 0)))
+    kernel = jnp.flip(kernel.reshape(*pairs, c, d), tuple(firsts))
+    kernel = kernel.transpose(*firsts, 2 * rank + 1, *seconds, 2 * rank)
     blocks = lax.conv_general_dilated(
         y,
-        kernel.reshape(qh, qw, d, s * s * c),
-        (1, 1),
-        ((qh - 1, qh - 1), (qw - 1, qw - 1)),
-        dimension_numbers=_LAYOUT,
+        kernel.reshape(*q, d, math.prod(strides) * c),
+        (1,) * rank,
+        [(n - 1, n - 1) for n in q],
+        dimension_numbers=_layout(rank),
     )
-    b, h, w, _ = blocks.shape
-    blocks = blocks.reshape(b, h, w, s, s, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h * s, w * s, c)
+    blocks = from_patches(blocks, strides)
     # Cut the padding of `down` off; where that left rows of its input unread, zeros are added.
-    crop = [(-low, low + out - n) for (low, _), out, n in zip(pads, size, (h * s, w * s), strict=True)]
+    crop = [(-low, low + out - n) for (low, _), out, n in zip(pads, size, blocks.shape[1:-1], strict=True)]
     zero = jnp.zeros((), blocks.dtype)
     return lax.pad(blocks, zero, [(0, 0, 0), *((*edge, 0) for edge in crop), (0, 0, 0)])
 
 
-def _down_fwd(x, kernel, stride, pads):  # noqa: ANN001, ANN202
-    return _down(x.value, kernel.value, stride, pads), _saved(x, kernel)
+def _adjoint(kernel: jax.Array) -> jax.Array:
+    """[*size c d] to [*size d c], flipped along each axis of the grid."""
+    return jnp.flip(kernel, tuple(range(kernel.ndim - 2))).swapaxes(-2, -1)
 
 
-def _down_bwd(stride, pads, saved, g):  # noqa: ANN001, ANN202
+def _layout(rank: int) -> tuple[str, str, str]:
+    """Channels last, in the words of `jax.lax`."""
+    grid = 'DHW'[3 - rank :]
+    return f'N{grid}C', f'{grid}IO', f'N{grid}C'
+
+
+def _down_fwd(x, kernel, strides, pads):  # noqa: ANN001, ANN202
+    return _down(x.value, kernel.value, strides, pads), _saved(x, kernel)
+
+
+def _down_bwd(strides, pads, saved, g):  # noqa: ANN001, ANN202
     (x, kernel), wanted = saved
     return _wanted_in_order(
         wanted,
-        lambda: _up(g, kernel, stride, pads, x.shape[1:3]),
-        lambda: _correlate(x, g, stride, pads, kernel.shape[:2]),
+        lambda: _up(g, kernel, strides, pads, x.shape[1:-1]),
+        lambda: _correlate(x, g, strides, pads, kernel.shape[:-2]),
     )
 
 
-def _up_fwd(y, kernel, stride, pads, size):  # noqa: ANN001, ANN202
-    return _up(y.value, kernel.value, stride, pads, size), _saved(y, kernel)
+def _up_fwd(y, kernel, strides, pads, size):  # noqa: ANN001, ANN202
+    return _up(y.value, kernel.value, strides, pads, size), _saved(y, kernel)
 
 
-def _up_bwd(stride, pads, size, saved, g):  # noqa: ANN001, ANN202
+def _up_bwd(strides, pads, size, saved, g):  # noqa: ANN001, ANN202
     (y, kernel), wanted = saved
     return _wanted_in_order(
         wanted,
-        lambda: _down(g, kernel, stride, pads),
-        lambda: _correlate(g, y, stride, pads, kernel.shape[:2]),
+        lambda: _down(g, kernel, strides, pads),
+        lambda: _correlate(g, y, strides, pads, kernel.shape[:-2]),
     )
 
 
-def _correlate_fwd(x, y, stride, pads, size):  # noqa: ANN001, ANN202
-    return _correlate(x, y, stride, pads, size), (x, y)
+def _correlate_fwd(x, y, strides, pads, size):  # noqa: ANN001, ANN202
+    return _correlate(x, y, strides, pads, size), (x, y)
 
 
-def _correlate_bwd(stride, pads, size, saved, g):  # noqa: ANN001, ANN202
+def _correlate_bwd(strides, pads, size, saved, g):  # noqa: ANN001, ANN202
     x, y = saved
-    return _up(y, g, stride, pads, x.shape[1:3]), _down(x, g, stride, pads)
+    return _up(y, g, strides, pads, x.shape[1:-1]), _down(x, g, strides, pads)
 
 
 def _saved(x: CustomVJPPrimal, kernel: CustomVJPPrimal):  # noqa: ANN202
@@ -240,5 +269,4 @@ def _after(x: jax.Array, other: jax.Array) -> jax.Array:
 
 
 def _as_pads(padding: Sequence[tuple[int, int]]) -> _Pads:
-    (top, bottom), (left, right) = padding
-    return (int(top), int(bottom)), (int(left), int(right))
+    return tuple((int(before), int(after)) for before, after in padding)

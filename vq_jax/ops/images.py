@@ -1,4 +1,4 @@
-"""Bytes and the range [-1, 1], squares of pixels as channels, and holes."""
+"""Bytes and the range [-1, 1], and holes."""
 
 import jax
 import jax.numpy as jnp
@@ -14,29 +14,15 @@ def to_uint8(images: jax.Array) -> jax.Array:
     return jnp.round(jnp.clip((images.astype(jnp.float32) + 1) * 127.5, 0, 255)).astype(jnp.uint8)
 
 
-def fill(images: jax.Array, mask: jax.Array) -> jax.Array:
-    """Images whose holes have one colour, the mean of the rest, or grey if there is no rest.
+def fill(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Fills the hole of each example with one colour: the mean of the rest, or grey if there is no rest.
 
     Args:
-        images: uint8 [b h w c].
-        mask: True in the hole, bool [b h w].
+        x: images or video, uint8 [b *grid c].
+        mask: True in the hole, bool [b *grid].
     """
-    hole = mask[..., None]
-    total = jnp.sum(jnp.where(hole, 0.0, images), axis=(1, 2), keepdims=True)
-    count = jnp.sum(~hole, axis=(1, 2), keepdims=True)
+    hole, grid = mask[..., None], tuple(range(1, x.ndim - 1))
+    total = jnp.sum(jnp.where(hole, 0.0, x), axis=grid, keepdims=True)
+    count = jnp.sum(~hole, axis=grid, keepdims=True)
     mean = jnp.where(count == 0, 127.5, total / jnp.maximum(count, 1))
-    return jnp.where(hole, jnp.round(mean).astype(jnp.uint8), images)
-
-
-def to_patches(x: jax.Array, size: int) -> jax.Array:
-    """Squares of pixels as channels: [b h w c] to [b h/size w/size size*size*c]."""
-    b, h, w, c = x.shape
-    squares = x.reshape(b, h // size, size, w // size, size, c).transpose(0, 1, 3, 2, 4, 5)
-    return squares.reshape(b, h // size, w // size, -1)
-
-
-def from_patches(x: jax.Array, size: int) -> jax.Array:
-    """And back: [b h w size*size*c] to [b h*size w*size c]."""
-    b, h, w, _ = x.shape
-    squares = x.reshape(b, h, w, size, size, -1).transpose(0, 1, 3, 2, 4, 5)
-    return squares.reshape(b, h * size, w * size, -1)
+    return jnp.where(hole, jnp.round(mean).astype(jnp.uint8), x)

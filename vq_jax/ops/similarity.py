@@ -1,4 +1,4 @@
-"""Structural similarity of images, one number for each example."""
+"""Structural similarity of images [b h w c], one number for each example."""
 
 import functools
 
@@ -19,7 +19,7 @@ def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
 
     Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity",
     equation 13, with its Gaussian window of 11 pixels, where the whole window lies in the image; the
-    mean over places and channels.
+    mean over positions and channels.
 
     Args:
         x: images in [-1, 1] [b h w c], at least 11 pixels high and wide.
@@ -65,7 +65,7 @@ def ms_ssim(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _terms(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Luminance, and contrast times structure, at each place [b h' w' c]."""
+    """Luminance, and contrast times structure, at each position [b h' w' c]."""
     # In [0, 1], as published; luminance depends on where zero is.
     x, y = ((v.astype(jnp.float32) + 1) / 2 for v in (x, y))
     # Variances do not, and so are taken around the middle of both images, where rounding is least.
@@ -80,7 +80,7 @@ def _terms(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _blurred(x: jax.Array) -> jax.Array:
-    """The Gaussian window along height, then width, where it lies within."""
+    """Weights by the Gaussian window along height, then width, where the window lies in the image."""
     offsets = np.arange(WINDOW) - WINDOW // 2
     window = np.exp(-(offsets**2) / (2 * _SIGMA**2))
     window = (window / window.sum()).astype(np.float32)
@@ -93,7 +93,7 @@ def _blurred(x: jax.Array) -> jax.Array:
 
 
 def _halved(x: jax.Array) -> jax.Array:
-    """Means of squares of 2x2 pixels; an odd last row or column is left out."""
+    """Means of squares of 2x2 pixels, without an odd last row or column."""
     b, h, w, c = x.shape
     x = x[:, : h // 2 * 2, : w // 2 * 2]
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))

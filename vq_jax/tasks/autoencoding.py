@@ -1,7 +1,7 @@
 """What the tasks that rebuild images share."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, plural
 from vq_jax.media import sheets
+from vq_jax.ops.grids import per_axis
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.kmeans import kmeans
 from vq_jax.ops.losses import mean_absolute, mean_square
@@ -62,19 +63,21 @@ class AutoencodingTask(Task):
         return self.model.apply(state.eval_variables(), codes, method='lookup')
 
 
-def check_size(spec: Spec, factor: int, channels: int, key: str) -> None:
-    """Checks that a model which divides the sizes of the grid by a factor can take examples.
+def check_size(spec: Spec, factors: Sequence[int], channels: int, key: str) -> None:
+    """Checks that a model which divides the sizes of the grid by factors can take examples.
 
     Args:
         spec: of the examples.
-        factor: must divide each size of their grid.
+        factors: must divide the sizes of their grid; one for all axes or one for each.
         channels: must be theirs.
-        key: what in the config sets the factor, for the message.
+        key: what in the config sets the factors, for the message.
 
     Raises:
         UserError: if it cannot.
     """
-    if any(size % factor for size in spec.grid):
+    along = per_axis(factors, spec.rank, 'strides')
+    if any(size % factor for size, factor in zip(spec.grid, along, strict=True)):
+        factor = 'x'.join(map(str, factors))
         raise UserError(
             f'examples of {spec.size_in_words} cannot be divided by {factor} ({key}); use a multiple of '
             f'{factor}, by config.data.image_size or config.data.pad.'

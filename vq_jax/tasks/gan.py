@@ -87,8 +87,7 @@ class GANTask(Task):
             Generator,
             config.generator,
             'generator',
-            image_size=spec.shape[0],
-            image_channels=spec.shape[-1],
+            shape=spec.shape,
             num_classes=num_labels,
         )
         check_least(1, 'config.generator.', model, 'channels', 'noise_dim')
@@ -121,12 +120,11 @@ class GANTask(Task):
         return self.num_classes
 
     def check_spec(self, spec: Spec) -> None:
-        """Raises `UserError` unless images are square, of 8, 16, 32 ... pixels, and like the model's."""
-        h, w, _ = spec.shape
-        if h != w or h < 8 or h & (h - 1):
+        """Raises `UserError` unless axes have 8, 16, 32 ... positions (some: 4), as in the model's data."""
+        if any(size < 4 or size & (size - 1) for size in spec.grid) or max(spec.grid) < 8:
             raise UserError(
-                f'images of {h}x{w} pixels are not squares of 8, 16, 32, 64 ... pixels, which DCGAN needs; '
-                'set config.data.image_size or config.data.pad.'
+                f'examples of {spec.size_in_words} do not have 8, 16, 32, 64 ... positions along each axis, '
+                'which DCGAN needs; set config.data.image_size or config.data.pad.'
             )
         check_same_spec(spec, self.spec)
 

@@ -23,6 +23,7 @@ from vq_jax.models.vae import (
 )
 from vq_jax.ops import gaussians
 from vq_jax.ops.collectives import pmean
+from vq_jax.ops.grids import per_axis
 from vq_jax.ops.images import to_float
 from vq_jax.ops.keys import content_keys, fold_in, normal
 from vq_jax.ops.likelihoods import bits_per_dimension
@@ -87,9 +88,9 @@ class VAETask(AutoencodingTask):
 
     Attributes:
         model: see `vq_jax.models.vae.VAE`.
-        latent_shape: of one image's latent, [d] or [h' w' d].
+        latent_shape: of one example's latent, [d] or [*grid' d].
         spec: of the examples.
-        factor: must divide height and width.
+        factors: must divide the sizes of the grid.
         importance_samples: k of the importance-weighted bound.
         loss: see `VAELossConfig`.
         optimizer: changes the parameters.
@@ -99,7 +100,7 @@ class VAETask(AutoencodingTask):
     model: VAE
     latent_shape: tuple[int, ...]
     spec: Spec
-    factor: int
+    factors: tuple[int, ...]
     importance_samples: int
     loss: VAELossConfig
     optimizer: Optimizer
@@ -125,24 +126,24 @@ class VAETask(AutoencodingTask):
             'convolutional': build(ConvolutionalSizes, config.convolutional, 'convolutional'),
             'residual': build(ResidualSizes, config.residual, 'residual'),
         }[options.backbone]
-        h, w, c = spec.shape
-        factor, latent_shape, features = 1, (options.latent_dim,), None
+        factors, latent_shape, features = (1,), (options.latent_dim,), None
         if isinstance(sizes, MLPSizes):
             encoder, decoder = MLPEncoder(sizes), MLPDecoder(sizes, spec.shape)
         elif isinstance(sizes, ConvolutionalSizes):
             encoder, decoder = FlatEncoder(sizes), FlatDecoder(sizes, spec.shape)
-            factor = 2**sizes.stages
+            factors = sizes.factors
         else:
             encoder = ResidualEncoder(sizes, 2 * sizes.features)
-            decoder = ResidualDecoder(sizes, c)
-            factor, features = sizes.factor, sizes.features
-            latent_shape = (h // factor, w // factor, options.latent_dim)
+            decoder = ResidualDecoder(sizes, spec.channels)
+            factors, features = sizes.factors, sizes.features
+            along = per_axis(factors, spec.rank, 'strides')
+            grid = (n // f for n, f in zip(spec.grid, along, strict=True))
+            latent_shape = (*grid, options.latent_dim)
         model = VAE(
             encoder=encoder,
             latent=GaussianBottleneck(options.latent_dim, features),
             decoder=decoder,
             observation=Observation(options.likelihood),
-            image_channels=c,
         )
         loss = build(VAELossConfig, config.loss, 'loss')
         if loss.free_bits:
@@ -151,7 +152,7 @@ class VAETask(AutoencodingTask):
             model=model,
             latent_shape=latent_shape,
             spec=spec,
-            factor=factor,
+            factors=factors,
             importance_samples=options.importance_samples,
             loss=loss,
             optimizer=make_optimizer(
@@ -162,7 +163,7 @@ class VAETask(AutoencodingTask):
 
     def check_spec(self, spec: Spec) -> None:
         """Raises `UserError` if the size does not fit; only a grid of latents takes other sizes."""
-        check_size(spec, self.factor, self.model.image_channels, 'the stages of the encoder')
+        check_size(spec, self.factors, self.spec.channels, 'the stages of the encoder')
         if len(self.latent_shape) == 1:
             check_same_spec(spec, self.spec)
 

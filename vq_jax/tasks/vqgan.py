@@ -185,7 +185,7 @@ class VQGANTask(AutoencodingTask):
             model=VQGAN(
                 bottleneck=bottleneck,
                 sizes=sizes,
-                image_channels=spec.shape[-1],
+                out_channels=spec.channels,
                 num_classes=num_labels,
             ),
             adversary=make_adversary(
@@ -210,7 +210,7 @@ class VQGANTask(AutoencodingTask):
 
     def check_spec(self, spec: Spec) -> None:
         """Raises `UserError` unless the model, and the perceptual loss, can take such images."""
-        check_size(spec, self.model.sizes.factor, self.model.image_channels, 'config.model.multipliers')
+        check_size(spec, self.model.sizes.factors, self.model.out_channels, 'config.model.multipliers')
         self.perceptual.check_spec(spec)
         self.adversary.check_spec(spec)
         if self.source == 'small' and any(size % 4 for size in spec.grid):
@@ -308,7 +308,7 @@ class VQGANTask(AutoencodingTask):
                     mutable=[BATCH_MEANS],
                     rngs={name: generator.step_key() for name in ('codebook', LATENT)},
                 )
-                outputs = self.model.apply(variables, features, method='paint')
+                outputs = self.model.apply(variables, features, method='head')
                 latent_loss = jnp.mean(self._latent_loss(latent.loss, images))
                 return (outputs, latent_loss), (features, changed.get(BATCH_MEANS, {}), latent.metrics)
 
@@ -436,11 +436,11 @@ class VQGANTask(AutoencodingTask):
         """The gradient with respect to the last kernel that one at the outputs amounts to."""
         flat = flatten_dict(params)
 
-        def paint(kernel: jax.Array) -> jax.Array:
+        def outputs(kernel: jax.Array) -> jax.Array:
             changed = unflatten_dict({**flat, LAST_KERNEL: kernel})
-            return self.model.apply({'params': changed}, features, method='paint')
+            return self.model.apply({'params': changed}, features, method='head')
 
-        _, pull = jax.vjp(paint, flat[LAST_KERNEL])
+        _, pull = jax.vjp(outputs, flat[LAST_KERNEL])
         return pull(at_outputs)[0]
 
     def _condition(self, images: jax.Array) -> jax.Array | None:

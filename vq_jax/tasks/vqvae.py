@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from vq_jax.errors import check_least
 from vq_jax.media import sheets
 from vq_jax.models.autoencoder import VQVAE
-from vq_jax.models.observation import Observation, PixelDistribution, to_image
+from vq_jax.models.convolution import check_strides
+from vq_jax.models.observation import Distribution, Observation, expected
 from vq_jax.models.vqvae2 import VQVAE2
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.keys import content_keys
@@ -84,7 +85,7 @@ class VQVAETask(AutoencodingTask):
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
         """Sections 'model' (of `VQVAE2`; with `top_stages` 0, of `VQVAE`), 'loss' and the quantizers'."""
-        model = defaults(VQVAE2, without=('image_channels',))
+        model = defaults(VQVAE2, without=('out_channels',))
         model.top_stages = 0
         return {'model': model, **quantizer_sections(), 'loss': defaults(LossConfig)}
 
@@ -95,11 +96,12 @@ class VQVAETask(AutoencodingTask):
         given = {
             'quantizer': make_quantizer(config),
             'observation': None if loss.reconstruction in _ERRORS else Observation(loss.reconstruction),
-            'image_channels': spec.shape[-1],
+            'out_channels': spec.channels,
         }
         model = build(VQVAE2, config.model, 'model', top_quantizer=make_quantizer(config), **given)
         check_least(1, 'config.model.', model, 'channels', 'stages', 'residual_channels')
         check_least(0, 'config.model.', model, 'top_stages', 'residual_blocks')
+        check_strides(model.strides)
         if not model.top_stages:
             one_level = {name: value for name, value in config.model.items() if name != 'top_stages'}
             model = build(VQVAE, one_level, 'model', **given)
@@ -124,8 +126,8 @@ class VQVAETask(AutoencodingTask):
         return self.model.observation is not None
 
     def check_spec(self, spec: Spec) -> None:
-        """Raises `UserError` unless height and width can be halved as often as the model must."""
-        check_size(spec, self.model.factor, self.model.image_channels, 'config.model.stages and top_stages')
+        """Raises `UserError` unless the sizes of the grid can be divided as often as the model must."""
+        check_size(spec, self.model.factors, self.model.out_channels, 'config.model.stages and top_stages')
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
@@ -199,7 +201,7 @@ class VQVAETask(AutoencodingTask):
         reconstruction = self._reconstruction_loss(outputs, observed)
         values = {
             'loss': self.loss.reconstruction_weight * reconstruction + quantized.loss,
-            **errors(to_image(outputs), images),
+            **errors(expected(outputs), images),
             **code_shares_by_level(quantized.codes, self.num_codes),
         }
         if self.has_likelihood:
@@ -254,8 +256,8 @@ class VQVAETask(AutoencodingTask):
     def _observed(self, keys: jax.Array, images: jax.Array) -> jax.Array:
         return self.model.observation.observe(keys, images) if self.has_likelihood else images
 
-    def _reconstruction_loss(self, outputs: jax.Array | PixelDistribution, images: jax.Array) -> jax.Array:
+    def _reconstruction_loss(self, outputs: jax.Array | Distribution, images: jax.Array) -> jax.Array:
         """Of each example [b]."""
-        if isinstance(outputs, PixelDistribution):
+        if isinstance(outputs, Distribution):
             return -outputs.log_probability(images) / images[0].size
         return _ERRORS[self.loss.reconstruction](outputs, images)

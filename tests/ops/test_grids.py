@@ -1,0 +1,36 @@
+"""Patches against slices, and values for each axis."""
+
+import numpy as np
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.ops.grids import from_patches, over_grid, per_axis, to_patches
+
+
+@pytest.mark.parametrize('grid, size', [((12,), 4), ((4, 6), 2), ((3, 4, 6), (1, 2, 3))])
+def test_patches_hold_what_slices_hold_and_come_back(grid, size):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *grid, 5))
+    sizes = np.broadcast_to(size, len(grid))
+    patches = to_patches(x, size)
+    for cell in np.ndindex(*(np.array(grid) // sizes)):
+        slices = tuple(slice(i * s, (i + 1) * s) for i, s in zip(cell, sizes, strict=True))
+        expected = x[(slice(None), *slices)].reshape(2, -1)
+        np.testing.assert_array_equal(patches[(slice(None), *cell)], expected)
+    np.testing.assert_array_equal(from_patches(patches, size), x)
+
+
+def test_per_axis():
+    assert (
+        per_axis(4, 2, 'strides') == per_axis((4,), 2, 'strides') == per_axis([4, 4], 2, 'strides') == (4, 4)
+    )
+    assert per_axis((1, 2, 2), 3, 'strides') == (1, 2, 2)
+    with pytest.raises(UserError, match=r'strides is \(1, 2\); give one number for all 3 axes of the grid'):
+        per_axis((1, 2), 3, 'strides')
+
+
+def test_over_grid():
+    x, vectors = np.zeros((2, 3, 4, 5, 6)), np.arange(12.0).reshape(2, 6)
+    assert over_grid(vectors, x).shape == (2, 1, 1, 1, 6)
+    np.testing.assert_array_equal((x + over_grid(vectors, x))[:, 1, 2, 3], vectors)
+    assert over_grid(vectors[:, 0], x).shape == (2, 1, 1, 1)

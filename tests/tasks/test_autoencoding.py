@@ -1,0 +1,31 @@
+"""Which examples a model can take, by the strides of its stages."""
+
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.spec import Spec
+from vq_jax.tasks.autoencoding import check_size
+
+VIDEO = Spec('video', (5, 16, 24, 3))
+
+
+@pytest.mark.parametrize(
+    'spec, factors, channels',
+    [(VIDEO, (1, 8, 8), 3), (Spec('audio', (160, 2)), (16,), 2), (Spec('image', (8, 8, 1)), (4,), 1)],
+)
+def test_sizes_that_fit(spec, factors, channels):
+    check_size(spec, factors, channels, 'config.model.stages')
+
+
+@pytest.mark.parametrize(
+    'factors, channels, says',
+    [
+        ((4,), 3, r'5x16x24 cannot be divided by 4 \(config.model.stages\); use a multiple of 4'),
+        ((1, 8, 16), 3, r'5x16x24 cannot be divided by 1x8x16'),
+        ((2, 2), 3, r'strides is \(2, 2\); give one number for all 3 axes'),
+        ((1, 8, 8), 1, r'have 3 channels and the model was made for 1'),
+    ],
+)
+def test_sizes_that_do_not_fit(factors, channels, says):
+    with pytest.raises(UserError, match=says):
+        check_size(VIDEO, factors, channels, 'config.model.stages')

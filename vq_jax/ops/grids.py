@@ -1,0 +1,66 @@
+"""Grids of any rank: arrays `[b *grid c]`, whose grid has one axis (sound), two (images) or three (video)."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import jax
+
+from vq_jax.errors import UserError
+
+T = TypeVar('T')
+
+
+def per_axis(value: T | Sequence[T], rank: int, name: str) -> tuple[T, ...]:
+    """One value for each axis of a grid.
+
+    Args:
+        value: one for all axes, alone or as a sequence of length 1, or one for each axis. What is itself a
+            sequence, such as the zeros before and after an axis, comes in a sequence.
+        rank: how many axes the grid has.
+        name: of what the values are, for the message.
+
+    Raises:
+        UserError: for another number of values.
+    """
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
+    if len(values) not in (1, rank):
+        raise UserError(
+            f'{name} is {value}; give one number for all {rank} axes of the grid, or one for each of them.'
+        )
+    return values * rank if len(values) < rank else values
+
+
+def over_grid(vectors: jax.Array, x: jax.Array) -> jax.Array:
+    """Vectors [b c], or numbers [b], in a shape that broadcasts over the grid of x [b *grid c]."""
+    return vectors[(slice(None), *(None,) * (x.ndim - 2))]
+
+
+def to_patches(x: jax.Array, size: int | Sequence[int]) -> jax.Array:
+    """Moves patches of a grid into its channels.
+
+    Args:
+        x: [b *grid c].
+        size: of a patch along each axis, one for all or one for each; divides the grid.
+
+    Returns:
+        [b *grid/size prod(size)*c].
+    """
+    b, *grid, c = x.shape
+    rank = len(grid)
+    sizes = per_axis(size, rank, 'size')
+    cells = [n // s for n, s in zip(grid, sizes, strict=True)]
+    pairs = [n for pair in zip(cells, sizes, strict=True) for n in pair]
+    patches = x.reshape(b, *pairs, c).transpose(
+        0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1
+    )
+    return patches.reshape(b, *cells, -1)
+
+
+def from_patches(x: jax.Array, size: int | Sequence[int]) -> jax.Array:
+    """Reverses `to_patches`: [b *grid prod(size)*c] to [b *grid*size c]."""
+    b, *grid, _ = x.shape
+    rank = len(grid)
+    sizes = per_axis(size, rank, 'size')
+    pairs = [axis for i in range(rank) for axis in (1 + i, 1 + rank + i)]
+    patches = x.reshape(b, *grid, *sizes, -1).transpose(0, *pairs, 1 + 2 * rank)
+    return patches.reshape(b, *(n * s for n, s in zip(grid, sizes, strict=True)), -1)
