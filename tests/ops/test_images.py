@@ -15,6 +15,17 @@ def test_every_byte_comes_back():
     np.testing.assert_array_equal(images.to_uint8(jnp.asarray([-7.0, 7.0])), [0, 255])
 
 
+def test_every_sample_comes_back():
+    x = jnp.arange(-(2**15), 2**15).astype(jnp.int16)
+    floats = images.to_float(x)
+    assert (floats.min(), floats[2**15], floats.max()) == (-1, 0, 1 - 2**-15)
+    np.testing.assert_array_equal(images.to_integers(floats, jnp.int16), x)
+    np.testing.assert_array_equal(
+        images.to_integers(jnp.asarray([-7.0, 7.0]), jnp.int16), [-(2**15), 2**15 - 1]
+    )
+    assert images.to_integers(floats, jnp.uint8).dtype == jnp.uint8
+
+
 @pytest.mark.parametrize('grid', [(4, 5), (2, 4, 5)])
 def test_a_hole_has_the_mean_colour_of_the_rest(grid):
     rng = np.random.default_rng(0)
@@ -43,4 +54,8 @@ def test_psnr():
     mse = np.square(np.float64(x) - y).mean((1, 2, 3))
     np.testing.assert_allclose(metrics.psnr(x, y), 10 * np.log10(255**2 / mse), rtol=1e-5)
     assert np.isfinite(metrics.psnr(x, x)).all()
+    x, y = rng.integers(-(2**15), 2**15, (2, 3, 50, 1), np.int16)
+    mse = np.square(np.float64(x) - y).mean((1, 2))
+    np.testing.assert_allclose(metrics.psnr(x, y), 10 * np.log10(65535**2 / mse), rtol=1e-5)
+    x, y = rng.integers(0, 256, (2, 3, 8, 8, 3), np.uint8)
     assert metrics.psnr(x, x)[0] >= metrics.psnr(x, np.where(np.arange(3) == 0, x ^ 1, x))[0]

@@ -4,9 +4,18 @@ import jax
 import jax.numpy as jnp
 
 
-def to_float(images: jax.Array) -> jax.Array:
-    """Bytes 0 to 255 [...] as float32 in [-1, 1]."""
-    return images.astype(jnp.float32) * (2 / 255) - 1
+def to_float(x: jax.Array) -> jax.Array:
+    """Bytes, uint8, or samples of sound, int16 [...], as float32 in [-1, 1]; silence is 0."""
+    if x.dtype == jnp.int16:
+        return x.astype(jnp.float32) / 2**15
+    return x.astype(jnp.float32) * (2 / 255) - 1
+
+
+def to_integers(x: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """Numbers in [-1, 1] [...] as what `to_float` takes, uint8 or int16: rounded, and clipped."""
+    if dtype == jnp.int16:
+        return jnp.round(jnp.clip(x.astype(jnp.float32) * 2**15, -(2**15), 2**15 - 1)).astype(jnp.int16)
+    return to_uint8(x)
 
 
 def to_uint8(images: jax.Array) -> jax.Array:

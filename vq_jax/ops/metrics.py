@@ -7,18 +7,19 @@ from vq_jax.ops.losses import mean_square
 
 
 def psnr(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Peak signal-to-noise ratio of each pair of byte images, in decibels.
+    """Peak signal-to-noise ratio of each pair of examples, in decibels.
 
-    `10 log10(255^2 / MSE)`, as in Wang and Bovik 2009 (Mean squared error: love it or leave it?). Equal
-    images, whose ratio is infinite, are given that of a difference of one level in one of their values, so
-    that a mean over a data set stays finite.
+    `10 log10(L^2 / MSE)` with L the range of the integers, 255 of bytes, as in Wang and Bovik 2009 (Mean
+    squared error: love it or leave it?). Equal examples, whose ratio is infinite, are given that of a
+    difference of one in one of their values, so that a mean over a data set stays finite.
 
     Args:
-        x: uint8 images [b h w c].
-        y: uint8 images [b h w c].
+        x: uint8 or int16 [b ...].
+        y: of the same shape and type.
 
     Returns:
         float32 [b].
     """
     error = jnp.maximum(mean_square(x, y), 1 / x[0].size)
-    return 20 * jnp.log10(255.0) - 10 * jnp.log10(error)
+    span = float(jnp.iinfo(x.dtype).max) - jnp.iinfo(x.dtype).min
+    return 20 * jnp.log10(span) - 10 * jnp.log10(error)
