@@ -50,9 +50,9 @@ _PEER = flags.DEFINE_bool('peer', True, 'Measure PyTorch too, if it is installed
 
 
 def ours(length, batch):
-    """Two functions that draw, the parameters, and how often the first was compiled."""
+    """Two functions that sample, the parameters, and how often the first was compiled."""
     side = math.isqrt(length)
-    k, labels = _TOKENS.value, jnp.zeros(batch, int)
+    k = _TOKENS.value
     if _NETWORK.value == 'pixelcnn':
         model = PixelCNN(PixelCNNSizes(_DEPTH.value, _WIDTH.value, dtype=_DTYPE.value), k, (side, side))
         shape = side, side
@@ -60,21 +60,21 @@ def ours(length, batch):
         sizes = TransformerSizes(_DEPTH.value, _WIDTH.value, _HEADS.value, dtype=_DTYPE.value)
         model = Transformer(sizes, k, k, (side, side))
         shape = (length,)
-    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape), int), labels[:1])
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape), int))
 
     @jax.jit
     def cached(variables, seed):
         def step(before, i, cache):
             return model.apply(variables, before, i, cache, method='step')
 
-        start = model.apply(variables, labels, method='start')
+        start = model.apply(variables, batch, method='start')
         keys = jax.random.split(jax.random.key(seed), batch)
         return generate(step, start, keys, length, Choice(), grow=model.grow)
 
     @jax.jit
     def recomputed(variables, seed):
         def network(tokens):
-            logits = model.apply(variables, tokens.reshape(batch, *shape), labels)
+            logits = model.apply(variables, tokens.reshape(batch, *shape))
             return logits.reshape(batch, length, k)
 
         keys = jax.random.split(jax.random.key(seed), batch)

@@ -21,7 +21,7 @@ class UNet(nn.Module):
     def __init__(self, sizes, channels, num_classes):
         super().__init__()
         self.patch = sizes.patch
-        attended = [level in sizes.attention_levels for level in range(len(sizes.multipliers))]
+        attended = [level in sizes.attention_resolutions for level in range(len(sizes.multipliers))]
         self.network = UNet2DModel(
             in_channels=channels * sizes.patch**2,
             out_channels=channels * sizes.patch**2,

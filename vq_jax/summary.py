@@ -16,6 +16,7 @@ from rich.table import Table
 
 from vq_jax import cli
 from vq_jax.errors import UserError
+from vq_jax.models.context import ContextEncoder
 from vq_jax.quantizers.quantizer import Quantized
 from vq_jax.spec import Spec
 from vq_jax.tasks import make_task
@@ -44,7 +45,7 @@ def main() -> None:
     key = jax.random.key(0)
 
     state = jax.eval_shape(task.init, key, batch).replace(frozen=task.pretrained_shapes())
-    calls = _calls(task.train_step, state, batch)
+    calls = _calls(task, state, batch)
     step = jax.jit(task.train_step).lower(state, batch)
     learned = _learned(task, state)
 
@@ -75,8 +76,11 @@ def _learned(task: Task, state: State) -> dict[str, Any]:
     return {type(task.model).__name__: state.params}
 
 
-def _calls(step: Any, state: State, batch: Any) -> dict[tuple[str, tuple[str, ...]], Any]:
-    """What the call of each module in a step returns, by its outermost module and its path therein."""
+def _calls(task: Task, state: State, batch: Any) -> dict[tuple[str, tuple[str, ...]], Any]:
+    """What the call of each module in a step returns, by its outermost module and its path therein.
+
+    What makes contexts has its parameters among those of the model.
+    """
     calls = {}
 
     def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -85,12 +89,13 @@ def _calls(step: Any, state: State, batch: Any) -> dict[tuple[str, tuple[str, ..
             root = context.module
             while isinstance(root.parent, nn.Module):
                 root = root.parent
+            name = type(task.model if isinstance(root, ContextEncoder) else root).__name__
             shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), output)
-            calls[type(root).__name__, context.module.path] = shapes
+            calls[name, context.module.path] = shapes
         return output
 
     with nn.intercept_methods(record):
-        jax.eval_shape(step, state, batch)
+        jax.eval_shape(task.train_step, state, batch)
     return calls
 
 

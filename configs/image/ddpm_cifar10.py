@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.model.prediction = 'noise'
     config.unet.channels = 128
     config.unet.multipliers = (1, 2, 2, 2)
-    config.unet.attention_levels = (1,)
+    config.unet.attention_resolutions = (1,)
     config.unet.head_channels = 256
     config.unet.dropout = 0.1
     config.sampling.sampler = 'ddpm'

@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     config.model.weighting = 'min_snr'
     config.unet.channels = 128
     config.unet.multipliers = (1, 2, 3, 4)
-    config.unet.attention_levels = (2, 3)
+    config.unet.attention_resolutions = (2, 3)
     config.unet.dropout = 0.1
     config.unet.dtype = 'bfloat16'
     config.sampling.sampler = 'dpm_solver'

@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
     config.unet.channels = 32
     config.unet.multipliers = (1, 2)
     config.unet.residual_blocks = 1
-    config.unet.attention_levels = (1,)
+    config.unet.attention_resolutions = (1,)
     config.unet.head_channels = 32
     config.sampling.sampler = 'dpm_solver'
     config.sampling.steps = 25

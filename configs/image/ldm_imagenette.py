@@ -19,8 +19,9 @@ of the requested class, by a classifier that is 65% accurate.
     python -m vq_jax.train --config configs/image/ldm_imagenette.py --workdir runs/ldm_small \
         --config.latent.workdir=RUNS/perceptual --config.steps=3000 --config.batch_size=32 \
         --config.eval_every=1000 --config.checkpoint_every=250 --config.log_every=50 \
-        --config.unet.multipliers="(1,2)" --config.unet.attention_levels="(1,)" --config.unet.dropout=0.0 \
-        --config.optimizer.warmup_steps=100 --config.optimizer.ema_decay=0.998 --config.sampling.grid=uniform
+        --config.unet.multipliers="(1,2)" --config.unet.attention_resolutions="(1,)" \
+        --config.unet.dropout=0.0 --config.optimizer.warmup_steps=100 \
+        --config.optimizer.ema_decay=0.998 --config.sampling.grid=uniform
     python -m vq_jax.evaluate --workdir runs/ldm_small --features RUNS/classifier --num 1000
 """
 
@@ -46,7 +47,7 @@ def get_config() -> ConfigDict:
     config.model.weighting = 'min_snr'
     config.unet.channels = 64
     config.unet.multipliers = (1, 2, 3)
-    config.unet.attention_levels = (1, 2)
+    config.unet.attention_resolutions = (1, 2)
     config.unet.head_channels = 32
     config.unet.dropout = 0.1
     config.sampling.sampler = 'dpm_solver'

@@ -15,8 +15,9 @@ the 1,000-step run:
         --config.steps=1000 --config.batch_size=8 --config.eval_every=1000 --config.checkpoint_every=250 \
         --config.model.prediction=x0 --config.model.weighting=uniform \
         --config.unet.channels=32 --config.unet.multipliers="(1,2)" \
-        --config.unet.residual_blocks=1 --config.unet.attention_levels="()" --config.unet.head_channels=32 \
-        --config.unet.dtype=float32 --config.optimizer.learning_rate=1e-3 --config.optimizer.schedule=cosine \
+        --config.unet.residual_blocks=1 --config.unet.attention_resolutions="()" \
+        --config.unet.head_channels=32 --config.unet.dtype=float32 \
+        --config.optimizer.learning_rate=1e-3 --config.optimizer.schedule=cosine \
         --config.optimizer.warmup_steps=50 --config.optimizer.ema_decay=0.98 --config.sampling.sampler=ddim \
         --config.sampling.steps=1 --config.evaluation.times=2 "--config.data.eval_split=validation[64:576]"
 """
@@ -44,7 +45,7 @@ def get_config() -> ConfigDict:
     config.unet.patch = 2
     config.unet.channels = 96
     config.unet.multipliers = (1, 2, 3, 4)
-    config.unet.attention_levels = (3,)
+    config.unet.attention_resolutions = (3,)
     config.unet.head_channels = 48
     config.unet.dtype = 'bfloat16'
     config.sampling.sampler = 'dpm_solver'

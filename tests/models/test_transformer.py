@@ -1,70 +1,103 @@
 """The transformer: what it sees, and that its cache changes nothing."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from vq_jax.errors import UserError
+from vq_jax.models.conditioning_stack import ConditioningStack
+from vq_jax.models.context import Context, ContextEncoder, class_vector
 from vq_jax.models.transformer import Transformer, TransformerSizes, rotate
 
 GRID, TOKENS, CLASSES = (3, 4), 7, 2
 N = GRID[0] * GRID[1]
 
 
-def made(positions='learned', causal=True, num_above=0, **sizes):
-    sizes = TransformerSizes(depth=2, width=16, heads=2, positions=positions, **sizes)
-    model = Transformer(sizes, TOKENS, TOKENS, GRID, CLASSES, causal, num_above)
-    above = [jnp.zeros((2, 1, 2), int)] if num_above else []
-    tokens = jax.random.randint(jax.random.key(1), (2, N), 0, TOKENS)
-    labels = jnp.array([0, CLASSES])
-    variables = model.init(jax.random.key(0), tokens, labels, *above)
+def of_labels(labels):
+    return Context(vector=class_vector(labels, CLASSES))
+
+
+def made(positions='learned', causal=True, grid=GRID, context=None, **sizes):
+    sizes = TransformerSizes(depth=2, width=24, heads=2, positions=positions, **sizes)
+    model = Transformer(sizes, TOKENS, TOKENS, grid, causal)
+    tokens = jax.random.randint(jax.random.key(1), (2, math.prod(grid)), 0, TOKENS)
+    context = context or of_labels(jnp.array([0, CLASSES]))
+    variables = model.init(jax.random.key(0), tokens, context)
     # Larger than at the start of training, so that every part counts.
     leaves, tree = jax.tree.flatten(variables)
     keys = jax.random.split(jax.random.key(2), len(leaves))
     leaves = [p + 0.3 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
-    return model, jax.tree.unflatten(tree, leaves), tokens, labels
+    return model, jax.tree.unflatten(tree, leaves), tokens, context
 
 
-@pytest.mark.parametrize('positions', ['learned', 'rotary'])
+@pytest.mark.parametrize(
+    'positions, grid', [('learned', GRID), ('rotary', GRID), ('rotary', (5,)), ('rotary', (2, 1, 3))]
+)
 @pytest.mark.parametrize('causal', [True, False])
-def test_a_change_of_a_token_reaches_what_it_may_and_nothing_else(positions, causal):
-    model, variables, tokens, labels = made(positions, causal)
-    network = jax.jit(lambda tokens, labels: model.apply(variables, tokens, labels))
-    before = network(tokens, labels)
-    for i in range(N):
-        after = network(tokens.at[:, i].add(1) % TOKENS, labels)
+def test_a_change_of_a_token_reaches_what_it_may_and_nothing_else(positions, grid, causal):
+    model, variables, tokens, context = made(positions, causal, grid)
+    n = math.prod(grid)
+    network = jax.jit(lambda tokens, context: model.apply(variables, tokens, context))
+    before = network(tokens, context)
+    for i in range(n):
+        after = network(tokens.at[:, i].add(1) % TOKENS, context)
         changed = np.abs(np.asarray(after - before)).max((0, 2)) > 0
-        assert changed.tolist() == [j > i or not causal for j in range(N)]
-    assert (np.abs(np.asarray(network(tokens, 1 - labels % 2) - before)) > 0).any(-1).all()
+        assert changed.tolist() == [j > i or not causal for j in range(n)]
+    assert (np.abs(np.asarray(network(tokens, of_labels(jnp.array([1, 1]))) - before)) > 0).any(-1).all()
 
 
-@pytest.mark.parametrize('positions, num_above', [('learned', 0), ('rotary', 0), ('rotary', 5)])
-def test_steps_with_a_cache_equal_the_whole(positions, num_above):
-    model, variables, tokens, labels = made(positions, num_above=num_above)
-    above = [jnp.array([[[0, 3]], [[4, 2]]])] if num_above else []
-    cache, logits = model.apply(variables, labels, *above, method='start'), []
+@pytest.mark.parametrize(
+    'positions, grid, parts',
+    [
+        ('learned', GRID, ('vector',)),
+        ('rotary', GRID, ('vector',)),
+        ('rotary', GRID, ('vector', 'grid', 'tokens', 'mask')),
+        ('rotary', (7,), ('tokens',)),
+        ('learned', (2, 2, 3), ('grid',)),
+    ],
+)
+def test_steps_with_a_cache_equal_the_whole(positions, grid, parts):
+    """In any context: its tokens are read once, its grid step by step."""
+    whole = Context(
+        vector=class_vector(jnp.array([0, CLASSES]), CLASSES),
+        tokens=jax.random.normal(jax.random.key(4), (2, 3, 5)),
+        mask=jnp.array([[True, True, False], [False, True, False]]),
+        grid=jax.random.normal(jax.random.key(5), (2, *grid, 24)),
+    )
+    context = Context(**{part: getattr(whole, part) for part in parts})
+    model, variables, tokens, _ = made(positions, grid=grid, context=context)
+    n = math.prod(grid)
+    cache, logits = model.apply(variables, 2, context, method='start'), []
     step = jax.jit(lambda *inputs: model.apply(variables, *inputs, method='step'))
-    room = {0: 5, 5: N - 5}
-    for i in range(N):
+    room = {0: 5, 5: n - 5}
+    for i in range(n):
         cache = model.grow(cache, room[i]) if i in room else cache
         one, cache = step(tokens[:, i - 1], jnp.int32(i), cache)
         logits.append(one)
-    whole = model.apply(variables, tokens, labels, *above)
+    whole = model.apply(variables, tokens, context)
     np.testing.assert_allclose(np.stack(logits, 1), whole, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('causal', [True, False])
-def test_the_level_above_is_seen_from_everywhere_and_the_future_is_not(causal):
-    model, variables, tokens, labels = made(causal=causal, num_above=5)
-    network = jax.jit(lambda *inputs: model.apply(variables, *inputs))
-    above = jnp.zeros((2, 1, 2), int)
-    before = network(tokens, labels, above)
-    after = network(tokens, labels, above.at[:, 0, 1].set(3))
-    # The first place lies two columns from the children of the token that changed: a 3x3 field reaches it.
+def test_the_coarser_scale_is_seen_from_everywhere_and_the_future_is_not(causal):
+    encoder = ContextEncoder(CLASSES, ConditioningStack(5, 24, GRID))
+    labels, coarser = jnp.array([0, CLASSES]), jnp.zeros((2, 1, 2), int)
+    context, weights = encoder.init_with_output(jax.random.key(7), labels, coarser, method='encode')
+    model, variables, tokens, _ = made(causal=causal, context=context)
+
+    @jax.jit
+    def network(tokens, coarser):
+        return model.apply(variables, tokens, encoder.apply(weights, labels, coarser, method='encode'))
+
+    before = network(tokens, coarser)
+    after = network(tokens, coarser.at[:, 0, 1].set(3))
+    # The first position lies two columns from the children of the changed token: a 3x3 field reaches it.
     assert (np.abs(np.asarray(after - before)).max(-1) > 0).all()
     for i in range(N):
-        after = network(tokens.at[:, i].add(1) % TOKENS, labels, above)
+        after = network(tokens.at[:, i].add(1) % TOKENS, coarser)
         changed = np.abs(np.asarray(after - before)).max((0, 2)) > 0
         assert changed.tolist() == [j > i or not causal for j in range(N)]
 
@@ -81,20 +114,20 @@ def test_turned_queries_and_keys_know_only_how_far_apart_they_are():
 
 
 def test_dropout_is_by_example_and_only_with_keys():
-    model, variables, tokens, labels = made(dropout=0.5)
-    tokens, labels = jnp.repeat(tokens[:1], 2, 0), jnp.repeat(labels[:1], 2)
+    model, variables, tokens, _ = made(dropout=0.5)
+    tokens, context = jnp.repeat(tokens[:1], 2, 0), of_labels(jnp.zeros(2, int))
     keys = jax.random.split(jax.random.key(0), 2)
-    a, b = model.apply(variables, tokens, labels, keys=keys)
+    a, b = model.apply(variables, tokens, context, keys=keys)
     assert np.abs(a - b).max() > 0.1
-    alone = model.apply(variables, tokens[1:], labels[1:], keys=keys[1:])
+    alone = model.apply(variables, tokens[1:], of_labels(jnp.zeros(1, int)), keys=keys[1:])
     np.testing.assert_allclose(alone[0], b, rtol=1e-4, atol=1e-5)
-    a, b = model.apply(variables, tokens, labels)
+    a, b = model.apply(variables, tokens, context)
     np.testing.assert_array_equal(a, b)
 
 
 def test_bfloat16_gives_float32_logits():
-    model, variables, tokens, labels = made(dtype='bfloat16')
-    assert model.apply(variables, tokens, labels).dtype == jnp.float32
+    model, variables, tokens, context = made(dtype='bfloat16')
+    assert model.apply(variables, tokens, context).dtype == jnp.float32
     assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(variables))
 
 
@@ -110,4 +143,16 @@ def test_bfloat16_gives_float32_logits():
 )
 def test_sizes_that_do_not_fit(sizes, words):
     with pytest.raises(UserError, match=words):
-        TransformerSizes(**{'width': 16, 'heads': 8, **sizes})
+        Transformer(TransformerSizes(**{'width': 16, 'heads': 8, **sizes}), TOKENS, TOKENS, GRID)
+
+
+def test_rotary_positions_are_an_equal_share_of_a_head_for_each_axis():
+    """Token (i, j, k) is turned by i + 1, j + 1 and k + 1 times the speeds, the first slot by 0."""
+    for grid in ((6,), (2, 3), (1, 2, 3)):
+        model, variables, _, _ = made('rotary', grid=grid)
+        angles = model.bind(variables)._angles(jnp.arange(7))
+        pairs = 6 // len(grid)
+        for slot, index in enumerate(np.ndindex(grid), 1):
+            wanted = [(i + 1) * 10_000 ** (-j / pairs) for i in index for j in range(pairs)]
+            np.testing.assert_allclose(angles[slot], wanted, rtol=1e-6)
+        np.testing.assert_array_equal(angles[0], 0)

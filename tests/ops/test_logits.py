@@ -1,11 +1,11 @@
-"""What is done to logits, against NumPy written from the definitions."""
+"""Changes of logits, against NumPy written from the definitions."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vq_jax.ops.logits import draw, guide, top_k, top_p
+from vq_jax.ops.logits import sample_categorical, top_k, top_p
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(40, 9)).astype(np.float32) * 3
@@ -53,17 +53,10 @@ def test_equals_at_the_limit_are_all_kept():
     assert kept(top_k(jnp.array([1.0, 2.0, 1.0, 0.0]), 2)).tolist() == [True, True, True, False]
 
 
-def test_guidance_is_a_line_through_both_models():
-    a, b = jnp.asarray(LOGITS[0]), jnp.asarray(LOGITS[1])
-    np.testing.assert_allclose(guide(a, b, 1.0), a, rtol=1e-6)
-    np.testing.assert_allclose(guide(a, b, 0.0), b, rtol=1e-6)
-    np.testing.assert_allclose(guide(a, b, 3.0), 3 * a - 2 * b, rtol=1e-4, atol=1e-5)
-
-
-def test_draws_follow_the_probabilities():
+def test_samples_follow_the_probabilities():
     logits = jnp.log(jnp.array([0.5, 0.3, 0.2, 0.0]))
     n = 20_000
-    tokens = draw(jax.random.split(jax.random.key(0), n), jnp.broadcast_to(logits, (n, 4)))
+    tokens = sample_categorical(jax.random.split(jax.random.key(0), n), jnp.broadcast_to(logits, (n, 4)))
     counts = np.bincount(tokens, minlength=4)
     expected = np.array([0.5, 0.3, 0.2]) * n
     assert counts[3] == 0

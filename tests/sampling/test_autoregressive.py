@@ -1,4 +1,4 @@
-"""Tokens drawn one by one: from the right distribution, and with a cache the same as without."""
+"""Tokens sampled one by one: from the right distribution, and with a cache the same as without."""
 
 import itertools
 import math
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vq_jax.errors import UserError
+from vq_jax.models.context import Context, class_vector
 from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 from vq_jax.models.transformer import Transformer, TransformerSizes
 from vq_jax.sampling.autoregressive import Choice, generate, generate_without_cache
@@ -17,11 +18,16 @@ GRID, TOKENS = (2, 2), 3
 N = 4
 
 
-def transformer(tokens=TOKENS, grid=GRID, num_classes=0, positions='learned'):
-    sizes = TransformerSizes(depth=2, width=16, heads=2, positions=positions)
-    model = Transformer(sizes, tokens, tokens, grid, num_classes)
-    zeros = jnp.zeros((1, grid[0] * grid[1]), int)
-    variables = model.init(jax.random.key(0), zeros, jnp.zeros(1, int))
+def of_classes(labels):
+    """Of two classes, or none, which is label 2."""
+    return Context(vector=class_vector(labels, 2))
+
+
+def transformer(tokens=TOKENS, grid=GRID, positions='learned'):
+    sizes = TransformerSizes(depth=2, width=24, heads=2, positions=positions)
+    model = Transformer(sizes, tokens, tokens, grid)
+    zeros = jnp.zeros((1, math.prod(grid)), int)
+    variables = model.init(jax.random.key(0), zeros, of_classes(jnp.zeros(1, int)))
 
     def changed(p):
         return p + 0.4 * jax.random.normal(jax.random.key(p.size), p.shape)
@@ -29,41 +35,40 @@ def transformer(tokens=TOKENS, grid=GRID, num_classes=0, positions='learned'):
     return model, jax.tree.map(changed, variables)
 
 
-def rotary(tokens=TOKENS, grid=GRID, num_classes=0):
-    return transformer(tokens, grid, num_classes, positions='rotary')
+def rotary(tokens=TOKENS, grid=GRID):
+    return transformer(tokens, grid, positions='rotary')
 
 
-def pixelcnn(tokens=TOKENS, grid=GRID, num_classes=0, per_position=1):
-    rows, columns = grid
+def pixelcnn(tokens=TOKENS, grid=GRID, per_position=1):
     sizes = PixelCNNSizes(depth=3, channels=8, first_kernel=5)
-    model = PixelCNN(sizes, tokens, (rows, columns // per_position), per_position, num_classes)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, *grid), int), jnp.zeros(1, int))
+    model = PixelCNN(sizes, tokens, (*grid[:-1], grid[-1] // per_position), per_position)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, *grid), int), of_classes(jnp.zeros(1, int)))
     return model, jax.tree.map(lambda p: 1.5 * p, variables)
 
 
-def colours(tokens=TOKENS, grid=GRID, num_classes=0):
-    return pixelcnn(tokens, grid, num_classes, per_position=3)
+def colours(tokens=TOKENS, grid=GRID):
+    return pixelcnn(tokens, grid, per_position=3)
 
 
 def network_of(model, variables, labels=0):
     def network(tokens):
-        classes = jnp.broadcast_to(labels, len(tokens))
+        context = of_classes(jnp.broadcast_to(labels, len(tokens)))
         if isinstance(model, PixelCNN):
-            grid = model.grid[0], model.grid[1] * model.tokens_per_position
-            logits = model.apply(variables, tokens.reshape(-1, *grid), classes)
+            grid = *model.grid[:-1], model.grid[-1] * model.tokens_per_position
+            logits = model.apply(variables, tokens.reshape(-1, *grid), context)
             return logits.reshape(*tokens.shape, -1)
-        return model.apply(variables, tokens, classes)
+        return model.apply(variables, tokens, context)
 
     return network
 
 
-def drawn_with_cache(model, variables, keys, labels, choice, given=None):
+def drawn_with_cache(model, variables, keys, labels, choice, known=None):
     def step(before, i, cache):
         return model.apply(variables, before, i, cache, method='step')
 
     n = math.prod(model.grid) * getattr(model, 'tokens_per_position', 1)
-    start = model.apply(variables, labels, method='start')
-    return generate(step, start, keys, n, choice, given, model.grow)
+    start = model.apply(variables, len(labels), of_classes(labels), method='start')
+    return generate(step, start, keys, n, choice, known, model.grow)
 
 
 def filtered(logits, choice):
@@ -140,11 +145,15 @@ def test_frequencies_of_samples_are_the_probabilities(make, choice):
         (rotary, (3, 5), Choice(), 0.4),
         (pixelcnn, (3, 5), Choice(), 0.4),
         (colours, (5, 6), Choice(), 0.4),
+        (rotary, (9,), Choice(), 0.4),
+        (rotary, (2, 3, 2), Choice(), 0.4),
+        (pixelcnn, (9,), Choice(), 0.4),
+        (colours, (2, 2, 6), Choice(), 0.4),
     ],
 )
 def test_with_a_cache_the_same_tokens_come(make, grid, choice, given_share):
     """Of two classes and none, and where tokens are given."""
-    model, variables = make(tokens=11, grid=grid, num_classes=2)
+    model, variables = make(tokens=11, grid=grid)
     n, labels = math.prod(grid), jnp.arange(6) % 3
     keys = jax.random.split(jax.random.key(1), 6)
     is_given = jax.random.bernoulli(jax.random.key(2), given_share, (6, n))
@@ -160,26 +169,35 @@ def test_with_a_cache_the_same_tokens_come(make, grid, choice, given_share):
 
 
 @pytest.mark.parametrize(
-    'per_position, kernel, dtype, num_above, error',
-    [(1, 3, 'float32', 5, 1e-4), (3, 1, 'float32', 0, 1e-4), (1, 3, 'bfloat16', 0, 0.1)],
+    'shape, per_position, kernel, dtype, has_grid, error',
+    [
+        ((4, 6), 1, 3, 'float32', True, 1e-4),
+        ((4, 6), 3, 1, 'float32', False, 1e-4),
+        ((4, 6), 1, 3, 'bfloat16', False, 0.1),
+        ((24,), 3, 3, 'float32', True, 1e-4),
+        ((2, 3, 4), 1, 3, 'float32', True, 1e-4),
+    ],
 )
-def test_each_step_of_a_pixelcnn_gives_the_logits_of_the_whole(per_position, kernel, dtype, num_above, error):
-    """Of a grid that is given, with classes, to the last place."""
+def test_each_step_of_a_pixelcnn_gives_the_logits_of_the_whole(
+    shape, per_position, kernel, dtype, has_grid, error
+):
+    """Of a whole grid, with classes, to the last position."""
     sizes = PixelCNNSizes(depth=4, channels=8, first_kernel=5, kernel=kernel, dtype=dtype)
-    grid = 4, 6 // per_position
-    model = PixelCNN(sizes, TOKENS, grid, per_position, num_classes=2, num_above=num_above)
+    grid = *shape[:-1], shape[-1] // per_position
+    model = PixelCNN(sizes, TOKENS, grid, per_position)
     rng = np.random.default_rng(0)
-    tokens, labels = rng.integers(0, TOKENS, (2, 4, 6)), np.array([0, 2])
-    above = [rng.integers(0, 5, (2, 2, 3))] if num_above else []
-    variables = jax.tree.map(lambda p: 2 * p, model.init(jax.random.key(0), tokens, labels, *above))
-    whole = model.apply(variables, tokens, labels, *above).reshape(2, -1, TOKENS)
+    tokens, context = rng.integers(0, TOKENS, (2, *shape)), of_classes(np.array([0, 2]))
+    if has_grid:
+        context = context.replace(grid=jnp.asarray(rng.normal(size=(2, *grid, 5)), jnp.float32))
+    variables = jax.tree.map(lambda p: 2 * p, model.init(jax.random.key(0), tokens, context))
+    whole = model.apply(variables, tokens, context).reshape(2, -1, TOKENS)
 
     def advance(carry, i):
         before, cache = carry
         logits, cache = model.apply(variables, before, i, cache, method='step')
         return (jnp.array(tokens.reshape(2, -1))[:, i], cache), logits
 
-    start = jnp.zeros(2, int), model.apply(variables, labels, *above, method='start')
+    start = jnp.zeros(2, int), model.apply(variables, 2, context, method='start')
     _, logits = jax.lax.scan(advance, start, jnp.arange(24))
     assert np.std(whole) > 10 * error
     np.testing.assert_allclose(logits.swapaxes(0, 1), whole, rtol=error, atol=error)

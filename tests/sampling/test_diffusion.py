@@ -17,6 +17,7 @@ import pytest
 
 from vq_jax.errors import UserError
 from vq_jax.ops.diffusion import Process
+from vq_jax.ops.guidance import halves, pair
 from vq_jax.sampling.diffusion import (
     GRIDS,
     SAMPLERS,
@@ -98,6 +99,28 @@ def test_errors_fall_with_the_order_of_the_method(name, order, process):
         errors.append(np.abs(draw(name, process, times, x) - wanted).max())
     found = np.log2(np.divide(errors[:-1], errors[1:]))
     assert order - 0.25 < found.mean() < order + 0.6, (errors, found)
+
+
+def on_grid(grid, denoise):
+    """The denoiser of vectors [b n] for grids of n numbers [b *grid]."""
+
+    def reshaped(x, t):
+        return Denoised(x0=denoise(x.reshape(len(x), -1), t).x0.reshape(x.shape))
+
+    return reshaped
+
+
+@pytest.mark.parametrize('grid', [(6, 1), (1, 3, 2, 1)])
+@pytest.mark.parametrize('name', ['ddpm', 'heun', 'unipc'])
+def test_grids_of_any_rank_are_sampled_alike(name, grid):
+    """A sequence and a video: number by number as vectors are, and as the flow goes where it is known."""
+    times, x = time_grid('uniform', VP, 40, 0.9), noise(30).reshape(5, 6)
+    keys = jax.random.split(jax.random.key(0), 5)
+    flat, _ = solve(SAMPLERS[name], exact(VP), VP, keys, x, times)
+    sampled, _ = solve(SAMPLERS[name], on_grid(grid, exact(VP)), VP, keys, x.reshape(5, *grid), times)
+    np.testing.assert_allclose(sampled.reshape(5, 6), flat, atol=1e-5)
+    if name != 'ddpm':
+        np.testing.assert_allclose(flat, follow(np.asarray(x, np.float64), VP, 0.9, 0.0), atol=0.02)
 
 
 def moments(name, process, times, denoise=None, **options):
@@ -355,13 +378,17 @@ def test_guidance():
     x, t = jax.random.normal(jax.random.key(0), (3, 50)), jnp.full(3, 0.5)
     a, b = exact(VP, mean=jnp.linspace(-1, 1, 50)), exact(VP, mean=0.0)
     plain, without = a(x, t).x0, b(x, t).x0
-    np.testing.assert_allclose(guided(a, b, 1.0)(x, t).x0, plain, atol=1e-6)
-    np.testing.assert_allclose(guided(a, b, 0.0)(x, t).x0, without, atol=1e-6)
-    far = guided(a, b, 4.0)(x, t).x0
+
+    def both(x, t):  # of a batch of two halves
+        return pair(a(*halves((x, t))[0]), b(*halves((x, t))[1]))
+
+    np.testing.assert_allclose(guided(both, 1.0)(x, t).x0, plain, atol=1e-6)
+    np.testing.assert_allclose(guided(both, 0.0)(x, t).x0, without, atol=1e-6)
+    far = guided(both, 4.0)(x, t).x0
     np.testing.assert_allclose(far, 4 * plain - 3 * without, atol=1e-5)
-    kept = guided(a, b, 4.0, rescale=1.0)(x, t).x0
+    kept = guided(both, 4.0, rescale=1.0)(x, t).x0
     np.testing.assert_allclose(np.std(kept, axis=1), np.std(plain, axis=1), rtol=1e-4)
-    half = guided(a, b, 4.0, rescale=0.5)(x, t).x0
+    half = guided(both, 4.0, rescale=0.5)(x, t).x0
     np.testing.assert_allclose(half, (far + kept) / 2, atol=1e-5)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.sampling.test_diffusion import exact
+from tests.sampling.test_diffusion import exact, on_grid
 from vq_jax.ops.diffusion import Process
 from vq_jax.ops.likelihoods import LEVEL, dequantize
 from vq_jax.sampling.diffusion import Denoised
@@ -191,3 +191,15 @@ def test_the_likelihood_of_the_flow_is_the_density_of_several_numbers():
     errors = np.asarray(found, np.float64) - wanted
     most = 5 * errors.std() / np.sqrt(n)
     assert most < 0.15 and abs(errors.mean()) < most, (errors.mean(), most)
+
+
+@pytest.mark.parametrize('grid', [(6, 1), (1, 3, 2, 1)])
+def test_grids_of_any_rank_are_as_likely_as_vectors(grid):
+    process, x = Process('cosine'), data(30).reshape(5, 6)
+    flat, denoise = exact(process, MEAN, VARIANCE), on_grid(grid, exact(process, MEAN, VARIANCE))
+    a, b = (bound(f, process, keys(5), v, 4) for f, v in ((flat, x), (denoise, x.reshape(5, *grid))))
+    np.testing.assert_allclose(a.total(), b.total(), rtol=1e-4)
+    a, b = (
+        flow_log_likelihood(f, process, keys(5), v, 4) for f, v in ((flat, x), (denoise, x.reshape(5, *grid)))
+    )
+    np.testing.assert_allclose(a, b, rtol=1e-4)

@@ -20,7 +20,7 @@ UNET = {
     'unet.channels': 8,
     'unet.multipliers': (1,),
     'unet.residual_blocks': 1,
-    'unet.attention_levels': (),
+    'unet.attention_resolutions': (),
     'unet.head_channels': 8,
     'unet.dropout': 0.1,
 }

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from vq_jax.errors import UserError
+from vq_jax.models.context import enlarge
 from vq_jax.ops import diffusion as ops
 from vq_jax.ops.images import to_float
 from vq_jax.sampling import diffusion
@@ -20,7 +21,7 @@ from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.batched_sampling import BatchedSampler
 from vq_jax.tasks.diffusion import Sampling
-from vq_jax.tasks.diffusion_sampling import enlarge, reduce
+from vq_jax.tasks.diffusion_sampling import reduce
 
 RNG = np.random.default_rng(0)
 # Two classes of one image each: the left or the right half is white.
@@ -35,7 +36,7 @@ def small(**changes):
     config.unet.channels = 16
     config.unet.multipliers = (1,)
     config.unet.residual_blocks = 1
-    config.unet.attention_levels = ()
+    config.unet.attention_resolutions = ()
     config.unet.head_channels = 16
     config.unet.patch = 2
     config.sampling.steps = 10
@@ -157,7 +158,9 @@ def test_more_steps_than_times_up_to_the_start(sampler):
     """Of 20 times, 4 are up to a strength of 0.2, for 10 steps; and none is up to 0."""
     config = small(model__timesteps=20, model__learned_variance=True, sampling__sampler=sampler)
     task, state = started(config)
-    change = jax.jit(lambda state, t, x: task.visit(state, keys(16), LABELS, task.sampling, None, t, x)[0])
+    change = jax.jit(
+        lambda state, t, x: task.visit(state, keys(16), task.context(LABELS), task.sampling, t, x)[0]
+    )
     x = jax.random.normal(jax.random.key(0), (16, 8, 8, 1))
     assert np.isfinite(change(state, 0.2, x)).all()
     np.testing.assert_allclose(change(state, 0.0, x), x, atol=1e-5)
@@ -243,11 +246,11 @@ def test_fine_differences_are_shown_to_the_network():
     """A quarter of the way from a byte to the next turns the fastest sine by a quarter of pi."""
     task, _ = started(small(model__fourier=(3, 7)))
     x = np.float32(RNG.normal(size=(2, 8, 8, 1)))
-    shown = task.shown(jnp.asarray(x), jnp.zeros_like(x))
+    shown = task.features(jnp.asarray(x))
     angles = np.pi * np.float64(x) * np.array([8, 8, 128, 128])
     turned = np.where([True, False, True, False], np.sin(angles), np.cos(angles))
-    np.testing.assert_allclose(shown, np.concatenate([x, turned, 0 * x], -1), atol=1e-4)
-    near = task.shown(jnp.asarray([[[[-1.0]]], [[[-1 + 0.25 / 128]]]]), None)[..., 3]
+    np.testing.assert_allclose(shown, np.concatenate([x, turned], -1), atol=1e-4)
+    near = task.features(jnp.asarray([[[[-1.0]]], [[[-1 + 0.25 / 128]]]]))[..., 3]
     np.testing.assert_allclose(near.ravel(), [0, np.sin(np.pi / 4)], atol=1e-4)
 
 
@@ -455,7 +458,9 @@ def test_the_dynamic_threshold_is_that_of_its_percentile():
 
     def drawn(**changes):
         sampling = Sampling(steps=1, **changes)
-        visit = jax.jit(lambda x: task.visit(state, keys(4), LABELS[:4], sampling, start=0.5, x=x)[0])
+        visit = jax.jit(
+            lambda x: task.visit(state, keys(4), task.context(LABELS[:4]), sampling, start=0.5, x=x)[0]
+        )
         return np.asarray(visit(x))
 
     plain = drawn(threshold='none')

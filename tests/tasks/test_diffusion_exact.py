@@ -28,7 +28,7 @@ class Exact(nn.Module):
 
     process: ops.Process
 
-    def __call__(self, x, t, labels, keys=None):
+    def __call__(self, x, t, context, keys=None):
         alpha, sigma = self.process.scales(ops.spread(t, x))
         return (sigma**2 * MEAN + alpha * VARIANCE * x) / (alpha**2 * VARIANCE + sigma**2)
 
@@ -69,7 +69,9 @@ def test_the_threshold_and_the_grid_are_those_asked_for():
 
     def drawn(steps=1, **changes):
         sampling = Sampling(steps=steps, **changes)
-        visit = jax.jit(lambda x: task.visit(state, keys(4), LABELS[:4], sampling, start=0.5, x=x)[0])
+        visit = jax.jit(
+            lambda x: task.visit(state, keys(4), task.context(LABELS[:4]), sampling, start=0.5, x=x)[0]
+        )
         return np.asarray(visit(x))
 
     plain = drawn(threshold='none')
@@ -79,13 +81,13 @@ def test_the_threshold_and_the_grid_are_those_asked_for():
     assert np.abs(times['uniform'] - times['karras']).max() > 1e-3
 
 
-class OfLabels(nn.Module):
+class OfClasses(nn.Module):
     """Answers with a number for each class and one for none."""
 
     @nn.compact
-    def __call__(self, x, t, labels, keys=None):
+    def __call__(self, x, t, context, keys=None):
         numbers = self.param('numbers', nn.initializers.ones, (3,))
-        return jnp.zeros_like(x) + ops.spread(numbers[labels], x)
+        return jnp.zeros_like(x) + ops.spread(context.vector @ numbers, x)
 
 
 @pytest.mark.parametrize('dropout, seen', [(0.0, [1, 1, 0]), (1 - 1e-6, [0, 0, 1]), (0.5, [1, 1, 1])])
@@ -93,7 +95,7 @@ def test_classes_are_kept_from_the_network_as_often_as_asked(dropout, seen):
     config = small(model__class_conditional=True, model__label_dropout=dropout)
     config.optimizer.name, config.optimizer.b1 = 'sgd', 0.0
     task = make_task(config, Spec('image', (8, 8, 1)), 2)
-    task = dataclasses.replace(task, model=OfLabels())
+    task = dataclasses.replace(task, model=OfClasses())
     state = task.init(jax.random.key(0), BATCH)
     after, _ = jax.jit(task.train_step)(state, BATCH)
     changed = np.asarray(after.params['numbers'] != state.params['numbers'])

@@ -85,9 +85,10 @@ def test_samples_of_a_class_are_what_the_class_looks_like(kind):
 def untrained(kind, shape=(4, 4, 1), **changes):
     """A prior of pixels, in 16 levels if nothing else is said, opened as one that was trained."""
     config = small(kind, **{'tokenizer__levels': 16, **changes})
-    task = make_task(config, Spec('image', shape), num_classes=3)
-    state = init_state(task.init, jax.random.key(0), shape).replace(frozen=task.pretrained())
-    return Run(Restored(config, task, state, shape, 0, Path()))
+    spec = Spec('image', shape)
+    task = make_task(config, spec, num_classes=3)
+    state = init_state(task.init, jax.random.key(0), spec).replace(frozen=task.pretrained())
+    return Run(Restored(config, task, state, spec, 0, Path()))
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -108,7 +109,7 @@ def test_colours_lie_side_by_side(kind):
 
 def test_levels_are_decoded_to_bytes_of_theirs():
     for levels in range(2, 257):
-        tokenizer = make_tokenizer(TokenizerConfig(levels=levels), (1, 256, 1))
+        tokenizer = make_tokenizer(TokenizerConfig(levels=levels), Spec('image', (1, 256, 1)))
         tokens = np.minimum(np.arange(256), levels - 1)[None, None]  # of one shape, compiled once
         values = tokenizer.decode(None, (tokens,), None)
         np.testing.assert_array_equal(tokenizer.encode(None, values)[0], tokens)
@@ -215,7 +216,7 @@ def test_guidance_of_one_is_the_model_and_zero_forgets_the_class(kind, scale):
     @functools.cache
     def sample(guidance):
         sampling = Sampling(guidance=guidance, steps=4)
-        return jax.jit(functools.partial(task.sample_tokens, given=None, sampling=sampling))
+        return jax.jit(functools.partial(task.sample_tokens, known=None, sampling=sampling))
 
     def tokens(label, guidance):
         return np.asarray(sample(guidance)(state, keys, jnp.full(16, label)))

@@ -120,7 +120,7 @@ def test_images_are_drawn_level_by_level(bottom):
         return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
     top = task.top.task.sample_tokens(state.frozen['top'], fold(0), labels)
-    drawn = task.sample_tokens(state, fold(1), labels, above=(top,))
+    drawn = task.sample_tokens(state, fold(1), labels, coarser=(top,))
     by_hand = bottom.decode((top, drawn), label=np.asarray(labels))
     np.testing.assert_array_equal(bottom.sample(3, label=np.asarray(labels), seed=2), by_hand)
 

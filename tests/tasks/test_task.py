@@ -28,7 +28,7 @@ def made(name, conditional=False, num_classes=10):
         config.perceptual.kind = 'none'
         config.discriminator.stages = 1
     if name == 'diffusion':
-        config.unet.multipliers, config.unet.attention_levels = (1,), ()
+        config.unet.multipliers, config.unet.attention_resolutions = (1,), ()
     return make_task(config, Spec('image', SHAPE), num_classes)
 
 

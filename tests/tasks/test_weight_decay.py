@@ -6,6 +6,7 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
+from vq_jax.models.context import VectorEmbedding
 from vq_jax.models.convolution import Conv, ConvTranspose
 from vq_jax.models.residual import Upsample
 from vq_jax.spec import Spec
@@ -14,7 +15,7 @@ from vq_jax.training.optimizer import OptimizerConfig, make_optimizer
 from vq_jax.training.state import abstract_batch
 
 LINEAR = (nn.Dense, Conv, ConvTranspose, Upsample)
-TABLES = (nn.Embed,)  # whose parameters with several axes are none of a linear layer
+TABLES = (nn.Embed, VectorEmbedding)  # whose parameters with several axes are none of a linear layer
 SMALL_VQGAN = {
     'model.channels': 8,
     'model.multipliers': (1, 2),
@@ -61,7 +62,7 @@ def players(name, changes):
         return call(*args, **kwargs)
 
     with nn.intercept_methods(record):
-        state = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
+        state = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, Spec('image', shape)))
     states = {type(task.model): getattr(state, 'generator', state)}
     if hasattr(state, 'discriminator'):
         states[type(task.adversary.discriminator)] = state.discriminator

@@ -169,7 +169,7 @@ DEEP = (
 def test_every_config_fits_its_task(path):
     """A step of the whole model is traced, of which nothing is computed."""
     task, shape = task_of(path)
-    batch = abstract_batch(2, shape)
+    batch = abstract_batch(2, Spec('image', shape))
     state = jax.eval_shape(task.init, jax.random.key(0), batch).replace(frozen=task.pretrained_shapes())
     after, metrics = jax.eval_shape(task.train_step, state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
@@ -183,7 +183,7 @@ def test_published_vqgans_have_as_many_parameters(variant, parameters):
     (path,) = (path for path in CONFIGS if path.stem == 'vqgan_imagenet')
     shape = (64, 64, 3)
     task = make_task(complete_config(read(path).get_config(variant)), Spec('image', shape), num_classes=0)
-    state = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, shape))
+    state = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, Spec('image', shape)))
     assert sum(x.size for x in jax.tree.leaves(state.generator.params)) == parameters
 
 
@@ -208,12 +208,12 @@ def test_every_config_trains_a_step(path):
     if config.task == 'diffusion':
         size = 16
         config.unet.channels, config.unet.head_channels, config.unet.residual_blocks = 8, 8, 1
-        config.unet.multipliers, config.unet.attention_levels = config.unet.multipliers[:2], (1,)
+        config.unet.multipliers, config.unet.attention_resolutions = config.unet.multipliers[:2], (1,)
         config.dit.depth, config.dit.width, config.dit.heads = 1, 32, 2
     shape = (size, size, config.data.channels)
     task = make_task(config, Spec('image', shape), num_classes=10)
     task.check_spec(Spec('image', shape))
-    state = init_state(task.init, jax.random.key(0), shape).replace(frozen=task.pretrained())
+    state = init_state(task.init, jax.random.key(0), Spec('image', shape)).replace(frozen=task.pretrained())
     images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
     batch = {'x': images, 'label': np.zeros(2, np.int32), 'mask': np.ones(2, bool)}
     after, metrics = jax.jit(task.train_step)(state, batch)

@@ -1,10 +1,12 @@
-"""What a denoising network is told beside the noisy example: the time, and the class."""
+"""The vector that conditions a denoising network: of the time, and of the context."""
 
 import math
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+from vq_jax.models.context import VectorEmbedding
 
 
 def sinusoids(t: jax.Array, width: int) -> jax.Array:
@@ -23,28 +25,25 @@ def sinusoids(t: jax.Array, width: int) -> jax.Array:
 
 
 class Conditioning(nn.Module):
-    """Times and classes to vectors.
+    """Times, and vectors of contexts, to vectors.
 
     Attributes:
-        width: of the vectors.
-        num_classes: classes that can be asked for; one more stands for none.
+        width: of the result.
         frequencies: width of the sinusoids of the time.
         dtype: what is computed in.
     """
 
     width: int
-    num_classes: int = 0
     frequencies: int = 256
     dtype: str = 'float32'
 
     @nn.compact
-    def __call__(self, t: jax.Array, labels: jax.Array) -> jax.Array:
-        """The vectors [b width] of times [b] from 0 to 1 and classes int32 [b]."""
+    def __call__(self, t: jax.Array, vector: jax.Array | None) -> jax.Array:
+        """The vectors [b width] of times [b] from 0 to 1 and of a context's vector [b d], or None."""
         # Published networks count 1,000 steps, to which the wavelengths are made.
         x = sinusoids(1000 * t, self.frequencies)
         x = nn.swish(nn.Dense(self.width, dtype=self.dtype)(x))
         x = nn.Dense(self.width, dtype=self.dtype)(x)
-        if self.num_classes:
-            vectors = nn.initializers.normal(0.02)
-            x = x + nn.Embed(self.num_classes + 1, self.width, embedding_init=vectors)(labels)
+        if vector is not None:
+            x = x + VectorEmbedding(self.width, nn.initializers.normal(0.02), name='Embed_0')(vector)
         return x

@@ -1,17 +1,22 @@
 """The diffusion transformer of Peebles and Xie 2023 (DiT, arXiv:2212.09748), with adaLN-Zero."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least, check_share
+from vq_jax.models.attention import CrossAttention, attend
 from vq_jax.models.conditioning import Conditioning, sinusoids
+from vq_jax.models.context import NOTHING, Context, beside
 from vq_jax.models.normalisation import layer_norm
 from vq_jax.ops.dropout import dropout
-from vq_jax.ops.grids import from_patches, to_patches
+from vq_jax.ops.grids import from_patches, per_axis, to_patches
 from vq_jax.ops.keys import fold_in
 
 _ZEROS = nn.initializers.zeros_init()
@@ -23,7 +28,7 @@ class DiTSizes:
     """Sizes of a diffusion transformer.
 
     Attributes:
-        patch: height and width of what becomes one token.
+        patch: so many positions on each axis become one token; in Python, a tuple gives each axis its own.
         depth: blocks.
         width: of the vectors.
         heads: of attention; they must divide the width.
@@ -33,7 +38,7 @@ class DiTSizes:
         remat: compute the insides of blocks again in the backward pass instead of keeping them.
     """
 
-    patch: int = 2
+    patch: int | tuple[int, ...] = 2
     depth: int = 12
     width: int = 384
     heads: int = 6
@@ -43,56 +48,62 @@ class DiTSizes:
     remat: bool = False
 
     def __post_init__(self) -> None:
-        check_least(1, 'config.dit.', self, 'patch', 'depth', 'width', 'heads', 'mlp_ratio')
+        check_least(1, 'config.dit.', self, 'depth', 'width', 'heads', 'mlp_ratio')
+        if min(np.ravel(self.patch)) < 1:
+            raise UserError(f'config.dit.patch is {self.patch}; give 1 or more.')
         check_share('config.dit.', self, 'dropout', one=False)
         if self.width % self.heads or self.width % 4:
             raise UserError(
                 f'the width {self.width} is not a multiple of 4 and of {self.heads} heads; change one.'
             )
 
-    @property
-    def factor(self) -> int:
-        """What height and width must be multiples of."""
-        return self.patch
+    def factors(self, rank: int) -> tuple[int, ...]:
+        """What the sizes of so many axes must be multiples of."""
+        return per_axis(self.patch, rank, 'patch')
 
 
 class DiT(nn.Module):
-    """Noisy images and times to predictions.
+    """Noisy examples and times to predictions.
+
+    Of a context, the vector is added to the embedding of the time, the grid is further channels beside the
+    noisy example, and each block attends to the tokens after its self-attention.
 
     Attributes:
         sizes: see `DiTSizes`.
         features: channels that come out.
-        num_classes: classes that can be asked for; one more stands for none.
     """
 
     sizes: DiTSizes
     features: int
-    num_classes: int = 0
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, t: jax.Array, labels: jax.Array, keys: jax.Array | None = None
+        self,
+        x: jax.Array,
+        t: jax.Array,
+        context: Context = NOTHING,
+        keys: jax.Array | None = None,
     ) -> jax.Array:
         """Predicts; arguments and result are those of `vq_jax.models.unet.UNet`."""
-        s, p = self.sizes, self.sizes.patch
-        b, h, w, _ = x.shape
-        rows, columns = h // p, w // p
-        patches = to_patches(x, p).reshape(b, rows * columns, -1)
-        x = nn.Dense(s.width, dtype=s.dtype, kernel_init=_XAVIER)(patches)
-        x = x + places(rows, columns, s.width).astype(s.dtype)
-        given = nn.swish(Conditioning(s.width, self.num_classes, dtype=s.dtype)(t, labels))
+        s = self.sizes
+        x = to_patches(beside(x, context), s.patch)
+        b, *grid, _ = x.shape
+        x = nn.Dense(s.width, dtype=s.dtype, kernel_init=_XAVIER)(x.reshape(b, math.prod(grid), -1))
+        x = x + positions(grid, s.width).astype(s.dtype)
+        vector = nn.swish(Conditioning(s.width, dtype=s.dtype)(t, context.vector))
         block = nn.remat(DiTBlock) if s.remat else DiTBlock
         for i in range(s.depth):
             # The name is that without remat too.
-            x = block(s, name=f'DiTBlock_{i}')(x, given, fold_in(keys, i))
-        shift, scale = _changes(given, 2, s)
+            x = block(s, name=f'DiTBlock_{i}')(x, vector, fold_in(keys, i), context)
+        shift, scale = _changes(vector, 2, s)
         x = _normalised(x) * (1 + scale) + shift
-        x = nn.Dense(p * p * self.features, dtype=s.dtype, kernel_init=_ZEROS)(x.astype(s.dtype))
-        return from_patches(x.reshape(b, rows, columns, -1), p).astype(jnp.float32)
+        features = math.prod(s.factors(len(grid))) * self.features
+        x = nn.Dense(features, dtype=s.dtype, kernel_init=_ZEROS)(x.astype(s.dtype))
+        return from_patches(x.reshape(b, *grid, -1), s.patch).astype(jnp.float32)
 
 
 class DiTBlock(nn.Module):
-    """Attention, then connected layers, each normalised, scaled, shifted and gated as the vectors say.
+    """Attention, then connected layers, each normalised, scaled, shifted and gated by a vector.
 
     Attributes:
         sizes: see `DiTSizes`.
@@ -101,33 +112,52 @@ class DiTBlock(nn.Module):
     sizes: DiTSizes
 
     @nn.compact
-    def __call__(self, x: jax.Array, given: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """Maps tokens [b n d], as vectors [b d] say, to the same."""
+    def __call__(
+        self, x: jax.Array, vector: jax.Array, keys: jax.Array | None, context: Context = NOTHING
+    ) -> jax.Array:
+        """Maps tokens [b n d], with the vector of time and context [b d], to the same."""
         s = self.sizes
         b, n, d = x.shape
-        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = _changes(given, 6, s)
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = _changes(vector, 6, s)
         y = (_normalised(x) * (1 + scale) + shift).astype(s.dtype)
         qkv = nn.Dense(3 * d, dtype=s.dtype, kernel_init=_XAVIER)(y).reshape(b, n, 3, s.heads, -1)
-        y = jax.nn.dot_product_attention(*(qkv[:, :, i] for i in range(3))).reshape(b, n, d)
+        y = attend(*(qkv[:, :, i] for i in range(3))).reshape(b, n, d)
         y = nn.Dense(d, dtype=s.dtype, kernel_init=_XAVIER)(y)
         x = x + gate * dropout(y, fold_in(keys, 0), s.dropout)
+        if context.tokens is not None:
+            y = CrossAttention(d, s.heads, s.dtype, _XAVIER)(x, context.tokens, context.mask)
+            x = x + dropout(y, fold_in(keys, 2), s.dropout)
         y = (_normalised(x) * (1 + mlp_scale) + mlp_shift).astype(s.dtype)
         y = nn.gelu(nn.Dense(s.mlp_ratio * d, dtype=s.dtype, kernel_init=_XAVIER)(y))
         y = nn.Dense(d, dtype=s.dtype, kernel_init=_XAVIER)(y)
         return x + mlp_gate * dropout(y, fold_in(keys, 1), s.dropout)
 
 
-def places(rows: int, columns: int, width: int) -> jax.Array:
-    """A vector for each place of a grid: sinusoids of its row, then of its column [rows*columns width]."""
-    of_rows, of_columns = (sinusoids(jnp.arange(n), width // 2) for n in (rows, columns))
-    shape = (rows, columns, width // 2)
-    both = jnp.broadcast_to(of_rows[:, None], shape), jnp.broadcast_to(of_columns, shape)
-    return jnp.concatenate(both, axis=-1).reshape(-1, width)
+def positions(grid: Sequence[int], width: int) -> jax.Array:
+    """A vector for each position of a grid [prod(grid) width]: sinusoids of its index on each axis in turn.
+
+    Raises:
+        UserError: if the width cannot be divided into as many pairs of numbers for every axis.
+    """
+    rank = len(grid)
+    if width % (2 * rank):
+        raise UserError(
+            f'the positions of {rank} axes need a width of a multiple of {2 * rank}, not {width}; change '
+            'config.dit.width.'
+        )
+    each = (sinusoids(jnp.arange(n), width // rank) for n in grid)
+    # Each lies along its own axis, and is repeated over the others.
+    lying = (
+        x.reshape(*(-1 if i == axis else 1 for i in range(rank)), width // rank)
+        for axis, x in enumerate(each)
+    )
+    spread = [jnp.broadcast_to(x, (*grid, width // rank)) for x in lying]
+    return jnp.concatenate(spread, axis=-1).reshape(-1, width)
 
 
-def _changes(given: jax.Array, n: int, sizes: DiTSizes) -> list[jax.Array]:
+def _changes(vector: jax.Array, n: int, sizes: DiTSizes) -> list[jax.Array]:
     """Scales, shifts and gates [b 1 d]; zeros at first. Called inside a module's compact method."""
-    changes = nn.Dense(n * sizes.width, dtype=sizes.dtype, kernel_init=_ZEROS)(given)
+    changes = nn.Dense(n * sizes.width, dtype=sizes.dtype, kernel_init=_ZEROS)(vector)
     return jnp.split(changes[:, None], n, axis=-1)
 
 

@@ -2,15 +2,16 @@
 
 Nothing is masked. What a convolution must not see is kept out by where it is padded: the vertical stack
 sees its own row and those above, and is handed one row down to the horizontal one, which sees its own
-row up to the present place; in the first layer, up to the place before.
+row up to the present position; in the first layer, up to the position before.
 
-Where tokens are drawn one by one, each layer keeps the few rows and places that its kernel reaches back to
-(Ramachandran et al. 2017, arXiv:1704.06001): the vertical stack advances once a row, and the horizontal one
-once a place.
+Where tokens are sampled one by one, each layer keeps the few rows and positions that its kernel reaches back
+to (Ramachandran et al. 2017, arXiv:1704.06001): the vertical stack advances once a row, and the horizontal
+one once a position.
 """
 
 import dataclasses
 import functools
+import math
 from typing import Any, Literal
 
 import jax
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least, check_share
-from vq_jax.models.conditioning_stack import ConditioningStack
+from vq_jax.models.context import NOTHING, Context, VectorEmbedding, vector_or_ones
 from vq_jax.models.convolution import Conv
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.keys import fold_in
@@ -58,82 +59,79 @@ class PixelCNNSizes:
 class PixelCNN(nn.Module):
     """Grids of tokens to logits of tokens, each from those above it and to its left.
 
-    A place may hold several tokens, side by side, as a pixel holds red, green and blue: each is predicted
-    from those before it in its place too. These are told to the last layers alone, whereas van den Oord et
-    al. 2016 (arXiv:1601.06759, section 3.4) part the channels of every layer among the colours.
+    The grid is seen as rows of its last axis: a grid of one axis is a single row, and one of three, [t h w],
+    is t*h rows one below the other, so that the last rows of a frame are above the first of the next.
+
+    A position may hold several tokens, side by side, as a pixel holds red, green and blue: each is predicted
+    from those before it in its position too. The last layers alone see these, whereas van den Oord et al.
+    2016 (arXiv:1601.06759, section 3.4) part the channels of every layer among the colours.
+
+    Of a context, the vector and the grid are added before the gates of all layers (equation 4 of the paper).
 
     Attributes:
         sizes: see `PixelCNNSizes`.
         num_tokens: the tokens, k.
-        grid: rows and columns of places [h w].
-        tokens_per_position: t.
-        num_classes: classes that can be asked for; one more stands for none.
-        num_above: tokens of the coarser level that these are finer ones of; 0 where there is none.
+        grid: sizes of the axes of the grid of positions [*grid].
+        tokens_per_position: side by side on the last axis.
     """
 
     sizes: PixelCNNSizes
     num_tokens: int
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
     tokens_per_position: int = 1
-    num_classes: int = 0
-    num_above: int = 0
 
     grow = None  # its cache is of one size
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
         s, t = self.sizes, self.tokens_per_position
         self.token = nn.Embed(t * self.num_tokens, s.channels)
-        if self.num_above:
-            self.conditioning = ConditioningStack(self.num_above, s.channels, self.grid, dtype=s.dtype)
-        self.layers = [
-            GatedLayer(s, self.num_classes, first=i == 0, has_context=self.num_above > 0)
-            for i in range(s.depth)
-        ]
+        self.layers = [GatedLayer(s, first=i == 0) for i in range(s.depth)]
         self.hidden = [Conv(s.channels, (1, 1), dtype=s.dtype) for _ in range(t)]
         self.told = [nn.Embed(i * self.num_tokens, s.channels) for i in range(1, t)]
         self.logits = [nn.Dense(self.num_tokens) for _ in range(t)]
 
     def __call__(
-        self,
-        tokens: jax.Array,
-        labels: jax.Array,
-        above: jax.Array | None = None,
-        keys: jax.Array | None = None,
+        self, tokens: jax.Array, context: Context = NOTHING, keys: jax.Array | None = None
     ) -> jax.Array:
         """The logits of all tokens.
 
         Args:
-            tokens: int [b h w*t].
-            labels: int [b]; `num_classes` stands for no class.
-            above: tokens of the coarser level, int [b h' w'], if there is one.
+            tokens: int [b *grid], the last axis times `tokens_per_position`.
+            context: of each example; its grid is [b *grid c].
             keys: a random key for each example [b], for dropout; None drops nothing.
 
         Returns:
-            float32 [b h w*t k]; those at (i, j) depend on the tokens in the rows above i, and on those in
-            row i to the left of j, alone.
+            float32 [b *grid k], the last axis times `tokens_per_position`; those of a token depend on the
+            tokens before it in row-major order alone.
+
+        Raises:
+            UserError: if the context has tokens, to which nothing here attends.
         """
-        b, h, _ = tokens.shape
-        tokens = tokens.reshape(b, h, -1, self.tokens_per_position)
+        shape = tokens.shape
+        b, (h, w) = len(tokens), self._rows
+        tokens = tokens.reshape(b, h, w, self.tokens_per_position)
         x = self._embedded(tokens)
-        context = self.conditioning(above) if self.num_above else None
+        vector, grid = vector_or_ones(context, b), self._grid(context)
         vertical, horizontal, skipped = x, x, 0.0
         for i, layer in enumerate(self.layers):
-            vertical, horizontal, skip = layer(vertical, horizontal, labels, context, fold_in(keys, i))
+            added = layer.added(vector)
+            vertical, horizontal, skip = layer(vertical, horizontal, added, grid, fold_in(keys, i))
             skipped = skipped + skip
         logits = [self._logits(skipped, tokens, i) for i in range(self.tokens_per_position)]
-        return jnp.stack(logits, 3).reshape(b, h, -1, self.num_tokens)
+        return jnp.stack(logits, 3).reshape(*shape, self.num_tokens)
 
-    def start(self, labels: jax.Array, above: jax.Array | None = None) -> Cache:
-        """What `step` is given for the first token; arguments as above."""
+    def start(self, b: int, context: Context = NOTHING) -> Cache:
+        """What `step` is given for the first token of b examples; `context` as above."""
         s, t = self.sizes, self.tokens_per_position
-        b, w = len(labels), self.grid[1]
+        w = self._rows[1]
+        vector = vector_or_ones(context, b)
 
         def zeros(*shape: int) -> jax.Array:
             return jnp.zeros((b, *shape), s.dtype)
 
         return {
-            'labels': labels,
-            'context': self.conditioning(above) if self.num_above else None,
+            'added': [layer.added(vector) for layer in self.layers],
+            'grid': self._grid(context),
             'tokens': jnp.zeros((b, w * t), jnp.int32),
             'rows': [zeros(layer.reach, w, s.channels) for layer in self.layers],
             'handed': [zeros(1, w, 2 * s.channels) for _ in self.layers],
@@ -146,70 +144,81 @@ class PixelCNN(nn.Module):
 
         Args:
             before: the token before it, int [b]; of no meaning for the first.
-            i: which token is asked for, int, from 0 to h w t - 1.
+            i: which token is predicted, int, from 0 on, in row-major order.
             cache: what the step for the token before it returned, or `start`.
 
         Returns:
             Logits float32 [b k], and the cache for the next token.
         """
         t = self.tokens_per_position
-        n = self.grid[1] * t
+        n = self._rows[1] * t
         row, column, number = i // n, i % n // t, i % t
         cache = {**cache, 'tokens': cache['tokens'].at[:, (i - 1) % n].set(before)}
         cache = nn.cond((row > 0) & (i % n == 0), PixelCNN._end_row, _unchanged, self, cache, row - 1)
-        cache = nn.cond(number == 0, PixelCNN._enter_place, _unchanged, self, cache, row, column)
-        place = jax.lax.dynamic_slice_in_dim(cache['tokens'], column * t, t, axis=1)[:, None, None]
+        cache = nn.cond(number == 0, PixelCNN._enter_position, _unchanged, self, cache, row, column)
+        position = jax.lax.dynamic_slice_in_dim(cache['tokens'], column * t, t, axis=1)[:, None, None]
         heads = [functools.partial(PixelCNN._logits, number=j) for j in range(t)]
-        logits = nn.switch(number, heads, self, cache['skipped'], place)
+        logits = nn.switch(number, heads, self, cache['skipped'], position)
         return logits[:, 0, 0], cache
+
+    @property
+    def _rows(self) -> tuple[int, int]:
+        """As how many rows, of how many positions, the grid is seen."""
+        return math.prod(self.grid[:-1]), self.grid[-1]
+
+    def _grid(self, context: Context) -> jax.Array | None:
+        """The grid of a context as rows [b h w c]."""
+        if context.tokens is not None:
+            raise UserError('a PixelCNN does not attend to the tokens of a context; choose a transformer.')
+        return None if context.grid is None else context.grid.reshape(len(context.grid), *self._rows, -1)
 
     def _end_row(self, cache: Cache, row: jax.Array) -> Cache:
         """Takes a row of tokens that is complete through the vertical stack."""
-        b, w = len(cache['labels']), self.grid[1]
+        b, w = len(cache['tokens']), self._rows[1]
         x = self._embedded(cache['tokens'].reshape(b, 1, w, -1))
-        context = _part(cache['context'], row)
+        grid = _part(cache['grid'], row)
         rows, handed = [], []
-        for layer, above in zip(self.layers, cache['rows'], strict=True):
+        for layer, added, above in zip(self.layers, cache['added'], cache['rows'], strict=True):
             window = jnp.concatenate([above, x], 1)
-            v, x = layer.down(window, cache['labels'], context)
+            v, x = layer.down(window, added, grid)
             rows.append(window[:, 1:])
             handed.append(v)
         left = [jnp.zeros_like(x) for x in cache['left']]
         return {**cache, 'rows': rows, 'handed': handed, 'left': left}
 
-    def _enter_place(self, cache: Cache, row: jax.Array, column: jax.Array) -> Cache:
-        """Takes the horizontal stack on by one place."""
+    def _enter_position(self, cache: Cache, row: jax.Array, column: jax.Array) -> Cache:
+        """Takes the horizontal stack on by one position."""
         t = self.tokens_per_position
         last = jax.lax.dynamic_slice_in_dim(cache['tokens'], (column - 1) * t, t, axis=1)
-        # To the left of the first place there is nothing.
+        # To the left of the first position there is nothing.
         x = jnp.where(column > 0, self._embedded(last[:, None, None]), 0)
-        context = _part(_part(cache['context'], row), column, axis=2)
+        grid = _part(_part(cache['grid'], row), column, axis=2)
         left, skipped = [], 0.0
-        for layer, passed, handed in zip(self.layers, cache['left'], cache['handed'], strict=True):
+        for layer, added, passed, handed in zip(
+            self.layers, cache['added'], cache['left'], cache['handed'], strict=True
+        ):
             window = jnp.concatenate([passed, x], 2)
             left.append(window[:, :, 1:])
-            x, skip = layer.along(
-                window[:, :, 1:] if layer.first else window,
-                x,
-                _part(handed, column, axis=2),
-                cache['labels'],
-                context,
-            )
+            seen = window[:, :, 1:] if layer.first else window
+            x, skip = layer.along(seen, x, _part(handed, column, axis=2), added, grid)
             skipped = skipped + skip
         return {**cache, 'left': left, 'skipped': skipped}
 
     def _embedded(self, tokens: jax.Array) -> jax.Array:
-        """The sum of what stands for the tokens of each place: int [b h w t] to [b h w c]."""
+        """The sum of the embeddings of the tokens of each position: int [b h w t] to [b h w c]."""
         x = self.token(tokens + self.num_tokens * jnp.arange(self.tokens_per_position))
         return x.sum(3).astype(self.sizes.dtype)
 
     def _logits(self, skipped: jax.Array, tokens: jax.Array, number: int) -> jax.Array:
-        """Of one token of each place [b h w k], given those before it in the place."""
+        """Of one token of each position [b h w k], given those before it in the position."""
         x = self.hidden[number](nn.relu(skipped)).astype(jnp.float32)
         if number:
-            told = self.told[number - 1](tokens[..., :number] + self.num_tokens * jnp.arange(number))
-            x = x + told.sum(3)
+            earlier = self.told[number - 1](tokens[..., :number] + self.num_tokens * jnp.arange(number))
+            x = x + earlier.sum(3)
         return self.logits[number](nn.relu(x))
+
+
+Added = dict[str, jax.Array]  # to both halves of each gate [b 2c], by the name of the stack
 
 
 class GatedLayer(nn.Module):
@@ -217,19 +226,15 @@ class GatedLayer(nn.Module):
 
     Attributes:
         sizes: see `PixelCNNSizes`.
-        num_classes: see `PixelCNN`.
-        first: the horizontal stack does not see the present place, which holds what is to be predicted.
-        has_context: places are told of a coarser level.
+        first: the horizontal stack does not see the present position, which holds what is to be predicted.
     """
 
     sizes: PixelCNNSizes
-    num_classes: int
     first: bool
-    has_context: bool
 
     @property
     def reach(self) -> int:
-        """How many rows up, and how many places to the left, a kernel sees."""
+        """How many rows up, and how many positions to the left, a kernel sees."""
         return (self.sizes.first_kernel if self.first else self.sizes.kernel) // 2
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
@@ -244,63 +249,64 @@ class GatedLayer(nn.Module):
         self.from_vertical = conv(2 * c, 1, 1)
         self.skip = conv(c, 1, 1)
         self.onwards = conv(c, 1, 1)
-        self.classes = {stack: nn.Embed(self.num_classes + 1, 2 * c) for stack in ('vertical', 'horizontal')}
-        if self.has_context:
-            self.contexts = {stack: conv(2 * c, 1, 1) for stack in ('vertical', 'horizontal')}
+        self.classes = {stack: VectorEmbedding(2 * c) for stack in ('vertical', 'horizontal')}
+        self.contexts = {stack: conv(2 * c, 1, 1) for stack in ('vertical', 'horizontal')}
+
+    def added(self, vector: jax.Array) -> Added:
+        """What the vector of a context [b d] adds at every position of each stack."""
+        return {stack: embed(vector) for stack, embed in self.classes.items()}
 
     def __call__(
         self,
         vertical: jax.Array,
         horizontal: jax.Array,
-        labels: jax.Array,
-        context: jax.Array | None,
+        added: Added,
+        grid: jax.Array | None,
         keys: jax.Array | None,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Maps both stacks [b h w c] to the same; the third result is what the horizontal one skips ahead.
 
-        `context`, [b h w c] or None, is what each place is told of a coarser level.
+        `grid`, [b h w d] or None, is that of the context.
         """
         r = self.reach
-        v, onwards = self.down(jnp.pad(vertical, ((0, 0), (r, 0), (0, 0), (0, 0))), labels, context)
+        v, onwards = self.down(jnp.pad(vertical, ((0, 0), (r, 0), (0, 0), (0, 0))), added, grid)
         # One row down: what the horizontal stack is given of the vertical one is above its row.
         handed = jnp.pad(v[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0)))
         window = jnp.pad(horizontal, ((0, 0), (0, 0), (r, 0), (0, 0)))
         window = window[:, :, :-1] if self.first else window
-        h, skip = self.along(window, horizontal, handed, labels, context, keys)
+        h, skip = self.along(window, horizontal, handed, added, grid, keys)
         return onwards, h, skip
 
-    def down(
-        self, window: jax.Array, labels: jax.Array, context: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
+    def down(self, window: jax.Array, added: Added, grid: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """The vertical stack: rows [b r+h w c] to what is handed to the horizontal one, and onwards."""
         v = self.vertical(window)
-        return v, self._gate(v, labels, context, 'vertical')
+        return v, self._gate(v, added, grid, 'vertical')
 
     def along(
         self,
         window: jax.Array,
         x: jax.Array,
         handed: jax.Array,
-        labels: jax.Array,
-        context: jax.Array | None,
+        added: Added,
+        grid: jax.Array | None,
         keys: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """The horizontal stack: what it sees [b h r+w c] and its places [b h w c] to onwards and skip."""
+        """The horizontal stack: what it sees [b h r+w c] and its positions [b h w c] to onwards and skip."""
         h = self.horizontal(window) + self.from_vertical(handed)
-        h = dropout(self._gate(h, labels, context, 'horizontal'), keys, self.sizes.dropout)
+        h = dropout(self._gate(h, added, grid, 'horizontal'), keys, self.sizes.dropout)
         onwards = self.onwards(h)
         return onwards if self.first else onwards + x, self.skip(h)
 
-    def _gate(self, x: jax.Array, labels: jax.Array, context: jax.Array | None, stack: str) -> jax.Array:
+    def _gate(self, x: jax.Array, added: Added, grid: jax.Array | None, stack: str) -> jax.Array:
         """The paper's equations 4 and 5: what passes is tanh of one half times the sigmoid of the other."""
-        x = x + self.classes[stack](labels)[:, None, None].astype(x.dtype)
-        if context is not None:
-            x = x + self.contexts[stack](context)
+        x = x + added[stack][:, None, None].astype(x.dtype)
+        if grid is not None:
+            x = x + self.contexts[stack](grid)
         a, b = jnp.split(x, 2, axis=-1)
         return jnp.tanh(a) * nn.sigmoid(b)
 
 
-def _unchanged(model: PixelCNN, cache: Cache, *place: jax.Array) -> Cache:
+def _unchanged(model: PixelCNN, cache: Cache, *position: jax.Array) -> Cache:
     return cache
 
 

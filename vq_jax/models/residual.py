@@ -5,7 +5,6 @@ Esser et al. 2021 (arXiv:2012.09841), table 7, after the U-Net of Ho et al. 2020
 
 import dataclasses
 import itertools
-import math
 from typing import Literal
 
 import jax
@@ -13,7 +12,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least
-from vq_jax.models.convolution import Conv, Initializer, check_strides
+from vq_jax.models.attention import Attention
+from vq_jax.models.convolution import Conv, check_strides
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.ops.conv import conv_transpose
 from vq_jax.ops.grids import per_axis
@@ -85,32 +85,6 @@ class ResidualBlock(nn.Module):
         if x.shape[-1] != self.features:
             x = Conv(self.features, 1, dtype=self.dtype)(x)
         return x + h
-
-
-class Attention(nn.Module):
-    """Self-attention over all positions, added to the input.
-
-    Attributes:
-        dtype: what is computed in.
-        heads: of attention; they must divide the channels.
-        last_init: how the kernel of the last convolution starts.
-    """
-
-    dtype: str = 'float32'
-    heads: int = 1
-    last_init: Initializer = nn.initializers.lecun_normal()
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [b *grid c] to [b *grid c]."""
-        b, *grid, c = x.shape
-        normal = GroupNorm()(x)
-        query, key, value = (
-            Conv(c, 1, dtype=self.dtype, name=name)(normal).reshape(b, math.prod(grid), self.heads, -1)
-            for name in ('query', 'key', 'value')
-        )
-        seen = jax.nn.dot_product_attention(query, key, value).reshape(x.shape)
-        return x + Conv(c, 1, dtype=self.dtype, kernel_init=self.last_init, name='output')(seen)
 
 
 class Downsample(nn.Module):

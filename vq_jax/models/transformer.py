@@ -1,11 +1,12 @@
 """A transformer over grids of tokens: causal, in the manner of GPT, or seeing all, for MaskGIT.
 
-Its input has one slot before the tokens, which holds the class. A causal transformer predicts each
-token at the slot before it, so that slot i, which holds token i - 1, is asked for token i. One that sees
-all predicts each token at the token's own slot.
+Its input has one slot before the tokens, which holds the vector of the context, such as the class. A causal
+transformer predicts each token at the slot before it: slot i, which holds token i - 1, predicts token i. One
+that sees all predicts each token at the token's own slot.
 """
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 import jax
@@ -14,7 +15,8 @@ import numpy as np
 from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least, check_share
-from vq_jax.models.conditioning_stack import ConditioningStack
+from vq_jax.models.attention import CrossAttention, attend_merged, causal_mask
+from vq_jax.models.context import NOTHING, Context, VectorEmbedding, vector_or_ones
 from vq_jax.models.normalisation import layer_norm
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.keys import fold_in
@@ -34,8 +36,9 @@ class TransformerSizes:
         width: of the vectors.
         heads: of attention; they must divide the width.
         mlp_ratio: width inside the connected layers, in widths.
-        positions: 'learned' adds a vector for each place; 'rotary' turns queries and keys by their row
-            and column, half of each head for either (Su et al. 2021, in two dimensions).
+        positions: 'learned' adds a vector for each position; 'rotary' turns queries and keys by their
+            index on each axis of the grid, an equal share of each head for every axis (Su et al. 2021, in
+            as many dimensions).
         dropout: share of the numbers that training sets to 0, after the embedding and in each block.
         dtype: what the layers compute in; logits are float32.
     """
@@ -53,83 +56,84 @@ class TransformerSizes:
         check_share('config.transformer.', self, 'dropout', one=False)
         if self.width % self.heads:
             raise UserError(f'the width {self.width} is not a multiple of {self.heads} heads; change one.')
-        if self.positions == 'rotary' and (self.width // self.heads) % 4:
-            raise UserError(
-                f'rotary positions need heads of a multiple of 4 numbers, not {self.width // self.heads}; '
-                'change the width or the number of heads.'
-            )
 
 
 class Transformer(nn.Module):
     """Tokens to logits of tokens: Vaswani et al. 2017, with normalisation first (Radford et al. 2019).
 
+    Of a context, the vector fills the first slot, the grid is added to the positions, and each block attends
+    to the tokens after its self-attention.
+
     Attributes:
         sizes: see `TransformerSizes`.
         num_inputs: tokens that can be read; more than `num_outputs` where a mask is among them.
         num_outputs: tokens that can be predicted, k.
-        grid: rows and columns of the tokens [h w], which are read row by row.
-        num_classes: classes that can be asked for; one more stands for none.
-        causal: each slot sees itself and what is before it.
-        num_above: tokens of the coarser level that these are finer ones of; 0 where there is none.
+        grid: sizes of the axes of the grid of tokens, which are read in row-major order.
+        causal: each slot sees itself and those before it.
     """
 
     sizes: TransformerSizes
     num_inputs: int
     num_outputs: int
-    grid: tuple[int, int]
-    num_classes: int = 0
+    grid: tuple[int, ...]
     causal: bool = True
-    num_above: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises `UserError` if the heads cannot be turned on every axis."""
+        head, pair = self.sizes.width // self.sizes.heads, 2 * len(self.grid)
+        if self.sizes.positions == 'rotary' and head % pair:
+            raise UserError(
+                f'rotary positions on {len(self.grid)} axes need heads of a multiple of {pair} numbers, not '
+                f'{head}; change the width or the number of heads.'
+            )
+        super().__post_init__()
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        s, n = self.sizes, self.grid[0] * self.grid[1]
+        s, n = self.sizes, math.prod(self.grid)
         self.token = nn.Embed(self.num_inputs, s.width, embedding_init=_INIT)
-        self.label = nn.Embed(self.num_classes + 1, s.width, embedding_init=_INIT)
+        self.label = VectorEmbedding(s.width, _INIT)
         if s.positions == 'learned':
-            self.place = self.param('place', _INIT, (n + 1, s.width), jnp.float32)
-        if self.num_above:
-            self.conditioning = ConditioningStack(self.num_above, s.width, self.grid, dtype=s.dtype)
+            self.position_table = self.param('place', _INIT, (n + 1, s.width), jnp.float32)
         self.blocks = [Block(s) for _ in range(s.depth)]
         self.norm = layer_norm(s.dtype)
         self.head = nn.Dense(self.num_outputs, kernel_init=_INIT)
 
     def __call__(
-        self,
-        tokens: jax.Array,
-        labels: jax.Array,
-        above: jax.Array | None = None,
-        keys: jax.Array | None = None,
+        self, tokens: jax.Array, context: Context = NOTHING, keys: jax.Array | None = None
     ) -> jax.Array:
         """The logits of all tokens.
 
         Args:
-            tokens: int [b n], n = h w.
-            labels: int [b]; `num_classes` stands for no class.
-            above: tokens of the coarser level, int [b h' w'], if there is one.
+            tokens: int [b n], n the number of positions of the grid.
+            context: of each example; its grid is [b *grid width].
             keys: a random key for each example [b], for dropout; None drops nothing.
 
         Returns:
             float32 [b n k]; if causal, those at i depend on the tokens before i alone.
         """
-        label, token = self.label(labels)[:, None], self.token(tokens)
+        first, token = self._first(len(tokens), context)[:, None], self.token(tokens)
         if self.causal:
-            x = jnp.concatenate([label, token[:, :-1]], axis=1) + self._context(above)
+            x = jnp.concatenate([first, token[:, :-1]], axis=1) + self._grid(context)
         else:
-            x = jnp.concatenate([label, token + self._context(above)], axis=1)
+            x = jnp.concatenate([first, token + self._grid(context)], axis=1)
         slots = jnp.arange(x.shape[1])
-        x = dropout(self._placed(x, slots), fold_in(keys, 0), self.sizes.dropout)
-        mask = slots[:, None] >= slots if self.causal else None
+        x = dropout(self._positioned(x, slots), fold_in(keys, 0), self.sizes.dropout)
+        mask = causal_mask(len(slots)) if self.causal else None
         for i, block in enumerate(self.blocks, 1):
-            x = block(x, self._angles(slots), mask, fold_in(keys, i))
+            x = block(x, self._angles(slots), mask, block.read(context), fold_in(keys, i))
         x = x if self.causal else x[:, 1:]
         return self._logits(x)
 
-    def start(self, labels: jax.Array, above: jax.Array | None = None) -> Cache:
-        """What all steps are told, and a cache without room for any token; see `grow`."""
+    def start(self, b: int, context: Context = NOTHING) -> Cache:
+        """What steps read of the context of b examples, and a cache without room for a token; see `grow`."""
         s = self.sizes
-        empty = jnp.zeros((len(labels) * s.heads, 0, s.width // s.heads), s.dtype)
-        blocks = [{'keys': empty, 'values': empty} for _ in range(s.depth)]
-        return {'label': self.label(labels), 'context': self._context(above), 'blocks': blocks}
+        empty = jnp.zeros((b * s.heads, 0, s.width // s.heads), s.dtype)
+        return {
+            'first': self._first(b, context),
+            'grid': self._grid(context),
+            'read': [block.read(context) for block in self.blocks],
+            'blocks': [{'keys': empty, 'values': empty} for _ in range(s.depth)],
+        }
 
     @staticmethod
     def grow(cache: Cache, tokens: int) -> Cache:
@@ -142,51 +146,57 @@ class Transformer(nn.Module):
 
         Args:
             tokens: the token before it, int [b]; of no meaning in slot 0.
-            slot: which token is asked for, int, from 0 to n - 1.
+            slot: which token is predicted, int, from 0 to n - 1.
             cache: what the step for the token before it returned, or `start`, with room for this token.
 
         Returns:
             Logits float32 [b k], and the cache for the next token.
         """
-        x = jnp.where(slot == 0, cache['label'], self.token(tokens))[:, None]
-        if self.num_above:
-            x = x + jax.lax.dynamic_slice_in_dim(cache['context'], slot, 1, axis=1)
+        x = jnp.where(slot == 0, cache['first'], self.token(tokens))[:, None]
+        if jnp.ndim(cache['grid']):
+            x = x + jax.lax.dynamic_slice_in_dim(cache['grid'], slot, 1, axis=1)
         slots = slot[None]
-        x = self._placed(x, slots)
+        x = self._positioned(x, slots)
         grown = []
-        for block, one in zip(self.blocks, cache['blocks'], strict=True):
-            x, one = block.step(x, self._angles(slots), slot, one)
+        for block, one, read in zip(self.blocks, cache['blocks'], cache['read'], strict=True):
+            x, one = block.step(x, self._angles(slots), slot, one, read)
             grown.append(one)
         return self._logits(x)[:, 0], {**cache, 'blocks': grown}
 
-    def _context(self, above: jax.Array | None) -> jax.Array | float:
-        """What each token's place is told of the coarser level [b n width]; 0 if there is none."""
-        if not self.num_above:
-            return 0.0
-        context = self.conditioning(above)
-        return context.reshape(len(context), -1, self.sizes.width)
+    def _first(self, b: int, context: Context) -> jax.Array:
+        """The slot before the tokens [b width]."""
+        return self.label(vector_or_ones(context, b))
 
-    def _placed(self, x: jax.Array, slots: jax.Array) -> jax.Array:
+    def _grid(self, context: Context) -> jax.Array | float:
+        """What is added to the position of each token [b n width]; 0 if there is nothing."""
+        if context.grid is None:
+            return 0.0
+        return context.grid.reshape(len(context.grid), -1, self.sizes.width)
+
+    def _positioned(self, x: jax.Array, slots: jax.Array) -> jax.Array:
         if self.sizes.positions == 'learned':
-            x = x + self.place[slots]
+            x = x + self.position_table[slots]
         return x.astype(self.sizes.dtype)
 
     def _angles(self, slots: jax.Array) -> jax.Array | None:
         """How far the pairs of a head's numbers are turned in each slot [slots d/2]."""
-        s = self.sizes
+        s, n, rank = self.sizes, math.prod(self.grid), len(self.grid)
         if s.positions == 'learned':
             return None
-        # The slot of the class is turned by nothing, and the first token by one row and column.
-        h, w = self.grid
-        rows, columns = np.divmod(np.arange(h * w), w) + np.ones((2, 1), int)
-        places = np.concatenate([np.zeros((1, 2)), np.stack([rows, columns], 1)])
-        d = s.width // s.heads
-        speeds = _ROTARY_BASE ** (-np.arange(0, d // 2, 2) / (d // 2))
-        angles = (places[:, :, None] * speeds).reshape(h * w + 1, d // 2)
+        # The first slot is not turned, and the first token is by one step on every axis.
+        indices = np.stack(np.unravel_index(np.arange(n), self.grid), axis=1) + 1
+        indices = np.concatenate([np.zeros((1, rank)), indices])
+        pairs = s.width // s.heads // 2 // rank  # on each axis
+        speeds = _ROTARY_BASE ** (-np.arange(pairs) / pairs)
+        angles = (indices[:, :, None] * speeds).reshape(n + 1, -1)
         return jnp.asarray(angles, jnp.float32)[slots]
 
     def _logits(self, x: jax.Array) -> jax.Array:
         return self.head(self.norm(x).astype(jnp.float32))
+
+
+# Keys and values of a context's tokens [b m heads d], and which of them are there, bool [b m] or None.
+Read = tuple[jax.Array, jax.Array, jax.Array | None]
 
 
 class Block(nn.Module):
@@ -203,12 +213,22 @@ class Block(nn.Module):
         self.before_attention = layer_norm(s.dtype)
         self.qkv = nn.Dense(3 * s.width, dtype=s.dtype, kernel_init=_INIT)
         self.attended = nn.Dense(s.width, dtype=s.dtype, kernel_init=_INIT)
+        self.cross = CrossAttention(s.width, s.heads, s.dtype, _INIT, _INIT)
         self.before_mlp = layer_norm(s.dtype)
         self.widen = nn.Dense(s.mlp_ratio * s.width, dtype=s.dtype, kernel_init=_INIT)
         self.narrow = nn.Dense(s.width, dtype=s.dtype, kernel_init=_INIT)
 
+    def read(self, context: Context) -> Read | None:
+        """What `cross` reads of the tokens of a context; None if there are none."""
+        return None if context.tokens is None else (*self.cross.read(context.tokens), context.mask)
+
     def __call__(
-        self, x: jax.Array, angles: jax.Array | None, mask: jax.Array | None, keys: jax.Array | None
+        self,
+        x: jax.Array,
+        angles: jax.Array | None,
+        mask: jax.Array | None,
+        read: Read | None,
+        keys: jax.Array | None,
     ) -> jax.Array:
         """Maps [b n d] to the same.
 
@@ -216,15 +236,22 @@ class Block(nn.Module):
             x: the vectors.
             angles: see `rotate`, or None.
             mask: True where a row's slot may see a column's [n n], or None.
+            read: what the method `read` returned.
             keys: for dropout [b], or None.
         """
         rate = self.sizes.dropout
-        q, k, v = self._heads(x, angles)
-        x = x + dropout(self._attend(q, k, v, mask), fold_in(keys, 0), rate)
+        x = x + dropout(self._attend(*self._heads(x, angles), mask), fold_in(keys, 0), rate)
+        if read:
+            x = x + dropout(self.cross.look(x, *read), fold_in(keys, 2), rate)
         return x + dropout(self._mlp(x), fold_in(keys, 1), rate)
 
     def step(
-        self, x: jax.Array, angles: jax.Array | None, slot: jax.Array, cache: dict[str, jax.Array]
+        self,
+        x: jax.Array,
+        angles: jax.Array | None,
+        slot: jax.Array,
+        cache: dict[str, jax.Array],
+        read: Read | None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """One slot [b 1 d], with the keys and values of those before it in the cache."""
         q, k, v = self._heads(x, angles)
@@ -232,14 +259,12 @@ class Block(nn.Module):
         values = jax.lax.dynamic_update_slice_in_dim(cache['values'], v, slot, axis=1)
         mask = (jnp.arange(keys.shape[1]) <= slot)[None]
         x = x + self._attend(q, keys, values, mask)
+        if read:
+            x = x + self.cross.look(x, *read)
         return x + self._mlp(x), {'keys': keys, 'values': values}
 
     def _heads(self, x: jax.Array, angles: jax.Array | None) -> tuple[jax.Array, ...]:
-        """Queries, keys and values [b*heads n d].
-
-        Examples and heads are one axis: of a cache in which they are two, XLA's compiler for CPUs makes
-        four copies for each token that is drawn.
-        """
+        """Queries, keys and values [b*heads n d]; see `attend_merged`."""
         b, n, _ = x.shape
         heads = self.sizes.heads
         qkv = self.qkv(self.before_attention(x)).reshape(b, n, 3, heads, -1)
@@ -249,12 +274,7 @@ class Block(nn.Module):
         return q, k, v
 
     def _attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> jax.Array:
-        scores = jnp.einsum('gnd,gmd->gnm', q, k, preferred_element_type=jnp.float32)
-        scores = scores / np.sqrt(q.shape[-1])
-        if mask is not None:
-            scores = jnp.where(mask, scores, -jnp.inf)
-        shares = jax.nn.softmax(scores).astype(v.dtype)
-        seen = jnp.einsum('gnm,gmd->gnd', shares, v)
+        seen = attend_merged(q, k, v, mask)
         heads, (_, n, d) = self.sizes.heads, seen.shape
         seen = seen.reshape(-1, heads, n, d).transpose(0, 2, 1, 3)
         return self.attended(seen.reshape(-1, n, heads * d))

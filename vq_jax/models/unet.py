@@ -7,19 +7,23 @@ the net.
 """
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from vq_jax.errors import UserError, check_share
+from vq_jax.models.attention import Attention, CrossAttention
 from vq_jax.models.conditioning import Conditioning
+from vq_jax.models.context import NOTHING, Context, beside
 from vq_jax.models.convolution import Conv
 from vq_jax.models.normalisation import GroupNorm
-from vq_jax.models.residual import Attention, Downsample, Upsample, recomputed
+from vq_jax.models.residual import Downsample, Upsample, recomputed
 from vq_jax.ops.dropout import dropout
-from vq_jax.ops.grids import from_patches, to_patches
+from vq_jax.ops.grids import from_patches, per_axis, to_patches
 from vq_jax.ops.keys import fold_in
 
 _ZEROS = nn.initializers.zeros_init()
@@ -30,15 +34,16 @@ class UNetSizes:
     """Sizes of a U-Net.
 
     Attributes:
-        channels: of the first level.
-        multipliers: channels of each level, in units of `channels`; each level but the last halves
-            height and width.
-        residual_blocks: in each level on the way down; on the way up there is one more.
-        attention_levels: levels, from 0, whose blocks are each followed by self-attention; the middle
-            always has it.
+        channels: at the finest resolution.
+        multipliers: channels at each resolution, in units of `channels`; each has half as many positions
+            on every axis as the one before.
+        residual_blocks: at each resolution on the way down; on the way up there is one more.
+        attention_resolutions: numbers of the resolutions, from 0, the finest, whose blocks are each followed
+            by self-attention; the middle always has it.
         head_channels: channels of each head of attention.
-        patch: squares of so many pixels in height and width become one place of as many more channels, so
-            that no layer works at full resolution (Hoogeboom et al. 2023, arXiv:2301.11093, section 3.2).
+        patch: so many positions on each axis become one of as many more channels, so that no layer works at
+            full resolution (Hoogeboom et al. 2023, arXiv:2301.11093, section 3.2); in Python, a tuple gives
+            each axis its own.
         dropout: share of the numbers inside blocks that training sets to 0.
         dtype: what the layers compute in; parameters and normalisation are float32.
         remat: compute the insides of blocks again in the backward pass instead of keeping them.
@@ -47,115 +52,126 @@ class UNetSizes:
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
     residual_blocks: int = 2
-    attention_levels: tuple[int, ...] = (1,)
+    attention_resolutions: tuple[int, ...] = (1,)
     head_channels: int = 64
-    patch: int = 1
+    patch: int | tuple[int, ...] = 1
     dropout: float = 0.0
     dtype: Literal['float32', 'bfloat16'] = 'float32'
     remat: bool = False
 
     def __post_init__(self) -> None:
-        if (
-            not self.multipliers
-            or min(self.channels, self.residual_blocks, self.patch, *self.multipliers) < 1
-        ):
+        sizes = (self.channels, self.residual_blocks, *self.multipliers, *np.ravel(self.patch))
+        if not self.multipliers or min(sizes) < 1:
             raise UserError('channels, multipliers, residual_blocks and patch of a U-Net must be 1 or more.')
         if self.channels % 2:
             raise UserError(f'a U-Net needs an even number of channels, not {self.channels}.')
-        levels = range(len(self.multipliers))
-        if any(level not in levels for level in self.attention_levels):
+        last = len(self.multipliers) - 1
+        if any(not 0 <= number <= last for number in self.attention_resolutions):
             raise UserError(
-                f'attention_levels is {self.attention_levels}; the levels of multipliers '
-                f'{self.multipliers} are numbered from 0 to {len(self.multipliers) - 1}.'
+                f'attention_resolutions is {self.attention_resolutions}; the resolutions of multipliers '
+                f'{self.multipliers} are numbered from 0 to {last}.'
             )
-        for level in {*self.attention_levels, len(self.multipliers) - 1}:
-            width = self.channels * self.multipliers[level]
+        for number in {*self.attention_resolutions, last}:
+            width = self.channels * self.multipliers[number]
             if self.head_channels < 1 or width % self.head_channels:
                 raise UserError(
-                    f'the {width} channels of level {level} cannot be divided into heads of '
+                    f'the {width} channels of resolution {number} cannot be divided into heads of '
                     f'{self.head_channels}; change head_channels.'
                 )
         check_share('config.unet.', self, 'dropout', one=False)
 
-    @property
-    def factor(self) -> int:
-        """What height and width must be multiples of."""
-        return self.patch * 2 ** (len(self.multipliers) - 1)
+    def factors(self, rank: int) -> tuple[int, ...]:
+        """What the sizes of so many axes must be multiples of."""
+        return tuple(
+            patch * 2 ** (len(self.multipliers) - 1) for patch in per_axis(self.patch, rank, 'patch')
+        )
 
 
 class UNet(nn.Module):
-    """Noisy images and times to predictions.
+    """Noisy examples and times to predictions.
+
+    Of a context, the vector is added to the embedding of the time, the grid is further channels beside the
+    noisy example, and wherever there is self-attention, attention to the tokens follows.
 
     Attributes:
         sizes: see `UNetSizes`.
         features: channels that come out.
-        num_classes: classes that can be asked for; one more stands for none.
     """
 
     sizes: UNetSizes
     features: int
-    num_classes: int = 0
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, t: jax.Array, labels: jax.Array, keys: jax.Array | None = None
+        self,
+        x: jax.Array,
+        t: jax.Array,
+        context: Context = NOTHING,
+        keys: jax.Array | None = None,
     ) -> jax.Array:
         """Predicts.
 
         Args:
-            x: noisy images, with further channels beside them if there are any [b h w c].
+            x: noisy examples, with further channels beside them if there are any [b *grid c].
             t: times from 0 to 1 [b].
-            labels: int [b]; `num_classes` stands for no class.
+            context: of each example.
             keys: a random key for each example [b], for dropout; None drops nothing.
 
         Returns:
-            float32 [b h w features]; zeros before training.
+            float32 [b *grid features]; zeros before training.
         """
         s = self.sizes
         block, attention = recomputed(s.remat, TimedBlock, Attention)
         count = 0
 
-        def timed(x: jax.Array, level: int) -> jax.Array:
+        def timed(x: jax.Array, number: int) -> jax.Array:
             nonlocal count
             count += 1
-            width = s.channels * s.multipliers[level]
-            return block(width, s.dropout, s.dtype)(x, given, fold_in(keys, count))
+            width = s.channels * s.multipliers[number]
+            return block(width, s.dropout, s.dtype)(x, vector, fold_in(keys, count))
 
         def attended(x: jax.Array) -> jax.Array:
-            return attention(s.dtype, x.shape[-1] // s.head_channels, _ZEROS)(x)
+            c = x.shape[-1]
+            x = attention(s.dtype, c // s.head_channels, _ZEROS)(x)
+            if context.tokens is not None:
+                cross = CrossAttention(c, c // s.head_channels, s.dtype)
+                x = x + cross(x.reshape(len(x), -1, c), context.tokens, context.mask).reshape(x.shape)
+            return x
 
-        def blocks(x: jax.Array, level: int) -> jax.Array:
-            x = timed(x, level)
-            return attended(x) if level in s.attention_levels else x
+        def blocks(x: jax.Array, number: int) -> jax.Array:
+            x = timed(x, number)
+            return attended(x) if number in s.attention_resolutions else x
 
-        given = Conditioning(4 * s.channels, self.num_classes, s.channels, s.dtype)(t, labels)
-        given = nn.swish(given)
+        vector = Conditioning(4 * s.channels, s.channels, s.dtype)(t, context.vector)
+        vector = nn.swish(vector)
         last = len(s.multipliers) - 1
-        x = Conv(s.channels, dtype=s.dtype)(to_patches(x, s.patch))
+        x = Conv(s.channels, dtype=s.dtype)(to_patches(beside(x, context), s.patch))
         passed = [x]
-        for level in range(last + 1):
+        for number in range(last + 1):
             for _ in range(s.residual_blocks):
-                x = blocks(x, level)
+                x = blocks(x, number)
                 passed.append(x)
-            if level < last:
+            if number < last:
                 x = Downsample(s.dtype)(x)
                 passed.append(x)
         x = timed(attended(timed(x, last)), last)
-        for level in reversed(range(last + 1)):
+        for number in reversed(range(last + 1)):
             for _ in range(s.residual_blocks + 1):
-                x = blocks(jnp.concatenate([x, passed.pop()], axis=-1), level)
-            if level > 0:
+                x = blocks(jnp.concatenate([x, passed.pop()], axis=-1), number)
+            if number > 0:
                 x = Upsample(s.dtype)(x)
         x = nn.swish(GroupNorm()(x))
-        x = Conv(s.patch**2 * self.features, dtype=s.dtype, kernel_init=_ZEROS)(x)
+        rank = x.ndim - 2
+        features = math.prod(per_axis(s.patch, rank, 'patch')) * self.features
+        x = Conv(features, dtype=s.dtype, kernel_init=_ZEROS)(x)
         return from_patches(x, s.patch).astype(jnp.float32)
 
 
 class TimedBlock(nn.Module):
-    """Twice: group normalisation, swish, 3x3 convolution; the second one as the time says.
+    """Twice: group normalisation, swish, convolution; the second one scaled and shifted by the time.
 
     Attributes:
-        features: channels of the result; if the input has others, it passes a 1x1 convolution.
+        features: channels of the result; if the input has others, it passes a convolution of one position.
         dropout: share of the numbers that training sets to 0, before the second convolution.
         dtype: what the convolutions compute in.
     """
@@ -165,13 +181,13 @@ class TimedBlock(nn.Module):
     dtype: str = 'float32'
 
     @nn.compact
-    def __call__(self, x: jax.Array, given: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """Maps images [b h w c], as vectors [b d] say, to [b h w features]."""
+    def __call__(self, x: jax.Array, vector: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """Maps grids [b *grid c], with the vector of time and context [b d], to [b *grid features]."""
         h = Conv(self.features, dtype=self.dtype)(nn.swish(GroupNorm()(x)))
         # In float32, as the normalisation that they change.
-        scale, shift = jnp.split(nn.Dense(2 * self.features)(given), 2, axis=-1)
+        scale, shift = jnp.split(nn.Dense(2 * self.features)(vector), 2, axis=-1)
         h = dropout(nn.swish(GroupNorm()(h, scale, shift)), keys, self.dropout)
         h = Conv(self.features, dtype=self.dtype, kernel_init=_ZEROS)(h)
         if x.shape[-1] != self.features:
-            x = Conv(self.features, (1, 1), dtype=self.dtype)(x)
+            x = Conv(self.features, 1, dtype=self.dtype)(x)
         return x + h

@@ -16,19 +16,3 @@ def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
         return x
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
     return jnp.where(kept, x / (1 - rate), 0)
-
-
-def hide_labels(keys: jax.Array, labels: jax.Array, share: float, hidden: int) -> jax.Array:
-    """Replaces a share of the classes, which guidance needs (Ho and Salimans 2022, arXiv:2207.12598).
-
-    Args:
-        keys: a random key for each example [b].
-        labels: int32 [b].
-        share: how many are replaced, from 0 to 1.
-        hidden: the number that stands for no class.
-
-    Returns:
-        int32 [b].
-    """
-    chosen = jax.vmap(lambda key: jax.random.bernoulli(key, share))(keys)
-    return jnp.where(chosen, hidden, labels)

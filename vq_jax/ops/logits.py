@@ -1,6 +1,6 @@
-"""What is done to logits before a token is drawn from them.
+"""Changes of logits before a token is sampled, and sampling.
 
-All take logits [... k] of k tokens and return such; a token that must not be drawn has -inf.
+Filters take logits [... n] of n tokens and return such; a token that must not be sampled has -inf.
 """
 
 import jax
@@ -37,19 +37,8 @@ def top_p(logits: jax.Array, p: float | jax.Array) -> jax.Array:
     return jnp.where((logits < least) & (jnp.asarray(p) < 1), -jnp.inf, logits)
 
 
-def guide(conditional: jax.Array, unconditional: jax.Array, guidance: float | jax.Array) -> jax.Array:
-    """Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598, equation 6, with w + 1 here).
-
-    Args:
-        conditional: logits given the class [... n].
-        unconditional: logits without it [... n].
-        guidance: 1 is the conditional model, 0 the unconditional one; more leans towards the class.
-    """
-    return unconditional + guidance * (conditional - unconditional)
-
-
-def draw(keys: jax.Array, logits: jax.Array) -> jax.Array:
-    """A token for each example from its own random key.
+def sample_categorical(keys: jax.Array, logits: jax.Array) -> jax.Array:
+    """Samples tokens of each example with its own random key.
 
     Args:
         keys: [b].

@@ -1,1 +1,1 @@
-"""How tokens are drawn: functions that are given a network as a function, and know nothing of it."""
+"""How tokens and grids are sampled: functions of a network that is a function, whatever is in it."""

@@ -1,6 +1,6 @@
-"""Tokens drawn one after the other.
+"""Sequences sampled token by token; of a grid of any rank, in row-major order.
 
-Every example has a random key of its own, so that what is drawn for it does not depend on the batch.
+Every example has a random key of its own, so that its sample does not depend on the batch.
 """
 
 import dataclasses
@@ -25,8 +25,8 @@ class Choice:
 
     Attributes:
         temperature: logits are divided by it; 0 takes the most likely token, one of them where several are.
-        top_k: draw from the k most likely tokens alone; None from all.
-        top_p: draw from the fewest tokens whose probabilities reach p, after `top_k`; None from all.
+        top_k: sample from the k most likely tokens alone; None from all.
+        top_p: sample from the fewest tokens whose probabilities reach p, after `top_k`; None from all.
     """
 
     temperature: float | jax.Array = 1.0
@@ -42,7 +42,7 @@ class Choice:
             raise UserError(f'top_p is {self.top_p}; give a share above 0, up to 1.')
 
     def filtered(self, logits: jax.Array) -> jax.Array:
-        """The logits [... n] to draw from."""
+        """The logits [... n] to sample from."""
         if not differs(self.temperature, 0):
             return ops.top_k(logits, 1)
         # Where the temperature is so low that the greatest would become infinite, 0 is put in its place.
@@ -59,30 +59,29 @@ def generate(
     keys: jax.Array,
     length: int,
     choice: Choice,
-    given: jax.Array | None = None,
+    known: jax.Array | None = None,
     grow: Callable[[Any, int], Any] | None = None,
 ) -> jax.Array:
-    """Draws sequences, in compiled loops.
+    """Samples sequences, in compiled loops.
 
-    Where the cache grows with what is drawn, the sequence is drawn in up to four stretches, each with a
-    cache that ends where it ends: steps read the whole of it, which is then 5/8 of the last one's on average.
+    A cache that grows with the sequence does so in up to four stretches, each with a cache that ends where
+    it ends: steps read the whole of it, which is then 5/8 of the last one's on average.
 
     Args:
-        step: asked for token number i, with the tokens before it int [b] and a cache, returns logits
-            [b k] and the next cache; see `Transformer.step` and `PixelCNN.step` in
-            `vq_jax.models`.
+        step: of the tokens before token number i, int [b], i and a cache, returns the logits [b k] of that
+            token and the next cache; see `Transformer.step` and `PixelCNN.step` in `vq_jax.models`.
         cache: of the first token.
         keys: a random key for each sequence [b].
-        length: tokens to draw, n.
-        choice: how.
-        given: tokens that are there already, int [b n]; -1 where one is to be drawn.
-        grow: a cache and a number to a cache with room for so many more tokens, of which the one that is
-            given has none; None where the cache is of one size.
+        length: tokens of a sequence, n.
+        choice: how each is sampled.
+        known: tokens that are there already, int [b n]; -1 where one is to be sampled.
+        grow: a cache and a number to a cache with room for so many more tokens, of which `cache` has none;
+            None where the cache is of one size.
 
     Returns:
         Tokens, int32 [b n].
     """
-    given = jnp.full((keys.shape[0], length), -1) if given is None else given
+    known = jnp.full((keys.shape[0], length), -1) if known is None else known
 
     def advance(carry: tuple[jax.Array, Any], at: tuple[jax.Array, jax.Array]) -> Any:
         before, cache = carry
@@ -91,13 +90,13 @@ def generate(
         token = _next(keys, i, logits, choice, fixed)
         return (token, cache), token
 
-    before, drawn = jnp.zeros(keys.shape[0], jnp.int32), []
+    before, sampled = jnp.zeros(keys.shape[0], jnp.int32), []
     for start, end in stretches(length) if grow else [(0, length)]:
         cache = grow(cache, end - start) if grow else cache
-        at = jnp.arange(start, end), given.T[start:end]
+        at = jnp.arange(start, end), known.T[start:end]
         (before, cache), tokens = jax.lax.scan(advance, (before, cache), at)
-        drawn.append(tokens)
-    return jnp.concatenate(drawn).T
+        sampled.append(tokens)
+    return jnp.concatenate(sampled).T
 
 
 def stretches(length: int) -> list[tuple[int, int]]:
@@ -111,33 +110,33 @@ def generate_without_cache(
     keys: jax.Array,
     length: int,
     choice: Choice,
-    given: jax.Array | None = None,
+    known: jax.Array | None = None,
 ) -> jax.Array:
-    """Draws sequences from a network that keeps no cache: all logits are computed anew for each token.
+    """Samples sequences from a network that keeps no cache: all logits are computed anew for each token.
 
-    What tests and benchmarks compare `generate` with.
+    Tests and benchmarks compare `generate` with it.
 
     Args:
         network: tokens int [b n] to logits [b n k], of which those at i depend on tokens before i alone.
         keys: a random key for each sequence [b].
-        length: tokens to draw, n.
-        choice: how.
-        given: tokens that are there already, int [b n]; -1 where one is to be drawn.
+        length: tokens of a sequence, n.
+        choice: how each is sampled.
+        known: tokens that are there already, int [b n]; -1 where one is to be sampled.
 
     Returns:
         Tokens, int32 [b n].
     """
-    given = jnp.full((keys.shape[0], length), -1) if given is None else given
+    known = jnp.full((keys.shape[0], length), -1) if known is None else known
 
     def advance(i: jax.Array, tokens: jax.Array) -> jax.Array:
         logits = jax.lax.dynamic_index_in_dim(network(tokens), i, axis=1, keepdims=False)
-        fixed = jax.lax.dynamic_index_in_dim(given, i, axis=1, keepdims=False)
+        fixed = jax.lax.dynamic_index_in_dim(known, i, axis=1, keepdims=False)
         return tokens.at[:, i].set(_next(keys, i, logits, choice, fixed))
 
-    return jax.lax.fori_loop(0, length, advance, jnp.zeros_like(given, jnp.int32))
+    return jax.lax.fori_loop(0, length, advance, jnp.zeros_like(known, jnp.int32))
 
 
 def _next(keys: jax.Array, i: jax.Array, logits: jax.Array, choice: Choice, fixed: jax.Array) -> jax.Array:
-    """Token number i of each sequence [b]: the one that is fixed, or one drawn where that is -1."""
-    drawn = ops.draw(fold_in(keys, i), choice.filtered(logits))
-    return jnp.where(fixed >= 0, fixed, drawn).astype(jnp.int32)
+    """Token number i of each sequence [b]: the one that is fixed, or a sample where that is -1."""
+    sampled = ops.sample_categorical(fold_in(keys, i), choice.filtered(logits))
+    return jnp.where(fixed >= 0, fixed, sampled).astype(jnp.int32)

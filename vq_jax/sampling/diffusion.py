@@ -1,7 +1,8 @@
-"""How examples are drawn by a diffusion model: samplers, guidance, inpainting, inversion.
+"""Sampling from a diffusion model: samplers, guidance, inpainting, inversion.
 
-All of it is given a denoiser, a function of noisy examples and their times, and knows nothing of the
-network in it. A sampler is one function, a step from a time to another; the loop is common to all.
+All of it takes a denoiser, a function of noisy examples [b ...] of any rank and their times, and knows
+nothing of the network in it. A sampler is one function, a step from a time to another; the loop is common
+to all.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 
 from vq_jax.errors import UserError, check_share
 from vq_jax.ops.diffusion import MOST_TIMESTEPS, Process, from_x0, interpolated_log_variance, spread
+from vq_jax.ops.guidance import guide, halves, twice
 from vq_jax.ops.keys import fold_in, normal
 from vq_jax.ops.traced import differs, is_known
 
@@ -136,7 +138,7 @@ def heun(
     """Heun's method, of second order (Karras et al. 2022, arXiv:2206.00364), where `euler` is of first.
 
     Two calls of the network a step, but one in the last, as in their algorithm 1: without noise, what the
-    network errs in is not to be told from it.
+    network errs in cannot be distinguished from it.
     """
     t, s = _times(x, move)
     slope, x0 = _flow(denoise, process, x, t)
@@ -253,7 +255,7 @@ class Known:
 
     Attributes:
         x0: the examples [b ...].
-        mask: True where they are to be drawn anew, of a shape that broadcasts to [b ...].
+        mask: True where they are to be sampled anew, of a shape that broadcasts to [b ...].
     """
 
     x0: jax.Array
@@ -302,7 +304,7 @@ def solve(
 
     def step(number: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         x, (t_before, x0_before), (t_earlier, x0_earlier), seen = carry
-        i, drawn = number // repeats, 3 * number
+        i, first = number // repeats, 3 * number
         t, s = times[i], times[i + 1]
         last = (s == 0) & (t > 0)
         move = Move(
@@ -313,16 +315,16 @@ def solve(
             t_earlier=t_earlier,
             x0_earlier=x0_earlier,
             last=last,
-            noise=noise(drawn),
+            noise=noise(first),
         )
         y, x0 = sampler(denoise, process, x, move, options)
         if known is not None:
-            kept = process.diffuse(known.x0, noise(drawn + 1), s)
+            kept = process.diffuse(known.x0, noise(first + 1), s)
             y = jnp.where(known.mask, y, jnp.where(last, known.x0, kept))
         arrived = chosen == i + 1
         if repeats > 1:
             again = (number % repeats < repeats - 1) & (i < n - 1)
-            back = jnp.where(last, x, process.diffuse_on(y, noise(drawn + 2), s, t))
+            back = jnp.where(last, x, process.diffuse_on(y, noise(first + 2), s, t))
             y, arrived = jnp.where(again, back, y), arrived & ~again
             # With new noise the step is as if it were the first.
             t_before = jnp.where(again, t, t_before)
@@ -335,27 +337,28 @@ def solve(
     return x, seen
 
 
-def guided(
-    denoise: Denoiser, without: Denoiser, guidance: float | jax.Array, rescale: float | jax.Array = 0.0
-) -> Denoiser:
-    """Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598).
+def guided(denoise: Denoiser, guidance: float | jax.Array, rescale: float | jax.Array = 0.0) -> Denoiser:
+    """Classifier-free guidance (see `vq_jax.ops.guidance`).
 
     Args:
-        denoise: told of the class.
-        without: not told of it.
-        guidance: 0 forgets the class, 1 is `denoise`, more exaggerates what the class changes.
-        rescale: how far the result is brought back to the standard deviation of `denoise`, from 0 to 1
+        denoise: of a batch of two halves [2b ...]: the first has its context, the second has none.
+        guidance: 0 forgets the context, 1 is `denoise` of the first half, more exaggerates what the context
+            changes.
+        rescale: how far the result is brought back to the standard deviation of the first half, from 0 to 1
             (Lin et al. 2024, arXiv:2305.08891, section 3.4), which keeps images from glaring.
+
+    Returns:
+        A denoiser of batches [b ...].
     """
 
     def combined(x: jax.Array, t: jax.Array) -> Denoised:
-        with_class, plain = denoise(x, t), without(x, t)
-        x0 = plain.x0 + guidance * (with_class.x0 - plain.x0)
+        conditional, unconditional = halves(denoise(twice(x), twice(t)))
+        x0 = guide(conditional.x0, unconditional.x0, guidance)
         if differs(rescale, 0):
             axes = tuple(range(1, x.ndim))
-            wanted, found = (jnp.std(v, axis=axes, keepdims=True) for v in (with_class.x0, x0))
+            wanted, found = (jnp.std(v, axis=axes, keepdims=True) for v in (conditional.x0, x0))
             x0 = x0 * (1 + rescale * (wanted / jnp.maximum(found, 1e-6) - 1))
-        return with_class.replace(x0=x0)
+        return conditional.replace(x0=x0)
 
     return combined
 

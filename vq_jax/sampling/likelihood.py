@@ -1,6 +1,6 @@
-"""How probable data are to a diffusion model: the variational bound, and the likelihood of its flow.
+"""How probable data of any rank are to a diffusion model: the variational bound, and the flow's likelihood.
 
-Like samplers, both are given a denoiser and know nothing of the network.
+Like samplers, both take a denoiser and know nothing of the network.
 """
 
 import chex
@@ -53,7 +53,7 @@ def bound(
         keys: a random key for each example [b].
         x0: bytes brought to [-1, 1] [b ...].
         n: at how many times each example is measured. The noise levels are split into as many equal
-            parts, and each gives one time, drawn evenly, so that the sum is right on average. In
+            parts, and each gives one uniform time, so that the sum is right on average. In
             discrete time with timesteps - 1 or more, each time is measured once.
         variance: of the model's steps of discrete time (see `step_divergence`); the decoder, and
             continuous time, do not have it.
@@ -63,17 +63,17 @@ def bound(
     ends = process.log_snr(jnp.zeros(())), process.log_snr(jnp.ones(()))
 
     def part(i: jax.Array) -> jax.Array:
-        drawn = fold_in(keys, i)
-        noise, offset = normal(drawn, x0.shape[1:]), jax.vmap(jax.random.uniform)(fold_in(drawn, 0))
-        place = (i + offset) / n
+        own = fold_in(keys, i)
+        noise, offset = normal(own, x0.shape[1:]), jax.vmap(jax.random.uniform)(fold_in(own, 0))
+        share = (i + offset) / n
         if not process.timesteps:
-            log_snr = ends[0] + place * (ends[1] - ends[0])
+            log_snr = ends[0] + share * (ends[1] - ends[0])
             t = process.time(log_snr)
             error = _sum(jnp.square(x0 - denoise(process.diffuse(x0, noise, t), t).x0))
             return 0.5 * (ends[0] - ends[1]) / n * jnp.exp(log_snr) * error
         steps = process.timesteps - 1
         # From 2 to timesteps. Of all times, rounding must not take one twice.
-        number = jnp.minimum(jnp.floor(place * steps), steps - 1) + 2
+        number = jnp.minimum(jnp.floor(share * steps), steps - 1) + 2
         if n == steps:
             number = jnp.full(len(x0), i + 2.0)
         t = number / process.timesteps
@@ -100,7 +100,7 @@ def decoder_log_likelihood(denoised: Denoised, process: Process, x0: jax.Array) 
     Ho et al. 2020 (arXiv:2006.11239), equation 13.
 
     Args:
-        denoised: what the network took that for. A variance that it tells lies between that of
+        denoised: what the network took that for. A variance that it learned lies between that of
             `Process.decoder_variance` and that of the first step (Nichol and Dhariwal 2021).
         process: with discrete time.
         x0: bytes brought to [-1, 1] [b ...].
@@ -128,8 +128,8 @@ def step_divergence(
         x0: data [b ...].
         x: x_t [b ...].
         t: times from 2 / timesteps on [b].
-        variance: of the model's step, if the network does not tell it: a choice of the model (Ho et al.
-            2020, section 3.2), and that with which it is drawn from.
+        variance: of the model's step, if the network has not learned it: a choice of the model (Ho et al.
+            2020, section 3.2), and that of its samplers.
     """
     s = t - 1 / process.timesteps
     mean, least = process.posterior(x0, x, s, t)
@@ -165,8 +165,8 @@ def flow_log_likelihood(
     step = (ends[1] - ends[0]) / steps
 
     def sign(i: int) -> jax.Array:
-        draw = jax.vmap(lambda key: jax.random.rademacher(key, x0.shape[1:], jnp.float32))
-        return draw(fold_in(keys, i))
+        signs = jax.vmap(lambda key: jax.random.rademacher(key, x0.shape[1:], jnp.float32))
+        return signs(fold_in(keys, i))
 
     signs = [sign(i) for i in range(probes)]
 

@@ -1,4 +1,4 @@
-"""Diffusion models: learn to take noise away, and so to make images of nothing else."""
+"""Diffusion models: networks that learn to remove noise, and so to make images of noise alone."""
 
 import dataclasses
 import math
@@ -17,7 +17,6 @@ from vq_jax.models.dit import DiT, DiTSizes
 from vq_jax.models.unet import UNet, UNetSizes
 from vq_jax.ops import diffusion as ops
 from vq_jax.ops import likelihoods
-from vq_jax.ops.dropout import hide_labels
 from vq_jax.ops.images import to_uint8
 from vq_jax.ops.keys import content_keys, fold_in, normal
 from vq_jax.ops.metrics import psnr
@@ -96,16 +95,19 @@ class DiffusionTask(DiffusionSampling):
             network, sizes = DiT, build(DiTSizes, config.dit, 'dit')
         else:
             network, sizes = UNet, build(UNetSizes, config.unet, 'unet')
-        h, w, c = space.shape
-        if h % sizes.factor or w % sizes.factor:
+        *grid, c = space.shape
+        factors = sizes.factors(len(grid))
+        if any(n % factor for n, factor in zip(grid, factors, strict=True)):
             raise UserError(
-                f'what is learned is {h}x{w} and cannot be divided by {sizes.factor}, as the sizes in '
-                f'config.{options.backbone} want; change them, config.data.image_size or config.data.pad.'
+                f'what is learned is {_times(grid)} and cannot be divided by '
+                f'{_times(dict.fromkeys(factors))}, as '
+                f'the sizes in config.{options.backbone} want; change them, config.data.image_size or '
+                'config.data.pad.'
             )
         if options.upscale > 1:
             _check_upscale(options.upscale, space, spec)
         task = cls(
-            model=network(sizes, c * (2 if options.learned_variance else 1), num_labels),
+            model=network(sizes, c * (2 if options.learned_variance else 1)),
             space=space,
             config=options,
             sampling=build(Sampling, config.sampling, 'sampling'),
@@ -135,10 +137,11 @@ class DiffusionTask(DiffusionSampling):
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
-        h, w, c = self.space.shape
-        x = self.shown(jnp.zeros((1, h, w, c)), self.condition(batch['x'][:1]))
-        variables = dict(self.model.init(params_key, x, jnp.zeros(1), batch['label'][:1]))
+        context = self.context(batch['label'][:1], batch['x'][:1])
+        x = self.features(jnp.zeros((1, *self.space.shape)))
+        variables = dict(self.model.init(params_key, x, jnp.zeros(1), context))
         if not isinstance(self.space, Pixels):
+            c = self.space.shape[-1]
             variables[LATENT] = {'mean': jnp.zeros(c), 'scale': jnp.ones(c)}
         return TrainState.create(run_key, variables, self.optimizer)
 
@@ -176,11 +179,8 @@ class DiffusionTask(DiffusionSampling):
             x0, keys = self.encoded(state, batch['x']), part.keys(step_key)
             # Times are spread evenly over the batch (Kingma et al. 2021, appendix I.1).
             t = self._time((jax.random.uniform(times_key) + part.index / part.size) % 1.0)
-            labels = self.asked(batch['label'])
-            if self.num_labels:
-                labels = hide_labels(fold_in(keys, 0), labels, self.config.label_dropout, self.num_labels)
-            condition = self.condition(batch['x'])
-            network = self.network({'params': params}, labels, condition, fold_in(keys, 1))
+            context = self.drop(fold_in(keys, 0), self.context(batch['label'], batch['x']))
+            network = self.network({'params': params}, context, fold_in(keys, 1))
             losses = self._losses(network, x0, fold_in(keys, 2), t)
             metrics = {name: jnp.mean(value) for name, value in losses.items()}
             return metrics['loss'], metrics
@@ -190,26 +190,26 @@ class DiffusionTask(DiffusionSampling):
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """The loss; of a model of pixels, the parts of the bound in nats [b], those over time [b n].
 
-        Of super-resolution instead of the bound 'psnr' of a drawn image and, to compare, of cubic
-        interpolation [b]. The bound of the bytes given the small image would be valid too, but there is
-        none to compare it with, and of a network that is asked for x0 it is huge: the error of x0 does not
-        vanish with the noise, while its weight grows without end.
+        Of super-resolution instead of the bound 'psnr' of a sample and, to compare, of cubic interpolation
+        [b]. The bound of the bytes given the image of low resolution would be valid too, but there is none to
+        compare it with, and of a network that predicts x0 it is huge: the error of x0 does not vanish with
+        the noise, while its weight grows without end.
 
-        The draws of an image depend on its bytes alone.
+        The noise and the times of an image depend on its bytes alone.
         """
         images, n = batch['x'], self.evaluation.times
         x0, keys = self.encoded(state, images), content_keys(images)
-        labels, condition = self.asked(batch['label']), self.condition(images)
-        network = self.network(state.eval_variables(), labels, condition, None)
+        context = self.context(batch['label'], images)
+        network = self.network(state.eval_variables(), context)
 
         def losses(i: jax.Array) -> jax.Array:
-            drawn = fold_in(keys, i)
-            t = self._time((i + jax.vmap(jax.random.uniform)(fold_in(drawn, 0))) / n)
-            return self._losses(network, x0, fold_in(drawn, 1), t)['loss']
+            own = fold_in(keys, i)
+            t = self._time((i + jax.vmap(jax.random.uniform)(fold_in(own, 0))) / n)
+            return self._losses(network, x0, fold_in(own, 1), t)['loss']
 
         values = {'loss': jnp.mean(jax.lax.map(losses, jnp.arange(n)), axis=0)}
         denoise, apart = self.denoiser(network), fold_in(keys, n)
-        if isinstance(self.space, Pixels) and condition is None:
+        if isinstance(self.space, Pixels) and context.grid is None:
             # What is expected of pixels is kept in their range, as Ho et al. 2020 do.
             parts = bound(clipped(denoise), self.process, apart, x0, n, self.sampling.variance)
             values |= {'prior': parts.prior, 'diffusion': parts.diffusion, 'decoder': parts.decoder}
@@ -218,10 +218,10 @@ class DiffusionTask(DiffusionSampling):
             steps, probes = self.evaluation.flow_steps, self.evaluation.flow_probes
             nats = flow_log_likelihood(denoise, self.process, apart, spread_out, steps, probes)
             values['flow'] = nats + x0[0].size * math.log(likelihoods.LEVEL)
-        if condition is not None:
-            drawn, _ = self.visit(state, fold_in(keys, n + 2), labels, self.sampling, condition)
-            values['psnr'] = psnr(self.decoded(state, drawn, labels), images)
-            values['psnr_cubic'] = psnr(to_uint8(condition), images)
+        if context.grid is not None:
+            sampled, _ = self.visit(state, fold_in(keys, n + 2), context, self.sampling)
+            values['psnr'] = psnr(self.decoded(state, sampled, batch['label']), images)
+            values['psnr_cubic'] = psnr(to_uint8(context.grid), images)
         return values
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
@@ -251,13 +251,12 @@ class DiffusionTask(DiffusionSampling):
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Images, a sample of the class of each, and the way to it from noise [b 8 h w c]."""
         images, labels = batch['x'], batch['label']
-        condition = self.condition(images)
-        keys = content_keys(images)
-        _, seen = self.visit(state, keys, labels, self.sampling, condition, visited=self._visited)
+        context, keys = self.context(labels, images), content_keys(images)
+        _, seen = self.visit(state, keys, context, self.sampling, visited=self._visited)
         chain = jax.vmap(lambda x: self.decoded(state, x, labels))(seen)
         shown = {'images': images, 'chain': jnp.moveaxis(chain, 0, 1), 'samples': chain[-1]}
-        if condition is not None:
-            shown['small'] = self.space.decode(state.frozen, condition, labels)
+        if context.grid is not None:
+            shown['small'] = self.space.decode(state.frozen, context.grid, labels)
         return shown
 
     def media(
@@ -289,7 +288,7 @@ class DiffusionTask(DiffusionSampling):
         wanted = ops.target(c.prediction, process, x0, noise, t)
         error = jnp.square(answer[..., : x0.shape[-1]] - wanted)
         weight = ops.loss_weight(c.weighting, c.prediction, process, t, c.min_snr_gamma)
-        loss = weight * jnp.mean(error, axis=(1, 2, 3))
+        loss = weight * jnp.mean(error, axis=tuple(range(1, error.ndim)))
         if not c.learned_variance:
             return {'loss': loss}
         denoised = self.denoiser(lambda x, t: answer)(x, t)
@@ -323,13 +322,18 @@ def _check_process(options: DiffusionConfig) -> None:
             )
 
 
+def _times(sizes: Iterable[int]) -> str:
+    """Sizes of axes, for people."""
+    return 'x'.join(map(str, sizes))
+
+
 def _check_upscale(factor: int, space: Space, spec: Spec) -> None:
     if not isinstance(space, Pixels):
         raise UserError(
             'super-resolution (config.model.upscale) learns pixels; leave config.latent.workdir empty.'
         )
-    if spec.shape[0] % factor or spec.shape[1] % factor:
+    if any(n % factor for n in spec.grid):
         raise UserError(
-            f'images of {spec.shape[0]}x{spec.shape[1]} pixels cannot be reduced by {factor} '
+            f'images of {_times(spec.grid)} pixels cannot be reduced by {factor} '
             '(config.model.upscale); change it or config.data.image_size.'
         )

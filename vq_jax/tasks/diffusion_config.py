@@ -1,4 +1,4 @@
-"""What can be said about a diffusion model in an experiment config."""
+"""The sections of an experiment config that are about a diffusion model and its samples."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,24 +16,27 @@ class DiffusionConfig:
 
     Attributes:
         backbone: 'unet' (section 'unet') or 'dit' (section 'dit').
-        class_conditional: draw images of a given class.
-        label_dropout: share of the training examples whose class is kept from the network, which guidance
-            needs (Ho and Salimans 2022).
-        fourier: the network is also shown sines and cosines of `pi 2^n` times the noisy example for these n,
+        class_conditional: sample images of a given class.
+        label_dropout: share of the training examples whose class is dropped, which guidance needs (Ho and
+            Salimans 2022).
+        fourier: the network also sees sines and cosines of `pi 2^n` times the noisy example for these n,
             so that it sees differences as small as those between bytes, which take most of the bits of
             a likelihood (Kingma et al. 2021, arXiv:2107.00630, appendix C).
-        upscale: if above 1, the network is shown the image reduced to one pixel out of so many in
-            height and in width: super-resolution (Saharia et al. 2021, arXiv:2104.07636).
+        upscale: if above 1, the context is the image at a resolution that is so many times lower on each
+            axis: super-resolution (Saharia et al. 2021, arXiv:2104.07636).
+        image_dropout: of super-resolution, the share of the training examples whose image of low resolution
+            is dropped, together with the class as far as both shares allow, so that guidance leans towards
+            it too.
         schedule: how noise grows with time (see `vq_jax.ops.diffusion.SCHEDULES`).
         path: from data to noise; with 'straight', `schedule` 'straight' and `prediction` 'velocity' this
             is flow matching.
         shift: how much stronger noise is than the schedule says, for large images.
         timesteps: of discrete time; 0 for continuous time.
-        prediction: what the network is asked.
+        prediction: what the network predicts.
         weighting: of its squared error over time (see `vq_jax.ops.diffusion.loss_weight`).
         min_snr_gamma: the bound in the weighting 'min_snr'.
-        learned_variance: the network also says how wide each step is, in discrete time (Nichol and Dhariwal
-            2021, arXiv:2102.09672).
+        learned_variance: the network also predicts the variance of each step, in discrete time (Nichol and
+            Dhariwal 2021, arXiv:2102.09672).
         variational_weight: of the bound that teaches it, in nats a value.
     """
 
@@ -42,6 +45,7 @@ class DiffusionConfig:
     label_dropout: float = 0.1
     fourier: tuple[int, ...] = ()
     upscale: int = 1
+    image_dropout: float = 0.0
     schedule: ScheduleName = 'cosine'
     path: PathName = 'variance_preserving'
     shift: float = 1.0
@@ -53,8 +57,10 @@ class DiffusionConfig:
     variational_weight: float = 0.001
 
     def __post_init__(self) -> None:
-        check_share('config.model.', self, 'label_dropout', one=False)
+        check_share('config.model.', self, 'label_dropout', 'image_dropout', one=False)
         check_least(1, 'config.model.', self, 'upscale')
+        if self.image_dropout and self.upscale == 1:
+            raise UserError('config.model.image_dropout is for super-resolution; set config.model.upscale.')
         if any(not 0 <= n <= 12 for n in self.fourier):
             raise UserError(f'config.model.fourier is {self.fourier}; give exponents from 0 to 12.')
         if not on_device('config.model.min_snr_gamma', self.min_snr_gamma) > 0:
@@ -74,22 +80,22 @@ class DiffusionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How images are drawn.
+    """How images are sampled.
 
     Attributes:
         sampler: see `vq_jax.sampling.diffusion.SAMPLERS`.
-        steps: how many; 'heun' asks the network twice in each.
+        steps: how many; 'heun' calls the network twice in each.
         grid: how times are spread (see `vq_jax.sampling.diffusion.time_grid`); None takes the grid that is
             best for the sampler: 'cubic' for 'dpm_solver' and 'unipc', 'quadratic' for the others.
         eta: of 'ddim', from 0, which adds no noise, to 1, which is 'ddpm'.
         variance: of a step of 'ddpm' and, in discrete time, of the bound, if it is not learned (see
             `vq_jax.sampling.diffusion.Options`).
-        guidance: towards the class; 1 is the model itself.
+        guidance: towards the context; 1 is the model itself.
         rescale: how far guidance keeps the contrast, from 0 to 1 (Lin et al. 2024, arXiv:2305.08891).
         threshold: what is expected of pixels is clipped to their range ('static'), or shrunk into it
             ('dynamic', Saharia et al. 2022); latents have no range, and are left as they are.
         percentile: share of the pixels that 'dynamic' brings into the range.
-        repeats: in inpainting, how often each step is made (Lugmayr et al. 2022). What is drawn fits best
+        repeats: in inpainting, how often each step is made (Lugmayr et al. 2022). Samples fit best
             with the sampler 'ddpm', 4 repeats and guidance 1; of samplers without noise it changes next to
             nothing.
         NUMBERS: see `vq_jax.tasks.batched_sampling.BatchedSampler`.

@@ -1,4 +1,4 @@
-"""What a diffusion model can draw: new images, and changes to images that are there."""
+"""Samples of a diffusion model: new images, and changes to images that are there."""
 
 import dataclasses
 import math
@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from vq_jax.errors import UserError
+from vq_jax.models.context import Context, ContextEncoder, without_class
 from vq_jax.models.dit import DiT
 from vq_jax.models.unet import UNet
 from vq_jax.ops.diffusion import Process, spread, to_x0
+from vq_jax.ops.guidance import drop, pair
 from vq_jax.ops.images import fill, to_float
 from vq_jax.ops.keys import fold_in, normal
 from vq_jax.ops.traced import differs
@@ -42,7 +44,7 @@ class DiffusionSampling(Task):
     """The part of a diffusion task that needs no training; `state.frozen` is the autoencoder's.
 
     Attributes:
-        model: noisy examples and times to predictions.
+        model: noisy examples, times and contexts to predictions.
         space: images to what is learned, and back.
         config: see `DiffusionConfig`.
         sampling: see `Sampling`.
@@ -67,7 +69,7 @@ class DiffusionSampling(Task):
     def unused(self, sampling: Sampling, method: str) -> dict[str, str]:
         """Keys that change nothing in a method of this model, beside the other choices, and why."""
         unused = sampling.unused(method)
-        if not self.num_labels:
+        if not self._guided_by:
             unused['rescale'] = 'this model is not conditioned on classes'
         if not isinstance(self.space, Pixels):
             unused |= dict.fromkeys(('threshold', 'percentile'), 'latents have no range')
@@ -76,8 +78,10 @@ class DiffusionSampling(Task):
         return unused
 
     def check_sampling(self, sampling: Sampling) -> None:
-        """Raises `UserError` if this model cannot be drawn from in this way."""
-        check_guidance(sampling.guidance, self.num_labels, self.config.label_dropout)
+        """Raises `UserError` if this model cannot be sampled in this way."""
+        check_guidance(
+            sampling.guidance, self._guided_by, self.config.image_dropout or self.config.label_dropout
+        )
         check_steps(sampling.steps, self.process)
 
     def sample(
@@ -86,7 +90,7 @@ class DiffusionSampling(Task):
         """Images [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them."""
         if self.config.upscale > 1:
             raise UserError('a super-resolution model draws nothing of its own; give it small images.')
-        x, _ = self.visit(state, keys, labels, sampling or self.sampling)
+        x, _ = self.visit(state, keys, self.context(labels), sampling or self.sampling)
         return self.decoded(state, x, labels)
 
     def upscale(
@@ -98,20 +102,19 @@ class DiffusionSampling(Task):
         sampling: Sampling | None = None,
     ) -> jax.Array:
         """Large images, uint8 [b h w c], of small ones, uint8 [b h/upscale w/upscale c]."""
-        h, w, c = self.spec.shape
         factor = self.config.upscale
         if factor == 1:
             raise UserError(
                 'this model was not trained to make small images large; use one trained with '
                 'config.model.upscale (configs/image/sr_imagenette.py).'
             )
-        if small.shape[1:] != (h // factor, w // factor, c):
+        if small.shape[1:] != (*(n // factor for n in self.spec.grid), self.spec.channels):
             raise UserError(
                 f'this model makes images of {self.spec.shape} of ones reduced by {factor} '
                 f'(config.model.upscale); these are {small.shape[1:]}.'
             )
-        condition = enlarge(to_float(small), factor)
-        x, _ = self.visit(state, keys, labels, sampling or self.sampling, condition)
+        context = self._encoded(labels, to_float(small))
+        x, _ = self.visit(state, keys, context, sampling or self.sampling)
         return self.decoded(state, x, labels)
 
     def inpaint(
@@ -123,17 +126,17 @@ class DiffusionSampling(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Draws a part of images anew; all else stays as it is, byte for byte.
+        """Samples a part of images anew; all else stays as it is, byte for byte.
 
-        What is drawn fits best with the sampler 'ddpm', 4 repeats and guidance 1 (see the config
+        Samples fit best with the sampler 'ddpm', 4 repeats and guidance 1 (see the config
         ddpm_mnist). Of samplers that add no noise, repeats change next to nothing.
 
         Args:
             state: of the model.
             keys: a random key for each image [b].
-            images: uint8 [b h w c]; what they hold where they are to be drawn anew does not count.
-            mask: True where an image is to be drawn anew, bool [b h w]; a latent that has a part in it
-                is drawn as a whole.
+            images: uint8 [b h w c]; what they hold where they are to be sampled anew does not count.
+            mask: True where an image is to be sampled anew, bool [b h w]; a latent that has a part in it
+                is sampled as a whole.
             labels: int32 [b]; without meaning for a model that is not conditioned on them.
             sampling: how; by default as the config says.
 
@@ -142,10 +145,11 @@ class DiffusionSampling(Task):
         """
         self._needs_no_small_image('draw a part of an image anew')
         sampling = sampling or self.sampling
-        (h, w, _), (b, height, width) = self.space.shape, mask.shape
-        parts = mask.reshape(b, h, height // h, w, width // w).any((2, 4))[..., None]
+        grid = self.space.shape[:-1]
+        parts = (size for n, m in zip(grid, mask.shape[1:], strict=True) for size in (n, m // n))
+        parts = mask.reshape(len(mask), *parts).any(tuple(range(2, 2 * len(grid) + 1, 2)))[..., None]
         known = Known(x0=self.encoded(state, fill(images, mask)), mask=parts)
-        x, _ = self.visit(state, keys, labels, sampling, known=known)
+        x, _ = self.visit(state, keys, self.context(labels), sampling, known=known)
         return jnp.where(mask[..., None], self.decoded(state, x, labels), images)
 
     def denoise(
@@ -177,7 +181,7 @@ class DiffusionSampling(Task):
         x = to_float(images) if images.dtype == jnp.uint8 else images
         t = self._known_time(self.process.time(-2 * jnp.log(jnp.maximum(sigma / 127.5, 1e-6))))
         alpha, _ = self.process.scales(t)
-        x, _ = self.visit(state, keys, labels, sampling or self.sampling, None, t, alpha * x)
+        x, _ = self.visit(state, keys, self.context(labels), sampling or self.sampling, t, alpha * x)
         return self.decoded(state, x, labels)
 
     def image_to_image(
@@ -207,8 +211,8 @@ class DiffusionSampling(Task):
         t = self._known_time(jnp.asarray(strength, jnp.float32))
         x0 = self.encoded(state, images)
         x = self.process.diffuse(x0, normal(fold_in(keys, 0), x0.shape[1:]), t)
-        condition = self.condition(images)
-        x, _ = self.visit(state, keys, labels, sampling or self.sampling, condition, t, x)
+        context = self.context(labels, images)
+        x, _ = self.visit(state, keys, context, sampling or self.sampling, t, x)
         return self.decoded(state, x, labels)
 
     def interpolate(
@@ -250,22 +254,22 @@ class DiffusionSampling(Task):
         sampling = dataclasses.replace(sampling, sampler='ddim', eta=0.0, guidance=1.0, threshold='none')
         ends = jnp.stack([a, b])
         times = time_grid(sampling.grid_name(), self.process, sampling.steps)
-        keys = jax.random.split(jax.random.key(0), n)  # of no effect: nothing is drawn
-        of_ends = jnp.stack([labels[0], labels[-1]])
+        keys = jax.random.split(jax.random.key(0), n)  # of no effect: no noise is added
+        of_ends = self.context(jnp.stack([labels[0], labels[-1]]), ends)
         noise, _ = solve(
             SAMPLERS['ddim'],
-            self.sampling_denoiser(state, of_ends, sampling, self.condition(ends)),
+            self.sampling_denoiser(state, of_ends, sampling),
             self.process,
             keys[:2],
             self.encoded(state, ends),
             times[::-1],
         )
         x = arc(noise[0], noise[1], jnp.linspace(0, 1, n))
-        condition = self.condition(ends)
-        if condition is not None:
+        context, grid = self.context(labels), of_ends.grid
+        if grid is not None:
             share = spread(jnp.linspace(0, 1, n), x)
-            condition = (1 - share) * condition[0] + share * condition[1]
-        x, _ = self.visit(state, keys, labels, sampling, condition, x=x)
+            context = context.replace(grid=(1 - share) * grid[0] + share * grid[1])
+        x, _ = self.visit(state, keys, context, sampling, x=x)
         return self.decoded(state, x, labels)
 
     def encoded(self, state: TrainState, images: jax.Array) -> jax.Array:
@@ -283,31 +287,51 @@ class DiffusionSampling(Task):
             x = x * measured['scale'] + measured['mean']
         return self.space.decode(state.frozen, x, labels)
 
-    def asked(self, labels: jax.Array) -> jax.Array:
-        """The classes that the network is told of; zeros if it is told of none."""
-        return labels if self.num_labels else jnp.zeros_like(labels)
+    def context(self, labels: jax.Array, images: jax.Array | None = None) -> Context:
+        """The context of examples.
 
-    def condition(self, images: jax.Array) -> jax.Array | None:
-        """What a super-resolution model is shown: the image made small, and large again."""
+        Args:
+            labels: int32 [b]; not read for a model that is not conditioned on them.
+            images: uint8 [b *grid c], which super-resolution is given at low resolution; None without it.
+        """
         factor = self.config.upscale
-        return None if factor == 1 else enlarge(to_float(reduce(images, factor)), factor)
+        small = to_float(reduce(images, factor)) if images is not None and factor > 1 else None
+        return self._encoded(labels, small)
 
-    def shown(self, x: jax.Array, condition: jax.Array | None) -> jax.Array:
-        """What the network is shown of noisy examples [b h w c]: further channels beside them."""
+    def _encoded(self, labels: jax.Array, low_resolution: jax.Array | None) -> Context:
+        encoder = ContextEncoder(self.num_labels, upscale=self.config.upscale)  # which has no parameters
+        return encoder.apply({}, labels, low_resolution=low_resolution, method='encode')
+
+    def drop(self, keys: jax.Array, context: Context) -> Context:
+        """The context with parts of some examples dropped, for training with a key for each example [b]."""
+        none, c = self._unconditional(context), self.config
+        return context.replace(
+            vector=drop(keys, c.label_dropout, context.vector, none.vector),
+            grid=drop(keys, c.image_dropout, context.grid, none.grid),
+        )
+
+    def _unconditional(self, context: Context) -> Context:
+        """The context without all parts that training drops; a grid of zeros is a grey image."""
+        none = without_class(context, self.num_labels) if self.config.label_dropout else context
+        return none.replace(grid=jnp.zeros_like(context.grid)) if self.config.image_dropout else none
+
+    @property
+    def _guided_by(self) -> int:
+        """How many classes, or images of low resolution, guidance can lean towards; 0 if to nothing."""
+        return self.num_labels or int(self.config.image_dropout > 0)
+
+    def features(self, x: jax.Array) -> jax.Array:
+        """What the network sees of noisy examples [b *grid c]: further channels beside them."""
         angles = [math.pi * 2**n * x for n in self.config.fourier]
-        features = [f(angle) for angle in angles for f in (jnp.sin, jnp.cos)]
-        given = [] if condition is None else [condition]
-        return jnp.concatenate([x, *features, *given], axis=-1)
+        return jnp.concatenate([x, *(f(angle) for angle in angles for f in (jnp.sin, jnp.cos))], axis=-1)
 
-    def network(
-        self, variables: Any, labels: jax.Array, condition: jax.Array | None, keys: jax.Array | None
-    ) -> Any:
-        """The network as a function of x_t and times."""
+    def network(self, variables: Any, context: Context, keys: jax.Array | None = None) -> Any:
+        """The network as a function of x_t and times; with a key for each example [b], it drops out."""
         first = 1 / self.config.timesteps if self.config.timesteps else 0.0
 
         def network(x: jax.Array, t: jax.Array) -> jax.Array:
             # In discrete time the network does not know time 0.
-            return self.model.apply(variables, self.shown(x, condition), jnp.maximum(t, first), labels, keys)
+            return self.model.apply(variables, self.features(x), jnp.maximum(t, first), context, keys)
 
         return network
 
@@ -324,17 +348,14 @@ class DiffusionSampling(Task):
 
         return denoise
 
-    def sampling_denoiser(
-        self, state: TrainState, labels: jax.Array, sampling: Sampling, condition: jax.Array | None
-    ) -> Denoiser:
+    def sampling_denoiser(self, state: TrainState, context: Context, sampling: Sampling) -> Denoiser:
         """The denoiser with guidance and threshold."""
-        variables = state.eval_variables()
-        labels = self.asked(labels)
-        denoise = self.denoiser(self.network(variables, labels, condition, None))
-        if self.num_labels and differs(sampling.guidance, 1):
-            none = jnp.full_like(labels, self.num_labels)
-            without = self.denoiser(self.network(variables, none, condition, None))
-            denoise = guided(denoise, without, sampling.guidance, sampling.rescale)
+        is_guided = self._guided_by and differs(sampling.guidance, 1)
+        if is_guided:
+            context = pair(context, self._unconditional(context))
+        denoise = self.denoiser(self.network(state.eval_variables(), context))
+        if is_guided:
+            denoise = guided(denoise, sampling.guidance, sampling.rescale)
         if isinstance(self.space, Pixels) and sampling.threshold == 'static':
             denoise = clipped(denoise)
         elif isinstance(self.space, Pixels) and sampling.threshold == 'dynamic':
@@ -345,9 +366,8 @@ class DiffusionSampling(Task):
         self,
         state: TrainState,
         keys: jax.Array,
-        labels: jax.Array,
+        context: Context,
         sampling: Sampling,
-        condition: jax.Array | None = None,
         start: float | jax.Array = 1.0,
         x: jax.Array | None = None,
         known: Known | None = None,
@@ -359,7 +379,7 @@ class DiffusionSampling(Task):
         times = time_grid(sampling.grid_name(), self.process, sampling.steps, start)
         return solve(
             SAMPLERS[sampling.sampler],
-            self.sampling_denoiser(state, labels, sampling, condition),
+            self.sampling_denoiser(state, context, sampling),
             self.process,
             fold_in(keys, 1),
             x,
@@ -371,7 +391,7 @@ class DiffusionSampling(Task):
         )
 
     def _needs_no_small_image(self, ability: str) -> None:
-        """Raises `UserError` from a super-resolution model, which must be shown the whole image."""
+        """Raises `UserError` from a super-resolution model, whose context is the whole image."""
         if self.config.upscale > 1:
             raise UserError(
                 f'a super-resolution model cannot {ability}; use one without config.model.upscale.'
@@ -384,16 +404,12 @@ class DiffusionSampling(Task):
 
 
 def reduce(images: jax.Array, factor: int) -> jax.Array:
-    """Bytes [b h w c] averaged over squares of so many pixels, and rounded [b h/factor w/factor c]."""
-    b, h, w, c = images.shape
-    squares = images.reshape(b, h // factor, factor, w // factor, factor, c)
-    return jnp.round(jnp.mean(squares.astype(jnp.float32), axis=(2, 4))).astype(jnp.uint8)
-
-
-def enlarge(x: jax.Array, factor: int) -> jax.Array:
-    """Images in [-1, 1] [b h w c] enlarged by cubic interpolation [b h*factor w*factor c]."""
-    b, h, w, c = x.shape
-    return jnp.clip(jax.image.resize(x, (b, h * factor, w * factor, c), 'cubic'), -1, 1)
+    """Bytes [b *grid c] averaged over so many positions on each axis, and rounded [b *grid/factor c]."""
+    b, *grid, c = images.shape
+    parts = (size for n in grid for size in (n // factor, factor))
+    within = tuple(range(2, 2 * len(grid) + 1, 2))
+    means = jnp.mean(images.reshape(b, *parts, c).astype(jnp.float32), axis=within)
+    return jnp.round(means).astype(jnp.uint8)
 
 
 def arc(a: jax.Array, b: jax.Array, shares: jax.Array) -> jax.Array:

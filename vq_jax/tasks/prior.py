@@ -1,4 +1,4 @@
-"""Priors: what the codes of images are like, and so how to draw new ones."""
+"""Priors: distributions of codes, which are learned and sampled."""
 
 import dataclasses
 import math
@@ -47,10 +47,10 @@ _MOST_PIXELS = 4_096  # attention is quadratic in them
 
 @dataclasses.dataclass(frozen=True)
 class TopPrior:
-    """The prior of the coarser level.
+    """The prior of the coarser scale.
 
     Attributes:
-        task: draws its tokens.
+        task: samples its tokens.
         state: what the task learned, on the host.
         class_names: of the classes that it is conditioned on, if it is; None if they are not known.
         run: the trained run that it is.
@@ -69,10 +69,10 @@ class PriorTask(Task):
     `state.frozen` is `{'tokenizer': its state, 'top': that of the prior of the top codes, or None}`.
 
     Attributes:
-        network: tokens to logits, and what is drawn from them.
+        network: tokens and contexts to logits, and samples of tokens.
         tokenizer: images to tokens and back.
-        level: which of the tokenizer's levels is learned, counted from the coarsest.
-        top: the prior of the level above, if there is one and it is known.
+        level: which of the tokenizer's scales is learned, counted from the coarsest.
+        top: the prior of the coarser scale, if there is one and it is known.
         sampling: see `Sampling`.
         optimizer: changes the parameters.
         spec: of the examples.
@@ -126,8 +126,8 @@ class PriorTask(Task):
                 num_tokens=tokenizer.num_tokens,
                 grid=tokenizer.grids[level],
                 tokens_per_position=tokenizer.tokens_per_position,
-                num_labels=num_labels,
-                has_level_above=level > 0,
+                num_classes=num_labels,
+                has_coarser=level > 0,
             ),
             tokenizer=tokenizer,
             level=level,
@@ -153,12 +153,12 @@ class PriorTask(Task):
 
     @property
     def tokens_per_position(self) -> int:
-        """How many columns of a grid of tokens are one place."""
+        """How many columns of a grid of tokens are one position."""
         return self.tokenizer.tokens_per_position
 
     @property
     def decoder_labels(self) -> int:
-        """The tokenizer's: a prior of classes may draw codes of none."""
+        """The tokenizer's: a prior of classes may sample codes of none."""
         return self.tokenizer.num_labels
 
     def check_spec(self, spec: Spec) -> None:
@@ -207,8 +207,8 @@ class PriorTask(Task):
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
-        above = [jnp.zeros((1, *grid), jnp.int32) for grid in self.tokenizer.grids[: self.level]]
-        variables = self.network.init(params_key, above)
+        coarser = jnp.zeros((1, *self.tokenizer.grids[self.level - 1]), jnp.int32) if self.level else None
+        variables = self.network.init(params_key, coarser)
         return TrainState.create(run_key, variables, self.optimizer)
 
     def pretrained(self) -> Any:
@@ -225,10 +225,11 @@ class PriorTask(Task):
         share = pmean(jnp.mean(batch['asked']), axis_name)
 
         def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, dict[str, jax.Array]]:
-            *above, tokens = self._learned(self._levels(state, batch))
-            keys, asked = part.keys(key), batch['asked']
-            labels = self.network.hide(fold_in(keys, 0), batch['label'])
-            logits = self.network.logits({'params': params}, tokens, asked, labels, above, fold_in(keys, 2))
+            coarser, tokens = self._learned(self._levels(state, batch))
+            keys, asked, variables = part.keys(key), batch['asked'], {'params': params}
+            context = self.network.context(variables, batch['label'], coarser)
+            context = self.network.drop(fold_in(keys, 0), context)
+            logits = self.network.logits(variables, tokens, asked, context, fold_in(keys, 2))
             nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
             right = (jnp.argmax(logits, -1) == tokens) & asked
             # Over all tokens that were asked for, in whatever part and on whatever device.
@@ -240,13 +241,14 @@ class PriorTask(Task):
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Nats of the tokens; of a masked model, of those in a mask that depends on the tokens alone.
 
-        Where all levels have a prior with a likelihood, and so has the tokenizer, also the nats of the
+        Where all scales have a prior with a likelihood, and so has the tokenizer, also the nats of the
         images given their tokens.
         """
         levels = self._levels(state, batch)
-        *above, tokens = self._learned(levels)
-        asked = self.network.asked(content_keys(tokens))
-        logits = self.network.logits(state.eval_variables(), tokens, asked, batch['label'], above)
+        coarser, tokens = self._learned(levels)
+        asked, variables = self.network.asked(content_keys(tokens)), state.eval_variables()
+        context = self.network.context(variables, batch['label'], coarser)
+        logits = self.network.logits(variables, tokens, asked, context)
         nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
         right = (jnp.argmax(logits, -1) == tokens) & asked
         values = {
@@ -287,20 +289,20 @@ class PriorTask(Task):
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Images if there are, what their tokens decode to, and a sample of the class of each.
 
-        Top codes are not decoded by themselves: of those, maps are drawn.
+        Top codes are not decoded by themselves: of those there are maps.
         """
         levels = self._levels(state, batch)
         keys, labels = content_keys(levels[self.level].reshape(len(batch['label']), -1)), batch['label']
         shown = {'images': batch['x']} if 'x' in batch else {}
-        above = levels[: self.level]
+        coarser = levels[: self.level]
         if not self._is_finest:
-            drawn = self.sample_tokens(state, keys, labels, above=above)
-            return {**shown, 'codes': levels[self.level], 'sampled_codes': drawn}
+            sampled = self.sample_tokens(state, keys, labels, coarser=coarser)
+            return {**shown, 'codes': levels[self.level], 'sampled_codes': sampled}
         if self.top:
             samples = self.sample(state, keys, labels)
         else:
-            drawn = self.sample_tokens(state, keys, labels, above=above)
-            samples = self._decode(state, (*above, drawn), labels)
+            sampled = self.sample_tokens(state, keys, labels, coarser=coarser)
+            samples = self._decode(state, (*coarser, sampled), labels)
         return {**shown, 'decoded': self._decode(state, levels, labels), 'samples': samples}
 
     def media(
@@ -321,9 +323,9 @@ class PriorTask(Task):
         """Images [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them.
 
         Raises:
-            UserError: if this is not a prior of all levels of codes.
+            UserError: if this is not a prior of all scales of codes.
         """
-        return self._draw(state, keys, labels, [None] * len(self.tokenizer.grids), sampling)
+        return self._sample(state, keys, labels, [None] * len(self.tokenizer.grids), sampling)
 
     def inpaint(
         self,
@@ -334,15 +336,15 @@ class PriorTask(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Draws parts of images anew; every token that has a pixel in such a part is drawn.
+        """Samples parts of images anew, and with them every token that has a pixel in such a part.
 
         Pixels outside of these parts stay as they are.
 
         Args:
             state: of the model.
             keys: a random key for each image [b].
-            images: uint8 [b h w c]; what they hold where they are to be drawn anew does not count.
-            mask: True where an image is to be drawn anew, bool [b h w].
+            images: uint8 [b h w c]; what they hold where they are to be sampled anew does not count.
+            mask: True where an image is to be sampled anew, bool [b h w].
             labels: int32 [b].
             sampling: how; by default as the config says.
 
@@ -351,16 +353,16 @@ class PriorTask(Task):
         """
         mask_of_tokens = jnp.repeat(mask, self.tokens_per_position, axis=2)
         b, h, w = mask_of_tokens.shape
-        given = []
+        known = []
         for tokens in self._encode(state, fill(images, mask)):
             rows, columns = tokens.shape[1:]
             parts = mask_of_tokens.reshape(b, rows, h // rows, columns, w // columns)
-            given.append(jnp.where(parts.any((2, 4)), -1, tokens))
-        drawn = self._draw(state, keys, labels, given, sampling)
-        return jnp.where(mask[..., None], drawn, images)
+            known.append(jnp.where(parts.any((2, 4)), -1, tokens))
+        sampled = self._sample(state, keys, labels, known, sampling)
+        return jnp.where(mask[..., None], sampled, images)
 
     def unused(self, sampling: Sampling, method: str) -> dict[str, str]:
-        """Keys that change nothing for this model, nor for that of the level above, and why."""
+        """Keys that change nothing for this model, nor for that of the coarser scale, and why."""
         unused = sampling.unused()
         if not self.network.masked:
             unused |= dict.fromkeys(('steps', 'confidence_temperature'), 'this model draws token by token')
@@ -369,7 +371,7 @@ class PriorTask(Task):
         return unused
 
     def check_sampling(self, sampling: Sampling) -> None:
-        """Raises `UserError` if tokens, or those of the level above, cannot be drawn in this way."""
+        """Raises `UserError` if tokens, or those of the coarser scale, cannot be sampled in this way."""
         check_guidance(sampling.guidance, self.num_labels, self.network.config.label_dropout)
         if self.top and self.top.task.num_labels:
             self.top.task.check_sampling(sampling)
@@ -379,16 +381,17 @@ class PriorTask(Task):
         state: TrainState,
         keys: jax.Array,
         labels: jax.Array,
-        given: jax.Array | None = None,
+        known: jax.Array | None = None,
         sampling: Sampling | None = None,
-        above: Levels = (),
+        coarser: Levels = (),
     ) -> jax.Array:
-        """Draws grids of the tokens that are learned, int32 [b h w] (see `TokenNetwork.draw`)."""
+        """Samples grids of the tokens that are learned, int32 [b h w] (see `TokenNetwork.sample`)."""
         variables = state.eval_variables()
-        return self.network.draw(variables, keys, labels, sampling or self.sampling, given, above)
+        context = self.network.context(variables, labels, *coarser)
+        return self.network.sample(variables, keys, context, sampling or self.sampling, known)
 
     def log_probability(self, state: TrainState, codes: jax.Array | Levels, labels: jax.Array) -> jax.Array:
-        """Of the codes of the level that is learned, given those above it, in nats [b].
+        """Of the codes of the scale that is learned, given those of the coarser one, in nats [b].
 
         Args:
             state: of the model.
@@ -400,13 +403,14 @@ class PriorTask(Task):
         """
         if self.network.masked:
             raise UserError('a masked prior has no likelihood; ask a transformer or a PixelCNN for one.')
-        *above, tokens = self._learned(as_levels(codes))
-        asked = jnp.ones(tokens.shape, bool)
-        logits = self.network.logits(state.eval_variables(), tokens, asked, labels, above)
+        coarser, tokens = self._learned(as_levels(codes))
+        asked, variables = jnp.ones(tokens.shape, bool), state.eval_variables()
+        context = self.network.context(variables, labels, coarser)
+        logits = self.network.logits(variables, tokens, asked, context)
         return -jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, tokens), -1)
 
     def encode(self, state: TrainState, images: jax.Array) -> jax.Array | Levels:
-        """The tokens, int32 [b h' w'], of images, uint8 [b h w c]; of two levels, a tuple.
+        """The tokens, int32 [b h' w'], of images, uint8 [b h w c]; of two scales, a tuple.
 
         Of pixels they are [b h w*c], the channels of each side by side.
         """
@@ -426,21 +430,21 @@ class PriorTask(Task):
     def _decode(self, state: TrainState, levels: Levels, labels: jax.Array) -> jax.Array:
         return self.tokenizer.decode(state.frozen['tokenizer'], levels, labels)
 
-    def _draw(
+    def _sample(
         self,
         state: TrainState,
         keys: jax.Array,
         labels: jax.Array,
-        given: list[jax.Array | None],
+        known: list[jax.Array | None],
         sampling: Sampling | None,
     ) -> jax.Array:
-        """Images whose codes are drawn level by level, where they are not given."""
+        """Images whose codes are sampled scale by scale, where they are not known."""
         if not self._is_finest:
             raise UserError(
                 'this prior draws the top codes alone; draw images with a prior of the bottom codes, whose '
                 'config.model.top_workdir is this run.'
             )
-        above: Levels = ()
+        coarser: Levels = ()
         if self.level:
             if not self.top:
                 raise UserError(
@@ -448,10 +452,10 @@ class PriorTask(Task):
                     'the top codes, in the config or by overriding it.'
                 )
             top = state.frozen['top']
-            above = (self.top.task.sample_tokens(top, fold_in(keys, 0), labels, given[0], sampling),)
+            coarser = (self.top.task.sample_tokens(top, fold_in(keys, 0), labels, known[0], sampling),)
             keys = fold_in(keys, 1)
-        drawn = self.sample_tokens(state, keys, labels, given[-1], sampling, above)
-        return self._decode(state, (*above, drawn), labels)
+        sampled = self.sample_tokens(state, keys, labels, known[-1], sampling, coarser)
+        return self._decode(state, (*coarser, sampled), labels)
 
     def _levels(self, state: TrainState, batch: Batch) -> Levels:
         """All tokens of a batch, written or made now, without a gradient."""
@@ -462,10 +466,10 @@ class PriorTask(Task):
         grids = self.tokenizer.grids
         return tuple(part.reshape(-1, *grid) for part, grid in zip(parts, grids, strict=True))
 
-    def _learned(self, levels: Levels) -> Levels:
-        """The levels above as grids, and the tokens that are learned [b n]."""
+    def _learned(self, levels: Levels) -> tuple[jax.Array | None, jax.Array]:
+        """The tokens of the coarser scale as a grid, if there is one, and those that are learned [b n]."""
         tokens = levels[self.level]
-        return (*levels[: self.level], tokens.reshape(len(tokens), -1))
+        return levels[self.level - 1] if self.level else None, tokens.reshape(len(tokens), -1)
 
 
 def _check_length(config: PriorConfig, tokenizer: Tokenizer) -> None:

@@ -1,4 +1,4 @@
-"""What can be said about a prior, and about drawing from it, in an experiment config."""
+"""The sections of an experiment config that are about a prior and its samples."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from vq_jax.sampling.autoregressive import Choice
 
 @dataclasses.dataclass(frozen=True)
 class PriorConfig:
-    """Which network learns the tokens, and what it is told.
+    """Which network learns the tokens, and in which context.
 
     Attributes:
         kind: 'transformer' (section 'transformer') and 'pixelcnn' (section 'pixelcnn') predict each token
             from those before it; 'maskgit' is a transformer that predicts masked tokens from all others.
-        class_conditional: draw tokens of a given class.
-        label_dropout: share of the training examples whose class is kept from the network, which guidance
-            needs (Ho and Salimans 2022).
+        class_conditional: sample tokens of a given class.
+        label_dropout: share of the training examples whose class is dropped, which guidance needs (Ho and
+            Salimans 2022).
         mask_schedule: of the share that is masked, in training and sampling, for 'maskgit'.
-        level: of a tokenizer with two levels of codes (Razavi et al. 2019), the one to learn; the prior of
-            the bottom codes is given the top ones.
-        top_workdir: the run of the prior of the top codes, which the one of the bottom codes needs to draw
+        level: of a tokenizer with two scales of codes (Razavi et al. 2019), the one to learn: 'top' is the
+            coarser one, and the context of 'bottom'.
+        top_workdir: the run of the prior of the top codes, which the one of the bottom codes needs to sample
             images, but not to learn.
         top_step: the checkpoint of that run; None is its newest. It is no key of a config, but set where a
             run is opened again (see `vq_jax.training.run_dir.pin_built_on`).
@@ -41,7 +41,7 @@ class PriorConfig:
         check_share('config.model.', self, 'label_dropout')
 
     def level_of(self, levels: int) -> int:
-        """Which of so many levels of codes is to be learned, counted from the coarsest."""
+        """Which of so many scales of codes is to be learned, counted from the coarsest."""
         if levels == 1:
             if self.level:
                 raise UserError('this tokenizer has one level of codes; leave config.model.level out.')
@@ -55,13 +55,13 @@ class PriorConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn.
+    """How tokens are sampled.
 
     Attributes:
         temperature: logits are divided by it; 0 takes the most likely token.
-        top_k: draw from the k most likely tokens alone; None from all.
-        top_p: draw from the fewest tokens whose probabilities reach p; None from all.
-        guidance: towards the class; 1 is the model itself (see `vq_jax.ops.logits.guide`).
+        top_k: sample from the k most likely tokens alone; None from all.
+        top_p: sample from the fewest tokens whose probabilities reach p; None from all.
+        guidance: towards the class; 1 is the model itself (see `vq_jax.ops.guidance`).
         steps: of 'maskgit'.
         confidence_temperature: of 'maskgit' (see `vq_jax.sampling.masked.generate_masked`).
         NUMBERS: see `vq_jax.tasks.batched_sampling.BatchedSampler`.

@@ -1,17 +1,18 @@
-"""One of the three networks over a grid of tokens: its logits, and tokens drawn from them."""
+"""One of the three networks over a grid of tokens: its logits, and tokens sampled from them."""
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from vq_jax.models.conditioning_stack import ConditioningStack
+from vq_jax.models.context import NOTHING, Context, ContextEncoder, without_class
 from vq_jax.models.pixelcnn import PixelCNN
 from vq_jax.models.transformer import Transformer
-from vq_jax.ops.dropout import hide_labels
-from vq_jax.ops.logits import guide
+from vq_jax.ops.guidance import drop, guide, halves, pair, twice
 from vq_jax.ops.masking import random_mask
 from vq_jax.ops.traced import differs
 from vq_jax.sampling.autoregressive import generate
@@ -21,31 +22,50 @@ from vq_jax.tasks.prior_config import PriorConfig, Sampling
 
 @dataclasses.dataclass(frozen=True)
 class TokenNetwork:
-    """A network, and how it is used.
+    """A network, what makes its context, and how both are used.
 
     Attributes:
-        model: tokens to logits.
+        model: tokens and a context to logits.
+        encoder: classes and the coarser scale to a context; its variables lie beside those of the model.
         config: see `PriorConfig`.
-        grid: rows and columns of the tokens [h w].
+        grid: sizes of the axes of the grid of tokens.
         num_tokens: how many there are, k.
-        num_labels: classes that the model is conditioned on; 0 for none.
     """
 
     model: Transformer | PixelCNN
+    encoder: ContextEncoder
     config: PriorConfig
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
     num_tokens: int
-    num_labels: int
 
     @property
     def masked(self) -> bool:
         """Whether it predicts masked tokens from all others, and so has no likelihood."""
         return self.config.kind == 'maskgit'
 
-    def init(self, key: jax.Array, above: Sequence[jax.Array]) -> Any:
-        """The model's random variables; `above` as for `logits`, of one example."""
+    def init(self, key: jax.Array, coarser: jax.Array | None) -> Any:
+        """The random variables of model and encoder; `coarser` as for `context`, of one example."""
+        context, variables = self.encoder.init_with_output(
+            key, jnp.zeros(1, jnp.int32), coarser, method='encode'
+        )
         tokens = jnp.zeros((1, *self._shape), jnp.int32)
-        return self.model.init(key, tokens, jnp.zeros(1, jnp.int32), *above)
+        return {'params': {**self.model.init(key, tokens, context)['params'], **variables.get('params', {})}}
+
+    def context(self, variables: Any, labels: jax.Array, coarser: jax.Array | None = None) -> Context:
+        """The context of examples.
+
+        Args:
+            variables: of model and encoder.
+            labels: int32 [b]; not read for a model that is not conditioned on them.
+            coarser: the tokens of the coarser scale, int [b *grid'], if there is one.
+        """
+        return self.encoder.apply(variables, labels, coarser, method='encode')
+
+    def drop(self, keys: jax.Array, context: Context) -> Context:
+        """The context with some classes dropped, for training with a random key for each example [b]."""
+        return drop(
+            keys, self.config.label_dropout, context, without_class(context, self.encoder.num_classes)
+        )
 
     def asked(self, keys: jax.Array) -> jax.Array:
         """Which tokens are to be predicted at once, bool [b n]: all, or those in a random mask.
@@ -58,24 +78,12 @@ class TokenNetwork:
             return random_mask(keys, n, self.config.mask_schedule)
         return jnp.ones((len(keys), n), bool)
 
-    def hide(self, keys: jax.Array, labels: jax.Array) -> jax.Array:
-        """The classes int32 [b], some of them replaced by that which stands for none.
-
-        Args:
-            keys: a random key for each example [b].
-            labels: int32 [b].
-        """
-        if not self.num_labels:
-            return labels
-        return hide_labels(keys, labels, self.config.label_dropout, self.num_labels)
-
     def logits(
         self,
         variables: Any,
         tokens: jax.Array,
         asked: jax.Array,
-        labels: jax.Array,
-        above: Sequence[jax.Array] = (),
+        context: Context = NOTHING,
         keys: jax.Array | None = None,
     ) -> jax.Array:
         """The logits of all tokens [b n k].
@@ -83,69 +91,63 @@ class TokenNetwork:
         Args:
             variables: of the model.
             tokens: int [b n].
-            asked: True where a masked model is not shown the token, bool [b n].
-            labels: int32 [b]; without meaning for a model that is not conditioned on them.
-            above: the tokens of the level above, int [b h' w'], if there is one.
+            asked: True where a masked model does not see the token, bool [b n].
+            context: of each example.
             keys: a random key for each example [b], for dropout; None drops nothing.
         """
         if self.masked:
             tokens = jnp.where(asked, self.num_tokens, tokens)
-        inputs = tokens.reshape(len(tokens), *self._shape), self._classes(labels), *above
+        inputs = tokens.reshape(len(tokens), *self._shape), context
         return self.model.apply(variables, *inputs, keys=keys).reshape(*tokens.shape, -1)
 
-    def draw(
+    def sample(
         self,
         variables: Any,
         keys: jax.Array,
-        labels: jax.Array,
+        context: Context,
         sampling: Sampling,
-        given: jax.Array | None = None,
-        above: Sequence[jax.Array] = (),
+        known: jax.Array | None = None,
     ) -> jax.Array:
-        """Draws grids of tokens.
+        """Samples grids of tokens.
 
         Args:
             variables: of the model.
             keys: a random key for each grid [b].
-            labels: int32 [b]; without meaning for a model that is not conditioned on them.
+            context: of each grid.
             sampling: how.
-            given: tokens that stay as they are, int [b h w]; -1 where one is to be drawn.
-            above: as for `logits`.
+            known: tokens that stay as they are, int [b *grid]; -1 where one is to be sampled.
 
         Returns:
-            int32 [b h w].
+            int32 [b *grid].
         """
         b, n = len(keys), math.prod(self.grid)
-        guided = bool(self.num_labels) and differs(sampling.guidance, 1)
-        labels = self._classes(labels)
+        known = jnp.full((b, n), -1) if known is None else known.reshape(b, n)
+        guided = self.encoder.num_classes and differs(sampling.guidance, 1)
         if guided:
-            labels = jnp.concatenate([labels, jnp.full_like(labels, self.num_labels)])
+            context = pair(context, without_class(context, self.encoder.num_classes))
 
-        def twice(x: jax.Array) -> jax.Array:
-            return jnp.concatenate([x, x]) if guided else x
+        def both(x: jax.Array) -> jax.Array:
+            return twice(x) if guided else x
 
-        def merged(logits: jax.Array) -> jax.Array:
-            return guide(*jnp.split(logits, 2), sampling.guidance) if guided else logits
-
-        above = [twice(x) for x in above]
-        given = jnp.full((b, n), -1) if given is None else given.reshape(b, n)
+        def one(logits: jax.Array) -> jax.Array:
+            return guide(*halves(logits), sampling.guidance) if guided else logits
 
         def step(before: jax.Array, i: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-            logits, grown = self.model.apply(variables, twice(before), i, cache, method='step')
-            return merged(logits), grown
+            logits, grown = self.model.apply(variables, both(before), i, cache, method='step')
+            return one(logits), grown
 
         def network(tokens: jax.Array) -> jax.Array:
-            tokens = twice(tokens)
-            return merged(self.logits(variables, tokens, tokens < 0, labels, above))
+            tokens = both(tokens)
+            return one(self.logits(variables, tokens, tokens < 0, context))
 
         if not self.masked:
-            cache = self.model.apply(variables, labels, *above, method='start')
-            tokens = generate(step, cache, keys, n, sampling.choice(), given, self.model.grow)
+            cache = self.model.apply(variables, len(both(keys)), context, method='start')
+            tokens = generate(step, cache, keys, n, sampling.choice(), known, self.model.grow)
         else:
             tokens = generate_masked(
                 network,
                 keys,
-                given,
+                known,
                 steps=sampling.steps,
                 choice=sampling.choice(),
                 schedule=self.config.mask_schedule,
@@ -158,47 +160,41 @@ class TokenNetwork:
         """In which the model takes the tokens of an example."""
         return self.grid if isinstance(self.model, PixelCNN) else (math.prod(self.grid),)
 
-    def _classes(self, labels: jax.Array) -> jax.Array:
-        return labels if self.num_labels else jnp.zeros_like(labels)
-
 
 def make_network(
     config: PriorConfig,
     sizes: Mapping[str, Any],
     *,
     num_tokens: int,
-    grid: tuple[int, int],
+    grid: tuple[int, ...],
     tokens_per_position: int,
-    num_labels: int,
-    has_level_above: bool,
+    num_classes: int,
+    has_coarser: bool,
 ) -> TokenNetwork:
     """The network of a config.
 
     Args:
-        config: which, and what it is told.
+        config: which, and its context.
         sizes: of a 'transformer', and of a 'pixelcnn'.
-        num_tokens: how many tokens there are, in each level.
-        grid: rows and columns of the tokens.
-        tokens_per_position: how many columns are one place.
-        num_labels: classes that it is conditioned on; 0 for none.
-        has_level_above: whether the tokens are finer ones of those of a coarser level.
+        num_tokens: how many tokens there are, in each scale.
+        grid: sizes of the axes of the grid of tokens.
+        tokens_per_position: how many of the last axis are one position.
+        num_classes: classes that it is conditioned on; 0 for none.
+        has_coarser: whether the tokens are finer ones of those of a coarser scale.
     """
-    num_above = num_tokens if has_level_above else 0
+    positions = (*grid[:-1], grid[-1] // tokens_per_position)
     if config.kind == 'pixelcnn':
-        rows, columns = grid
-        places = rows, columns // tokens_per_position
-        model = PixelCNN(
-            sizes['pixelcnn'], num_tokens, places, tokens_per_position, num_labels, num_above=num_above
-        )
+        size = sizes['pixelcnn']
+        model, width = PixelCNN(size, num_tokens, positions, tokens_per_position), size.channels
     else:
-        causal = config.kind == 'transformer'
+        size, causal = sizes['transformer'], config.kind == 'transformer'
+        positions, width = grid, size.width
         model = Transformer(
-            sizes['transformer'],
+            size,
             num_inputs=num_tokens if causal else num_tokens + 1,
             num_outputs=num_tokens,
             grid=grid,
-            num_classes=num_labels,
             causal=causal,
-            num_above=num_above,
         )
-    return TokenNetwork(model, config, grid, num_tokens, num_labels)
+    stack = ConditioningStack(num_tokens, width, positions, dtype=size.dtype) if has_coarser else None
+    return TokenNetwork(model, ContextEncoder(num_classes, stack), config, grid, num_tokens)

@@ -245,6 +245,8 @@ def _plain_type(hint: Any) -> tuple[type, type | None, bool, tuple[Any, ...]] | 
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         arms = [a for a in typing.get_args(hint) if a is not types.NoneType]
         optional = len(arms) < len(typing.get_args(hint))
+        if len(arms) == 2 and arms[1] == tuple[arms[0], ...]:
+            arms.pop()  # one number for all axes; code may give each axis its own
         if len(arms) != 1:
             return None
         hint = arms[0]
