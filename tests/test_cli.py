@@ -3,19 +3,22 @@
 import asyncio
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl import flags
-from ml_collections import config_flags
 from PIL import Image
 
 from tests.permissions import closed
-from tests.runs import run
+from tests.runs import finish, start
 from vq_jax import cli
 from vq_jax.data import DataConfig
 from vq_jax.data.sources.folder import FolderSource
@@ -24,6 +27,7 @@ from vq_jax.spec import Spec
 from vq_jax.tasks import TASKS, complete_config, default_config, make_task
 from vq_jax.train import train
 from vq_jax.training.config import build, explain
+from vq_jax.training.optimizer import FORMER_KEYS
 from vq_jax.training.run_dir import flatten
 
 
@@ -32,7 +36,7 @@ def parse(monkeypatch):
     """Parses flags as `vq_jax.train` does."""
     values = flags.FlagValues()
     monkeypatch.setattr(flags, 'FLAGS', values)
-    config_flags.DEFINE_config_file('config', flag_values=values)
+    cli.define_config(values)
     flags.DEFINE_string('workdir', None, '', flag_values=values)
     return lambda *words: cli._parse((), (), ['train', *words])
 
@@ -61,6 +65,7 @@ def test_a_terminal_shows_that_a_config_is_being_read(parse, tmp_path, monkeypat
             'of its line 2 (ValueError: invalid literal for int() with base 10',
         ),
         ('def get_config(size): pass', 'needs an argument; give it as --config='),
+        ('def get_confg(): pass', 'has no function get_config(); see those in configs.'),
     ],
 )
 def test_a_config_file_with_mistakes(parse, tmp_path, text, words):
@@ -105,6 +110,15 @@ def test_a_key_of_the_config_without_its_prefix(parse, name, meant):
     assert str(caught.value) == f'there is no flag --{name}; did you mean {meant}?'
 
 
+@pytest.mark.parametrize('section', ['optimizer', 'discriminator_optimizer'])
+def test_a_former_key_is_answered_with_what_stands_for_it(parsed, section):
+    with pytest.raises(UserError) as caught:
+        parsed('--config=configs/dcgan_mnist.py', f'--config.{section}.accumulate=4')
+    assert str(caught.value) == (
+        f"the config has no key 'accumulate' in an optimizer; {FORMER_KEYS['accumulate']}."
+    )
+
+
 @pytest.mark.parametrize('place', ['gs://bucket/run', Path('s3://bucket/run')])
 def test_a_run_is_kept_on_this_machine(parse, place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -140,7 +154,7 @@ def test_ctrl_c_while_starting_is_one_word(text, tmp_path, monkeypatch):
     if not text:
         (tmp_path / 'ml_collections.py').write_text(PRESS + 'press()')
         monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')]))
-    _, errors = run([f'--config={config}', f'--workdir={tmp_path}/run'], status=None)
+    _, errors = finish(start([f'--config={config}', f'--workdir={tmp_path}/run']), status=None)
     assert errors == 'stopped.\n'
 
 
@@ -151,6 +165,49 @@ def test_what_the_system_says_of_a_file_is_a_sentence(tmp_path, monkeypatch, cap
     assert ended.value.code == 2
     words = f'error: cannot use {tmp_path} (Permission denied); check that it is there and its permissions.\n'
     assert capsys.readouterr().err == words
+
+
+def raise_(error):
+    raise error
+
+
+XLA = jax.errors.JaxRuntimeError
+TOO_LARGE = {
+    'running': (lambda: jnp.zeros((2**20, 2**24)), r'RESOURCE_EXHAUSTED: Out of memory allocating \d+ bytes'),
+    'compiling': (
+        lambda: raise_(XLA('RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.\nUsed 20G of 16G.')),
+        'RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm',
+    ),
+    'dispatching': (
+        lambda: raise_(XLA('INTERNAL: Error dispatching computation: Out of memory allocating 9 bytes.')),
+        'INTERNAL: Error dispatching computation: Out of memory allocating 9 bytes',
+    ),
+    'cuda': (
+        lambda: raise_(XLA('INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out of memory')),
+        'INTERNAL: CUDA.* memory',
+    ),
+    'numpy': (lambda: np.empty((2**20, 2**25)), 'Unable to allocate .*'),
+    'Python': (lambda: raise_(MemoryError()), None),
+}
+
+
+@pytest.mark.parametrize('kind', TOO_LARGE)
+def test_too_little_memory_is_a_sentence_that_says_what_to_do(monkeypatch, capsys, kind):
+    compute, reason = TOO_LARGE[kind]
+    monkeypatch.setattr(cli.app, 'run', lambda *_, **__: compute())
+    with pytest.raises(SystemExit) as ended:
+        cli.main(print, save_memory='give less')
+    assert ended.value.code == 2
+    words = f'error: there is not enough memory{f" .{reason}." if reason else ""}; give less.\n'
+    assert re.fullmatch(words, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize('error', [XLA('INTERNAL: Failed to launch a kernel'), RuntimeError('out of memory')])
+def test_another_error_of_a_computation_keeps_its_traceback(monkeypatch, error):
+    monkeypatch.setattr(cli.app, 'run', lambda *_, **__: raise_(error))
+    with pytest.raises(RuntimeError) as raised:
+        cli.main(print)
+    assert raised.value is error
 
 
 @pytest.fixture
@@ -207,6 +264,26 @@ def test_config_files_of_the_package_are_named(parsed, tmp_path, monkeypatch):
         parsed('--config=quikstart')
 
 
+def test_paths_and_arguments_may_have_colons(parsed, tmp_path):
+    """What is a file is that file; else the file is the longest there is before a colon."""
+    folder = tmp_path / 'a:b'
+    folder.mkdir()
+    text = (
+        'from vq_jax.tasks import default_config\ndef get_config({}):\n    config = default_config("vae")\n'
+    )
+    for name, argument in (('c.py', 'size="0"'), ('c.py:1', 'size="7"')):
+        (folder / name).write_text(text.format(argument) + '    config.seed = int(size)\n    return config')
+    for name, seed in (('c.py', 0), ('c.py:1', 7), ('c.py:2', 2), ('c.py:1:3', 3)):
+        assert parsed(f'--config={folder}/{name}').seed == seed
+    assert parsed('--config=folder:/photos/2024:05').data.name == 'folder:/photos/2024:05'
+    with pytest.raises(
+        UserError, match=f'^the config file {folder}/c.py cannot be read, because of its line 4'
+    ):
+        parsed(f'--config={folder}/c.py:x')
+    with pytest.raises(UserError, match=f'^there is no config file {folder}/d.py:3; '):
+        parsed(f'--config={folder}/d.py:3')
+
+
 @pytest.mark.parametrize(
     ('folders', 'split'),
     [
@@ -224,6 +301,7 @@ def test_the_folder_config_evaluates_on_the_split_that_is_there(parsed, tmp_path
         Image.new('RGB', (64, 64)).save(tmp_path / name / '1.png')
     config = parsed(f'--config=folder:{tmp_path}')
     assert config.data.eval_split == split
+    assert parsed('--config=folder').data.name == 'folder:'  # until a flag names one
     assert len(FolderSource(str(tmp_path), config.data.eval_split))
 
 

@@ -194,6 +194,10 @@ ERRORS = [
     (['--config.optimizer.learning_rat=1'], 'learning_rate'),
     (['--config.data.name=nosuchset', '--config.data.data_dir=/nonexistent'], 'vq_jax.prepare'),
     (['--config.data.name=folder:/nonexistent'], '/nonexistent'),
+    (
+        ['--config.data.name=folder:'],
+        'names no folder: give --config.data.name=folder:PATH or, for the config of',
+    ),
     (['--config.model.stages=4'], 'multiple of 16'),
     (['--config.quantizer.num_codes=100000'], 'config.quantizer.init_batches'),
     (['--config.quantizer.learning=gradien'], "did you mean 'gradient'"),
@@ -287,3 +291,14 @@ def test_summary_ends_with_the_number_of_parameters(whole):
     output, _ = run(small, module='vq_jax.summary')
     total = sum(x.size for x in jax.tree.leaves(params))
     assert output.rstrip().splitlines()[-1].endswith(f'{total:,}')
+
+
+def test_a_summary_of_images_that_cannot_be():
+    words = {
+        '--spec=0,0,0': '--spec is 0,0,0; give three whole numbers from 1',
+        '--spec=8,x,1': '--spec is 8,x,1; give three whole numbers from 1',
+        '--num_classes=-1': '--num_classes is -1; give 0 or more.',
+    }
+    commands = [['--config=configs/quickstart.py', '--spec=8,8,1', flag] for flag in words]
+    for errors, expected in zip(refused('vq_jax.summary', *commands), words.values(), strict=True):
+        assert errors.startswith(f'error: {expected}') and errors.count('\n') == 1

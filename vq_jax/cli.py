@@ -18,7 +18,7 @@ from typing import Any, Literal, NoReturn
 
 from absl import app, flags, logging
 
-from vq_jax.config_files import find_config
+from vq_jax.config_files import find_config, run_file, split_config
 from vq_jax.errors import UserError, printable
 from vq_jax.files import WriteError, write_atomically
 
@@ -26,26 +26,28 @@ from vq_jax.files import WriteError, write_atomically
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _HELP = ('--help', '-help', '-?', '--?', '--helpshort', '-helpshort')
 flags.disclaim_key_flags()  # those defined here are of the command that asks for them
-# What stands for keys that an optimizer's section once had.
-_FORMER_KEYS = {
-    'accumulate': ' in an optimizer; set config.accumulate instead, with which a step is one update of that '
-    'many batches, so that counts of steps are that much smaller'
-}
 _PLACES = ('workdir', 'output', 'reference', 'init_from')  # flags that name something on this machine
 
 
-def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tuple[str, ...] = ()) -> None:
+def main(
+    run: Callable[..., None],
+    *,
+    required: tuple[str, ...] = (),
+    words: tuple[str, ...] = (),
+    save_memory: str = 'ask for less at once, or close what else needs it',
+) -> None:
     """Parses the flags, runs a command, and exits.
 
-    A `UserError`, a disk that cannot be written, and what else the system says of a file, such as that this
-    user may not read it, are told in one sentence, with exit status 2. Ctrl-C ends the command with status
-    130. Other errors keep their traceback.
+    A `UserError`, a disk that cannot be written, what else the system says of a file, such as that this
+    user may not read it, and that memory does not suffice are told in one sentence, with exit status 2.
+    Ctrl-C ends the command with status 130. Other errors keep their traceback.
 
     Args:
         run: the command; it reads its own flags, and is given the words beside them.
         required: flags that must be given.
         words: names of the words that must be given beside flags; where the last ends with '...', one
             or more are given in its place, and where it is '[NAME...]', any number.
+        save_memory: what to do where the memory does not suffice, the end of a sentence.
     """
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as of what a shell starts in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -65,9 +67,26 @@ def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tup
         if error.filename is None:
             raise
         _fail(f'cannot use {error.filename} ({error.strerror}); check that it is there and its permissions.')
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        first, *_ = [*str(error).splitlines(), '']
+        reason = f' ({first[:200].rstrip(".")})' if first else ''
+        _fail(f'there is not enough memory{reason}; {save_memory}.')
     except KeyboardInterrupt:
         print('stopped.', file=sys.stderr)
         sys.exit(130)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether Python, or XLA when it compiled or ran something, found too little memory."""
+    if isinstance(error, MemoryError):
+        return True
+    # A command that computes nothing does not import it, and then this is no error of it.
+    jax = sys.modules.get('jax')
+    if jax is None or not isinstance(error, jax.errors.JaxRuntimeError):
+        return False
+    return 'RESOURCE_EXHAUSTED' in str(error) or 'out of memory' in str(error).lower()
 
 
 def _unraisable(unraisable: Any) -> None:
@@ -92,10 +111,13 @@ def _make_printable(record: python_logging.LogRecord) -> bool:
     return True
 
 
-def define_config() -> flags.FlagHolder:
+def define_config(flag_values: flags.FlagValues = flags.FLAGS) -> flags.FlagHolder:
     """The flag --config, which names a config file, and with it the flags --config.KEY of all its keys.
 
     The value None is written as in Python, for keys that may be it.
+
+    Args:
+        flag_values: where the flag is defined.
     """
     from ml_collections import config_flags
 
@@ -105,12 +127,32 @@ def define_config() -> flags.FlagHolder:
         (str, flags.ArgumentParser()),
     ):
         config_flags.register_flag_parser_for_type(kind, _OrNone(parser))
-    return config_flags.DEFINE_config_file(
+    holder = config_flags.DEFINE_config_file(
         'config',
         None,
         'The experiment: a config file, such as configs/image/quickstart.py, or the name of one that comes '
         'with the package, such as quickstart. With --help, its keys are listed.',
+        flag_values=flag_values,
     )
+    flag_values['config'].parser = _ConfigFile()
+    return holder
+
+
+class _ConfigFile(flags.ArgumentParser):
+    """Runs a config file, as ml_collections does, whose paths end at their first colon."""
+
+    def parse(self, argument: str) -> Any:
+        file, given = split_config(argument)
+        module = run_file(file)
+        if not hasattr(module, 'get_config'):
+            raise UserError(f'the config file {file} has no function get_config(); see those in configs.')
+        config = module.get_config() if given is None else module.get_config(given)
+        if hasattr(config, 'lock'):  # else `read_config` says what it must be
+            config.lock()
+        return config
+
+    def flag_type(self) -> str:
+        return 'config object'
 
 
 class _OrNone(flags.ArgumentParser):
@@ -323,15 +365,16 @@ def _print_keys(flag: flags.Flag) -> None:
 def _mistake(error: Exception, config: str) -> str | None:
     """What is wrong with the flags or the config file, in a sentence; None if the mistake is elsewhere."""
     if isinstance(error, AttributeError | KeyError) and _raised_in(error.__traceback__, 'ml_collections'):
-        if str(error).endswith("has no attribute 'get_config'"):
-            return 'the config file has no function get_config(); see those in configs.'
+        from vq_jax.training.optimizer import FORMER_KEYS
+
         # A locked ConfigDict says: 'key'\nDid you mean "near" instead of "key"?
         near = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
         if near:
             return f'the config has no key {near[2]!r}; did you mean {near[1]!r}?'
         key = re.search(r'Key "(\w+)"|\w+', str(error))
         name = (key[1] or key[0]) if key else str(error)
-        return f'the config has no key {name!r}{_FORMER_KEYS.get(name, "")}.'
+        advice = f' in an optimizer; {FORMER_KEYS[name]}' if name in FORMER_KEYS else ''
+        return f'the config has no key {name!r}{advice}.'
     # What a config file raises comes inside of others, even of its own kind, with its traceback as text.
     chain: list[BaseException] = [error]
     while inner := chain[-1].__cause__ or chain[-1].__context__:
@@ -347,14 +390,14 @@ def _mistake(error: Exception, config: str) -> str | None:
 
 def _mistake_in_config(error: BaseException, config: str) -> str | None:
     """What is wrong with a config file, where that is what raised the error."""
-    file, colon, argument = config.partition(':')
+    if not config:
+        return None
+    file, argument = split_config(config)
     lines = [
-        frame.tb_lineno
-        for frame in _frames(error.__traceback__)
-        if frame.tb_frame.f_globals['__name__'] == 'config_config'  # what the flag --config calls it
+        frame.tb_lineno for frame in _frames(error.__traceback__) if frame.tb_frame.f_code.co_filename == file
     ]
     if isinstance(error, TypeError) and not lines and str(error).startswith('get_config() '):
-        if colon:
+        if argument is not None:
             return f'the config file {file} takes no argument; leave :{argument} out.'
         return f'the config file {file} needs an argument; give it as --config={file}:ARGUMENT.'
     what = str(error)
@@ -383,4 +426,4 @@ def _frames(traceback: types.TracebackType | None) -> Iterator[types.TracebackTy
 
 def _raised_in(traceback: types.TracebackType | None, package: str) -> bool:
     *_, last = [None, *_frames(traceback)]
-    return last is not None and last.tb_frame.f_globals['__name__'].startswith(package)
+    return last is not None and last.tb_frame.f_globals['__name__'].partition('.')[0] == package

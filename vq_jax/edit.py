@@ -11,6 +11,8 @@ resized as the model's data were, and its mask with it; if those were not (no `c
 must have their size.
 """
 
+from pathlib import Path
+
 import numpy as np
 from absl import flags
 
@@ -50,6 +52,8 @@ def main() -> None:
             decode_file(flag.value, channels=3)
     cli.use_compilation_cache()
     run = load(**run_flags.opened())
+    sample_flags.check_sheet(output, n, run.spec.shape)
+    name = Path(_INPUT.value).name
     options = {
         'label': sample_flags.label(run, n),
         'seed': sample_flags.SEED.value,
@@ -63,23 +67,29 @@ def main() -> None:
                 '--to (a diffusion model or a VAE); only a run of super-resolution needs none of them.'
             )
         small = pixels(decode_file(_INPUT.value, run.spec.shape[-1]))
+        title = f'{name}, made large'
         images = run.upscale(np.repeat(small[None], n, axis=0), **options)
     elif _TO.value is not None:
+        title = f'from {name} to {Path(_TO.value).name}'
         ends = [run.prepare(path)[0] for path in (_INPUT.value, _TO.value)]
         images = np.asarray(run.interpolate(*ends, n, options['label'], **sample_flags.sampling()))
     else:
         image, mask = run.prepare(_INPUT.value, _MASK.value)
         copies = np.repeat(image[None], n, axis=0)
         if mask is not None:
+            title = f'{name}, with the part in {Path(_MASK.value).name} drawn anew'
             images = run.inpaint(copies, mask, **options)
         elif _STRENGTH.value is not None:
+            title = f'{name}, changed with strength {_STRENGTH.value:g}'
             images = run.image_to_image(copies, _STRENGTH.value, **options)
         else:
+            title = f'{name}, without noise of {_SIGMA.value:g} grey levels'
             images = run.denoise(copies, _SIGMA.value, **options)
     labels = run.labels(n, options['label']) if options['label'] and _TO.value is None else None
-    sample_flags.write(output, images, sample_flags.captions(run, labels))
+    title = f'{title}, by {run.name}, step {run.step:,}'
+    sample_flags.write(output, images, title, sample_flags.captions(run, labels))
     print(f'{n} images written to {output}')
 
 
 if __name__ == '__main__':
-    cli.main(main, required=('workdir', 'input', 'output'))
+    cli.main(main, required=('workdir', 'input', 'output'), save_memory=sample_flags.SAVE_MEMORY)

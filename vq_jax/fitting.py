@@ -20,7 +20,7 @@ from vq_jax.errors import UserError
 from vq_jax.evaluators.means import MeanEvaluator
 from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.classes import check_class_names
-from vq_jax.tasks.init_from import open_source, reopen_source, take_weights
+from vq_jax.tasks.init_from import arrays_of_other_classes, open_source, reopen_source, take_weights
 from vq_jax.tasks.restore import Restored, identities, keep_built_on
 from vq_jax.tasks.resume import Begun
 from vq_jax.tasks.task import State, Task
@@ -120,7 +120,9 @@ class Experiment:
             engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), loop.batch_size)
             data = build(DataConfig, config.data, 'data')
             progress.doing(f'reading {data.name}')
-            train_set, eval_set = (open_dataset(data, split) for split in (data.train_split, data.eval_split))
+            train_set, eval_set = (
+                open_dataset(data, split, prepare=True) for split in (data.train_split, data.eval_split)
+            )
             progress.line(
                 f'data: {data.name}, {len(train_set):,} examples of {data.train_split} to learn from and '
                 f'{len(eval_set):,} of {data.eval_split} to evaluate on'
@@ -219,6 +221,7 @@ def fit(
         frozen = task.pretrained()
         published = fingerprint(frozen) if task.reads_published else None
         facts, plain = experiment.facts(published, source), to_json(experiment.config)
+        others = source and arrays_of_other_classes(source, experiment.config, task, facts)
         frozen = engine.put_state(frozen)
         init_key, start_key = jax.random.split(jax.random.key(loop.seed))
         state = engine.put_state(init_state(task.init, init_key, experiment.train_set.spec))
@@ -236,7 +239,7 @@ def fit(
             best_mode=loop.best_mode,
             sealed={'config': plain, 'data': facts_to_seal(facts)},
         )
-        state, start = _restore_or_begin(experiment, checkpoints, state, source, start_key, progress)
+        state, start = _restore_or_begin(experiment, checkpoints, state, source, others, start_key, progress)
         del source  # whose arrays are not held while the run goes on
         evaluator = MeanEvaluator(task, engine, experiment.eval_set, loop.batch_size, loop.num_shown)
         writer = MetricWriter(
@@ -278,12 +281,14 @@ def _restore_or_begin(
     checkpoints: Checkpoints,
     state: State,
     source: Restored | None,
+    others: dict[str, set[str]] | None,
     key: jax.Array,
     progress: Progress,
 ) -> tuple[State, int]:
     """The state of the newest checkpoint, or else the one before the first step; and its step.
 
-    The latter is a new state with the weights of another run, if there is one, and what the data say.
+    The latter is a new state with the weights of another run, if there is one, but for arrays of `others`
+    (see `arrays_of_other_classes`), and what the data say.
     """
     task, engine, begun = experiment.task, experiment.engine, experiment.begun
     progress.doing('looking for checkpoints')
@@ -294,14 +299,16 @@ def _restore_or_begin(
     if begun:
         progress.line(f'{begun.workdir} has no checkpoint to go on from; the run, and its log, begin anew')
         source = reopen_source(begun.workdir)
+        pinned = begun.pinned(experiment.config)
+        others = source and arrays_of_other_classes(source, pinned, task, begun.facts)
     if source is not None:
-        state, taken = take_weights(source.state, state)
+        state, taken = take_weights(source.state, state, others)
         state = engine.put_state(state)
         progress.line(f'begins with step {source.step} of {source.workdir}; {"; ".join(taken)}')
     progress.doing('looking at the first batches')
     state = task.init_from_data(key, state, experiment.batches(), engine)
     if source is not None:  # of what was taken, the data change nothing
-        state = engine.put_state(take_weights(source.state, state)[0])
+        state = engine.put_state(take_weights(source.state, state, others)[0])
     return state, 0
 
 

@@ -19,7 +19,14 @@ from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.evaluators.sources import open_features
 from vq_jax.models.inception import Resize
-from vq_jax.tasks.arguments import as_bytes, check_can, check_whole_grids, checked_codes, checked_numbers
+from vq_jax.tasks.arguments import (
+    as_array,
+    as_bytes,
+    check_can,
+    check_whole_grids,
+    checked_codes,
+    checked_numbers,
+)
 from vq_jax.tasks.batched_sampling import BatchedSampler, check_number
 from vq_jax.tasks.classes import ClassNames, check_class_names, checked_labels, shown
 from vq_jax.tasks.restore import Restored, restore
@@ -31,6 +38,8 @@ from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
 from vq_jax.training.run_dir import check_published
 from vq_jax.training.state import abstract_examples
+
+_MOST_BETWEEN = 1024  # images of an interpolation, which are one batch
 
 # The class of all images or of each: numbers from 0, or names (see `vq_jax.tasks.classes.checked_labels`).
 Label = int | str | Sequence[int | str] | np.ndarray | None
@@ -86,6 +95,11 @@ class Run:
     def __repr__(self) -> str:
         classes = f', classes=[{shown(self.class_names)}]' if self.class_names else ''
         return f'Run(task={self.config.task!r}, data={str(self.spec)!r}, step={self.step}{classes})'
+
+    @property
+    def name(self) -> str:
+        """What its directory is called."""
+        return self._restored.workdir.absolute().name
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -208,7 +222,7 @@ class Run:
         self._needs('inpaint')
         images = self._checked_images(images)
         b, h, w, _ = images.shape
-        mask = np.asarray(mask)
+        mask = as_array(mask, 'masks')
         if mask.dtype != bool or mask.shape not in ((h, w), (b, h, w)):
             raise UserError(
                 f'the mask must be bool of shape {(h, w)} or {(b, h, w)}; this is {mask.dtype} {mask.shape}.'
@@ -353,19 +367,18 @@ class Run:
         Args:
             a: where to begin, uint8 [h w c].
             b: where to end, uint8 [h w c].
-            n: how many images, both ends included.
+            n: how many images, both ends included, up to 1,024: all are made at once.
             label: as for `decode`.
             **sampling: as for `sample`.
 
         Returns:
             uint8 [n h w c].
         """
-        check_number(n, least=2)
-        if np.shape(a) != np.shape(b):
-            raise UserError(
-                f'interpolation is between images of one shape, not of {np.shape(a)} and {np.shape(b)}.'
-            )
-        ends = self._checked_images(np.stack([np.asarray(a), np.asarray(b)]))
+        check_number(n, least=2, most=_MOST_BETWEEN)
+        a, b = as_array(a, 'images'), as_array(b, 'images')
+        if a.shape != b.shape:
+            raise UserError(f'interpolation is between images of one shape, not of {a.shape} and {b.shape}.')
+        ends = self._checked_images(np.stack([a, b]))
         if isinstance(self.task, Edits):
             self._needs_label(label)
             options = self._batched_sampler.sampling('interpolate', sampling) or self.task.sampling

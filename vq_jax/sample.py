@@ -21,13 +21,17 @@ def main() -> None:
     output, n = sample_flags.output(), _NUM.value
     cli.use_compilation_cache()
     run = load(**run_flags.opened())
+    sample_flags.check_sheet(output, n, run.spec.shape)
     label = sample_flags.label(run, n)
     images = run.sample(n, label, sample_flags.SEED.value, progress=True, **sample_flags.sampling())
     labels = run.labels(n, label)
     names = None if labels is None or run.class_names is None else np.asarray(run.class_names)
-    sample_flags.write(output, images, sample_flags.captions(run, labels), labels=labels, class_names=names)
+    title = f'{n} samples of {run.name}, step {run.step:,}'
+    sample_flags.write(
+        output, images, title, sample_flags.captions(run, labels), labels=labels, class_names=names
+    )
     print(f'{n} samples written to {output}')
 
 
 if __name__ == '__main__':
-    cli.main(main, required=('workdir', 'output'))
+    cli.main(main, required=('workdir', 'output'), save_memory=sample_flags.SAVE_MEMORY)

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from vq_jax import cli
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least
 from vq_jax.models.context import ContextEncoder
 from vq_jax.quantizers.quantizer import Quantized
 from vq_jax.spec import Spec
@@ -37,6 +37,7 @@ def main() -> None:
     """Prints the table; the last lines say how many parameters there are."""
     config = cli.read_config(_CONFIG)
     spec = _spec(config.data)
+    check_least(0, '--', flags.FLAGS, _NUM_CLASSES.name)
     with allowing([*_ALLOW_IMPORT.value, *named_modules(config)]):
         task = make_task(config, spec, _NUM_CLASSES.value)
     if task.accumulate > 1:  # XLA counts what a loop does once
@@ -109,9 +110,11 @@ def _spec(data: ConfigDict) -> Spec:
     if _SHAPE.value:
         try:
             shape = tuple(map(int, _SHAPE.value))
-        except ValueError as error:
+        except ValueError:
+            shape = ()
+        if len(shape) != 3 or min(shape) < 1:
             written = ','.join(_SHAPE.value)
-            raise UserError(f'--shape is {written}; give three whole numbers, such as 32,32,3.') from error
+            raise UserError(f'--shape is {written}; give three whole numbers from 1, such as 32,32,3.')
         return Spec('image', shape)
     if data.image_size and data.channels:
         return Spec('image', (data.image_size, data.image_size, data.channels))

@@ -5,6 +5,7 @@ import importlib.util
 import pytest
 
 from tests.runs import ROOT
+from vq_jax.config_files import split_config
 from vq_jax.spec import Spec
 from vq_jax.tables import read_table, write_table
 from vq_jax.tables.definition import INCEPTION
@@ -18,11 +19,11 @@ def config_of(table, row, workdir):
     if not row.trains:
         config = config_of(table, next(other for other in table.rows if other.name == row.run), workdir)
     else:
-        path, _, argument = row.config.partition(':')
+        path, argument = split_config(row.config)
         spec = importlib.util.spec_from_file_location('config', ROOT / path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        config = complete_config(module.get_config(argument) if argument else module.get_config())
+        config = complete_config(module.get_config() if argument is None else module.get_config(argument))
     config.update_from_flattened_dict(row.resolved(workdir))  # raises for keys that are not there
     return config
 
@@ -72,7 +73,8 @@ def test_what_is_written_down_was_made_of_the_results(folder, monkeypatch, tmp_p
         if path.is_file():
             (copy / path.name).write_bytes(path.read_bytes())
     write_table(copy)
-    assert (copy / 'table.csv').read_text() == (folder / 'table.csv').read_text()
+    for name in ('table.csv', 'configs.json'):
+        assert (copy / name).read_text() == (folder / name).read_text()
     drawn = {path.name for path in folder.glob('plot_*.svg')}
     assert {path.name for path in copy.glob('plot_*.svg')} == drawn
     text = (folder / 'table.md').read_text()

@@ -81,7 +81,13 @@ EQUAL = {
     'lfq': ('vqvae', {**VQVAE, 'quantizer.kind': 'lfq', 'lfq.bits': 4, 'lfq.diversity': 0.0}, 0.3),
     'vqgan': (
         'vqgan',
-        {**VQGAN, 'adversarial.r1': 0.1, 'adversarial.lecam': 0.1, 'discriminator.spectral_norm': True},
+        {
+            **VQGAN,
+            'adversarial.loss': 'wasserstein',
+            'adversarial.r1': 0.1,
+            'adversarial.lecam': 0.1,
+            'discriminator.spectral_norm': True,
+        },
         0.1,
     ),
     'kl autoencoder': (

@@ -16,6 +16,7 @@ from vq_jax.errors import UserError
 from vq_jax.spec import Spec
 from vq_jax.tasks import complete_config, default_config, make_task
 from vq_jax.training.config import build, defaults, to_json
+from vq_jax.training.optimizer import FORMER_KEYS
 from vq_jax.training.state import AdversarialState, abstract_batch, init_state
 
 CONFIGS = sorted((Path(__file__).parents[2] / 'configs' / 'image').glob('*.py'))
@@ -97,8 +98,17 @@ def test_a_config_of_few_keys_is_completed():
         ({'task': 'vqvae', 'data': {'nmae': 'x'}}, 'config.data.nmae is not read by anything; did you mean'),
         ({'task': 'vqvae', 'data': 'mnist'}, 'section'),
         ({'task': 'vqvae', 'steps': 'x'}, 'config.steps'),
-        ({'task': 'vqvae', 'optimizer': {'accumulate': 4}}, 'set config.accumulate=4 instead'),
-        ({'task': 'gan', 'discriminator_optimizer': {'accumulate': 2}}, 'set config.accumulate=2 instead'),
+        ({'task': 'vqvae', 'seed': -1}, 'config.seed is -1; give 0 or more'),
+        # Of quantizers that the config does not choose: they are stored with the run.
+        ({'task': 'vqvae', 'lfq': {'bits': b'x'}}, "config.lfq.bits is b'x', which is not of type int"),
+        ({'task': 'vqgan', 'fsq': {'levels': (5, 1j)}}, 'config.fsq.levels'),
+        ({'task': 'vqgan', 'gaussian': {'latent_dim': float('nan')}}, 'config.gaussian.latent_dim'),
+        ({'task': 'vqgan', 'lfq': {'entropy': float('nan')}}, 'config.lfq.entropy is nan; give a finite'),
+        ({'task': 'vqvae', 'optimizer': {'accumulate': 4}}, FORMER_KEYS['accumulate']),
+        (
+            {'task': 'gan', 'discriminator_optimizer': {'accumulate': 2}},
+            'config.discriminator_optimizer.accumulate is 2, and nothing reads it',
+        ),
     ],
 )
 def test_full_configs_with_mistakes(config, words):

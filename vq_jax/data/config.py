@@ -31,9 +31,9 @@ class DataConfig:
         `vq_jax.tokenize` wrote, which only priors learn from; of the other attributes, codes need the
         splits, `cache_gib`, `workers` and `prefetch`.
       data_dir: Folder that holds the prepared data sets. None means the environment variable
-        `TFDS_DATA_DIR`, else `~/tensorflow_datasets`; the built-in sets, which prepare themselves,
-        are kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not
-        used by `folder:`.
+        `TFDS_DATA_DIR`, else `~/tensorflow_datasets`; the built-in sets, which training prepares, are
+        kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not used by
+        `folder:`.
       train_split: Split to train on, in the syntax of tensorflow-datasets (`train`, `train[:90%]`).
       eval_split: Split to evaluate on (`test`, `validation`, `train[90%:]`). Where a set has no
         `validation` but a `val`, `valid` or `dev`, that is meant, and the other way round.
@@ -91,6 +91,14 @@ class DataConfig:
         """Raises `UserError` for a value that makes no sense by itself or beside another."""
         if not self.name:
             raise UserError("config.data.name is empty: give a data set, for example 'digits' or 'mnist'.")
+        if self.name in ('folder:', 'codes:'):
+            config = (
+                ' or, for the config of that name, --config=folder:PATH' if self.name == 'folder:' else ''
+            )
+            raise UserError(
+                f'config.data.name is {self.name!r}, which names no folder: give --config.data.name='
+                f'{self.name}PATH{config}.'
+            )
         if '\0' in self.name:
             raise UserError(f'config.data.name is {self.name!r}, which no data set can be called.')
         if self.channels not in (None, 1, 3):

@@ -11,13 +11,15 @@ AnyDataset = Dataset | CodeDataset
 BUILT_IN = ('digits', 'photos')
 
 
-def open_dataset(config: DataConfig, split: str) -> AnyDataset:
-    """Opens one split of a data set; a built-in set that is not there yet is prepared first.
+def open_dataset(config: DataConfig, split: str, *, prepare: bool = False) -> AnyDataset:
+    """Opens one split of a data set.
 
     Args:
       config: Which data set, where it is, and how its examples are preprocessed.
       split: Split in the syntax of tensorflow-datasets, for example `config.train_split`; of written
         codes, one of those that were written.
+      prepare: Whether a built-in set that is not there yet is written to the folder that the config names.
+        Only of a config of the user's own: that of a run may be a stranger's.
 
     Returns:
       The split, ready for `train_batches` and `eval_batches`.
@@ -28,15 +30,16 @@ def open_dataset(config: DataConfig, split: str) -> AnyDataset:
     """
     if config.name.startswith(PREFIX):
         return CodeDataset(config, split)
-    return Dataset(config, open_source(config, split))
+    return Dataset(config, open_source(config, split, prepare=prepare))
 
 
-def open_source(config: DataConfig, split: str) -> Source:
+def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Source:
     """Opens one split of what a config names, still encoded.
 
     Args:
       config: Says which and where.
       split: Split in the syntax of tensorflow-datasets.
+      prepare: As for `open_dataset`.
 
     Returns:
       Its examples.
@@ -51,7 +54,8 @@ def open_source(config: DataConfig, split: str) -> Source:
         # Imported here because tensorflow-datasets takes half a second.
         from vq_jax.data.sources import builtin
 
-        folder = builtin.prepare(name, builtin.home(config.data_dir))
+        home = builtin.home(config.data_dir)
+        folder = builtin.prepare(name, home) if prepare else builtin.find(name, home)
     else:
         folder = find(name, data_dir(config.data_dir))
         if folder is None:

@@ -23,7 +23,7 @@ from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import AdversarialLossConfig, Adversary, make_adversary, mean_image
 from vq_jax.tasks.task import Task, check_labels, check_parts, check_same_spec
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, model_optimizer, schedule_length
 from vq_jax.training.parallel import Batch
 from vq_jax.training.state import AdversarialState, TrainState
 
@@ -106,9 +106,7 @@ class GANTask(Task):
                 discriminator,
                 schedule_length(config),
             ),
-            optimizer=make_optimizer(
-                build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
-            ),
+            optimizer=model_optimizer(config),
             spec=spec,
             num_classes=num_classes,
             num_labels=num_labels,

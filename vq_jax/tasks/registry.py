@@ -10,10 +10,10 @@ from vq_jax.spec import Spec
 from vq_jax.tasks.classes import ClassNames, difference
 from vq_jax.tasks.quantizer_config import quantizer_class
 from vq_jax.tasks.task import Task
-from vq_jax.training.config import build, check_keys, defaults
+from vq_jax.training.config import build, check_keys, check_values, defaults
 from vq_jax.training.extensions import allowing, is_own, named_modules, own_class
 from vq_jax.training.loop import LoopConfig
-from vq_jax.training.optimizer import OptimizerConfig
+from vq_jax.training.optimizer import FORMER_KEYS, OptimizerConfig
 from vq_jax.training.parallel import ParallelConfig
 
 # The tasks of this package by name; `vq_jax.tasks` fills it, so that a task may open runs of any other.
@@ -72,9 +72,10 @@ def complete_config(config: ConfigDict) -> ConfigDict:
             check_keys(value, full[name], name)
             for key, inner in value.items():
                 _check_section(f'{name}.{key}', inner, full[name][key])
+    check_values(config, full, '')
     loop_keys = defaults(LoopConfig)
     build(LoopConfig, {k: config[k] for k in loop_keys if k in config}, '')
-    with full.ignore_type():  # types are checked, with better messages, where sections are built
+    with full.ignore_type():  # types are checked above, with better messages
         full.update(config.to_dict())
     return full
 
@@ -124,9 +125,8 @@ def _without_former_keys(config: ConfigDict) -> ConfigDict:
         parts = section.pop('accumulate', 1) if isinstance(section, dict) else 1
         if parts != 1:
             raise UserError(
-                f'config.{name}.accumulate is {parts}, and nothing reads it any more; set config.accumulate='
-                f'{parts} instead, with which a step is one update, and divide config.steps and all other '
-                f'counts of steps by {parts}.'
+                f'config.{name}.accumulate is {parts}, and nothing reads it any more; '
+                f'{FORMER_KEYS["accumulate"]}.'
             )
     return ConfigDict(current)
 

@@ -40,7 +40,7 @@ from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
 from vq_jax.tasks.task import check_labels, check_parts
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, model_optimizer, schedule_length
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import AdversarialState, TrainState
 
@@ -191,9 +191,7 @@ class VQGANTask(AutoencodingTask):
             adversary=make_adversary(
                 config, against, discriminator, schedule_length(config) - (against.start - against.warmup)
             ),
-            optimizer=make_optimizer(
-                build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
-            ),
+            optimizer=model_optimizer(config),
             loss=build(VQGANLossConfig, config.loss, 'loss'),
             perceptual=build(Perceptual, config.perceptual, 'perceptual'),
             adversarial=against,

@@ -6,6 +6,9 @@ every array, and the SHA-256 of every file. It is written under the name `<step>
 gets its final name last, so a folder whose name is a number was once complete. Whatever happens to it
 after that is noticed when it is read.
 
+Until the first one is complete, the file `unsaved` is in the folder. Without it, a folder without checkpoints
+is one that lost them.
+
 The folder may be a link, to a larger disk say. Nothing outside of numbered folders is deleted in it.
 """
 
@@ -28,7 +31,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from vq_jax.errors import UserError
-from vq_jax.files import sha256_of, write_atomically
+from vq_jax.files import open_itself, sha256_of, write_atomically
 from vq_jax.training.finite import not_finite, some, start_finite_check
 from vq_jax.training.lock import is_at, try_lock
 from vq_jax.training.manifest import (
@@ -46,7 +49,7 @@ from vq_jax.training.manifest import (
     unseal,
 )
 
-_MANIFEST, _ARRAYS, _DAMAGED = 'manifest.json', 'arrays', 'damaged'
+_MANIFEST, _ARRAYS, _DAMAGED, _UNSAVED = 'manifest.json', 'arrays', 'damaged', 'unsaved'
 # Orbax looks for files by patterns, Tensorstore takes nothing but UTF-8, and paths have a greatest length.
 _PLAIN = re.compile(r'[A-Za-z0-9 ._/+=,@-]{1,2000}', re.ASCII)
 
@@ -106,6 +109,10 @@ class Checkpoints:
             try:
                 self._directory.mkdir(parents=True, exist_ok=True)
                 self._remove_leftovers()
+                if self.steps():
+                    (self._directory / _UNSAVED).unlink(missing_ok=True)
+                else:
+                    os.close(open_itself(self._directory / _UNSAVED, os.O_WRONLY | os.O_CREAT))
                 # What cannot be written is refused before anything is learned.
                 _ = self._for_orbax
                 with contextlib.suppress(FileNotFoundError):
@@ -125,6 +132,10 @@ class Checkpoints:
             for path in self._directory.iterdir()
             if re.fullmatch(r'0|[1-9][0-9]*', path.name) and path.is_dir()
         )
+
+    def never_saved(self) -> bool:
+        """Whether the folder says that no checkpoint of this run was complete yet."""
+        return (self._directory / _UNSAVED).is_file()
 
     def sealed(self) -> Sealed | dict[str, Any] | None:
         """What the newest checkpoint whose manifest can be read was sealed with; None if there is none.
@@ -192,6 +203,8 @@ class Checkpoints:
             stored = {name: _host_if_local(x) for name, x in arrays.items() if x.size}
             args = ocp.args.PyTreeSave(stored)
             self._checkpointer.save(self._for_orbax / staged.name / _ARRAYS, args=args)
+        except jax.errors.JaxRuntimeError:  # of a device, such as that its memory is full; not of the disk
+            raise
         except (OSError, ValueError, RuntimeError) as error:
             raise self._save_error(step, error) from error
         wanted = {name: plain_type(x) for name, x in stored.items()}
@@ -234,21 +247,26 @@ class Checkpoints:
         self.wait()
         while True:
             with contextlib.suppress(_PrunedError):  # then there is a newer one
-                return self._restore(like, self._best_or_refuse() if step == 'best' else step)
+                if step is None:
+                    return self._restore_newest(like)
+                if step == 'best':
+                    return self._restore_step(like, self._best_or_refuse())
+                if not _all_processes(step in self.steps()):
+                    raise UnreadableError(
+                        f'{self._directory} has no checkpoint of step {step}; {self._there_are()}.'
+                    )
+                return self._restore_step(like, step)
 
-    def _restore(self, like: PyTree, step: int | None) -> tuple[int, PyTree, dict[str, Any]] | None:
-        if step is not None:
-            if step not in self.steps():
-                raise UnreadableError(
-                    f'{self._directory} has no checkpoint of step {step}; {self._there_are()}.'
-                )
-            try:
-                return step, *self._read(step, like)
-            except DamagedError as error:
-                raise UnreadableError(
-                    f'The checkpoint {self._directory / str(step)} is damaged ({error}); '
-                    f'{self._there_are(without=step)}.'
-                ) from error
+    def _restore_step(self, like: PyTree, step: int) -> tuple[int, PyTree, dict[str, Any]]:
+        try:
+            return step, *self._read(step, like)
+        except DamagedError as error:
+            raise UnreadableError(
+                f'The checkpoint {self._directory / str(step)} is damaged ({error}); '
+                f'{self._there_are(without=step)}.'
+            ) from error
+
+    def _restore_newest(self, like: PyTree) -> tuple[int, PyTree, dict[str, Any]] | None:
         damaged = {}
         for candidate in _from_first_process(self.steps()[::-1]):
             try:
@@ -334,9 +352,10 @@ class Checkpoints:
         write_atomically(staged / _MANIFEST, seal(record))
         staged.rename(self._directory / str(record['step']))
         try:
+            (self._directory / _UNSAVED).unlink(missing_ok=True)
             self._prune()
         except OSError as error:
-            logging.warning('Old checkpoints in %s stay there: %s', self._directory, error)
+            logging.warning('Not all that is old in %s could be removed: %s', self._directory, error)
 
     def _save_error(self, step: int, error: BaseException | None) -> UserError:
         """Cleans up after a failed save and says what happened and what is left."""
@@ -498,13 +517,14 @@ class Checkpoints:
         return self._metric_of_step[step]
 
     def _best_or_refuse(self) -> int:
-        step = self.best_step()
-        if step is None:
+        # Of two processes, one may look before whoever trains saves a better one, and one after.
+        chosen = _from_first_process([step for step in [self.best_step()] if step is not None])
+        if not chosen:
             raise UserError(
                 'no checkpoint is known to be the best, because none was evaluated by config.best_metric, '
                 f'{self._best!r}; give the number of one.'
             )
-        return step
+        return chosen[0]
 
     def _there_are(self, without: int | None = None) -> str:
         steps = [str(step) for step in self.steps() if step != without]
