@@ -100,7 +100,7 @@ class Ours:
     def __init__(self, config, images):
         self.task = task = make_task(config, Spec('image', images.shape[1:]), num_classes=10)
         engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), len(images))
-        state = init_state(task.init, jax.random.key(0), images.shape[1:])
+        state = init_state(task.init, jax.random.key(0), Spec('image', images.shape[1:]))
         self.state = engine.put_state(state.replace(frozen=task.pretrained()))
         shapes = abstract_batch(len(images), images.shape[1:])
         rest = {k: np.ones(v.shape, v.dtype) for k, v in shapes.items()}

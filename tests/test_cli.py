@@ -113,7 +113,7 @@ def test_a_key_of_the_config_without_its_prefix(parse, name, meant):
 @pytest.mark.parametrize('section', ['optimizer', 'discriminator_optimizer'])
 def test_a_former_key_is_answered_with_what_stands_for_it(parsed, section):
     with pytest.raises(UserError) as caught:
-        parsed('--config=configs/dcgan_mnist.py', f'--config.{section}.accumulate=4')
+        parsed('--config=configs/image/dcgan_mnist.py', f'--config.{section}.accumulate=4')
     assert str(caught.value) == (
         f"the config has no key 'accumulate' in an optimizer; {FORMER_KEYS['accumulate']}."
     )
@@ -251,7 +251,7 @@ def test_a_word_that_a_key_knows_is_no_none(parsed):
     config = parsed('--config=configs/image/ddpm_mnist.py', '--config.sampling.threshold=none')
     assert config.sampling.threshold == 'none'
     given = ['a.threshold=none', 'b=None', 'c=3', 'd=true', 'e={[]:1}']
-    code = f'from vq_jax import opening; print(run_flags._overrides({given}))'
+    code = f'from vq_jax import run_flags; print(run_flags._overrides({given}))'
     printed = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     assert printed == "{'a.threshold': 'none', 'b': None, 'c': 3, 'd': True, 'e': '{[]:1}'}\n"
 

@@ -56,7 +56,7 @@ def test_each_kind_is_made_of_its_section(kind):
 def test_a_step_and_an_evaluation_fit_the_state(name, kind, top_stages):
     """Traced, of which nothing is computed."""
     task = task_of(name, kind, **({'model.top_stages': 1} if top_stages else {}))
-    batch = abstract_batch(2, (16, 16, 3))
+    batch = abstract_batch(2, Spec('image', (16, 16, 3)))
     state = jax.eval_shape(task.init, jax.random.key(0), batch)
     after, metrics = jax.eval_shape(task.train_step, state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
