@@ -102,7 +102,7 @@ class Ours:
         engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), len(images))
         state = init_state(task.init, jax.random.key(0), Spec('image', images.shape[1:]))
         self.state = engine.put_state(state.replace(frozen=task.pretrained()))
-        shapes = abstract_batch(len(images), images.shape[1:])
+        shapes = abstract_batch(len(images), Spec('image', images.shape[1:]))
         rest = {k: np.ones(v.shape, v.dtype) for k, v in shapes.items()}
         self.batch = engine.put_batch({**rest, 'x': images})
         # XLA counts what a loop does once.
