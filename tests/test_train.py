@@ -56,7 +56,7 @@ def test_a_run_leaves_what_it_promises(whole):
     workdir, output = whole
     assert 'psnr' in output and str(workdir / 'images') in output.replace('\n', '')
     names = {p.name for p in (workdir / 'images').iterdir()}
-    assert {'reconstructions_0000060.png', 'code_use_0000060.png'} <= names
+    assert {'reconstructions_0000060.png', 'code_usage_0000060.png'} <= names
     assert list((workdir / 'tensorboard').iterdir())
     last = {line['split']: line for line in logged(workdir)}
     assert last['train']['step'] == last['eval']['step'] == 60

@@ -68,7 +68,7 @@ def test_what_fits_is_taken_and_what_does_not_is_told():
     ]
 
 
-def test_a_model_and_the_generator_of_two_players_are_the_same():
+def test_a_model_and_the_generator_of_two_networks_are_the_same():
     one, two = state(5.0), AdversarialState(generator=state(1.0), discriminator=state(2.0))
     taken, report = take_weights(one, two)
     assert values(taken.generator.params) == {5.0} and values(taken.discriminator.params) == {2.0}
