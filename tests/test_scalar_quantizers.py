@@ -49,7 +49,7 @@ def test_a_run_trains_and_is_opened(kind, tmp_path, digits):
     last = {line['split']: line for line in lines}
     assert {'perplexity', 'codebook_usage'} <= set(last['train']) and last['eval']['perplexity'] > 2
     assert ({'commitment_loss', 'code_entropy', 'entropy_of_mean'} <= set(last['train'])) == (kind == 'lfq')
-    assert (workdir / 'images' / 'code_use_0000060.png').exists()
+    assert (workdir / 'images' / 'code_usage_0000060.png').exists()
 
     opened = vq_jax.load(workdir)
     codes = opened.encode(digits)
