@@ -125,7 +125,7 @@ class CrossAttention(nn.Module):
         self.output = dense(self.last_init)
 
     def __call__(self, x: jax.Array, tokens: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """What positions are told by tokens.
+        """What each position sees of the tokens.
 
         Args:
             x: positions [b n width].

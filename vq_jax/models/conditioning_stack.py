@@ -36,5 +36,5 @@ class ConditioningStack(nn.Module):
             x = ResidualBlock(self.width, self.dtype)(x)
         for axis, size in enumerate(self.grid, 1):
             x = jnp.repeat(x, size // x.shape[axis], axis=axis)
-        # After being repeated, neighbours of one parent are told apart by what surrounds it.
+        # After being repeated, children of one parent differ only by what surrounds it.
         return Conv(self.width, dtype=self.dtype)(nn.relu(x))

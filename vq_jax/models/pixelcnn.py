@@ -87,6 +87,7 @@ class PixelCNN(nn.Module):
         self.token = nn.Embed(t * self.num_tokens, s.channels)
         self.layers = [GatedLayer(s, first=i == 0) for i in range(s.depth)]
         self.hidden = [Conv(s.channels, (1, 1), dtype=s.dtype) for _ in range(t)]
+        # Of the tokens before each in its position; checkpoints have the name.
         self.told = [nn.Embed(i * self.num_tokens, s.channels) for i in range(1, t)]
         self.logits = [nn.Dense(self.num_tokens) for _ in range(t)]
 
@@ -270,7 +271,7 @@ class GatedLayer(nn.Module):
         """
         r = self.reach
         v, onwards = self.down(jnp.pad(vertical, ((0, 0), (r, 0), (0, 0), (0, 0))), added, grid)
-        # One row down: what the horizontal stack is given of the vertical one is above its row.
+        # One row down: what the vertical stack hands to the horizontal one is above its row.
         handed = jnp.pad(v[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0)))
         window = jnp.pad(horizontal, ((0, 0), (0, 0), (r, 0), (0, 0)))
         window = window[:, :, :-1] if self.first else window
