@@ -48,7 +48,7 @@ def small(task, folder):
     elif task == 'vqvae':
         config.model.channels = 4
         config.model.stages = 1
-        config.quantizer.start = 'random'
+        config.quantizer.codebook_init = 'random'
     else:
         config.model.channels = 4
         config.model.stages = 1

@@ -183,7 +183,7 @@ def test_names_of_no_quantizer(folder, name, words):
 def test_a_task_of_ones_own(folder):
     config = short(default_config('brightness:BrightnessVQVAE'), steps=1)
     config.model.channels = 4
-    config.quantizer.start = 'random'
+    config.quantizer.codebook_init = 'random'
     config.brightness.most = 16.0
     train(config, folder / 'brightness')
     with pytest.raises(UserError, match='--allow_import=brightness'):

@@ -136,7 +136,7 @@ def test_the_vectors_of_codes(run, digits):
     for codes, words in (
         (np.array([32]), 'from 0 to 31'),
         (np.zeros(1), 'must be integers'),
-        ((np.arange(3), np.arange(3)), 'one level'),
+        ((np.arange(3), np.arange(3)), 'one array'),
     ):
         with pytest.raises(vq_jax.UserError, match=words):
             run.lookup(codes)

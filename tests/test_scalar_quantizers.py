@@ -54,17 +54,17 @@ def test_a_run_trains_and_is_opened(kind, tmp_path, digits):
     opened = vq_jax.load(workdir)
     codes = opened.encode(digits)
     assert codes.shape == (16, 4, 4) and codes.dtype == np.int32
-    assert opened.task.num_codes == NUM_CODES[kind]
+    assert opened.task.vocabularies == ((NUM_CODES[kind],),)
     images = np.asarray(opened.decode(codes))
     np.testing.assert_array_equal(images, opened.reconstruct(digits))
     with pytest.raises(vq_jax.UserError, match=f'from 0 to {NUM_CODES[kind] - 1}'):
         opened.decode(np.full((1, 4, 4), NUM_CODES[kind]))
 
     # What a prior and a latent diffusion model learn, and draw with.
-    tokenizer = make_tokenizer(TokenizerConfig(str(workdir)), digits.shape[1:])
+    tokenizer = make_tokenizer(TokenizerConfig(str(workdir)), opened.spec)
     assert (tokenizer.num_tokens, tokenizer.grids) == (NUM_CODES[kind], ((4, 4),))
     np.testing.assert_array_equal(tokenizer.encode(tokenizer.state(), digits)[0], codes)
-    space = make_space(LatentConfig(str(workdir)), digits.shape[1:])
+    space = make_space(LatentConfig(str(workdir)), opened.spec)
     latents = space.encode(space.state(), digits)
     assert space.shape == latents.shape[1:] == (4, 4, {'fsq': 3, 'lfq': 6}[kind])
     np.testing.assert_array_equal(space.decode(space.state(), latents, None), images)

@@ -199,7 +199,7 @@ ERRORS = [
         'names no folder: give --config.data.name=folder:PATH or, for the config of',
     ),
     (['--config.model.stages=4'], 'multiple of 16'),
-    (['--config.quantizer.num_codes=100000'], 'config.quantizer.init_batches'),
+    (['--config.quantizer.num_codes=100000'], 'config.quantizer.kmeans_batches'),
     (['--config.quantizer.learning=gradien'], "did you mean 'gradient'"),
     (['--config.batch_size=0'], 'config.batch_size'),
     (['--config.accumulate=0'], 'config.accumulate is 0; give 1 or more'),

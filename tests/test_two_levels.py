@@ -61,7 +61,7 @@ def test_both_levels_are_in_the_log_and_the_images(whole):
     bits = [line['bits_per_dimension_uniform_prior'] for line in logged(whole) if line['split'] == 'eval']
     assert bits[-1] < bits[0]
     names = {p.name for p in (whole / 'images').iterdir()}
-    assert {'code_usage_0000040.png', 'top_code_usage_0000040.png'} <= names
+    assert {'code_usage_scale_0_0000040.png', 'code_usage_scale_1_0000040.png'} <= names
     # Four rows: originals, reconstructions, the top's codes and the bottom's.
     sheet = np.asarray(Image.open(whole / 'images' / 'reconstructions_0000040.png'))
     rows = sheet[2:, 2:66].reshape(4, HEIGHT + 66, 64, 3)[:, HEIGHT : HEIGHT + 64]

@@ -27,6 +27,7 @@ from vq_jax.tasks.arguments import (
     checked_codes,
     checked_numbers,
 )
+from vq_jax.tasks.autoencoding import AutoencodingTask, as_scales
 from vq_jax.tasks.batched_sampling import BatchedSampler, check_number
 from vq_jax.tasks.classes import ClassNames, check_class_names, checked_labels, shown
 from vq_jax.tasks.restore import Restored, restore
@@ -119,7 +120,7 @@ class Run:
             Of a prior of pixels, [b h w*c], the channels of each side by side.
         """
         self._needs('encode')
-        return self._encode(self.state, self._checked_images(images))
+        return self._plain(self._encode(self.state, self._checked_images(images)))
 
     def decode(
         self,
@@ -146,19 +147,20 @@ class Run:
         """The vectors that stand for codes, with which the decoder begins.
 
         Args:
-            codes: of any shape, int [...], such as `np.arange(run.task.num_codes)`, all there are; of a model
-                with two levels, a pair: of the top and of the bottom.
+            codes: of any shape, int [...], such as `np.arange(512)`, or [... depth] of a model with several
+                codes at a position; of a model with several scales, a tuple, from coarse to fine.
 
         Returns:
-            float32 [... d], or a pair.
+            float32 [... d], or a tuple of such arrays.
         """
-        if self.task.num_codes is None or not isinstance(self.task, LooksUp):
+        if not self.task.vocabularies or not isinstance(self.task, LooksUp):
             raise UserError(
                 f'a run of the task {self.config.task} has no codes that stand for vectors; give one of '
                 'vqvae or vqgan with a quantizer, such as the tokenizer of a prior.'
             )
-        codes = checked_numbers(codes, isinstance(self._encoded, tuple), self.task.num_codes)
-        return self._lookup(self.state, codes)
+        codes = checked_numbers(codes, self.task.vocabularies)
+        vectors = self._lookup(self.state, codes)
+        return vectors if len(vectors) > 1 else vectors[0]
 
     def reconstruct(self, images: np.ndarray | jax.Array, label: Label = None) -> jax.Array:
         """Images, uint8 [b h w c], to codes and back."""
@@ -388,7 +390,7 @@ class Run:
                 f'a run of the task {self.config.task} cannot interpolate between images; one of vae or '
                 'diffusion can.'
             )
-        if self.task.num_codes is not None:
+        if not isinstance(self.task, AutoencodingTask) or self.task.vocabularies:
             raise UserError(f'a run of the task {self.config.task} has codes, between which nothing lies.')
         self._batched_sampler.sampling('interpolate', sampling)  # of which such a run has none
         ends = self.encode(ends)
@@ -561,4 +563,25 @@ class Run:
         return images
 
     def _checked_codes(self, codes: Any) -> Any:
-        return checked_codes(codes, self._encoded, self.task.num_codes, self.task.tokens_per_position)
+        return self._with_depth(checked_codes(codes, self._plain(self._encoded), self.task.vocabularies))
+
+    def _plain(self, codes: Any) -> Any:
+        """Codes without the axes of depths, and tuples of scales, of length one."""
+        if not self.task.vocabularies:
+            return codes
+        depths = map(len, self.task.vocabularies)
+        plain = [_without_last(x) if depth == 1 else x for x, depth in zip(codes, depths, strict=True)]
+        return tuple(plain) if len(plain) > 1 else plain[0]
+
+    def _with_depth(self, codes: Any) -> Any:
+        """The other way round."""
+        if not self.task.vocabularies:
+            return codes
+        depths = map(len, self.task.vocabularies)
+        scales = zip(as_scales(codes), depths, strict=True)
+        return tuple(x[..., None] if depth == 1 else x for x, depth in scales)
+
+
+def _without_last(x: Any) -> Any:
+    """An array, or what describes one, without its last axis, which is of length 1."""
+    return jax.ShapeDtypeStruct(x.shape[:-1], x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x[..., 0]

@@ -81,3 +81,51 @@ class Spec:
     def __str__(self) -> str:
         """Kind and shape, such as 'image of 32x32x3'."""
         return f'{self.kind} of {"x".join(map(str, self.shape))}'
+
+
+@dataclasses.dataclass(frozen=True)
+class CodeSpec:
+    """What the codes of an example are: for each scale, from coarse to fine, int32 [*grid depth].
+
+    A plain VQ-VAE has one scale of depth 1, residual and product quantizers one of depth D, a VQ-VAE-2 two
+    scales.
+
+    Attributes:
+        grids: of each scale, the sizes of its axes.
+        vocabularies: of each scale, how many codes there are at each depth.
+    """
+
+    grids: tuple[tuple[Annotated[int, Meta(ge=1, le=2**31)], ...], ...]
+    vocabularies: tuple[tuple[Annotated[int, Meta(ge=1, le=2**31)], ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.grids or len(self.grids) != len(self.vocabularies) or not all(self.vocabularies):
+            raise UserError(
+                f'codes of the grids {self.grids} and vocabularies {self.vocabularies} are none; give one '
+                'scale or more, with the same number of both, and a depth or more to each.'
+            )
+
+    @property
+    def num_scales(self) -> int:
+        """How many scales there are."""
+        return len(self.grids)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """How many codes a position has, for each scale."""
+        return tuple(map(len, self.vocabularies))
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of an example's codes, [*grid depth] for each scale."""
+        return tuple((*grid, depth) for grid, depth in zip(self.grids, self.depths, strict=True))
+
+    @property
+    def length(self) -> int:
+        """How many codes an example has."""
+        return sum(map(math.prod, self.shapes))
+
+    @property
+    def largest(self) -> int:
+        """The size of the largest vocabulary."""
+        return max(map(max, self.vocabularies))

@@ -12,7 +12,7 @@
 LPIPS needs its published weights; see config.perceptual.weights.
 
 Sizes, losses and f16_1024's weights and start of the discriminator are the published ones. Differences from
-what was published: codes are initialised by k-means and dead ones are revived (`quantizer.start`,
+what was published: codes are initialised by k-means and dead ones are revived (`quantizer.codebook_init`,
 `quantizer.revive_below`); the commitment is that of the equation (the published code has beta on the other
 term: `quantizer.commitment=4 loss.quantizer_weight=0.25` is its loss); and the discriminators of the other
 variants start as late as f16_1024's. The published vq-f8 was trained on OpenImages (256-pixel crops of images

@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
     config.quantizer.dim = 64
     config.quantizer.commitment = 0.25
     config.quantizer.decay = 0.99
-    config.quantizer.init_batches = 1
+    config.quantizer.kmeans_batches = 1
     config.optimizer.learning_rate = 3e-4
     config.parallel.engine = 'jit'
     return config

@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     config.model.dtype = 'bfloat16'
     config.quantizer.num_codes = 512
     config.quantizer.dim = 64
-    config.quantizer.init_batches = 1
+    config.quantizer.kmeans_batches = 1
     config.loss.reconstruction_weight = 4.0
     config.optimizer.learning_rate = 5e-4
     config.optimizer.schedule = 'cosine'

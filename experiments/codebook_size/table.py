@@ -10,14 +10,14 @@ VARIANTS = {
     'moving average, no revival': {'quantizer.revive_below': 0.0},
     'moving average, no revival, random start': {
         'quantizer.revive_below': 0.0,
-        'quantizer.start': 'random',
+        'quantizer.codebook_init': 'random',
     },
     'gradient': {'quantizer.learning': 'gradient'},
     'gradient, no revival': {'quantizer.learning': 'gradient', 'quantizer.revive_below': 0.0},
     'gradient, no revival, random start': {
         'quantizer.learning': 'gradient',
         'quantizer.revive_below': 0.0,
-        'quantizer.start': 'random',
+        'quantizer.codebook_init': 'random',
     },
 }
 

@@ -99,7 +99,7 @@ def test_remat_changes_nothing_but_memory():
 
 def test_bfloat16_is_near_float32():
     x = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32)
-    quantizer = VectorQuantizer(16, 6, 4, start='random')
+    quantizer = VectorQuantizer(16, 6, 4, codebook_init='random')
     model = VQGAN(quantizer, SMALL)
     variables = jax.jit(model.init)(jax.random.key(0), x)
     half = VQGAN(quantizer, dataclasses.replace(SMALL, dtype='bfloat16'))

@@ -53,7 +53,7 @@ def test_codes_stand_for_the_image(stages, top_stages):
     outputs, quantized = model.apply(variables, images)
     top, bottom = model.apply(variables, images, method='encode')
     assert model.factors == (8,) and outputs.shape == images.shape
-    assert top.shape == (2, 2, 3) and bottom.shape == (2, 16 // 2**stages, 24 // 2**stages)
+    assert top.shape == (2, 2, 3, 1) and bottom.shape == (2, 16 // 2**stages, 24 // 2**stages, 1)
     np.testing.assert_array_equal(top, quantized.codes[0])
     np.testing.assert_array_equal(bottom, quantized.codes[1])
     decoded = model.apply(variables, (top, bottom), method='decode')
@@ -63,17 +63,17 @@ def test_codes_stand_for_the_image(stages, top_stages):
 def test_the_bottom_is_encoded_given_the_top(made):
     """Other vectors for the top codes, the same image: other vectors at the bottom."""
     model, variables, images = made
-    before = model.apply(variables, images, method='project')
+    before = model.apply(variables, images, method='vectors')
     codebook = variables[STATISTICS]['top_quantizer']['codebook']
     tops = {**variables[STATISTICS]['top_quantizer'], 'codebook': -codebook[::-1]}
     others = {**variables, STATISTICS: {**variables[STATISTICS], 'top_quantizer': tops}}
-    after = model.apply(others, images, method='project')
+    after = model.apply(others, images, method='vectors')
     assert (np.abs(after - before).max((0, 3)) > 1e-4).mean() > 0.9
     # The top knows nothing of the bottom.
     codebook = variables[STATISTICS]['quantizer']['codebook']
     bottoms = {**variables[STATISTICS]['quantizer'], 'codebook': -codebook[::-1]}
     others = {**variables, STATISTICS: {**variables[STATISTICS], 'quantizer': bottoms}}
-    for method in ('project', 'project_top'):
+    for method in ('vectors', 'top_vectors'):
         results = [model.apply(v, images, method=method) for v in (variables, others)]
         np.testing.assert_array_equal(*results)
 
@@ -81,14 +81,14 @@ def test_the_bottom_is_encoded_given_the_top(made):
 def test_the_decoder_sees_both_scales(made):
     """One code changed by hand changes the image around its place, and nothing far from there."""
     model, variables, _ = made
-    top, bottom = jnp.zeros((1, 12, 12), int), jnp.zeros((1, 48, 48), int)
+    top, bottom = jnp.zeros((1, 12, 12, 1), int), jnp.zeros((1, 48, 48, 1), int)
 
     def changed(codes):
         images = [model.apply(variables, c, method='decode') for c in ((top, bottom), codes)]
         return np.abs(images[0] - images[1]).max((0, 3)) > 0
 
-    by_top = changed((top.at[0, 0, 0].set(5), bottom))
-    by_bottom = changed((top, bottom.at[0, 0, 0].set(5)))
+    by_top = changed((top.at[0, 0, 0, 0].set(5), bottom))
+    by_bottom = changed((top, bottom.at[0, 0, 0, 0].set(5)))
     assert by_top[:8, :8].mean() > 0.9 and not by_top[48:, 48:].any()
     assert by_bottom[:2, :2].all() and not by_bottom[48:, 48:].any()
     assert by_top.sum() > by_bottom.sum()
@@ -115,24 +115,23 @@ def test_losses_and_statistics_are_of_both_scales(made):
     )
     learned, changed = model.apply({**variables, **means}, method='after_update', mutable=[STATISTICS])
     metrics = quantized[1].metrics
-    both = metrics['commitment_loss'] + metrics['top_commitment_loss']
+    both = metrics['commitment_loss_scale_0'] + metrics['commitment_loss_scale_1']
     np.testing.assert_allclose(jnp.mean(quantized[1].loss), 0.25 * both, rtol=1e-5)
     for name in ('quantizer', 'top_quantizer'):
         before, after = variables[STATISTICS][name], changed[STATISTICS][name]
         assert (before['shares'] != after['shares']).any()
-    assert {'code_shares', 'top_code_shares'} <= set(metrics)
-    assert set(learned) == {'codes_revived', 'top_codes_revived'}
+    assert set(learned) == {'codes_revived_scale_0', 'codes_revived_scale_1'}
 
 
-def test_codes_of_each_scale_are_set_apart(made):
+def test_codes_of_each_scale_begin_apart(made):
     model, variables, _ = made
-    centres, shares = jnp.arange(80.0).reshape(16, 5), jnp.full(16, 1 / 16)
+    vectors = jnp.arange(80.0).reshape(16, 5)  # as many as codes: each is one
     for method, name, other in (
-        ('set_codes', 'quantizer', 'top_quantizer'),
-        ('set_top_codes', 'top_quantizer', 'quantizer'),
+        ('init_codes', 'quantizer', 'top_quantizer'),
+        ('init_top_codes', 'top_quantizer', 'quantizer'),
     ):
-        _, placed = model.apply(variables, centres, shares, method=method, mutable=[STATISTICS])
-        np.testing.assert_array_equal(placed[STATISTICS][name]['codebook'], centres)
+        _, placed = model.apply(variables, jax.random.key(0), vectors, method=method, mutable=[STATISTICS])
+        np.testing.assert_allclose(np.sort(placed[STATISTICS][name]['codebook'], axis=0), vectors, atol=1e-4)
         before, after = variables[STATISTICS][other], placed[STATISTICS][other]
         jax.tree.map(np.testing.assert_array_equal, after, before)
 

@@ -10,9 +10,9 @@ import pytest
 
 from vq_jax.errors import UserError
 from vq_jax.ops.parts import Part
+from vq_jax.ops.usage import usage
 from vq_jax.quantizers.fsq import FiniteScalarQuantizer
 from vq_jax.quantizers.lfq import LookupFreeQuantizer
-from vq_jax.quantizers.quantizer import code_usage
 
 FSQ, LFQ = (
     FiniteScalarQuantizer((3, 4, 2), 6, normalise=False),
@@ -44,7 +44,7 @@ def test_any_leading_shape(quantizer):
     variables = start(quantizer)
     call = jax.jit(functools.partial(quantizer.apply, train=True))
     quantized = call(variables, z)
-    assert quantized.codes.shape == shape and quantized.codes.dtype == jnp.int32
+    assert quantized.codes.shape == (*shape, 1) and quantized.codes.dtype == jnp.int32
     assert quantized.loss.shape == shape[:1] and quantized.values.shape == z.shape
     flat = call(variables, z.reshape(2, -1, 6))
     np.testing.assert_array_equal(flat.codes.reshape(-1), quantized.codes.reshape(-1))
@@ -66,11 +66,11 @@ def test_every_code_is_chosen_and_counted(quantizer):
     counts = np.bincount(np.asarray(quantized.codes).reshape(-1), minlength=quantizer.num_codes)
     assert len(counts) == quantizer.num_codes and (counts > 0).all()
     p = counts / counts.sum()
-    use = code_usage(quantized.metrics['code_shares'])
+    use = usage(quantized.codes, quantizer.num_codes)
     assert use['perplexity'] == pytest.approx(np.exp(-np.sum(p * np.log(p))), rel=1e-4)
     assert use['code_entropy_bits'] == pytest.approx(-np.sum(p * np.log2(p)), rel=1e-4)
     assert use['codebook_usage'] == 1
-    every = jnp.arange(quantizer.num_codes)
+    every = jnp.arange(quantizer.num_codes)[:, None]
     looked_up = np.float64(quantizer.apply(variables, every, method='lookup'))
     assert len(np.unique(looked_up.round(5), axis=0)) == quantizer.num_codes
 
@@ -111,7 +111,7 @@ def test_values_and_straight_through_gradient_of_lfq():
     to, to_bias, back, back_bias = maps(variables)
     x = z @ to + to_bias
     quantized = LFQ.apply(variables, z)
-    np.testing.assert_array_equal(quantized.codes, ((x > 0) * 2 ** np.arange(5)).sum(-1))
+    np.testing.assert_array_equal(quantized.codes[..., 0], ((x > 0) * 2 ** np.arange(5)).sum(-1))
     np.testing.assert_allclose(quantized.values, np.sign(x) @ back + back_bias, atol=1e-5)
     gradient = jax.jit(jax.grad(lambda z: jnp.vdot(weight, LFQ.apply(variables, z).values)))(z)
     np.testing.assert_allclose(gradient, weight @ back.T @ to.T, rtol=1e-4, atol=1e-5)
@@ -192,9 +192,12 @@ def test_bfloat16_vectors(quantizer):
         (FiniteScalarQuantizer(()), r'config\.fsq\.levels is \(\); give one number or more from 2 to 1,000'),
         (FiniteScalarQuantizer((8, 1)), r'config\.fsq\.levels is \(8, 1\); give'),
         (FiniteScalarQuantizer((1001,)), 'from 2 to 1,000'),
-        (FiniteScalarQuantizer((64, 64, 65)), '266,240 codes; give levels whose product is at most 262,144'),
-        (LookupFreeQuantizer(0), r'config\.lfq\.bits is 0; give a number from 1 to 18'),
-        (LookupFreeQuantizer(19), r'config\.lfq\.bits is 19; give'),
+        (
+            FiniteScalarQuantizer((1000, 1000, 1000, 3), 6),
+            '3,000,000,000 codes; give levels whose product is at most 2,147',
+        ),
+        (LookupFreeQuantizer(0), r'config\.lfq\.bits is 0; give a number from 1 to 30'),
+        (LookupFreeQuantizer(19), r'config\.lfq\.bits is 19, .* give 18 bits or fewer, or diversity=0'),
         (LookupFreeQuantizer(temperature=0.0), r'config\.lfq\.temperature is 0.0; give a number above 0'),
         (LookupFreeQuantizer(commitment=-1.0), r'config\.lfq\.commitment is -1.0; give 0 or more'),
         (LookupFreeQuantizer(entropy=-1.0), r'config\.lfq\.entropy is -1.0'),

@@ -31,7 +31,7 @@ VQVAE = {
     'model.residual_blocks': 1,
     'quantizer.dim': 4,
     'quantizer.num_codes': 16,
-    'quantizer.start': 'random',
+    'quantizer.codebook_init': 'random',
     'quantizer.decay': 0.5,
 }
 VQGAN = {
@@ -41,7 +41,7 @@ VQGAN = {
     'model.attention_resolutions': (),
     'model.features': 8,
     'quantizer.num_codes': 16,
-    'quantizer.start': 'random',
+    'quantizer.codebook_init': 'random',
     'quantizer.revive_below': 0.9,
     'discriminator.channels': 8,
     'discriminator.stages': 1,

@@ -31,7 +31,7 @@ SMALL = {
     'model.attention_resolutions': (),
     'model.features': 8,
     'quantizer.num_codes': 16,
-    'quantizer.start': 'random',
+    'quantizer.codebook_init': 'random',
     'discriminator.channels': 8,
     'discriminator.stages': 2,
     'perceptual.kind': 'ms_ssim',

@@ -48,8 +48,8 @@ def test_each_kind_is_made_of_its_section(kind):
     assert two.quantizer == two.top_quantizer == CHOICES[kind]
     task = task_of('vqgan', kind)
     assert task.model.bottleneck == CHOICES[kind]
-    assert task.num_codes == CHOICES[kind].num_codes == {'vq': 7, 'fsq': 12, 'lfq': 8}[kind]
-    assert task_of('vqgan', kind, **{'variant.bottleneck': 'gaussian'}).num_codes is None
+    assert task.vocabularies == (({'vq': 7, 'fsq': 12, 'lfq': 8}[kind],),) == (CHOICES[kind].vocabulary,)
+    assert not task_of('vqgan', kind, **{'variant.bottleneck': 'gaussian'}).vocabularies
 
 
 @pytest.mark.parametrize('name, kind, top_stages', [('vqvae', 'lfq', 1), ('vqgan', 'fsq', 0)])
@@ -61,14 +61,14 @@ def test_a_step_and_an_evaluation_fit_the_state(name, kind, top_stages):
     after, metrics = jax.eval_shape(task.train_step, state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert jax.tree.leaves(after) == jax.tree.leaves(state)
-    prefixes = ('', 'top_') if top_stages else ('',)
+    suffixes = ('_scale_0', '_scale_1') if top_stages else ('',)
     names = ('perplexity', 'code_entropy_bits', 'codebook_usage') + (
         ('entropy_of_mean',) if kind == 'lfq' else ()
     )
-    assert {prefix + name for prefix in prefixes for name in names} <= set(metrics)
+    assert {name + suffix for suffix in suffixes for name in names} <= set(metrics)
     values = jax.eval_shape(task.eval_step, state, batch)
-    for prefix in prefixes:
-        assert values[f'{prefix}code_shares'].shape == (2, task.num_codes)
+    for suffix, side in zip(suffixes, (2, 4) if top_stages else (8,), strict=True):
+        assert values[f'codes{suffix}'].shape == (2, side, side, 1)
 
 
 @pytest.mark.parametrize('kind', ['fsq', 'lfq'])
@@ -82,7 +82,7 @@ def test_nothing_is_placed_before_the_first_step(kind):
 @pytest.mark.parametrize(
     'changes, words',
     [
-        ({'quantizer.kind': 'lqf'}, r"config.quantizer.kind is 'lqf'; choose one of vq, fsq, lfq"),
+        ({'quantizer.kind': 'lqf'}, r"config.quantizer.kind is 'lqf'; choose one of vq, residual, fsq, lfq"),
         ({'fsq.levels': (8.5,)}, 'config.fsq.levels is .* not of type tuple of int'),
         ({'quantizer.kind': 'fsq', 'lfq.bits': 'x'}, 'config.lfq.bits'),
     ],

@@ -8,6 +8,7 @@ from scipy import stats
 
 from vq_jax.errors import UserError
 from vq_jax.ops.images import to_float
+from vq_jax.ops.usage import CodeCounts
 from vq_jax.quantizers.quantizer import STATISTICS
 from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
@@ -48,7 +49,7 @@ def test_the_bound_is_that_of_numpy():
 
     # The means of the logistics are the images before they are clipped.
     codes = task.encode(state, IMAGES)
-    mean = np.float64(task.model.apply(state.eval_variables(), codes, method='outputs').outputs)
+    mean = np.float64(task.model.apply(state.eval_variables(), *codes, method='outputs').outputs)
     logistic, x = stats.logistic(mean, np.exp(log_scale)), np.float64(IMAGES) * 2 / 255 - 1
     upper = np.where(IMAGES == 255, 1, logistic.cdf(x + 1 / 255))
     lower = np.where(IMAGES == 0, 0, logistic.cdf(x - 1 / 255))
@@ -75,7 +76,7 @@ def test_codes_and_likelihood_are_of_one_drawn_image(likelihood):
         observed = np.asarray(task.seen(to_float(IMAGES)))
         assert set(np.unique(observed)) == {-1, 1}
         seen_codes = task.model.apply(state.eval_variables(), observed, method='encode')
-        np.testing.assert_array_equal(codes, seen_codes)
+        np.testing.assert_array_equal(*codes, seen_codes)
 
 
 def test_training_draws_anew_each_step():
@@ -123,24 +124,27 @@ def test_the_codes_of_both_levels_cost():
     codes = task.encode(state, IMAGES)
     nats = task.log_likelihood(state, IMAGES, codes)
     np.testing.assert_allclose(nats, values['reconstruction'], rtol=1e-4)
-    for name, level in (('top_code_shares', codes[0]), ('code_shares', codes[1])):
-        expected = [np.bincount(np.asarray(c).reshape(-1), minlength=8) / c.size for c in level]
-        np.testing.assert_allclose(values[name], expected, rtol=1e-6)
-    metrics = task.summarize({name: np.mean(np.float64(v), axis=0) for name, v in values.items()})
+    counts = {}
+    for i, scale in enumerate(codes):
+        np.testing.assert_array_equal(values[f'codes_scale_{i}'], scale)
+        counts[f'codes_scale_{i}'] = (CodeCounts.of(values.pop(f'codes_scale_{i}')),)
+    metrics = task.summarize({name: np.mean(np.float64(v)) for name, v in values.items()} | counts)
     p = np.bincount(np.asarray(codes[0]).reshape(-1), minlength=8) / codes[0].size
-    assert metrics['top_perplexity'] == pytest.approx(np.exp(-np.sum(p[p > 0] * np.log(p[p > 0]))), rel=1e-4)
-    assert metrics['codebook_usage'] == np.mean(
+    assert metrics['perplexity_scale_0'] == pytest.approx(
+        np.exp(-np.sum(p[p > 0] * np.log(p[p > 0]))), rel=1e-4
+    )
+    assert metrics['codebook_usage_scale_1'] == np.mean(
         np.bincount(np.asarray(codes[1]).reshape(-1), minlength=8) > 0
     )
 
 
 def test_kmeans_places_the_top_and_then_the_bottom_given_it():
     """The bottom's codes are means of the vectors that the placed top leads to."""
-    task, state = make('mse', model__top_stages=1, quantizer__start_batches=1)
+    task, state = make('mse', model__top_stages=1, quantizer__kmeans_batches=1)
     engine = make_engine(ParallelConfig(), len(IMAGES))
     batches = iter([batch_of(IMAGES)] * 2)
     state = task.init_from_data(jax.random.key(1), state, batches, engine)
-    for name, method in (('top_quantizer', 'project_top'), ('quantizer', 'project')):
+    for name, method in (('top_quantizer', 'top_vectors'), ('quantizer', 'vectors')):
         z = task.model.apply(state.eval_variables(), to_float(IMAGES), method=method)
         z = np.float64(z).reshape(-1, 4)
         codebook = np.float64(state.variables[STATISTICS][name]['codebook'])
@@ -160,8 +164,8 @@ def test_dead_codes_of_both_levels_are_revived(learning):
     }
     state = state.replace(variables={**state.variables, STATISTICS: statistics})
     after, metrics = jax.jit(task.train_step)(state, batch_of(IMAGES))
-    for level, name in (('', 'quantizer'), ('top_', 'top_quantizer')):
-        assert metrics[f'{level}codes_revived'] > 0
+    for scale, name in enumerate(('top_quantizer', 'quantizer')):
+        assert metrics[f'codes_revived_scale_{scale}'] > 0
         before, now = (
             s.params[name]['codebook']
             if learning == 'gradient'

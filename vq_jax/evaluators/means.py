@@ -1,6 +1,7 @@
 """The mean of a task's per-example values over a data set, each example counted exactly once."""
 
 import dataclasses
+import operator
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 from vq_jax.data import AnyDataset, eval_batches
 from vq_jax.errors import UserError
 from vq_jax.media import Media, Sheet
+from vq_jax.ops.usage import CodeCounts
 from vq_jax.tasks.task import Task
 from vq_jax.training.parallel import Engine
 from vq_jax.training.progress import track
@@ -55,7 +57,7 @@ class MeanEvaluator:
         self.dataset = dataset
         self.batch_size = batch_size
         self.num_shown = num_shown
-        self._sums = engine.eval_sums(task.eval_step)
+        self._step = engine.eval_step(task.eval_step)
         self._predict = engine.per_example(
             lambda state, batch: (task.predict(state, batch), batch['label'], batch['mask'])
         )
@@ -63,13 +65,15 @@ class MeanEvaluator:
     def run(self, state: Any, *, progress: bool = False) -> Evaluation:
         """Evaluates the state.
 
-        The sums stay on the devices until the last batch. They are added in float64.
+        Floats that `eval_step` returns are averaged: their sums stay on the devices until the last batch, and
+        are added in float64. Integers are codes [b ... depth], and are counted: `summarize` and `media` are
+        given a `CodeCounts` for each depth.
 
         Args:
             state: its frozen weights are there.
             progress: show a bar.
         """
-        first, sums = None, []
+        first, sums, counts = None, [], {}
         batches = eval_batches(
             self.dataset,
             batch_size=self.batch_size,
@@ -82,12 +86,17 @@ class MeanEvaluator:
             track(range(number), 'evaluating batches', shown=progress), batches, strict=False
         ):
             first = first or batch
-            sums.append(self._sums(state, batch))
+            floats, integers = self._step(state, batch)
+            sums.append(floats)
+            for name, codes in integers.items():
+                found = tuple(CodeCounts.of(codes[..., i]) for i in range(codes.shape[-1]))
+                before = counts.get(name)
+                counts[name] = found if before is None else tuple(map(operator.add, before, found))
         totals = jax.tree.map(lambda *x: np.sum(np.float64(x), axis=0), *jax.device_get(sums))
         examples = totals.pop('examples')
         if not examples:
             raise UserError(f'no image of {self.dataset.name} could be decoded; check the data.')
-        means = {name: total / examples for name, total in totals.items()}
+        means = {name: total / examples for name, total in totals.items()} | counts
         # An image does not depend on its batch, and sampling one can take a thousand passes. The first
         # images are those of process 0, and all processes must bring equally many.
         devices = jax.local_device_count()

@@ -127,28 +127,30 @@ def code_maps(codes: np.ndarray, k: int, size: tuple[int, int]) -> np.ndarray:
         uint8 [b H W 3].
     """
     golden = 0.6180339887498949  # its multiples spread evenly over the circle of hues
+    occurring, where = np.unique(codes, return_inverse=True)
     palette = np.array(
         [
             colorsys.hsv_to_rgb(i * golden % 1, 0.45 + 0.5 * (i % 3) / 2, 0.95 - 0.2 * (i % 5) / 4)
-            for i in range(k)
+            for i in occurring.tolist()
         ]
     )
-    colours = np.round(palette * 255).astype(np.uint8)[codes]
+    colours = np.round(palette * 255).astype(np.uint8)[where.reshape(codes.shape)]
     up = (size[0] // codes.shape[1], size[1] // codes.shape[2])
     return colours.repeat(up[0], 1).repeat(up[1], 2)
 
 
-def histogram(shares: np.ndarray, height: int = 128, width: int = 512) -> Sheet:
+def histogram(shares: np.ndarray, k: int, height: int = 128, width: int = 512) -> Sheet:
     """The share of each code as bars, the most used first; the line is an even share.
 
     Args:
-        shares: shares [k].
+        shares: of the codes that occur [n].
+        k: how many codes there are.
         height: of the image, in pixels.
         width: of the image at the most; each of many codes gets less than a pixel.
     """
     shares = np.sort(np.asarray(shares, np.float64))[::-1]
-    k = len(shares)
-    bars = shares[np.arange(width) * k // width]
+    code = np.arange(width) * k // width
+    bars = np.where(code < len(shares), shares[np.minimum(code, len(shares) - 1)], 0)
     top = max(bars.max(), 1.0 / k) * 1.05
     tall = np.round(bars / top * height).astype(int)
     filled = np.arange(height)[::-1, None] < tall[None]

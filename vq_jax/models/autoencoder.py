@@ -183,6 +183,10 @@ class VQVAE(nn.Module):
         """The vectors [... dim] that stand for codes, int32 [...]."""
         return self.quantizer.lookup(codes)
 
+    def vectors(self, x: jax.Array) -> jax.Array:
+        """What the quantizer is given of examples: [b *grid' dim]."""
+        return self.encoder(x)
+
     def project(self, x: jax.Array) -> jax.Array:
         """The vectors [b *grid' code_dim] that are compared with the codes."""
         return self.quantizer.project(self.encoder(x))
@@ -191,9 +195,9 @@ class VQVAE(nn.Module):
         """The codes, int32 [...], nearest to vectors [... code_dim]."""
         return self.quantizer.nearest(vectors)
 
-    def set_codes(self, centres: jax.Array, shares: jax.Array) -> None:
-        """Sets the codebook (see `VectorQuantizer.set_codes`)."""
-        self.quantizer.set_codes(centres, shares)
+    def init_codes(self, key: jax.Array, vectors: jax.Array) -> None:
+        """See `StartsFromData`."""
+        self.quantizer.init_from_data(key, vectors)
 
     def _outputs(self, values: jax.Array) -> jax.Array | Distribution:
         outputs = self.decoder(values)

@@ -79,6 +79,10 @@ class VQGAN(nn.Module):
         """The vectors [... dim] that stand for codes, int32 [...]."""
         return self.bottleneck.lookup(codes)
 
+    def vectors(self, x: jax.Array) -> jax.Array:
+        """What the bottleneck is given of examples: [b *grid' dim]."""
+        return self.encoder(x)
+
     def project(self, x: jax.Array) -> jax.Array:
         """The vectors [b *grid' code_dim] that are compared with the codes."""
         return self.bottleneck.project(self.encoder(x))
@@ -87,9 +91,9 @@ class VQGAN(nn.Module):
         """The codes, int32 [...], nearest to vectors [... code_dim]."""
         return self.bottleneck.nearest(vectors)
 
-    def set_codes(self, centres: jax.Array, shares: jax.Array) -> None:
-        """Sets the codebook (see `VectorQuantizer.set_codes`)."""
-        self.bottleneck.set_codes(centres, shares)
+    def init_codes(self, key: jax.Array, vectors: jax.Array) -> None:
+        """See `StartsFromData`."""
+        self.bottleneck.init_from_data(key, vectors)
 
     def _conditioned(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
         return z + over_grid(self.class_vectors(labels), z) if self.num_classes else z

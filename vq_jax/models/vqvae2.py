@@ -86,7 +86,7 @@ class VQVAE2(nn.Module):
 
         Returns:
             Of the quantizers, values and codes are pairs, top and bottom; the loss is the sum of both, and
-            the names of the top scale's metrics begin with 'top_'.
+            the names of metrics end with '_scale_0' for the top and '_scale_1' for the bottom.
         """
         top, bottom = self._quantize(x, train=train, part=part, step=step)
         quantized = Quantized(
@@ -125,23 +125,23 @@ class VQVAE2(nn.Module):
         top, bottom = codes
         return self.top_quantizer.lookup(top), self.quantizer.lookup(bottom)
 
-    def project(self, x: jax.Array) -> jax.Array:
-        """The bottom's vectors [b *bottom code_dim] that are compared with its codes."""
+    def vectors(self, x: jax.Array) -> jax.Array:
+        """What the quantizer of the bottom is given of examples: [b *bottom dim]."""
         features = self._features(x)
         top = self.top_quantizer(self.top_encoder(features))
-        return self.quantizer.project(self._bottom(features, top.values))
+        return self._bottom(features, top.values)
 
-    def project_top(self, x: jax.Array) -> jax.Array:
-        """The top's vectors [b *top code_dim] that are compared with its codes."""
-        return self.top_quantizer.project(self.top_encoder(self._features(x)))
+    def top_vectors(self, x: jax.Array) -> jax.Array:
+        """What the quantizer of the top is given of examples: [b *top dim]."""
+        return self.top_encoder(self._features(x))
 
-    def set_codes(self, centres: jax.Array, shares: jax.Array) -> None:
-        """Sets the codebook of the bottom (see `VectorQuantizer.set_codes`)."""
-        self.quantizer.set_codes(centres, shares)
+    def init_codes(self, key: jax.Array, vectors: jax.Array) -> None:
+        """See `StartsFromData`; of the bottom."""
+        self.quantizer.init_from_data(key, vectors)
 
-    def set_top_codes(self, centres: jax.Array, shares: jax.Array) -> None:
-        """Sets the codebook of the top (see `VectorQuantizer.set_codes`)."""
-        self.top_quantizer.set_codes(centres, shares)
+    def init_top_codes(self, key: jax.Array, vectors: jax.Array) -> None:
+        """See `StartsFromData`; of the top."""
+        self.top_quantizer.init_from_data(key, vectors)
 
     def _quantize(self, x: jax.Array, **training: Any) -> tuple[Quantized, Quantized]:
         features = self._features(x)
@@ -163,4 +163,5 @@ class VQVAE2(nn.Module):
 
 
 def _of_both(top: dict[str, jax.Array], bottom: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    return {**bottom, **{f'top_{name}': x for name, x in top.items()}}
+    scales = enumerate((top, bottom))
+    return {f'{name}_scale_{i}': x for i, metrics in scales for name, x in metrics.items()}

@@ -14,6 +14,13 @@ def pmean(tree: Any, axis_name: str | None) -> Any:
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
+def gather(tree: Any, axis_name: str | None) -> Any:
+    """The rows [b ...] of each array on all devices of `axis_name`, one device's after another's."""
+    if axis_name is None:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), tree)
+
+
 def global_size(n: int, axis_name: str | None) -> int:
     """How many rows all devices hold together when each holds `n`."""
     return n if axis_name is None else n * jax.lax.axis_size(axis_name)

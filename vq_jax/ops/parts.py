@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vq_jax.ops.collectives import global_size, pmean
+from vq_jax.ops.collectives import gather, global_size, pmean
 
 
 @struct.dataclass
@@ -58,31 +58,44 @@ class Part:
 def mean_over_parts(
     function: Callable[[Any, Part], Any], batch: Any, parts: int, axis_name: str | None
 ) -> Any:
-    """The mean over the whole batch of what a function gives for each part of it.
+    """The mean over the whole batch of what a function gives for each part of it; see `over_parts`."""
+    return over_parts(lambda batch, part: (function(batch, part), ()), batch, parts, axis_name)[0]
+
+
+def over_parts(
+    function: Callable[[Any, Part], tuple[Any, Any]], batch: Any, parts: int, axis_name: str | None
+) -> tuple[Any, Any]:
+    """What a function gives for each part of the batch: the mean of some, all rows of the rest.
 
     Parts follow each other in a loop, so that memory is that of one. A part has every so-many-th example: of
     a batch that is split over devices a part of each's, so that none has to be moved.
 
     Args:
         function: takes arrays of a part [b/parts ...] and which it is; returns floats, such as means over its
-            examples and gradients of these.
+            examples and gradients of these, of which the mean is taken, and arrays [b/parts ...] that are
+            kept.
         batch: arrays of this device's examples [b ...].
         parts: how many; b must be a multiple.
         axis_name: the device axis.
+
+    Returns:
+        The means, and what was kept of all examples on all devices [b ...], in an order of its own.
     """
     n = len(jax.tree.leaves(batch)[0])
     given = batch, Part.of_device(n, axis_name)
     if parts == 1:
-        return pmean(function(*given), axis_name)
+        means, kept = function(*given)
+        return pmean(means, axis_name), gather(kept, axis_name)
     split = _split(given, parts)
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype),
-        jax.eval_shape(function, *jax.tree.map(lambda x: x[0], split)),
-    )
-    sums, _ = jax.lax.scan(
-        lambda sums, part: (jax.tree.map(jnp.add, sums, function(*part)), None), zeros, split
-    )
-    return pmean(jax.tree.map(lambda x: x / parts, sums), axis_name)
+    floats, _ = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], split))
+
+    def add(sums: Any, part: Any) -> tuple[Any, Any]:
+        means, kept = function(*part)
+        return jax.tree.map(jnp.add, sums, means), kept
+
+    sums, kept = jax.lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), floats), split)
+    kept = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), kept)
+    return pmean(jax.tree.map(lambda x: x / parts, sums), axis_name), gather(kept, axis_name)
 
 
 def map_over_parts(function: Callable[[Any], Any], batch: Any, parts: int) -> Any:

@@ -4,6 +4,7 @@ from vq_jax.quantizers.fsq import FiniteScalarQuantizer
 from vq_jax.quantizers.gaussian import GaussianBottleneck, Posterior
 from vq_jax.quantizers.lfq import LookupFreeQuantizer
 from vq_jax.quantizers.quantizer import Quantized, Quantizer
+from vq_jax.quantizers.residual import ResidualQuantizer
 from vq_jax.quantizers.vq import VectorQuantizer
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     'Posterior',
     'Quantized',
     'Quantizer',
+    'ResidualQuantizer',
     'VectorQuantizer',
 ]

@@ -7,7 +7,10 @@ from vq_jax.errors import UserError, check_least, on_device
 from vq_jax.ops import quantization
 from vq_jax.ops import scalar_quantization as scalar
 from vq_jax.ops.parts import Part
-from vq_jax.quantizers.scalar import MOST_BITS, ScalarQuantizer
+from vq_jax.quantizers.scalar import ScalarQuantizer
+
+_MOST_BITS = 30  # codes are counted in 32 bits
+_MOST_BITS_OF_DIVERSITY = 18
 
 
 class LookupFreeQuantizer(ScalarQuantizer):
@@ -38,8 +41,13 @@ class LookupFreeQuantizer(ScalarQuantizer):
     temperature: float = 0.01
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        if not 1 <= self.bits <= MOST_BITS:
-            raise UserError(f'config.lfq.bits is {self.bits}; give a number from 1 to {MOST_BITS}.')
+        if not 1 <= self.bits <= _MOST_BITS:
+            raise UserError(f'config.lfq.bits is {self.bits}; give a number from 1 to {_MOST_BITS}.')
+        if self.depends_on_batch and self.bits > _MOST_BITS_OF_DIVERSITY:
+            raise UserError(
+                f'config.lfq.bits is {self.bits}, and the entropy of the mean (config.lfq.diversity) holds '
+                f'the probability of each code; give {_MOST_BITS_OF_DIVERSITY} bits or fewer, or diversity=0.'
+            )
         check_least(0, 'config.lfq.', self, 'commitment', 'entropy', 'diversity')
         if not on_device('config.lfq.temperature', self.temperature) > 0:
             raise UserError(f'config.lfq.temperature is {self.temperature}; give a number above 0.')

@@ -1,10 +1,10 @@
 """What every quantizer does, and what models and tasks need around one.
 
 A quantizer is called with vectors `z [b ... d]` (of images, sound, video: the axes between are free) and
-returns a `Quantized`; `lookup` turns codes back into vectors.
+returns a `Quantized`; `lookup` turns codes back into vectors. A position may have several codes: the last
+axis of codes is their depth.
 """
 
-import math
 from typing import Any, Protocol, runtime_checkable
 
 import chex
@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from vq_jax.errors import UserError
-from vq_jax.ops import quantization
 from vq_jax.ops.parts import Part
 
 STATISTICS = 'codebook'  # the collection of what a codebook learns without gradients
@@ -26,9 +25,9 @@ class Quantized:
 
     Attributes:
         values: the quantized vectors, with the straight-through gradient [b ... d].
-        codes: the codes chosen, int32 [b ...].
+        codes: the codes chosen, int32 [b ... depth].
         loss: the quantizer's own losses, such as that of the codebook, weighted, of each example [b].
-        metrics: named means over the examples: scalars, and the share of each code, 'code_shares' [k].
+        metrics: named scalars, means over the examples.
     """
 
     values: jax.Array
@@ -41,12 +40,12 @@ class Quantizer(Protocol):
     """What models and tasks ask of every quantizer.
 
     Attributes:
-        num_codes: how many codes there are, k.
         dim: width of the vectors that come in and go out.
+        vocabulary: how many codes there are at each depth [depth].
     """
 
-    num_codes: int
     dim: int
+    vocabulary: tuple[int, ...]
 
     def __call__(
         self,
@@ -66,13 +65,13 @@ class Quantizer(Protocol):
         """
 
     def lookup(self, codes: jax.Array) -> jax.Array:
-        """The vectors [... dim] that stand for codes, int32 [...]."""
+        """The vectors [... dim] that stand for codes, int32 [... depth]."""
 
     def project(self, z: jax.Array) -> jax.Array:
         """Takes vectors [... dim] to where codes are compared [... code_dim], in float32."""
 
     def nearest(self, vectors: jax.Array) -> jax.Array:
-        """The codes, int32 [...], nearest to vectors where codes are compared [... code_dim]."""
+        """The codes, int32 [... depth], nearest to vectors where codes are compared [... code_dim]."""
 
 
 @runtime_checkable
@@ -84,6 +83,28 @@ class LearnsWithoutGradients(Protocol):
 
         Returns:
             Named scalars for the log.
+        """
+
+
+@runtime_checkable
+class StartsFromData(Protocol):
+    """A quantizer that can begin where the data is.
+
+    Attributes:
+        init_batches: how many batches of vectors it wants to see before the first step; 0 for none.
+    """
+
+    init_batches: int
+
+    def init_from_data(self, key: jax.Array, z: jax.Array) -> None:
+        """Begins where vectors are; parameters and the collections of the codebook must be mutable.
+
+        Args:
+            key: a random key.
+            z: vectors of the first batches [n dim].
+
+        Raises:
+            UserError: if they are too few.
         """
 
 
@@ -116,16 +137,3 @@ def check_width(z: jax.Array, dim: int) -> None:
             f'the vectors have {z.shape[-1]} numbers and the quantizer was made for {dim}; set its dim to '
             'the width of what comes in.'
         )
-
-
-def code_usage(shares: jax.Array) -> dict[str, jax.Array]:
-    """Perplexity, its logarithm (the entropy of code use, in bits), and the share of codes in use.
-
-    Args:
-        shares: the share of positions that chose each code [k].
-    """
-    return {
-        'perplexity': quantization.perplexity(shares),
-        'code_entropy_bits': quantization.entropy(shares) / math.log(2),
-        'codebook_usage': jnp.mean((shares > 0).astype(jnp.float32)),
-    }

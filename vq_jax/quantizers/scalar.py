@@ -17,8 +17,7 @@ from vq_jax.ops import scalar_quantization as scalar
 from vq_jax.ops.parts import Part
 from vq_jax.quantizers.quantizer import Quantized, check_width
 
-MOST_BITS = 18
-MOST_CODES = 2**MOST_BITS  # tasks count the use of each, in every image
+MOST_CODES = 2**31 - 1  # codes are counted in 32 bits
 
 
 class ScalarQuantizer(nn.Module, abc.ABC):
@@ -51,7 +50,6 @@ class ScalarQuantizer(nn.Module, abc.ABC):
         codes = self.nearest(x)
         e = self._vectors(codes)
         loss, metrics = self._loss(x, e, train, part)
-        metrics['code_shares'] = quantization.code_shares(codes, self.num_codes)
         values = self.project_out(quantization.straight_through(x, e))
         return Quantized(values=values, codes=codes, loss=loss, metrics=metrics)
 
@@ -60,13 +58,18 @@ class ScalarQuantizer(nn.Module, abc.ABC):
         """How many codes there are."""
         return math.prod(self._radix)
 
+    @property
+    def vocabulary(self) -> tuple[int, ...]:
+        """See `Quantizer`."""
+        return (self.num_codes,)
+
     def lookup(self, codes: jax.Array) -> jax.Array:
-        """The vectors [... dim] that stand for codes, int32 [...]."""
+        """The vectors [... dim] that stand for codes, int32 [... 1]."""
         return self.project_out(self._vectors(codes))
 
     def nearest(self, vectors: jax.Array) -> jax.Array:
-        """The codes, int32 [...], nearest to vectors where codes are compared [... d]."""
-        return scalar.to_codes(self._digits(vectors), self._radix)
+        """The codes, int32 [... 1], nearest to vectors where codes are compared [... d]."""
+        return scalar.to_codes(self._digits(vectors), self._radix)[..., None]
 
     def project(self, z: jax.Array) -> jax.Array:
         """Takes vectors [... dim] to where codes are compared [... d], in float32."""
@@ -74,8 +77,8 @@ class ScalarQuantizer(nn.Module, abc.ABC):
         return self.project_in(z).astype(jnp.float32)
 
     def _vectors(self, codes: jax.Array) -> jax.Array:
-        """Codes, int32 [...], where they are compared [... d]."""
-        return self._values(scalar.to_digits(codes, self._radix))
+        """Codes, int32 [... 1], where they are compared [... d]."""
+        return self._values(scalar.to_digits(codes[..., 0], self._radix))
 
     @property
     @abc.abstractmethod

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.ops import quantization
+from vq_jax.ops.kmeans import kmeans
 from vq_jax.ops.nearest import nearest_code
 from vq_jax.ops.parts import Part
 from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, Quantized, check_width
@@ -30,9 +31,9 @@ class VectorQuantizer(nn.Module):
         cosine: compare directions: inputs and codes are brought to unit length (ibid.).
         commitment: weight of the commitment loss, beta in equation 3.
         decay: of the moving averages of code use, and of the codebook if it learns by them.
-        start: 'kmeans' has the task place the codes at the centres of the first batches' vectors;
-            'random' draws them uniformly from [-1/k, 1/k].
-        init_batches: how many batches k-means is given.
+        codebook_init: 'kmeans' begins with the centres of the first batches' vectors (see `init_from_data`);
+            'random' with vectors from a uniform distribution over [-1/k, 1/k].
+        kmeans_batches: how many batches k-means is given.
         revive_below: a code used less than this share of an even share, 1/k, is dead, and is moved
             onto a vector of the current batch. 0 never revives.
     """
@@ -44,8 +45,8 @@ class VectorQuantizer(nn.Module):
     cosine: bool = False
     commitment: float = 0.25
     decay: float = 0.99
-    start: Literal['kmeans', 'random'] = 'kmeans'
-    init_batches: int = 4
+    codebook_init: Literal['kmeans', 'random'] = 'kmeans'
+    kmeans_batches: int = 4
     revive_below: float = 0.1
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
@@ -54,7 +55,7 @@ class VectorQuantizer(nn.Module):
             raise UserError(f'a codebook of {k} codes of {d} numbers is empty; give 1 or more to both.')
         if self.learning not in ('gradient', 'moving_average'):
             raise UserError(f"learning is {self.learning!r}; give 'gradient' or 'moving_average'.")
-        check_least(1, 'config.quantizer.', self, 'init_batches')
+        check_least(1, 'config.quantizer.', self, 'kmeans_batches')
         check_least(0, 'config.quantizer.', self, 'commitment')
         check_share('config.quantizer.', self, 'decay', one=False)
         check_share('config.quantizer.', self, 'revive_below')
@@ -97,9 +98,9 @@ class VectorQuantizer(nn.Module):
         z = self.project(z)
         codebook = self.vectors()
         flat = z.reshape(-1, z.shape[-1])
-        flat_codes = self.nearest(flat)
-        codes = flat_codes.reshape(z.shape[:-1])
-        e = codebook[codes]
+        flat_codes = nearest_code(flat, codebook)
+        codes = flat_codes.reshape(*z.shape[:-1], 1)
+        e = codebook[flat_codes].reshape(z.shape)
 
         commitment = quantization.commitment_loss(z, e)
         loss = self.commitment * commitment
@@ -109,9 +110,8 @@ class VectorQuantizer(nn.Module):
             loss += codebook_loss
             metrics['codebook_loss'] = jnp.mean(codebook_loss)
 
-        metrics['code_shares'] = quantization.code_shares(codes, self.num_codes)
         if train and not self.is_initializing():
-            means = {'shares': metrics['code_shares']}
+            means = {'shares': quantization.code_shares(flat_codes, self.num_codes)}
             flat = jax.lax.stop_gradient(flat)
             if self.learning == 'moving_average':
                 means['sums'] = quantization.code_sums(flat, flat_codes, self.num_codes)
@@ -122,14 +122,34 @@ class VectorQuantizer(nn.Module):
         values = self._leave(quantization.straight_through(z, e))
         return Quantized(values=values, codes=codes, loss=loss, metrics=metrics)
 
+    @property
+    def vocabulary(self) -> tuple[int, ...]:
+        """See `Quantizer`."""
+        return (self.num_codes,)
+
+    @property
+    def init_batches(self) -> int:
+        """See `StartsFromData`."""
+        return self.kmeans_batches if self.codebook_init == 'kmeans' else 0
+
+    def init_from_data(self, key: jax.Array, z: jax.Array) -> None:
+        """Puts the codes at the centres that k-means finds among vectors [n dim]; see `StartsFromData`."""
+        if len(z) < self.num_codes:
+            raise UserError(
+                f'k-means cannot place {self.num_codes} codes (num_codes) with the {len(z)} vectors of '
+                f'{self.kmeans_batches} batches; raise kmeans_batches or the batch size, or set '
+                'codebook_init=random.'
+            )
+        self.set_codes(*kmeans(key, self.project(z), k=self.num_codes, cosine=self.cosine))
+
     def lookup(self, codes: jax.Array) -> jax.Array:
-        """The vectors [... dim] that stand for codes, int32 [...]."""
-        return self._leave(self.vectors()[codes])
+        """The vectors [... dim] that stand for codes, int32 [... 1]."""
+        return self._leave(self.vectors()[codes[..., 0]])
 
     def nearest(self, vectors: jax.Array) -> jax.Array:
-        """The codes, int32 [...], nearest to vectors where codes are compared [... code_dim]."""
+        """The codes, int32 [... 1], nearest to vectors where codes are compared [... code_dim]."""
         flat = vectors.reshape(-1, vectors.shape[-1])
-        return nearest_code(flat, self.vectors()).reshape(vectors.shape[:-1])
+        return nearest_code(flat, self.vectors()).reshape(*vectors.shape[:-1], 1)
 
     def project(self, z: jax.Array) -> jax.Array:
         """Takes vectors [... dim] to where codes are compared [... code_dim], in float32."""

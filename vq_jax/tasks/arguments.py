@@ -1,5 +1,6 @@
 """What a user asks of a trained task and gives to it, checked: methods, images, codes and labels."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -37,7 +38,7 @@ def check_can(name: str, task: Task, method: str, ability: str | None = None) ->
     if isinstance(task, protocol):
         return
     able = [other for other, cls in TASKS.items() if issubclass(cls, protocol)]
-    if 'prior' in able and task.num_codes:
+    if 'prior' in able and task.vocabularies:
         remedy = 'train a prior on its codes (configs/image/prior_mnist.py with config.tokenizer.workdir=RUN)'
     elif 'diffusion' in able and name == 'vqgan':
         remedy = (
@@ -84,60 +85,66 @@ def as_bytes(images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
     return images
 
 
-def checked_codes(codes: Any, like: Any, num_codes: int | None, per_position: int = 1) -> Any:
-    """Latents or codes as `encode` returns them.
+def checked_codes(codes: Any, like: Any, vocabularies: Sequence[Sequence[int]]) -> Any:
+    """Latents or codes as `Run.encode` returns them.
 
     Args:
-        codes: of any number of images; two levels are a pair, top and bottom.
-        like: shapes and types of what `encode` returns for one image.
-        num_codes: how many there are, in each level; None for latents.
-        per_position: how many columns of codes are one position.
+        codes: of any number of examples; of several scales a tuple, from coarse to fine.
+        like: shapes and types of what `Run.encode` returns for one example.
+        vocabularies: how many codes there are, of each scale at each depth; empty for latents.
 
     Raises:
         UserError: for others.
     """
-    if num_codes is None:
+    if not vocabularies:
         return _checked_latents(as_array(codes, 'latents'), like)
     if not isinstance(like, tuple):
         if isinstance(codes, tuple):
-            raise UserError("this model has one level of codes; give one array, int [b h' w'].")
-        grid = _checked_grid(as_array(codes, 'codes'), num_codes)
-        if grid.shape[2] % per_position:
-            raise UserError(
-                f'codes of pixels have {per_position} columns for each, its channels side by side; these '
-                f'are of shape {grid.shape}.'
-            )
-        return grid
-    if not isinstance(codes, tuple) or len(codes) != 2:
-        raise UserError('codes must be a pair, top and bottom, as encode returns them: two levels.')
-    top, bottom = (_checked_grid(as_array(level, 'codes'), num_codes) for level in codes)
-    factor = like[1].shape[1] // like[0].shape[1]
-    b, h, w = top.shape
-    if bottom.shape != (b, factor * h, factor * w):
+            raise UserError(f'this model has one scale of codes; give one array, int {_axes(like)}.')
+        return _checked_grid(codes, like, vocabularies[0])
+    if not isinstance(codes, tuple) or len(codes) != len(like):
         raise UserError(
-            f'codes must be {factor} times as many in height and width at the bottom as at the top; '
-            f'these are of shapes {top.shape} (top) and {bottom.shape} (bottom).'
+            f'codes must be a tuple of {len(like)} scales, from coarse to fine, as encode returns them.'
         )
-    return top, bottom
+    scales = [_checked_grid(*each) for each in zip(codes, like, vocabularies, strict=True)]
+    for scale, one in zip(scales, like, strict=True):
+        axes = zip(scale.shape[1:], like[0].shape[1:], scales[0].shape[1:], one.shape[1:], strict=True)
+        if len(scale) != len(scales[0]) or any(a * b != c * d for a, b, c, d in axes):
+            raise UserError(
+                'scales of codes must be as large beside each other as encode makes them, '
+                f'{" and ".join(map(_axes, like))}; these are of shapes '
+                f'{" and ".join(str(scale.shape) for scale in scales)}.'
+            )
+    return tuple(scales)
 
 
-def checked_numbers(codes: Any, two_levels: bool, num_codes: int) -> Any:
-    """Codes of any shape, int32 [...].
+def checked_numbers(codes: Any, vocabularies: Sequence[Sequence[int]]) -> tuple[np.ndarray, ...]:
+    """Codes of any shape as scales, int32 [... depth].
 
     Args:
-        codes: of one level, or a pair, top and bottom.
-        two_levels: which it must be.
-        num_codes: how many there are, in each level.
+        codes: [...] of one depth, or [... depth]; of several scales a tuple, from coarse to fine.
+        vocabularies: how many codes there are, of each scale at each depth.
 
     Raises:
         UserError: for others.
     """
-    if two_levels != isinstance(codes, tuple) or (two_levels and len(codes) != 2):
-        kind = 'a pair, top and bottom: two levels' if two_levels else 'one array: one level'
-        raise UserError(f'codes must be {kind}.')
-    if two_levels:
-        return tuple(_in_range(as_array(level, 'codes'), num_codes) for level in codes)
-    return _in_range(as_array(codes, 'codes'), num_codes)
+    scales = codes if isinstance(codes, tuple) else (codes,)
+    if len(scales) != len(vocabularies):
+        kind = (
+            f'a tuple of {len(vocabularies)}, from coarse to fine' if len(vocabularies) > 1 else 'one array'
+        )
+        raise UserError(f'codes must be {kind}: one for each scale.')
+    checked = []
+    for scale, vocabulary in zip(scales, vocabularies, strict=True):
+        scale = as_array(scale, 'codes')
+        scale = scale[..., None] if len(vocabulary) == 1 else scale
+        if scale.shape[-1:] != (len(vocabulary),):
+            raise UserError(
+                f'codes must be [... {len(vocabulary)}], as many as a position has; these are of shape '
+                f'{scale.shape}.'
+            )
+        checked.append(_in_range(scale, max(vocabulary)))
+    return tuple(checked)
 
 
 def check_whole_grids(codes: Any, like: Any) -> None:
@@ -166,14 +173,29 @@ def _checked_latents(latents: np.ndarray, like: Any) -> np.ndarray:
     return latents
 
 
-def _checked_grid(codes: np.ndarray, num_codes: int) -> np.ndarray:
-    if not np.issubdtype(codes.dtype, np.integer) or codes.ndim != 3:
-        raise UserError(f"codes must be integers [b h' w']; these are {codes.dtype} of shape {codes.shape}.")
+def _checked_grid(codes: Any, like: Any, vocabulary: Sequence[int]) -> np.ndarray:
+    """Codes of one scale, int32 [b *grid] or, of several depths, [b *grid depth]."""
+    codes = as_array(codes, 'codes')
+    depth = len(vocabulary)
+    if not np.issubdtype(codes.dtype, np.integer) or codes.ndim != len(like.shape):
+        raise UserError(
+            f'codes must be integers, as encode returns them, {_axes(like)}; these are {codes.dtype} of '
+            f'shape {codes.shape}.'
+        )
+    if depth > 1 and codes.shape[-1] != depth:
+        raise UserError(
+            f'codes must be {_axes(like)}, {depth} of a position; these are of shape {codes.shape}.'
+        )
     if not codes.size:
         raise UserError(
-            f'there are no codes in an array of shape {codes.shape}; give those of one image or more.'
+            f'there are no codes in an array of shape {codes.shape}; give those of one example or more.'
         )
-    return _in_range(codes, num_codes)
+    return _in_range(codes, max(vocabulary))
+
+
+def _axes(like: Any) -> str:
+    """The shape of what `encode` returns for one example, with b for their number."""
+    return f'[b {" ".join(map(str, like.shape[1:]))}]'
 
 
 def _in_range(codes: np.ndarray, num_codes: int) -> np.ndarray:

@@ -14,28 +14,26 @@ from vq_jax.errors import UserError, plural
 from vq_jax.media import sheets
 from vq_jax.ops.grids import per_axis
 from vq_jax.ops.images import to_float, to_uint8
-from vq_jax.ops.kmeans import kmeans
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.ops.metrics import psnr
 from vq_jax.ops.parts import map_over_parts
-from vq_jax.ops.quantization import code_shares
-from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, code_usage, revive
-from vq_jax.quantizers.vq import VectorQuantizer
+from vq_jax.ops.usage import CodeCounts, usage
+from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, StartsFromData, revive
 from vq_jax.spec import Spec
 from vq_jax.tasks.task import State, Task, check_parts
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState
 
-Encoded = jax.Array | tuple[jax.Array, jax.Array]  # of one level, or of the top and the bottom one
+Codes = tuple[jax.Array, ...]  # of each scale, from coarse to fine, int32 [b *grid depth]
 
 
 class AutoencodingTask(Task):
     """What a task whose model has the methods `encode` and `decode` can do beyond training."""
 
     @property
-    def num_codes(self) -> int | None:
-        """How many codes there are; None for a model whose latents are continuous."""
-        return None
+    def vocabularies(self) -> tuple[tuple[int, ...], ...]:
+        """How many codes there are, of each scale at each depth; empty for a model of continuous latents."""
+        return ()
 
     @property
     def has_likelihood(self) -> bool:
@@ -46,21 +44,29 @@ class AutoencodingTask(Task):
         """What the encoder is given of images [b h w c] in [-1, 1]; of their size."""
         return images
 
-    def encode(self, state: State, images: jax.Array) -> Encoded:
-        """Codes, int32 [b h' w'], or latents, float32 [b ... d], of images, uint8 [b h w c].
+    def encode(self, state: State, images: jax.Array) -> Codes | jax.Array:
+        """Codes (see `Codes`), or latents, float32 [b ... d], of images, uint8 [b h w c]."""
+        codes = self.model.apply(state.eval_variables(), self.seen(to_float(images)), method='encode')
+        return as_scales(codes) if self.vocabularies else codes
 
-        Of a model with two levels of codes, a pair: those of the top and those of the bottom.
-        """
-        return self.model.apply(state.eval_variables(), self.seen(to_float(images)), method='encode')
-
-    def decode(self, state: State, codes: Encoded, labels: jax.Array) -> jax.Array:
+    def decode(self, state: State, codes: Codes | jax.Array, labels: jax.Array) -> jax.Array:
         """Images, uint8 [b h w c], of codes or latents, and of classes int32 [b] if it is conditioned."""
         given = (labels,) if self.num_labels else ()
-        return to_uint8(self.model.apply(state.eval_variables(), codes, *given, method='decode'))
+        return to_uint8(self.model.apply(state.eval_variables(), as_model(codes), *given, method='decode'))
 
-    def lookup(self, state: State, codes: Encoded) -> Encoded:
-        """The vectors [... d] that stand for codes, int32 [...], where the decoder begins; of each level."""
-        return self.model.apply(state.eval_variables(), codes, method='lookup')
+    def lookup(self, state: State, codes: Codes) -> tuple[jax.Array, ...]:
+        """The vectors [... d] that stand for codes, int32 [... depth] of each scale, where decoders begin."""
+        return as_scales(self.model.apply(state.eval_variables(), as_model(codes), method='lookup'))
+
+
+def as_scales(codes: Any) -> tuple[Any, ...]:
+    """What a model has for each scale: models of one give it as it is."""
+    return codes if isinstance(codes, tuple) else (codes,)
+
+
+def as_model(codes: Any) -> Any:
+    """What there is of each scale as a model takes it: as it is, where there is one."""
+    return codes[0] if isinstance(codes, tuple) and len(codes) == 1 else codes
 
 
 def check_size(spec: Spec, factors: Sequence[int], channels: int, key: str) -> None:
@@ -97,47 +103,43 @@ def init_codes(
     *,
     model: Any,
     quantizer: Any,
-    project: Callable[[TrainState, Batch], jax.Array],
+    vectors: Callable[[TrainState, Batch], jax.Array],
     accumulate: int,
-    method: str = 'set_codes',
+    method: str = 'init_codes',
 ) -> TrainState:
-    """Places the codes by k-means over the vectors of the first batches, if a codebook wants that.
+    """Lets a quantizer begin where the vectors of the first batches are, if it wants that.
 
     Args:
         key: a random key.
         state: the new state of the model.
         batches: training batches.
-        engine: runs `project`.
-        model: has the method `set_codes`.
+        engine: runs `vectors`.
+        model: has the method.
         quantizer: the model's, of any kind.
-        project: the vectors of a batch that are compared with the codes [b ... d].
-        accumulate: in how many parts a batch is projected, one after another.
-        method: the name of the method, of a model with several quantizers.
+        vectors: what the quantizer is given of a batch [b ... dim].
+        accumulate: in how many parts a batch is encoded, one after another.
+        method: hands a key and vectors to the quantizer's `init_from_data`.
 
     Raises:
         UserError: if there are fewer vectors than codes.
     """
-    if not isinstance(quantizer, VectorQuantizer) or quantizer.start != 'kmeans':
+    if not isinstance(quantizer, StartsFromData) or not quantizer.init_batches:
         return state
 
-    def project_in_parts(state: TrainState, batch: Batch) -> jax.Array:
-        return map_over_parts(functools.partial(project, state), batch, accumulate)
+    def in_parts(state: TrainState, batch: Batch) -> jax.Array:
+        return map_over_parts(functools.partial(vectors, state), batch, accumulate)
 
-    compiled = engine.per_example(project_in_parts)
+    compiled = engine.per_example(in_parts)
     taken = [compiled(state, batch) for batch in islice(batches, quantizer.init_batches)]
-    vectors = np.concatenate(taken).reshape(-1, taken[0].shape[-1])
-    if len(vectors) < quantizer.num_codes:
-        raise UserError(
-            f'k-means cannot place {quantizer.num_codes} codes (config.quantizer.num_codes) with the '
-            f'{len(vectors)} vectors of {quantizer.init_batches} batches; raise '
-            'config.quantizer.init_batches or config.batch_size, or set config.quantizer.start=random.'
-        )
-    cluster = jax.jit(kmeans, static_argnames=('k', 'cosine'))
-    found = cluster(key, vectors, k=quantizer.num_codes, cosine=quantizer.cosine)
-    centres, shares = jax.device_get(found)
-    variables = {'params': state.params, **state.variables}
-    _, placed = model.apply(variables, centres, shares, method=method, mutable=['params', STATISTICS])
-    params = placed.pop('params')
+    found = np.concatenate(taken).reshape(-1, taken[0].shape[-1])
+
+    @jax.jit
+    def begin(variables: Any, key: jax.Array, vectors: jax.Array) -> Any:
+        mutable = ['params', STATISTICS]
+        return model.apply(variables, key, vectors, method=method, mutable=mutable)[1]
+
+    placed = jax.device_get(begin({'params': state.params, **state.variables}, key, found))
+    params = placed.pop('params', state.params)
     ema_params = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
     return engine.put_state(
         state.replace(params=params, variables={**state.variables, **placed}, ema_params=ema_params)
@@ -161,17 +163,11 @@ def errors(outputs: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-def by_level(name: str, levels: Any) -> dict[str, Any]:
-    """Names what a model has for each level of its codes.
-
-    Args:
-        name: of the only level, or of the bottom one; that of the top begins with 'top_'.
-        levels: what there is, or a pair of it, top and bottom.
-    """
-    if not isinstance(levels, tuple):
-        return {name: levels}
-    top, bottom = levels
-    return {f'top_{name}': top, name: bottom}
+def of_scales(name: str, scales: Sequence[Any]) -> dict[str, Any]:
+    """Names what there is of each scale: by the name alone where there is one, else with its number too."""
+    if len(scales) == 1:
+        return {name: scales[0]}
+    return {f'{name}_scale_{i}': x for i, x in enumerate(scales)}
 
 
 def learn_codes(model: Any, state: TrainState, batch_means: Any) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -207,50 +203,72 @@ def check_quantizer_parts(config: ConfigDict, quantizer: Any) -> None:
         check_parts(config, "the quantizer's loss", 'another config.quantizer.kind')
 
 
-def code_shares_by_level(codes: Encoded, num_codes: int) -> dict[str, jax.Array]:
-    """'code_shares', the share of each code in every image [b k], for each level (see `by_level`)."""
-    shares = jax.vmap(code_shares, in_axes=(0, None))
-    return by_level('code_shares', jax.tree.map(lambda level: shares(level, num_codes), codes))
+def usage_of_batch(codes: Codes, vocabularies: Sequence[Sequence[int]]) -> dict[str, jax.Array]:
+    """How the codes of a batch are used (see `vq_jax.ops.usage`), of each scale and depth."""
+    return _named(codes, vocabularies, lambda scale, depth, k: usage(scale[..., depth], k))
 
 
-def with_code_usage(means: dict[str, Any]) -> dict[str, Any]:
-    """The means, with perplexity and share of codes in use over all examples for 'code_shares'."""
-    metrics = {}
-    for name, mean in means.items():
-        if name.endswith('code_shares'):
-            level = name.removesuffix('code_shares')
-            metrics |= {f'{level}{use}': value for use, value in code_usage(mean).items()}
-        else:
-            metrics[name] = mean
-    return metrics
+def summarize(means: dict[str, Any], vocabularies: Sequence[Sequence[int]] = ()) -> dict[str, float]:
+    """The means, with the use of codes over the whole set for their counts.
 
-
-def summarize(means: dict[str, np.ndarray]) -> dict[str, float]:
-    """The means, with perplexity and share of codes in use over the whole set for 'code_shares'."""
-    return {name: float(value) for name, value in with_code_usage(means).items()}
+    Args:
+        means: numbers, and 'codes' of each scale (see `of_scales`), a `CodeCounts` for each depth.
+        vocabularies: how many codes there are, of each scale at each depth.
+    """
+    counts = _counts(means, vocabularies)
+    numbers = {name: value for name, value in means.items() if not isinstance(value, tuple)}
+    numbers |= _named(counts, vocabularies, lambda scale, depth, k: scale[depth].usage(k))
+    return {name: float(value) for name, value in numbers.items()}
 
 
 def code_images(
-    predictions: dict[str, np.ndarray], means: dict[str, np.ndarray], num_codes: int
+    predictions: dict[str, np.ndarray], means: dict[str, Any], vocabularies: Sequence[Sequence[int]]
 ) -> dict[str, sheets.Sheet]:
-    """Originals over reconstructions over code maps, the top's first; the histogram of code use.
+    """Originals over reconstructions over code maps, of each scale and depth; histograms of code use.
 
     Args:
-        predictions: 'images' and 'reconstructions', uint8 [b h w c], and 'codes' [b h' w'] of each level.
-        means: 'code_shares' of each level, the share of each code over the data set [k].
-        num_codes: k.
+        predictions: 'images' and 'reconstructions', uint8 [b h w c], and 'codes' of each scale (see
+            `of_scales`).
+        means: counts of codes, as for `summarize`.
+        vocabularies: as for `summarize`.
     """
     images = predictions['images']
-    levels = [level for level in ('top_', '') if f'{level}codes' in predictions]
     shown = {'originals': images, 'reconstructions': predictions['reconstructions']}
-    for level in levels:
-        codes = predictions[f'{level}codes']
-        name = code_caption(f'{level}codes', codes, num_codes)
-        shown[name] = sheets.code_maps(codes, num_codes, images.shape[1:3])
-    uses = {f'{level}code_usage': sheets.histogram(means[f'{level}code_shares']) for level in levels}
-    return {'reconstructions': sheets.rows(shown), **uses}
+    codes = [predictions[name] for name in of_scales('codes', vocabularies)]
+
+    def code_map(scale: np.ndarray, depth: int, k: int) -> dict[str, np.ndarray]:
+        one = scale[..., depth]
+        return {code_caption('codes', one, k): sheets.code_maps(one, k, images.shape[1:3])}
+
+    def histogram(scale: tuple[CodeCounts, ...], depth: int, k: int) -> dict[str, sheets.Sheet]:
+        return {'code_usage': sheets.histogram(scale[depth].shares, k)}
+
+    shown |= _named(codes, vocabularies, code_map)
+    return {
+        'reconstructions': sheets.rows(shown),
+        **_named(_counts(means, vocabularies), vocabularies, histogram),
+    }
 
 
 def code_caption(name: str, codes: np.ndarray, num_codes: int) -> str:
     """What a row of code maps shows: grids of codes [b h w] out of `num_codes`."""
     return f'{name.replace("_", " ")}: {codes.shape[1]}x{codes.shape[2]} of {num_codes:,}, each in a colour'
+
+
+def _counts(means: dict[str, Any], vocabularies: Sequence[Sequence[int]]) -> list[tuple[CodeCounts, ...]]:
+    return [means[name] for name in of_scales('codes', vocabularies)]
+
+
+def _named(
+    scales: Sequence[Any],
+    vocabularies: Sequence[Sequence[int]],
+    function: Callable[[Any, int, int], dict[str, Any]],
+) -> dict[str, Any]:
+    """What a function of a scale, a depth and its vocabulary names, with the numbers of scale and depth."""
+    named = {}
+    for i, (scale, vocabulary) in enumerate(zip(scales, vocabularies, strict=True)):
+        for depth, k in enumerate(vocabulary):
+            suffix = f'_scale_{i}' if len(vocabularies) > 1 else ''
+            suffix += f'_depth_{depth}' if len(vocabulary) > 1 else ''
+            named |= {f'{name}{suffix}': x for name, x in function(scale, depth, k).items()}
+    return named

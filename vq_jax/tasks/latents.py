@@ -8,7 +8,7 @@ import jax
 from vq_jax.errors import UserError
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.spec import Spec
-from vq_jax.tasks.autoencoding import AutoencodingTask
+from vq_jax.tasks.autoencoding import AutoencodingTask, as_scales
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.restore import restore_part
 from vq_jax.training.state import abstract_examples
@@ -99,15 +99,14 @@ class Latents:
                 'config.latent.workdir to one of vae, vqvae or vqgan.'
             )
         restored.check_spec(spec)
-        one = abstract_examples(1, spec)
-        if isinstance(jax.eval_shape(self._task.encode, restored.state, one), tuple):
+        if len(self._task.vocabularies) > 1:
             raise UserError(
-                f'{config.workdir} has two levels of codes, which cannot be learned as one image; set '
+                f'{config.workdir} has several scales of codes, which cannot be learned as one image; set '
                 'config.latent.workdir to a run with one.'
             )
         self.run = restored
         self._state = restored.state
-        self.shape = jax.eval_shape(self.encode, self._state, one).shape[1:]
+        self.shape = jax.eval_shape(self.encode, self._state, abstract_examples(1, spec)).shape[1:]
         if len(self.shape) != 3:
             raise UserError(
                 f'the latent of {config.workdir} is a vector, which cannot be learned as an image; use a '
@@ -122,15 +121,15 @@ class Latents:
 
     def encode(self, state: Any, images: jax.Array) -> jax.Array:
         """See `Space.encode`."""
-        if self._task.num_codes is None:
+        if not self._task.vocabularies:
             return self._task.encode(state, images)
         seen = self._task.seen(to_float(images))
         return self._task.model.apply(state.eval_variables(), seen, method='project')
 
     def decode(self, state: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
         """See `Space.decode`."""
-        if self._task.num_codes is not None:
-            x = self._task.model.apply(state.eval_variables(), x, method='nearest')
+        if self._task.vocabularies:
+            x = as_scales(self._task.model.apply(state.eval_variables(), x, method='nearest'))
         return self._task.decode(state, x, labels)
 
 

@@ -21,7 +21,7 @@ from vq_jax.ops.keys import content_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.parts import Part
 from vq_jax.spec import Spec
-from vq_jax.tasks.autoencoding import code_caption
+from vq_jax.tasks.autoencoding import Codes, code_caption
 from vq_jax.tasks.batched_sampling import check_guidance
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
@@ -32,8 +32,6 @@ from vq_jax.tasks.tokenizers import (
     Levels,
     Tokenizer,
     TokenizerConfig,
-    as_codes,
-    as_levels,
     make_tokenizer,
 )
 from vq_jax.training.config import build, defaults
@@ -145,14 +143,10 @@ class PriorTask(Task):
         return self.network.model
 
     @property
-    def num_codes(self) -> int:
-        """How many tokens there are."""
-        return self.tokenizer.num_tokens
-
-    @property
-    def tokens_per_position(self) -> int:
-        """How many columns of a grid of tokens are one position."""
-        return self.tokenizer.tokens_per_position
+    def vocabularies(self) -> tuple[tuple[int, ...], ...]:
+        """How many codes there are, of each scale at each depth."""
+        depth = self.tokenizer.tokens_per_position
+        return ((self.tokenizer.num_tokens,) * depth,) * len(self.tokenizer.grids)
 
     @property
     def decoder_labels(self) -> int:
@@ -257,7 +251,7 @@ class PriorTask(Task):
         if self.network.masked or (self.top and self.top.task.network.masked):
             return values
         if self.top:
-            top = self.top.task.log_probability(state.frozen['top'], levels, batch['label'])
+            top = self.top.task.token_log_probability(state.frozen['top'], levels, batch['label'])
             values['top_nats'] = -top
         whole = self.level == 0 or self.top is not None
         if whole and self._is_finest and self.tokenizer.has_likelihood and 'x' in batch:
@@ -311,8 +305,10 @@ class PriorTask(Task):
         rows = {caption: predictions[name] for caption, name in names.items() if name in predictions}
         for name in ('codes', 'sampled_codes'):
             if name in predictions:
-                caption = code_caption(name, predictions[name], self.num_codes)
-                rows[caption] = sheets.code_maps(predictions[name], self.num_codes, self.spec.shape[:2])
+                caption = code_caption(name, predictions[name], self.tokenizer.num_tokens)
+                rows[caption] = sheets.code_maps(
+                    predictions[name], self.tokenizer.num_tokens, self.spec.shape[:2]
+                )
         return {'samples': sheets.rows(rows)}
 
     def sample(
@@ -349,7 +345,7 @@ class PriorTask(Task):
         Returns:
             uint8 [b h w c].
         """
-        mask_of_tokens = jnp.repeat(mask, self.tokens_per_position, axis=2)
+        mask_of_tokens = jnp.repeat(mask, self.tokenizer.tokens_per_position, axis=2)
         b, h, w = mask_of_tokens.shape
         known = []
         for tokens in self._encode(state, fill(images, mask)):
@@ -388,7 +384,7 @@ class PriorTask(Task):
         context = self.network.context(variables, labels, *coarser)
         return self.network.sample(variables, keys, context, sampling or self.sampling, known)
 
-    def log_probability(self, state: TrainState, codes: jax.Array | Levels, labels: jax.Array) -> jax.Array:
+    def log_probability(self, state: TrainState, codes: Codes, labels: jax.Array) -> jax.Array:
         """Of the codes of the scale that is learned, given those of the coarser one, in nats [b].
 
         Args:
@@ -399,24 +395,27 @@ class PriorTask(Task):
         Raises:
             UserError: if the model is a masked one, which has no likelihood.
         """
+        return self.token_log_probability(state, _as_tokens(codes), labels)
+
+    def token_log_probability(self, state: TrainState, levels: Levels, labels: jax.Array) -> jax.Array:
+        """The same, of tokens as the network takes them."""
         if self.network.masked:
             raise UserError('a masked prior has no likelihood; ask a transformer or a PixelCNN for one.')
-        coarser, tokens = self._learned(as_levels(codes))
+        coarser, tokens = self._learned(levels)
         asked, variables = jnp.ones(tokens.shape, bool), state.eval_variables()
         context = self.network.context(variables, labels, coarser)
         logits = self.network.logits(variables, tokens, asked, context)
         return -jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, tokens), -1)
 
-    def encode(self, state: TrainState, images: jax.Array) -> jax.Array | Levels:
-        """The tokens, int32 [b h' w'], of images, uint8 [b h w c]; of two scales, a tuple.
+    def encode(self, state: TrainState, images: jax.Array) -> Codes:
+        """The codes of images, uint8 [b h w c]; of pixels their values, with a depth of c."""
+        depth = self.tokenizer.tokens_per_position
+        levels = self._encode(state, images)
+        return tuple(tokens.reshape(*tokens.shape[:-1], -1, depth) for tokens in levels)
 
-        Of pixels they are [b h w*c], the channels of each side by side.
-        """
-        return as_codes(self._encode(state, images))
-
-    def decode(self, state: TrainState, codes: jax.Array | Levels, labels: jax.Array) -> jax.Array:
-        """Images, uint8 [b h w c], of tokens as `encode` returns them, of the classes int32 [b]."""
-        return self._decode(state, as_levels(codes), labels)
+    def decode(self, state: TrainState, codes: Codes, labels: jax.Array) -> jax.Array:
+        """Images, uint8 [b h w c], of codes as `encode` returns them, of the classes int32 [b]."""
+        return self._decode(state, _as_tokens(codes), labels)
 
     @property
     def _is_finest(self) -> bool:
@@ -468,6 +467,11 @@ class PriorTask(Task):
         """The tokens of the coarser scale as a grid, if there is one, and those that are learned [b n]."""
         tokens = levels[self.level]
         return levels[self.level - 1] if self.level else None, tokens.reshape(len(tokens), -1)
+
+
+def _as_tokens(codes: Codes) -> Levels:
+    """Codes of each scale [b *grid depth] with the depths of a position side by side in its last axis."""
+    return tuple(scale.reshape(*scale.shape[:-2], -1) for scale in codes)
 
 
 def _check_length(config: PriorConfig, tokenizer: Tokenizer) -> None:

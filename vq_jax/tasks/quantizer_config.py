@@ -7,12 +7,17 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, nearest
-from vq_jax.quantizers.fsq import FiniteScalarQuantizer
-from vq_jax.quantizers.lfq import LookupFreeQuantizer
-from vq_jax.quantizers.quantizer import Quantizer
-from vq_jax.quantizers.vq import VectorQuantizer
+from vq_jax.quantizers import (
+    FiniteScalarQuantizer,
+    LookupFreeQuantizer,
+    Quantizer,
+    ResidualQuantizer,
+    VectorQuantizer,
+)
 from vq_jax.training.config import build, defaults
 from vq_jax.training.extensions import is_own, own_class
+
+_KINDS = ('vq', 'residual', 'fsq', 'lfq')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +25,8 @@ class QuantizerConfig:
     """Which quantizer.
 
     Attributes:
-        kind: 'vq' has a codebook, and the other keys of the section 'quantizer' are its; 'fsq' (section
+        kind: 'vq' has a codebook, and the other keys of the section 'quantizer' are its; 'residual' (section
+            'residual') has one of these at each depth; 'fsq' (section
             'fsq') and 'lfq' (section 'lfq') have none, and read no other key of that section but `dim`; nor
             does 'module:Class', a quantizer of one's own (section 'custom_quantizer').
     """
@@ -28,23 +34,24 @@ class QuantizerConfig:
     kind: str = 'vq'
 
     def __post_init__(self) -> None:
-        if self.kind not in ('vq', 'fsq', 'lfq') and not is_own(self.kind):
-            near = nearest(self.kind, ('vq', 'fsq', 'lfq'))
+        if self.kind not in _KINDS and not is_own(self.kind):
+            near = nearest(self.kind, _KINDS)
             hint = f' (did you mean {near[0]!r}?)' if near else ''
             raise UserError(
-                f'config.quantizer.kind is {self.kind!r}; choose one of vq, fsq, lfq{hint}, or name a class '
-                "of your own as 'module:Class'."
+                f'config.quantizer.kind is {self.kind!r}; choose one of {", ".join(_KINDS)}{hint}, or name a '
+                "class of your own as 'module:Class'."
             )
 
 
 def quantizer_sections(*, without: tuple[str, ...] = ()) -> dict[str, ConfigDict]:
-    """Sections 'quantizer', 'fsq' and 'lfq'.
+    """Sections 'quantizer', 'residual', 'fsq' and 'lfq'.
 
     Args:
         without: attributes of `VectorQuantizer` that code provides.
     """
     return {
         'quantizer': defaults(VectorQuantizer, QuantizerConfig, without=without),
+        'residual': defaults(ResidualQuantizer, without=('quantizer',)),
         'fsq': defaults(FiniteScalarQuantizer, without=('dim',)),
         'lfq': defaults(LookupFreeQuantizer, without=('dim',)),
     }
@@ -63,11 +70,12 @@ def make_quantizer(config: ConfigDict, **given: Any) -> Quantizer:
     keys = dict(config.quantizer.items())
     kind = build(QuantizerConfig, {'kind': keys.pop('kind')}, 'quantizer').kind
     vq = build(VectorQuantizer, keys, 'quantizer', **given)
+    residual = build(ResidualQuantizer, config.residual, 'residual', quantizer=vq)
     fsq = build(FiniteScalarQuantizer, config.fsq, 'fsq', dim=vq.dim)
     lfq = build(LookupFreeQuantizer, config.lfq, 'lfq', dim=vq.dim)
     if is_own(kind):
         return build(quantizer_class(kind), config.custom_quantizer, 'custom_quantizer', dim=vq.dim)
-    return {'vq': vq, 'fsq': fsq, 'lfq': lfq}[kind]
+    return {'vq': vq, 'residual': residual, 'fsq': fsq, 'lfq': lfq}[kind]
 
 
 def quantizer_class(name: str) -> type[Quantizer]:
@@ -80,7 +88,7 @@ def quantizer_class(name: str) -> type[Quantizer]:
         UserError: if it is not there, or is no such module.
     """
     found = own_class(name, 'config.quantizer.kind')
-    lacks = [what for what in ('num_codes', 'dim', 'lookup') if not _has(found, what)]
+    lacks = [what for what in ('vocabulary', 'dim', 'lookup') if not _has(found, what)]
     if not issubclass(found, nn.Module) or lacks:
         what = f'has no {", no ".join(lacks)}' if issubclass(found, nn.Module) else 'is no Flax module'
         raise UserError(

@@ -30,16 +30,15 @@ class Task(abc.ABC):
     Attributes:
         model: the Flax module that `state.eval_variables()` belong to.
         num_labels: how many classes the model is conditioned on; 0 for none.
-        num_codes: of a task that encodes to codes, how many there are; None for all others.
-        tokens_per_position: of such a task, how many codes along the last axis are one position.
+        vocabularies: of a task that encodes to codes, how many there are, of each scale at each depth; empty
+            for all others.
         inference_needs_frozen: whether encoding, decoding and sampling read `state.frozen`.
         accumulate: in how many parts a step computes its batch, one after another (see `mean_over_parts`).
     """
 
     model: Any
     num_labels: int = 0
-    num_codes: int | None = None
-    tokens_per_position: int = 1
+    vocabularies: tuple[tuple[int, ...], ...] = ()
     accumulate: int = 1
     inference_needs_frozen: ClassVar[bool] = False
 

@@ -128,23 +128,27 @@ class PixelValues:
 class Codes:
     """The codes of a trained run; its state is on the host."""
 
-    tokens_per_position: ClassVar[int] = 1
-
     def __init__(self, config: TokenizerConfig, spec: Spec) -> None:
         """Reads the run; raises `UserError` if it has no codes, or takes no such images [h w c]."""
         restored = restore_part('tokenizer.workdir', config.workdir, config.step)
         self._task = restored.task
-        if not isinstance(self._task, AutoencodingTask) or self._task.num_codes is None:
+        if not isinstance(self._task, AutoencodingTask) or not self._task.vocabularies:
             raise UserError(
                 f'{config.workdir} is a run of the task {restored.config.task}, which has no codes; set '
                 'config.tokenizer.workdir to one of vqvae or vqgan.'
             )
         restored.check_spec(spec)
+        vocabularies = self._task.vocabularies
+        if len({k for vocabulary in vocabularies for k in vocabulary}) > 1:
+            raise UserError(
+                f'the codes of {config.workdir} have vocabularies of several sizes, {vocabularies}, and a '
+                'prior takes those of one; set config.tokenizer.workdir to a run with equal ones.'
+            )
         self.run = restored
         self._state = restored.state
         encoded = jax.eval_shape(self.encode, self._state, abstract_examples(1, spec))
         self.grids = tuple(x.shape[1:] for x in encoded)
-        self.num_tokens = self._task.num_codes
+        self.num_tokens, self.tokens_per_position = vocabularies[0][0], len(vocabularies[0])
         self.num_labels = self._task.num_labels
         self.class_names = restored.class_names
         self.has_likelihood = self._task.has_likelihood
@@ -154,16 +158,21 @@ class Codes:
         return self._state
 
     def encode(self, state: Any, images: jax.Array) -> Levels:
-        """See `Tokenizer.encode`."""
-        return as_levels(self._task.encode(state, images))
+        """See `Tokenizer.encode`; the codes of a position lie side by side."""
+        codes = self._task.encode(state, images)
+        return tuple(scale.reshape(*scale.shape[:-2], -1) for scale in codes)
 
     def decode(self, state: Any, levels: Levels, labels: jax.Array) -> jax.Array:
         """See `Tokenizer.decode`."""
-        return self._task.decode(state, as_codes(levels), labels)
+        return self._task.decode(state, self._codes(levels), labels)
 
     def log_likelihood(self, state: Any, images: jax.Array, levels: Levels) -> jax.Array:
         """See `Tokenizer.log_likelihood`; raises `AttributeError` unless `has_likelihood`."""
-        return self._task.log_likelihood(state, images, as_codes(levels))
+        return self._task.log_likelihood(state, images, self._codes(levels))
+
+    def _codes(self, levels: Levels) -> Levels:
+        depth = self.tokens_per_position
+        return tuple(tokens.reshape(*tokens.shape[:-1], -1, depth) for tokens in levels)
 
 
 def as_levels(codes: jax.Array | Levels) -> Levels:

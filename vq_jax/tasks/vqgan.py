@@ -19,22 +19,23 @@ from vq_jax.ops import adversarial_losses
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.losses import mean_absolute, mean_square
-from vq_jax.ops.parts import Part, mean_over_parts
+from vq_jax.ops.parts import Part, over_parts
 from vq_jax.quantizers.gaussian import LATENT, GaussianBottleneck
 from vq_jax.quantizers.quantizer import BATCH_MEANS
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import AdversarialLossConfig, Adversary, beside, make_adversary, mean_image
 from vq_jax.tasks.autoencoding import (
     AutoencodingTask,
+    as_scales,
     check_quantizer_parts,
     check_size,
     code_images,
-    code_shares_by_level,
     errors,
     init_codes,
     learn_codes,
+    of_scales,
     summarize,
-    with_code_usage,
+    usage_of_batch,
 )
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
@@ -201,10 +202,10 @@ class VQGANTask(AutoencodingTask):
         )
 
     @property
-    def num_codes(self) -> int | None:
-        """How many codes there are; None for a Gaussian bottleneck."""
+    def vocabularies(self) -> tuple[tuple[int, ...], ...]:
+        """How many codes there are at each depth, of the one scale; empty for a Gaussian bottleneck."""
         bottleneck = self.model.bottleneck
-        return None if isinstance(bottleneck, GaussianBottleneck) else bottleneck.num_codes
+        return () if isinstance(bottleneck, GaussianBottleneck) else (bottleneck.vocabulary,)
 
     def check_spec(self, spec: Spec) -> None:
         """Raises `UserError` unless the model, and the perceptual loss, can take such images."""
@@ -252,9 +253,9 @@ class VQGANTask(AutoencodingTask):
     ) -> AdversarialState:
         """See `init_codes`."""
 
-        def project(generator: TrainState, batch: Batch) -> jax.Array:
+        def vectors(generator: TrainState, batch: Batch) -> jax.Array:
             images = self.seen(to_float(batch['x']))
-            return self.model.apply(generator.eval_variables(), images, method='project')
+            return self.model.apply(generator.eval_variables(), images, method='vectors')
 
         model, quantizer = self.model, self.model.bottleneck
         generator = init_codes(
@@ -264,7 +265,7 @@ class VQGANTask(AutoencodingTask):
             engine,
             model=model,
             quantizer=quantizer,
-            project=project,
+            vectors=vectors,
             accumulate=self.accumulate,
         )
         return state.replace(generator=generator)
@@ -289,8 +290,8 @@ class VQGANTask(AutoencodingTask):
         generator, apart = state.generator, self._weighed_apart(phase)
         centre = mean_image(to_float(batch['x']), axis_name)
 
-        def means_of_part(batch: Batch, part: Part) -> dict[str, Any]:
-            """What both players learn from a part of the batch."""
+        def of_part(batch: Batch, part: Part) -> tuple[dict[str, Any], Any]:
+            """What both networks learn from a part of the batch, and its codes."""
             images, labels = to_float(batch['x']), batch['label']
 
             def rebuild(params: Any) -> tuple[Any, Any]:
@@ -308,7 +309,7 @@ class VQGANTask(AutoencodingTask):
                 )
                 outputs = self.model.apply(variables, features, method='head')
                 latent_loss = jnp.mean(self._latent_loss(latent.loss, images))
-                return (outputs, latent_loss), (features, changed.get(BATCH_MEANS, {}), latent.metrics)
+                return (outputs, latent_loss), (features, changed.get(BATCH_MEANS, {}), latent)
 
             def rebuilding_loss(outputs: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
                 reconstruction, perceptual = self._reconstruction_losses(state.frozen, outputs, images)
@@ -320,9 +321,9 @@ class VQGANTask(AutoencodingTask):
                 return loss, metrics
 
             outcome = jax.vjp(rebuild, generator.params, has_aux=True)
-            (outputs, latent_loss), pull, (features, batch_means, latent_metrics) = outcome
+            (outputs, latent_loss), pull, (features, batch_means, latent) = outcome
             (loss, metrics), gradient = jax.value_and_grad(rebuilding_loss, has_aux=True)(outputs)
-            metrics = {'loss': loss + latent_loss, **metrics, 'latent_loss': latent_loss, **latent_metrics}
+            metrics = {'loss': loss + latent_loss, **metrics, 'latent_loss': latent_loss, **latent.metrics}
             of_discriminator, weight = {}, jnp.zeros(())
             if phase != 'absent':
                 compared = self.adversary.compare(
@@ -341,15 +342,16 @@ class VQGANTask(AutoencodingTask):
                     weight *= adversarial_losses.adaptive_weight(*pulls, self.adversarial.most_adaptive)
                 gradient += weight * compared.gradient
             (grads,) = pull((gradient, jnp.ones(())))
-            return {
+            means = {
                 'gradients': grads,
                 'metrics': metrics,
                 'codebooks': batch_means,
                 'weight': weight,
                 **of_discriminator,
             }
+            return means, as_scales(latent.codes) if self.vocabularies else ()
 
-        means = mean_over_parts(means_of_part, batch, self.accumulate, axis_name)
+        means, codes = over_parts(of_part, batch, self.accumulate, axis_name)
         grads, weight = means['gradients'], means['weight']
         if apart:
             pulls = (flatten_dict(tree)[LAST_KERNEL] for tree in (grads, means['adversarial_gradients']))
@@ -362,7 +364,8 @@ class VQGANTask(AutoencodingTask):
         generator, update = generator.apply_gradients(grads, self.optimizer)
         generator, of_codes = learn_codes(self.model, generator, means['codebooks'])
         generator = generator.finish_step(self.optimizer)
-        metrics = {**with_code_usage(means['metrics']), **update, **of_codes, **adversarial_metrics}
+        use = usage_of_batch(codes, self.vocabularies)
+        metrics = {**means['metrics'], **use, **update, **of_codes, **adversarial_metrics}
         state = state.replace(generator=generator, discriminator=discriminator)
         return state, {**metrics, 'adversarial_weight': weight}
 
@@ -371,7 +374,7 @@ class VQGANTask(AutoencodingTask):
         return self.adversary.watch(metrics) if metrics['adversarial_weight'] else None
 
     def eval_step(self, state: AdversarialState, batch: Batch) -> dict[str, jax.Array]:
-        """Losses without the adversarial one, errors, and the share of each code [b k]."""
+        """Losses without the adversarial one, errors, and the codes."""
         images = to_float(batch['x'])
         outputs, latent = self.model.apply(state.eval_variables(), self.seen(images), batch['label'])
         reconstruction, perceptual = self._reconstruction_losses(state.frozen, outputs, images)
@@ -382,22 +385,23 @@ class VQGANTask(AutoencodingTask):
         }
         if self.perceptual.kind != 'none':
             values[self.perceptual.kind] = perceptual
-        if self.num_codes is not None:
-            values |= code_shares_by_level(latent.codes, self.num_codes)
+        if self.vocabularies:
+            values |= of_scales('codes', as_scales(latent.codes))
         else:
             values['kl'] = latent.loss
         return values
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
-        """The means, with perplexity and share of codes in use over the whole set."""
-        return summarize(means)
+        """The means, with the use of codes over the whole set."""
+        return summarize(means, self.vocabularies)
 
     def predict(self, state: AdversarialState, batch: Batch) -> dict[str, jax.Array]:
         """Images, what the encoder saw, codes, and what these decode to."""
         images = batch['x']
         codes = self.encode(state, images)
         rebuilt = self.decode(state, codes, batch['label'])
-        predictions = {'images': images, 'codes': codes, 'reconstructions': rebuilt}
+        named = of_scales('codes', codes) if self.vocabularies else {}
+        predictions = {'images': images, **named, 'reconstructions': rebuilt}
         if self.source == 'image':
             return predictions
         return {**predictions, 'seen': to_uint8(self.seen(to_float(images)))}
@@ -411,8 +415,8 @@ class VQGANTask(AutoencodingTask):
             names = {'inputs': 'seen', 'outputs': 'reconstructions', 'originals': 'images'}
             rows = {caption: predictions[name] for caption, name in names.items()}
             shown['translations'] = sheets.rows(rows)
-        if self.num_codes is not None:
-            return {**shown, **code_images(predictions, means, self.num_codes)}
+        if self.vocabularies:
+            return {**shown, **code_images(predictions, means, self.vocabularies)}
         rows = {'originals': predictions['images'], 'reconstructions': predictions['reconstructions']}
         return {**shown, 'reconstructions': sheets.rows(rows)}
 

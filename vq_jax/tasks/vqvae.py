@@ -21,22 +21,23 @@ from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.ops.keys import content_keys
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.losses import mean_absolute, mean_square
-from vq_jax.ops.parts import Part, mean_over_parts
+from vq_jax.ops.parts import Part, over_parts
 from vq_jax.quantizers.quantizer import BATCH_MEANS
 from vq_jax.spec import Spec
 from vq_jax.tasks.autoencoding import (
     AutoencodingTask,
-    Encoded,
-    by_level,
+    Codes,
+    as_model,
+    as_scales,
     check_quantizer_parts,
     check_size,
     code_images,
-    code_shares_by_level,
     errors,
     init_codes,
     learn_codes,
+    of_scales,
     summarize,
-    with_code_usage,
+    usage_of_batch,
 )
 from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
 from vq_jax.training.config import build, defaults
@@ -114,9 +115,9 @@ class VQVAETask(AutoencodingTask):
         )
 
     @property
-    def num_codes(self) -> int:
-        """How many codes there are in a level."""
-        return self.model.quantizer.num_codes
+    def vocabularies(self) -> tuple[tuple[int, ...], ...]:
+        """How many codes there are, of each scale at each depth."""
+        return (self.model.quantizer.vocabulary,) * (2 if isinstance(self.model, VQVAE2) else 1)
 
     @property
     def has_likelihood(self) -> bool:
@@ -136,23 +137,23 @@ class VQVAETask(AutoencodingTask):
     def init_from_data(
         self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
     ) -> TrainState:
-        """See `init_codes`; those of the top are placed first."""
+        """See `init_codes`; those of the coarser scale come first."""
 
-        def projection(method: str) -> Callable[[TrainState, Batch], jax.Array]:
-            def project(state: TrainState, batch: Batch) -> jax.Array:
+        def vectors_by(method: str) -> Callable[[TrainState, Batch], jax.Array]:
+            def vectors(state: TrainState, batch: Batch) -> jax.Array:
                 images = self.seen(to_float(batch['x']))
                 return self.model.apply(state.eval_variables(), images, method=method)
 
-            return project
+            return vectors
 
         start = functools.partial(
             init_codes, model=self.model, quantizer=self.model.quantizer, accumulate=self.accumulate
         )
         if isinstance(self.model, VQVAE2):
             key, top_key = jax.random.split(key)
-            top = {'project': projection('project_top'), 'method': 'set_top_codes'}
+            top = {'vectors': vectors_by('top_vectors'), 'method': 'init_top_codes'}
             state = start(top_key, state, batches, engine, **top)
-        return start(key, state, batches, engine, project=projection('project'))
+        return start(key, state, batches, engine, vectors=vectors_by('vectors'))
 
     def train_step(
         self, state: TrainState, batch: Batch, axis_name: str | None = None
@@ -178,16 +179,21 @@ class VQVAETask(AutoencodingTask):
                 'reconstruction_loss': jnp.mean(reconstruction),
                 **quantized.metrics,
             }
-            return loss, (metrics, changed.get(BATCH_MEANS, {}))
+            return loss, (metrics, changed.get(BATCH_MEANS, {}), as_scales(quantized.codes))
 
-        gradient = functools.partial(jax.grad(loss_fn, has_aux=True), state.params)
-        grads, (metrics, batch_means) = mean_over_parts(gradient, batch, self.accumulate, axis_name)
+        def of_part(batch: Batch, part: Part) -> tuple[Any, Codes]:
+            grads, (metrics, batch_means, codes) = jax.grad(loss_fn, has_aux=True)(state.params, batch, part)
+            return (grads, metrics, batch_means), codes
+
+        means, codes = over_parts(of_part, batch, self.accumulate, axis_name)
+        grads, metrics, batch_means = means
         state, update = state.apply_gradients(grads, self.optimizer)
-        state, of_codes = learn_codes(self.model, state, batch_means)
-        return state.finish_step(self.optimizer), {**with_code_usage(metrics), **update, **of_codes}
+        state, learned = learn_codes(self.model, state, batch_means)
+        use = usage_of_batch(codes, self.vocabularies)
+        return state.finish_step(self.optimizer), {**metrics, **use, **update, **learned}
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """Losses, errors, and the share of each code in every image [b k], for each level.
+        """Losses, errors, and the codes of each scale.
 
         With a likelihood also, in nats, 'reconstruction', `log p(x | z)`, and 'kl_uniform_prior', what the
         codes cost if all are equally likely; and the bits per dimension of both together, an upper bound
@@ -200,12 +206,15 @@ class VQVAETask(AutoencodingTask):
         values = {
             'loss': self.loss.reconstruction_weight * reconstruction + quantized.loss,
             **errors(expected(outputs), images),
-            **code_shares_by_level(quantized.codes, self.num_codes),
+            **of_scales('codes', as_scales(quantized.codes)),
         }
         if self.has_likelihood:
-            places = sum(codes[0].size for codes in jax.tree.leaves(quantized.codes))
             nats = outputs.log_probability(observed)
-            kl = jnp.full_like(nats, places * math.log(self.num_codes))
+            kl = sum(
+                codes[0, ..., 0].size * sum(map(math.log, vocabulary))
+                for codes, vocabulary in zip(as_scales(quantized.codes), self.vocabularies, strict=True)
+            )
+            kl = jnp.full_like(nats, kl)
             values |= {
                 'reconstruction': nats,
                 'kl_uniform_prior': kl,
@@ -214,27 +223,27 @@ class VQVAETask(AutoencodingTask):
         return values
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
-        """The means, with perplexity and share of codes in use over the whole set."""
-        return summarize(means)
+        """The means, with the use of codes over the whole set."""
+        return summarize(means, self.vocabularies)
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Images, their codes, and what these decode to."""
         codes = self.encode(state, batch['x'])
         rebuilt = self.decode(state, codes, batch['label'])
-        return {'images': batch['x'], **by_level('codes', codes), 'reconstructions': rebuilt}
+        return {'images': batch['x'], **of_scales('codes', codes), 'reconstructions': rebuilt}
 
     def media(
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
     ) -> dict[str, sheets.Sheet]:
-        """Originals over reconstructions over code maps, the top's first; histograms of code use."""
-        return code_images(predictions, means, self.num_codes)
+        """Originals over reconstructions over code maps; histograms of code use."""
+        return code_images(predictions, means, self.vocabularies)
 
     def seen(self, images: jax.Array) -> jax.Array:
         """Images [b h w c] in [-1, 1] as the likelihood observes them; a function of their bytes."""
         return self._observed(content_keys(to_uint8(images)), images)
 
     def log_likelihood(
-        self, state: TrainState, images: jax.Array, codes: Encoded, labels: jax.Array | None = None
+        self, state: TrainState, images: jax.Array, codes: Codes, labels: jax.Array | None = None
     ) -> jax.Array:
         """`log p(x | codes)`, in nats [b]; only if `has_likelihood`.
 
@@ -248,7 +257,7 @@ class VQVAETask(AutoencodingTask):
             codes: as `encode` returns them.
             labels: not used.
         """
-        pixels = self.model.apply(state.eval_variables(), codes, method='outputs')
+        pixels = self.model.apply(state.eval_variables(), as_model(codes), method='outputs')
         return pixels.log_probability(self.seen(to_float(images)))
 
     def _observed(self, keys: jax.Array, images: jax.Array) -> jax.Array:

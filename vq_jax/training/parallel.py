@@ -52,11 +52,14 @@ class Engine(Protocol):
     def train_step(self, step: Step) -> Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]]:
         """Compiles a training step; it takes a batch from `put_batch`, and its state is donated."""
 
-    def eval_sums(self, step: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
-        """Compiles a step that returns per-example arrays [b ...] into one that sums them.
+    def eval_step(
+        self, step: Callable[[Any, Batch], dict[str, jax.Array]]
+    ) -> Callable[[Any, Batch], tuple[dict[str, jax.Array], dict[str, np.ndarray]]]:
+        """Compiles a step that returns per-example arrays [b ...]: floats are summed, integers kept.
 
-        The sums are over the examples of all devices whose mask is True, and their number is added
-        under the name 'examples'.
+        Sums are over the examples of all devices whose mask is True, and the number of these is added under
+        the name 'examples'; they stay on the devices. Integers, such as codes, are returned for these
+        examples, of all processes, as NumPy arrays.
         """
 
     def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
@@ -118,28 +121,36 @@ class PmapEngine:
         )
         return _one_at_a_time(compiled)
 
-    def eval_sums(self, step: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
-        """See `Engine.eval_sums`."""
+    def eval_step(
+        self, step: Callable[[Any, Batch], dict[str, jax.Array]]
+    ) -> Callable[[Any, Batch], tuple[dict[str, jax.Array], dict[str, np.ndarray]]]:
+        """See `Engine.eval_step`."""
 
-        def sums(state: Any, batch: Batch) -> Any:
-            return jax.lax.psum(_masked_sums(step(state, batch), batch['mask']), AXIS)
+        def reduced(state: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+            sums, kept = _sums_and_integers(step(state, batch), batch['mask'])
+            return jax.lax.psum(sums, AXIS), kept
 
-        compiled = jax.pmap(sums, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
+        compiled = jax.pmap(reduced, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
         compiled = _one_at_a_time(compiled)
-        return lambda state, batch: compiled(state, self.put_batch(batch))
+
+        def run(state: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, np.ndarray]]:
+            sums, kept = compiled(state, self.put_batch(batch))
+            return sums, _real(self._of_all_processes(kept))
+
+        return run
 
     def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
         """See `Engine.per_example`."""
         compiled = _one_at_a_time(jax.pmap(function, axis_name=AXIS, in_axes=(None, 0)))
 
-        def run(state: Any, batch: Batch) -> Any:
-            outputs = jax.device_get(compiled(state, self.put_batch(batch)))
-            outputs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
-            if jax.process_count() == 1:
-                return outputs
-            return multihost_utils.process_allgather(outputs, tiled=True)
+        return lambda state, batch: self._of_all_processes(compiled(state, self.put_batch(batch)))
 
-        return run
+    def _of_all_processes(self, outputs: Any) -> Any:
+        """NumPy arrays [b ...] of arrays [devices b/devices ...], one process's rows after another's."""
+        outputs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(outputs))
+        if jax.process_count() == 1 or not jax.tree.leaves(outputs):
+            return outputs
+        return multihost_utils.process_allgather(outputs, tiled=True)
 
 
 class JitEngine:
@@ -172,14 +183,21 @@ class JitEngine:
 
         return _one_at_a_time(jax.jit(constrained, donate_argnums=0, compiler_options=_compiler_options()))
 
-    def eval_sums(self, step: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
-        """See `Engine.eval_sums`."""
+    def eval_step(
+        self, step: Callable[[Any, Batch], dict[str, jax.Array]]
+    ) -> Callable[[Any, Batch], tuple[dict[str, jax.Array], dict[str, np.ndarray]]]:
+        """See `Engine.eval_step`."""
 
-        def sums(state: Any, batch: Batch) -> Any:
-            return _masked_sums(step(state, batch), batch['mask'])
+        def reduced(state: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+            return _sums_and_integers(step(state, batch), batch['mask'])
 
-        compiled = _one_at_a_time(jax.jit(sums, out_shardings=self._replicated))
-        return lambda state, batch: compiled(state, self.put_batch(batch))
+        compiled = _one_at_a_time(jax.jit(reduced, out_shardings=self._replicated))
+
+        def run(state: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, np.ndarray]]:
+            sums, kept = compiled(state, self.put_batch(batch))
+            return sums, _real(jax.device_get(kept))
+
+        return run
 
     def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
         """See `Engine.per_example`."""
@@ -223,11 +241,23 @@ def _spread(x: jax.Array, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
-def _masked_sums(values: Any, mask: jax.Array) -> Any:
+def _sums_and_integers(
+    values: dict[str, jax.Array], mask: jax.Array
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Sums of floats over the examples whose mask is True, and integers with the mask, if there are any."""
+
     def masked_sum(x: jax.Array) -> jax.Array:
         return jnp.sum(jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, 0), axis=0)
 
-    return {**jax.tree.map(masked_sum, values), 'examples': jnp.sum(mask)}
+    integers = {name: x for name, x in values.items() if jnp.issubdtype(x.dtype, jnp.integer)}
+    sums = {name: masked_sum(x) for name, x in values.items() if name not in integers}
+    return {**sums, 'examples': jnp.sum(mask)}, {**integers, 'mask': mask} if integers else {}
+
+
+def _real(kept: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without padding."""
+    mask = kept.pop('mask', None)
+    return {name: x[mask] for name, x in kept.items()}
 
 
 def _compiler_options() -> dict[str, str] | None:
