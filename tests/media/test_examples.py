@@ -39,6 +39,7 @@ def test_sound_is_shown_and_heard():
     assert rate == 8000 and samples.shape == (6 * (500 + 2000), 1)  # a quarter of a second between them
     np.testing.assert_array_equal(samples[2500:3000], x[1, 0])
     assert not samples[500:2500].any()
+    assert list(show('codes', {'codes': codes}, spec)) == ['codes']
     silent = Spec('audio', (500, 1))
     assert list(show('reconstructions', batches, silent)) == ['reconstructions']
 

@@ -32,7 +32,7 @@ def show(
     examples = {caption: x for caption, x in batches.items() if x.shape[1:] == spec.shape}
     rows = {caption: as_images(x, spec) if caption in examples else x for caption, x in batches.items()}
     shown: dict[str, Media] = {name: sheets.rows(rows, columns)}
-    if spec.kind == 'audio' and spec.rate is not None:
+    if spec.kind == 'audio' and spec.rate is not None and examples:
         in_turn = np.stack(list(examples.values()), axis=1)
         shown[f'{name}_sound'] = Sound(in_turn.reshape(-1, *spec.shape), spec.rate)
     return shown
