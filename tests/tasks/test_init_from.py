@@ -97,8 +97,20 @@ def test_what_is_left_out_is_told():
     ]
 
 
-UNET = {'channels': 8, 'multipliers': (1,), 'residual_blocks': 1, 'attention_levels': (), 'head_channels': 8}
-RESIDUAL = {'channels': 8, 'multipliers': (1,), 'residual_blocks': 1, 'attention_levels': (), 'features': 8}
+UNET = {
+    'channels': 8,
+    'multipliers': (1,),
+    'residual_blocks': 1,
+    'attention_resolutions': (),
+    'head_channels': 8,
+}
+RESIDUAL = {
+    'channels': 8,
+    'multipliers': (1,),
+    'residual_blocks': 1,
+    'attention_resolutions': (),
+    'features': 8,
+}
 CONDITIONAL = {'class_conditional': True}
 # Of models that know classes, the sections of their config, and the names of their arrays of classes.
 OF_CLASSES = {
