@@ -33,6 +33,8 @@ class Spec:
     rate: Annotated[float, Meta(gt=0)] | None = None
 
     def __post_init__(self) -> None:
+        if self.rate is not None:
+            object.__setattr__(self, 'rate', float(self.rate))  # as it comes back from files
         if self.kind not in _AXES:
             raise UserError(f'kind is {self.kind!r}; choose one of {", ".join(_AXES)}.')
         axes = _AXES[self.kind].split()

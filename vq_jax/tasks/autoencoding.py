@@ -1,5 +1,6 @@
 """What the tasks that rebuild images share."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
@@ -11,9 +12,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, plural
-from vq_jax.media import sheets
+from vq_jax.media import Media, code_images, image_size, sheets, show
 from vq_jax.ops.grids import per_axis
-from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.ops.images import to_float, to_integers
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.ops.metrics import psnr
 from vq_jax.ops.parts import map_over_parts
@@ -52,7 +53,8 @@ class AutoencodingTask(Task):
     def decode(self, state: State, codes: Codes | jax.Array, labels: jax.Array) -> jax.Array:
         """Images, uint8 [b h w c], of codes or latents, and of classes int32 [b] if it is conditioned."""
         given = (labels,) if self.num_labels else ()
-        return to_uint8(self.model.apply(state.eval_variables(), as_model(codes), *given, method='decode'))
+        decoded = self.model.apply(state.eval_variables(), as_model(codes), *given, method='decode')
+        return to_integers(decoded, self.spec.dtype)
 
     def lookup(self, state: State, codes: Codes) -> tuple[jax.Array, ...]:
         """The vectors [... d] that stand for codes, int32 [... depth] of each scale, where decoders begin."""
@@ -146,20 +148,21 @@ def init_codes(
     )
 
 
-def errors(outputs: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
+def errors(outputs: jax.Array, originals: jax.Array) -> dict[str, jax.Array]:
     """How far reconstructions are from their originals, for each example [b].
 
     Args:
-        outputs: reconstructions, about in [-1, 1] [b h w c].
-        images: originals in [-1, 1] [b h w c].
+        outputs: reconstructions, about in [-1, 1] [b *grid c].
+        originals: as they travel, integers [b *grid c].
 
     Returns:
-        'mse' and 'l1' of the outputs as they are, 'psnr' of the bytes that they become.
+        'mse' and 'l1' of the outputs as they are, 'psnr' of the integers that they become.
     """
+    x = to_float(originals)
     return {
-        'mse': mean_square(outputs, images),
-        'l1': mean_absolute(outputs, images),
-        'psnr': psnr(to_uint8(outputs), to_uint8(images)),
+        'mse': mean_square(outputs, x),
+        'l1': mean_absolute(outputs, x),
+        'psnr': psnr(to_integers(outputs, originals.dtype), originals),
     }
 
 
@@ -221,9 +224,12 @@ def summarize(means: dict[str, Any], vocabularies: Sequence[Sequence[int]] = ())
     return {name: float(value) for name, value in numbers.items()}
 
 
-def code_images(
-    predictions: dict[str, np.ndarray], means: dict[str, Any], vocabularies: Sequence[Sequence[int]]
-) -> dict[str, sheets.Sheet]:
+def reconstruction_media(
+    predictions: dict[str, np.ndarray],
+    means: dict[str, Any],
+    vocabularies: Sequence[Sequence[int]],
+    spec: Spec,
+) -> dict[str, Media]:
     """Originals over reconstructions over code maps, of each scale and depth; histograms of code use.
 
     Args:
@@ -231,28 +237,32 @@ def code_images(
             `of_scales`).
         means: counts of codes, as for `summarize`.
         vocabularies: as for `summarize`.
+        spec: of the examples; images may be of another size.
     """
     images = predictions['images']
+    spec = dataclasses.replace(spec, shape=images.shape[1:])
     shown = {'originals': images, 'reconstructions': predictions['reconstructions']}
     codes = [predictions[name] for name in of_scales('codes', vocabularies)]
 
     def code_map(scale: np.ndarray, depth: int, k: int) -> dict[str, np.ndarray]:
         one = scale[..., depth]
-        return {code_caption('codes', one, k): sheets.code_maps(one, k, images.shape[1:3])}
+        return {code_caption('codes', one, k): code_images(one, k, image_size(spec))}
 
     def histogram(scale: tuple[CodeCounts, ...], depth: int, k: int) -> dict[str, sheets.Sheet]:
         return {'code_usage': sheets.histogram(scale[depth].shares, k)}
 
     shown |= _named(codes, vocabularies, code_map)
     return {
-        'reconstructions': sheets.rows(shown),
+        **show('reconstructions', shown, spec),
         **_named(_counts(means, vocabularies), vocabularies, histogram),
     }
 
 
 def code_caption(name: str, codes: np.ndarray, num_codes: int) -> str:
     """What a row of code maps shows: grids of codes [b h w] out of `num_codes`."""
-    return f'{name.replace("_", " ")}: {codes.shape[1]}x{codes.shape[2]} of {num_codes:,}, each in a colour'
+    return (
+        f'{name.replace("_", " ")}: {"x".join(map(str, codes.shape[1:]))} of {num_codes:,}, each in a colour'
+    )
 
 
 def _counts(means: dict[str, Any], vocabularies: Sequence[Sequence[int]]) -> list[tuple[CodeCounts, ...]]:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.data import AnyDataset, CodeDataset
 from vq_jax.errors import UserError
-from vq_jax.media import sheets
+from vq_jax.media import Media, code_images, image_size, show
 from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 from vq_jax.models.transformer import Transformer, TransformerSizes
 from vq_jax.ops.collectives import pmean
@@ -297,19 +297,16 @@ class PriorTask(Task):
             samples = self._decode(state, (*coarser, sampled), labels)
         return {**shown, 'decoded': self._decode(state, levels, labels), 'samples': samples}
 
-    def media(
-        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, sheets.Sheet]:
-        """Images over what their tokens decode to over samples."""
+    def media(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
+        """Examples over what their tokens decode to over samples."""
         names = {'originals': 'images', 'reconstructions': 'decoded', 'samples': 'samples'}
         rows = {caption: predictions[name] for caption, name in names.items() if name in predictions}
         for name in ('codes', 'sampled_codes'):
             if name in predictions:
                 caption = code_caption(name, predictions[name], self.tokenizer.num_tokens)
-                rows[caption] = sheets.code_maps(
-                    predictions[name], self.tokenizer.num_tokens, self.spec.shape[:2]
-                )
-        return {'samples': sheets.rows(rows)}
+                codes = predictions[name]
+                rows[caption] = code_images(codes, self.tokenizer.num_tokens, image_size(self.spec))
+        return show('samples', rows, self.spec)
 
     def sample(
         self, state: TrainState, keys: jax.Array, labels: jax.Array, sampling: Sampling | None = None

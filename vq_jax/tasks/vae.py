@@ -235,7 +235,7 @@ class VAETask(AutoencodingTask):
             'iwae': iwae,
             'bits_per_dimension': bits_per_dimension(elbo, values),
             'iwae_bits_per_dimension': bits_per_dimension(iwae, values),
-            **errors(self.model.apply(variables, posterior.mean, method='decode'), images),
+            **errors(self.model.apply(variables, posterior.mean, method='decode'), batch['x']),
             'latent_mean': mean,
             'latent_square': jnp.square(mean),
         }

@@ -29,11 +29,11 @@ from vq_jax.tasks.autoencoding import (
     as_scales,
     check_quantizer_parts,
     check_size,
-    code_images,
     errors,
     init_codes,
     learn_codes,
     of_scales,
+    reconstruction_media,
     summarize,
     usage_of_batch,
 )
@@ -140,6 +140,7 @@ class VQGANTask(AutoencodingTask):
     model: VQGAN
     adversary: Adversary
     optimizer: Optimizer
+    spec: Spec
     loss: VQGANLossConfig
     perceptual: Perceptual
     adversarial: AdversarialConfig
@@ -193,6 +194,7 @@ class VQGANTask(AutoencodingTask):
                 config, against, discriminator, schedule_length(config) - (against.start - against.warmup)
             ),
             optimizer=model_optimizer(config),
+            spec=spec,
             loss=build(VQGANLossConfig, config.loss, 'loss'),
             perceptual=build(Perceptual, config.perceptual, 'perceptual'),
             adversarial=against,
@@ -381,7 +383,7 @@ class VQGANTask(AutoencodingTask):
         latent_loss = self._latent_loss(latent.loss, images)
         values = {
             'loss': self._weighed(reconstruction, perceptual) + latent_loss,
-            **errors(outputs, images),
+            **errors(outputs, batch['x']),
         }
         if self.perceptual.kind != 'none':
             values[self.perceptual.kind] = perceptual
@@ -416,7 +418,7 @@ class VQGANTask(AutoencodingTask):
             rows = {caption: predictions[name] for caption, name in names.items()}
             shown['translations'] = sheets.rows(rows)
         if self.vocabularies:
-            return {**shown, **code_images(predictions, means, self.vocabularies)}
+            return {**shown, **reconstruction_media(predictions, means, self.vocabularies, self.spec)}
         rows = {'originals': predictions['images'], 'reconstructions': predictions['reconstructions']}
         return {**shown, 'reconstructions': sheets.rows(rows)}
 

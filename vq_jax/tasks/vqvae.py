@@ -31,11 +31,11 @@ from vq_jax.tasks.autoencoding import (
     as_scales,
     check_quantizer_parts,
     check_size,
-    code_images,
     errors,
     init_codes,
     learn_codes,
     of_scales,
+    reconstruction_media,
     summarize,
     usage_of_batch,
 )
@@ -75,12 +75,14 @@ class VQVAETask(AutoencodingTask):
         model: with one level of codes, or with two.
         loss: see `LossConfig`.
         optimizer: changes the parameters.
+        spec: of the examples.
         accumulate: parts of a step's batch.
     """
 
     model: VQVAE | VQVAE2
     loss: LossConfig
     optimizer: Optimizer
+    spec: Spec
     accumulate: int = 1
 
     @staticmethod
@@ -110,6 +112,7 @@ class VQVAETask(AutoencodingTask):
         return cls(
             model=model,
             loss=loss,
+            spec=spec,
             accumulate=config.accumulate,
             optimizer=model_optimizer(config),
         )
@@ -205,7 +208,7 @@ class VQVAETask(AutoencodingTask):
         reconstruction = self._reconstruction_loss(outputs, observed)
         values = {
             'loss': self.loss.reconstruction_weight * reconstruction + quantized.loss,
-            **errors(expected(outputs), images),
+            **errors(expected(outputs), batch['x']),
             **of_scales('codes', as_scales(quantized.codes)),
         }
         if self.has_likelihood:
@@ -236,7 +239,7 @@ class VQVAETask(AutoencodingTask):
         self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
     ) -> dict[str, sheets.Sheet]:
         """Originals over reconstructions over code maps; histograms of code use."""
-        return code_images(predictions, means, self.vocabularies)
+        return reconstruction_media(predictions, means, self.vocabularies, self.spec)
 
     def seen(self, images: jax.Array) -> jax.Array:
         """Images [b h w c] in [-1, 1] as the likelihood observes them; a function of their bytes."""
