@@ -75,12 +75,14 @@ class Key:
         kind: what it may be, in words.
         default: where nothing changes it.
         meaning: what the docstring of the class says of it, in one paragraph; empty if nothing.
+        cls: the class whose attribute it is; None for a key that no class has.
     """
 
     path: str
     kind: str
     default: Any
     meaning: str
+    cls: type | None = None
 
 
 def explain(section: ConfigDict, path: str = '') -> list[Key]:
@@ -97,7 +99,8 @@ def explain(section: ConfigDict, path: str = '') -> list[Key]:
             inner += explain(value, _dotted(path, name))
         elif name in fields:
             cls, field = fields[name]
-            keys.append(Key(_dotted(path, name), field.described(), field.default, _meaning(cls, name)))
+            meaning = _meaning(cls, name)
+            keys.append(Key(_dotted(path, name), field.described(), field.default, meaning, cls))
         else:
             keys.append(Key(_dotted(path, name), type(value).__name__, value, ''))
     return keys + inner
