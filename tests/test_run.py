@@ -1,7 +1,9 @@
 """A trained run in a notebook: encode, decode, reconstruct, and the mistakes that can be made."""
 
 import gc
+import re
 import weakref
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -50,6 +52,31 @@ def test_codes_and_back(run, digits):
     np.testing.assert_array_equal(images, run.reconstruct(digits))
     error = np.mean(np.square(images / 255.0 - digits / 255.0))
     assert error < 0.5 * np.var(digits / 255.0)
+
+
+def code_of_docs(first):
+    """The block of docs/python.md that begins so."""
+    page = (Path(__file__).parent.parent / 'docs' / 'python.md').read_text()
+    blocks = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
+    (code,) = (block for block in blocks if block.startswith(first))
+    return code
+
+
+def test_the_code_of_the_docs_for_a_run(workdir, run):
+    code = code_of_docs("import vq_jax\n\nrun = vq_jax.load('runs/mnist')")
+    here = {}
+    exec(code.replace("'runs/mnist'", repr(str(workdir))), here)
+    assert here['codes'].shape == (16, 4, 4) and here['vectors'].shape == (16, 4, 4, 8)
+    np.testing.assert_array_equal(here['images'], run.reconstruct(here['batch']['x']))
+    assert here['metrics'] == run.evaluate('test').metrics
+
+
+def test_the_code_of_the_docs_for_training(tmp_path, monkeypatch):
+    code = code_of_docs('from vq_jax.tasks import default_config')
+    assert 'num_codes = 128\n' in code
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace('num_codes = 128\n', 'num_codes = 16\nconfig.steps = 2\n'), {})
+    assert vq_jax.load('runs/mine').step == 2
 
 
 def test_images_of_another_size(run, digits):

@@ -1,8 +1,8 @@
 """A VQ-VAE on a folder of your own photographs: `configs/image/folder.py:PATH`.
 
 Images are cropped to 64x64 pixels and become 16x16 codes from a codebook of 512. One image in ten is kept for
-evaluation, unless the folder has splits of its own (see the table of data sets in the README): then `test`,
-or `validation` where there is no `test`.
+evaluation, unless the folder has splits of its own (see docs/own-data.md): then `test`, or `validation` where
+there is no `test`.
 
     python -m vq_jax.train --config configs/image/folder.py:$HOME/photographs --workdir runs/photographs
 

@@ -42,8 +42,9 @@ def vectors(shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
-def test_codebook_learns_as_the_readme_shows():
-    blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+def test_codebook_learns_as_the_docs_show():
+    page = (ROOT / 'docs' / 'python.md').read_text()
+    blocks = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
     (code,) = (block for block in blocks if 'VectorQuantizer(' in block)
     here = {}
     exec(code, here)

@@ -274,6 +274,20 @@ def images_of(run, n=6):
     return batch['x'], batch['label']
 
 
+def test_the_code_of_the_readme(tokenizer, workdir, prior):
+    (code,) = re.findall(
+        r'```python\n(.*?)```', (Path(__file__).parents[2] / 'README.md').read_text(), re.DOTALL
+    )
+    for name, path in (('quickstart', tokenizer), ('quickstart_prior', workdir)):
+        assert f"'runs/{name}'" in code
+        code = code.replace(f"'runs/{name}'", repr(str(path)))
+    images, _ = images_of(prior)
+    here = {'images': images}
+    exec(code, here)
+    assert here['codes'].shape == (6, 4, 4) and here['images'].shape == images.shape
+    np.testing.assert_array_equal(here['threes'], prior.sample(16, label=3))
+
+
 def test_images_of_another_size_than_those_of_the_tokenizer_are_told(tokenizer, caplog):
     config = TokenizerConfig(str(tokenizer))
     assert make_tokenizer(config, Spec('image', (8, 8, 1))).grids == ((4, 4),) and not caplog.text
