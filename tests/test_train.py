@@ -199,7 +199,7 @@ ERRORS = [
         'names no folder: give --config.data.name=folder:PATH or, for the config of',
     ),
     (['--config.model.stages=4'], 'multiple of 16'),
-    (['--config.quantizer.num_codes=100000'], 'config.quantizer.kmeans_batches'),
+    (['--config.quantizer.num_codes=100000'], 'config.quantizer: k-means cannot place 100000 codes'),
     (['--config.quantizer.learning=gradien'], "did you mean 'gradient'"),
     (['--config.batch_size=0'], 'config.batch_size'),
     (['--config.accumulate=0'], 'config.accumulate is 0; give 1 or more'),
@@ -295,7 +295,7 @@ def test_summary_ends_with_the_number_of_parameters(whole):
 
 def test_a_summary_of_images_that_cannot_be():
     words = {
-        '--shape=0,0,0': '--spec is 0,0,0; give three whole numbers from 1',
+        '--shape=0,0,0': '--shape is 0,0,0; give three whole numbers from 1',
         '--shape=8,x,1': '--spec is 8,x,1; give three whole numbers from 1',
         '--num_classes=-1': '--num_classes is -1; give 0 or more.',
     }

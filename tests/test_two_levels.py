@@ -53,11 +53,11 @@ def digits():
 
 def test_both_levels_are_in_the_log_and_the_images(whole):
     last = {line['split']: line for line in logged(whole)}
-    for level in ('', 'top_'):
-        names = {f'{level}{name}' for name in ('perplexity', 'code_entropy_bits', 'codebook_usage')}
+    for scale in ('_scale_0', '_scale_1'):
+        names = {f'{name}{scale}' for name in ('perplexity', 'code_entropy_bits', 'codebook_usage')}
         assert names <= set(last['eval']) and names <= set(last['train'])
-        assert {f'{level}commitment_loss', f'{level}codes_revived'} <= set(last['train'])
-        assert last['eval'][f'{level}perplexity'] > 2
+        assert {f'commitment_loss{scale}', f'codes_revived{scale}'} <= set(last['train'])
+        assert last['eval'][f'perplexity{scale}'] > 2
     bits = [line['bits_per_dimension_uniform_prior'] for line in logged(whole) if line['split'] == 'eval']
     assert bits[-1] < bits[0]
     names = {p.name for p in (whole / 'images').iterdir()}

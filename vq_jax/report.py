@@ -83,7 +83,7 @@ def _read_experiment(folder: Path) -> 'RecordedTable':
         heads=known.heads,
         cells=known.cells,
         workdirs=[workdir / row.name for row in known.rows],
-        plots=[(image.title, image.svg) for image in known.images],
+        plots=[(image.title, image.svg) for image in known.figures],
         commands=known.commands,
     )
 

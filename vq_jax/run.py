@@ -345,7 +345,7 @@ class Run:
         """
         self._needs('log_probability')
         codes = self._checked_codes(codes)
-        check_whole_grids(codes, self._encoded)
+        check_whole_grids(self._plain(codes), self._plain(self._encoded))
         self._needs_label(label)
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
         return self._log_prob(self.state, codes, labels)

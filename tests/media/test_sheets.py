@@ -63,5 +63,5 @@ def test_code_maps_tell_codes_apart():
 @pytest.mark.parametrize('k', [3, 512, 5000])
 def test_histogram_is_tallest_at_the_left(k):
     shares = np.random.default_rng(0).dirichlet(np.full(k, 0.3))
-    ink = (sheets.histogram(shares).image == sheets._INK).all(-1).sum(0)
+    ink = (sheets.histogram(shares, k).image == sheets._INK).all(-1).sum(0)
     assert ink[0] == ink.max() > 0 and (np.diff(ink) <= 1).all()

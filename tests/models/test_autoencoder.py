@@ -31,7 +31,7 @@ def test_codes_stand_for_the_image():
     model, variables, images = make()
     outputs, quantized = model.apply(variables, images)
     codes = model.apply(variables, images, method='encode')
-    assert codes.shape == (2, 4, 6) and outputs.shape == images.shape
+    assert codes.shape == (2, 4, 6, 1) and outputs.shape == images.shape
     np.testing.assert_array_equal(codes, quantized.codes)
     decoded = model.apply(variables, codes, method='decode')
     np.testing.assert_allclose(decoded, outputs, rtol=1e-4, atol=1e-5)

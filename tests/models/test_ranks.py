@@ -44,7 +44,7 @@ SMALL = {'channels': 4, 'residual_blocks': 1, 'residual_channels': 2}
 
 
 def vq():
-    return VectorQuantizer(num_codes=8, dim=3, start='random')
+    return VectorQuantizer(num_codes=8, dim=3, codebook_init='random')
 
 
 def residual_sizes(strides):

@@ -109,7 +109,7 @@ def test_bfloat16_is_near_float32():
     )
     a, b = (f(variables, x) for f in encode)
     expected, outputs = (f(variables, a) for f in decode)
-    assert outputs.dtype == jnp.float32 and a.shape == b.shape == (2, 4, 4)
+    assert outputs.dtype == jnp.float32 and a.shape == b.shape == (2, 4, 4, 1)
     assert convolved_in(model.apply, variables, x) == {'float32'}
     assert convolved_in(half.apply, variables, x) == {'bfloat16'}
     np.testing.assert_allclose(outputs, expected, atol=0.1)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.reporting.recorded import image, record, trained
 from vq_jax.reporting import Environment, make_page, read_runs
+from vq_jax.spec import Spec
 from vq_jax.training.run_dir import DataFacts, write_data_facts
 
 ENVIRONMENT = Environment('CPython 3.11', 'a <machine>', '1 × cpu', {'jax': '0.10.2'})
@@ -173,7 +174,7 @@ def test_progress(two, tmp_path):
 def test_the_classes_of_the_data_are_named(tmp_path, names, shown):
     workdir = record(tmp_path / 'run')
     number = 3 if names is None else len(names)
-    write_data_facts(workdir, DataFacts((8, 8, 1), number, {}, class_names=names))
+    write_data_facts(workdir, DataFacts(Spec('image', (8, 8, 1)), number, {}, class_names=names))
     page = page_of(workdir)
     (cell,) = page.table('Runs')['classes']
     assert cell.startswith(shown) and not page.all('b')

@@ -30,7 +30,7 @@ def transformer(tokens=TOKENS, grid=GRID, positions='learned'):
     variables = model.init(jax.random.key(0), zeros, of_classes(jnp.zeros(1, int)))
 
     def changed(p):
-        return p + 0.4 * jax.random.normal(jax.random.key(p.size), p.shape)
+        return p + 0.3 * jax.random.normal(jax.random.key(p.size), p.shape)
 
     return model, jax.tree.map(changed, variables)
 

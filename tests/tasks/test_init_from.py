@@ -151,7 +151,7 @@ def test_arrays_of_classes_are_those_that_depend_on_their_number(name):
     task = make_task(config, Spec('image', (16, 16, 1)), 3)
 
     def left_out(*names):
-        facts = DataFacts((16, 16, 1), 3, class_names=('a', 'b', 'c'))
+        facts = DataFacts(Spec('image', (16, 16, 1)), 3, class_names=('a', 'b', 'c'))
         source = SimpleNamespace(class_names=names or None, workdir='source')
         return arrays_of_other_classes(source, config, task, facts)
 
@@ -167,7 +167,7 @@ def test_other_classes_are_refused_where_a_decoder_knows_them(monkeypatch):
     config.model.class_conditional = True
     decoder = PixelValues(((4, 4),), num_tokens=2, tokens_per_position=1, num_labels=3)
     monkeypatch.setattr('vq_jax.tasks.prior.make_tokenizer', lambda *_: decoder)
-    facts = DataFacts((8, 8, 1), 3, class_names=('a', 'b', 'c'))
+    facts = DataFacts(Spec('image', (8, 8, 1)), 3, class_names=('a', 'b', 'c'))
     source = SimpleNamespace(class_names=('a', 'b', 'd'), workdir='source')
     with pytest.raises(UserError, match="source, which --init_from names, learned of other classes: 'd' is"):
         arrays_of_other_classes(source, config, make_task(config, Spec('image', (8, 8, 1)), 3), facts)

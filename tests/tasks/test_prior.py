@@ -96,10 +96,10 @@ def test_colours_lie_side_by_side(kind):
     opened = untrained(kind, (4, 4, 3))
     images = RNG.integers(0, 16, (2, 4, 4, 3)).astype(np.uint8) * 17
     codes = opened.encode(images)
-    np.testing.assert_array_equal(codes, images.reshape(2, 4, 12) // 17)
+    np.testing.assert_array_equal(codes, images // 17)
     np.testing.assert_array_equal(opened.decode(codes), images)
-    with pytest.raises(UserError, match=r'3 columns for each, .* these are of shape \(2, 4, 4\)'):
-        opened.decode(codes[:, :, :4])
+    with pytest.raises(UserError, match=r'\[b 4 4 3\], 3 of a position; these are of shape \(2, 4, 4, 2\)'):
+        opened.decode(codes[..., :2])
     mask = np.zeros((4, 4), bool)
     mask[1:, 2] = True
     drawn = opened.inpaint(images, mask)
@@ -156,7 +156,9 @@ def test_probabilities_of_all_grids_sum_to_one(kind, shape, levels):
     opened = untrained(kind, shape, tokenizer__levels=levels, model__class_conditional=True)
     opened.state = opened.state.replace(params=jax.tree.map(lambda p: 5 * p, opened.state.params))
     h, w = opened.task.network.grid
-    grids = np.array(list(itertools.product(range(levels), repeat=h * w))).reshape(-1, h, w)
+    depth = shape[-1]
+    grids = np.array(list(itertools.product(range(levels), repeat=h * w)))
+    grids = grids.reshape(-1, h, w // depth, *([depth] if depth > 1 else []))
     of_classes = [np.exp(np.asarray(opened.log_prob(grids, label=label), np.float64)) for label in range(3)]
     for probabilities in of_classes:
         assert probabilities.sum() == pytest.approx(1, abs=1e-5)
@@ -230,11 +232,11 @@ def test_guidance_of_one_is_the_model_and_zero_forgets_the_class(kind, scale):
 def test_grey_values_and_back():
     task = make_task(small('pixelcnn', tokenizer__levels=16), Spec('image', (8, 8, 1)))
     images = RNG.integers(0, 256, (2, 8, 8, 1), np.uint8)
-    tokens = task.encode(STATELESS, images)
-    assert tokens.min() >= 0 and tokens.max() <= 15
-    back = np.asarray(task.decode(STATELESS, tokens, None)).astype(int)
+    (values,) = task.encode(STATELESS, images)
+    assert values.shape == (2, 8, 8, 1) and values.min() >= 0 and values.max() <= 15
+    back = np.asarray(task.decode(STATELESS, (values,), None)).astype(int)
     assert np.abs(back - images).max() <= 16
-    assert task.decode(STATELESS, jnp.array([[[0, 15]]]), None).ravel().tolist() == [0, 255]
+    assert task.decode(STATELESS, (jnp.array([[[[0], [15]]]]),), None).ravel().tolist() == [0, 255]
 
 
 @pytest.fixture(scope='module')
@@ -292,7 +294,7 @@ def test_images_of_another_size_than_those_of_the_tokenizer_are_told(tokenizer, 
     config = TokenizerConfig(str(tokenizer))
     assert make_tokenizer(config, Spec('image', (8, 8, 1))).grids == ((4, 4),) and not caplog.text
     assert make_tokenizer(config, Spec('image', (16, 16, 1))).grids == ((8, 8),)
-    assert 'was trained on images of 8x8 pixels, and is given 16x16' in caplog.text
+    assert 'was trained on examples of 8x8, and is given 16x16' in caplog.text
 
 
 def test_a_prior_encodes_and_decodes_as_its_tokenizer(prior, tokenizer):

@@ -141,7 +141,8 @@ def test_the_bound_is_that_of_pixels_and_codes_together(folder, bottom):
     for batch in eval_batches(bottom.dataset('test'), batch_size=100):
         images, labels = batch['x'], batch['label']
         codes = bottom.encode(images)
-        pixels = tokenizer.task.log_likelihood(tokenizer.state, images, codes)
+        scales = tuple(scale[..., None] for scale in codes)
+        pixels = tokenizer.task.log_likelihood(tokenizer.state, images, scales)
         of_codes = top.log_prob(codes, label=labels) + bottom.log_prob(codes, label=labels)
         nats.append(np.asarray(pixels + of_codes)[batch['mask']])
     bound = np.concatenate(nats).mean()

@@ -140,7 +140,10 @@ def init_codes(
         mutable = ['params', STATISTICS]
         return model.apply(variables, key, vectors, method=method, mutable=mutable)[1]
 
-    placed = jax.device_get(begin({'params': state.params, **state.variables}, key, found))
+    try:
+        placed = jax.device_get(begin({'params': state.params, **state.variables}, key, found))
+    except UserError as error:  # of attributes of the quantizer, which are keys of this section
+        raise UserError(f'config.quantizer: {error}') from error
     params = placed.pop('params', state.params)
     ema_params = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
     return engine.put_state(
