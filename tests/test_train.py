@@ -296,7 +296,7 @@ def test_summary_ends_with_the_number_of_parameters(whole):
 def test_a_summary_of_images_that_cannot_be():
     words = {
         '--shape=0,0,0': '--shape is 0,0,0; give three whole numbers from 1',
-        '--shape=8,x,1': '--spec is 8,x,1; give three whole numbers from 1',
+        '--shape=8,x,1': '--shape is 8,x,1; give three whole numbers from 1',
         '--num_classes=-1': '--num_classes is -1; give 0 or more.',
     }
     commands = [['--config=configs/image/quickstart.py', '--shape=8,8,1', flag] for flag in words]

@@ -118,7 +118,7 @@ def test_shapes_and_gradients(name, rank):
         assert getattr(reconstruction, 'outputs', reconstruction).shape == (2, *shape)
         codes = getattr(latent, 'codes', None)
         if name == 'vqvae2':
-            assert [c.shape for c in codes] == [(2, *s) for s in ({1: (2,), 3: (4, 2, 2)}[rank], shorter)]
+            assert [c.shape for c in codes] == [(2, *s, 1) for s in ({1: (2,), 3: (4, 2, 2)}[rank], shorter)]
         elif name == 'vae grid':
             assert latent.mean.shape == (2, *shorter, 3)
         elif codes is not None:

@@ -23,20 +23,20 @@ def of_classes(labels):
     return Context(vector=class_vector(labels, 2))
 
 
-def transformer(tokens=TOKENS, grid=GRID, positions='learned'):
-    sizes = TransformerSizes(depth=2, width=24, heads=2, positions=positions)
+def transformer(tokens=TOKENS, grid=GRID, positions='learned', width=16):
+    sizes = TransformerSizes(depth=2, width=width, heads=2, positions=positions)
     model = Transformer(sizes, tokens, tokens, grid)
     zeros = jnp.zeros((1, math.prod(grid)), int)
     variables = model.init(jax.random.key(0), zeros, of_classes(jnp.zeros(1, int)))
 
     def changed(p):
-        return p + 0.3 * jax.random.normal(jax.random.key(p.size), p.shape)
+        return p + 0.4 * jax.random.normal(jax.random.key(p.size), p.shape)
 
     return model, jax.tree.map(changed, variables)
 
 
 def rotary(tokens=TOKENS, grid=GRID):
-    return transformer(tokens, grid, positions='rotary')
+    return transformer(tokens, grid, positions='rotary', width=24)
 
 
 def pixelcnn(tokens=TOKENS, grid=GRID, per_position=1):
