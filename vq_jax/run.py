@@ -21,10 +21,10 @@ from vq_jax.evaluators.sources import open_features
 from vq_jax.models.inception import Resize
 from vq_jax.tasks.arguments import (
     as_array,
-    as_bytes,
     check_can,
     check_whole_grids,
     checked_codes,
+    checked_examples,
     checked_numbers,
 )
 from vq_jax.tasks.autoencoding import AutoencodingTask, as_scales
@@ -108,16 +108,16 @@ class Run:
         return self.state.eval_variables()
 
     def encode(self, images: np.ndarray | jax.Array) -> jax.Array | tuple[jax.Array, jax.Array]:
-        """Images to codes.
+        """Examples to codes.
 
         Args:
-            images: uint8 [b h w c], of any height and width that the model can halve as often as it
-                must.
+            images: as `spec` says, images uint8 [b h w c] or sounds int16 [b t c], of any size that the model
+                can reduce as often as it must.
 
         Returns:
-            Codes, int32 [b h' w'], or the latents of a VAE or KL autoencoder, float32 [b d] or
-            [b h' w' d]. Of a model with two levels of codes, a pair: those of the top and of the bottom.
-            Of a prior of pixels, [b h w*c], the channels of each side by side.
+            Codes, int32 [b *grid], or [b *grid depth] where a position has several; of a model with several
+            scales a tuple of these, from coarse to fine. Or the latents of a VAE or KL autoencoder, float32
+            [b d] or [b *grid d]. Of a prior of pixels, their values [b h w c].
         """
         self._needs('encode')
         return self._plain(self._encode(self.state, self._checked_images(images)))
@@ -316,7 +316,7 @@ class Run:
             uint8 [b h w c].
         """
         self._needs('upscale')
-        images = as_bytes(images)
+        images = checked_examples(images, self.spec)
         return self._edit(self.task.upscale, len(images), label, seed, progress, sampling, {'small': images})
 
     def prepare(
@@ -558,7 +558,7 @@ class Run:
             raise UserError('this model is conditioned on classes; give a label, one for all or for each.')
 
     def _checked_images(self, images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-        images = as_bytes(images)
+        images = checked_examples(images, self.spec)
         self.task.check_spec(dataclasses.replace(self.spec, shape=images.shape[1:]))
         return images
 

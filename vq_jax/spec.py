@@ -56,6 +56,11 @@ class Spec:
         return _DTYPES[self.kind]
 
     @property
+    def axes(self) -> str:
+        """What the axes of an example are called, such as 'h w c'."""
+        return _AXES[self.kind]
+
+    @property
     def grid(self) -> tuple[int, ...]:
         """The sizes of the axes along which models convolve and attend."""
         return self.shape if self.kind == 'text' else self.shape[:-1]

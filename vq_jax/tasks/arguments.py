@@ -8,10 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 from vq_jax.tasks.registry import TASKS
 from vq_jax.tasks.task import Classifies, Edits, Encodes, Inpaints, Samples, Scores, Task
 
 # Which tasks have a method, and what it is for.
+# What examples of a kind are called.
+_EXAMPLES = {'image': 'images', 'video': 'videos', 'audio': 'sounds', 'text': 'texts'}
+
 _ABILITIES = {
     'encode': (Encodes, 'encode images'),
     'decode': (Encodes, 'decode'),
@@ -64,25 +68,38 @@ def as_array(values: Any, name: str) -> np.ndarray:
         ) from error
 
 
-def as_bytes(images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-    """Images [b h w c]; raises `UserError` unless they are bytes."""
-    images = as_array(images, 'images') if not isinstance(images, jax.Array) else images
-    if images.dtype != jnp.uint8 or images.ndim != 4:
-        remedy = ' Of one image, give images[None].' if images.ndim == 3 else ''
-        if jnp.issubdtype(images.dtype, jnp.floating):
-            remedy += " Of numbers from 0 to 1, give (255 * images).round().astype('uint8')."
+def checked_examples(x: np.ndarray | jax.Array, spec: Spec) -> np.ndarray | jax.Array:
+    """Examples as they travel to the devices.
+
+    Args:
+        x: the examples [b ...].
+        spec: of what kind they must be; their sizes may be others.
+
+    Raises:
+        UserError: if they are of another type, or have other axes.
+    """
+    names = _EXAMPLES[spec.kind]
+    x = as_array(x, names) if not isinstance(x, jax.Array) else x
+    largest = np.iinfo(spec.dtype).max
+    least = np.iinfo(spec.dtype).min
+    dtype = np.dtype(spec.dtype).name
+    if x.dtype != spec.dtype or x.ndim != 1 + len(spec.shape):
+        remedy = f' Of one {names[:-1]}, give {names}[None].' if x.ndim == len(spec.shape) else ''
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            remedy += f' Of numbers from {-1 if least else 0} to 1, give ({largest} * {names}).round().'
+            remedy = f"{remedy}astype('{dtype}')."
         raise UserError(
-            f'images must be uint8 [b h w c], from 0 to 255; these are {images.dtype} of shape '
-            f'{images.shape}.{remedy}'
+            f'{names} must be {dtype} [b {spec.axes}], from {least} to {largest}; these are {x.dtype} of '
+            f'shape {x.shape}.{remedy}'
         )
-    if not images.size:
-        raise UserError(f'there are no images in an array of shape {images.shape}; give one or more.')
-    if images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+    if not x.size:
+        raise UserError(f'there are no {names} in an array of shape {x.shape}; give one or more.')
+    if spec.kind == 'image' and x.shape[1] in (1, 3) and x.shape[3] not in (1, 3):
         raise UserError(
-            f'images must be uint8 [b h w c], and these look like [b c h w], {images.shape}; give '
+            f'images must be uint8 [b h w c], and these look like [b c h w], {x.shape}; give '
             'images.transpose(0, 2, 3, 1).'
         )
-    return images
+    return x
 
 
 def checked_codes(codes: Any, like: Any, vocabularies: Sequence[Sequence[int]]) -> Any:
