@@ -152,7 +152,7 @@ def test_a_run_without_codes_is_refused(tmp_path):
 def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, other, tmp_path):
     with pytest.raises(UserError, match='holds other codes, which differ in tokenizer'):
         write_codes(other, codes, shard_batches=4)
-    with pytest.raises(UserError, match='holds other codes, which differ in data, spec, grids; give'):
+    with pytest.raises(UserError, match='holds other codes, which differ in data, spec, codes; give'):
         write_codes(tokenizer, codes, shard_batches=4, overrides={'data.image_size': 16})
     with pytest.raises(UserError, match='holds other codes, which differ in data; give'):
         write_codes(tokenizer, codes, shard_batches=4, overrides={'data.fit': 'stretch'})
@@ -262,15 +262,18 @@ def change(folder, **facts):
     ('facts', 'words'),
     [
         (
-            {'num_codes': 3},
+            {'codes': {'grids': [[4, 4]], 'vocabularies': [[3]]}},
             r'the code \d+ and the label \d, and there are 3 codes and 10 classes; write the',
         ),
         ({'class_names': ['0', '1']}, r'the label \d, and there are 16 codes and 2 classes'),
-        ({'grids': [[4, 5]]}, 'are not of 20 positions'),
-        ({'num_codes': 300}, 'are not of 16 positions'),  # which need records of two bytes a code
-        ({'num_codes': -1}, 'does not hold what it should'),
-        ({'num_codes': 1e400}, 'does not hold what it should'),
-        ({'grids': []}, 'does not hold what it should'),
+        ({'codes': {'grids': [[4, 5]], 'vocabularies': [[16]]}}, 'are not of 20 positions'),
+        (
+            {'codes': {'grids': [[4, 4]], 'vocabularies': [[300]]}},
+            'are not of 16 positions',
+        ),  # which need records of two bytes a code
+        ({'codes': {'grids': [[4, 4]], 'vocabularies': [[-1]]}}, 'does not hold what it should'),
+        ({'codes': {'grids': [[4, 4]], 'vocabularies': [[1e400]]}}, 'does not hold what it should'),
+        ({'codes': {'grids': [], 'vocabularies': []}}, 'does not hold what it should'),
         ({'shard_size': 0}, 'does not hold what it should'),
         (
             {'splits': {'train': 10**9}},
@@ -296,8 +299,8 @@ def test_codes_that_are_not_as_their_facts_say(codes, tmp_path, facts, words, ca
 def test_a_prior_is_told_of_codes_that_its_tokenizer_does_not_have(codes, tokenizer, tmp_path):
     folder = tmp_path / 'codes'
     shutil.copytree(codes, folder)
-    change(folder, num_codes=32)
+    change(folder, codes={'grids': [[4, 4]], 'vocabularies': [[32]]})
     with pytest.raises(
-        UserError, match=r'says that it holds 32 codes in grids of .* and its tokenizer has 16'
+        UserError, match=r'says that it holds codes of 4x4 of 32, and its tokenizer makes 4x4 of 16'
     ):
         train(prior_config(tokenizer, f'codes:{folder}'), tmp_path / 'prior')

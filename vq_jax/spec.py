@@ -136,3 +136,11 @@ class CodeSpec:
     def largest(self) -> int:
         """The size of the largest vocabulary."""
         return max(map(max, self.vocabularies))
+
+    def __str__(self) -> str:
+        """Grids and vocabularies, such as '8x8 of 512'; of several depths '8x8 of (512, 512)'."""
+        scales = zip(self.grids, self.vocabularies, strict=True)
+        return ' and '.join(
+            f'{"x".join(map(str, grid))} of {vocabulary if len(vocabulary) > 1 else vocabulary[0]}'
+            for grid, vocabulary in scales
+        )

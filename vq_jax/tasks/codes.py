@@ -80,8 +80,7 @@ def write_codes(
         data=dataclasses.asdict(data),
         spec=first.spec,
         class_names=first.class_names,
-        num_codes=tokenizer.num_tokens,
-        grids=tokenizer.grids,
+        codes=tokenizer.code_spec,
         splits={split: len(dataset) for split, dataset in datasets.items()},
         shard_size=batch_size * shard_batches,
     )

@@ -145,8 +145,7 @@ class PriorTask(Task):
     @property
     def vocabularies(self) -> tuple[tuple[int, ...], ...]:
         """How many codes there are, of each scale at each depth."""
-        depth = self.tokenizer.tokens_per_position
-        return ((self.tokenizer.num_tokens,) * depth,) * len(self.tokenizer.grids)
+        return self.tokenizer.code_spec.vocabularies
 
     @property
     def decoder_labels(self) -> int:
@@ -172,14 +171,10 @@ class PriorTask(Task):
                 f'{theirs["step"]}) than this prior decodes them with ({named}); write them again with '
                 'vq_jax.tokenize, or change config.tokenizer.workdir or config.tokenizer.step.'
             )
-        if (dataset.facts.num_codes, dataset.facts.grids) != (
-            self.tokenizer.num_tokens,
-            self.tokenizer.grids,
-        ):
+        if dataset.facts.codes != self.tokenizer.code_spec:
             raise UserError(
-                f'{dataset.name} says that it holds {dataset.facts.num_codes} codes in grids of '
-                f'{dataset.facts.grids}, and its tokenizer has {self.tokenizer.num_tokens} in '
-                f'{self.tokenizer.grids}; write them again with vq_jax.tokenize.'
+                f'{dataset.name} says that it holds codes of {dataset.facts.codes}, and its tokenizer makes '
+                f'{self.tokenizer.code_spec}; write them again with vq_jax.tokenize.'
             )
 
     def built_on(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 from vq_jax.ops.keys import content_keys
-from vq_jax.spec import Spec
+from vq_jax.spec import CodeSpec, Spec
 from vq_jax.tasks.autoencoding import AutoencodingTask
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.restore import restore_part
@@ -49,7 +49,9 @@ class Tokenizer(Protocol):
     """Images to grids of tokens and back.
 
     Attributes:
-        grids: rows and columns of each level of tokens, the coarsest first; for most there is one.
+        code_spec: what the codes are.
+        grids: of each scale of tokens, the coarsest first; the codes of a position are side by side in the last
+            axis.
         num_tokens: how many there are in each level, k.
         tokens_per_position: how many columns of a grid are one place of the image.
         num_labels: classes that `decode` is conditioned on; 0 for none.
@@ -58,7 +60,8 @@ class Tokenizer(Protocol):
         run: the trained run that it is, as far as inference needs it; None if nothing is learned.
     """
 
-    grids: tuple[tuple[int, int], ...]
+    code_spec: CodeSpec
+    grids: tuple[tuple[int, ...], ...]
     num_tokens: int
     tokens_per_position: int
     num_labels: int
@@ -101,6 +104,12 @@ class PixelValues:
     class_names: ClassVar[None] = None
     has_likelihood: ClassVar[bool] = False
     run: ClassVar[None] = None
+
+    @property
+    def code_spec(self) -> CodeSpec:
+        """At each pixel its channels, one after the other."""
+        ((h, columns),), depth = self.grids, self.tokens_per_position
+        return CodeSpec(((h, columns // depth),), ((self.num_tokens,) * depth,))
 
     def state(self) -> None:
         """None: nothing is learned."""
@@ -148,7 +157,10 @@ class Codes:
         self._state = restored.state
         encoded = jax.eval_shape(self.encode, self._state, abstract_examples(1, spec))
         self.grids = tuple(x.shape[1:] for x in encoded)
-        self.num_tokens, self.tokens_per_position = vocabularies[0][0], len(vocabularies[0])
+        depth = len(vocabularies[0])
+        grids = tuple((*grid[:-1], grid[-1] // depth) for grid in self.grids)
+        self.code_spec = CodeSpec(grids, vocabularies)
+        self.num_tokens, self.tokens_per_position = vocabularies[0][0], depth
         self.num_labels = self._task.num_labels
         self.class_names = restored.class_names
         self.has_likelihood = self._task.has_likelihood

@@ -8,7 +8,6 @@ little-endian unsigned integers.
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypedDict
@@ -23,7 +22,7 @@ from vq_jax.data.transforms.transform import Transform
 from vq_jax.errors import UserError, plural
 from vq_jax.files import WriteError, sha256_of, write_atomically
 from vq_jax.json_files import check_type, read_json
-from vq_jax.spec import Spec
+from vq_jax.spec import CodeSpec, Spec
 
 # What the files of a folder mean, which `codes.json` says; those of another number are refused.
 FORMAT = 2
@@ -34,7 +33,6 @@ _FLAGS = {'shard_size': '--batch_size times --shard_batches'}  # what users know
 _AGAIN = 'write the codes again with vq_jax.tokenize'
 _MOST_SHARDS = 10**5  # of a split; their names have five digits
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
-_Grid = Annotated[tuple[_Count, ...], msgspec.Meta(min_length=1, max_length=3)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +66,7 @@ class CodeFacts:
         data: the config of these examples.
         spec: of the examples that were encoded.
         class_names: in the order of the labels; empty if there are none.
-        num_codes: codes are from 0 to one less.
-        grids: sizes of the grid of each scale of codes, the coarsest first.
+        codes: what the codes of an example are.
         splits: how many examples each has.
         shard_size: examples of a shard, the last of a split excepted.
         shards: what is in those that are complete, by the names of their files.
@@ -80,8 +77,7 @@ class CodeFacts:
     data: dict[str, Any]
     spec: Spec
     class_names: tuple[str, ...]
-    num_codes: _Count
-    grids: Annotated[tuple[_Grid, ...], msgspec.Meta(min_length=1)]
+    codes: CodeSpec
     splits: dict[str, _Count]
     shard_size: _Count
     shards: dict[str, ShardFacts] = dataclasses.field(default_factory=dict)
@@ -90,13 +86,13 @@ class CodeFacts:
     @property
     def dtype(self) -> np.dtype:
         """What records are made of: the smallest type that holds labels and codes."""
-        largest = max(self.num_codes, len(self.class_names), 1) - 1
+        largest = max(self.codes.largest, len(self.class_names), 1) - 1
         return np.min_scalar_type(largest).newbyteorder('<')
 
     @property
     def length(self) -> int:
         """How many codes an example has."""
-        return sum(math.prod(grid) for grid in self.grids)
+        return self.codes.length
 
     def shard_paths(self, folder: Path, split: str) -> list[Path]:
         """Where the shards of a split are, or will be; raises `UserError` if they are too many."""
@@ -352,9 +348,9 @@ class CodeDataset:
             raise UserError(f'codes of {self.name} are not of {facts.length} positions; {_AGAIN}.')
         rows = np.frombuffer(b''.join(records), facts.dtype).reshape(len(records), facts.length + 1)
         labels, codes = rows[:, 0].max(), rows[:, 1:].max()
-        if codes >= facts.num_codes or labels >= max(1, self.num_classes):
+        if codes >= facts.codes.largest or labels >= max(1, self.num_classes):
             raise UserError(
-                f'{self.name} holds the code {codes} and the label {labels}, and there are {facts.num_codes} '
-                f'codes and {self.num_classes} classes; {_AGAIN}.'
+                f'{self.name} holds the code {codes} and the label {labels}, and there are '
+                f'{facts.codes.largest} codes and {self.num_classes} classes; {_AGAIN}.'
             )
         return rows
