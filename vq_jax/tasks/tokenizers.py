@@ -50,8 +50,8 @@ class Tokenizer(Protocol):
 
     Attributes:
         code_spec: what the codes are.
-        grids: of each scale of tokens, the coarsest first; the codes of a position are side by side in the last
-            axis.
+        grids: of each scale of tokens, the coarsest first; the codes of a position are side by side in the
+            last axis.
         num_tokens: how many there are in each level, k.
         tokens_per_position: how many columns of a grid are one place of the image.
         num_labels: classes that `decode` is conditioned on; 0 for none.
