@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 
 import pytest
 
@@ -34,6 +35,7 @@ def test_senseless_values(options, words):
 
 
 def test_every_field_has_a_default_and_is_documented():
+    doc = inspect.getdoc(DataConfig)
     for field in dataclasses.fields(DataConfig):
         assert field.default is not dataclasses.MISSING
-        assert f'      {field.name}: ' in DataConfig.__doc__
+        assert f'\n  {field.name}: ' in doc
