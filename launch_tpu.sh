@@ -97,7 +97,7 @@ else
 fi
 install='mkdir -p vq_jax && tar -xzf vq_jax.tar.gz -C vq_jax && cd vq_jax'
 # The images have Python 3.10, and uv brings a newer one.
-install+=' && { [ -d .venv ] || { python3 -m pip install --quiet --user uv && python3 -m uv venv --quiet --seed --python 3.12 .venv; }; }'
+install+=' && { [ -d .venv ] || { python3 -m pip install --quiet --user uv && python3 -m uv venv --quiet --seed --python 3.13 .venv; }; }'
 install+=' && .venv/bin/pip install --quiet -r requirements.txt "jax[tpu]" -c constraints.txt'
 install+=' && .venv/bin/pip install --quiet --no-deps -e .'
 on_workers "$install"
