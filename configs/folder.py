@@ -20,11 +20,11 @@ from vq_jax.data.source import SPLIT_NAMES
 from vq_jax.tasks import default_config
 
 
-def get_config(folder: str = 'PATH') -> ConfigDict:
+def get_config(folder: str = '') -> ConfigDict:
     """Small enough for a laptop's CPU.
 
     Args:
-        folder: of images; `--config.data.name=folder:PATH` names it too.
+        folder: of images; where it is left out, `--config.data.name=folder:PATH` must name it.
     """
     config = default_config('vqvae')
     config.steps = 1_000
@@ -33,7 +33,7 @@ def get_config(folder: str = 'PATH') -> ConfigDict:
     config.checkpoint_every = 250
     config.data.name = f'folder:{folder}'
     _, validation, test = map(set, SPLIT_NAMES)
-    found = {path.name.lower() for path in Path(folder).expanduser().glob('*/')}
+    found = {path.name.lower() for path in Path(folder).expanduser().glob('*/')} if folder else set()
     if found & validation and not found & test:
         config.data.eval_split = 'validation'
     config.data.image_size = 64

@@ -160,8 +160,9 @@ def test_channels(write_pictures):
 def test_errors(tmp_path, write_pictures):
     with pytest.raises(UserError, match=r"The folder '.*nowhere' is not there"):
         open_dataset(DataConfig(name=f'folder:{tmp_path}/nowhere'), 'train')
-    with pytest.raises(UserError, match='is not there'):
-        open_dataset(DataConfig(name='folder:'), 'train')
+    for name in ('folder:', 'codes:'):
+        with pytest.raises(UserError, match=f'names no folder: give --config.data.name={name}PATH'):
+            DataConfig(name=name)
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'empty' / 'x.txt').write_text('x')
     with pytest.raises(UserError, match=r'No pictures .*\.jpeg'):

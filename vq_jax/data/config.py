@@ -77,6 +77,14 @@ class DataConfig:
         """Raises `UserError` for a value that makes no sense by itself or beside another."""
         if not self.name:
             raise UserError("config.data.name is empty: give a data set, for example 'digits' or 'mnist'.")
+        if self.name in ('folder:', 'codes:'):
+            config = (
+                ' or, for the config of that name, --config=folder:PATH' if self.name == 'folder:' else ''
+            )
+            raise UserError(
+                f'config.data.name is {self.name!r}, which names no folder: give --config.data.name='
+                f'{self.name}PATH{config}.'
+            )
         if '\0' in self.name:
             raise UserError(f'config.data.name is {self.name!r}, which no data set can be called.')
         if self.channels not in (None, 1, 3):
