@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 from absl import flags
-from ml_collections import config_flags
 from PIL import Image
 
 from tests.permissions import closed
@@ -31,7 +30,7 @@ def parse(monkeypatch):
     """Parses flags as `vq_jax.train` does."""
     values = flags.FlagValues()
     monkeypatch.setattr(flags, 'FLAGS', values)
-    config_flags.DEFINE_config_file('config', flag_values=values)
+    cli.define_config(values)
     flags.DEFINE_string('workdir', None, '', flag_values=values)
     return lambda *words: cli._parse((), (), ['train', *words])
 
@@ -60,6 +59,7 @@ def test_a_terminal_shows_that_a_config_is_being_read(parse, tmp_path, monkeypat
             'of its line 2 (ValueError: invalid literal for int() with base 10',
         ),
         ('def get_config(size): pass', 'needs an argument; give it as --config='),
+        ('def get_confg(): pass', 'has no function get_config(); see those in configs.'),
     ],
 )
 def test_a_config_file_with_mistakes(parse, tmp_path, text, words):
@@ -202,6 +202,26 @@ def test_config_files_of_the_package_are_named(parsed, tmp_path, monkeypatch):
     assert parsed('--config', 'vqvae_imagenet', '--config.steps=7').steps == 7
     with pytest.raises(UserError, match=r'^there is no config file quikstart; did you mean quickstart\?$'):
         parsed('--config=quikstart')
+
+
+def test_paths_and_arguments_may_have_colons(parsed, tmp_path):
+    """What is a file is that file; else the file is the longest there is before a colon."""
+    folder = tmp_path / 'a:b'
+    folder.mkdir()
+    text = (
+        'from vq_jax.tasks import default_config\ndef get_config({}):\n    config = default_config("vae")\n'
+    )
+    for name, argument in (('c.py', 'size="0"'), ('c.py:1', 'size="7"')):
+        (folder / name).write_text(text.format(argument) + '    config.seed = int(size)\n    return config')
+    for name, seed in (('c.py', 0), ('c.py:1', 7), ('c.py:2', 2), ('c.py:1:3', 3)):
+        assert parsed(f'--config={folder}/{name}').seed == seed
+    assert parsed('--config=folder:/photos/2024:05').data.name == 'folder:/photos/2024:05'
+    with pytest.raises(
+        UserError, match=f'^the config file {folder}/c.py cannot be read, because of its line 4'
+    ):
+        parsed(f'--config={folder}/c.py:x')
+    with pytest.raises(UserError, match=f'^there is no config file {folder}/d.py:3; '):
+        parsed(f'--config={folder}/d.py:3')
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import Any, Literal, NoReturn
 
 from absl import app, flags, logging
 
-from vq_jax.config_files import find_config
+from vq_jax.config_files import find_config, run_file, split_config
 from vq_jax.errors import UserError, printable
 from vq_jax.files import WriteError, write_atomically
 
@@ -92,10 +92,13 @@ def _make_printable(record: python_logging.LogRecord) -> bool:
     return True
 
 
-def define_config() -> flags.FlagHolder:
+def define_config(flag_values: flags.FlagValues = flags.FLAGS) -> flags.FlagHolder:
     """The flag --config, which names a config file, and with it the flags --config.KEY of all its keys.
 
     The value None is written as in Python, for keys that may be it.
+
+    Args:
+        flag_values: where the flag is defined.
     """
     from ml_collections import config_flags
 
@@ -105,12 +108,32 @@ def define_config() -> flags.FlagHolder:
         (str, flags.ArgumentParser()),
     ):
         config_flags.register_flag_parser_for_type(kind, _OrNone(parser))
-    return config_flags.DEFINE_config_file(
+    holder = config_flags.DEFINE_config_file(
         'config',
         None,
         'The experiment: a config file, such as configs/quickstart.py, or the name of one that comes with '
         'the package, such as quickstart. With --help, its keys are listed.',
+        flag_values=flag_values,
     )
+    flag_values['config'].parser = _ConfigFile()
+    return holder
+
+
+class _ConfigFile(flags.ArgumentParser):
+    """Runs a config file, as ml_collections does, whose paths end at their first colon."""
+
+    def parse(self, argument: str) -> Any:
+        file, given = split_config(argument)
+        module = run_file(file)
+        if not hasattr(module, 'get_config'):
+            raise UserError(f'the config file {file} has no function get_config(); see those in configs.')
+        config = module.get_config() if given is None else module.get_config(given)
+        if hasattr(config, 'lock'):  # else `read_config` says what it must be
+            config.lock()
+        return config
+
+    def flag_type(self) -> str:
+        return 'config object'
 
 
 class _OrNone(flags.ArgumentParser):
@@ -323,8 +346,6 @@ def _print_keys(flag: flags.Flag) -> None:
 def _mistake(error: Exception, config: str) -> str | None:
     """What is wrong with the flags or the config file, in a sentence; None if the mistake is elsewhere."""
     if isinstance(error, AttributeError | KeyError) and _raised_in(error.__traceback__, 'ml_collections'):
-        if str(error).endswith("has no attribute 'get_config'"):
-            return 'the config file has no function get_config(); see those in configs.'
         # A locked ConfigDict says: 'key'\nDid you mean "near" instead of "key"?
         near = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
         if near:
@@ -347,14 +368,14 @@ def _mistake(error: Exception, config: str) -> str | None:
 
 def _mistake_in_config(error: BaseException, config: str) -> str | None:
     """What is wrong with a config file, where that is what raised the error."""
-    file, colon, argument = config.partition(':')
+    if not config:
+        return None
+    file, argument = split_config(config)
     lines = [
-        frame.tb_lineno
-        for frame in _frames(error.__traceback__)
-        if frame.tb_frame.f_globals['__name__'] == 'config_config'  # what the flag --config calls it
+        frame.tb_lineno for frame in _frames(error.__traceback__) if frame.tb_frame.f_code.co_filename == file
     ]
     if isinstance(error, TypeError) and not lines and str(error).startswith('get_config() '):
-        if colon:
+        if argument is not None:
             return f'the config file {file} takes no argument; leave :{argument} out.'
         return f'the config file {file} needs an argument; give it as --config={file}:ARGUMENT.'
     what = str(error)
@@ -383,4 +404,4 @@ def _frames(traceback: types.TracebackType | None) -> Iterator[types.TracebackTy
 
 def _raised_in(traceback: types.TracebackType | None, package: str) -> bool:
     *_, last = [None, *_frames(traceback)]
-    return last is not None and last.tb_frame.f_globals['__name__'].startswith(package)
+    return last is not None and last.tb_frame.f_globals['__name__'].partition('.')[0] == package

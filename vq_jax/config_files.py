@@ -1,7 +1,12 @@
 """Config files: those of users, and those that come with the package."""
 
+import importlib.machinery
+import importlib.util
+import os
 import re
-from collections.abc import Sequence
+import sys
+import types
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vq_jax.errors import UserError, nearest
@@ -14,19 +19,50 @@ def find_config(name: str, folders: Sequence[Path] = (Path(),)) -> str:
 
     Args:
         name: a path, or the name without its ending of a file of the package, such as 'quickstart'; an
-            argument may follow after a colon.
+            argument may follow after a colon (see `split_config`).
         folders: that a path is looked for in, in this order.
 
     Raises:
         UserError: there is no such file.
     """
-    file, colon, argument = name.partition(':')
-    of_package = CONFIGS / f'{file}.py'
-    places = [folder / file for folder in folders] + ([of_package] if re.fullmatch(r'\w+', file) else [])
-    for path in places:
-        if path.is_file():
-            return f'{path}{colon}{argument}'
+    for file, argument in _readings(name):
+        of_package = [CONFIGS / f'{file}.py'] if re.fullmatch(r'\w+', file) else []
+        for path in [*(folder / file for folder in folders), *of_package]:
+            if os.path.isfile(path):
+                return str(path) if argument is None else f'{path}:{argument}'
     known = sorted(path.stem for path in CONFIGS.glob('*.py'))
-    near = nearest(Path(file).stem, known)
+    near = nearest(Path(name.partition(':')[0]).stem, known)
     hint = f'did you mean {near[0]}?' if near else f'the package has {", ".join(known)}.'
-    raise UserError(f'there is no config file {file}; {hint}')
+    raise UserError(f'there is no config file {name}; {hint}')
+
+
+def split_config(name: str) -> tuple[str, str | None]:
+    """A config file that is there, and its argument; None if it is given none.
+
+    Paths and arguments may have colons in them: what is a file as it stands is that file, and otherwise the
+    last colon with a file before it is the one that the argument follows.
+
+    Args:
+        name: what `find_config` returns.
+    """
+    return next((file, argument) for file, argument in _readings(name) if os.path.isfile(file))
+
+
+def run_file(path: str) -> types.ModuleType:
+    """Runs a Python file of the user's, whatever its name is, and returns what it defines as a module."""
+    name = Path(path).name  # with its ending, no module that can be imported is called so
+    loader = importlib.machinery.SourceFileLoader(name, path)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    sys.modules[name] = module  # where dataclasses look for what their annotations name
+    loader.exec_module(module)
+    return module
+
+
+def _readings(name: str) -> Iterator[tuple[str, str | None]]:
+    """What a name can mean, file and argument: without an argument first, then from the last colon on."""
+    file, argument = name, None
+    yield file, argument
+    while ':' in file:
+        file, _, end = file.rpartition(':')
+        argument = end if argument is None else f'{end}:{argument}'
+        yield file, argument

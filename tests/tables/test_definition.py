@@ -51,6 +51,22 @@ def test_a_config_file_is_read_once(write, monkeypatch):
     assert (folder / 'read').read_text() == '.'
 
 
+def test_the_path_of_a_table_may_have_a_colon(tmp_path):
+    folder = tmp_path / 'a:b'
+    folder.mkdir()
+    rows = "Row('r', 'R', 'own.py', {}), Row('s', 'S', 'own.py:7', {})"
+    (folder / 'table.py').write_text(
+        f'from vq_jax.tables import Row, Table\n\ndef get_table():\n    return Table("T", "S", ({rows}))\n'
+    )
+    (folder / 'own.py').write_text(
+        'from vq_jax.tasks import default_config\n\ndef get_config(seed="3"):\n'
+        '    config = default_config("vqvae")\n    config.seed = int(seed)\n    return config\n'
+    )
+    table = read_table(folder)
+    assert [row.run_config(tmp_path)['seed'] for row in table.rows] == [3, 7]
+    assert len(set(table.fingerprints.values())) == 2
+
+
 @pytest.mark.parametrize(
     'rows, words',
     [
@@ -77,7 +93,7 @@ def test_a_folder_without_a_table(tmp_path):
 @pytest.mark.parametrize(
     'text, words',
     [
-        ('TABLE = 1', "AttributeError: module 'table' has no attribute 'get_table'"),
+        ('TABLE = 1', "AttributeError: module 'table.py' has no attribute 'get_table'"),
         ('def get_table(:', 'SyntaxError: '),
         ('import nosuch', "ModuleNotFoundError: No module named 'nosuch'"),
         ('def get_table():\n    return 1 / 0', 'ZeroDivisionError: division by zero'),

@@ -5,6 +5,7 @@ import importlib.util
 import pytest
 
 from tests.runs import ROOT
+from vq_jax.config_files import split_config
 from vq_jax.tables import read_table, write_table
 from vq_jax.tables.definition import INCEPTION
 from vq_jax.tasks import complete_config, make_task
@@ -17,11 +18,11 @@ def config_of(table, row, workdir):
     if not row.trains:
         config = config_of(table, next(other for other in table.rows if other.name == row.run), workdir)
     else:
-        path, _, argument = row.config.partition(':')
+        path, argument = split_config(row.config)
         spec = importlib.util.spec_from_file_location('config', ROOT / path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        config = complete_config(module.get_config(argument) if argument else module.get_config())
+        config = complete_config(module.get_config() if argument is None else module.get_config(argument))
     config.update_from_flattened_dict(row.resolved(workdir))  # raises for keys that are not there
     return config
 

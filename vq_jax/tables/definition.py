@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import json
 import string
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vq_jax.config_files import find_config
+from vq_jax.config_files import find_config, run_file, split_config
 from vq_jax.errors import UserError
 from vq_jax.training.config import to_json
 from vq_jax.training.extensions import named_modules
@@ -190,7 +189,7 @@ def read_table(folder: Path) -> Table:
     if not path.is_file():
         raise UserError(f'{folder} holds no table.py; give a folder in experiments/.')
     with _running(path):
-        table = _load(path).get_table()
+        table = run_file(str(path)).get_table()
     if not isinstance(table, Table):
         raise UserError(f'get_table() of {path} must return a vq_jax.tables.Table.')
     folders = [path.resolve().parent, *path.resolve().parents[1:], Path()]
@@ -220,22 +219,15 @@ def _config(argument: str) -> dict[str, Any]:
 
 
 def _get_config(argument: str) -> ConfigDict:
-    path, _, variant = argument.partition(':')
+    path, variant = split_config(argument)
     with _running(Path(path)):
-        module = _load(Path(path))
-        return module.get_config(variant) if variant else module.get_config()
+        module = run_file(path)
+        return module.get_config() if variant is None else module.get_config(variant)
 
 
 def _names(text: str) -> list[str]:
     """The rows that a text names in braces."""
     return [name for _, name, _, _ in string.Formatter().parse(text) if name]
-
-
-def _load(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @contextlib.contextmanager
