@@ -241,6 +241,7 @@ def test_the_folder_config_evaluates_on_the_split_that_is_there(parsed, tmp_path
         Image.new('RGB', (64, 64)).save(tmp_path / name / '1.png')
     config = parsed(f'--config=folder:{tmp_path}')
     assert config.data.eval_split == split
+    assert parsed('--config=folder').data.name == 'folder:'  # until a flag names one
     assert len(FolderSource(str(tmp_path), config.data.eval_split))
 
 

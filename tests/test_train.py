@@ -194,7 +194,10 @@ ERRORS = [
     (['--config.optimizer.learning_rat=1'], 'learning_rate'),
     (['--config.data.name=nosuchset', '--config.data.data_dir=/nonexistent'], 'vq_jax.prepare'),
     (['--config.data.name=folder:/nonexistent'], '/nonexistent'),
-    (['--config=folder'], 'names no folder: give --config.data.name=folder:PATH or, for the config of'),
+    (
+        ['--config.data.name=folder:'],
+        'names no folder: give --config.data.name=folder:PATH or, for the config of',
+    ),
     (['--config.model.stages=4'], 'multiple of 16'),
     (['--config.quantizer.num_codes=100000'], 'config.quantizer.start_batches'),
     (['--config.quantizer.learning=gradien'], "did you mean 'gradient'"),
