@@ -11,6 +11,7 @@ from tests.runs import logged
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config
 from vq_jax.train import train
+from vq_jax.training.checkpoints import Checkpoints
 
 
 def small_config():
@@ -128,13 +129,23 @@ def test_checkpoints_that_were_deleted(workdir):
     with pytest.raises(UserError, match=match):
         train(small_config(), workdir)
     (workdir / 'checkpoints').mkdir()
+    with pytest.raises(UserError, match=match):
+        train(small_config(), workdir)
     (workdir / 'checkpoints' / '3.saving').mkdir()
     with pytest.raises(UserError, match=match):
-        config = small_config()
-        config.checkpoint_every = config.eval_every = 1
-        change(workdir / 'config.json', 'checkpoint_every', 1)
-        train(config, workdir)
+        train(small_config(), workdir)
     assert logged(workdir) == log
+
+
+def test_checkpoints_that_were_deleted_after_the_first_of_them_was_complete(workdir):
+    """A run that was stopped before the step at which it would have saved."""
+    log = workdir / 'metrics.jsonl'
+    log.write_text(''.join(line for line in log.open() if json.loads(line)['step'] == 1))
+    for path in (workdir / 'checkpoints').iterdir():
+        shutil.rmtree(path)
+    with pytest.raises(UserError, match=r'has a log up to step 1 and no checkpoint to go on from'):
+        train(small_config(), workdir)
+    assert {line['step'] for line in logged(workdir)} == {1}
 
 
 def test_checkpoints_that_were_deleted_and_what_else_there_was_but_the_log(workdir):
@@ -170,8 +181,9 @@ def test_a_run_that_another_began_and_ended_meanwhile_is_not_taken_for_a_new_one
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(trained, workdir, capsys):
     shutil.rmtree(workdir / 'checkpoints')
-    (workdir / 'checkpoints').mkdir()
-    assert train(small_config(), workdir) is not None  # the log may be of a first one that is not complete
+    # Its log may reach as far as the second one, which waits for the first.
+    Checkpoints(workdir / 'checkpoints').close()
+    assert train(small_config(), workdir) is not None
     assert 'no checkpoint to go on from; the run, and its log, begin anew' in ' '.join(
         capsys.readouterr().out.split()
     )

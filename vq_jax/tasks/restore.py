@@ -160,7 +160,9 @@ def begun_config(workdir: Path) -> dict[str, Any] | None:
         UserError: if `config.json` or `data.json` were changed, or there is nothing to go on from.
     """
     with contextlib.closing(Checkpoints(workdir / CHECKPOINTS, read_only=True)) as checkpoints:
-        sealed, steps = checkpoints.sealed(), checkpoints.steps()
+        # In this order, in which a first checkpoint that is complete meanwhile is seen.
+        never_saved, steps = checkpoints.never_saved(), checkpoints.steps()
+        sealed = checkpoints.sealed()
     if sealed:
         if sealed.get('inference_only'):
             raise UserError(
@@ -168,18 +170,14 @@ def begun_config(workdir: Path) -> dict[str, Any] | None:
                 'give another --workdir.'
             )
         return _sealed_config(workdir, sealed)
-    if not is_run(workdir):
-        if steps:
-            raise UserError(
-                f'{workdir} holds checkpoints without their {CONFIG_NAME}; restore it from a copy, or give '
-                'another --workdir.'
-            )
-        check_not_lost(workdir, None)
-        return None
-    config = to_json(config_of(workdir))
-    if not steps:
-        check_not_lost(workdir, config)
-    return config
+    if steps and not is_run(workdir):
+        raise UserError(
+            f'{workdir} holds checkpoints without their {CONFIG_NAME}; restore it from a copy, or give '
+            'another --workdir.'
+        )
+    if not steps and not never_saved:
+        check_not_lost(workdir)
+    return to_json(config_of(workdir)) if is_run(workdir) else None
 
 
 def _sealed_config(workdir: Path, sealed: Sealed) -> dict[str, Any]:

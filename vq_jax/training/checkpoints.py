@@ -6,6 +6,9 @@ every array, and the SHA-256 of every file. It is written under the name `<step>
 gets its final name last, so a folder whose name is a number was once complete. Whatever happens to it
 after that is noticed when it is read.
 
+Until the first one is complete, the file `unsaved` is in the folder. Without it, a folder without checkpoints
+is one that lost them.
+
 The folder may be a link, to a larger disk say. Nothing outside of numbered folders is deleted in it.
 """
 
@@ -28,7 +31,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from vq_jax.errors import UserError
-from vq_jax.files import sha256_of, write_atomically
+from vq_jax.files import open_itself, sha256_of, write_atomically
 from vq_jax.training.finite import not_finite, some, start_finite_check
 from vq_jax.training.lock import is_at, try_lock
 from vq_jax.training.manifest import (
@@ -46,7 +49,7 @@ from vq_jax.training.manifest import (
     unseal,
 )
 
-_MANIFEST, _ARRAYS, _DAMAGED = 'manifest.json', 'arrays', 'damaged'
+_MANIFEST, _ARRAYS, _DAMAGED, _UNSAVED = 'manifest.json', 'arrays', 'damaged', 'unsaved'
 # Orbax looks for files by patterns, Tensorstore takes nothing but UTF-8, and paths have a greatest length.
 _PLAIN = re.compile(r'[A-Za-z0-9 ._/+=,@-]{1,2000}', re.ASCII)
 
@@ -106,6 +109,10 @@ class Checkpoints:
             try:
                 self._directory.mkdir(parents=True, exist_ok=True)
                 self._remove_leftovers()
+                if self.steps():
+                    (self._directory / _UNSAVED).unlink(missing_ok=True)
+                else:
+                    os.close(open_itself(self._directory / _UNSAVED, os.O_WRONLY | os.O_CREAT))
                 # What cannot be written is refused before anything is learned.
                 _ = self._for_orbax
                 with contextlib.suppress(FileNotFoundError):
@@ -125,6 +132,10 @@ class Checkpoints:
             for path in self._directory.iterdir()
             if re.fullmatch(r'0|[1-9][0-9]*', path.name) and path.is_dir()
         )
+
+    def never_saved(self) -> bool:
+        """Whether the folder says that no checkpoint of this run was complete yet."""
+        return (self._directory / _UNSAVED).is_file()
 
     def sealed(self) -> Sealed | dict[str, Any] | None:
         """What the newest checkpoint whose manifest can be read was sealed with; None if there is none.
@@ -328,9 +339,10 @@ class Checkpoints:
         write_atomically(staged / _MANIFEST, seal(record))
         staged.rename(self._directory / str(record['step']))
         try:
+            (self._directory / _UNSAVED).unlink(missing_ok=True)
             self._prune()
         except OSError as error:
-            logging.warning('Old checkpoints in %s stay there: %s', self._directory, error)
+            logging.warning('Not all that is old in %s could be removed: %s', self._directory, error)
 
     def _save_error(self, step: int, error: BaseException | None) -> UserError:
         """Cleans up after a failed save and says what happened and what is left."""

@@ -332,28 +332,21 @@ def check_sealed(workdir: Path, sealed: Sealed, before: dict[str, Any], now: dic
             )
 
 
-def check_not_lost(workdir: Path, config: Mapping[str, Any] | None) -> None:
+def check_not_lost(workdir: Path) -> None:
     """Refuses to begin a run anew whose checkpoints were lost, and so to drop its log.
 
-    One that was killed before its first checkpoint was complete may begin anew: it has a folder for them, and
-    a log that does not reach beyond the second one, which waits for the first.
-
     Args:
-        workdir: The run directory, in which there is no checkpoint.
-        config: Of the run; None if that is lost too, without which no run has a log.
+        workdir: The run directory, in which there is no checkpoint, although one was saved
+            (see `Checkpoints.never_saved`).
 
     Raises:
-        UserError: There were checkpoints.
+        UserError: There is something in the log.
     """
     try:
         last = max((line.step for _, line in read_log(workdir / METRICS_NAME)), default=0)
     except FileNotFoundError:
         return
-    second = 0
-    if config is not None:
-        every = [config['checkpoint_every'], *([config['eval_every']] if config['best_metric'] else [])]
-        _, second, *_ = sorted({number * count for number in every for count in (1, 2)})
-    if last > second or (last and not (workdir / CHECKPOINTS).is_dir()):
+    if last:
         raise UserError(
             f'{workdir} has a log up to step {last} and no checkpoint to go on from; put its folder '
             f'{CHECKPOINTS} back, or begin anew in another --workdir.'
