@@ -48,6 +48,31 @@ def test_vectors_and_codes_far_from_zero(mean, spread, max_scores):
     assert (found == direct(z, codebook)).mean() > 0.99
 
 
+@pytest.mark.parametrize('max_scores', [2**24, 2**10])
+@pytest.mark.parametrize(
+    'd, apart, spread', [(2, 1e3, 0.1), (64, 100, 0.1), (3, 1e20, 1e16), (3, 1e-25, 1e-29)]
+)
+def test_codes_in_clusters_far_apart(d, apart, spread, max_scores):
+    rng = np.random.default_rng(3)
+    sides = [apart * rng.choice([-1, 1], (n, 1)) for n in (150, 200)]
+    z, codebook = (np.float32(rng.normal(size=(len(side), d)) * spread + side) for side in sides)
+    found = nearest_code(z, codebook, max_scores=max_scores)
+    distances = np.square(np.float64(z)[:, None] - np.float64(codebook)[None]).sum(-1)
+    chosen = distances[np.arange(len(z)), found]
+    assert (chosen <= 1.001 * distances.min(1)).all()
+    assert (found == direct(z, codebook)).mean() > 0.98
+
+
+def test_ties_in_clusters_go_to_the_first_code():
+    rng = np.random.default_rng(4)
+    z = rng.integers(-2, 3, (67, 3)) + 2**14 * rng.choice([-1, 1], (67, 1))
+    codebook = rng.integers(-2, 3, (50, 3)) + 2**14 * rng.choice([-1, 1], (50, 1))
+    codebook = np.concatenate([codebook] * 3)
+    for max_scores in (2**24, 2**6):
+        found = nearest_code(jnp.asarray(z, 'f4'), jnp.asarray(codebook, 'f4'), max_scores=max_scores)
+        np.testing.assert_array_equal(found, direct(z, codebook))
+
+
 def test_a_large_search_fits_in_two_gigabytes():
     z = jax.ShapeDtypeStruct((65_536, 8), jnp.float32)
     codebook = jax.ShapeDtypeStruct((262_144, 8), jnp.float32)

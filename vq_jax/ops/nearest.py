@@ -1,5 +1,6 @@
 """Nearest-code search that never holds the whole table of distances when it is large."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,7 +18,12 @@ def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) 
     These products lose the digits in which distances differ where all codes are far from zero and near
     each other, and so vectors and codes are first moved by about the codes' mean. It is rounded to a power
     of two, no less than how far any code is from it: codes around zero are not moved, and what is exact
-    in float32, such as small whole numbers with equal distances, stays exact.
+    in float32, such as small whole numbers with equal distances, stays exact. Dividing by that power of two
+    keeps squares in the range of float32.
+
+    Where codes lie in clusters that are far apart, no one move helps. Vectors much nearer to their code than
+    to the mean are therefore searched for again, by the differences themselves. These are slower, and few
+    vectors need them where codes are spread evenly.
 
     Args:
         z: vectors [n d].
@@ -28,52 +34,104 @@ def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) 
     Returns:
         Code indices, int32 [n].
     """
-    n, d = z.shape
-    k = codebook.shape[0]
     z = jax.lax.stop_gradient(z.astype(jnp.float32))
     codebook = jax.lax.stop_gradient(codebook.astype(jnp.float32))
-    middle = _middle(codebook)
-    z, codebook = z - middle, codebook - middle
+    middle, unit = _middle(codebook)
+    rounding = _ROUNDING * jnp.sum(jnp.square(z / unit), axis=-1)
+    z, codebook = (z - middle) / unit, (codebook - middle) / unit
     half_norms = 0.5 * jnp.sum(jnp.square(codebook), axis=-1)
+    _, codes = _search(z, codebook, half_norms, _products, max_scores)
+
+    distance = jnp.sum(jnp.square(z - codebook[codes]), axis=-1)
+    unsure = (distance < _CANCELLED * jnp.sum(jnp.square(z), axis=-1)) & (distance > rounding)
+    block = min(len(z), _BLOCK)
+
+    def search_again(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        codes, unsure = state
+        (where,) = jnp.nonzero(unsure, size=block, fill_value=len(z))
+        found = _search(z[where], codebook, jnp.zeros(len(codebook)), _half_distances, max_scores)[1]
+        return codes.at[where].set(found, mode='drop'), unsure.at[where].set(False, mode='drop')
+
+    return jax.lax.while_loop(lambda state: jnp.any(state[1]), search_again, (codes, unsure))[0]
+
+
+# With squared distances of less than this share of the squared distance from the mean, scores, which err by
+# up to about 2^-23 of the latter, may mistake codes for others that are farther away by some percent.
+_CANCELLED = 2**-15
+# With less than this share of the squared length, a vector is its code but for the rounding of its numbers.
+_ROUNDING = 2**-42
+_BLOCK = 64  # how many vectors are searched for again at once
+
+
+def _search(
+    z: jax.Array,
+    codebook: jax.Array,
+    summands: jax.Array,
+    scores: Callable[[jax.Array, jax.Array], jax.Array],
+    max_scores: int,
+) -> tuple[jax.Array, jax.Array]:
+    """The least score of each vector, and the first code that has it.
+
+    Args:
+        z: vectors [n d].
+        codebook: codes [k d].
+        summands: of the scores of each code [k].
+        scores: of vectors [n d] and codes [k d], without these summands [n k].
+        max_scores: see `nearest_code`.
+
+    Returns:
+        Scores [n] and indices, int32 [n].
+    """
+    n, d = z.shape
+    k = len(codebook)
+
+    def least(z: jax.Array, codes: jax.Array, summands: jax.Array) -> tuple[jax.Array, jax.Array]:
+        table = summands + scores(z, codes)
+        index = jnp.argmin(table, axis=-1).astype(jnp.int32)
+        return jnp.take_along_axis(table, index[:, None], axis=-1)[:, 0], index
 
     if n * k <= max_scores:
-        return _least(z, codebook, half_norms)[1]
+        return least(z, codebook, summands)
 
     # Blocks as near to square as the table allows: the matrix product then does most work per byte.
     k_block = min(k, max(1, int(max_scores**0.5) * 4))
     n_block = min(n, max(1, max_scores // k_block))
     k_pad, n_pad = -k % k_block, -n % n_block
     codes = jnp.pad(codebook, ((0, k_pad), (0, 0))).reshape(-1, k_block, d)
-    norms = jnp.pad(half_norms, (0, k_pad), constant_values=jnp.inf).reshape(-1, k_block)
+    summands = jnp.pad(summands, (0, k_pad), constant_values=jnp.inf).reshape(-1, k_block)
     first = jnp.arange(codes.shape[0], dtype=jnp.int32) * k_block
 
     def search(block: jax.Array) -> jax.Array:
         def step(best: Any, codes_of_step: Any) -> tuple[Any, None]:
-            score, index = _least(block, *codes_of_step[:2])
+            score, index = least(block, *codes_of_step[:2])
             # Strictly less: at a tie the earlier block, and so the lower index, stays.
             better = score < best[0]
             index = jnp.where(better, index + codes_of_step[2], best[1])
             return (jnp.where(better, score, best[0]), index), None
 
         start = (jnp.full(n_block, jnp.inf, jnp.float32), jnp.zeros(n_block, jnp.int32))
-        return jax.lax.scan(step, start, (codes, norms, first))[0][1]
+        return jax.lax.scan(step, start, (codes, summands, first))[0]
 
     # A block takes every so-many-th vector: of a batch that is split over devices it has a part of each's.
     blocks = jnp.pad(z, ((0, n_pad), (0, 0))).reshape(n_block, -1, d).swapaxes(0, 1)
-    return jax.lax.map(search, blocks).T.reshape(-1)[:n]
+    return jax.tree.map(lambda x: x.T.reshape(-1)[:n], jax.lax.map(search, blocks))
 
 
-def _middle(codebook: jax.Array) -> jax.Array:
-    """About the mean of the codes [k d], a multiple of a power of two [d]."""
+def _middle(codebook: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """About the mean of the codes [k d], a multiple of a power of two [d], and that power of two."""
     mean = jnp.mean(codebook, axis=0)
     _, exponent = jnp.frexp(jnp.max(jnp.abs(codebook - mean)))
-    unit = jnp.ldexp(jnp.float32(1), exponent)
-    return unit * jnp.round(mean / unit)
+    # Up to where float32 has the reciprocal, and down to where squares are in its range even of smaller
+    # codes: vectors that are divided by less could overflow.
+    unit = jnp.ldexp(jnp.float32(1), jnp.clip(exponent, -62, 126))
+    return unit * jnp.round(mean / unit), unit
 
 
-def _least(z: jax.Array, codes: jax.Array, half_norms: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The least score [n] of each vector, and its first index int32 [n]."""
-    products = jnp.einsum('nd,kd->nk', z, codes, precision=jax.lax.Precision.HIGHEST)
-    scores = half_norms - products
-    index = jnp.argmin(scores, axis=-1).astype(jnp.int32)
-    return jnp.take_along_axis(scores, index[:, None], axis=-1)[:, 0], index
+def _products(z: jax.Array, codes: jax.Array) -> jax.Array:
+    """`-z.e` of vectors [n d] and codes [k d], [n k]."""
+    return -jnp.einsum('nd,kd->nk', z, codes, precision=jax.lax.Precision.HIGHEST)
+
+
+def _half_distances(z: jax.Array, codes: jax.Array) -> jax.Array:
+    """`||z - e||^2 / 2` of vectors [n d] and codes [k d], [n k]."""
+    return 0.5 * jnp.sum(jnp.square(z[:, None] - codes), axis=-1)
