@@ -22,6 +22,7 @@ from vq_jax.errors import UserError
 from vq_jax.tasks import TASKS, complete_config, default_config, make_task
 from vq_jax.train import train
 from vq_jax.training.config import build, explain
+from vq_jax.training.optimizer import FORMER_KEYS
 from vq_jax.training.run_dir import flatten
 
 
@@ -100,6 +101,15 @@ def test_a_key_of_the_config_without_its_prefix(parse, name, meant):
     with pytest.raises(UserError) as caught:
         parse(f'--{name}=1', '--config=configs/dcgan_mnist.py')
     assert str(caught.value) == f'there is no flag --{name}; did you mean {meant}?'
+
+
+@pytest.mark.parametrize('section', ['optimizer', 'discriminator_optimizer'])
+def test_a_former_key_is_answered_with_what_stands_for_it(parsed, section):
+    with pytest.raises(UserError) as caught:
+        parsed('--config=configs/dcgan_mnist.py', f'--config.{section}.accumulate=4')
+    assert str(caught.value) == (
+        f"the config has no key 'accumulate' in an optimizer; {FORMER_KEYS['accumulate']}."
+    )
 
 
 @pytest.mark.parametrize('place', ['gs://bucket/run', Path('s3://bucket/run')])

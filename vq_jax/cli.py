@@ -26,11 +26,6 @@ from vq_jax.files import WriteError, write_atomically
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _HELP = ('--help', '-help', '-?', '--?', '--helpshort', '-helpshort')
 flags.disclaim_key_flags()  # those defined here are of the command that asks for them
-# What stands for keys that an optimizer's section once had.
-_FORMER_KEYS = {
-    'accumulate': ' in an optimizer; set config.accumulate instead, with which a step is one update of that '
-    'many batches, so that counts of steps are that much smaller'
-}
 _PLACES = ('workdir', 'output', 'reference', 'init_from')  # flags that name something on this machine
 
 
@@ -346,13 +341,16 @@ def _print_keys(flag: flags.Flag) -> None:
 def _mistake(error: Exception, config: str) -> str | None:
     """What is wrong with the flags or the config file, in a sentence; None if the mistake is elsewhere."""
     if isinstance(error, AttributeError | KeyError) and _raised_in(error.__traceback__, 'ml_collections'):
+        from vq_jax.training.optimizer import FORMER_KEYS
+
         # A locked ConfigDict says: 'key'\nDid you mean "near" instead of "key"?
         near = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
         if near:
             return f'the config has no key {near[2]!r}; did you mean {near[1]!r}?'
         key = re.search(r'Key "(\w+)"|\w+', str(error))
         name = (key[1] or key[0]) if key else str(error)
-        return f'the config has no key {name!r}{_FORMER_KEYS.get(name, "")}.'
+        advice = f' in an optimizer; {FORMER_KEYS[name]}' if name in FORMER_KEYS else ''
+        return f'the config has no key {name!r}{advice}.'
     # What a config file raises comes inside of others, even of its own kind, with its traceback as text.
     chain: list[BaseException] = [error]
     while inner := chain[-1].__cause__ or chain[-1].__context__:

@@ -19,7 +19,7 @@ from vq_jax.tasks.vqvae import VQVAETask
 from vq_jax.training.config import build, check_keys, defaults
 from vq_jax.training.extensions import allowing, is_own, named_modules, own_class
 from vq_jax.training.loop import LoopConfig
-from vq_jax.training.optimizer import OptimizerConfig
+from vq_jax.training.optimizer import FORMER_KEYS, OptimizerConfig
 from vq_jax.training.parallel import ParallelConfig
 
 TASKS: dict[str, type[Task]] = {
@@ -137,9 +137,8 @@ def _without_former_keys(config: ConfigDict) -> ConfigDict:
         parts = section.pop('accumulate', 1) if isinstance(section, dict) else 1
         if parts != 1:
             raise UserError(
-                f'config.{name}.accumulate is {parts}, and nothing reads it any more; set config.accumulate='
-                f'{parts} instead, with which a step is one update, and divide config.steps and all other '
-                f'counts of steps by {parts}.'
+                f'config.{name}.accumulate is {parts}, and nothing reads it any more; '
+                f'{FORMER_KEYS["accumulate"]}.'
             )
     return ConfigDict(current)
 

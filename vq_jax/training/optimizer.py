@@ -10,6 +10,12 @@ import optax
 
 from vq_jax.errors import UserError, check_least, check_share, on_device
 
+# What stands for keys that the section of an optimizer once had.
+FORMER_KEYS = {
+    'accumulate': 'set config.accumulate instead, with which a step is one update of that many batches, and '
+    'divide config.steps and all other counts of steps by as much'
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
