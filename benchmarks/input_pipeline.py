@@ -55,7 +55,7 @@ def write_folder(root, number=1000, side=256):
 
 def plain(config, seconds):
     """Images per second of a loop that reads a batch and decodes one picture after the other."""
-    source = open_source(config, config.train_split)
+    source = open_source(config, config.train_split, prepare=True)
     channels = config.channels or source.channels
     done, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds:
@@ -89,7 +89,7 @@ def pipeline(data, seconds):
 def measure(config, seconds, rounds):
     """Returns images per second (median) and seconds to the first batch of each column."""
     datasets = {
-        column: open_dataset(dataclasses.replace(config, **options), config.train_split)
+        column: open_dataset(dataclasses.replace(config, **options), config.train_split, prepare=True)
         for column, options in COLUMNS.items()
         if options is not None
     }

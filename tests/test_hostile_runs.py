@@ -62,5 +62,17 @@ def test_any_value_in_any_place(honest, name, tmp_path):
     assert told and opened
 
 
+def test_a_run_that_is_opened_prepares_no_data(honest, tmp_path):
+    """Its config may name any folder; who wants the data there says so."""
+    place = tmp_path / 'data'
+    run = vq_jax.load(honest, overrides={'data.data_dir': str(place)})
+    for look in (run.evaluate, lambda: run.dataset('test')):
+        with pytest.raises(
+            UserError, match=f"'digits' is not in '{place}', and a run that is opened prepares"
+        ):
+            look()
+    assert not list(tmp_path.iterdir())
+
+
 def page_of(workdir):
     return make_page(read_runs([workdir]), Environment('', '', '', {}), '').encode()

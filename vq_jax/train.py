@@ -189,8 +189,8 @@ def _train(
     engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), loop.batch_size)
     data = build(DataConfig, config.data, 'data')
     progress.doing(f'reading {data.name}')
-    train_set = open_dataset(data, data.train_split)
-    eval_set = open_dataset(data, data.eval_split)
+    train_set = open_dataset(data, data.train_split, prepare=True)
+    eval_set = open_dataset(data, data.eval_split, prepare=True)
     progress.line(
         f'data: {data.name}, {len(train_set):,} examples of {data.train_split} to learn from and '
         f'{len(eval_set):,} of {data.eval_split} to evaluate on'

@@ -16,7 +16,7 @@ def built_in_dir(tmp_path_factory):
 
 @pytest.fixture
 def digits(built_in_dir):
-    return open_dataset(DataConfig(name='digits', data_dir=built_in_dir), 'train')
+    return open_dataset(DataConfig(name='digits', data_dir=built_in_dir), 'train', prepare=True)
 
 
 @pytest.fixture

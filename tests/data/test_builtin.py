@@ -21,13 +21,13 @@ import socket, sys
 def refuse(*args, **kwargs): raise AssertionError('the network was used')
 socket.socket.connect = socket.getaddrinfo = refuse
 from vq_jax.data import DataConfig, open_dataset
-print(len(open_dataset(DataConfig(name=sys.argv[1]), sys.argv[2])))
+print(len(open_dataset(DataConfig(name=sys.argv[1]), sys.argv[2], prepare=True)))
 assert 'tensorflow' not in sys.modules
 """
 
 
 def examples(name, split, folder):
-    data = open_dataset(DataConfig(name=name, data_dir=folder), split)
+    data = open_dataset(DataConfig(name=name, data_dir=folder), split, prepare=True)
     batches = list(eval_batches(data, batch_size=64))
     mask = np.concatenate([batch['mask'] for batch in batches])
     assert mask.sum() == len(data)
@@ -114,10 +114,19 @@ def test_prepares_itself_offline_quietly_and_atomically(tmp_path):
     assert [path.name for path in (home / 'digits').iterdir()] == ['1.0.0']
 
 
+def test_nothing_is_prepared_where_that_was_not_asked_for(tmp_path):
+    folder = tmp_path / "strange's"
+    command = f"""`python -m vq_jax.prepare digits --data_dir '{tmp_path}/strange'"'"'s'`"""
+    with pytest.raises(UserError) as told:
+        open_dataset(DataConfig(name='digits', data_dir=str(folder)), 'train')
+    assert command in str(told.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_where_nothing_can_be_written(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(UserError, match=r"'photos' cannot be prepared in .*data.data_dir"):
-        open_dataset(DataConfig(name='photos', data_dir=str(tmp_path / 'file' / 'x')), 'train')
+        open_dataset(DataConfig(name='photos', data_dir=str(tmp_path / 'file' / 'x')), 'train', prepare=True)
 
 
 def test_names_agree():

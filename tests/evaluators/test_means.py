@@ -37,7 +37,7 @@ class Brightness:
 
 @pytest.fixture(scope='module')
 def digits():
-    return open_dataset(DataConfig(name='digits', channels=1, image_size=8), 'test')
+    return open_dataset(DataConfig(name='digits', channels=1, image_size=8), 'test', prepare=True)
 
 
 def test_means_are_of_all_examples(digits):
@@ -68,7 +68,7 @@ def test_columns_are_called_by_the_classes_that_a_task_reads(digits):
 
 
 def test_padding_is_not_drawn():
-    few = open_dataset(DataConfig(name='digits', channels=1, image_size=8), 'test[:5]')
+    few = open_dataset(DataConfig(name='digits', channels=1, image_size=8), 'test[:5]', prepare=True)
     found = MeanEvaluator(Brightness(), JitEngine(), few, 8, 8).run({})
     assert found.numbers['examples'] == 5
     np.testing.assert_array_equal(found.pictures['images'], few.fetch(np.arange(5)).images)

@@ -1,11 +1,12 @@
 """Two real data sets that need no download: their pictures come inside other packages.
 
-Each is an ordinary tensorflow-datasets builder, prepared at its first use.
+Each is an ordinary tensorflow-datasets builder, prepared when it is first trained on.
 """
 
 import contextlib
 import io
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -163,6 +164,29 @@ def home(data_dir: str | None) -> Path:
         return Path(data_dir).expanduser()
     cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     return Path(cache).expanduser() / 'vq_jax' / 'datasets'
+
+
+def find(name: str, folder: Path) -> Path:
+    """Finds a built-in set, and writes nothing.
+
+    Args:
+      name: A key of `BUILDERS`.
+      folder: Folder that holds prepared data sets.
+
+    Returns:
+      The folder of this version of the set.
+
+    Raises:
+      UserError: If it is not prepared there.
+    """
+    found = folder / name / str(BUILDERS[name].VERSION)
+    if os.path.isfile(found / 'dataset_info.json'):
+        return found
+    raise UserError(
+        f'The built-in data set {name!r} is not in {str(folder)!r}, and a run that is opened prepares none: '
+        f'run `python -m vq_jax.prepare {name} --data_dir {shlex.quote(str(folder))}`, or set '
+        'config.data.data_dir to the folder that has it.'
+    )
 
 
 def prepare(name: str, folder: Path) -> Path:

@@ -26,8 +26,8 @@ class DataConfig:
         folder of pictures, or `codes:/path` for what `vq_jax.tokenize` wrote, which only priors learn
         from; of the other attributes, codes need the splits, `cache_gib`, `workers` and `prefetch`.
       data_dir: Folder that holds the prepared data sets. None means the environment variable
-        `TFDS_DATA_DIR`, else `~/tensorflow_datasets`; the built-in sets, which prepare themselves,
-        are kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not
+        `TFDS_DATA_DIR`, else `~/tensorflow_datasets`; the built-in sets, which training
+        prepares, are kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not
         used by a folder of pictures.
       train_split: Split to train on, in the syntax of tensorflow-datasets (`train`, `train[:90%]`).
       eval_split: Split to evaluate on (`test`, `validation`, `train[90%:]`). Where a set has no

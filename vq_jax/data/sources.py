@@ -8,12 +8,13 @@ from vq_jax.data.tfds_source import TfdsSource, data_dir, find, missing
 BUILT_IN = ('digits', 'photos')
 
 
-def open_source(config: DataConfig, split: str) -> Source:
+def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Source:
     """Opens one split of the data set that a config names.
 
     Args:
       config: Says which and where.
       split: Split in the syntax of tensorflow-datasets.
+      prepare: As for `open_dataset`.
 
     Returns:
       Its examples.
@@ -28,7 +29,8 @@ def open_source(config: DataConfig, split: str) -> Source:
         # Imported here because tensorflow-datasets takes half a second.
         from vq_jax.data import builtin
 
-        folder = builtin.prepare(name, builtin.home(config.data_dir))
+        home = builtin.home(config.data_dir)
+        folder = builtin.prepare(name, home) if prepare else builtin.find(name, home)
     else:
         folder = find(name, data_dir(config.data_dir))
         if folder is None:
