@@ -72,7 +72,8 @@ def test_what_is_written_down_was_made_of_the_results(folder, monkeypatch, tmp_p
         if path.is_file():
             (copy / path.name).write_bytes(path.read_bytes())
     write_table(copy)
-    assert (copy / 'table.csv').read_text() == (folder / 'table.csv').read_text()
+    for name in ('table.csv', 'configs.json'):
+        assert (copy / name).read_text() == (folder / name).read_text()
     drawn = {path.name for path in folder.glob('plot_*.svg')}
     assert {path.name for path in copy.glob('plot_*.svg')} == drawn
     text = (folder / 'table.md').read_text()

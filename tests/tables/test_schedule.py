@@ -312,6 +312,82 @@ def test_two_experiments_at_once_keep_what_each_saw(folder, machine, tmp_path):
     assert results(folder).keys() == {'classifier', 'other'} and second.of(classifier) is not None
 
 
+OWN = """
+from vq_jax.tasks import default_config
+
+def get_config(version='old'):
+    config = default_config('vqvae')
+    if version == 'old':  # without a key that later versions have
+        with config.optimizer.unlocked():
+            del config.optimizer.ema_decay
+    if version == 'other value':
+        config.optimizer.ema_decay = 0.5
+    if version == 'other default':
+        config.optimizer.b1 = 0.8
+    return config
+"""
+
+
+def read_own(write, version, overrides='{}'):
+    rows = f"""
+        Row('a', 'A', 'own.py:{version}', {{}}, {overrides}),
+        Row('b', 'B', '{{a}}', {{}}, {{'batch_size': 2}}, comparison=Comparison('a', 5)),
+    """
+    folder = write(rows)
+    (folder / 'own.py').write_text(OWN)
+    return folder, read_table(folder)
+
+
+@pytest.mark.parametrize(
+    ('before', 'now', 'overrides', 'counted'),
+    [
+        ('old', 'new', '{}', True),
+        ('new', 'new', '{}', True),
+        ('old', 'other value', '{}', False),
+        ('old', 'other default', '{}', False),
+        ('new', 'other default', '{}', False),
+        ('new', 'old', '{}', False),
+        ('old', 'new', "{'seed': 1}", False),
+        ('old', 'new', "{'optimizer.ema_decay': 0.5}", False),
+    ],
+)
+def test_results_outlive_new_keys_of_their_configs(write, before, now, overrides, counted):
+    """Where these have their defaults; other changes are other rows, and so are all that build on them."""
+    seen = {'numbers': {}, 'data': 'digits test', 'steps': 7, 'hardware': '2 cores', 'commit': 'abc'}
+    folder, table = read_own(write, before)
+    for row in table.rows:
+        Results(folder, table).save(row, seen)
+    kept = {path.name: path.read_text() for path in folder.glob('*.json')}
+    folder, table = read_own(write, now, overrides)
+    results = Results(folder, table)
+    assert [results.of(row) is not None for row in table.rows] == [counted, counted]
+    results.keep_configs()
+    assert {path.name: path.read_text() for path in folder.glob('*.json')} == kept
+    # Of results without their configs, only the fingerprint is known.
+    (folder / 'configs.json').unlink()
+    assert (Results(folder, table).of(table.rows[1]) is not None) == (before == now)
+    write_table(folder)
+    assert (folder / 'configs.json').exists() == (before == now)
+
+
+def test_a_run_of_before_a_new_key_is_built_on(folder, machine, tmp_path):
+    work = tmp_path / 'runs'
+    running.run_rows(folder, work, ['tokenizer'])
+    path = work / 'tokenizer' / 'config.json'
+    config = json.loads(path.read_text())
+    del config['optimizer']['ema_decay']
+    path.write_text(json.dumps(config))
+    running.run_rows(folder, work, ['prior'])
+    assert results(folder).keys() == {'classifier', 'tokenizer', 'prior'}
+
+
+def test_configs_of_other_types(write):
+    folder, table = read_own(write, 'new')
+    (folder / 'configs.json').write_text('{"abc": {"config": 3, "overrides": {}}}')
+    with pytest.raises(UserError, match=r'configs\.json does not hold what it should .*; restore it'):
+        Results(folder, table)
+
+
 def test_a_column_that_was_renamed_after_its_row_was_run(write, machine, tmp_path):
     row = "Row('a', 'A', 'configs/quickstart.py', {'MSE': '%s'}),"
     running.run_rows(write(row % 'loss'), tmp_path / 'runs')

@@ -1,7 +1,8 @@
 """Tables of papers: which runs their rows are, what was seen, and the paper's number beside ours.
 
 A folder in `experiments/` holds `table.py`, whose `get_table()` returns a `Table`; `results.json`, what
-was seen of each row; and `table.md`, `table.csv` and `plot_*.svg`, which are made of both.
+was seen of each row, and `configs.json`, with which config; and `table.md`, `table.csv` and
+`plot_*.svg`, which are made of the former two.
 """
 
 from vq_jax.tables.definition import Comparison, Plot, Row, Table, read_table

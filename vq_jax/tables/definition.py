@@ -8,15 +8,15 @@ import json
 import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from ml_collections import ConfigDict
 
 from vq_jax.config_files import find_config, run_file, split_config
 from vq_jax.errors import UserError
-from vq_jax.training.config import to_json
+from vq_jax.training.config import explain, to_json
 from vq_jax.training.extensions import named_modules
-from vq_jax.training.run_dir import is_run
+from vq_jax.training.run_dir import flatten, is_run
 
 INCEPTION = 'inception'
 
@@ -34,6 +34,9 @@ class Comparison:
     features: str
     num: int = 2_000
     split: str = ''
+
+
+_COMPARISON_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Comparison)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +105,30 @@ class Row:
 
     def modules(self) -> frozenset[str]:
         """Those of tasks and quantizers of the user's own that its config names."""
-        return named_modules(_config(self.config)) if self.trains else frozenset()
+        return named_modules(_read(self.config)[0]) if self.trains else frozenset()
 
     def run_config(self, workdir: Path) -> dict[str, Any]:
         """The config of the run that it trains, in JSON values, with its overrides."""
         config = _get_config(self.config)
         config.update_from_flattened_dict(self.resolved(workdir))
         return to_json(config)
+
+    def defaults(self) -> dict[str, Any]:
+        """Of keys of the config of the run that it trains, by their dotted names, in JSON values."""
+        return _read(self.config)[1]
+
+
+class Made(TypedDict):
+    """All that the numbers of a row are a function of, in JSON values, without where directories are.
+
+    That is the config of its file (None where it trains nothing), its overrides, its comparison, and the
+    fingerprints of the rows that it builds on.
+    """
+
+    config: dict[str, Any] | None
+    overrides: dict[str, Any]
+    comparison: NotRequired[dict[str, Any]]
+    needs: NotRequired[dict[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,20 +180,45 @@ class Table:
 
     @functools.cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Of each row by its name: hexadecimal SHA-256 of all that its numbers are a function of.
-
-        That is its whole config, its comparison, and the same of the rows that it builds on, without where
-        directories are.
-        """
+        """Of each row by its name: hexadecimal SHA-256 of what it is `made` of."""
         found: dict[str, str] = {}
         for row in self.rows:
-            said: list[Any] = [_config(row.config) if row.trains else None, dict(row.overrides)]
-            if row.comparison:
-                said.append(dataclasses.asdict(row.comparison))
-            if row.needs:
-                said.append({name: found[name] for name in row.needs})
+            said = list(_made(row, found).values())
             found[row.name] = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
         return found
+
+    @functools.cached_property
+    def made(self) -> dict[str, Made]:
+        """By the fingerprint of each row, what its numbers are a function of."""
+        found = self.fingerprints
+        return {found[row.name]: json.loads(json.dumps(_made(row, found))) for row in self.rows}
+
+    def is_of(self, name: str, fingerprint: str, made: Mapping[str, Made]) -> bool:
+        """Whether numbers that were seen under a fingerprint are those of a row as it is now.
+
+        They are, too, where the row's config has keys now that it did not have then, and these have their
+        defaults, with which a later version does as those before it did. A default that was changed is
+        another config.
+
+        Args:
+            name: of the row.
+            fingerprint: of what it was then.
+            made: by fingerprints of then, what they are of.
+        """
+        if fingerprint == self.fingerprints[name]:
+            return True
+        if fingerprint not in made:
+            return False
+        row = next(row for row in self.rows if row.name == name)
+        before, now = made[fingerprint], self.made[self.fingerprints[name]]
+        needs = before.get('needs', {})
+        if before['overrides'] != now['overrides'] or needs.keys() != set(row.needs):
+            return False
+        if not _is_same(before.get('comparison'), now.get('comparison'), _COMPARISON_DEFAULTS):
+            return False
+        if not _is_same(before['config'], now['config'], row.defaults() if row.trains else {}):
+            return False
+        return all(self.is_of(other, needs[other], made) for other in row.needs)
 
 
 def read_table(folder: Path) -> Table:
@@ -212,10 +257,33 @@ def read_table(folder: Path) -> Table:
     return table
 
 
+def _made(row: Row, fingerprints: Mapping[str, str]) -> Made:
+    """What a row is made of, by the fingerprints of the rows before it."""
+    made = Made(config=_read(row.config)[0] if row.trains else None, overrides=dict(row.overrides))
+    if row.comparison:
+        made['comparison'] = dataclasses.asdict(row.comparison)
+    if row.needs:
+        made['needs'] = {name: fingerprints[name] for name in row.needs}
+    return made
+
+
+def _is_same(
+    before: Mapping[str, Any] | None, now: Mapping[str, Any] | None, defaults: Mapping[str, Any]
+) -> bool:
+    """Whether two sections of keys are equal, but for keys that are new and have their defaults."""
+    if before is None or now is None:
+        return before is now
+    before, now = flatten(dict(before)), flatten(dict(now))
+    before |= {key: defaults[key] for key in now.keys() - before.keys() if key in defaults}
+    return json.dumps(before, sort_keys=True) == json.dumps(now, sort_keys=True)  # 1 is not true here
+
+
 @functools.cache
-def _config(argument: str) -> dict[str, Any]:
-    """The config of a file and its argument, as JSON values."""
-    return to_json(_get_config(argument))
+def _read(argument: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config of a file and its argument, and the defaults of its dotted keys, as JSON values."""
+    config = _get_config(argument)
+    defaults = {key.path: key.default for key in explain(config)}
+    return to_json(config), json.loads(json.dumps(defaults))
 
 
 def _get_config(argument: str) -> ConfigDict:

@@ -1,4 +1,4 @@
-"""What was seen of the rows of a table: `results.json` in its folder."""
+"""What was seen of the rows of a table, `results.json` in its folder, and with which configs."""
 
 import json
 import math
@@ -11,11 +11,12 @@ from msgspec import Meta
 from vq_jax.errors import UserError
 from vq_jax.files import write_atomically
 from vq_jax.json_files import check_type, read_json
-from vq_jax.tables.definition import Row, Table
+from vq_jax.tables.definition import Made, Row, Table
 from vq_jax.training.metrics_log import METRICS_NAME, read_log
 from vq_jax.training.run_dir import CONFIG_NAME, is_run, read_config
 
 _RESULTS = 'results.json'
+_MADE = 'configs.json'
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -88,21 +89,25 @@ class _Comparison(TypedDict):
 class Results:
     """Of each row what was seen with the config that it has now.
 
+    Results are kept under the fingerprint of what they were made with, and what that is in `configs.json`
+    beside them, without which a fingerprint is good for as long as it stays the same to the letter.
+
     Attributes:
-        path: of the file.
+        path: of the results.
     """
 
     def __init__(self, folder: Path, table: Table) -> None:
         """Reads the file, if it is there."""
         self.path = folder / _RESULTS
-        self._fingerprints = table.fingerprints
+        self._table = table
         self._all = self._read()
+        self._made = self._read_made()
         self._seen: dict[str, Any] = {}
 
     def of(self, row: Row) -> Mapping[str, Any] | None:
         """None if the row was not run, or was another one then."""
         result = self._all.get(row.name)
-        return result if result and result['config'] == self._fingerprints[row.name] else None
+        return result if result and self._table.is_of(row.name, result['config'], self._made) else None
 
     def number(self, row: Row, name: str) -> float | None:
         """What was seen in a column of a row; None if the row was not run, or it was not measured."""
@@ -115,9 +120,36 @@ class Results:
         Raises:
             WriteError: it cannot be written; the next row's call tries again.
         """
-        self._seen[row.name] = {'config': self._fingerprints[row.name], **result}
+        self._seen[row.name] = {'config': self._table.fingerprints[row.name], **result}
         self._all = self._read() | self._seen
         write_atomically(self.path, json.dumps(self._all, indent=2, sort_keys=True) + '\n')
+        self.keep_configs()
+
+    def keep_configs(self) -> None:
+        """Writes down what the fingerprints of all results are of, as far as it is known.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
+        known = self._read_made() | self._table.made
+        waiting, kept = [result['config'] for result in self._all.values()], {}
+        while waiting:
+            fingerprint = waiting.pop()
+            if fingerprint in known and fingerprint not in kept:
+                kept[fingerprint] = known[fingerprint]
+                waiting += known[fingerprint].get('needs', {}).values()
+        if kept != self._read_made():
+            lines = [f'{json.dumps(name)}: {json.dumps(kept[name], sort_keys=True)}' for name in sorted(kept)]
+            write_atomically(self.path.parent / _MADE, '{\n' + ',\n'.join(lines) + '\n}\n')
+        self._made = kept
+
+    def _read_made(self) -> dict[str, Made]:
+        try:
+            return read_json(
+                self.path.parent / _MADE, dict[str, Made], advice='restore it from a copy, or remove it'
+            )
+        except FileNotFoundError:
+            return {}
 
     def _read(self) -> dict[str, Any]:
         advice = 'restore it from a copy'

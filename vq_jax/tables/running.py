@@ -114,7 +114,9 @@ def _check_run(row: Row, workdir: Path) -> None:
     path = workdir / row.name
     before, now = flatten(read_config(path)), flatten(row.run_config(workdir))
     # Directories may be spelt otherwise; the runs in them are checked themselves.
-    keys = now.keys() - row.built_on.keys()
+    defaults = row.defaults()
+    new = {key for key in now.keys() - before.keys() if key in defaults and now[key] == defaults[key]}
+    keys = now.keys() - row.built_on.keys() - new
     before, now = ({key: config[key] for key in keys if key in config} for config in (before, now))
     if differing := differing_keys(before, now):
         raise UserError(

@@ -82,7 +82,8 @@ def summarize(folder: Path) -> Summary:
 
 
 def write_table(folder: Path) -> None:
-    """Writes `table.md`, `table.csv` and the plots of what was seen so far."""
+    """Writes `table.md`, `table.csv` and the plots of what was seen so far, and `configs.json`."""
+    Results(folder, read_table(folder)).keep_configs()
     known = summarize(folder)
     file = io.StringIO()
     csv.writer(file, lineterminator='\n').writerows(
