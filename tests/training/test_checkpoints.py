@@ -366,6 +366,17 @@ def test_a_step_that_is_pruned_while_it_is_listed_or_read(tmp_path, monkeypatch)
     with pytest.raises(UserError, match='no checkpoint of step 3; there are 1, 4'):
         restore(tmp_path, 3, read_only=True)
 
+    best = Checkpoints.best_step
+
+    def best_of_before(self):
+        step = best(self)
+        if step == 4:
+            prune(4)
+        return step
+
+    monkeypatch.setattr(Checkpoints, 'best_step', best_of_before)
+    assert restore(tmp_path, 'best', best='loss', read_only=True)[0] == 5
+
 
 def test_a_step_that_another_process_finds_pruned_is_given_up_by_all(tmp_path, monkeypatch):
     save(tmp_path, [1, 2])
@@ -520,7 +531,7 @@ TWO_PROCESSES = """
     jax.distributed.initialize(coordinator, 2, int(index))
     import numpy as np
     from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-    from vq_jax.training.checkpoints import Checkpoints
+    from vq_jax.training.checkpoints import Checkpoints, UnreadableError
 
     everywhere = Mesh(np.array(jax.devices()), ('all',))
     here = Mesh(np.array(jax.local_devices()), ('all',))
@@ -543,7 +554,7 @@ TWO_PROCESSES = """
     checkpoints = Checkpoints(directory)
     if not checkpoints.steps():
         for step in (1, 2):
-            checkpoints.save(step, make_state(step), {'batches': step}, None)
+            checkpoints.save(step, make_state(step), {'batches': step}, {'loss': -step})
     step, state, position = checkpoints.restore(make_state(9))
     assert step == int(expected) and position == {'batches': step}
     for name, wanted in make_state(step).items():
@@ -551,6 +562,20 @@ TWO_PROCESSES = """
         for x, y in zip(state[name].addressable_shards, wanted.addressable_shards, strict=True):
             np.testing.assert_array_equal(x.data, y.data)
     checkpoints.close()
+
+    # What one of them sees is not what the other does, while a third process trains.
+    reader = Checkpoints(directory, best='loss', read_only=True)
+    if index == '1':
+        reader.best_step = lambda: 1
+    assert reader.restore(make_state(9), 'best')[0] == int(expected)
+    if index == '1':
+        reader.steps = lambda: []
+    try:
+        reader.restore(make_state(9), int(expected))
+    except UnreadableError:
+        reader.close()
+    else:
+        raise AssertionError
 """
 
 

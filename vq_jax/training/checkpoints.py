@@ -245,21 +245,26 @@ class Checkpoints:
         self.wait()
         while True:
             with contextlib.suppress(_PrunedError):  # then there is a newer one
-                return self._restore(like, self._best_or_refuse() if step == 'best' else step)
+                if step is None:
+                    return self._restore_newest(like)
+                if step == 'best':
+                    return self._restore_step(like, self._best_or_refuse())
+                if not _all_processes(step in self.steps()):
+                    raise UnreadableError(
+                        f'{self._directory} has no checkpoint of step {step}; {self._there_are()}.'
+                    )
+                return self._restore_step(like, step)
 
-    def _restore(self, like: PyTree, step: int | None) -> tuple[int, PyTree, dict[str, Any]] | None:
-        if step is not None:
-            if step not in self.steps():
-                raise UnreadableError(
-                    f'{self._directory} has no checkpoint of step {step}; {self._there_are()}.'
-                )
-            try:
-                return step, *self._read(step, like)
-            except DamagedError as error:
-                raise UnreadableError(
-                    f'The checkpoint {self._directory / str(step)} is damaged ({error}); '
-                    f'{self._there_are(without=step)}.'
-                ) from error
+    def _restore_step(self, like: PyTree, step: int) -> tuple[int, PyTree, dict[str, Any]]:
+        try:
+            return step, *self._read(step, like)
+        except DamagedError as error:
+            raise UnreadableError(
+                f'The checkpoint {self._directory / str(step)} is damaged ({error}); '
+                f'{self._there_are(without=step)}.'
+            ) from error
+
+    def _restore_newest(self, like: PyTree) -> tuple[int, PyTree, dict[str, Any]] | None:
         damaged = {}
         for candidate in _from_first_process(self.steps()[::-1]):
             try:
@@ -504,13 +509,14 @@ class Checkpoints:
         return self._metric_of_step[step]
 
     def _best_or_refuse(self) -> int:
-        step = self.best_step()
-        if step is None:
+        # Of two processes, one may look before whoever trains saves a better one, and one after.
+        chosen = _from_first_process([step for step in [self.best_step()] if step is not None])
+        if not chosen:
             raise UserError(
                 'no checkpoint is known to be the best, because none was evaluated by config.best_metric, '
                 f'{self._best!r}; give the number of one.'
             )
-        return step
+        return chosen[0]
 
     def _there_are(self, without: int | None = None) -> str:
         steps = [str(step) for step in self.steps() if step != without]
