@@ -16,7 +16,7 @@ from vq_jax.ops.images import to_float
 from vq_jax.ops.parts import Part
 from vq_jax.tasks.task import Task, check_same_shape
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
+from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch
 from vq_jax.training.state import TrainState
 
@@ -55,9 +55,7 @@ class ClassifierTask(Task):
         model = build(Classifier, config.model, 'model', num_classes=num_classes)
         check_least(1, 'config.model.', model, 'channels', 'stages', 'features')
         check_share('config.model.', model, 'dropout', one=False)
-        optimizer = make_optimizer(
-            build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
-        )
+        optimizer = model_optimizer(config)
         return cls(model=model, optimizer=optimizer, image_shape=image_shape, accumulate=config.accumulate)
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 from vq_jax.data import CodeDataset, DataConfig, eval_batches, open_dataset
 from vq_jax.data.codes import PREFIX, CodeFacts, missing_shards, write_facts, write_shard
 from vq_jax.errors import UserError
-from vq_jax.tasks.restore import config_of
+from vq_jax.tasks.restore import config_of, overridden
 from vq_jax.tasks.tokenizers import TokenizerConfig, make_tokenizer
 from vq_jax.training.config import build, to_json
 from vq_jax.training.extensions import allowing
@@ -63,7 +63,9 @@ def write_codes(
         )
     output = Path(output)
     with allowing(allow):
-        config, trained = config_of(workdir, overrides), to_json(config_of(workdir))
+        recorded = config_of(workdir)
+        config = overridden(recorded, overrides, workdir) if overrides else recorded
+        trained = to_json(recorded)
     # The order is that of the data set, so that a shard holds the same pictures whenever it is written.
     data = dataclasses.replace(build(DataConfig, config.data, 'data'), random_crop=False, flip=False)
     engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), batch_size)

@@ -34,7 +34,7 @@ from vq_jax.tasks.diffusion_drawing import LATENT, DiffusionDrawing
 from vq_jax.tasks.latents import LatentConfig, Pixels, Space, make_space
 from vq_jax.tasks.task import check_decoder, check_labels, check_same_shape
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
+from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState
 
@@ -110,9 +110,7 @@ class DiffusionTask(DiffusionDrawing):
             config=options,
             sampling=build(Sampling, config.sampling, 'sampling'),
             evaluation=evaluation,
-            optimizer=make_optimizer(
-                build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
-            ),
+            optimizer=model_optimizer(config),
             image_shape=image_shape,
             num_labels=num_labels,
             accumulate=config.accumulate,

@@ -22,7 +22,7 @@ from vq_jax.ops.quantization import perplexity
 from vq_jax.tasks.game import Game, GameConfig, make_game, mean_image
 from vq_jax.tasks.task import Task, check_labels, check_parts, check_same_shape
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, model_optimizer, schedule_length
 from vq_jax.training.parallel import Batch
 from vq_jax.training.state import TrainState, TwoPlayerState
 
@@ -103,9 +103,7 @@ class GANTask(Task):
         return cls(
             model=model,
             game=make_game(config, discriminator, schedule_length(config)),
-            optimizer=make_optimizer(
-                build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
-            ),
+            optimizer=model_optimizer(config),
             image_shape=image_shape,
             num_classes=num_classes,
             num_labels=num_labels,

@@ -35,7 +35,7 @@ from vq_jax.tasks.tokenizers import (
     make_tokenizer,
 )
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
+from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch
 from vq_jax.training.run_dir import TOP_PRIOR
 from vq_jax.training.state import TrainState
@@ -134,9 +134,7 @@ class PriorTask(Task):
             top=_top_prior(options, tokenizer, num_labels),
             num_labels=num_labels,
             sampling=sampling,
-            optimizer=make_optimizer(
-                build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
-            ),
+            optimizer=model_optimizer(config),
             image_shape=image_shape,
             accumulate=config.accumulate,
         )

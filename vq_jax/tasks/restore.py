@@ -116,13 +116,14 @@ def _restore(
     workdir = Path(workdir)
     if isinstance(step, str) and step != 'best':
         raise UserError(f"the step is {step!r}; give the number of a checkpoint, or 'best'.")
-    config, facts = config_of(workdir, overrides), read_data_facts(workdir)
-    shape = facts.image_shape
+    recorded, facts = config_of(workdir), read_data_facts(workdir)
+    config = overridden(recorded, overrides, workdir) if overrides else recorded
+    plain, shape = to_json(recorded), facts.image_shape
     with contextlib.closing(_checkpoints(workdir, config)) as checkpoints:
         sealed = checkpoints.sealed() or {}
         if sealed:
-            _sealed_config(workdir, sealed)
-        anew = named_anew(to_json(config_of(workdir)), config)
+            _sealed_config(workdir, sealed, plain)
+        anew = named_anew(plain, config)
         exchanged = anew & {TOP_PRIOR}  # which is drawn with alone, and may be another
         pinned = pin_built_on(config, workdir, anew, exchanged)
         task = make_task(pinned, shape, facts.num_classes, facts.class_names)
@@ -163,29 +164,36 @@ def begun_config(workdir: Path) -> dict[str, Any] | None:
         # In this order, in which a first checkpoint that is complete meanwhile is seen.
         never_saved, steps = checkpoints.never_saved(), checkpoints.steps()
         sealed = checkpoints.sealed()
+    recorded = to_json(config_of(workdir)) if is_run(workdir) else None
     if sealed:
         if sealed.get('inference_only'):
             raise UserError(
                 f'{workdir} keeps weights that another run is built on, and nothing to go on training from; '
                 'give another --workdir.'
             )
-        return _sealed_config(workdir, sealed)
-    if steps and not is_run(workdir):
+        return _sealed_config(workdir, sealed, recorded)
+    if steps and recorded is None:
         raise UserError(
             f'{workdir} holds checkpoints without their {CONFIG_NAME}; restore it from a copy, or give '
             'another --workdir.'
         )
     if not steps and not never_saved:
         check_not_lost(workdir)
-    return to_json(config_of(workdir)) if is_run(workdir) else None
+    return recorded
 
 
-def _sealed_config(workdir: Path, sealed: Sealed) -> dict[str, Any]:
-    """The config that a checkpoint was sealed with, once the files are known to say the same."""
+def _sealed_config(workdir: Path, sealed: Sealed, recorded: dict[str, Any] | None) -> dict[str, Any]:
+    """The config that a checkpoint was sealed with, once the files are known to say the same.
+
+    Args:
+        workdir: the run directory.
+        sealed: what the checkpoint was sealed with.
+        recorded: the config in `config.json`, in JSON values and complete; None if that is lost.
+    """
     raw = ConfigDict(sealed['config'])
     check_allowed(raw, workdir)
     config = to_json(complete_config(raw))
-    check_sealed(workdir, sealed, config, to_json(config_of(workdir)) if is_run(workdir) else config)
+    check_sealed(workdir, sealed, config, config if recorded is None else recorded)
     return config
 
 
@@ -258,17 +266,35 @@ def restore_part(key: str, workdir: str, step: int | None) -> Restored:
         ) from error
 
 
-def config_of(workdir: str | Path, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
-    """The full config of a run, with other values for some keys.
+def config_of(workdir: str | Path) -> ConfigDict:
+    """The full config of a run.
 
     Raises:
         UserError: if it cannot be read, or names a module that `extensions.allowing` does not.
     """
-    plain = ConfigDict(read_config(workdir))
-    for key, value in (overrides or {}).items():
+    return _completed(ConfigDict(read_config(workdir)), workdir)
+
+
+def overridden(config: ConfigDict, overrides: Mapping[str, Any], workdir: str | Path) -> ConfigDict:
+    """The full config of a run with other values for some keys.
+
+    Args:
+        config: as `config_of` returns it, which stays as it is.
+        overrides: values by their dotted keys.
+        workdir: the run directory.
+
+    Raises:
+        UserError: if a key or value does not fit, or names a module that `extensions.allowing` does not.
+    """
+    plain = ConfigDict(to_json(config))
+    for key, value in overrides.items():
         _override(plain, key, value)
-    check_allowed(plain, workdir)
-    return complete_config(plain)
+    return _completed(plain, workdir)
+
+
+def _completed(config: ConfigDict, workdir: str | Path) -> ConfigDict:
+    check_allowed(config, workdir)
+    return complete_config(config)
 
 
 def _checkpoints(workdir: Path, config: ConfigDict) -> Checkpoints:

@@ -30,7 +30,7 @@ from vq_jax.ops.parts import Part
 from vq_jax.tasks.autoencoding import AutoencodingTask, check_size, errors
 from vq_jax.tasks.task import check_parts, check_same_shape
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
+from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch
 from vq_jax.training.state import TrainState
 
@@ -154,9 +154,7 @@ class VAETask(AutoencodingTask):
             factor=factor,
             importance_samples=options.importance_samples,
             loss=loss,
-            optimizer=make_optimizer(
-                build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
-            ),
+            optimizer=model_optimizer(config),
             accumulate=config.accumulate,
         )
 

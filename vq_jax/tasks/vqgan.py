@@ -38,7 +38,7 @@ from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
 from vq_jax.tasks.task import check_labels, check_parts
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
+from vq_jax.training.optimizer import Optimizer, OptimizerConfig, model_optimizer, schedule_length
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState, TwoPlayerState
 
@@ -189,9 +189,7 @@ class VQGANTask(AutoencodingTask):
                 num_classes=num_labels,
             ),
             game=make_game(config, discriminator, schedule_length(config) - (against.start - against.warmup)),
-            optimizer=make_optimizer(
-                build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
-            ),
+            optimizer=model_optimizer(config),
             loss=build(VQGANLossConfig, config.loss, 'loss'),
             perceptual=build(Perceptual, config.perceptual, 'perceptual'),
             adversarial=against,

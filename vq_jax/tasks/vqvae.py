@@ -38,7 +38,7 @@ from vq_jax.tasks.autoencoding import (
 )
 from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, OptimizerConfig, make_optimizer, schedule_length
+from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import TrainState
 
@@ -109,9 +109,7 @@ class VQVAETask(AutoencodingTask):
             model=model,
             loss=loss,
             accumulate=config.accumulate,
-            optimizer=make_optimizer(
-                build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config)
-            ),
+            optimizer=model_optimizer(config),
         )
 
     @property

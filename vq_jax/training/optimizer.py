@@ -7,8 +7,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, check_least, check_share, on_device
+from vq_jax.training.config import build
 
 # What stands for keys that the section of an optimizer once had.
 FORMER_KEYS = {
@@ -81,6 +83,11 @@ class Optimizer:
 def schedule_length(config: Mapping[str, Any]) -> int:
     """The training steps that the schedules of a full config are made for."""
     return config['schedule_steps'] or config['steps']
+
+
+def model_optimizer(config: ConfigDict) -> Optimizer:
+    """The optimizer of the model (of two players, of the generator) of a full config."""
+    return make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config))
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
