@@ -2,6 +2,7 @@
 
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -96,6 +97,26 @@ def test_names_are_no_matter_where_no_label_is_read(runs, images):
     rename(images, 'dark', 'night')
     assert vq_jax.load(runs / 'vqvae').evaluate().numbers['examples'] == 12
     train(small('vqvae', images), runs / 'vqvae')
+
+
+def test_a_run_that_begins_with_one_of_other_classes_leaves_out_what_is_of_them(
+    runs, images, tmp_path, capsys
+):
+    config = small('classifier', images)
+    config.optimizer.learning_rate = 0.0
+    train(config, tmp_path / 'same', init_from=runs / 'classifier')
+    rename(images, 'dark', 'night')
+    capsys.readouterr()
+    train(config, tmp_path / 'other', init_from=runs / 'classifier')
+    told = ' '.join(capsys.readouterr().out.split())
+    assert "of other classes, for the model: ['params']['Dense_1']['bias'], ['params']['Dense_1']['k" in told
+    source, same, other = (
+        vq_jax.load(path).state.params
+        for path in (runs / 'classifier', tmp_path / 'same', tmp_path / 'other')
+    )
+    jax.tree.map(np.testing.assert_array_equal, same, source)
+    np.testing.assert_array_equal(other['Dense_0']['kernel'], source['Dense_0']['kernel'])
+    assert np.any(other['Dense_1']['kernel'] != source['Dense_1']['kernel'])
 
 
 def test_a_classifier_gives_features_for_its_own_classes_alone(runs, images):

@@ -142,7 +142,7 @@ def _train(
     from vq_jax.evaluators.means import MeanEvaluator
     from vq_jax.tasks import make_task
     from vq_jax.tasks.classes import check_class_names
-    from vq_jax.tasks.init_from import check_source, reopen_source, take_weights
+    from vq_jax.tasks.init_from import arrays_of_other_classes, check_source, reopen_source, take_weights
     from vq_jax.tasks.restore import begun_config, config_of, identities, keep_built_on, restore
     from vq_jax.training.checkpoints import Checkpoints
     from vq_jax.training.config import build, defaults, to_json
@@ -238,6 +238,7 @@ def _train(
         )
     else:
         facts = read_data_facts(workdir)
+    leave_out = source and arrays_of_other_classes(source, pinned, task, facts)
     # From here on the directory is written to.
     with only_writer(workdir) if first else contextlib.nullcontext():
         if first and begun_config(workdir) != before:
@@ -260,14 +261,15 @@ def _train(
             if not new_run:
                 progress.line(f'{workdir} has no checkpoint to go on from; the run, and its log, begin anew')
                 source = reopen_source(workdir)
+                leave_out = source and arrays_of_other_classes(source, pinned, task, facts)
             if source is not None:
-                state, taken = take_weights(source.state, state)
+                state, taken = take_weights(source.state, state, leave_out)
                 state = engine.place(state)
                 progress.line(f'begins with step {source.step} of {source.workdir}; {"; ".join(taken)}')
             progress.doing('looking at the first batches')
             state = task.start_from_data(start_key, state, batches(), engine)
             if source is not None:  # of what was taken, the data change nothing
-                state, _ = take_weights(source.state, state)
+                state, _ = take_weights(source.state, state, leave_out)
                 state, source = engine.place(state), None
         else:
             _, state, position = restored

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,12 @@ import pytest
 import vq_jax
 from tests.runs import assert_equal_runs, small_gan
 from vq_jax.errors import UserError
-from vq_jax.tasks.init_from import take_weights
+from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.init_from import arrays_of_other_classes, take_weights
+from vq_jax.tasks.tokenizers import PixelValues
 from vq_jax.train import train
 from vq_jax.training.optimizer import Optimizer
+from vq_jax.training.run_dir import DataFacts
 from vq_jax.training.state import TrainState, TwoPlayerState
 
 
@@ -80,6 +84,80 @@ def test_nothing_in_common_is_refused():
         UserError, match=r'nothing that this model could begin with \(taken into the model: 0'
     ):
         take_weights(state(5.0), empty)
+
+
+def test_what_is_left_out_is_told():
+    source, new = state(5.0), state(1.0)
+    taken, report = take_weights(source, new, {'generator': {"['params']['first']"}})
+    assert values(taken.params['first']) == {1.0} and values(taken.params['last']) == {5.0}
+    assert report == [
+        'taken into the model: 3 of its 4 arrays',
+        "of other classes, for the model: ['params']['first']",
+    ]
+
+
+UNET = {'channels': 8, 'multipliers': (1,), 'residual_blocks': 1, 'attention_levels': (), 'head_channels': 8}
+RESIDUAL = {'channels': 8, 'multipliers': (1,), 'residual_blocks': 1, 'attention_levels': (), 'features': 8}
+CONDITIONAL = {'class_conditional': True}
+# Of models that know classes, the sections of their config, and the names of their arrays of classes.
+OF_CLASSES = {
+    'classifier': ('classifier', {'model': {'channels': 8, 'stages': 1}}, ['Dense_1']),
+    'gan': ('gan', {'model': CONDITIONAL}, ['Dense_0', 'Embed_0', 'probe']),
+    'unconditional gan': ('gan', {}, ['probe']),
+    'transformer': ('prior', {'model': CONDITIONAL}, ['label']),
+    'pixelcnn': (
+        'prior',
+        {'model': {**CONDITIONAL, 'kind': 'pixelcnn'}, 'pixelcnn': {'channels': 8, 'depth': 1}},
+        ['classes_horizontal', 'classes_vertical'],
+    ),
+    'unconditional prior': ('prior', {}, []),
+    'unet': ('diffusion', {'model': CONDITIONAL, 'unet': UNET}, ['Embed_0']),
+    'dit': (
+        'diffusion',
+        {'model': {**CONDITIONAL, 'backbone': 'dit'}, 'dit': {'depth': 1, 'width': 16, 'heads': 2}},
+        ['Embed_0'],
+    ),
+    'vqgan': (
+        'vqgan',
+        {
+            'variant': CONDITIONAL,
+            'model': RESIDUAL,
+            'discriminator': {'stages': 1},
+            'perceptual': {'kind': 'none'},
+        },
+        ['Embed_0', 'class_vectors'],
+    ),
+}
+
+
+@pytest.mark.parametrize('name', OF_CLASSES)
+def test_arrays_of_classes_are_those_that_depend_on_their_number(name):
+    task_name, sections, expected = OF_CLASSES[name]
+    config = default_config(task_name)
+    config.update(sections)
+    task = make_task(config, (16, 16, 1), 3)
+
+    def left_out(*names):
+        facts = DataFacts((16, 16, 1), 3, class_names=('a', 'b', 'c'))
+        source = SimpleNamespace(class_names=names or None, workdir='source')
+        return arrays_of_other_classes(source, config, task, facts)
+
+    assert left_out('a', 'b', 'c') == left_out() == left_out('a', 'b') == {}
+    for names in (('a', 'c', 'b'), ('a', 'b', 'd')):
+        found = [key for keys in left_out(*names).values() for key in keys]
+        assert sorted({key.split("'")[-4] for key in found}) == expected
+
+
+def test_other_classes_are_refused_where_a_decoder_knows_them(monkeypatch):
+    """As a prior over a VQGAN whose decoder is told the class."""
+    config = default_config('prior')
+    config.model.class_conditional = True
+    decoder = PixelValues(((4, 4),), num_tokens=2, tokens_per_place=1, num_labels=3)
+    monkeypatch.setattr('vq_jax.tasks.prior.make_tokenizer', lambda *_: decoder)
+    facts = DataFacts((8, 8, 1), 3, class_names=('a', 'b', 'c'))
+    source = SimpleNamespace(class_names=('a', 'b', 'd'), workdir='source')
+    with pytest.raises(UserError, match="source, which --init_from names, learned of other classes: 'd' is"):
+        arrays_of_other_classes(source, config, make_task(config, (8, 8, 1), 3), facts)
 
 
 def learning_at(rate):

@@ -1,18 +1,22 @@
 """A run that begins with the weights of another, as in fine-tuning."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
+from vq_jax.tasks import make_task
+from vq_jax.tasks.classes import difference
 from vq_jax.tasks.restore import Restored, restore
-from vq_jax.tasks.task import State
+from vq_jax.tasks.task import State, Task
 from vq_jax.training.finite import some
 from vq_jax.training.manifest import as_text, describe, flatten
-from vq_jax.training.run_dir import locate, read_data_facts
-from vq_jax.training.state import TrainState, TwoPlayerState
+from vq_jax.training.run_dir import DataFacts, locate, read_data_facts
+from vq_jax.training.state import TrainState, TwoPlayerState, abstract_batch
 
 
 def check_source(workdir: Path, init_from: str | Path | None, step: int | Literal['best'] | None) -> None:
@@ -62,7 +66,51 @@ def reopen_source(workdir: Path) -> Restored | None:
     return source
 
 
-def take_weights(source: State, state: State) -> tuple[State, list[str]]:
+def arrays_of_other_classes(
+    source: Restored, config: ConfigDict, task: Task, facts: DataFacts
+) -> dict[str, set[str]]:
+    """The arrays of a model that belong to its classes, if those of a run to begin with are others.
+
+    They are the arrays that would have another shape with one class more. Those of as many other classes have
+    the right shape, and would mean something else.
+
+    Args:
+        source: the run to begin with.
+        config: of the new run, in which the runs that it is built on can be read.
+        task: of the new run.
+        facts: of its data.
+
+    Returns:
+        Names of arrays, by the player that they are of; nothing if the classes are the same, not known, or do
+        not count.
+
+    Raises:
+        UserError: the classes are others, and the arrays of theirs cannot be told.
+    """
+    changed = difference(source.class_names, facts.class_names)
+    if not (changed and task.classes_read) or len(source.class_names) != facts.num_classes:
+        return {}
+    try:
+        larger = make_task(config, facts.image_shape, facts.num_classes + 1)
+    except UserError as error:  # as of a decoder that is conditioned on these classes
+        raise UserError(
+            f'{source.workdir}, which --init_from names, learned of other classes: {changed}; name a run of '
+            'the same classes in the same order, or leave --init_from out.'
+        ) from error
+    batch = abstract_batch(1, facts.image_shape)
+    with_one_more, without = (
+        _players(jax.eval_shape(t.init, jax.random.key(0), batch)) for t in (larger, task)
+    )
+    of_classes = {}
+    for name, player in without.items():
+        more, arrays = _arrays(with_one_more[name]), _arrays(player)
+        of_classes[name] = {key for key, x in arrays.items() if _kind(more[key]) != _kind(x)}
+    return of_classes
+
+
+def take_weights(
+    source: State, state: State, leave_out: Mapping[str, Collection[str]] | None = None
+) -> tuple[State, list[str]]:
     """Takes what two states have in common, by name and shape, from one into the other.
 
     Parameters are taken as their moving averages where the source keeps them, as evaluation does, and so are
@@ -73,6 +121,7 @@ def take_weights(source: State, state: State) -> tuple[State, list[str]]:
     Args:
         source: of the run to take from.
         state: of a new run.
+        leave_out: what is not taken (see `arrays_of_other_classes`).
 
     Returns:
         The new state, and lines that say what was taken and what was not.
@@ -85,8 +134,10 @@ def take_weights(source: State, state: State) -> tuple[State, list[str]]:
     for name, player in ours.items():
         title = name if len(ours) > 1 else 'model'
         given = flatten(theirs[name].eval_variables())[0] if name in theirs else {}
+        others = (leave_out or {}).get(name, ())
         wanted, treedef = flatten({'params': player.params, **player.variables})
-        same = {key for key, x in wanted.items() if key in given and _kind(given[key]) == _kind(x)}
+        fitting = {key for key, x in wanted.items() if key in given and _kind(given[key]) == _kind(x)}
+        same = fitting.difference(others)
         arrays = jax.tree.unflatten(treedef, [given[k] if k in same else x for k, x in wanted.items()])
         players[name] = _with(player, arrays)
         taken += len(same)
@@ -98,7 +149,8 @@ def take_weights(source: State, state: State) -> tuple[State, list[str]]:
         }
         unlike = {
             'not there': [key for key in wanted if key not in given],
-            'of another shape': [kind for key, kind in kinds.items() if key not in same],
+            'of another shape': [kind for key, kind in kinds.items() if key not in fitting],
+            'of other classes': [key for key in wanted if key in fitting - same],
             'of no use': [key for key in given if key not in wanted],
         }
         report += [f'{what}, for the {title}: {some(keys)}' for what, keys in unlike.items() if keys]
@@ -108,6 +160,10 @@ def take_weights(source: State, state: State) -> tuple[State, list[str]]:
             f'({"; ".join(report)}); name one of a model like it.'
         )
     return state.replace(**players) if isinstance(state, TwoPlayerState) else players['generator'], report
+
+
+def _arrays(player: TrainState) -> dict[str, Any]:
+    return flatten({'params': player.params, **player.variables})[0]
 
 
 def _players(state: State) -> dict[str, TrainState]:
