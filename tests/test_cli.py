@@ -3,12 +3,16 @@
 import asyncio
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl import flags
 from PIL import Image
@@ -158,6 +162,49 @@ def test_what_the_system_says_of_a_file_is_a_sentence(tmp_path, monkeypatch, cap
     assert ended.value.code == 2
     words = f'error: cannot use {tmp_path} (Permission denied); check that it is there and its permissions.\n'
     assert capsys.readouterr().err == words
+
+
+def raise_(error):
+    raise error
+
+
+XLA = jax.errors.JaxRuntimeError
+TOO_LARGE = {
+    'running': (lambda: jnp.zeros((2**20, 2**24)), r'RESOURCE_EXHAUSTED: Out of memory allocating \d+ bytes'),
+    'compiling': (
+        lambda: raise_(XLA('RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.\nUsed 20G of 16G.')),
+        'RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm',
+    ),
+    'dispatching': (
+        lambda: raise_(XLA('INTERNAL: Error dispatching computation: Out of memory allocating 9 bytes.')),
+        'INTERNAL: Error dispatching computation: Out of memory allocating 9 bytes',
+    ),
+    'cuda': (
+        lambda: raise_(XLA('INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out of memory')),
+        'INTERNAL: CUDA.* memory',
+    ),
+    'numpy': (lambda: np.empty((2**20, 2**25)), 'Unable to allocate .*'),
+    'Python': (lambda: raise_(MemoryError()), None),
+}
+
+
+@pytest.mark.parametrize('kind', TOO_LARGE)
+def test_too_little_memory_is_a_sentence_that_says_what_to_do(monkeypatch, capsys, kind):
+    compute, reason = TOO_LARGE[kind]
+    monkeypatch.setattr(cli.app, 'run', lambda *_, **__: compute())
+    with pytest.raises(SystemExit) as ended:
+        cli.main(print, save_memory='give less')
+    assert ended.value.code == 2
+    words = f'error: there is not enough memory{f" .{reason}." if reason else ""}; give less.\n'
+    assert re.fullmatch(words, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize('error', [XLA('INTERNAL: Failed to launch a kernel'), RuntimeError('out of memory')])
+def test_another_error_of_a_computation_keeps_its_traceback(monkeypatch, error):
+    monkeypatch.setattr(cli.app, 'run', lambda *_, **__: raise_(error))
+    with pytest.raises(RuntimeError) as raised:
+        cli.main(print)
+    assert raised.value is error
 
 
 @pytest.fixture

@@ -29,18 +29,25 @@ flags.disclaim_key_flags()  # those defined here are of the command that asks fo
 _PLACES = ('workdir', 'output', 'reference', 'init_from')  # flags that name something on this machine
 
 
-def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tuple[str, ...] = ()) -> None:
+def main(
+    run: Callable[..., None],
+    *,
+    required: tuple[str, ...] = (),
+    words: tuple[str, ...] = (),
+    save_memory: str = 'ask for less at once, or close what else needs it',
+) -> None:
     """Parses the flags, runs a command, and exits.
 
-    A `UserError`, a disk that cannot be written, and what else the system says of a file, such as that this
-    user may not read it, are told in one sentence, with exit status 2. Ctrl-C ends the command with status
-    130. Other errors keep their traceback.
+    A `UserError`, a disk that cannot be written, what else the system says of a file, such as that this
+    user may not read it, and that memory does not suffice are told in one sentence, with exit status 2.
+    Ctrl-C ends the command with status 130. Other errors keep their traceback.
 
     Args:
         run: the command; it reads its own flags, and is given the words beside them.
         required: flags that must be given.
         words: names of the words that must be given beside flags; where the last ends with '...', one
             or more are given in its place, and where it is '[NAME...]', any number.
+        save_memory: what to do where the memory does not suffice, the end of a sentence.
     """
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as of what a shell starts in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -60,9 +67,26 @@ def main(run: Callable[..., None], *, required: tuple[str, ...] = (), words: tup
         if error.filename is None:
             raise
         _fail(f'cannot use {error.filename} ({error.strerror}); check that it is there and its permissions.')
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        first, *_ = [*str(error).splitlines(), '']
+        reason = f' ({first[:200].rstrip(".")})' if first else ''
+        _fail(f'there is not enough memory{reason}; {save_memory}.')
     except KeyboardInterrupt:
         print('stopped.', file=sys.stderr)
         sys.exit(130)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether Python, or XLA when it compiled or ran something, found too little memory."""
+    if isinstance(error, MemoryError):
+        return True
+    # A command that computes nothing does not import it, and then this is no error of it.
+    jax = sys.modules.get('jax')
+    if jax is None or not isinstance(error, jax.errors.JaxRuntimeError):
+        return False
+    return 'RESOURCE_EXHAUSTED' in str(error) or 'out of memory' in str(error).lower()
 
 
 def _unraisable(unraisable: Any) -> None:

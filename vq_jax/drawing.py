@@ -13,6 +13,9 @@ from vq_jax import cli
 if TYPE_CHECKING:
     from vq_jax.run import Run
 
+# What to do where drawing needs more memory than there is.
+SAVE_MEMORY = 'draw fewer images at once, with a smaller N in --override=batch_size=N'
+
 _LABEL = flags.DEFINE_multi_string(
     'label',
     None,

@@ -82,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.main(main, required=('workdir', 'input', 'output'))
+    cli.main(main, required=('workdir', 'input', 'output'), save_memory=drawing.SAVE_MEMORY)

@@ -127,4 +127,8 @@ def _write(console: Any, record: dict[str, Any]) -> None:
 
 
 if __name__ == '__main__':
-    cli.main(main, required=('workdir',))
+    cli.main(
+        main,
+        required=('workdir',),
+        save_memory='evaluate fewer images at once, with a smaller N in --override=batch_size=N',
+    )

@@ -30,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.main(main, required=('workdir', 'output'))
+    cli.main(main, required=('workdir', 'output'), save_memory=drawing.SAVE_MEMORY)

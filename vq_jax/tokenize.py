@@ -47,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.main(main, required=('workdir', 'output'))
+    cli.main(main, required=('workdir', 'output'), save_memory='give a smaller --batch_size')

@@ -336,4 +336,9 @@ def _sizes(state: 'State') -> str:
 
 
 if __name__ == '__main__':
-    cli.main(main, required=('config', 'workdir'))
+    cli.main(
+        main,
+        required=('config', 'workdir'),
+        save_memory='set a smaller config.batch_size with a larger config.accumulate, a smaller model or '
+        'dtype=bfloat16 in its section, in another --workdir',
+    )

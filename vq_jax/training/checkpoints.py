@@ -203,6 +203,8 @@ class Checkpoints:
             stored = {name: _host_if_local(x) for name, x in arrays.items() if x.size}
             args = ocp.args.PyTreeSave(stored)
             self._checkpointer.save(self._for_orbax / staged.name / _ARRAYS, args=args)
+        except jax.errors.JaxRuntimeError:  # of a device, such as that its memory is full; not of the disk
+            raise
         except (OSError, ValueError, RuntimeError) as error:
             raise self._save_error(step, error) from error
         wanted = {name: plain_type(x) for name, x in stored.items()}
