@@ -97,6 +97,12 @@ def test_a_config_of_few_keys_is_completed():
         ({'task': 'vqvae', 'data': {'nmae': 'x'}}, 'config.data.nmae is not read by anything; did you mean'),
         ({'task': 'vqvae', 'data': 'mnist'}, 'section'),
         ({'task': 'vqvae', 'steps': 'x'}, 'config.steps'),
+        ({'task': 'vqvae', 'seed': -1}, 'config.seed is -1; give 0 or more'),
+        # Of quantizers that the config does not choose: they are stored with the run.
+        ({'task': 'vqvae', 'lfq': {'bits': b'x'}}, "config.lfq.bits is b'x', which is not of type int"),
+        ({'task': 'vqgan', 'fsq': {'levels': (5, 1j)}}, 'config.fsq.levels'),
+        ({'task': 'vqgan', 'gaussian': {'latent_dim': float('nan')}}, 'config.gaussian.latent_dim'),
+        ({'task': 'vqgan', 'lfq': {'entropy': float('nan')}}, 'config.lfq.entropy is nan; give a finite'),
         ({'task': 'vqvae', 'optimizer': {'accumulate': 4}}, FORMER_KEYS['accumulate']),
         (
             {'task': 'gan', 'discriminator_optimizer': {'accumulate': 2}},

@@ -16,7 +16,7 @@ from vq_jax.tasks.task import Task
 from vq_jax.tasks.vae import VAETask
 from vq_jax.tasks.vqgan import VQGANTask
 from vq_jax.tasks.vqvae import VQVAETask
-from vq_jax.training.config import build, check_keys, defaults
+from vq_jax.training.config import build, check_keys, check_values, defaults
 from vq_jax.training.extensions import allowing, is_own, named_modules, own_class
 from vq_jax.training.loop import LoopConfig
 from vq_jax.training.optimizer import FORMER_KEYS, OptimizerConfig
@@ -85,9 +85,10 @@ def complete_config(config: ConfigDict) -> ConfigDict:
             check_keys(value, full[name], name)
             for key, inner in value.items():
                 _check_section(f'{name}.{key}', inner, full[name][key])
+    check_values(config, full, '')
     loop_keys = defaults(LoopConfig)
     build(LoopConfig, {k: config[k] for k in loop_keys if k in config}, '')
-    with full.ignore_type():  # types are checked, with better messages, where sections are built
+    with full.ignore_type():  # types are checked above, with better messages
         full.update(config.to_dict())
     return full
 

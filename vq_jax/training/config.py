@@ -91,8 +91,7 @@ def explain(section: ConfigDict, path: str = '') -> list[Key]:
         path: where it stands in the config.
     """
     keys, inner = [], []
-    classes = getattr(section, '_classes', ()) if isinstance(section, Section) else ()
-    fields = {name: (cls, field) for cls in classes for name, field in _fields(cls).items()}
+    fields = _fields_of(section)
     for name, value in section.items():
         if isinstance(value, ConfigDict):
             inner += explain(value, _dotted(path, name))
@@ -149,6 +148,25 @@ def check_keys(keys: Mapping[str, Any], known: typing.Iterable[str], path: str) 
         if key not in known:
             hint = _near(key, known) or f'the keys are {", ".join(known)}.'
             raise UserError(f'config.{_dotted(path, key)} is not read by anything; {hint}')
+
+
+def check_values(values: Mapping[str, Any], section: ConfigDict, path: str) -> None:
+    """Raises a `UserError` for the first value that does not fit its key, in sections within too.
+
+    `build` does so only for sections that the config makes something from. What is in others is stored with
+    the run all the same.
+
+    Args:
+        values: of keys that the section has.
+        section: as `defaults` made it, or a whole config of such sections.
+        path: where it stands in the config.
+    """
+    fields = _fields_of(section)
+    for key, value in values.items():
+        if isinstance(value, ConfigDict):
+            check_values(value, section[key], _dotted(path, key))
+        elif key in fields:
+            fields[key][1].checked(value, f'config.{_dotted(path, key)}')
 
 
 def check_arguments(names: Mapping[str, Any], section: Mapping[str, Any], what: str) -> None:
@@ -217,6 +235,12 @@ class _Field:
             hint = f' (did you mean {near[0]!r}?)' if near else ''
             raise UserError(f'{path} is {value!r}; choose one of {", ".join(self.choices)}{hint}.')
         return value
+
+
+def _fields_of(section: ConfigDict) -> dict[str, tuple[type, _Field]]:
+    """The plain attributes that a section's keys are, each with its class, by name."""
+    classes = getattr(section, '_classes', ()) if isinstance(section, Section) else ()
+    return {name: (cls, field) for cls in classes for name, field in _fields(cls).items()}
 
 
 @functools.cache

@@ -81,6 +81,7 @@ class LoopConfig:
             'keep_checkpoints',
         )
         check_least(1, 'config.', self, *counts)
+        check_least(0, 'config.', self, 'seed')
         if self.schedule_steps is not None:
             check_least(1, 'config.', self, 'schedule_steps')
 
