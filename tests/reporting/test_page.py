@@ -11,6 +11,7 @@ import pytest
 
 from tests.reporting.recorded import picture, record, trained
 from vq_jax.reporting import Environment, make_page, read_runs
+from vq_jax.training.run_dir import DataFacts, write_data_facts
 
 ENVIRONMENT = Environment('CPython 3.11', 'a <machine>', '1 × cpu', {'jax': '0.10.2'})
 NOW = datetime.datetime(2026, 2, 3, 4, 5, tzinfo=datetime.UTC)
@@ -159,6 +160,24 @@ def test_progress(two, tmp_path):
         'finished, 40 steps',
         'step 40 of 5,000: going on, or stopped',
     ]
+
+
+@pytest.mark.parametrize(
+    ('names', 'shown'),
+    [
+        (None, '3'),
+        (('cat', '<b>dog</b>', 'a, b'), "3: 'cat', '<b>dog</b>', 'a, b'"),
+        (tuple(map(str, range(1200))), "1,200'0', '1', "),
+    ],
+)
+def test_the_classes_of_the_data_are_named(tmp_path, names, shown):
+    workdir = record(tmp_path / 'run')
+    number = 3 if names is None else len(names)
+    write_data_facts(workdir, DataFacts((8, 8, 1), number, {}, class_names=names))
+    page = page_of(workdir)
+    (cell,) = page.table('Runs')['classes']
+    assert cell.startswith(shown) and not page.all('b')
+    assert cell.endswith("'999' and 200 more") == (number == 1200)
 
 
 def test_warnings_of_a_kind_are_one_line(two, tmp_path):

@@ -25,6 +25,7 @@ from vq_jax.reporting.runs import RecordedRun
 from vq_jax.reporting.safe import escape, read_png
 from vq_jax.training.run_dir import show
 
+_FEW_NAMES, _MOST_NAMES = 20, 1000  # of classes: shown at once, and at all
 _NONE = '<span class="quiet">–</span>'
 _NO_RUN = '<p>There is no run yet.</p>'
 
@@ -94,7 +95,7 @@ def _runs(runs: Sequence[RecordedRun]) -> str:
         'task': [escape(run.config.get('task', '')) for run in runs],
         'data': [escape(run.config.get('data.name', '')) for run in runs],
         'images': [escape(' × '.join(map(str, run.facts.image_shape))) for run in runs],
-        'classes': [escape(run.facts.num_classes) for run in runs],
+        'classes': [_classes(run) for run in runs],
         'progress': [_progress(run) for run in runs],
         'last logged': [None if run.logged is None else _time(run.logged) for run in runs],
     }
@@ -103,6 +104,18 @@ def _runs(runs: Sequence[RecordedRun]) -> str:
     if any(run.warnings for run in runs):
         facts['warnings'] = [_warnings(run) for run in runs]
     return _table(runs, facts)
+
+
+def _classes(run: RecordedRun) -> str:
+    """How many there are, and their names, in quotes and in the order of the labels."""
+    number, names = f'{run.facts.num_classes:,}', run.facts.class_names
+    if not names:
+        return number
+    rest = len(names) - _MOST_NAMES
+    listed = escape(', '.join(map(repr, names[:_MOST_NAMES]))) + (f' and {rest:,} more' if rest > 0 else '')
+    if len(names) <= _FEW_NAMES:
+        return f'{number}: {listed}'
+    return f'<details><summary>{number}</summary>{listed}</details>'
 
 
 def _progress(run: RecordedRun) -> str:
