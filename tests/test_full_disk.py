@@ -68,7 +68,7 @@ def test_a_record_is_added_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_images_that_were_made_are_kept_elsewhere(full, tmp_path, name):
     images = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4, 1)
     with pytest.raises(WriteError) as caught:
-        drawing.write(full / name, images)
+        drawing.write(full / name, images, 'noise')
     (elsewhere,) = tmp_path.glob('vq_jax-*/*')
     assert str(caught.value) == (
         f'Cannot write {full / name} (No space left on device); make room, or choose another place. '

@@ -9,12 +9,14 @@ import numpy as np
 from absl import flags
 
 from vq_jax import cli
+from vq_jax.errors import UserError
 
 if TYPE_CHECKING:
     from vq_jax.run import Run
 
 # What to do where drawing needs more memory than there is.
 SAVE_MEMORY = 'draw fewer images at once, with a smaller N in --override=batch_size=N'
+_MOST_PIXELS, _TILE = 2**28, 64  # of a sheet, and the side that small images are enlarged to
 
 _LABEL = flags.DEFINE_multi_string(
     'label',
@@ -85,14 +87,35 @@ def output() -> Path:
     return cli.check_output(OUTPUT, '.png', '.npz')
 
 
+def check_sheet(path: Path, n: int, shape: tuple[int, int, int]) -> None:
+    """Raises `UserError` for a sheet of more images than fit on one, before they are made.
+
+    Args:
+        path: as `output` returns it; only a .png file is a sheet.
+        n: how many images.
+        shape: of each [h w c].
+    """
+    most = _MOST_PIXELS // (max(_TILE, shape[0]) * max(_TILE, shape[1]))
+    if path.suffix == '.png' and n > most:
+        raise UserError(
+            f'{n} images do not fit on a sheet; ask for {most:,} or fewer, or give --{OUTPUT.name} a '
+            'name that ends in .npz.'
+        )
+
+
 def write(
-    path: Path, images: np.ndarray, captions: Sequence[str] | None = None, **arrays: np.ndarray | None
+    path: Path,
+    images: np.ndarray,
+    title: str,
+    captions: Sequence[str] | None = None,
+    **arrays: np.ndarray | None,
 ) -> None:
     """Writes pictures as a sheet, or with other arrays as arrays.
 
     Args:
         path: as `output` returns it.
         images: uint8 [n h w c].
+        title: what stands over a sheet of them.
         captions: what stands under each in a sheet, if anything.
         **arrays: what an .npz file also holds; None is left out.
 
@@ -102,12 +125,12 @@ def write(
     from PIL import Image
 
     from vq_jax.ops.captions import captioned
-    from vq_jax.ops.pictures import grid
+    from vq_jax.ops.pictures import Sheet, grid
 
     file = io.BytesIO()
     if path.suffix == '.png':
         shown = images if captions is None else captioned(images, captions)
-        Image.fromarray(grid(shown)).save(file, 'png')
+        Image.fromarray(Sheet(grid(shown), (title,)).captioned()).save(file, 'png')
     else:
         np.savez(file, images=images, **{k: v for k, v in arrays.items() if v is not None})
     cli.write_output(path, file.getvalue(), f'the {len(images)} images that were made')

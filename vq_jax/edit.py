@@ -11,6 +11,8 @@ resized as the model's data were, and its mask with it; if those were not (no `c
 must have their size.
 """
 
+from pathlib import Path
+
 import numpy as np
 from absl import flags
 
@@ -50,6 +52,8 @@ def main() -> None:
             preprocess.decode_file(flag.value, channels=3)
     cli.use_compilation_cache()
     run = load(**opening.opened())
+    drawing.check_sheet(output, n, run.image_shape)
+    name = Path(_INPUT.value).name
     options = {
         'label': drawing.label(run, n),
         'seed': drawing.SEED.value,
@@ -63,21 +67,27 @@ def main() -> None:
                 '--to (a diffusion model or a VAE); only a run of super-resolution needs none of them.'
             )
         small = preprocess.pixels(preprocess.decode_file(_INPUT.value, run.image_shape[-1]))
+        title = f'{name}, made large'
         images = run.upscale(np.repeat(small[None], n, axis=0), **options)
     elif _TO.value is not None:
+        title = f'from {name} to {Path(_TO.value).name}'
         ends = [run.prepare(path)[0] for path in (_INPUT.value, _TO.value)]
         images = np.asarray(run.interpolate(*ends, n, options['label'], **drawing.sampling()))
     else:
         image, mask = run.prepare(_INPUT.value, _MASK.value)
         copies = np.repeat(image[None], n, axis=0)
         if mask is not None:
+            title = f'{name}, with the part in {Path(_MASK.value).name} drawn anew'
             images = run.inpaint(copies, mask, **options)
         elif _STRENGTH.value is not None:
+            title = f'{name}, changed with strength {_STRENGTH.value:g}'
             images = run.image_to_image(copies, _STRENGTH.value, **options)
         else:
+            title = f'{name}, without noise of {_SIGMA.value:g} grey levels'
             images = run.denoise(copies, _SIGMA.value, **options)
     labels = run.labels(n, options['label']) if options['label'] and _TO.value is None else None
-    drawing.write(output, images, drawing.captions(run, labels))
+    title = f'{title}, by {run.name}, step {run.step:,}'
+    drawing.write(output, images, title, drawing.captions(run, labels))
     print(f'{n} images written to {output}')
 
 

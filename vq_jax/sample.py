@@ -21,11 +21,13 @@ def main() -> None:
     output, n = drawing.output(), _NUM.value
     cli.use_compilation_cache()
     run = load(**opening.opened())
+    drawing.check_sheet(output, n, run.image_shape)
     label = drawing.label(run, n)
     images = run.sample(n, label, drawing.SEED.value, progress=True, **drawing.sampling())
     labels = run.labels(n, label)
     names = None if labels is None or run.class_names is None else np.asarray(run.class_names)
-    drawing.write(output, images, drawing.captions(run, labels), labels=labels, class_names=names)
+    title = f'{n} samples of {run.name}, step {run.step:,}'
+    drawing.write(output, images, title, drawing.captions(run, labels), labels=labels, class_names=names)
     print(f'{n} samples written to {output}')
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vq_jax.ops import images, losses, metrics, pictures
+from vq_jax.ops import captions, images, losses, metrics, pictures
 from vq_jax.ops.captions import HEIGHT
 
 
@@ -70,6 +70,18 @@ def test_captions_stand_over_rows_and_columns(columns):
     assert all((head < 128).any() for head in heads)
     alone = pictures.rows({'originals': images[:1]}, ('a cat',) if columns else ()).captioned()
     np.testing.assert_array_equal(alone[: 2 + HEIGHT], drawn[: 2 + HEIGHT, : alone.shape[1]])
+
+
+def test_words_of_captions_stand_apart():
+    """A gap between words is wider than one between letters, also where digits leave little of it."""
+
+    def widest_gap(text):
+        ink = np.flatnonzero((captions.line(text, 200) < 128).any((0, 2)))
+        return np.diff(ink).max()
+
+    for text in ('4x4 of 64', 'step 1,000', 'a b'):
+        assert widest_gap(text) >= 2 * widest_gap(text.replace(' ', '')) > 0, text
+        assert captions.width_of(text) > captions.width_of(text.replace(' ', '')) + 3
 
 
 def test_a_sheet_is_as_wide_as_its_captions():

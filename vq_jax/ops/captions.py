@@ -30,13 +30,13 @@ def captioned(images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
 
 def width_of(text: str) -> int:
     """Pixels of a line that has room for a text."""
-    return math.ceil(ImageFont.load_default(_SIZE).getlength(text)) + 2
+    return math.ceil(ImageFont.load_default(_SIZE).getlength(_spaced(text))) + 2
 
 
 def line(text: str, width: int) -> np.ndarray:
     """A line of text in black on white, uint8 [HEIGHT width 3]; what does not fit is cut off."""
     font = ImageFont.load_default(_SIZE)
-    text = ''.join(letter if letter.isprintable() else '?' for letter in text)
+    text = _spaced(''.join(letter if letter.isprintable() else '?' for letter in text))
     if font.getlength(text[:width]) > width - 2:  # no letter is narrower than a pixel
         kept = next(
             (n for n in range(min(len(text), width), 0, -1) if font.getlength(text[:n] + '…') <= width - 2), 0
@@ -45,3 +45,8 @@ def line(text: str, width: int) -> np.ndarray:
     image = Image.new('RGB', (width, HEIGHT), 'white')
     ImageDraw.Draw(image).text((1, 1), text, fill='black', font=font)
     return np.asarray(image)
+
+
+def _spaced(text: str) -> str:
+    """With two spaces for one: those of the font are as narrow as gaps between its letters may be."""
+    return text.replace(' ', '  ')
