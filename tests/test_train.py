@@ -291,3 +291,14 @@ def test_summary_ends_with_the_number_of_parameters(whole):
     output, _ = run(small, module='vq_jax.summary')
     total = sum(x.size for x in jax.tree.leaves(params))
     assert output.rstrip().splitlines()[-1].endswith(f'{total:,}')
+
+
+def test_a_summary_of_images_that_cannot_be():
+    words = {
+        '--image_shape=0,0,0': '--image_shape is 0,0,0; give three whole numbers from 1',
+        '--image_shape=8,x,1': '--image_shape is 8,x,1; give three whole numbers from 1',
+        '--num_classes=-1': '--num_classes is -1; give 0 or more.',
+    }
+    commands = [['--config=configs/quickstart.py', '--image_shape=8,8,1', flag] for flag in words]
+    for errors, expected in zip(refused('vq_jax.summary', *commands), words.values(), strict=True):
+        assert errors.startswith(f'error: {expected}') and errors.count('\n') == 1

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from vq_jax import cli
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least
 from vq_jax.models.quantizers import Quantized
 from vq_jax.tasks import make_task
 from vq_jax.tasks.task import State, Task
@@ -35,6 +35,7 @@ def main() -> None:
     """Prints the table; the last lines are the numbers of parameters."""
     config = cli.read_config(_CONFIG)
     shape = _image_shape(config.data)
+    check_least(0, '--', flags.FLAGS, _NUM_CLASSES.name)
     with allowing([*_ALLOW_IMPORT.value, *named_modules(config)]):
         task = make_task(config, shape, _NUM_CLASSES.value)
     if task.accumulate > 1:  # XLA counts what a loop does once
@@ -103,11 +104,11 @@ def _image_shape(data: ConfigDict) -> tuple[int, int, int]:
     if _IMAGE_SHAPE.value:
         try:
             h, w, c = map(int, _IMAGE_SHAPE.value)
-        except ValueError as error:
+        except ValueError:
+            h = w = c = 0
+        if min(h, w, c) < 1:
             written = ','.join(_IMAGE_SHAPE.value)
-            raise UserError(
-                f'--image_shape is {written}; give three whole numbers, such as 32,32,3.'
-            ) from error
+            raise UserError(f'--image_shape is {written}; give three whole numbers from 1, such as 32,32,3.')
         return h, w, c
     if data.image_size and data.channels:
         return data.image_size, data.image_size, data.channels
