@@ -144,6 +144,14 @@ def test_mistakes(model, digits):
         (lambda: model.image_to_image(images, np.ones(3), label=labels), 'the strength is array'),
         (lambda: model.sample(1, label=0, seed=1.5), 'the seed is 1.5; give a whole number'),
         (lambda: model.interpolate(images[0], images[1], 3.0, label=0), '3.0 pictures cannot be drawn'),
+        (lambda: model.interpolate(images[0], images[1], 10**9, label=0), 'ask for 2 or more, up to 1,024'),
+        (lambda: model.interpolate([[0], [0, 1]], images[1], 3, label=0), 'pictures must be an array'),
+        (
+            lambda: model.interpolate(images[0], [[0], [0, 1]], 3, label=0),
+            'the parts of these differ in shape',
+        ),
+        (lambda: model.inpaint(images, [[True], [True, False]], label=labels), 'masks must be an array'),
+        (lambda: model.denoise([images[0], images[0][:4]], 3.0, label=labels), 'pictures must be an array'),
         (lambda: model.image_to_image(images, 0.5), 'this model is conditioned on classes'),
         (
             lambda: model.interpolate(images[0], images[1], 3, label=0, guidance=2.0),

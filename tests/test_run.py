@@ -156,6 +156,15 @@ def test_wrong_codes(run, codes):
         run.decode(codes)
 
 
+@pytest.mark.parametrize('ragged', [[[0, 1], [0]], [[[0, 1]], [[0]]]], ids=str)
+def test_lists_whose_parts_differ_are_told_in_a_sentence(run, ragged):
+    for call in (run.encode, run.reconstruct, run.decode, run.lookup):
+        with pytest.raises(
+            vq_jax.UserError, match='must be an array, and the parts of these differ in shape'
+        ):
+            call(ragged)
+
+
 def test_no_codes(run):
     with pytest.raises(vq_jax.UserError, match='there are no codes'):
         run.decode(np.zeros((0, 4, 4), int))

@@ -18,7 +18,14 @@ from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.evaluators.sources import open_features
 from vq_jax.models.inception import Resize
-from vq_jax.tasks.arguments import as_bytes, check_can, check_whole_grids, checked_codes, checked_numbers
+from vq_jax.tasks.arguments import (
+    as_array,
+    as_bytes,
+    check_can,
+    check_whole_grids,
+    checked_codes,
+    checked_numbers,
+)
 from vq_jax.tasks.classes import ClassNames, check_class_names, checked_labels, shown
 from vq_jax.tasks.drawing import Drawer, check_number
 from vq_jax.tasks.restore import Restored, restore
@@ -29,6 +36,8 @@ from vq_jax.training.extensions import allowing
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
 from vq_jax.training.run_dir import check_published
+
+_MOST_BETWEEN = 1024  # images of an interpolation, which are one batch
 
 # The class of all images or of each: numbers from 0, or names (see `vq_jax.tasks.classes.checked_labels`).
 Label = int | str | Sequence[int | str] | np.ndarray | None
@@ -84,6 +93,11 @@ class Run:
     def __repr__(self) -> str:
         classes = f', classes=[{shown(self.class_names)}]' if self.class_names else ''
         return f'Run(task={self.config.task!r}, image_shape={self.image_shape}, step={self.step}{classes})'
+
+    @property
+    def name(self) -> str:
+        """What its directory is called."""
+        return self._restored.workdir.absolute().name
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -205,7 +219,7 @@ class Run:
         """
         images = self._checked_images(images)
         b, h, w, _ = images.shape
-        mask = np.asarray(mask)
+        mask = as_array(mask, 'masks')
         if mask.dtype != bool or mask.shape not in ((h, w), (b, h, w)):
             raise UserError(
                 f'the mask must be bool of shape {(h, w)} or {(b, h, w)}; this is {mask.dtype} {mask.shape}.'
@@ -344,19 +358,20 @@ class Run:
         Args:
             a: where to begin, uint8 [h w c].
             b: where to end, uint8 [h w c].
-            n: how many pictures, both ends included.
+            n: how many pictures, both ends included, up to 1,024: all are made at once.
             label: as for `decode`.
             **sampling: as for `sample`.
 
         Returns:
             uint8 [n h w c].
         """
-        check_number(n, least=2)
-        if np.shape(a) != np.shape(b):
+        check_number(n, least=2, most=_MOST_BETWEEN)
+        a, b = as_array(a, 'pictures'), as_array(b, 'pictures')
+        if a.shape != b.shape:
             raise UserError(
-                f'interpolation is between pictures of one shape, not of {np.shape(a)} and {np.shape(b)}.'
+                f'interpolation is between pictures of one shape, not of {a.shape} and {b.shape}.'
             )
-        ends = self._checked_images(np.stack([np.asarray(a), np.asarray(b)]))
+        ends = self._checked_images(np.stack([a, b]))
         if hasattr(self.task, 'interpolate'):
             self._needs_label(label)
             options = self._drawer.sampling('interpolate', sampling) or self.task.sampling

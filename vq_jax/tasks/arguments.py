@@ -46,9 +46,24 @@ def check_can(name: str, task: Task, method: str, ability: str | None = None) ->
     raise UserError(f'a run of the task {name} cannot {ability or _ABILITIES[method]}; {remedy}.')
 
 
+def as_array(values: Any, name: str) -> np.ndarray:
+    """What was given as an array; raises `UserError` if its parts are not of one shape.
+
+    Args:
+        values: an array, or lists of numbers in each other.
+        name: what they are, in the plural.
+    """
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise UserError(
+            f'{name} must be an array, and the parts of these differ in shape; give one.'
+        ) from error
+
+
 def as_bytes(images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
     """Pictures [b h w c]; raises `UserError` unless they are bytes."""
-    images = np.asarray(images) if not isinstance(images, jax.Array) else images
+    images = as_array(images, 'pictures') if not isinstance(images, jax.Array) else images
     if images.dtype != jnp.uint8 or images.ndim != 4:
         remedy = ' Of one picture, give images[None].' if images.ndim == 3 else ''
         if jnp.issubdtype(images.dtype, jnp.floating):
@@ -80,11 +95,11 @@ def checked_codes(codes: Any, like: Any, num_codes: int | None, per_place: int =
         UserError: for others.
     """
     if num_codes is None:
-        return _checked_latents(np.asarray(codes), like)
+        return _checked_latents(as_array(codes, 'latents'), like)
     if not isinstance(like, tuple):
         if isinstance(codes, tuple):
             raise UserError("this model has one level of codes; give one array, int [b h' w'].")
-        grid = _checked_grid(np.asarray(codes), num_codes)
+        grid = _checked_grid(as_array(codes, 'codes'), num_codes)
         if grid.shape[2] % per_place:
             raise UserError(
                 f'codes of pixels have {per_place} columns for each, its channels side by side; these are of '
@@ -93,7 +108,7 @@ def checked_codes(codes: Any, like: Any, num_codes: int | None, per_place: int =
         return grid
     if not isinstance(codes, tuple) or len(codes) != 2:
         raise UserError('codes must be a pair, top and bottom, as encode returns them: two levels.')
-    top, bottom = (_checked_grid(np.asarray(level), num_codes) for level in codes)
+    top, bottom = (_checked_grid(as_array(level, 'codes'), num_codes) for level in codes)
     factor = like[1].shape[1] // like[0].shape[1]
     b, h, w = top.shape
     if bottom.shape != (b, factor * h, factor * w):
@@ -119,8 +134,8 @@ def checked_numbers(codes: Any, two_levels: bool, num_codes: int) -> Any:
         kind = 'a pair, top and bottom: two levels' if two_levels else 'one array: one level'
         raise UserError(f'codes must be {kind}.')
     if two_levels:
-        return tuple(_in_range(np.asarray(level), num_codes) for level in codes)
-    return _in_range(np.asarray(codes), num_codes)
+        return tuple(_in_range(as_array(level, 'codes'), num_codes) for level in codes)
+    return _in_range(as_array(codes, 'codes'), num_codes)
 
 
 def check_whole_grids(codes: Any, like: Any) -> None:

@@ -18,6 +18,7 @@ from vq_jax.training.config import build, check_arguments
 from vq_jax.training.parallel import Batch, Engine, ParallelConfig, make_engine
 from vq_jax.training.progress import track
 
+_MOST_IMAGES = 10**7  # of a call, with all of which in memory it ends
 _MOST_GUIDANCE = 2**20  # of more, a sum in single precision keeps nothing of what is guided
 
 
@@ -48,10 +49,10 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
         )
 
 
-def check_number(n: int, least: int = 1) -> None:
-    """Raises `UserError` if so many pictures cannot be drawn."""
-    if isinstance(n, bool) or not isinstance(n, Integral) or not least <= n < 2**31:
-        raise UserError(f'{n!r} pictures cannot be drawn; ask for {least} or more, up to {2**31 - 1}.')
+def check_number(n: int, least: int = 1, most: int = _MOST_IMAGES) -> None:
+    """Raises `UserError` if so many pictures cannot be drawn at a time."""
+    if isinstance(n, bool) or not isinstance(n, Integral) or not least <= n <= most:
+        raise UserError(f'{n!r} pictures cannot be drawn; ask for {least} or more, up to {most:,}.')
 
 
 class Drawer:
