@@ -80,7 +80,13 @@ EQUAL = {
     'lfq': ('vqvae', {**VQVAE, 'quantizer.kind': 'lfq', 'lfq.bits': 4, 'lfq.diversity': 0.0}, 0.3),
     'vqgan': (
         'vqgan',
-        {**VQGAN, 'game.r1': 0.1, 'game.lecam': 0.1, 'discriminator.spectral_norm': True},
+        {
+            **VQGAN,
+            'game.loss': 'wasserstein',
+            'game.r1': 0.1,
+            'game.lecam': 0.1,
+            'discriminator.spectral_norm': True,
+        },
         0.1,
     ),
     'kl autoencoder': (
