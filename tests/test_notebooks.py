@@ -20,9 +20,6 @@ assert not [a for n in plt.get_fignums() for a in plt.figure(n).axes if a.axison
 # What they call is compiled for other tests too.
 SLOW = ('02_vae_gan', '03_vqgan', '04_priors', '05_diffusion', '06_own_images')
 
-# Kept as they were written, because they take some minutes each.
-WITHOUT_OUTPUTS = ('05_diffusion',)
-
 
 @pytest.mark.parametrize(
     'path',
@@ -47,9 +44,7 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
     assert not any(o.output_type == 'error' for o in outputs)
 
 
-@pytest.mark.parametrize(
-    'path', [p for p in NOTEBOOKS if p.stem not in WITHOUT_OUTPUTS], ids=lambda p: p.stem
-)
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_kept_as_it_ran(path):
     """From top to bottom, with what it printed and drew."""
     code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == 'code']
