@@ -35,11 +35,10 @@ def get_table() -> Table:
             f'which the paper does not have, is 28x28; {here.num:,} samples of all classes in turn, without '
             'guidance, are compared with the test set in the features of the classifier, so that their '
             'distance is not one of Inception features. Heun asks the network twice in each step but '
-            'the last, the others once. All are on the grid `uniform`, which here is `log_snr` too. In '
-            'rows of commit fb4044f the last step left noise of 0.16 grey levels, which bytes hardly show. '
-            'Seconds per sample were taken beside other work on the same cores, and do not rank the '
-            'samplers. On CIFAR-10, 50,000 samples of 1,000 steps are compared with the training set, as in '
-            'the paper, and the bound has a term for each of the 1,000 times.'
+            'the last, the others once. All are on the grid `uniform`, which here is `log_snr` too. Seconds '
+            'per sample were taken beside other work on the same cores, and do not rank the samplers. On '
+            'CIFAR-10, 50,000 samples of 1,000 steps are compared with the training set, as in the paper, '
+            'and the bound has a term for each of the 1,000 times.'
         ),
         rows=(
             *(
