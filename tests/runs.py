@@ -1,9 +1,11 @@
 """Starts whole runs as a user does, and compares what they leave."""
 
+import functools
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,16 +17,20 @@ import vq_jax
 from vq_jax.tasks import default_config
 
 ROOT = Path(__file__).parent.parent
+CPU = {'JAX_PLATFORMS': 'cpu'}
+
+
+def several(devices):
+    """The environment of a process that has so many."""
+    # XLA would end a process one of whose devices was 40 seconds late for the others.
+    patient = '--xla_cpu_collective_call_terminate_timeout_seconds=3600'
+    count = f'--xla_force_host_platform_device_count={devices}'
+    return {'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} {count} {patient}'}
 
 
 def start(arguments, *, module='vq_jax.train', devices=1, cwd=ROOT, signalled=None):
     """Starts a command; `signalled` is a file or folder, and a signal that it gets when that is complete."""
-    environment = os.environ | {
-        'JAX_PLATFORMS': 'cpu',
-        # XLA would end a process one of whose devices was 40 seconds late for the others.
-        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices} '
-        '--xla_cpu_collective_call_terminate_timeout_seconds=3600',
-    }
+    environment = os.environ | CPU | several(devices)
     if signalled:
         path, number = signalled
         hooks = f'{ROOT / "tests" / "hooks"}{os.pathsep}{os.environ.get("PYTHONPATH", "")}'
@@ -46,55 +52,69 @@ def finish(process, *, status=0):
     return output, errors
 
 
-def run(arguments, **options):
-    status = options.pop('status', 0)
-    return finish(start(arguments, **options), status=status)
-
-
-# Reads the libraries, and then starts the command once for each list of arguments, in a process of its own.
+# Reads the libraries, and then runs the commands that it is told, each in a process of its own.
 FORKS = """
-import gc, json, os, runpy, sys, traceback
+import gc, json, os, runpy, sys
 import vq_jax.run, vq_jax.training.loop  # and with them nearly everything; nothing is computed yet
 
-module = sys.argv[1]
 gc.freeze()
-for arguments in json.load(sys.stdin):
+for line in sys.stdin:
     if not (pid := os.fork()):
-        status, sys.argv[1:] = 1, arguments
-        try:
-            runpy.run_module(module, run_name='__main__', alter_sys=True)
-        except SystemExit as ended:
-            status = ended.code
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status or 0)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    print(status, end='\\0', file=sys.stderr, flush=True)
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+else:
+    sys.exit()
+module, sys.argv[1:], cwd, environment, *files = json.loads(line)
+for descriptor, file in enumerate(files):
+    os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), descriptor)
+os.chdir(cwd)
+os.environ.update(environment)
+runpy.run_module(module, run_name='__main__', alter_sys=True)
 """
+
+
+@functools.cache
+def forks(environment):
+    """A process that does so in the given environment, until the tests end."""
+    return subprocess.Popen(
+        [sys.executable, '-c', FORKS],
+        cwd=ROOT,
+        env=dict(environment),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(arguments, *, status=0, module='vq_jax.train', devices=1, cwd=ROOT, signalled=None):
+    """What a command prints, as `start` and `finish`.
+
+    Unless it is to get a signal, it is a fork of a process that has read the libraries, because to read them
+    takes most of the time of many commands.
+    """
+    if signalled:
+        process = start(arguments, module=module, devices=devices, cwd=cwd, signalled=signalled)
+        return finish(process, status=status)
+    environment = os.environ | CPU
+    del environment['PYTEST_CURRENT_TEST']
+    server = forks(frozenset(environment.items()))
+    with tempfile.TemporaryDirectory() as folder:
+        files = [f'{folder}/output', f'{folder}/errors']
+        command = [module, [str(word) for word in arguments], str(cwd), several(devices), os.devnull, *files]
+        print(json.dumps(command), file=server.stdin, flush=True)
+        ended = int(server.stdout.readline())
+        output, errors = (Path(file).read_text() for file in files)
+    assert status is None or ended == status, output + errors
+    return output, errors
 
 
 def refused(module, *commands, shows=False):
     """The errors of a command that refuses each of several lists of arguments.
 
     What it shows beside them is nothing, unless it may show how far it has come.
-
-    It is started for each as `run` does, but that all share the time that it takes to read the libraries.
     """
-    process = subprocess.run(
-        [sys.executable, '-c', FORKS, module],
-        input=json.dumps([[str(word) for word in command] for command in commands]),
-        cwd=ROOT,
-        env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-        capture_output=True,
-        text=True,
-    )
-    *ended, rest = process.stderr.split('\0')
-    assert process.returncode == 0 and len(ended) == len(commands) and not rest, process.stderr
-    assert shows or not process.stdout
-    errors, statuses = [text[:-1] for text in ended], [text[-1:] for text in ended]
-    assert set(statuses) == {'2'}, process.stderr
+    shown, errors = zip(*(run(words, module=module, status=2) for words in commands), strict=True)
+    assert shows or not any(shown)
     return errors
 
 

@@ -18,7 +18,7 @@ from absl import flags
 from PIL import Image
 
 from tests.permissions import closed
-from tests.runs import run
+from tests.runs import finish, start
 from vq_jax import cli
 from vq_jax.data import DataConfig
 from vq_jax.data.folder import FolderSource
@@ -151,7 +151,7 @@ def test_ctrl_c_while_starting_is_one_word(text, tmp_path, monkeypatch):
     if not text:
         (tmp_path / 'ml_collections.py').write_text(PRESS + 'press()')
         monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')]))
-    _, errors = run([f'--config={config}', f'--workdir={tmp_path}/run'], status=None)
+    _, errors = finish(start([f'--config={config}', f'--workdir={tmp_path}/run']), status=None)
     assert errors == 'stopped.\n'
 
 
