@@ -17,10 +17,14 @@ os.environ.setdefault(
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
+import gc
 from collections.abc import Iterator
 
 import jax
 import pytest
+
+# Tracing makes many objects and hardly a cycle of them: to look for those took a tenth of the time.
+gc.set_threshold(100_000)
 
 
 @pytest.fixture(autouse=True, scope='module')
