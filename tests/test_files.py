@@ -8,7 +8,7 @@ import pytest
 from vq_jax.data.sources.codes import CodeFacts, write_facts, write_shard
 from vq_jax.errors import UserError, printable
 from vq_jax.files import AppendedFile, write_atomically
-from vq_jax.spec import Spec
+from vq_jax.spec import CodeSpec, Spec
 from vq_jax.training.writers import MetricWriter
 
 
@@ -34,7 +34,9 @@ def test_the_log_of_a_run_is_not_written_through_a_link(tmp_path):
 
 def test_codes_are_not_written_through_a_link_nor_where_they_cannot_be_read(tmp_path):
     tokenizer = {'workdir': 'run', 'step': 1, 'checksum': 'a' * 64, 'config': {}}
-    facts = CodeFacts(tokenizer, {}, Spec('image', (2, 2, 1)), (), 4, ((1, 1),), {'test': 1}, 1)
+    facts = CodeFacts(
+        tokenizer, {}, Spec('image', (2, 2, 1)), (), CodeSpec(((1, 1),), ((4,),)), {'test': 1}, 1
+    )
     write_facts(tmp_path, facts)
     (shard,) = facts.shard_paths(tmp_path, 'test')
     (tmp_path / 'other').write_text('precious')

@@ -15,7 +15,7 @@ from tests.runs import start
 from vq_jax import cli, sample_flags
 from vq_jax.data.sources.codes import CodeFacts, write_facts, write_shard
 from vq_jax.files import AppendedFile, WriteError, write_atomically
-from vq_jax.spec import Spec
+from vq_jax.spec import CodeSpec, Spec
 
 
 @pytest.fixture
@@ -108,8 +108,7 @@ def test_a_shard_of_codes_is_there_whole_or_not_at_all(tmp_path, small_files):
         data={},
         spec=Spec('image', (8, 8, 1)),
         class_names=(),
-        num_codes=2**16,
-        grids=((32, 32),),
+        codes=CodeSpec(((32, 32),), ((2**16,),)),
         splits={'train': 512},
         shard_size=256,
     )

@@ -81,7 +81,7 @@ def test_numbers_of_comparisons_and_of_further_evaluations(write, tmp_path):
     assert record['samples']['images'] == 20
     frechet = record['samples']['metrics']['classifier_frechet']
     assert table['VAE']['distance, ours'] == f'{frechet:.4g}'
-    assert table['VAE']['PSNR, ours'] == f'{record["reconstructions"]["numbers"]["psnr"]:.4g}'
+    assert table['VAE']['PSNR, ours'] == f'{record["reconstructions"]["metrics"]["psnr"]:.4g}'
     assert table['VAE']['bound, ours'] == f'{logged(work / "vae", "eval")[-1]["elbo"]:.4g}'
     evaluated = vq_jax.load(work / 'vae', overrides={'model.importance_samples': 8}).evaluate('test')
     assert table['More']['IWAE, ours'] == f'{evaluated.metrics["iwae"]:.4g}'

@@ -443,7 +443,7 @@ def test_results_of_other_types(change, write, machine, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'content', ['[]', '{"dataset": 3}', '{"reference": 3}', '{"reference": {}, "samples": {"numbers": []}}']
+    'content', ['[]', '{"dataset": 3}', '{"reference": 3}', '{"reference": {}, "samples": {"metrics": []}}']
 )
 def test_an_evaluation_of_other_types(content, tmp_path):
     path = tmp_path / 'evaluation.json'
