@@ -47,7 +47,7 @@ class Discriminator(nn.Module):
         spectral_norm: divide each weight by its largest singular value (Miyato et al. 2018,
             arXiv:1802.05957).
         num_classes: classes that the probe tells apart; 0 without labels.
-        conditional: judge whether an example fits its class, by projection (Miyato and Koyama 2018,
+        conditional: tell whether an example fits its class, by projection (Miyato and Koyama 2018,
             arXiv:1802.05637, equation 3).
         dtype: what the convolutions compute in.
     """
@@ -63,7 +63,7 @@ class Discriminator(nn.Module):
     def __call__(
         self, x: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> DiscriminatorOutput:
-        """Judges examples [b *grid c], with axes of 4 * 2^n positions, and labels int32 [b]."""
+        """Scores examples [b *grid c], with axes of 4 * 2^n positions, and labels int32 [b]."""
         check_least(1, 'config.discriminator.', self, 'channels')
         layer, norm = _layers(self, train, axis_name)
         for stage, strides in enumerate(halving_strides(x.shape[1:-1])):
@@ -117,7 +117,7 @@ class PatchDiscriminator(nn.Module):
     def __call__(
         self, x: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> DiscriminatorOutput:
-        """Judges the patches of examples [b *grid c], with labels int32 [b]; logits [b *grid']."""
+        """Scores the patches of examples [b *grid c], with labels int32 [b]; logits [b *grid']."""
         check_least(1, 'config.discriminator.', self, 'channels', 'stages')
         check_strides(self.strides)
         layer, norm = _layers(self, train, axis_name)

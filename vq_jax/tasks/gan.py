@@ -38,7 +38,7 @@ class GANConfig:
     """What the players are conditioned on.
 
     Attributes:
-        class_conditional: the generator draws a given class, the discriminator judges whether a
+        class_conditional: the generator makes a given class, the discriminator tells whether a
             image fits its class.
     """
 
@@ -183,11 +183,11 @@ class GANTask(Task):
         values = {'duplicates': (mean_square(fake, another) < _ALIKE**2).astype(jnp.float32)}
         for name, images in (('real', to_float(batch['x'])), ('fake', fake)):
             variables = {'params': discriminator.params, **discriminator.variables}
-            judgement = self.adversary.discriminator.apply(variables, images, labels)
-            values[f'logits_{name}'] = judgement.logits
+            output = self.adversary.discriminator.apply(variables, images, labels)
+            values[f'logits_{name}'] = output.logits
             values[f'{name}_mean'], values[f'{name}_square'] = images, jnp.square(images)
             if self.num_classes:
-                seen = jnp.argmax(judgement.classes, -1)
+                seen = jnp.argmax(output.classes, -1)
                 values[f'{name}_agree'] = (seen == labels).astype(jnp.float32)
                 values[f'{name}_classes'] = jax.nn.one_hot(seen, self.num_classes)
         return values

@@ -28,12 +28,7 @@ from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.restore import restore_part
 from vq_jax.tasks.task import Task, check_decoder, check_labels, check_same_spec
 from vq_jax.tasks.token_network import TokenNetwork, make_network
-from vq_jax.tasks.tokenizers import (
-    Levels,
-    Tokenizer,
-    TokenizerConfig,
-    make_tokenizer,
-)
+from vq_jax.tasks.tokenizers import Levels, Tokenizer, TokenizerConfig, as_codes, as_tokens, make_tokenizer
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch
@@ -387,7 +382,7 @@ class PriorTask(Task):
         Raises:
             UserError: if the model is a masked one, which has no likelihood.
         """
-        return self.token_log_probability(state, _as_tokens(codes), labels)
+        return self.token_log_probability(state, as_tokens(codes), labels)
 
     def token_log_probability(self, state: TrainState, levels: Levels, labels: jax.Array) -> jax.Array:
         """The same, of tokens as the network takes them."""
@@ -401,13 +396,11 @@ class PriorTask(Task):
 
     def encode(self, state: TrainState, images: jax.Array) -> Codes:
         """The codes of images, uint8 [b h w c]; of pixels their values, with a depth of c."""
-        depth = self.tokenizer.tokens_per_position
-        levels = self._encode(state, images)
-        return tuple(tokens.reshape(*tokens.shape[:-1], -1, depth) for tokens in levels)
+        return as_codes(self._encode(state, images), self.tokenizer.tokens_per_position)
 
     def decode(self, state: TrainState, codes: Codes, labels: jax.Array) -> jax.Array:
         """Images, uint8 [b h w c], of codes as `encode` returns them, of the classes int32 [b]."""
-        return self._decode(state, _as_tokens(codes), labels)
+        return self._decode(state, as_tokens(codes), labels)
 
     @property
     def _is_finest(self) -> bool:
@@ -459,11 +452,6 @@ class PriorTask(Task):
         """The tokens of the coarser scale as a grid, if there is one, and those that are learned [b n]."""
         tokens = levels[self.level]
         return levels[self.level - 1] if self.level else None, tokens.reshape(len(tokens), -1)
-
-
-def _as_tokens(codes: Codes) -> Levels:
-    """Codes of each scale [b *grid depth] with the depths of a position side by side in its last axis."""
-    return tuple(scale.reshape(*scale.shape[:-2], -1) for scale in codes)
 
 
 def _check_length(config: PriorConfig, tokenizer: Tokenizer) -> None:

@@ -171,30 +171,25 @@ class Codes:
 
     def encode(self, state: Any, images: jax.Array) -> Levels:
         """See `Tokenizer.encode`; the codes of a position lie side by side."""
-        codes = self._task.encode(state, images)
-        return tuple(scale.reshape(*scale.shape[:-2], -1) for scale in codes)
+        return as_tokens(self._task.encode(state, images))
 
     def decode(self, state: Any, levels: Levels, labels: jax.Array) -> jax.Array:
         """See `Tokenizer.decode`."""
-        return self._task.decode(state, self._codes(levels), labels)
+        return self._task.decode(state, as_codes(levels, self.tokens_per_position), labels)
 
     def log_likelihood(self, state: Any, images: jax.Array, levels: Levels) -> jax.Array:
         """See `Tokenizer.log_likelihood`; raises `AttributeError` unless `has_likelihood`."""
-        return self._task.log_likelihood(state, images, self._codes(levels))
-
-    def _codes(self, levels: Levels) -> Levels:
-        depth = self.tokens_per_position
-        return tuple(tokens.reshape(*tokens.shape[:-1], -1, depth) for tokens in levels)
+        return self._task.log_likelihood(state, images, as_codes(levels, self.tokens_per_position))
 
 
-def as_levels(codes: jax.Array | Levels) -> Levels:
-    """The codes of a task as levels: models of one level give their codes as one array."""
-    return codes if isinstance(codes, tuple) else (codes,)
+def as_tokens(codes: Levels) -> Levels:
+    """Codes of each scale [b *grid depth] with those of a position side by side in the last axis."""
+    return tuple(scale.reshape(*scale.shape[:-2], -1) for scale in codes)
 
 
-def as_codes(levels: Levels) -> jax.Array | Levels:
-    """Levels as codes of a task."""
-    return levels[0] if len(levels) == 1 else levels
+def as_codes(tokens: Levels, depth: int) -> Levels:
+    """The other way round: tokens of each scale as codes [b *grid depth]."""
+    return tuple(scale.reshape(*scale.shape[:-1], -1, depth) for scale in tokens)
 
 
 def make_tokenizer(config: TokenizerConfig, spec: Spec) -> Tokenizer:

@@ -57,7 +57,7 @@ class VariantConfig:
             autoencoder of latent diffusion.
         source: what the encoder sees: the image itself; or, to translate one image into another
             (Isola et al. 2017, arXiv:1611.07004), its grey values or a copy reduced to a quarter of
-            height and width. The discriminator then judges pairs, concatenated.
+            height and width. The discriminator is then given pairs, concatenated.
         class_conditional: decoder and discriminator are given the class.
     """
 
