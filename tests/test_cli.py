@@ -86,9 +86,7 @@ def test_an_argument_that_a_config_file_does_not_take(parse):
 
 def test_an_error_of_this_package_keeps_its_traceback(parse, tmp_path):
     file = tmp_path / 'config.py'
-    file.write_text(
-        'from vq_jax import errors\n\ndef get_config():\n    errors.check_least(0, "", None, "x")'
-    )
+    file.write_text('from vq_jax import errors\n\ndef get_config():\n    errors.check_least(0, None, "x")')
     with pytest.raises(AttributeError, match="no attribute 'x'"):
         parse(f'--config={file}')
 

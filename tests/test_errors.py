@@ -56,7 +56,7 @@ def test_what_devices_do_not_hold(value, advice):
         with pytest.raises(UserError, match=rf'^config\.part\.{key} is .*{advice}'):
             build(Section, {key: value}, 'part')
         for check, words in ((check_least, '0 or more'), (check_share, 'a number from 0 to 1')):
-            arguments = (0, '') if check is check_least else ('',)
+            arguments = (0,) if check is check_least else ()
             with pytest.raises(UserError, match=f'{advice}|give {words}'):
                 check(*arguments, Section(**{key: value}), key)
     if isinstance(value, float):
@@ -66,8 +66,8 @@ def test_what_devices_do_not_hold(value, advice):
 
 def test_a_share_that_rounds_to_one():
     with pytest.raises(UserError, match=r'is 0.99999999, which is 1 in single precision; .* below 1\.'):
-        check_share('', Section(share=0.99999999), 'share', one=False)
-    check_share('', Section(share=0.9999), 'share', one=False)
+        check_share(Section(share=0.99999999), 'share', one=False)
+    check_share(Section(share=0.9999), 'share', one=False)
     with pytest.raises(UserError, match='b2 is 0'):
         OptimizerConfig(b2=0.99999999)
 

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from vq_jax import cli, run_flags, sample_flags
-from vq_jax.errors import UserError, check_share
+from vq_jax.errors import UserError, on_device
 
 flags.adopt_module_key_flags(sample_flags)  # for --help
 flags.adopt_module_key_flags(run_flags)  # for --help
@@ -45,8 +45,8 @@ def main() -> None:
         raise UserError('--seed changes nothing with --to, where nothing is drawn; leave it out.')
     if n < least:
         raise UserError(f'--num is {n}; give {least} or more.')
-    if _STRENGTH.value is not None:
-        check_share('--', flags.FLAGS, _STRENGTH.name)
+    if _STRENGTH.value is not None and not 0 <= on_device('--strength', _STRENGTH.value) <= 1:
+        raise UserError(f'--strength is {_STRENGTH.value}; give a number from 0 to 1.')
     for flag in (_INPUT, _MASK, _TO):  # mistakes are shown before the run is opened, which takes a while
         if flag.value is not None:
             decode_file(flag.value, channels=3)

@@ -73,34 +73,32 @@ def on_device(name: str, value: float) -> float:
     return float(np.float32(value))
 
 
-def check_least(least: float, path: str, section: Any, *names: str) -> None:
-    """Raises `UserError` for the first of some numbers that is, on devices, smaller than the least possible.
+def check_least(least: float, owner: Any, *names: str) -> None:
+    """Raises `UserError` for the first attribute that is, on devices, smaller than the least possible.
 
     Args:
         least: how small they may be.
-        path: what stands before their names in the message, such as 'config.model.'.
-        section: the object whose attributes they are.
+        owner: the object whose attributes they are.
         *names: theirs.
     """
     for name in names:
-        value = getattr(section, name)
-        if not value >= least or on_device(f'{path}{name}', value) < least:
-            raise UserError(f'{path}{name} is {value}; give {least} or more.')
+        value = getattr(owner, name)
+        if not value >= least or on_device(name, value) < least:
+            raise UserError(f'{name} is {value}; give {least} or more.')
 
 
-def check_share(path: str, section: Any, *names: str, one: bool = True) -> None:
-    """Raises `UserError` for the first of some numbers that is, on devices, not from 0 to 1.
+def check_share(owner: Any, *names: str, one: bool = True) -> None:
+    """Raises `UserError` for the first attribute that is, on devices, not from 0 to 1.
 
     Args:
-        path: as for `check_least`.
-        section: as for `check_least`.
+        owner: as for `check_least`.
         *names: as for `check_least`.
         one: whether they may be 1.
     """
     for name in names:
-        value = getattr(section, name)
-        held = on_device(f'{path}{name}', value) if 0 <= value <= 1 else value
+        value = getattr(owner, name)
+        held = on_device(name, value) if 0 <= value <= 1 else value
         if not 0 <= value <= 1 or (held == 1 and not one):
             rounded = ', which is 1 in single precision' if held == 1 != value else ''
             limit = '1' if one else 'below 1'
-            raise UserError(f'{path}{name} is {value}{rounded}; give a number from 0 to {limit}.')
+            raise UserError(f'{name} is {value}{rounded}; give a number from 0 to {limit}.')

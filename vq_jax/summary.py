@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from vq_jax import cli
-from vq_jax.errors import UserError, check_least
+from vq_jax.errors import UserError, on_device
 from vq_jax.models.context import ContextEncoder
 from vq_jax.quantizers.quantizer import Quantized
 from vq_jax.spec import Spec
@@ -37,7 +37,8 @@ def main() -> None:
     """Prints the table; the last lines say how many parameters there are."""
     config = cli.read_config(_CONFIG)
     spec = _spec(config.data)
-    check_least(0, '--', flags.FLAGS, _NUM_CLASSES.name)
+    if on_device('--num_classes', _NUM_CLASSES.value) < 0:
+        raise UserError(f'--num_classes is {_NUM_CLASSES.value}; give 0 or more.')
     with allowing([*_ALLOW_IMPORT.value, *named_modules(config)]):
         task = make_task(config, spec, _NUM_CLASSES.value)
     if task.accumulate > 1:  # XLA counts what a loop does once

@@ -77,5 +77,5 @@ def test_the_published_sizes():
 def test_mistakes():
     with pytest.raises(UserError, match='multiple of 4 and of 5 heads'):
         DiTSizes(width=32, heads=5)
-    with pytest.raises(UserError, match=r'dit.depth is 0; give 1 or more'):
+    with pytest.raises(UserError, match=r'^depth is 0; give 1 or more'):
         DiTSizes(depth=0)

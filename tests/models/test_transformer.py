@@ -135,9 +135,9 @@ def test_bfloat16_gives_float32_logits():
     'sizes, words',
     [
         ({'heads': 3}, '3 heads'),
-        ({'heads': 0}, 'config.transformer.heads is 0; give 1 or more'),
-        ({'depth': -1}, 'config.transformer.depth is -1'),
-        ({'dropout': 1.5}, 'config.transformer.dropout is 1.5; give a number from 0 to below 1'),
+        ({'heads': 0}, '^heads is 0; give 1 or more'),
+        ({'depth': -1}, '^depth is -1'),
+        ({'dropout': 1.5}, '^dropout is 1.5; give a number from 0 to below 1'),
         ({'positions': 'rotary'}, 'multiple of 4'),
     ],
 )

@@ -219,7 +219,7 @@ def test_a_batch_in_parts_counts_as_one(learning, devices, parts):
 )
 def test_numbers_out_of_range(options):
     ((name, value),) = options.items()
-    with pytest.raises(UserError, match=f'config.quantizer.{name} is {value}; give'):
+    with pytest.raises(UserError, match=f'^{name} is {value}; give'):
         make(vectors((2, 5, 3)), **options)
 
 

@@ -139,7 +139,7 @@ def test_the_first_step_teaches_its_width():
         ({'model__min_snr_gamma': float('nan')}, 'min_snr_gamma is nan'),
         ({'model__variational_weight': -1.0}, 'variational_weight is -1.0; give 0 or more'),
         ({'model__label_dropout': 1.0}, 'label_dropout is 1.0; give a number from 0 to below 1'),
-        ({'latent__step': 5}, 'config.latent.step is of the run in config.latent.workdir'),
+        ({'latent__step': 5}, 'config.latent.step is of the run in workdir'),
     ],
 )
 def test_numbers_without_meaning_are_refused(changes, words):

@@ -48,6 +48,46 @@ def test_labels_that_are_read_must_be_of_as_many_classes(name, conditional):
             task.check_dataset(dataset(num_classes))
 
 
+@pytest.mark.parametrize(
+    'name, key, value',
+    [
+        ('vqvae', 'model.residual_blocks', -1),
+        ('vqvae', 'model.strides', (17,)),
+        ('vqvae', 'quantizer.num_codes', 0),
+        ('vqvae', 'quantizer.decay', 1.0),
+        ('vqvae', 'fsq.levels', (1,)),
+        ('vqvae', 'lfq.bits', 31),
+        ('vqvae', 'optimizer.b1', 1.0),
+        ('vqgan', 'gaussian.latent_dim', 0),
+        ('vqgan', 'model.residual_blocks', -1),
+        ('vqgan', 'discriminator.stages', 0),
+        ('vqgan', 'discriminator_optimizer.warmup_steps', -1),
+        ('vqgan', 'loss.kl_weight', -1.0),
+        ('gan', 'generator.noise_dim', 0),
+        ('gan', 'discriminator.channels', 0),
+        ('gan', 'adversarial.r1', -1.0),
+        ('vae', 'mlp.hidden', (0,)),
+        ('vae', 'convolutional.stages', 0),
+        ('prior', 'transformer.depth', 0),
+        ('prior', 'pixelcnn.kernel', 2),
+        ('prior', 'sampling.steps', 0),
+        ('diffusion', 'unet.dropout', 1.0),
+        ('diffusion', 'sampling.eta', 2.0),
+        ('diffusion', 'model.variational_weight', -1.0),
+        ('classifier', 'model.stages', 0),
+        ('classifier', 'model.dropout', 1.0),
+    ],
+)
+def test_a_value_that_no_part_takes_is_named_by_its_key(name, key, value):
+    config = default_config(name)
+    if name == 'vqgan' and key.startswith('gaussian'):
+        config.variant.bottleneck = 'gaussian'
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError) as error:
+        make_task(config, Spec('image', SHAPE), 10)
+    assert str(error.value).startswith(f'config.{key} is {value}; give ')
+
+
 @pytest.mark.parametrize('name', ['vqvae', 'vqgan', 'prior', 'diffusion', 'classifier'])
 def test_images_of_other_channels_are_told_the_key(name):
     """A tokenizer is asked so by a prior over it."""

@@ -83,6 +83,32 @@ def test_mistakes(section, words):
     assert words in str(error.value)
 
 
+@dataclasses.dataclass
+class Refused:
+    size: int = 0
+    given: int = 0
+    says: str = ''
+
+    def __post_init__(self):
+        raise UserError(self.says)
+
+
+@pytest.mark.parametrize(
+    'says, path, words',
+    [
+        ('size is 0.', 'thing', 'config.thing.size is 0.'),
+        ('size, and more, are 0.', '', 'config.size, and more, are 0.'),
+        ('sizes are 0.', 'thing', 'config.thing: sizes are 0.'),
+        ('given is 0.', 'thing', 'config.thing: given is 0.'),  # no key
+        ('... is 0.', '', 'config: ... is 0.'),
+    ],
+)
+def test_what_a_class_says_of_its_attributes_has_the_path_of_the_config(says, path, words):
+    with pytest.raises(UserError) as error:
+        build(Refused, {'says': says}, path, given=1)
+    assert str(error.value) == words and str(error.value.__cause__) == says
+
+
 def test_a_config_of_few_keys_is_completed():
     full = complete_config(ConfigDict({'task': 'vqvae', 'steps': 7, 'quantizer': {'num_codes': 9}}))
     assert (full.steps, full.quantizer.num_codes, full.quantizer.dim) == (7, 9, 64)

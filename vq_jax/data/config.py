@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.media.wav import HIGHEST_RATE
 
 FITS = ('crop', 'pad', 'stretch')
@@ -90,51 +90,46 @@ class DataConfig:
     def __post_init__(self) -> None:
         """Raises `UserError` for a value that makes no sense by itself or beside another."""
         if not self.name:
-            raise UserError("config.data.name is empty: give a data set, for example 'digits' or 'mnist'.")
+            raise UserError("name is empty: give a data set, for example 'digits' or 'mnist'.")
         if self.name in ('folder:', 'codes:'):
             config = (
                 ' or, for the config of that name, --config=folder:PATH' if self.name == 'folder:' else ''
             )
             raise UserError(
-                f'config.data.name is {self.name!r}, which names no folder: give --config.data.name='
-                f'{self.name}PATH{config}.'
+                f'name is {self.name!r}, which names no folder: give --config.data.name={self.name}PATH'
+                f'{config}.'
             )
         if '\0' in self.name:
-            raise UserError(f'config.data.name is {self.name!r}, which no data set can be called.')
+            raise UserError(f'name is {self.name!r}, which no data set can be called.')
         if self.channels not in (None, 1, 3):
-            raise UserError(f'config.data.channels is {self.channels}: use 1 (grey), 3 (RGB) or None.')
+            raise UserError(f'channels is {self.channels}: use 1 (grey), 3 (RGB) or None.')
         if self.fit not in FITS:
-            raise UserError(f'config.data.fit is {self.fit!r}: use one of {", ".join(FITS)}.')
-        for key in ('pad', 'workers', 'prefetch', 'cache_gib'):
-            if not getattr(self, key) >= 0:
-                raise UserError(f'config.data.{key} is {getattr(self, key)}: use zero or more.')
-        if not 0 <= self.max_undecodable <= 1:
-            raise UserError(
-                f'config.data.max_undecodable is {self.max_undecodable}: it is a share, from 0 to 1.'
-            )
+            raise UserError(f'fit is {self.fit!r}: use one of {", ".join(FITS)}.')
+        check_least(0, self, 'pad', 'workers', 'prefetch', 'cache_gib')
+        check_share(self, 'max_undecodable')
         for key in ('pad', 'image_size', 'resize'):
             if (getattr(self, key) or 0) > _LONGEST:
                 raise UserError(
-                    f'config.data.{key} is {getattr(self, key)}: use {_LONGEST} pixels or less, or images '
-                    'would not fit into memory.'
+                    f'{key} is {getattr(self, key)}: use {_LONGEST} pixels or less, or images would not fit '
+                    'into memory.'
                 )
         if self.image_size is not None and self.image_size < 1:
-            raise UserError(f'config.data.image_size is {self.image_size}: use one pixel or more.')
+            raise UserError(f'image_size is {self.image_size}: use one pixel or more.')
         for key, most in ('num_samples', MOST_SAMPLES), ('sample_rate', HIGHEST_RATE):
             value = getattr(self, key)
             if value is not None and not 1 <= value <= most:
-                raise UserError(f'config.data.{key} is {value}: use 1 to {most:,}, or None.')
+                raise UserError(f'{key} is {value}: use 1 to {most:,}, or None.')
         needs_crop = [key for key in ('resize', 'random_crop') if getattr(self, key)]
         cropped = (self.image_size and self.fit == 'crop') or (self.num_samples and not self.resize)
         if needs_crop and not cropped:
             raise UserError(
-                f"config.data.{needs_crop[0]} has an effect only with config.data.fit='crop' and a "
-                'config.data.image_size (of sound, config.data.num_samples): set them, or leave it out.'
+                f"{needs_crop[0]} has an effect only with fit='crop' and an image_size (of sound, with "
+                'num_samples): set them, or leave it out.'
             )
         if self.resize is not None and self.image_size is not None and self.resize < self.image_size:
             raise UserError(
-                f'config.data.resize is {self.resize}, too small to cut {self.image_size} pixels '
-                '(config.data.image_size) out of: raise it, or leave it out.'
+                f'resize is {self.resize}, too small to cut {self.image_size} pixels (image_size) out of: '
+                'raise it, or leave it out.'
             )
 
     def split_key(self, split: str) -> str:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax.errors import check_least, check_share
 from vq_jax.models.convolution import Conv
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.ops.dropout import dropout
@@ -43,6 +44,11 @@ class Classifier(nn.Module):
     dropout: float = 0.3
     num_classes: int = 10
     dtype: Literal['float32', 'bfloat16'] = 'float32'
+
+    def __post_init__(self) -> None:
+        check_least(1, self, 'channels', 'stages', 'features')
+        check_share(self, 'dropout', one=False)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> Classified:

@@ -59,12 +59,15 @@ class Discriminator(nn.Module):
     conditional: bool = False
     dtype: Literal['float32', 'bfloat16'] = 'float32'
 
+    def __post_init__(self) -> None:
+        check_least(1, self, 'channels')
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self, x: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> DiscriminatorOutput:
         """Scores examples [b *grid c], with axes of 4 * 2^n positions, and labels int32 [b]."""
-        check_least(1, 'config.discriminator.', self, 'channels')
         layer, norm = _layers(self, train, axis_name)
         for stage, strides in enumerate(halving_strides(x.shape[1:-1])):
             use_bias = self.norm == 'none' or stage == 0
@@ -113,13 +116,16 @@ class PatchDiscriminator(nn.Module):
     num_classes: int = 0
     dtype: Literal['float32', 'bfloat16'] = 'float32'
 
+    def __post_init__(self) -> None:
+        check_least(1, self, 'channels', 'stages')
+        check_strides(self.strides)
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self, x: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> DiscriminatorOutput:
         """Scores the patches of examples [b *grid c], with labels int32 [b]; logits [b *grid']."""
-        check_least(1, 'config.discriminator.', self, 'channels', 'stages')
-        check_strides(self.strides)
         layer, norm = _layers(self, train, axis_name)
         size = strided_sizes(self.strides)
         conv = functools.partial(

@@ -48,10 +48,10 @@ class DiTSizes:
     remat: bool = False
 
     def __post_init__(self) -> None:
-        check_least(1, 'config.dit.', self, 'depth', 'width', 'heads', 'mlp_ratio')
+        check_least(1, self, 'depth', 'width', 'heads', 'mlp_ratio')
         if min(np.ravel(self.patch)) < 1:
-            raise UserError(f'config.dit.patch is {self.patch}; give 1 or more.')
-        check_share('config.dit.', self, 'dropout', one=False)
+            raise UserError(f'patch is {self.patch}; give 1 or more.')
+        check_share(self, 'dropout', one=False)
         if self.width % self.heads or self.width % 4:
             raise UserError(
                 f'the width {self.width} is not a multiple of 4 and of {self.heads} heads; change one.'

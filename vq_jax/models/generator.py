@@ -35,12 +35,15 @@ class Generator(nn.Module):
     num_classes: int = 0
     dtype: Literal['float32', 'bfloat16'] = 'float32'
 
+    def __post_init__(self) -> None:
+        check_least(1, self, 'channels', 'noise_dim')
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self, noise: jax.Array, labels: jax.Array, train: bool = False, axis_name: str | None = None
     ) -> jax.Array:
         """Maps noise [b noise_dim] and labels int32 [b] to examples [b *grid c] in [-1, 1], float32."""
-        check_least(1, 'config.generator.', self, 'channels', 'noise_dim')
 
         def normal(x: jax.Array) -> jax.Array:
             return nn.relu(batch_norm(train, axis_name, self.dtype)(x))

@@ -48,12 +48,12 @@ class PixelCNNSizes:
     dtype: Literal['float32', 'bfloat16'] = 'float32'
 
     def __post_init__(self) -> None:
-        check_least(1, 'config.pixelcnn.', self, 'depth', 'channels', 'kernel')
-        check_least(3, 'config.pixelcnn.', self, 'first_kernel')
-        check_share('config.pixelcnn.', self, 'dropout', one=False)
+        check_least(1, self, 'depth', 'channels', 'kernel')
+        check_least(3, self, 'first_kernel')
+        check_share(self, 'dropout', one=False)
         for name in ('first_kernel', 'kernel'):
             if not getattr(self, name) % 2:
-                raise UserError(f'config.pixelcnn.{name} is {getattr(self, name)}; give an odd number.')
+                raise UserError(f'{name} is {getattr(self, name)}; give an odd number.')
 
 
 class PixelCNN(nn.Module):

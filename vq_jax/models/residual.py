@@ -50,7 +50,7 @@ class ResidualSizes:
     def __post_init__(self) -> None:
         if min(self.channels, self.features, *self.multipliers) < 1:
             raise UserError('channels, features and multipliers of a model must be 1 or more.')
-        check_least(0, "a model's ", self, 'residual_blocks')
+        check_least(0, self, 'residual_blocks')
         check_strides(self.strides)
         resolutions = range(len(self.multipliers))
         if not self.multipliers or any(i not in resolutions for i in self.attention_resolutions):

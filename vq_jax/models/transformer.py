@@ -52,8 +52,8 @@ class TransformerSizes:
     dtype: Literal['float32', 'bfloat16'] = 'float32'
 
     def __post_init__(self) -> None:
-        check_least(1, 'config.transformer.', self, 'depth', 'width', 'heads', 'mlp_ratio')
-        check_share('config.transformer.', self, 'dropout', one=False)
+        check_least(1, self, 'depth', 'width', 'heads', 'mlp_ratio')
+        check_share(self, 'dropout', one=False)
         if self.width % self.heads:
             raise UserError(f'the width {self.width} is not a multiple of {self.heads} heads; change one.')
 

@@ -78,7 +78,7 @@ class UNetSizes:
                     f'the {width} channels of resolution {number} cannot be divided into heads of '
                     f'{self.head_channels}; change head_channels.'
                 )
-        check_share('config.unet.', self, 'dropout', one=False)
+        check_share(self, 'dropout', one=False)
 
     def factors(self, rank: int) -> tuple[int, ...]:
         """What the sizes of so many axes must be multiples of."""

@@ -31,7 +31,7 @@ class MLPSizes:
 
     def __post_init__(self) -> None:
         if any(units < 1 for units in self.hidden):
-            raise UserError(f'config.mlp.hidden is {self.hidden}; give 1 or more units to each layer.')
+            raise UserError(f'hidden is {self.hidden}; give 1 or more units to each layer.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +55,8 @@ class ConvolutionalSizes:
     dtype: Literal['float32', 'bfloat16'] = 'float32'
 
     def __post_init__(self) -> None:
-        check_least(1, 'config.convolutional.', self, 'channels', 'stages', 'residual_channels')
-        check_least(0, 'config.convolutional.', self, 'residual_blocks')
+        check_least(1, self, 'channels', 'stages', 'residual_channels')
+        check_least(0, self, 'residual_blocks')
         check_strides(self.strides)
 
     @property

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax.errors import check_least
 from vq_jax.models.autoencoder import Decoder, Encoder
-from vq_jax.models.convolution import Conv, ConvTranspose, strided_sizes
+from vq_jax.models.convolution import Conv, ConvTranspose, check_strides, strided_sizes
 from vq_jax.models.observation import Distribution, Observation, expected
 from vq_jax.ops.parts import Part
 from vq_jax.quantizers.quantizer import Quantized, Quantizer, after_update
@@ -47,6 +48,12 @@ class VQVAE2(nn.Module):
     residual_channels: int = 32
     strides: tuple[int, ...] = (2,)
     dtype: Literal['float32', 'bfloat16'] = 'float32'
+
+    def __post_init__(self) -> None:
+        check_least(1, self, 'channels', 'stages', 'residual_channels')
+        check_least(0, self, 'top_stages', 'residual_blocks')
+        check_strides(self.strides)
+        super().__post_init__()
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
         sizes = {

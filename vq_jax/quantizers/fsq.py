@@ -30,18 +30,18 @@ class FiniteScalarQuantizer(ScalarQuantizer):
     dim: int = 64
     normalise: bool = True
 
-    def setup(self) -> None:  # noqa: D102 (Flax's)
+    def __post_init__(self) -> None:
         if not self.levels or not all(2 <= count <= scalar.MOST_LEVELS for count in self.levels):
             raise UserError(
-                f'config.fsq.levels is {tuple(self.levels)}; give one number or more from 2 to '
+                f'levels is {tuple(self.levels)}; give one number or more from 2 to '
                 f'{scalar.MOST_LEVELS:,}, such as (8, 5, 5, 5).'
             )
         if self.num_codes > MOST_CODES:
             raise UserError(
-                f'config.fsq.levels is {tuple(self.levels)}, which are {self.num_codes:,} codes; give levels '
+                f'levels is {tuple(self.levels)}, which are {self.num_codes:,} codes; give levels '
                 f'whose product is at most {MOST_CODES:,}.'
             )
-        super().setup()
+        super().__post_init__()
 
     def project(self, z: jax.Array) -> jax.Array:
         """Takes vectors [... dim] to where codes are compared, in about [-1, 1], float32 [... d]."""

@@ -44,8 +44,11 @@ class GaussianBottleneck(nn.Module):
     latent_dim: int = 4
     dim: int | None = None
 
+    def __post_init__(self) -> None:
+        check_least(1, self, 'latent_dim')
+        super().__post_init__()
+
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        check_least(1, 'config.gaussian.', self, 'latent_dim')
         self.project_in = nn.Dense(2 * self.latent_dim)
         if self.dim is not None:
             self.project_out = nn.Dense(self.dim)

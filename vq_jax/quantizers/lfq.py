@@ -40,18 +40,18 @@ class LookupFreeQuantizer(ScalarQuantizer):
     diversity: float = 1.0
     temperature: float = 0.01
 
-    def setup(self) -> None:  # noqa: D102 (Flax's)
+    def __post_init__(self) -> None:
         if not 1 <= self.bits <= _MOST_BITS:
-            raise UserError(f'config.lfq.bits is {self.bits}; give a number from 1 to {_MOST_BITS}.')
+            raise UserError(f'bits is {self.bits}; give a number from 1 to {_MOST_BITS}.')
         if self.depends_on_batch and self.bits > _MOST_BITS_OF_DIVERSITY:
             raise UserError(
-                f'config.lfq.bits is {self.bits}, and the entropy of the mean (config.lfq.diversity) holds '
-                f'the probability of each code; give {_MOST_BITS_OF_DIVERSITY} bits or fewer, or diversity=0.'
+                f'bits is {self.bits}, and the entropy of the mean (diversity) holds the '
+                f' probability of each code; give {_MOST_BITS_OF_DIVERSITY} bits or fewer, or diversity=0.'
             )
-        check_least(0, 'config.lfq.', self, 'commitment', 'entropy', 'diversity')
-        if not on_device('config.lfq.temperature', self.temperature) > 0:
-            raise UserError(f'config.lfq.temperature is {self.temperature}; give a number above 0.')
-        super().setup()
+        check_least(0, self, 'commitment', 'entropy', 'diversity')
+        if not on_device('temperature', self.temperature) > 0:
+            raise UserError(f'temperature is {self.temperature}; give a number above 0.')
+        super().__post_init__()
 
     @property
     def depends_on_batch(self) -> bool:

@@ -28,13 +28,16 @@ class ResidualQuantizer(nn.Module):
     quantizer: VectorQuantizer
     depth: int = 4
 
-    def setup(self) -> None:  # noqa: D102 (Flax's)
-        check_least(1, '', self, 'depth')
+    def __post_init__(self) -> None:
+        check_least(1, self, 'depth')
         if self.quantizer.code_dim is not None or self.quantizer.cosine:
             raise UserError(
                 'a residual quantizer compares vectors as they come in; leave code_dim and cosine of its '
                 'quantizer out.'
             )
+        super().__post_init__()
+
+    def setup(self) -> None:  # noqa: D102 (Flax's)
         self.stages = [self.quantizer.clone(parent=None, name=None) for _ in range(self.depth)]
 
     def __call__(

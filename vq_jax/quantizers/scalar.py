@@ -26,8 +26,11 @@ class ScalarQuantizer(nn.Module, abc.ABC):
     A subclass has the attribute `dim`, and the abstract methods.
     """
 
+    def __post_init__(self) -> None:
+        check_least(1, self, 'dim')
+        super().__post_init__()
+
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        check_least(1, 'config.quantizer.', self, 'dim')
         self.project_in = nn.Dense(len(self._radix))
         self.project_out = nn.Dense(self.dim)
 

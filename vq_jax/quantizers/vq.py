@@ -49,16 +49,19 @@ class VectorQuantizer(nn.Module):
     kmeans_batches: int = 4
     revive_below: float = 0.1
 
-    def setup(self) -> None:  # noqa: D102 (Flax's)
-        k, d = self.num_codes, self.dim if self.code_dim is None else self.code_dim
-        if k < 1 or d < 1:
-            raise UserError(f'a codebook of {k} codes of {d} numbers is empty; give 1 or more to both.')
+    def __post_init__(self) -> None:
+        check_least(1, self, 'num_codes', 'dim', 'kmeans_batches')
+        if self.code_dim is not None:
+            check_least(1, self, 'code_dim')
         if self.learning not in ('gradient', 'moving_average'):
             raise UserError(f"learning is {self.learning!r}; give 'gradient' or 'moving_average'.")
-        check_least(1, 'config.quantizer.', self, 'kmeans_batches')
-        check_least(0, 'config.quantizer.', self, 'commitment')
-        check_share('config.quantizer.', self, 'decay', one=False)
-        check_share('config.quantizer.', self, 'revive_below')
+        check_least(0, self, 'commitment')
+        check_share(self, 'decay', one=False)
+        check_share(self, 'revive_below')
+        super().__post_init__()
+
+    def setup(self) -> None:  # noqa: D102 (Flax's)
+        k, d = self.num_codes, self.dim if self.code_dim is None else self.code_dim
         if self.code_dim is not None:
             self.project_in = nn.Dense(d)
             self.project_out = nn.Dense(self.dim)

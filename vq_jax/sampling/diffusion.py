@@ -84,7 +84,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if is_known(self.eta):
-            check_share('', self, 'eta')
+            check_share(self, 'eta')
 
 
 # A step: x_t [b ...] to x_s [b ...], and what the network took x_t for [b ...].

@@ -45,7 +45,7 @@ class AdversarialLossConfig:
     lecam: float = 0.0
 
     def __post_init__(self) -> None:
-        check_least(0, 'config.adversarial.', self, 'r1', 'gradient_penalty', 'lecam')
+        check_least(0, self, 'r1', 'gradient_penalty', 'lecam')
 
 
 @chex.dataclass(frozen=True)

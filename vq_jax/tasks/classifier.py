@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from vq_jax.errors import UserError, check_least, check_share
+from vq_jax.errors import UserError
 from vq_jax.media import sheets
 from vq_jax.models.classifier import Classified, Classifier
 from vq_jax.ops.images import to_float
@@ -52,8 +52,6 @@ class ClassifierTask(Task):
                 '(vq_jax.summary takes --num_classes).'
             )
         model = build(Classifier, config.model, 'model', num_classes=num_classes)
-        check_least(1, 'config.model.', model, 'channels', 'stages', 'features')
-        check_share('config.model.', model, 'dropout', one=False)
         optimizer = model_optimizer(config)
         return cls(model=model, optimizer=optimizer, spec=spec, accumulate=config.accumulate)
 

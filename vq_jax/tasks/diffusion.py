@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vq_jax.errors import UserError, check_least
+from vq_jax.errors import UserError
 from vq_jax.media import sheets
 from vq_jax.models.dit import DiT, DiTSizes
 from vq_jax.models.unet import UNet, UNetSizes
@@ -74,7 +74,6 @@ class DiffusionTask(DiffusionSampling):
         """The task of a full config, for images [h w c] of so many classes; reads the autoencoder's run."""
         options = build(DiffusionConfig, config.model, 'model')
         check_labels(options.class_conditional, num_classes, 'model')
-        check_least(0, 'config.model.', options, 'variational_weight')
         _check_process(options)
         evaluation = build(EvaluationConfig, config.evaluation, 'evaluation')
         if evaluation.flow_steps and options.timesteps:

@@ -57,20 +57,20 @@ class DiffusionConfig:
     variational_weight: float = 0.001
 
     def __post_init__(self) -> None:
-        check_share('config.model.', self, 'label_dropout', 'image_dropout', one=False)
-        check_least(1, 'config.model.', self, 'upscale')
+        check_share(self, 'label_dropout', 'image_dropout', one=False)
+        check_least(1, self, 'upscale')
+        check_least(0, self, 'variational_weight')
         if self.image_dropout and self.upscale == 1:
-            raise UserError('config.model.image_dropout is for super-resolution; set config.model.upscale.')
+            raise UserError('image_dropout is for super-resolution; set upscale.')
         if any(not 0 <= n <= 12 for n in self.fourier):
-            raise UserError(f'config.model.fourier is {self.fourier}; give exponents from 0 to 12.')
-        if not on_device('config.model.min_snr_gamma', self.min_snr_gamma) > 0:
-            raise UserError(f'config.model.min_snr_gamma is {self.min_snr_gamma}; give a number above 0.')
+            raise UserError(f'fourier is {self.fourier}; give exponents from 0 to 12.')
+        if not on_device('min_snr_gamma', self.min_snr_gamma) > 0:
+            raise UserError(f'min_snr_gamma is {self.min_snr_gamma}; give a number above 0.')
         if self.learned_variance and not self.timesteps:
             raise UserError(
-                'config.model.learned_variance needs steps whose variance there is to learn; set '
-                'config.model.timesteps, to 1000 say.'
+                'timesteps is 0, and learned_variance needs steps whose variance there is to learn; set it '
+                'to 1000, say.'
             )
-
         self.process()  # checks the rest
 
     def process(self) -> Process:
@@ -117,9 +117,9 @@ class Sampling:
     repeats: int = 1
 
     def __post_init__(self) -> None:
-        check_least(1, '', self, 'steps', 'repeats')
+        check_least(1, self, 'steps', 'repeats')
         on_device('the number of steps times that of repeats', self.steps * self.repeats)
-        check_share('', self, 'rescale', 'percentile')
+        check_share(self, 'rescale', 'percentile')
         self.options()  # checks the rest
 
     def options(self) -> Options:
@@ -165,5 +165,5 @@ class EvaluationConfig:
     flow_probes: int = 1
 
     def __post_init__(self) -> None:
-        check_least(1, 'config.evaluation.', self, 'times', 'flow_probes')
-        check_least(0, 'config.evaluation.', self, 'flow_steps')
+        check_least(1, self, 'times', 'flow_probes')
+        check_least(0, self, 'flow_steps')

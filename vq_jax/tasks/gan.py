@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vq_jax.errors import UserError, check_least
+from vq_jax.errors import UserError
 from vq_jax.media import sheets
 from vq_jax.models.discriminators import Discriminator
 from vq_jax.models.generator import Generator
@@ -90,7 +90,6 @@ class GANTask(Task):
             shape=spec.shape,
             num_classes=num_labels,
         )
-        check_least(1, 'config.generator.', model, 'channels', 'noise_dim')
         discriminator = build(
             Discriminator,
             config.discriminator,

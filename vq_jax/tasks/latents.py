@@ -28,7 +28,7 @@ class LatentConfig:
 
     def __post_init__(self) -> None:
         if self.step is not None and not self.workdir:
-            raise UserError('config.latent.step is of the run in config.latent.workdir; give that too.')
+            raise UserError('step is of the run in workdir; give that too.')
 
 
 class Space(Protocol):

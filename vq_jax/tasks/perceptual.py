@@ -36,8 +36,8 @@ class Perceptual:
     def __post_init__(self) -> None:
         if self.weights and self.kind != 'lpips':
             raise UserError(
-                f'config.perceptual.weights is given, but config.perceptual.kind is {self.kind}, which needs '
-                'none; set it to lpips, or leave the weights out.'
+                f'weights is given, but kind is {self.kind}, which needs none; set kind to lpips, or leave '
+                'weights out.'
             )
 
     def check_spec(self, spec: Spec) -> None:

@@ -38,7 +38,7 @@ class PriorConfig:
     top_step: int | None = None
 
     def __post_init__(self) -> None:
-        check_share('config.model.', self, 'label_dropout')
+        check_share(self, 'label_dropout')
 
     def level_of(self, levels: int) -> int:
         """Which of so many scales of codes is to be learned, counted from the coarsest."""
@@ -79,8 +79,8 @@ class Sampling:
     confidence_temperature: float = 4.5
 
     def __post_init__(self) -> None:
-        check_least(1, '', self, 'steps')
-        check_least(0, '', self, 'confidence_temperature')
+        check_least(1, self, 'steps')
+        check_least(0, self, 'confidence_temperature')
         self.choice()  # checks the rest
 
     def choice(self) -> Choice:

@@ -38,8 +38,8 @@ class QuantizerConfig:
             near = nearest(self.kind, _KINDS)
             hint = f' (did you mean {near[0]!r}?)' if near else ''
             raise UserError(
-                f'config.quantizer.kind is {self.kind!r}; choose one of {", ".join(_KINDS)}{hint}, or name a '
-                "class of your own as 'module:Class'."
+                f'kind is {self.kind!r}; choose one of {", ".join(_KINDS)}{hint}, or name a class of your '
+                "own as 'module:Class'."
             )
 
 
@@ -70,12 +70,13 @@ def make_quantizer(config: ConfigDict, **given: Any) -> Quantizer:
     keys = dict(config.quantizer.items())
     kind = build(QuantizerConfig, {'kind': keys.pop('kind')}, 'quantizer').kind
     vq = build(VectorQuantizer, keys, 'quantizer', **given)
-    residual = build(ResidualQuantizer, config.residual, 'residual', quantizer=vq)
     fsq = build(FiniteScalarQuantizer, config.fsq, 'fsq', dim=vq.dim)
     lfq = build(LookupFreeQuantizer, config.lfq, 'lfq', dim=vq.dim)
     if is_own(kind):
         return build(quantizer_class(kind), config.custom_quantizer, 'custom_quantizer', dim=vq.dim)
-    return {'vq': vq, 'residual': residual, 'fsq': fsq, 'lfq': lfq}[kind]
+    if kind == 'residual':
+        return build(ResidualQuantizer, config.residual, 'residual', quantizer=vq)
+    return {'vq': vq, 'fsq': fsq, 'lfq': lfq}[kind]
 
 
 def quantizer_class(name: str) -> type[Quantizer]:

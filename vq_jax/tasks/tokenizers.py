@@ -37,9 +37,9 @@ class TokenizerConfig:
 
     def __post_init__(self) -> None:
         if not 2 <= self.levels <= 256:
-            raise UserError(f'config.tokenizer.levels is {self.levels}; give a number from 2 to 256.')
+            raise UserError(f'levels is {self.levels}; give a number from 2 to 256.')
         if self.step is not None and not self.workdir:
-            raise UserError('config.tokenizer.step is of the run in config.tokenizer.workdir; give that too.')
+            raise UserError('step is of the run in workdir; give that too.')
 
 
 Levels = tuple[jax.Array, ...]  # tokens of each level [b h w], the coarsest first

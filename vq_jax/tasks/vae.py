@@ -58,7 +58,7 @@ class VAEConfig:
     importance_samples: int = 50
 
     def __post_init__(self) -> None:
-        check_least(1, 'config.model.', self, 'latent_dim', 'importance_samples')
+        check_least(1, self, 'latent_dim', 'importance_samples')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class VAELossConfig:
     free_bits: float = 0.0
 
     def __post_init__(self) -> None:
-        check_least(0, 'config.loss.', self, 'beta', 'beta_warmup', 'free_bits')
+        check_least(0, self, 'beta', 'beta_warmup', 'free_bits')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,7 +86,7 @@ class VQGANLossConfig:
 
     def __post_init__(self) -> None:
         weights = ('reconstruction_weight', 'perceptual_weight', 'quantizer_weight', 'kl_weight')
-        check_least(0, 'config.loss.', self, *weights)
+        check_least(0, self, *weights)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +113,11 @@ class AdversarialConfig(AdversarialLossConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_least(0, 'config.adversarial.', self, 'weight', 'start', 'warmup', 'ramp', 'most_adaptive')
+        check_least(0, self, 'weight', 'start', 'warmup', 'ramp', 'most_adaptive')
         if self.warmup > self.start:
             raise UserError(
-                f'config.adversarial.warmup is {self.warmup} steps before config.adversarial.start, which is '
-                f'{self.start}; raise start or lower warmup.'
+                f'warmup is {self.warmup} steps before start, which is {self.start}; raise start or lower '
+                'warmup.'
             )
 
 

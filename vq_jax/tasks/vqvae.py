@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from vq_jax.errors import check_least
 from vq_jax.media import sheets
 from vq_jax.models.autoencoder import VQVAE
-from vq_jax.models.convolution import check_strides
 from vq_jax.models.observation import Distribution, Observation, expected
 from vq_jax.models.vqvae2 import VQVAE2
 from vq_jax.ops.images import to_float, to_uint8
@@ -64,7 +63,7 @@ class LossConfig:
     reconstruction_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_least(0, 'config.loss.', self, 'reconstruction_weight')
+        check_least(0, self, 'reconstruction_weight')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +101,6 @@ class VQVAETask(AutoencodingTask):
             'out_channels': spec.channels,
         }
         model = build(VQVAE2, config.model, 'model', top_quantizer=make_quantizer(config), **given)
-        check_least(1, 'config.model.', model, 'channels', 'stages', 'residual_channels')
-        check_least(0, 'config.model.', model, 'top_stages', 'residual_blocks')
-        check_strides(model.strides)
         if not model.top_stages:
             one_level = {name: value for name, value in config.model.items() if name != 'top_stages'}
             model = build(VQVAE, one_level, 'model', **given)

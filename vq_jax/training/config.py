@@ -11,6 +11,7 @@ import functools
 import inspect
 import json
 import numbers
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -136,12 +137,18 @@ def build(cls: type[T], section: Mapping[str, Any], path: str, **given: Any) -> 
         **given: the attributes that are not plain values.
 
     Raises:
-        UserError: for a key that `cls` does not have, or a value that does not fit.
+        UserError: for a key that `cls` does not have, or a value that does not fit. What `cls` itself says of
+            its attributes is given the path of the config.
     """
     fields = _fields(cls)
     check_keys(section, fields, path)
     values = {k: fields[k].checked(v, f'config.{_dotted(path, k)}') for k, v in section.items()}
-    return cls(**values, **given)
+    try:
+        return cls(**values, **given)
+    except UserError as error:
+        first = re.match(r'\w*', str(error))[0]
+        between = '.' if first in fields and first not in given else ': '
+        raise UserError(f'{_dotted("config", path)}{between}{error}') from error
 
 
 def check_keys(keys: Mapping[str, Any], known: typing.Iterable[str], path: str) -> None:
@@ -294,4 +301,4 @@ def _near(name: str, known: list[str]) -> str | None:
 
 
 def _dotted(path: str, key: str) -> str:
-    return f'{path}.{key}' if path else key
+    return f'{path}.{key}' if path and key else path or key

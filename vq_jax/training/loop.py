@@ -80,10 +80,10 @@ class LoopConfig:
             'checkpoint_every',
             'keep_checkpoints',
         )
-        check_least(1, 'config.', self, *counts)
-        check_least(0, 'config.', self, 'seed')
+        check_least(1, self, *counts)
+        check_least(0, self, 'seed')
         if self.schedule_steps is not None:
-            check_least(1, 'config.', self, 'schedule_steps')
+            check_least(1, self, 'schedule_steps')
 
 
 def run_loop(

@@ -53,16 +53,15 @@ class OptimizerConfig:
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        path = "an optimizer's "
-        check_least(0, path, self, 'learning_rate', 'warmup_steps', 'eps', 'weight_decay')
-        check_share(path, self, 'final_share')
-        check_share(path, self, 'b1', 'b2', 'ema_decay', one=False)
+        check_least(0, self, 'learning_rate', 'warmup_steps', 'eps', 'weight_decay')
+        check_share(self, 'final_share')
+        check_share(self, 'b1', 'b2', 'ema_decay', one=False)
         if self.name in ('adam', 'adamw') and not self.eps:
-            raise UserError(f'{path}eps is 0, by which {self.name} divides gradients of 0; give 1e-8, say.')
-        if self.clip_norm is not None and not on_device(f'{path}clip_norm', self.clip_norm) > 0:
-            raise UserError(f'{path}clip_norm is {self.clip_norm}; give a number above 0, or None.')
+            raise UserError(f'eps is 0, by which {self.name} divides gradients of 0; give 1e-8, say.')
+        if self.clip_norm is not None and not on_device('clip_norm', self.clip_norm) > 0:
+            raise UserError(f'clip_norm is {self.clip_norm}; give a number above 0, or None.')
         if self.name == 'adam' and self.weight_decay:
-            raise UserError('adam has no weight decay; choose adamw, or set weight_decay to 0.')
+            raise UserError('weight_decay is not of adam; choose adamw, or set weight_decay to 0.')
 
 
 @dataclasses.dataclass(frozen=True)
