@@ -157,7 +157,7 @@ def test_arrays_that_are_no_image(run, image):
 
 def test_the_vectors_of_codes(run, digits):
     codebook = run.lookup(np.arange(32))
-    np.testing.assert_array_equal(codebook, run.variables['codebook']['quantizer']['codebook'])
+    np.testing.assert_array_equal(codebook, run.variables['codebook']['bottleneck']['codebook'])
     codes = run.encode(digits)
     np.testing.assert_array_equal(run.lookup(codes), np.asarray(codebook)[np.asarray(codes)])
     for codes, words in (

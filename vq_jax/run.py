@@ -27,7 +27,7 @@ from vq_jax.tasks.arguments import (
     checked_examples,
     checked_numbers,
 )
-from vq_jax.tasks.autoencoding import AutoencodingTask, as_scales
+from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.batched_sampling import BatchedSampler, check_number
 from vq_jax.tasks.classes import ClassNames, check_class_names, checked_labels, shown
 from vq_jax.tasks.restore import Restored, restore
@@ -390,7 +390,7 @@ class Run:
                 f'a run of the task {self.config.task} cannot interpolate between images; one of vae or '
                 'diffusion can.'
             )
-        if not isinstance(self.task, AutoencodingTask) or self.task.vocabularies:
+        if not isinstance(self.task, AutoencoderTask) or self.task.vocabularies:
             raise UserError(f'a run of the task {self.config.task} has codes, between which nothing lies.')
         self._batched_sampler.sampling('interpolate', sampling)  # of which such a run has none
         ends = self.encode(ends)
@@ -568,17 +568,18 @@ class Run:
     def _plain(self, codes: Any) -> Any:
         """Codes without the axes of depths, and tuples of scales, of length one."""
         if not self.task.vocabularies:
-            return codes
+            return codes[0]
         depths = map(len, self.task.vocabularies)
         plain = [_without_last(x) if depth == 1 else x for x, depth in zip(codes, depths, strict=True)]
         return tuple(plain) if len(plain) > 1 else plain[0]
 
     def _with_depth(self, codes: Any) -> Any:
         """The other way round."""
+        scales = codes if isinstance(codes, tuple) else (codes,)
         if not self.task.vocabularies:
-            return codes
+            return scales
         depths = map(len, self.task.vocabularies)
-        scales = zip(as_scales(codes), depths, strict=True)
+        scales = zip(scales, depths, strict=True)
         return tuple(x[..., None] if depth == 1 else x for x, depth in scales)
 
 

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vq_jax.models.autoencoder import VQVAE
+from tests.autoencoders import vqvae
 from vq_jax.quantizers.vq import VectorQuantizer
 
 
 def make(**options):
     quantizer = VectorQuantizer(num_codes=16, dim=5)
     sizes = {'channels': 8, 'residual_channels': 3, 'residual_blocks': 2, 'stages': 2}
-    model = VQVAE(quantizer=quantizer, **sizes | options)
+    model = vqvae(quantizer, **sizes | options)
     images = jax.random.uniform(jax.random.key(0), (2, 16, 24, 3), minval=-1)
     return model, model.init(jax.random.key(1), images), images
 
@@ -30,10 +30,10 @@ def test_parameters_by_hand():
 def test_codes_stand_for_the_image():
     model, variables, images = make()
     outputs, quantized = model.apply(variables, images)
-    codes = model.apply(variables, images, method='encode')
+    (codes,) = model.apply(variables, images, method='encode')
     assert codes.shape == (2, 4, 6, 1) and outputs.shape == images.shape
-    np.testing.assert_array_equal(codes, quantized.codes)
-    decoded = model.apply(variables, codes, method='decode')
+    np.testing.assert_array_equal(codes, *quantized.codes)
+    decoded = model.apply(variables, (codes,), method='decode')
     np.testing.assert_allclose(decoded, outputs, rtol=1e-4, atol=1e-5)
 
 

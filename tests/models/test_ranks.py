@@ -12,26 +12,19 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from tests.autoencoders import vqgan, vqvae, vqvae2
 from vq_jax.errors import UserError
-from vq_jax.models.autoencoder import VQVAE, Decoder, Encoder
+from vq_jax.models import Context
+from vq_jax.models.autoencoder import Autoencoder
 from vq_jax.models.classifier import Classifier
 from vq_jax.models.convolution import Conv, ConvTranspose
 from vq_jax.models.discriminators import Discriminator, PatchDiscriminator, halving_strides
 from vq_jax.models.generator import Generator
+from vq_jax.models.mlp import MLPDecoder, MLPEncoder, MLPSizes
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.models.observation import Observation
 from vq_jax.models.residual import Downsample, ResidualDecoder, ResidualEncoder, ResidualSizes, Upsample
-from vq_jax.models.vae import (
-    VAE,
-    ConvolutionalSizes,
-    FlatDecoder,
-    FlatEncoder,
-    MLPDecoder,
-    MLPEncoder,
-    MLPSizes,
-)
-from vq_jax.models.vqgan import VQGAN
-from vq_jax.models.vqvae2 import VQVAE2
+from vq_jax.models.strided import FlatDecoder, FlatEncoder, StridedDecoder, StridedEncoder, StridedSizes
 from vq_jax.quantizers.gaussian import GaussianBottleneck
 from vq_jax.quantizers.vq import VectorQuantizer
 
@@ -40,6 +33,7 @@ FRAMES = 3
 STRIDES = {1: (4,), 3: (1, 2, 2)}
 SHAPES = {1: (32, 2), 3: (4, 8, 8, 2)}
 LABELS = np.array([0, 2])
+CLASSES = Context(vector=np.eye(3, dtype=np.float32)[LABELS])
 SMALL = {'channels': 4, 'residual_blocks': 1, 'residual_channels': 2}
 
 
@@ -52,23 +46,23 @@ def residual_sizes(strides):
 
 
 def vae(encoder, decoder, features=None):
-    return VAE(encoder, GaussianBottleneck(3, features), decoder, Observation('gaussian'))
+    return Autoencoder(encoder, GaussianBottleneck(3, features), decoder, Observation('gaussian'))
 
 
 def models(rank):
     """Models by their names, each with its arguments."""
     shape, strides = SHAPES[rank], STRIDES[rank]
     x = RNG.normal(size=(2, *shape)).astype(np.float32)
-    sizes, flat, mlp = residual_sizes(strides), ConvolutionalSizes(4, 1, 1, 2, strides), MLPSizes((8,))
+    sizes, flat, mlp = residual_sizes(strides), StridedSizes(4, 1, 1, 2, strides), MLPSizes((8,), 'tanh')
     residual = ResidualEncoder(sizes, 6), ResidualDecoder(sizes, 2)
     return {
-        'vqvae': (VQVAE(vq(), out_channels=2, stages=1, strides=strides, **SMALL), (x,)),
+        'vqvae': (vqvae(vq(), out_channels=2, stages=1, strides=strides, **SMALL), (x,)),
         'vqvae2': (
-            VQVAE2(vq(), vq(), Observation('gaussian'), out_channels=2, stages=1, strides=strides, **SMALL),
+            vqvae2(vq(), vq(), out_channels=2, likelihood='gaussian', stages=1, strides=strides, **SMALL),
             (x,),
         ),
-        'vqgan': (VQGAN(vq(), sizes, out_channels=2, num_classes=3), (x, LABELS)),
-        'kl': (VQGAN(GaussianBottleneck(2, 3), sizes, out_channels=2), (x,)),
+        'vqgan': (vqgan(vq(), sizes, out_channels=2, conditional=True), (x, CLASSES)),
+        'kl': (vqgan(GaussianBottleneck(2, 3), sizes, out_channels=2), (x,)),
         'vae mlp': (vae(MLPEncoder(mlp), MLPDecoder(mlp, shape)), (x,)),
         'vae flat': (vae(FlatEncoder(flat), FlatDecoder(flat, shape)), (x,)),
         'vae grid': (vae(*residual, features=3), (x,)),
@@ -116,13 +110,14 @@ def test_shapes_and_gradients(name, rank):
     else:
         reconstruction, latent = outputs
         assert getattr(reconstruction, 'outputs', reconstruction).shape == (2, *shape)
-        codes = getattr(latent, 'codes', None)
-        if name == 'vqvae2':
-            assert [c.shape for c in codes] == [(2, *s, 1) for s in ({1: (2,), 3: (4, 2, 2)}[rank], shorter)]
-        elif name == 'vae grid':
-            assert latent.mean.shape == (2, *shorter, 3)
-        elif codes is not None:
-            assert codes.shape[: 1 + rank] == (2, *shorter)
+        shapes = {
+            'vqvae2': [(*{1: (2,), 3: (4, 2, 2)}[rank], 1), (*shorter, 1)],
+            'kl': [(*shorter, 2)],
+            'vae mlp': [(3,)],
+            'vae flat': [(3,)],
+            'vae grid': [(*shorter, 3)],
+        }.get(name, [(*shorter, 1)])
+        assert [x.shape for x in latent.codes] == [(2, *shape) for shape in shapes]
 
 
 def inflated(params, shapes):
@@ -141,14 +136,15 @@ def inflated(params, shapes):
 
 SIZES = residual_sizes((2,))
 FILM = residual_sizes((1, 2, 2))
+STRIDED, STRIDED_FILM = (StridedSizes(4, 1, 1, 2, strides) for strides in ((2,), (1, 2, 2)))
 STILL = [
     (Conv(3), Conv(3), 2),
     (ConvTranspose(3, 4, 2), ConvTranspose(3, (3, 4, 4), (1, 2, 2)), 2),
     (GroupNorm(), GroupNorm(), 8),
     (Downsample(), Downsample(strides=(1, 2, 2)), 2),
     (Upsample(), Upsample(strides=(1, 2, 2)), 2),
-    (Encoder(3, 4, 1, 1, 2), Encoder(3, 4, 1, 1, 2, (1, 2, 2)), 2),
-    (Decoder(3, 4, 1, 1, 2), Decoder(3, 4, 1, 1, 2, (1, 2, 2)), 2),
+    (StridedEncoder(STRIDED, 3), StridedEncoder(STRIDED_FILM, 3), 2),
+    (StridedDecoder(STRIDED, 3), StridedDecoder(STRIDED_FILM, 3), 2),
     (ResidualEncoder(SIZES, 3), ResidualEncoder(FILM, 3), 2),
     (ResidualDecoder(SIZES, 2), ResidualDecoder(FILM, 2), 3),
     (PatchDiscriminator(4, 1, norm='none'), PatchDiscriminator(4, 1, (1, 2, 2), norm='none'), 2),

@@ -5,10 +5,8 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 
-from vq_jax.models.autoencoder import VQVAE
+from tests.autoencoders import vqgan, vqvae, vqvae2
 from vq_jax.models.residual import ResidualSizes
-from vq_jax.models.vqgan import VQGAN
-from vq_jax.models.vqvae2 import VQVAE2
 from vq_jax.quantizers.quantizer import Quantized
 
 
@@ -26,21 +24,20 @@ SIZES = ResidualSizes(channels=8, multipliers=(1,), residual_blocks=1, attention
 
 
 @pytest.mark.parametrize(
-    'model',
+    'model, names',
     [
-        VQVAE(Told(), channels=8, stages=1, residual_blocks=0),
-        VQVAE2(Told(), Told(), channels=8, stages=1, residual_blocks=0),
-        VQGAN(Told(), SIZES),
+        (vqvae(Told(), channels=8, stages=1, residual_blocks=0), {'told'}),
+        (vqvae2(Told(), Told(), channels=8, stages=1, residual_blocks=0), {'told_scale_0', 'told_scale_1'}),
+        (vqgan(Told(), SIZES), {'told'}),
     ],
-    ids=lambda model: type(model).__name__,
+    ids=['vqvae', 'vqvae2', 'vqgan'],
 )
-def test_every_quantizer_is_told_the_step(model):
+def test_every_quantizer_is_told_the_step(model, names):
     images = jnp.zeros((1, 16, 16, 3))
 
     def told(**training):
         _, quantized = model.init_with_output(jax.random.key(0), images, **training)[0]
         return {name: float(step) for name, step in quantized.metrics.items()}
 
-    names = {'told_scale_0', 'told_scale_1'} if isinstance(model, VQVAE2) else {'told'}
     assert told(train=True, step=jnp.int32(7)) == dict.fromkeys(names, 7)
     assert told() == dict.fromkeys(names, -1)

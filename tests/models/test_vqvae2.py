@@ -4,23 +4,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
-from vq_jax.models.vqvae2 import VQVAE2
+from tests.autoencoders import vqvae2
 from vq_jax.quantizers.quantizer import BATCH_MEANS, STATISTICS
 from vq_jax.quantizers.vq import VectorQuantizer
+
+COARSE, FINE = 'quantizers_0', 'quantizers_1'
 
 
 def make(**options):
     quantizers = [VectorQuantizer(num_codes=16, dim=5) for _ in range(2)]
     sizes = {'channels': 8, 'residual_channels': 3, 'residual_blocks': 2, 'stages': 1, 'top_stages': 2}
-    model = VQVAE2(*quantizers, **sizes | options)
+    model = vqvae2(*quantizers, **sizes | options)
     images = jax.random.uniform(jax.random.key(0), (2, 16, 24, 3), minval=-1)
     variables = jax.jit(model.init)(jax.random.key(1), images)
     # Codes far enough apart that more than one of them is chosen.
-    for name, key in (('quantizer', 2), ('top_quantizer', 3)):
-        codes = variables[STATISTICS][name]['codebook']
-        variables[STATISTICS][name]['codebook'] = 0.3 * jax.random.normal(jax.random.key(key), codes.shape)
+    for name, key in ((FINE, 2), (COARSE, 3)):
+        of_scale = variables[STATISTICS]['bottleneck'][name]
+        of_scale['codebook'] = 0.3 * jax.random.normal(jax.random.key(key), of_scale['codebook'].shape)
     return model, variables, images
+
+
+def with_other_codes(variables, name):
+    """Variables in which the codebook of a scale is another."""
+    scales = variables[STATISTICS]['bottleneck']
+    other = {**scales[name], 'codebook': -scales[name]['codebook'][::-1]}
+    return {**variables, STATISTICS: {'bottleneck': {**scales, name: other}}}
 
 
 @pytest.fixture(scope='module')
@@ -52,7 +62,7 @@ def test_codes_stand_for_the_image(stages, top_stages):
     model, variables, images = make(stages=stages, top_stages=top_stages)
     outputs, quantized = model.apply(variables, images)
     top, bottom = model.apply(variables, images, method='encode')
-    assert model.factors == (8,) and outputs.shape == images.shape
+    assert outputs.shape == images.shape
     assert top.shape == (2, 2, 3, 1) and bottom.shape == (2, 16 // 2**stages, 24 // 2**stages, 1)
     np.testing.assert_array_equal(top, quantized.codes[0])
     np.testing.assert_array_equal(bottom, quantized.codes[1])
@@ -63,18 +73,13 @@ def test_codes_stand_for_the_image(stages, top_stages):
 def test_the_bottom_is_encoded_given_the_top(made):
     """Other vectors for the top codes, the same image: other vectors at the bottom."""
     model, variables, images = made
-    before = model.apply(variables, images, method='vectors')
-    codebook = variables[STATISTICS]['top_quantizer']['codebook']
-    tops = {**variables[STATISTICS]['top_quantizer'], 'codebook': -codebook[::-1]}
-    others = {**variables, STATISTICS: {**variables[STATISTICS], 'top_quantizer': tops}}
-    after = model.apply(others, images, method='vectors')
+    before = model.apply(variables, images, 1, method='vectors')
+    after = model.apply(with_other_codes(variables, COARSE), images, 1, method='vectors')
     assert (np.abs(after - before).max((0, 3)) > 1e-4).mean() > 0.9
     # The top knows nothing of the bottom.
-    codebook = variables[STATISTICS]['quantizer']['codebook']
-    bottoms = {**variables[STATISTICS]['quantizer'], 'codebook': -codebook[::-1]}
-    others = {**variables, STATISTICS: {**variables[STATISTICS], 'quantizer': bottoms}}
-    for method in ('vectors', 'top_vectors'):
-        results = [model.apply(v, images, method=method) for v in (variables, others)]
+    others = with_other_codes(variables, FINE)
+    for scale in (0, 1):
+        results = [model.apply(v, images, scale, method='vectors') for v in (variables, others)]
         np.testing.assert_array_equal(*results)
 
 
@@ -103,8 +108,9 @@ def test_both_encoders_and_the_way_between_learn_from_the_image(made):
         return jnp.mean((outputs - images) ** 2) + weigh_loss * jnp.sum(quantized.loss)
 
     grads = jax.jit(jax.grad(error))(variables['params'], 0.0)
-    moved = {name: all(bool((g != 0).any()) for g in jax.tree.leaves(g)) for name, g in grads.items()}
-    assert set(moved) >= {'bottom_encoder', 'top_encoder', 'top_decoder', 'join', 'enlarge', 'decoder'}
+    moved = {path: bool((g != 0).any()) for path, g in flatten_dict(grads).items()}
+    between = {path[1] for path in moved if path[0] == 'bottleneck'}
+    assert between == {'encoder', 'decoder', 'join'} and ('decoder', 'trunk', 'enlarge', 'kernel') in moved
     assert all(moved.values()), moved
 
 
@@ -117,8 +123,8 @@ def test_losses_and_statistics_are_of_both_scales(made):
     metrics = quantized[1].metrics
     both = metrics['commitment_loss_scale_0'] + metrics['commitment_loss_scale_1']
     np.testing.assert_allclose(jnp.mean(quantized[1].loss), 0.25 * both, rtol=1e-5)
-    for name in ('quantizer', 'top_quantizer'):
-        before, after = variables[STATISTICS][name], changed[STATISTICS][name]
+    for name in (COARSE, FINE):
+        before, after = (v[STATISTICS]['bottleneck'][name] for v in (variables, changed))
         assert (before['shares'] != after['shares']).any()
     assert set(learned) == {'codes_revived_scale_0', 'codes_revived_scale_1'}
 
@@ -126,13 +132,12 @@ def test_losses_and_statistics_are_of_both_scales(made):
 def test_codes_of_each_scale_begin_apart(made):
     model, variables, _ = made
     vectors = jnp.arange(80.0).reshape(16, 5)  # as many as codes: each is one
-    for method, name, other in (
-        ('init_codes', 'quantizer', 'top_quantizer'),
-        ('init_top_codes', 'top_quantizer', 'quantizer'),
-    ):
-        _, placed = model.apply(variables, jax.random.key(0), vectors, method=method, mutable=[STATISTICS])
-        np.testing.assert_allclose(np.sort(placed[STATISTICS][name]['codebook'], axis=0), vectors, atol=1e-4)
-        before, after = variables[STATISTICS][other], placed[STATISTICS][other]
+    for scale, name, other in ((0, COARSE, FINE), (1, FINE, COARSE)):
+        given = jax.random.key(0), vectors, scale
+        _, placed = model.apply(variables, *given, method='init_codes', mutable=[STATISTICS])
+        before, after = (v[STATISTICS]['bottleneck'] for v in (variables, placed))
+        np.testing.assert_allclose(np.sort(after[name]['codebook'], axis=0), vectors, atol=1e-4)
+        before, after = before[other], after[other]
         jax.tree.map(np.testing.assert_array_equal, after, before)
 
 

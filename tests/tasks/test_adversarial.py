@@ -11,6 +11,7 @@ import pytest
 from flax import linen as nn
 
 from vq_jax.errors import UserError
+from vq_jax.models.context import Context, class_vector
 from vq_jax.models.discriminators import BATCH_STATS, PatchDiscriminator
 from vq_jax.ops import adversarial_losses
 from vq_jax.ops.images import to_float
@@ -64,6 +65,14 @@ def vqgan():
     return *make('vqgan', data, {**SMALL, 'perceptual.kind': 'none'}), data
 
 
+def against(task, **changes):
+    """A task with other values in the section 'adversarial'."""
+    adversary = dataclasses.replace(
+        task.adversary, config=dataclasses.replace(task.adversary.config, **changes)
+    )
+    return dataclasses.replace(task, adversary=adversary)
+
+
 def judged(task, state, images, labels):
     discriminator = state.discriminator
     variables = {'params': discriminator.params, **discriminator.variables}
@@ -82,7 +91,7 @@ def brute(task, state, data):
         (outputs, latent), _ = task.model.apply(
             variables,
             task.seen(images),
-            data['label'],
+            Context(vector=class_vector(data['label'], 3)),
             train=True,
             mutable=['batch_means'],
             rngs={'codebook': state.generator.step_key(), 'latent': state.generator.step_key()},
@@ -95,10 +104,10 @@ def brute(task, state, data):
 
     def against(params):
         outputs, _ = run(params)
-        shown = outputs if task.source == 'image' else jnp.concatenate([outputs, task.seen(images)], -1)
+        shown = outputs if task.source.kind == 'image' else jnp.concatenate([outputs, task.seen(images)], -1)
         return jnp.mean(adversarial_losses.generator_loss('hinge', judged(task, state, shown, data['label'])))
 
-    kl = task.loss.kl_weight / images[0].size  # of the KL autoencoder, a value
+    kl = task.bottleneck_loss.weight / images[0].size  # of the KL autoencoder, a value
     weight = kl if isinstance(task.model.bottleneck, GaussianBottleneck) else 1.0
     return rebuilding, against, lambda params: weight * jnp.mean(run(params)[1].loss)
 
@@ -151,7 +160,7 @@ def test_the_generator_runs_once_and_the_discriminator_twice(vqgan):
 
 def test_before_the_start_a_broken_discriminator_changes_nothing(vqgan):
     task, state, data = vqgan
-    task = dataclasses.replace(task, adversarial=dataclasses.replace(task.adversarial, start=10, warmup=4))
+    task = against(task, start=10, warmup=4)
     assert [task.phase(s) for s in (0, 5, 6, 9, 10, 99)] == [
         'absent', 'absent', 'alone', 'alone', 'together', 'together'
     ]  # fmt: skip
@@ -176,8 +185,7 @@ def test_before_the_start_a_broken_discriminator_changes_nothing(vqgan):
 
 def test_the_weight_ramps_up_from_the_start(vqgan):
     task, state, data = vqgan
-    config = dataclasses.replace(task.adversarial, start=10, ramp=4, adaptive=False)
-    task = dataclasses.replace(task, adversarial=config)
+    task = against(task, start=10, ramp=4, adaptive=False)
     step = jax.jit(task.train_step)
     weights = []
     for number in (10, 11, 13, 40):

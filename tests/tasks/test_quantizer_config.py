@@ -10,7 +10,7 @@ from vq_jax.quantizers.lfq import LookupFreeQuantizer
 from vq_jax.quantizers.vq import VectorQuantizer
 from vq_jax.spec import Spec
 from vq_jax.tasks import complete_config, make_task
-from vq_jax.training.state import AdversarialState, abstract_batch
+from vq_jax.training.state import AdversarialState, TrainState, abstract_batch
 
 CHOICES = {
     'vq': VectorQuantizer(num_codes=7, dim=8),
@@ -43,9 +43,9 @@ def task_of(task, kind='vq', **changes):
 
 @pytest.mark.parametrize('kind', CHOICES)
 def test_each_kind_is_made_of_its_section(kind):
-    assert task_of('vqvae', kind).model.quantizer == CHOICES[kind]
+    assert task_of('vqvae', kind).model.bottleneck == CHOICES[kind]
     two = task_of('vqvae', kind, **{'model.top_stages': 1}).model
-    assert two.quantizer == two.top_quantizer == CHOICES[kind]
+    assert two.quantizers == (CHOICES[kind],) * 2
     task = task_of('vqgan', kind)
     assert task.model.bottleneck == CHOICES[kind]
     assert task.vocabularies == (({'vq': 7, 'fsq': 12, 'lfq': 8}[kind],),) == (CHOICES[kind].vocabulary,)
@@ -73,7 +73,7 @@ def test_a_step_and_an_evaluation_fit_the_state(name, kind, top_stages):
 
 @pytest.mark.parametrize('kind', ['fsq', 'lfq'])
 def test_nothing_is_placed_before_the_first_step(kind):
-    state = object()
+    state = TrainState(*[None] * 6)
     assert task_of('vqvae', kind).init_from_data(None, state, None, None) is state
     players = AdversarialState(generator=state, discriminator=None)
     assert task_of('vqgan', kind).init_from_data(None, players, None, None).generator is state

@@ -35,12 +35,11 @@ def test_bounds_are_below_the_likelihood_and_the_better_one_comes_near(likelihoo
     task, state = make(model__likelihood=likelihood, model__importance_samples=2000)
     values = jax.jit(task.eval_step)(state, BATCH)
     # log p(x) by integration over z; the observed images are drawn from their bytes.
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(content_keys(IMAGES))
     variables = state.eval_variables()
-    observed = task.model.observation.observe(keys, to_float(IMAGES))
+    observed = task.model.head.observe(content_keys(IMAGES), to_float(IMAGES))
     z = np.linspace(-8, 8, 4001, dtype=np.float32)
     log_p = jax.vmap(
-        lambda v: task.model.apply(variables, jnp.full((6, 1), v), method='distribution').log_probability(
+        lambda v: task.model.apply(variables, (jnp.full((6, 1), v),), method='outputs').log_probability(
             observed
         )
     )(z)
@@ -73,8 +72,8 @@ def test_means_far_from_zero_are_no_more_active():
     found = []
     for offset in (0.0, 3000.0):
         params = jax.tree.map(jnp.asarray, state.params)
-        bias = params['latent']['project_in']['bias']
-        params['latent']['project_in']['bias'] = bias.at[0].add(offset)
+        bias = params['bottleneck']['project_in']['bias']
+        params['bottleneck']['project_in']['bias'] = bias.at[0].add(offset)
         values = task.eval_step(state.replace(params=params), BATCH)
         moments = {name: np.float64(values[name]).mean(0) for name in ('latent_mean', 'latent_square')}
         found.append(moments['latent_square'] - moments['latent_mean'] ** 2)
@@ -102,14 +101,14 @@ def test_free_bits():
     """Kingma et al. 2016, equation 15: each dimension costs what is free, or its mean over the batch."""
     changes = {'model__latent_dim': 2, 'model__likelihood': 'discretised_logistic'}
     sgd = {'optimizer__name': 'sgd', 'optimizer__b1': 0.0, 'optimizer__learning_rate': 1.0}
-    free = 0.05
+    free = 0.1
     task, state = make(loss__free_bits=free, **changes, **sgd)
     params = jax.tree.map(lambda p: p, state.params)
     # A decoder that ignores the latent, so that the divergence alone pulls at the encoder.
-    first = params['decoder']['Dense_0']
+    first = params['decoder']['trunk']['Dense_0']
     first['kernel'] = jnp.zeros_like(first['kernel'])
     # The first dimension is far from the prior, the second, on average, near.
-    into = params['latent']['project_in']
+    into = params['bottleneck']['project_in']
     into['bias'] = jnp.array([2.0, 0.0, 0.0, 0.0])
     state = state.replace(params=params)
     posterior = task.model.apply({'params': params}, to_float(IMAGES), method='posterior')
@@ -121,7 +120,7 @@ def test_free_bits():
     divergence = np.maximum(each.mean(0), free).sum()
     assert metrics['loss'] == pytest.approx(float(divergence - metrics['reconstruction']), rel=1e-5)
     assert metrics['kl'] == pytest.approx(float(each.mean(0).sum()), rel=1e-5)
-    change = np.abs(after.params['latent']['project_in']['kernel'] - into['kernel']).max(0)
+    change = np.abs(after.params['bottleneck']['project_in']['kernel'] - into['kernel']).max(0)
     assert (change[[0, 2]] > 1e-3).all() and (change[[1, 3]] == 0).all()
     assert int(after.step) == 1
 

@@ -43,13 +43,13 @@ def test_the_bound_is_that_of_numpy():
     """log p(x | z) - n log k, in bits a value, of bytes under logistics with a scale for each channel."""
     task, state = make('discretised_logistic')
     log_scale = np.float32([-1.0, -2.0, 0.3])
-    params = {**state.params, 'observation': {'log_scale': jnp.asarray(log_scale)}}
+    params = {**state.params, 'head': {'log_scale': jnp.asarray(log_scale)}}
     state = state.replace(params=params)
     values = jax.jit(task.eval_step)(state, batch_of(IMAGES))
 
     # The means of the logistics are the images before they are clipped.
     codes = task.encode(state, IMAGES)
-    mean = np.float64(task.model.apply(state.eval_variables(), *codes, method='outputs').outputs)
+    mean = np.float64(task.model.apply(state.eval_variables(), codes, method='outputs').outputs)
     logistic, x = stats.logistic(mean, np.exp(log_scale)), np.float64(IMAGES) * 2 / 255 - 1
     upper = np.where(IMAGES == 255, 1, logistic.cdf(x + 1 / 255))
     lower = np.where(IMAGES == 0, 0, logistic.cdf(x - 1 / 255))
@@ -76,7 +76,7 @@ def test_codes_and_likelihood_are_of_one_drawn_image(likelihood):
         observed = np.asarray(task.seen(to_float(IMAGES)))
         assert set(np.unique(observed)) == {-1, 1}
         seen_codes = task.model.apply(state.eval_variables(), observed, method='encode')
-        np.testing.assert_array_equal(*codes, seen_codes)
+        np.testing.assert_array_equal(codes, seen_codes)
 
 
 def test_training_draws_anew_each_step():
@@ -107,7 +107,7 @@ def test_training_lowers_the_bits(likelihood):
     assert bits() < 0.5 * before
     assert np.isfinite(metrics['loss'])
     if likelihood != 'bernoulli':
-        assert (np.abs(state.params['observation']['log_scale'] - np.log(0.2)) > 0.05).all()
+        assert (np.abs(state.params['head']['log_scale'] - np.log(0.2)) > 0.05).all()
 
 
 def test_without_a_likelihood_there_is_no_bound():
@@ -144,13 +144,14 @@ def test_kmeans_places_the_top_and_then_the_bottom_given_it():
     engine = make_engine(ParallelConfig(), len(IMAGES))
     batches = iter([batch_of(IMAGES)] * 2)
     state = task.init_from_data(jax.random.key(1), state, batches, engine)
-    for name, method in (('top_quantizer', 'top_vectors'), ('quantizer', 'vectors')):
-        z = task.model.apply(state.eval_variables(), to_float(IMAGES), method=method)
+    for scale in (0, 1):
+        z = task.model.apply(state.eval_variables(), to_float(IMAGES), scale, method='vectors')
+        placed = state.variables[STATISTICS]['bottleneck'][f'quantizers_{scale}']
         z = np.float64(z).reshape(-1, 4)
-        codebook = np.float64(state.variables[STATISTICS][name]['codebook'])
+        codebook = np.float64(placed['codebook'])
         nearest = np.square(z[:, None] - codebook).sum(-1).argmin(1)
         shares = np.bincount(nearest, minlength=8) / len(z)
-        np.testing.assert_allclose(state.variables[STATISTICS][name]['shares'], shares, atol=1e-6)
+        np.testing.assert_allclose(placed['shares'], shares, atol=1e-6)
         error = np.square(z - codebook[nearest]).sum()
         assert error < 0.8 * np.square(z - z.mean(0)).sum()
 
@@ -158,18 +159,17 @@ def test_kmeans_places_the_top_and_then_the_bottom_given_it():
 @pytest.mark.parametrize('learning', ['gradient', 'moving_average'])
 def test_dead_codes_of_both_levels_are_revived(learning):
     task, state = make('mse', model__top_stages=1, quantizer__learning=learning, quantizer__revive_below=0.5)
-    statistics = {
-        name: {**level, 'shares': jnp.zeros(8).at[0].set(1.0)}
-        for name, level in state.variables[STATISTICS].items()
-    }
+    scales = state.variables[STATISTICS]['bottleneck'].items()
+    dead = {name: {**scale, 'shares': jnp.zeros(8).at[0].set(1.0)} for name, scale in scales}
+    statistics = {'bottleneck': dead}
     state = state.replace(variables={**state.variables, STATISTICS: statistics})
     after, metrics = jax.jit(task.train_step)(state, batch_of(IMAGES))
-    for scale, name in enumerate(('top_quantizer', 'quantizer')):
+    for scale in (0, 1):
         assert metrics[f'codes_revived_scale_{scale}'] > 0
         before, now = (
-            s.params[name]['codebook']
-            if learning == 'gradient'
-            else s.variables[STATISTICS][name]['codebook']
+            (s.params if learning == 'gradient' else s.variables[STATISTICS])['bottleneck'][
+                f'quantizers_{scale}'
+            ]['codebook']
             for s in (state, after)
         )
         # Those that start at random are no longer than 1/k; vectors of the batch are longer.
@@ -191,11 +191,11 @@ def test_dead_codes_are_replaced_in_the_average_too():
     """So that evaluation can choose them; those that live go on as an average."""
     changes = {'quantizer__learning': 'gradient', 'quantizer__revive_below': 0.5, 'optimizer__ema_decay': 0.9}
     task, state = make('mse', **changes)
-    statistics = {'quantizer': {'shares': jnp.full(8, 0.5).at[2:].set(0.0)}}
+    statistics = {'bottleneck': {'shares': jnp.full(8, 0.5).at[2:].set(0.0)}}
     state = state.replace(variables={**state.variables, STATISTICS: statistics})
     after, metrics = jax.jit(task.train_step)(state, batch_of(IMAGES))
     before, now, average = (
-        np.asarray(tree['quantizer']['codebook']) for tree in (state.params, after.params, after.ema_params)
+        np.asarray(tree['bottleneck']['codebook']) for tree in (state.params, after.params, after.ema_params)
     )
     assert metrics['codes_revived'] == 6
     np.testing.assert_array_equal(average[2:], now[2:])

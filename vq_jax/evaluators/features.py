@@ -29,7 +29,7 @@ from vq_jax.ops.moments import Moments
 from vq_jax.ops.neighbourhoods import density_and_coverage, precision_and_recall
 from vq_jax.ops.similarity import WINDOW, ms_ssim, ssim
 from vq_jax.spec import Kind
-from vq_jax.tasks.autoencoding import AutoencodingTask
+from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.batched_sampling import BatchedSampler
 from vq_jax.tasks.classes import check_class_names, difference
 from vq_jax.tasks.perceptual import read_lpips
@@ -82,7 +82,7 @@ class FeatureEvaluator:
         """
         source.check_spec(run)
         self.samples = isinstance(run.task, Samples)
-        self.rebuilds = isinstance(run.task, AutoencodingTask)
+        self.rebuilds = isinstance(run.task, AutoencoderTask)
         if not (self.samples or self.rebuilds):
             raise UserError(
                 f'a run of the task {run.config.task} makes no images; evaluate it without features.'

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.models.autoencoder import ResidualBlock
 from vq_jax.models.convolution import Conv
+from vq_jax.models.strided import ReluBlock
 
 
 class ConditioningStack(nn.Module):
@@ -33,7 +33,7 @@ class ConditioningStack(nn.Module):
         """Maps tokens, int [b *coarse grid], to vectors [b *grid width]."""
         x = nn.Embed(self.num_tokens, self.width)(tokens).astype(self.dtype)
         for _ in range(self.blocks):
-            x = ResidualBlock(self.width, self.dtype)(x)
+            x = ReluBlock(self.width, self.dtype)(x)
         for axis, size in enumerate(self.grid, 1):
             x = jnp.repeat(x, size // x.shape[axis], axis=axis)
         # After being repeated, children of one parent differ only by what surrounds it.

@@ -14,6 +14,7 @@ from flax import linen as nn
 from vq_jax.errors import UserError, check_least
 from vq_jax.models.attention import Attention
 from vq_jax.models.convolution import Conv, check_strides
+from vq_jax.models.decoder import Decoder
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.ops.conv import conv_transpose
 from vq_jax.ops.grids import per_axis
@@ -192,8 +193,8 @@ class ResidualTrunk(nn.Module):
         return nn.swish(GroupNorm()(x))
 
 
-class ResidualDecoder(nn.Module):
-    """Maps a grid of vectors to examples; the last layer can be called apart.
+class ResidualDecoder(Decoder):
+    """Maps a grid of vectors to examples.
 
     Attributes:
         sizes: see `ResidualSizes`.
@@ -206,14 +207,6 @@ class ResidualDecoder(nn.Module):
     def setup(self) -> None:  # noqa: D102 (Flax's)
         self.trunk = ResidualTrunk(self.sizes)
         self.last = Conv(self.out_channels, dtype=self.sizes.dtype)
-
-    def __call__(self, z: jax.Array) -> jax.Array:
-        """Maps vectors [b *grid features] to examples [b *grid*factors out_channels], float32."""
-        return self.head(self.trunk(z))
-
-    def head(self, x: jax.Array) -> jax.Array:
-        """The last convolution, of what the trunk returned."""
-        return self.last(x).astype(jnp.float32)
 
 
 def _middle(sizes: ResidualSizes, x: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from vq_jax.errors import check_least
 from vq_jax.ops import gaussians
+from vq_jax.ops.collectives import pmean
 from vq_jax.ops.parts import Part
 from vq_jax.quantizers.quantizer import Quantized
 
@@ -37,12 +38,15 @@ class GaussianBottleneck(nn.Module):
     (arXiv:2112.10752), section 3.1.
 
     Attributes:
-        latent_dim: dimensions of the Gaussian, at each place of a grid.
+        latent_dim: dimensions of the Gaussian, at each position of a grid.
         dim: width of the vectors that go out; None passes the sample on as it is.
+        free_bits: nats, on average over a batch, that each dimension may hold for nothing in training (Kingma
+            et al. 2016, arXiv:1606.04934, equation 15).
     """
 
     latent_dim: int = 4
     dim: int | None = None
+    free_bits: float = 0.0
 
     def __post_init__(self) -> None:
         check_least(1, self, 'latent_dim')
@@ -70,16 +74,21 @@ class GaussianBottleneck(nn.Module):
 
         Returns:
             Like a quantizer's; the 'codes' are the means, float32 [b ... latent_dim], the loss is the
-            divergence from the standard normal in nats.
+            divergence from the standard normal in nats, beyond `free_bits` in training.
         """
         posterior = self.posterior(z)
         latent = posterior.mean
         if train and not self.is_initializing():
             keys = (part or Part.of_device(len(z))).keys(self.make_rng(LATENT))
             latent = gaussians.sample(keys, posterior.mean, posterior.log_variance)
-        kl = jnp.sum(posterior.kl(), axis=tuple(range(1, z.ndim)))
+        units, axes = posterior.kl(), tuple(range(1, z.ndim))
+        metrics = {'kl': jnp.mean(jnp.sum(units, axes))}
+        if train and self.free_bits:
+            # Whether a dimension is below its free bits is a matter of the whole batch.
+            mean = pmean(jax.lax.stop_gradient(jnp.mean(units, 0)), part and part.axis_name)
+            units = jnp.where(mean > self.free_bits, units, self.free_bits)
         return Quantized(
-            values=self.lookup(latent), codes=posterior.mean, loss=kl, metrics={'kl': jnp.mean(kl)}
+            values=self.lookup(latent), codes=posterior.mean, loss=jnp.sum(units, axes), metrics=metrics
         )
 
     def posterior(self, z: jax.Array) -> Posterior:

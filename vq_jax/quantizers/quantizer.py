@@ -21,11 +21,12 @@ REVIVALS = 'revivals'  # the collection of replacements for dead codes among the
 
 @chex.dataclass(frozen=True)
 class Quantized:
-    """What a quantizer returns; a model with two says how it joins theirs.
+    """What a quantizer returns.
 
     Attributes:
-        values: the quantized vectors, with the straight-through gradient [b ... d].
-        codes: the codes chosen, int32 [b ... depth].
+        values: the quantized vectors, with the straight-through gradient [b ... d]; of several scales (see
+            `Multiscale`) a tuple.
+        codes: the codes chosen, int32 [b ... depth]; likewise.
         loss: the quantizer's own losses, such as that of the codebook, weighted, of each example [b].
         metrics: named scalars, means over the examples.
     """
@@ -72,6 +73,23 @@ class Quantizer(Protocol):
 
     def nearest(self, vectors: jax.Array) -> jax.Array:
         """The codes, int32 [... depth], nearest to vectors where codes are compared [... code_dim]."""
+
+
+@runtime_checkable
+class Multiscale(Protocol):
+    """A bottleneck of several scales, each with a quantizer of its own.
+
+    It is called as a `Quantizer` is, and has its `lookup` and, if one of them has it, `after_update`; values
+    and codes are tuples, from coarse to fine.
+
+    Attributes:
+        quantizers: of each scale.
+    """
+
+    quantizers: tuple[Quantizer, ...]
+
+    def vectors(self, z: jax.Array, scale: int) -> jax.Array:
+        """What the quantizer of a scale is given [b *grid dim] of what the bottleneck is given."""
 
 
 @runtime_checkable

@@ -48,6 +48,48 @@ class AdversarialLossConfig:
         check_least(0, self, 'r1', 'gradient_penalty', 'lecam')
 
 
+@dataclasses.dataclass(frozen=True)
+class AdversarialConfig(AdversarialLossConfig):
+    """What generator and discriminator lower, how much the discriminator counts, and from when on.
+
+    Attributes:
+        weight: of the adversarial loss, times the adaptive weight.
+        adaptive: weigh it so that both losses pull equally at the last layer (Esser et al. 2021,
+            equation 7).
+        start: the step from which the generator feels it; before, it costs nothing. At or beyond the
+            end of the run there is no adversarial loss at all.
+        warmup: steps before `start` in which the discriminator learns alone.
+        ramp: steps after `start` over which its weight rises from 0.
+        most_adaptive: the adaptive weight is held below it.
+    """
+
+    weight: float = 0.8
+    adaptive: bool = True
+    start: int = 0
+    warmup: int = 0
+    ramp: int = 0
+    most_adaptive: float = 1e4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(0, self, 'weight', 'start', 'warmup', 'ramp', 'most_adaptive')
+        if self.warmup > self.start:
+            raise UserError(
+                f'warmup is {self.warmup} steps before start, which is {self.start}; raise start, or lower '
+                'warmup.'
+            )
+
+    def phase(self, step: int) -> str:
+        """'absent' before the discriminator learns, 'alone' while it does so alone, then 'together'."""
+        if step < self.start - self.warmup:
+            return 'absent'
+        return 'alone' if step < self.start else 'together'
+
+    def ramped(self, step: jax.Array) -> jax.Array:
+        """The weight of the adversarial loss at a step from `start` on, without the adaptive one."""
+        return self.weight * jnp.minimum(1.0, (step - self.start + 1) / max(1, self.ramp))
+
+
 @chex.dataclass(frozen=True)
 class AdversarialGradients:
     """What comes of showing a part of a batch to the discriminator.

@@ -8,7 +8,7 @@ import jax
 from vq_jax.errors import UserError
 from vq_jax.ops.images import to_float, to_uint8
 from vq_jax.spec import Spec
-from vq_jax.tasks.autoencoding import AutoencodingTask, as_scales
+from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.restore import restore_part
 from vq_jax.training.state import abstract_examples
@@ -93,7 +93,7 @@ class Latents:
         """Reads the run; raises `UserError` if it has no grid of latents, or takes no such images."""
         restored = restore_part('latent.workdir', config.workdir, config.step)
         self._task = restored.task
-        if not isinstance(self._task, AutoencodingTask):
+        if not isinstance(self._task, AutoencoderTask):
             raise UserError(
                 f'{config.workdir} is a run of the task {restored.config.task}, which has no latents; set '
                 'config.latent.workdir to one of vae, vqvae or vqgan.'
@@ -122,15 +122,14 @@ class Latents:
     def encode(self, state: Any, images: jax.Array) -> jax.Array:
         """See `Space.encode`."""
         if not self._task.vocabularies:
-            return self._task.encode(state, images)
-        seen = self._task.seen(to_float(images))
-        return self._task.model.apply(state.eval_variables(), seen, method='project')
+            return self._task.encode(state, images)[0]
+        return self._task.project(state, images)
 
     def decode(self, state: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
         """See `Space.decode`."""
         if self._task.vocabularies:
-            x = as_scales(self._task.model.apply(state.eval_variables(), x, method='nearest'))
-        return self._task.decode(state, x, labels)
+            return self._task.decode(state, self._task.nearest(state, x), labels)
+        return self._task.decode(state, (x,), labels)
 
 
 def make_space(config: LatentConfig, spec: Spec) -> Space:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from vq_jax.data import AnyDataset, CodeDataset
 from vq_jax.errors import UserError
 from vq_jax.media import Media, code_images, image_size, show
+from vq_jax.models.autoencoder import Codes
 from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 from vq_jax.models.transformer import Transformer, TransformerSizes
 from vq_jax.ops.collectives import pmean
@@ -21,9 +22,9 @@ from vq_jax.ops.keys import content_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.parts import Part
 from vq_jax.spec import Spec
-from vq_jax.tasks.autoencoding import Codes, code_caption
 from vq_jax.tasks.batched_sampling import check_guidance
 from vq_jax.tasks.classes import ClassNames
+from vq_jax.tasks.code_reports import code_caption
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.restore import restore_part
 from vq_jax.tasks.task import Task, check_decoder, check_labels, check_same_spec

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from vq_jax.errors import UserError
 from vq_jax.ops.keys import content_keys
 from vq_jax.spec import CodeSpec, Spec
-from vq_jax.tasks.autoencoding import AutoencodingTask
+from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.restore import restore_part
 from vq_jax.training.state import abstract_examples
@@ -141,7 +141,7 @@ class Codes:
         """Reads the run; raises `UserError` if it has no codes, or takes no such images [h w c]."""
         restored = restore_part('tokenizer.workdir', config.workdir, config.step)
         self._task = restored.task
-        if not isinstance(self._task, AutoencodingTask) or not self._task.vocabularies:
+        if not isinstance(self._task, AutoencoderTask) or not self._task.vocabularies:
             raise UserError(
                 f'{config.workdir} is a run of the task {restored.config.task}, which has no codes; set '
                 'config.tokenizer.workdir to one of vqvae or vqgan.'

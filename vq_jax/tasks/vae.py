@@ -1,7 +1,8 @@
-"""The VAE: learn a density of images, and a latent from which they can be drawn."""
+"""The VAE, as a config describes it: a likelihood of examples, and a latent to sample them from."""
 
 import dataclasses
-from typing import Any, Literal
+import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,31 +10,24 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vq_jax.errors import check_least
-from vq_jax.media import sheets
+from vq_jax.media import Media, show
+from vq_jax.models.autoencoder import Autoencoder
+from vq_jax.models.mlp import MLPDecoder, MLPEncoder, MLPSizes
 from vq_jax.models.observation import Likelihood, Observation
 from vq_jax.models.residual import ResidualDecoder, ResidualEncoder, ResidualSizes
-from vq_jax.models.vae import (
-    VAE,
-    ConvolutionalSizes,
-    FlatDecoder,
-    FlatEncoder,
-    MLPDecoder,
-    MLPEncoder,
-    MLPSizes,
-)
+from vq_jax.models.strided import FlatDecoder, FlatEncoder, StridedSizes
 from vq_jax.ops import gaussians
-from vq_jax.ops.collectives import pmean
 from vq_jax.ops.grids import per_axis
 from vq_jax.ops.images import to_float
 from vq_jax.ops.keys import content_keys, fold_in, normal
 from vq_jax.ops.likelihoods import bits_per_dimension
-from vq_jax.ops.parts import Part
 from vq_jax.quantizers.gaussian import GaussianBottleneck
 from vq_jax.spec import Spec
-from vq_jax.tasks.autoencoding import AutoencodingTask, check_size, errors
+from vq_jax.tasks.autoencoder import AutoencoderTask, errors
+from vq_jax.tasks.losses import BottleneckLoss, reconstruction_loss
 from vq_jax.tasks.task import check_parts, check_same_spec
 from vq_jax.training.config import build, defaults
-from vq_jax.training.optimizer import Optimizer, model_optimizer
+from vq_jax.training.optimizer import model_optimizer
 from vq_jax.training.parallel import Batch
 from vq_jax.training.state import TrainState
 
@@ -47,8 +41,8 @@ class VAEConfig:
     Attributes:
         backbone: encoder and decoder: connected layers (section 'mlp') or convolutions (section
             'convolutional') around a vector, or VQGAN's blocks (section 'residual') around a grid.
-        latent_dim: dimensions of the latent; at each place, if it is a grid.
-        likelihood: of pixels under the decoder's outputs (see `vq_jax.models.observation.Observation`).
+        latent_dim: dimensions of the latent; at each position, if it is a grid.
+        likelihood: of values under the decoder's outputs (see `vq_jax.models.observation.Observation`).
         importance_samples: samples for the bound of Burda et al. 2016 in evaluation, k.
     """
 
@@ -63,7 +57,7 @@ class VAEConfig:
 
 @dataclasses.dataclass(frozen=True)
 class VAELossConfig:
-    """The negative evidence lower bound, in nats an image.
+    """The negative evidence lower bound, in nats an example.
 
     In training 'loss' is weighted as below; in evaluation it is the bound itself, whatever the weights.
 
@@ -83,159 +77,124 @@ class VAELossConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class VAETask(AutoencodingTask):
-    """See `vq_jax.tasks.task.Task` for what each method does.
+class VAETask(AutoencoderTask):
+    """The autoencoder of a Gaussian bottleneck and a likelihood, which has a prior to sample from.
 
     Attributes:
-        model: see `vq_jax.models.vae.VAE`.
         latent_shape: of one example's latent, [d] or [*grid' d].
-        spec: of the examples.
-        factors: must divide the sizes of the grid.
         importance_samples: k of the importance-weighted bound.
-        loss: see `VAELossConfig`.
-        optimizer: changes the parameters.
-        accumulate: parts of a step's batch.
     """
 
-    model: VAE
-    latent_shape: tuple[int, ...]
-    spec: Spec
-    factors: tuple[int, ...]
-    importance_samples: int
-    loss: VAELossConfig
-    optimizer: Optimizer
-    accumulate: int = 1
+    latent_shape: tuple[int, ...] = ()
+    importance_samples: int = 1
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
         """Sections 'model', 'mlp', 'convolutional', 'residual' and 'loss'."""
+        convolutional = defaults(StridedSizes)
+        convolutional.channels, convolutional.stages = 64, 3
         return {
             'model': defaults(VAEConfig),
             'mlp': defaults(MLPSizes),
-            'convolutional': defaults(ConvolutionalSizes),
+            'convolutional': convolutional,
             'residual': defaults(ResidualSizes),
             'loss': defaults(VAELossConfig),
         }
 
     @classmethod
     def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'VAETask':
-        """The task of a full config, for images [h w c]; classes are not used."""
+        """The task of a full config, for such examples; classes are not used."""
         options = build(VAEConfig, config.model, 'model')
-        sizes = {
-            'mlp': build(MLPSizes, config.mlp, 'mlp'),
-            'convolutional': build(ConvolutionalSizes, config.convolutional, 'convolutional'),
-            'residual': build(ResidualSizes, config.residual, 'residual'),
-        }[options.backbone]
-        factors, latent_shape, features = (1,), (options.latent_dim,), None
-        if isinstance(sizes, MLPSizes):
-            encoder, decoder = MLPEncoder(sizes), MLPDecoder(sizes, spec.shape)
-        elif isinstance(sizes, ConvolutionalSizes):
-            encoder, decoder = FlatEncoder(sizes), FlatDecoder(sizes, spec.shape)
-            factors = sizes.factors
-        else:
-            encoder = ResidualEncoder(sizes, 2 * sizes.features)
-            decoder = ResidualDecoder(sizes, spec.channels)
-            factors, features = sizes.factors, sizes.features
-            along = per_axis(factors, spec.rank, 'strides')
-            grid = (n // f for n, f in zip(spec.grid, along, strict=True))
-            latent_shape = (*grid, options.latent_dim)
-        model = VAE(
-            encoder=encoder,
-            latent=GaussianBottleneck(options.latent_dim, features),
-            decoder=decoder,
-            observation=Observation(options.likelihood),
-        )
         loss = build(VAELossConfig, config.loss, 'loss')
         if loss.free_bits:
             check_parts(config, 'config.loss.free_bits', 'config.loss.free_bits=0')
+        mlp = build(MLPSizes, config.mlp, 'mlp')
+        strided = build(StridedSizes, config.convolutional, 'convolutional')
+        residual = build(ResidualSizes, config.residual, 'residual')
+        factors, grid, features = (1,), (), None
+        if options.backbone == 'mlp':
+            encoder, decoder = MLPEncoder(mlp), MLPDecoder(mlp, spec.shape)
+        elif options.backbone == 'convolutional':
+            encoder, decoder = FlatEncoder(strided), FlatDecoder(strided, spec.shape)
+            factors = strided.factors
+        else:
+            features, factors = residual.features, residual.factors
+            encoder = ResidualEncoder(residual, 2 * features)
+            decoder = ResidualDecoder(residual, spec.channels)
+            along = per_axis(factors, spec.rank, 'strides')
+            grid = tuple(n // f for n, f in zip(spec.grid, along, strict=True))
+        bottleneck = GaussianBottleneck(options.latent_dim, features, loss.free_bits)
         return cls(
-            model=model,
-            latent_shape=latent_shape,
+            model=Autoencoder(encoder, bottleneck, decoder, Observation(options.likelihood)),
             spec=spec,
             factors=factors,
-            importance_samples=options.importance_samples,
-            loss=loss,
+            factors_key='the stages of the encoder',
+            losses=(reconstruction_loss(options.likelihood, math.prod(spec.shape)),),  # nats an example
+            bottleneck_loss=BottleneckLoss(loss.beta, loss.beta_warmup),
             optimizer=model_optimizer(config),
             accumulate=config.accumulate,
+            latent_shape=(*grid, options.latent_dim),
+            importance_samples=options.importance_samples,
         )
 
     def check_spec(self, spec: Spec) -> None:
         """Raises `UserError` if the size does not fit; only a grid of latents takes other sizes."""
-        check_size(spec, self.factors, self.spec.channels, 'the stages of the encoder')
+        super().check_spec(spec)
         if len(self.latent_shape) == 1:
             check_same_spec(spec, self.spec)
 
-    def init(self, key: jax.Array, batch: Batch) -> TrainState:
-        """Random parameters."""
-        params_key, run_key = jax.random.split(key)
-        variables = self.model.init(params_key, to_float(batch['x'][:1]))
-        return TrainState.create(run_key, variables, self.optimizer)
-
     def train_step(
-        self, state: TrainState, batch: Batch, axis_name: str | None = None
+        self, state: TrainState, batch: Batch, axis_name: str | None = None, phase: str | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One update of the parameters."""
-        observing, sampling = jax.random.split(state.step_key())
-        warm = jnp.minimum(1.0, state.step / max(1, self.loss.beta_warmup)) if self.loss.beta_warmup else 1.0
-
-        def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, Any]:
-            variables, images = {'params': params}, to_float(batch['x'])
-            observed = self.model.observation.observe(part.keys(observing), images)
-            posterior = self.model.apply(variables, observed, method='posterior')
-            z = gaussians.sample(part.keys(sampling), posterior.mean, posterior.log_variance)
-            pixels = self.model.apply(variables, z, method='distribution')
-            reconstruction = jnp.mean(pixels.log_probability(observed))
-            units = jnp.mean(posterior.kl(), axis=0)
-            # Whether a dimension is below its free bits is a matter of the whole batch.
-            paid = pmean(jax.lax.stop_gradient(units), axis_name) > self.loss.free_bits
-            divergence = jnp.sum(jnp.where(paid, units, self.loss.free_bits))
-            loss = self.loss.beta * warm * divergence - reconstruction
-            kl = jnp.sum(units)
-            metrics = {'loss': loss, 'elbo': reconstruction - kl, 'reconstruction': reconstruction, 'kl': kl}
-            return loss, metrics
-
-        return state.descend(loss_fn, batch, self.optimizer, self.accumulate, axis_name)
+        """One update of the parameters; the metrics have the bound and its parts, in nats."""
+        state, metrics = super().train_step(state, batch, axis_name, phase)
+        reconstruction = -metrics.pop('reconstruction_loss') * math.prod(self.spec.shape)
+        metrics |= {'reconstruction': reconstruction, 'elbo': reconstruction - metrics['kl']}
+        return state, metrics
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """The bounds and their parts in nats [b], errors, and moments of the posterior's means.
 
-        The moments are around the mean of a grey image. The draws of an image depend on its bytes alone.
+        The moments are around the mean of a grey image. What is sampled of an example depends on its bytes
+        alone.
         """
-        variables = state.eval_variables()
-        images = to_float(batch['x'])
-        keys = content_keys(batch['x'])
-        observed = self.model.observation.observe(fold_in(keys, 0), images)
+        variables, keys = state.eval_variables(), content_keys(batch['x'])
+        observed = self.seen(to_float(batch['x']))
         posterior = self.model.apply(variables, observed, method='posterior')
         kl = jnp.sum(posterior.kl(), axis=tuple(range(1, posterior.mean.ndim)))
 
-        def draw(carry: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[Any, None]:
+        def add(
+            sums: tuple[jax.Array, jax.Array], number: jax.Array
+        ) -> tuple[tuple[jax.Array, jax.Array], None]:
             """Adds a sample to log-sum-exp of the weights, and to the sum of reconstructions."""
             z = gaussians.sample(fold_in(keys, number), posterior.mean, posterior.log_variance)
-            pixels = self.model.apply(variables, z, method='distribution')
-            reconstruction = pixels.log_probability(observed)
+            outputs = self.model.apply(variables, (z,), method='outputs')
+            reconstruction = outputs.log_probability(observed)
             log_ratio = gaussians.log_density(z, 0.0, 0.0) - gaussians.log_density(
                 z, posterior.mean, posterior.log_variance
             )
             log_weight = reconstruction + jnp.sum(log_ratio, axis=tuple(range(1, z.ndim)))
-            weights, reconstructions = carry
+            weights, reconstructions = sums
             return (jnp.logaddexp(weights, log_weight), reconstructions + reconstruction), None
 
-        k = self.importance_samples
-        start = (jnp.full(len(images), -jnp.inf), jnp.zeros(len(images)))
-        (weights, reconstructions), _ = jax.lax.scan(draw, start, 1 + jnp.arange(k))
-        reconstruction, values = reconstructions / k, images[0].size
+        k, b = self.importance_samples, len(observed)
+        start = (jnp.full(b, -jnp.inf), jnp.zeros(b))
+        (weights, reconstructions), _ = jax.lax.scan(add, start, 1 + jnp.arange(k))
+        reconstruction, size = reconstructions / k, observed[0].size
         elbo, iwae = reconstruction - kl, weights - jnp.log(k)
         # Moments around a point near all means, the same for all batches: float32 keeps more of their digits.
         grey = self.model.apply(variables, jnp.zeros_like(observed[:1]), method='posterior').mean
-        mean = (posterior.mean - grey).reshape(len(images), -1)
+        mean = (posterior.mean - grey).reshape(b, -1)
+        decoded = self.model.apply(variables, (posterior.mean,), method='decode')
         return {
+            'loss': -elbo,
             'elbo': elbo,
             'reconstruction': reconstruction,
             'kl': kl,
             'iwae': iwae,
-            'bits_per_dimension': bits_per_dimension(elbo, values),
-            'iwae_bits_per_dimension': bits_per_dimension(iwae, values),
-            **errors(self.model.apply(variables, posterior.mean, method='decode'), batch['x']),
+            'bits_per_dimension': bits_per_dimension(elbo, size),
+            'iwae_bits_per_dimension': bits_per_dimension(iwae, size),
+            **errors(decoded, batch['x']),
             'latent_mean': mean,
             'latent_square': jnp.square(mean),
         }
@@ -243,30 +202,21 @@ class VAETask(AutoencodingTask):
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """The means, and how many dimensions of the latent are active."""
         metrics = dict(means)
-        # A dimension is active if its mean varies with the image.
+        # A dimension is active if its mean varies with the example.
         variance = metrics.pop('latent_square') - np.square(metrics.pop('latent_mean'))
         metrics['active_units'] = np.sum(variance > _ACTIVE)
-        metrics['loss'] = -metrics['elbo']
-        return {name: float(value) for name, value in metrics.items()}
+        return super().summarize(metrics)
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """Images, their reconstructions, and as many samples."""
-        images, labels = batch['x'], batch['label']
-        rebuilt = self.decode(state, self.encode(state, images), labels)
-        samples = self.sample(state, content_keys(images), labels)
-        return {'images': images, 'reconstructions': rebuilt, 'samples': samples}
+        """Examples, their reconstructions, and as many samples."""
+        samples = self.sample(state, content_keys(batch['x']), batch['label'])
+        return {**super().predict(state, batch), 'samples': samples}
 
-    def media(
-        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, sheets.Sheet]:
+    def media(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
         """Originals over reconstructions; samples from the prior."""
-        return {
-            'reconstructions': sheets.rows(
-                {'originals': predictions['images'], 'reconstructions': predictions['reconstructions']}
-            ),
-            'samples': sheets.rows({'samples': predictions['samples']}),
-        }
+        samples = show('samples', {'samples': predictions['samples']}, self.spec)
+        return {**super().media(predictions, means), **samples}
 
     def sample(self, state: TrainState, keys: jax.Array, labels: jax.Array) -> jax.Array:
-        """Images [n h w c], uint8, of latents drawn from the prior."""
-        return self.decode(state, normal(keys, self.latent_shape), labels)
+        """Examples as the spec says, of latents sampled from the prior."""
+        return self.decode(state, (normal(keys, self.latent_shape),), labels)

@@ -130,6 +130,10 @@ class TrainState:
         """The state of each network that learns, by name: of the one that there is, which may generate."""
         return {'generator': self}
 
+    def with_networks(self, generator: 'TrainState') -> 'TrainState':
+        """The state with new ones of `networks`."""
+        return generator
+
     def for_inference(self) -> 'TrainState':
         """A state with nothing in it but what `eval_variables` returns."""
         variables = self.eval_variables()
@@ -166,6 +170,10 @@ class AdversarialState:
     def networks(self) -> dict[str, TrainState]:
         """The state of each network that learns, by name."""
         return {'generator': self.generator, 'discriminator': self.discriminator}
+
+    def with_networks(self, **networks: TrainState) -> 'AdversarialState':
+        """The state with new ones of `networks`."""
+        return self.replace(**networks)
 
     def for_inference(self) -> TrainState:
         """A state with nothing in it but what `eval_variables` returns."""

@@ -4,7 +4,7 @@ import pytest
 
 from vq_jax.errors import UserError
 from vq_jax.spec import Spec
-from vq_jax.tasks.autoencoding import check_size
+from vq_jax.tasks.autoencoder import check_size
 
 VIDEO = Spec('video', (5, 16, 24, 3))
 

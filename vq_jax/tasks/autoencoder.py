@@ -1,0 +1,413 @@
+"""The autoencoder: learn codes or latents from which examples can be reconstructed.
+
+VQ-VAE, VAE and VQGAN are parts of a model, a list of weighted losses and maybe a discriminator; `vqvae.py`,
+`vae.py` and `vqgan.py` make these of a config.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from vq_jax.errors import UserError, plural
+from vq_jax.media import Media, sheets
+from vq_jax.models.autoencoder import Autoencoder, Codes
+from vq_jax.models.context import NOTHING, Context, class_vector
+from vq_jax.models.decoder import LAST_KERNEL
+from vq_jax.models.observation import expected
+from vq_jax.ops import adversarial_losses
+from vq_jax.ops.collectives import pmean
+from vq_jax.ops.grids import per_axis
+from vq_jax.ops.images import to_float, to_integers
+from vq_jax.ops.keys import content_keys
+from vq_jax.ops.likelihoods import bits_per_dimension
+from vq_jax.ops.losses import mean_absolute, mean_square
+from vq_jax.ops.metrics import psnr
+from vq_jax.ops.parts import Part, over_parts
+from vq_jax.quantizers.gaussian import LATENT
+from vq_jax.quantizers.quantizer import BATCH_MEANS
+from vq_jax.spec import Spec
+from vq_jax.tasks.adversarial import Adversary, beside, mean_image
+from vq_jax.tasks.code_reports import of_scales, reconstruction_media, summarize, usage_of_batch
+from vq_jax.tasks.codebooks import init_codes, learn_codes
+from vq_jax.tasks.losses import BottleneckLoss, OutputLoss
+from vq_jax.tasks.perceptual import Perceptual
+from vq_jax.tasks.task import State, Task
+from vq_jax.tasks.translation import Source
+from vq_jax.training.optimizer import Optimizer
+from vq_jax.training.parallel import Batch, Engine
+from vq_jax.training.state import AdversarialState, TrainState
+
+_NO_PERCEPTUAL, _ITSELF = Perceptual('none'), Source()
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoencoderTask(Task):
+    """See `vq_jax.tasks.task.Task` for what each method does.
+
+    The state is a `TrainState`, or with an adversary an `AdversarialState`.
+
+    Attributes:
+        model: the autoencoder.
+        spec: of the examples.
+        factors: by how much the encoder divides the sizes of the grid, along all axes or each.
+        factors_key: what in the config sets them, for messages.
+        losses: of the outputs; their weighted sum is lowered.
+        bottleneck_loss: how that of the bottleneck counts beside them.
+        optimizer: changes the autoencoder.
+        adversary: the discriminator, and how it learns; None without.
+        perceptual: the perceptual loss among `losses`, if it is there.
+        source: what the encoder sees of an example.
+        num_labels: classes that decoder and discriminator are conditioned on; 0 for none.
+        accumulate: parts of a step's batch.
+    """
+
+    model: Autoencoder
+    spec: Spec
+    factors: tuple[int, ...]
+    factors_key: str
+    losses: tuple[OutputLoss, ...]
+    bottleneck_loss: BottleneckLoss
+    optimizer: Optimizer
+    adversary: Adversary | None = None
+    perceptual: Perceptual = _NO_PERCEPTUAL
+    source: Source = _ITSELF
+    num_labels: int = 0
+    accumulate: int = 1
+
+    @property
+    def vocabularies(self) -> tuple[tuple[int, ...], ...]:
+        """How many codes there are, of each scale at each depth; empty for continuous latents."""
+        return self.model.vocabularies
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether the decoder is a likelihood, so that there is `log_likelihood`."""
+        return self.model.head is not None
+
+    def check_spec(self, spec: Spec) -> None:
+        """Raises `UserError` unless the model and all losses can take such examples."""
+        check_size(spec, self.factors, self.spec.channels, self.factors_key)
+        self.perceptual.check_spec(spec)
+        self.source.check_spec(spec)
+        if self.adversary:
+            self.adversary.check_spec(spec)
+
+    def init(self, key: jax.Array, batch: Batch) -> State:
+        """Random parameters of all networks."""
+        key, discriminator_key = jax.random.split(key)
+        params_key, run_key = jax.random.split(key)
+        x, labels = to_float(batch['x'][:1]), batch['label'][:1]
+        variables = self.model.init(params_key, self.source(x), self._context(labels))
+        state = TrainState.create(run_key, variables, self.optimizer)
+        if not self.adversary:
+            return state
+        shown = beside(x, self.source.condition(x))
+        return AdversarialState(
+            generator=state, discriminator=self.adversary.init(discriminator_key, shown, labels)
+        )
+
+    @property
+    def reads_published(self) -> bool:
+        """Whether its perceptual loss is LPIPS."""
+        return self.perceptual.kind == 'lpips'
+
+    def pretrained(self) -> Any:
+        """The weights of the perceptual loss."""
+        return self.perceptual.pretrained()
+
+    def pretrained_shapes(self) -> Any:
+        """Their shapes."""
+        return self.perceptual.shapes()
+
+    def init_from_data(self, key: jax.Array, state: State, batches: Iterable[Batch], engine: Engine) -> State:
+        """See `init_codes`."""
+        generator = init_codes(
+            key,
+            state.networks['generator'],
+            batches,
+            engine,
+            model=self.model,
+            encoded=lambda batch: self.seen(to_float(batch['x'])),
+            accumulate=self.accumulate,
+        )
+        return state.with_networks(generator=generator)
+
+    def phase(self, step: int) -> str:
+        """See `AdversarialConfig.phase`; without an adversary there is one, without a name."""
+        return self.adversary.config.phase(step) if self.adversary else ''
+
+    def train_step(
+        self, state: State, batch: Batch, axis_name: str | None = None, phase: str | None = None
+    ) -> tuple[State, dict[str, jax.Array]]:
+        """One update of the autoencoder, and of the discriminator if it learns.
+
+        The autoencoder runs forward once. Each loss gives its gradient with respect to the outputs; weighed
+        and summed, they go back through the autoencoder together.
+
+        The adaptive weight is known when the whole batch was seen. In parts, the gradients that it weighs
+        therefore go back apart: a second backward pass of the autoencoder, and a second set of gradients.
+
+        Args:
+            state: of the model.
+            batch: see `Task`.
+            axis_name: see `Task`.
+            phase: see `AdversarialConfig.phase`; None is the last one.
+        """
+        generator, discriminator = state.networks['generator'], state.networks.get('discriminator')
+        phase = phase or 'together'
+        learns = self.adversary is not None and phase != 'absent'
+        felt = learns and phase == 'together'
+        apart = felt and self.accumulate > 1 and self.adversary.config.adaptive
+        centre = mean_image(to_float(batch['x']), axis_name) if learns else None
+        ramp = self.adversary.config.ramped(state.step) if felt else jnp.zeros(())
+        key = generator.step_key()
+
+        def of_part(batch: Batch, part: Part) -> tuple[dict[str, Any], Codes]:
+            """What the networks learn from a part of the batch, and its codes."""
+            labels, x = batch['label'], to_float(batch['x'])
+            target = self._observed(part.keys(jax.random.fold_in(key, 0)), x)
+
+            def reconstruct(params: Any) -> tuple[Any, Any]:
+                variables = {'params': params, **generator.variables}
+                (features, quantized), changed = self.model.apply(
+                    variables,
+                    self.source(target),
+                    self._context(labels),
+                    train=True,
+                    part=part,
+                    step=generator.step,
+                    method='features',
+                    mutable=[BATCH_MEANS],
+                    rngs=dict.fromkeys(('codebook', LATENT), key),
+                )
+                outputs = self.model.apply(variables, features, method='last')
+                loss = jnp.mean(self.bottleneck_loss(quantized.loss, x, generator.step))
+                return (outputs, loss), (features, changed.get(BATCH_MEANS, {}), quantized)
+
+            def loss_of(outputs: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+                loss, named = self._output_losses(outputs, target, state.frozen)
+                return jnp.mean(loss), jax.tree.map(jnp.mean, named)
+
+            outcome = jax.vjp(reconstruct, generator.params, has_aux=True)
+            (outputs, bottleneck_loss), pull, (features, batch_means, quantized) = outcome
+            (loss, named), gradient = jax.value_and_grad(loss_of, has_aux=True)(outputs)
+            metrics = {'loss': loss + bottleneck_loss, **named, 'bottleneck_loss': bottleneck_loss}
+            means, weight = {'metrics': {**metrics, **quantized.metrics}, 'codebooks': batch_means}, ramp
+            if learns:
+                compared = self.adversary.compare(
+                    discriminator, x, outputs, labels, part, centre, self.source.condition(x)
+                )
+                means['discriminator'] = compared.means
+            if apart:
+                means['adversarial_gradients'] = pull((compared.gradient, jnp.zeros(())))[0]
+            elif felt:
+                if self.adversary.config.adaptive:
+                    pulls = (
+                        pmean(self._at_last_kernel(generator.params, features, x), axis_name)
+                        for x in (gradient, compared.gradient)
+                    )
+                    weight *= adversarial_losses.adaptive_weight(*pulls, self.adversary.config.most_adaptive)
+                gradient += weight * compared.gradient
+            (means['gradients'],) = pull((gradient, jnp.ones(())))
+            means['weight'] = weight
+            return means, quantized.codes if self.vocabularies else ()
+
+        means, codes = over_parts(of_part, batch, self.accumulate, axis_name)
+        grads, weight, metrics = means['gradients'], means['weight'], means['metrics']
+        if apart:
+            pulls = (flatten_dict(tree)[LAST_KERNEL] for tree in (grads, means['adversarial_gradients']))
+            weight = ramp * adversarial_losses.adaptive_weight(*pulls, self.adversary.config.most_adaptive)
+            grads = jax.tree.map(lambda x, y: x + weight * y, grads, means['adversarial_gradients'])
+        generator, update = generator.apply_gradients(grads, self.optimizer)
+        generator, learned = learn_codes(self.model, generator, means['codebooks'])
+        metrics |= {**usage_of_batch(codes, self.vocabularies), **update, **learned}
+        networks = {'generator': generator.finish_step(self.optimizer)}
+        if self.adversary:
+            metrics['adversarial_weight'] = weight
+        if learns:
+            networks['discriminator'], against = self.adversary.update(discriminator, means['discriminator'])
+            metrics |= against
+        return state.with_networks(**networks), metrics
+
+    def watch(self, metrics: dict[str, float]) -> str | None:
+        """A warning if generator or discriminator has won, once the one feels what the other says."""
+        return self.adversary.watch(metrics) if metrics.get('adversarial_weight') else None
+
+    def eval_step(self, state: State, batch: Batch) -> dict[str, jax.Array]:
+        """Losses without the adversarial one, errors, and the codes of each scale.
+
+        With codes and a likelihood also, in nats, 'reconstruction', `log p(x | z)`, and 'kl_uniform_prior',
+        what the codes cost if all are equally likely; and the bits per dimension of both together, an upper
+        bound on those of the example. What is sampled of an example depends on its bytes alone.
+        """
+        x = to_float(batch['x'])
+        target = self._target(x)
+        inputs = self.source(target), self._context(batch['label'])
+        outputs, quantized = self.model.apply(state.eval_variables(), *inputs)
+        loss, named = self._output_losses(outputs, target, state.frozen)
+        values = {
+            'loss': loss + self.bottleneck_loss(quantized.loss, x),
+            **errors(expected(outputs), batch['x']),
+        }
+        if self.perceptual.kind != 'none':
+            values[self.perceptual.kind] = named['perceptual_loss']
+        if not self.vocabularies:
+            return {**values, 'kl': quantized.loss}
+        values |= of_scales('codes', quantized.codes)
+        if self.has_likelihood:
+            nats, scales = (
+                outputs.log_probability(target),
+                zip(quantized.codes, self.vocabularies, strict=True),
+            )
+            kl = sum(codes[0, ..., 0].size * sum(map(math.log, vocabulary)) for codes, vocabulary in scales)
+            values |= {
+                'reconstruction': nats,
+                'kl_uniform_prior': jnp.full_like(nats, kl),
+                'bits_per_dimension_uniform_prior': bits_per_dimension(nats - kl, x[0].size),
+            }
+        return values
+
+    def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
+        """The means, with the use of codes over the whole set."""
+        return summarize(means, self.vocabularies)
+
+    def predict(self, state: State, batch: Batch) -> dict[str, jax.Array]:
+        """Examples, what the encoder saw if that is another thing, codes, and what these decode to."""
+        codes = self.encode(state, batch['x'])
+        named = of_scales('codes', codes) if self.vocabularies else {}
+        if self.source.kind != 'image':
+            named['seen'] = to_integers(self.seen(to_float(batch['x'])), self.spec.dtype)
+        rebuilt = self.decode(state, codes, batch['label'])
+        return {'images': batch['x'], **named, 'reconstructions': rebuilt}
+
+    def media(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
+        """Originals over reconstructions over code maps; histograms of code use."""
+        shown = {}
+        if 'seen' in predictions:
+            names = {'inputs': 'seen', 'outputs': 'reconstructions', 'originals': 'images'}
+            rows = {caption: predictions[name] for caption, name in names.items()}
+            shown['translations'] = sheets.rows(rows)
+        return {**shown, **reconstruction_media(predictions, means, self.vocabularies, self.spec)}
+
+    def seen(self, x: jax.Array) -> jax.Array:
+        """What the encoder is given of examples [b *grid c] in [-1, 1]; a function of their bytes."""
+        return self.source(self._target(x))
+
+    def encode(self, state: State, x: jax.Array) -> Codes:
+        """Codes, or latents (see `Autoencoder.encode`), of examples as the spec says [b *grid c]."""
+        return self.model.apply(state.eval_variables(), self.seen(to_float(x)), method='encode')
+
+    def decode(self, state: State, codes: Codes, labels: jax.Array) -> jax.Array:
+        """Examples as the spec says, of codes or latents, and of classes int32 [b] if it is conditioned."""
+        decoded = self.model.apply(state.eval_variables(), codes, self._context(labels), method='decode')
+        return to_integers(decoded, self.spec.dtype)
+
+    def lookup(self, state: State, codes: Codes) -> Codes:
+        """The vectors [... d] that stand for codes, int32 [... depth] of each scale."""
+        return self.model.apply(state.eval_variables(), codes, method='lookup')
+
+    def project(self, state: State, x: jax.Array) -> jax.Array:
+        """The vectors [b *grid' code_dim] of examples that are compared with codes; only of one scale."""
+        return self.model.apply(state.eval_variables(), self.seen(to_float(x)), method='project')
+
+    def nearest(self, state: State, vectors: jax.Array) -> Codes:
+        """The codes nearest to vectors [b *grid' code_dim]; only of one scale."""
+        return self.model.apply(state.eval_variables(), vectors, method='nearest')
+
+    def log_likelihood(
+        self, state: State, x: jax.Array, codes: Codes, labels: jax.Array | None = None
+    ) -> jax.Array:
+        """`log p(x | codes)`, in nats [b]; only if `has_likelihood`.
+
+        Where the likelihood is one of what is sampled of an example, such as black and white pixels, the
+        sample is the one that `encode` makes, so that `log p(x | z) + log p(z)` bounds `log p(x)` from below
+        with `z = encode(state, x)`.
+
+        Args:
+            state: of the model.
+            x: as the spec says [b *grid c].
+            codes: as `encode` returns them.
+            labels: int32 [b], if it is conditioned.
+        """
+        inputs = codes, self._context(labels)
+        outputs = self.model.apply(state.eval_variables(), *inputs, method='outputs')
+        return outputs.log_probability(self._target(to_float(x)))
+
+    def _context(self, labels: jax.Array | None) -> Context:
+        return Context(vector=class_vector(labels, self.num_labels)) if self.num_labels else NOTHING
+
+    def _observed(self, keys: jax.Array, x: jax.Array) -> jax.Array:
+        """Examples in [-1, 1] as the likelihood observes them, with a random key for each [b]."""
+        return self.model.head.observe(keys, x) if self.has_likelihood else x
+
+    def _target(self, x: jax.Array) -> jax.Array:
+        """The same, where the keys are made of the bytes."""
+        return self._observed(content_keys(to_integers(x, self.spec.dtype)), x) if self.has_likelihood else x
+
+    def _output_losses(
+        self, outputs: Any, x: jax.Array, frozen: Any
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The weighted sum, and each loss by its name, of each example [b]."""
+        named = {loss.name: loss.difference(outputs, x, frozen) for loss in self.losses}
+        return sum(loss.weight * named[loss.name] for loss in self.losses), named
+
+    def _at_last_kernel(self, params: Any, features: jax.Array, at_outputs: jax.Array) -> jax.Array:
+        """The gradient with respect to the last kernel that one at the outputs amounts to."""
+        flat = flatten_dict(params)
+
+        def outputs(kernel: jax.Array) -> jax.Array:
+            changed = unflatten_dict({**flat, LAST_KERNEL: kernel})
+            return self.model.apply({'params': changed}, features, method='last')
+
+        _, pull = jax.vjp(outputs, flat[LAST_KERNEL])
+        return pull(at_outputs)[0]
+
+
+def check_size(spec: Spec, factors: Sequence[int], channels: int, key: str) -> None:
+    """Checks that a model which divides the sizes of the grid by factors can take examples.
+
+    Args:
+        spec: of the examples.
+        factors: must divide the sizes of their grid; one for all axes or one for each.
+        channels: must be theirs.
+        key: what in the config sets the factors, for the message.
+
+    Raises:
+        UserError: if it cannot.
+    """
+    along = per_axis(factors, spec.rank, 'strides')
+    if any(size % factor for size, factor in zip(spec.grid, along, strict=True)):
+        factor = 'x'.join(map(str, factors))
+        raise UserError(
+            f'examples of {spec.size_in_words} cannot be divided by {factor} ({key}); use a multiple of '
+            f'{factor}, by config.data.image_size or config.data.pad.'
+        )
+    if spec.channels != channels:
+        raise UserError(
+            f'the examples have {plural(spec.channels, "channel")} and the model was made for {channels}; '
+            f'set config.data.channels to {channels}.'
+        )
+
+
+def errors(outputs: jax.Array, originals: jax.Array) -> dict[str, jax.Array]:
+    """How far reconstructions are from their originals, for each example [b].
+
+    Args:
+        outputs: reconstructions, about in [-1, 1] [b *grid c].
+        originals: as they travel, integers [b *grid c].
+
+    Returns:
+        'mse' and 'l1' of the outputs as they are, 'psnr' of the integers that they become.
+    """
+    x = to_float(originals)
+    return {
+        'mse': mean_square(outputs, x),
+        'l1': mean_absolute(outputs, x),
+        'psnr': psnr(to_integers(outputs, originals.dtype), originals),
+    }

@@ -1,0 +1,98 @@
+"""What a log and a page say of codes, of each scale and depth: metrics of usage, maps, histograms."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from vq_jax.media import Media, code_images, image_size, sheets, show
+from vq_jax.models.autoencoder import Codes
+from vq_jax.ops.usage import CodeCounts, usage
+from vq_jax.spec import Spec
+
+
+def of_scales(name: str, scales: Sequence[Any]) -> dict[str, Any]:
+    """Names what there is of each scale: by the name alone where there is one, else with its number too."""
+    if len(scales) == 1:
+        return {name: scales[0]}
+    return {f'{name}_scale_{i}': x for i, x in enumerate(scales)}
+
+
+def usage_of_batch(codes: Codes, vocabularies: Sequence[Sequence[int]]) -> dict[str, jax.Array]:
+    """How the codes of a batch are used (see `vq_jax.ops.usage`), of each scale and depth."""
+    return _named(codes, vocabularies, lambda scale, depth, k: usage(scale[..., depth], k))
+
+
+def summarize(means: dict[str, Any], vocabularies: Sequence[Sequence[int]] = ()) -> dict[str, float]:
+    """The means, with the use of codes over the whole set for their counts.
+
+    Args:
+        means: numbers, and 'codes' of each scale (see `of_scales`), a `CodeCounts` for each depth.
+        vocabularies: how many codes there are, of each scale at each depth.
+    """
+    counts = _counts(means, vocabularies)
+    numbers = {name: value for name, value in means.items() if not isinstance(value, tuple)}
+    numbers |= _named(counts, vocabularies, lambda scale, depth, k: scale[depth].usage(k))
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def reconstruction_media(
+    predictions: dict[str, np.ndarray],
+    means: dict[str, Any],
+    vocabularies: Sequence[Sequence[int]],
+    spec: Spec,
+) -> dict[str, Media]:
+    """Originals over reconstructions over code maps, of each scale and depth; histograms of code use.
+
+    Args:
+        predictions: 'images' and 'reconstructions', uint8 [b h w c], and 'codes' of each scale (see
+            `of_scales`).
+        means: counts of codes, as for `summarize`.
+        vocabularies: as for `summarize`.
+        spec: of the examples; images may be of another size.
+    """
+    images = predictions['images']
+    spec = dataclasses.replace(spec, shape=images.shape[1:])
+    shown = {'originals': images, 'reconstructions': predictions['reconstructions']}
+    codes = [predictions[name] for name in of_scales('codes', vocabularies)]
+
+    def code_map(scale: np.ndarray, depth: int, k: int) -> dict[str, np.ndarray]:
+        one = scale[..., depth]
+        return {code_caption('codes', one, k): code_images(one, k, image_size(spec))}
+
+    def histogram(scale: tuple[CodeCounts, ...], depth: int, k: int) -> dict[str, sheets.Sheet]:
+        return {'code_usage': sheets.histogram(scale[depth].shares, k)}
+
+    shown |= _named(codes, vocabularies, code_map)
+    return {
+        **show('reconstructions', shown, spec),
+        **_named(_counts(means, vocabularies), vocabularies, histogram),
+    }
+
+
+def code_caption(name: str, codes: np.ndarray, num_codes: int) -> str:
+    """What a row of code maps shows: grids of codes [b h w] out of `num_codes`."""
+    return (
+        f'{name.replace("_", " ")}: {"x".join(map(str, codes.shape[1:]))} of {num_codes:,}, each in a colour'
+    )
+
+
+def _counts(means: dict[str, Any], vocabularies: Sequence[Sequence[int]]) -> list[tuple[CodeCounts, ...]]:
+    return [means[name] for name in of_scales('codes', vocabularies)]
+
+
+def _named(
+    scales: Sequence[Any],
+    vocabularies: Sequence[Sequence[int]],
+    function: Callable[[Any, int, int], dict[str, Any]],
+) -> dict[str, Any]:
+    """What a function of a scale, a depth and its vocabulary names, with the numbers of scale and depth."""
+    named = {}
+    for i, (scale, vocabulary) in enumerate(zip(scales, vocabularies, strict=True)):
+        for depth, k in enumerate(vocabulary):
+            suffix = f'_scale_{i}' if len(vocabularies) > 1 else ''
+            suffix += f'_depth_{depth}' if len(vocabulary) > 1 else ''
+            named |= {f'{name}{suffix}': x for name, x in function(scale, depth, k).items()}
+    return named
