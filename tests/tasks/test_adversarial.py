@@ -373,7 +373,12 @@ def test_warnings_name_who_has_won(vqgan):
         ('gan', 24, {}, '8, 16, 32'),
         ('vqgan', 18, {'model.multipliers': (1, 2, 4)}, 'divided by 4'),
         ('vqgan', 8, {'perceptual.kind': 'ms_ssim'}, '11 pixels'),
-        ('vqgan', 16, {'perceptual.weights': ('x.npz',), 'perceptual.kind': 'none'}, 'perceptual.kind'),
+        (
+            'vqgan',
+            16,
+            {'perceptual.weights': ('x.npz',), 'perceptual.kind': 'none'},
+            'perceptual.weights is given, but kind',
+        ),
         ('vqgan', 16, {'adversarial.ramp': -1}, 'adversarial.ramp'),
         ('vqgan', 16, {'adversarial.weight': -0.5}, 'adversarial.weight'),
         ('vqgan', 16, {'adversarial.most_adaptive': math.nan}, 'adversarial.most_adaptive is nan'),

@@ -75,7 +75,7 @@ class AdversarialConfig(AdversarialLossConfig):
         check_least(0, self, 'weight', 'start', 'warmup', 'ramp', 'most_adaptive')
         if self.warmup > self.start:
             raise UserError(
-                f'warmup is {self.warmup} steps before start, which is {self.start}; raise start, or lower '
+                f'warmup is {self.warmup} steps before start, which is {self.start}; raise start or lower '
                 'warmup.'
             )
 
