@@ -1,7 +1,7 @@
 """The losses of two players, one number for each example.
 
-Logits are the discriminator's, greater where an image seems real; each example has one, or a grid of
-them (one for each patch), over which losses are means.
+Logits [b ...] are the discriminator's, greater where an example seems real; each example has one, or a grid
+of them (one for each patch), over which losses are means.
 """
 
 import math
@@ -11,11 +11,13 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from vq_jax.ops.losses import mean_each, sum_each
+
 AdversarialLoss = Literal['non_saturating', 'vanilla', 'hinge', 'wasserstein']
 
 
 def discriminator_loss(name: AdversarialLoss, real: jax.Array, fake: jax.Array) -> jax.Array:
-    """What the discriminator lowers.
+    """What the discriminator lowers, of logits of real and of generated examples, float32 [b].
 
     - 'non_saturating', 'vanilla': `-log s(real) - log(1 - s(fake))`, s the sigmoid (Goodfellow et al.
       2014, arXiv:1406.2661, equation 1).
@@ -27,84 +29,60 @@ def discriminator_loss(name: AdversarialLoss, real: jax.Array, fake: jax.Array) 
     logs. Adam without clipping or decay takes the same steps for both. Penalties are another matter: the
     gamma of `squared_gradients` and the weight of `lecam` are those of papers that add them to the whole
     sum, and a weight from a recipe that has half of it is to be doubled here.
-
-    Args:
-        name: which of them.
-        real: logits of real images [b ...].
-        fake: logits of generated images [b ...].
-
-    Returns:
-        float32 [b].
     """
-    losses = {
-        'non_saturating': lambda: jax.nn.softplus(-real) + jax.nn.softplus(fake),
-        'vanilla': lambda: jax.nn.softplus(-real) + jax.nn.softplus(fake),
-        'hinge': lambda: jax.nn.relu(1 - real) + jax.nn.relu(1 + fake),
-        'wasserstein': lambda: fake - real,
-    }
-    return _mean(losses[name]())
+    if name == 'hinge':
+        return _mean(jax.nn.relu(1 - real) + jax.nn.relu(1 + fake))
+    if name == 'wasserstein':
+        return _mean(fake - real)
+    return _mean(jax.nn.softplus(-real) + jax.nn.softplus(fake))
 
 
 def generator_loss(name: AdversarialLoss, fake: jax.Array) -> jax.Array:
-    """What the generator lowers.
+    """What the generator lowers, of logits of generated examples, float32 [b].
 
     - 'non_saturating': `-log s(fake)` (Goodfellow et al. 2014, arXiv:1406.2661, section 3).
     - 'vanilla', 'hinge', 'wasserstein': `-fake`. This is what VQGAN's published training does under
       the names 'vanilla' and 'hinge', without a factor.
-
-    Args:
-        name: which of them.
-        fake: logits of generated images [b ...].
-
-    Returns:
-        float32 [b].
     """
     return _mean(jax.nn.softplus(-fake) if name == 'non_saturating' else -fake)
 
 
-def squared_gradients(logits: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
-    """The squared length of the gradient of each image's logit with respect to the image.
+def squared_gradients(logits: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """The squared length of the gradient of each example's logit with respect to the example, float32 [b].
 
-    Half its mean over real images, times gamma, is R1 (Mescheder et al. 2018, arXiv:1801.04406,
+    Half its mean over real examples, times gamma, is R1 (Mescheder et al. 2018, arXiv:1801.04406,
     equation 9).
 
-    Where an image has logits of n patches, the gradient is that of their sum over sqrt(n). Of patches that
-    share no pixels the square is then the mean over patches of what each has for itself, so that a weight
+    Where an example has logits of n patches, the gradient is that of their sum over sqrt(n). Of patches that
+    share nothing the square is then the mean over patches of what each has for itself, so that a weight
     means what it does for one logit. That of their mean logit would be n times less, and that of their sum,
     which much public code differentiates, n times more.
 
     Args:
-        logits: maps images to logits [b ...], each image by itself.
-        images: images [b h w c].
-
-    Returns:
-        float32 [b].
+        logits: maps examples to logits [b ...], each example by itself.
+        x: examples [b ...].
     """
 
     def scaled_sum(x: jax.Array) -> jax.Array:
         values = logits(x).astype(jnp.float32)
         return jnp.sum(values) / math.sqrt(math.prod(values.shape[1:]))
 
-    gradients = jax.grad(scaled_sum)(images)
-    return jnp.sum(jnp.square(gradients), axis=tuple(range(1, gradients.ndim)))
+    return sum_each(jnp.square(jax.grad(scaled_sum)(x)))
 
 
 def gradient_penalty(
     logits: Callable[[jax.Array], jax.Array], keys: jax.Array, real: jax.Array, fake: jax.Array
 ) -> jax.Array:
-    """`(|gradient| - 1)^2` at a random point between a real and a generated image.
+    """`(|gradient| - 1)^2` at a random point between a real and a generated example, float32 [b].
 
     Gulrajani et al. 2017 (arXiv:1704.00028), equation 3, without its weight. The gradient of logits of
-    patches is that of `squared_gradients`: of patches that share no pixels, the root mean square of theirs.
+    patches is that of `squared_gradients`: of patches that share nothing, the root mean square of theirs.
 
     Args:
-        logits: maps images to logits [b ...], each image by itself.
+        logits: maps examples to logits [b ...], each example by itself.
         keys: a random key for each example [b].
-        real: real images [b h w c].
-        fake: generated images [b h w c].
-
-    Returns:
-        float32 [b].
+        real: real examples [b ...].
+        fake: generated ones.
     """
     share = jax.vmap(jax.random.uniform)(keys).reshape(-1, *[1] * (real.ndim - 1))
     squares = squared_gradients(logits, fake + share * (real - fake))
@@ -113,19 +91,10 @@ def gradient_penalty(
 
 
 def lecam(real: jax.Array, fake: jax.Array, real_average: jax.Array, fake_average: jax.Array) -> jax.Array:
-    """Keeps logits from running away from the moving average of the other kind.
+    """Keeps logits from running away from the moving average of the other kind, a scalar: float32 [b].
 
     `max(0, real - fake_average)^2 + max(0, real_average - fake)^2`: Tseng et al. 2021
     (arXiv:2104.03310), equation 6, with the clipping of its authors' code.
-
-    Args:
-        real: logits of real images [b ...].
-        fake: logits of generated images [b ...].
-        real_average: moving average of the logits of real images, scalar.
-        fake_average: moving average of the logits of generated images, scalar.
-
-    Returns:
-        float32 [b].
     """
     above = jnp.square(jax.nn.relu(real - fake_average))
     below = jnp.square(jax.nn.relu(real_average - fake))
@@ -135,19 +104,13 @@ def lecam(real: jax.Array, fake: jax.Array, real_average: jax.Array, fake_averag
 def adaptive_weight(reconstruction: jax.Array, adversarial: jax.Array, most: float = 1e4) -> jax.Array:
     """How much the adversarial loss may count, so that both pull equally at the last layer.
 
-    Esser et al. 2021 (arXiv:2012.09841), equation 7, with the published code's bounds.
-
-    Args:
-        reconstruction: gradient of the reconstruction loss with respect to the last layer's kernel.
-        adversarial: gradient of the generator's adversarial loss with respect to it.
-        most: the weight is no greater.
-
-    Returns:
-        `|reconstruction| / (|adversarial| + 1e-4)`, from 0 to `most`, scalar, without a gradient.
+    `|reconstruction| / (|adversarial| + 1e-4)`, from 0 to `most`, scalar, without a gradient, of the
+    gradients of both losses with respect to the last layer's kernel: Esser et al. 2021 (arXiv:2012.09841),
+    equation 7, with the published code's bounds.
     """
     ratio = jnp.linalg.norm(reconstruction) / (jnp.linalg.norm(adversarial) + 1e-4)
     return jax.lax.stop_gradient(jnp.clip(ratio, 0, most))
 
 
 def _mean(values: jax.Array) -> jax.Array:
-    return jnp.mean(values.astype(jnp.float32), axis=tuple(range(1, values.ndim)))
+    return mean_each(values.astype(jnp.float32))

@@ -154,12 +154,7 @@ def _up_by_spreading(
         before = k - 1 - low
         around.append((before, out + k - 2 - (n - 1) * s - before))
     return lax.conv_general_dilated(
-        y,
-        _adjoint(kernel),
-        (1,) * rank,
-        around,
-        lhs_dilation=strides,
-        dimension_numbers=_layout(rank),
+        y, _adjoint(kernel), (1,) * rank, around, lhs_dilation=strides, dimension_numbers=_layout(rank)
     )
 
 

@@ -75,10 +75,7 @@ def log_linear(t: jax.Array) -> jax.Array:
 
 
 SCHEDULES: dict[str, Callable[[jax.Array], jax.Array]] = {
-    'linear': linear,
-    'cosine': cosine,
-    'straight': straight,
-    'log_linear': log_linear,
+    f.__name__: f for f in (linear, cosine, straight, log_linear)
 }
 ScheduleName = Literal[*SCHEDULES]
 
@@ -223,14 +220,8 @@ class Process:
     ) -> tuple[jax.Array, jax.Array]:
         """Mean and variance of q(x_s | x_t, x_0) for s <= t (Ho et al. 2020, equations 6 and 7).
 
-        Args:
-            x0: data, or what a network takes for it [b ...].
-            x: x_t [b ...].
-            s: times [b].
-            t: later times [b].
-
-        Returns:
-            The mean [b ...], and the variance, of a shape that broadcasts to it.
+        Of data, or what a network takes for it, and x_t [b ...] at times [b]. The variance is of a shape that
+        broadcasts to the mean [b ...].
         """
         s, t = spread(s, x), spread(t, x)
         (alpha_s, sigma_s), (alpha_t, _) = self.scales(s), self.scales(t)
@@ -239,15 +230,7 @@ class Process:
 
 
 def target(name: str, process: Process, x0: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
-    """What a network of a kind of prediction should return.
-
-    Args:
-        name: a key of `PREDICTIONS`.
-        process: of x_t.
-        x0: data [b ...].
-        noise: [b ...].
-        t: times [b].
-    """
+    """What a network of a kind of prediction should return, for data and noise [b ...] at times [b]."""
     p, q = PREDICTIONS[name](*process.scales(spread(t, x0)))
     return p * x0 + q * noise
 
@@ -304,16 +287,9 @@ def loss_weight(
 
 
 def interpolated_log_variance(share: jax.Array, process: Process, s: jax.Array, t: jax.Array) -> jax.Array:
-    """A learned log variance of x_s given x_t (Nichol and Dhariwal 2021, equation 15).
+    """A learned log variance of x_s given x_t at later times (Nichol and Dhariwal 2021, equation 15).
 
-    Args:
-        share: where it lies from that of the posterior (0) to that of a forward step (1) [b ...].
-        process: of x_t.
-        s: times [b].
-        t: later times [b].
-
-    Returns:
-        [b ...].
+    The share [b ...] is where it lies from that of the posterior (0) to that of a forward step (1).
     """
     s, t = spread(s, share), spread(t, share)
     most = jnp.log(process.added_variance(s, t))

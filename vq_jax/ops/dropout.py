@@ -5,12 +5,9 @@ import jax.numpy as jnp
 
 
 def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
-    """Sets a share of the numbers to 0 and divides the others by the rest (Srivastava et al. 2014).
+    """Sets a share of the numbers [b ...] to 0 and divides the others by the rest (Srivastava et al. 2014).
 
-    Args:
-        x: [b ...].
-        keys: a random key for each example [b]; None changes nothing.
-        rate: the share, from 0 to below 1.
+    The share is from 0 to below 1; keys are one for each example [b], and None changes nothing.
     """
     if keys is None or rate == 0:
         return x

@@ -17,14 +17,8 @@ def frechet_distance(
     vectors than dimensions) no correction: their factors are narrow. Taking singular values, and not the
     roots of the eigenvalues of the product's square, keeps rounding from being magnified by a root.
 
-    Args:
-        mean_a: [d].
-        covariance_a: symmetric, without negative eigenvalues but for rounding [d d].
-        mean_b: [d].
-        covariance_b: likewise [d d].
-
-    Returns:
-        0 or more; NaN if any of the arguments is not finite.
+    Of means [d] and covariances [d d], which are symmetric, without negative eigenvalues but for rounding; 0
+    or more, or NaN if any of them is not finite.
     """
     mean_a, mean_b = np.float64(mean_a), np.float64(mean_b)
     covariance_a, covariance_b = np.float64(covariance_a), np.float64(covariance_b)

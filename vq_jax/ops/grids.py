@@ -38,21 +38,16 @@ def over_grid(vectors: jax.Array, x: jax.Array) -> jax.Array:
 def to_patches(x: jax.Array, size: int | Sequence[int]) -> jax.Array:
     """Moves patches of a grid into its channels.
 
-    Args:
-        x: [b *grid c].
-        size: of a patch along each axis, one for all or one for each; divides the grid.
-
-    Returns:
-        [b *grid/size prod(size)*c].
+    [b *grid c] to [b *grid/size prod(size)*c]; the size of a patch, one for all axes or one for each, divides
+    the grid.
     """
     b, *grid, c = x.shape
     rank = len(grid)
     sizes = per_axis(size, rank, 'size')
     cells = [n // s for n, s in zip(grid, sizes, strict=True)]
     pairs = [n for pair in zip(cells, sizes, strict=True) for n in pair]
-    patches = x.reshape(b, *pairs, c).transpose(
-        0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1
-    )
+    last = 2 * rank + 1
+    patches = x.reshape(b, *pairs, c).transpose(0, *range(1, last, 2), *range(2, last, 2), last)
     return patches.reshape(b, *cells, -1)
 
 

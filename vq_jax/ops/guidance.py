@@ -47,11 +47,8 @@ def halves(x: Tree) -> tuple[Tree, Tree]:
 
 
 def guide(conditional: jax.Array, unconditional: jax.Array, guidance: float | jax.Array) -> jax.Array:
-    """Leans from one prediction to the other and beyond (equation 6 of the paper, with w + 1 here).
+    """Leans from one prediction, such as logits [...], to the other and beyond (equation 6, with w + 1 here).
 
-    Args:
-        conditional: predictions given the context, such as logits [...].
-        unconditional: predictions without it [...].
-        guidance: 1 is the conditional prediction, 0 the unconditional one; more exaggerates the context.
+    A guidance of 1 is the conditional prediction, 0 the unconditional one; more exaggerates the context.
     """
     return unconditional + guidance * (conditional - unconditional)

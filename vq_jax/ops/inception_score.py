@@ -1,6 +1,7 @@
 """The Inception score, on the host in float64."""
 
 import numpy as np
+from scipy.special import log_softmax, logsumexp
 
 
 def inception_score(logits: np.ndarray, splits: int = 1) -> np.ndarray:
@@ -23,13 +24,7 @@ def inception_score(logits: np.ndarray, splits: int = 1) -> np.ndarray:
 
 
 def _score(logits: np.ndarray) -> float:
-    conditional = _log_normalised(logits)
-    highest = conditional.max(0)
+    conditional = log_softmax(logits, axis=1)
     # The log of the mean of p(y|x), finite for classes that no sample is taken for too.
-    marginal = highest + np.log(np.mean(np.exp(conditional - highest), axis=0))
+    marginal = logsumexp(conditional, axis=0) - np.log(len(logits))
     return float(np.exp(np.mean(np.sum(np.exp(conditional) * (conditional - marginal), axis=1))))
-
-
-def _log_normalised(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(1, keepdims=True)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))

@@ -13,12 +13,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     Where published code averages it over random subsets of 1,000, this is that of all pairs at once: the
     same expectation, a smaller variance and nothing random.
 
-    Args:
-        a: features [m d], two or more.
-        b: features [n d], two or more.
-
-    Returns:
-        The estimate; it may be below 0 where the distributions are equal.
+    Of features [m d] and [n d], two or more of each; it may be below 0 where the distributions are equal.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     m, n = len(a), len(b)

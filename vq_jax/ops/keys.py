@@ -7,13 +7,8 @@ import jax.numpy as jnp
 def content_keys(items: jax.Array) -> jax.Array:
     """A random key for each image, or grid of tokens, that depends on its content alone.
 
-    Evaluation draws from them, so that its numbers are the same in any batch and on any devices.
-
-    Args:
-        items: integers [b ...].
-
-    Returns:
-        Keys [b].
+    Of integers [b ...], keys [b]. Evaluation samples with them, so that its numbers are the same in any batch
+    and on any devices.
     """
     values = items.reshape(items.shape[0], -1).astype(jnp.uint32)
     # A sum with odd factors, modulo 2^32: a change of one number always changes it.

@@ -13,14 +13,8 @@ def kmeans(
 ) -> tuple[jax.Array, jax.Array]:
     """Lloyd's algorithm (1982), started at k points drawn without replacement.
 
-    A centre that no point chooses stays where it is, so every centre is a point or a mean of points.
-
-    Args:
-        key: a random key.
-        points: the data [n d], with n >= k.
-        k: number of centres.
-        iterations: number of passes.
-        cosine: keep centres, and take points, at unit length (spherical k-means).
+    A centre that no point chooses stays where it is, so every centre is a point or a mean of points. With
+    `cosine`, centres are kept, and points [n d] are taken, at unit length (spherical k-means).
 
     Returns:
         Centres [k d] and the share of points nearest to each [k].

@@ -10,9 +10,7 @@ import jax.numpy as jnp
 def top_k(logits: jax.Array, k: int) -> jax.Array:
     """Keeps the k most likely tokens (Fan et al. 2018, arXiv:1805.04833); of equals at the limit, all.
 
-    Args:
-        logits: [... n].
-        k: how many, static; n or more keeps all.
+    The number k is static; n or more keeps all.
     """
     if k >= logits.shape[-1]:
         return logits
@@ -23,11 +21,8 @@ def top_k(logits: jax.Array, k: int) -> jax.Array:
 def top_p(logits: jax.Array, p: float | jax.Array) -> jax.Array:
     """Keeps the fewest most likely tokens whose probabilities reach p (Holtzman et al. 2020).
 
-    arXiv:1904.09751, section 3.1. The most likely token is always kept, and so are equals at the limit.
-
-    Args:
-        logits: [... n].
-        p: from 0 to 1; 1 keeps all.
+    arXiv:1904.09751, section 3.1. The most likely token is always kept, and so are equals at the limit; p is
+    from 0 to 1, which keeps all.
     """
     ordered = -jnp.sort(-logits, axis=-1)
     shares = jax.nn.softmax(ordered, axis=-1)
@@ -38,13 +33,5 @@ def top_p(logits: jax.Array, p: float | jax.Array) -> jax.Array:
 
 
 def sample_categorical(keys: jax.Array, logits: jax.Array) -> jax.Array:
-    """Samples tokens of each example with its own random key.
-
-    Args:
-        keys: [b].
-        logits: [b ... n].
-
-    Returns:
-        Tokens, int32 [b ...].
-    """
+    """Samples tokens, int32 [b ...], of logits [b ... n], each example's with its own random key [b]."""
     return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)

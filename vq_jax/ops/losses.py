@@ -5,30 +5,23 @@ import jax.numpy as jnp
 
 
 def mean_square(x: jax.Array, y: jax.Array) -> jax.Array:
-    """The mean squared difference of each example, in the square of their unit.
+    """The mean squared difference of examples [b ...], in the square of their unit, float32 [b].
 
     Of images, Wang and Bovik 2009 (Mean squared error: love it or leave it?).
-
-    Args:
-        x: numbers [b ...].
-        y: numbers [b ...].
-
-    Returns:
-        float32 [b].
     """
-    difference = x.astype(jnp.float32) - y.astype(jnp.float32)
-    return jnp.mean(jnp.square(difference), axis=tuple(range(1, x.ndim)))
+    return mean_each(jnp.square(x.astype(jnp.float32) - y.astype(jnp.float32)))
 
 
 def mean_absolute(x: jax.Array, y: jax.Array) -> jax.Array:
-    """The mean absolute difference of each example, in their unit.
+    """The mean absolute difference of examples [b ...], in their unit, float32 [b]."""
+    return mean_each(jnp.abs(x.astype(jnp.float32) - y.astype(jnp.float32)))
 
-    Args:
-        x: numbers [b ...].
-        y: numbers [b ...].
 
-    Returns:
-        float32 [b].
-    """
-    difference = x.astype(jnp.float32) - y.astype(jnp.float32)
-    return jnp.mean(jnp.abs(difference), axis=tuple(range(1, x.ndim)))
+def mean_each(values: jax.Array) -> jax.Array:
+    """The mean of the numbers of each example [b ...], [b]."""
+    return jnp.mean(values, axis=tuple(range(1, values.ndim)))
+
+
+def sum_each(values: jax.Array) -> jax.Array:
+    """The sum of the numbers of each example [b ...], [b]."""
+    return jnp.sum(values, axis=tuple(range(1, values.ndim)))

@@ -9,14 +9,9 @@ Schedule = Literal['cosine', 'linear', 'square', 'cubic', 'sqrt']
 
 
 def masked_share(schedule: Schedule, r: jax.Array) -> jax.Array:
-    """The share of tokens that are masked when a share r of the steps is done.
+    """The share of tokens, from 1 to 0, that are masked when a share r [...] of the steps is done, 0 to 1.
 
-    Args:
-        schedule: 'cosine', 'square' and 'cubic' begin slowly, 'sqrt' fast.
-        r: from 0, where all are masked, to 1, where none is.
-
-    Returns:
-        From 1 to 0, of the shape of r.
+    'cosine', 'square' and 'cubic' begin slowly, 'sqrt' fast.
     """
     return {
         'cosine': lambda r: jnp.cos(0.5 * jnp.pi * r),
@@ -28,15 +23,10 @@ def masked_share(schedule: Schedule, r: jax.Array) -> jax.Array:
 
 
 def random_mask(keys: jax.Array, n: int, schedule: Schedule) -> jax.Array:
-    """Masks to train on: of each example, a share of the tokens that its own key draws.
+    """Masks to train on, True where a token is masked, bool [b n].
 
-    Args:
-        keys: a random key for each example [b].
-        n: tokens of an example.
-        schedule: turns a uniform number into the share; at least one token is masked.
-
-    Returns:
-        True where a token is masked, bool [b n].
+    The share of the tokens of an example is what the schedule makes of a uniform number of its own key [b];
+    at least one is masked.
     """
 
     def mask(key: jax.Array) -> jax.Array:

@@ -70,17 +70,9 @@ def _search(
     scores: Callable[[jax.Array, jax.Array], jax.Array],
     max_scores: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """The least score of each vector, and the first code that has it.
+    """The least score of each vector [n], and the first code that has it, int32 [n].
 
-    Args:
-        z: vectors [n d].
-        codebook: codes [k d].
-        summands: of the scores of each code [k].
-        scores: of vectors [n d] and codes [k d], without these summands [n k].
-        max_scores: see `nearest_code`.
-
-    Returns:
-        Scores [n] and indices, int32 [n].
+    Scores are `scores` of vectors [n d] and codes [k d], [n k], with a summand for each code [k].
     """
     n, d = z.shape
     k = len(codebook)

@@ -17,15 +17,8 @@ def precision_and_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) ->
     """How much of what is generated is like the real, and how much of the real is generated.
 
     Kynkäänniemi et al. 2019 (arXiv:1904.06991), equations 1 and 2: the share of generated points in the
-    ball of any real one, and the share of real points in the ball of any generated one.
-
-    Args:
-        real: features [n d], more than k.
-        generated: features [m d], more than k; the paper has m = n.
-        k: which neighbour the balls reach to.
-
-    Returns:
-        Precision and recall, each from 0 to 1.
+    ball of any real one, and the share of real points in the ball of any generated one. Of features [n d] and
+    [m d], more than k of each; the paper has m = n.
     """
     real, generated = _centred(real, generated)
     around_real, around_generated = (_squared_radii(x, k) for x in (real, generated))
@@ -41,16 +34,8 @@ def density_and_coverage(real: np.ndarray, generated: np.ndarray, k: int = 5) ->
 
     Naeem et al. 2020 (arXiv:2002.09797), equations 4 and 5: how many balls of real points a generated
     point is in, on average and divided by k; and the share of real points whose ball holds any generated
-    one.
-
-    Args:
-        real: features [n d], more than k.
-        generated: features [m d].
-        k: which neighbour the balls reach to.
-
-    Returns:
-        Density, 0 or more (1 is expected of samples from the distribution of the real), and coverage,
-        from 0 to 1.
+    one. Of features [n d], more than k, and [m d]. A density of 1 is expected of samples from the
+    distribution of the real.
     """
     real, generated = _centred(real, generated)
     around_real = _squared_radii(real, k)

@@ -99,12 +99,9 @@ def over_parts(
 
 
 def map_over_parts(function: Callable[[Any], Any], batch: Any, parts: int) -> Any:
-    """What a function gives for each example [b ...], computed in parts one after another.
+    """What a function gives for arrays [b ...], of each example by itself, in parts one after another.
 
-    Args:
-        function: takes arrays [b/parts ...] and returns such arrays; no example depends on the others.
-        batch: arrays [b ...].
-        parts: how many; b must be a multiple.
+    The number of parts divides b.
     """
     if parts == 1:
         return function(batch)

@@ -7,41 +7,26 @@ from vq_jax.ops.losses import mean_square
 
 
 def straight_through(z: jax.Array, e: jax.Array) -> jax.Array:
-    """The value of `e` with the gradient of `z` (Bengio et al. 2013, arXiv:1308.3432).
+    """The value of `e`, the vectors of codes [... d], with the gradient of `z`, what was quantized [... d].
 
-    Args:
-        z: what was quantized [... d].
-        e: its codes' vectors [... d].
+    Bengio et al. 2013 (arXiv:1308.3432).
     """
     return z + jax.lax.stop_gradient(e - z)
 
 
 def codebook_loss(z: jax.Array, e: jax.Array) -> jax.Array:
-    """`||sg(z) - e||^2`: moves the codes to the encoder's outputs.
+    """`||sg(z) - e||^2`: moves the codes' vectors [b ... d] to the encoder's outputs [b ... d].
 
-    The second term of van den Oord et al. 2017 (arXiv:1711.00937), equation 3.
-
-    Args:
-        z: encoder outputs [b ... d].
-        e: the codes chosen for them [b ... d].
-
-    Returns:
-        The mean over positions and dimensions for each example [b].
+    The second term of van den Oord et al. 2017 (arXiv:1711.00937), equation 3, as the mean over positions and
+    dimensions for each example [b].
     """
     return mean_square(jax.lax.stop_gradient(z), e)
 
 
 def commitment_loss(z: jax.Array, e: jax.Array) -> jax.Array:
-    """`||z - sg(e)||^2`: keeps the encoder's outputs near their codes.
+    """`||z - sg(e)||^2`: keeps the encoder's outputs [b ... d] near their codes' vectors [b ... d].
 
-    The third term of van den Oord et al. 2017 (arXiv:1711.00937), equation 3, without its weight.
-
-    Args:
-        z: encoder outputs [b ... d].
-        e: the codes chosen for them [b ... d].
-
-    Returns:
-        The mean over positions and dimensions for each example [b].
+    The third term of the same equation, without its weight, for each example [b].
     """
     return mean_square(z, jax.lax.stop_gradient(e))
 
@@ -52,38 +37,16 @@ def normalise(x: jax.Array, epsilon: float = 1e-12) -> jax.Array:
 
 
 def code_shares(codes: jax.Array, k: int) -> jax.Array:
-    """The share of all positions that chose each code.
-
-    Args:
-        codes: int32, any shape.
-        k: number of codes.
-
-    Returns:
-        Shares [k], float32, summing to 1.
-    """
+    """The share of all positions that chose each of k codes, int32 of any shape: float32 [k]."""
     return jnp.zeros(k, jnp.int32).at[codes.reshape(-1)].add(1) / codes.size
 
 
-def code_sums(
-    z: jax.Array,
-    codes: jax.Array,
-    k: int,
-    *,
-    max_scores: int = 2**24,
-) -> jax.Array:
-    """For each code the sum of the vectors that chose it, by all positions.
+def code_sums(z: jax.Array, codes: jax.Array, k: int, *, max_scores: int = 2**24) -> jax.Array:
+    """For each of k codes the sum of the vectors [n d] that chose it, int32 [n], by n: float32 [k d].
 
-    A product with one-hot rows, not a scatter: a scatter of floats adds in no fixed order on a GPU,
-    and a run could not be repeated bit for bit. Many positions are taken in blocks.
-
-    Args:
-        z: vectors [n d].
-        codes: their codes, int32 [n].
-        k: number of codes.
-        max_scores: how many elements the one-hot table may have at once.
-
-    Returns:
-        Sums divided by the number of positions [k d], float32.
+    A product with one-hot rows, not a scatter: a scatter of floats adds in no fixed order on a GPU, and a run
+    could not be repeated bit for bit. Many positions are taken in blocks, so that the one-hot table has at
+    most `max_scores` elements at once.
     """
     n, d = z.shape
     z = z.astype(jnp.float32)
@@ -110,29 +73,17 @@ def code_sums(
 
 
 def entropy(shares: jax.Array) -> jax.Array:
-    """`-sum p log p` in nats, with a finite gradient where a share is 0.
+    """`-sum p log p` of shares [... k] in nats, from 0 to log k, with a finite gradient where a share is 0.
 
     Shannon 1948 (A Mathematical Theory of Communication), section 6.
-
-    Args:
-        shares: the share of each code [... k], summing to 1.
-
-    Returns:
-        A number [...] between 0 and log k.
     """
     # The logarithm alone has no gradient at 0.
     return -jnp.sum(jax.scipy.special.xlogy(shares, jnp.where(shares > 0, shares, 1)), axis=-1)
 
 
 def perplexity(shares: jax.Array) -> jax.Array:
-    """How many codes would be in use if they were used evenly: the exponential of the entropy.
+    """How many codes would be in use if they were used evenly: the exponential of the entropy, from 1 to k.
 
     Jelinek et al. 1977 (Perplexity, a measure of the difficulty of speech recognition tasks).
-
-    Args:
-        shares: the share of each code [... k], summing to 1.
-
-    Returns:
-        A number [...] between 1 and k.
     """
     return jnp.exp(entropy(shares))

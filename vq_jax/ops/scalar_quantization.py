@@ -17,17 +17,11 @@ _MARGIN = 1e-3  # epsilon of Mentzer et al. 2023
 
 
 def bound(z: jax.Array, levels: Levels) -> jax.Array:
-    """Presses numbers into the range of the levels of their dimension.
+    """Presses numbers, float32 [... d], into the range of the levels of their dimension, up to `MOST_LEVELS`.
 
     Mentzer et al. 2023 (arXiv:2309.15505), appendix A.1. An odd number of levels is symmetric about 0; an
-    even one, L, has levels from -1 to 1 - 2/L, and numbers are shifted so that 0 stays near 0.
-
-    Args:
-        z: float32 [... d].
-        levels: of each dimension, up to `MOST_LEVELS` [d].
-
-    Returns:
-        Numbers in about [-1, 1] [... d], to be taken to the nearest of `level_values`.
+    even one, L, has levels from -1 to 1 - 2/L, and numbers are shifted so that 0 stays near 0. The result, in
+    about [-1, 1], is to be taken to the nearest of `level_values`.
     """
     counts = np.asarray(levels)
     reach = (counts - 1) * (1 - _MARGIN) / 2
@@ -78,7 +72,7 @@ def mean_code_probabilities(logits: jax.Array, axis_name: str | None = None) -> 
         axis_name: the device axis to take the mean over too.
 
     Returns:
-        Probabilities [2^bits], summing to 1.
+        [2^bits].
     """
     n, bits = logits.shape
     lower, upper = (_pattern_probabilities(part) for part in (logits[:, : bits // 2], logits[:, bits // 2 :]))

@@ -1,4 +1,4 @@
-"""Structural similarity of images [b h w c], one number for each example."""
+"""Structural similarity of images in [-1, 1] [b h w c], at least 11 pixels high and wide: float32 [b]."""
 
 import functools
 
@@ -19,14 +19,7 @@ def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
 
     Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity",
     equation 13, with its Gaussian window of 11 pixels, where the whole window lies in the image; the
-    mean over positions and channels.
-
-    Args:
-        x: images in [-1, 1] [b h w c], at least 11 pixels high and wide.
-        y: images likewise.
-
-    Returns:
-        float32 [b], at most 1 (equal images).
+    mean over positions and channels, at most 1 (equal images).
     """
     luminance, contrast = _terms(x, y)
     return jnp.mean(luminance * contrast, axis=(1, 2, 3))
@@ -38,15 +31,8 @@ def ms_ssim(x: jax.Array, y: jax.Array) -> jax.Array:
     Wang et al. 2003, equation 7, with its weights as published (they sum to 1.0001): contrast and structure
     at each scale, luminance at the coarsest; each scale halves the images. Images too small for five
     scales, which need 176 pixels, are given as many as the window fits into (four from 88 pixels on, three
-    from 44), whose weights are divided by their sum.
-    Negative terms, which have no real power, count as zero.
-
-    Args:
-        x: images in [-1, 1] [b h w c], at least 11 pixels high and wide.
-        y: images likewise.
-
-    Returns:
-        float32 [b], from 0 to 1 (equal images).
+    from 44), whose weights are divided by their sum. Negative terms, which have no real power, count as zero.
+    From 0 to 1 (equal images).
     """
     scales = min(len(SCALE_WEIGHTS), int(np.log2(min(x.shape[1:3]) / WINDOW)) + 1)
     weights = np.array(SCALE_WEIGHTS[:scales])

@@ -28,24 +28,13 @@ def sum_positions(x: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def shift(x: jax.Array, summand: jax.Array) -> jax.Array:
-    """Adds a number to each channel.
-
-    Args:
-        x: [b *grid c].
-        summand: [c].
-    """
+    """Adds a number to each channel: [c] to [b *grid c]."""
     return x + summand
 
 
 @jax.custom_vjp
 def scale_and_shift(x: jax.Array, factor: jax.Array, summand: jax.Array) -> jax.Array:
-    """Multiplies each channel of each example by a number, and adds one.
-
-    Args:
-        x: [b *grid c].
-        factor: [b c].
-        summand: [b c].
-    """
+    """Multiplies each channel of each example [b *grid c] by a number, and adds one, both [b c]."""
     return x * over_grid(factor, x) + over_grid(summand, x)
 
 

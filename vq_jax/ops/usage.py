@@ -14,11 +14,7 @@ from vq_jax.ops.quantization import entropy
 
 
 def usage(codes: jax.Array, vocabulary: int) -> dict[str, jax.Array]:
-    """How codes are used, on the devices.
-
-    Args:
-        codes: int32, any shape.
-        vocabulary: how many codes there are.
+    """How codes, int32 of any shape, of a vocabulary of so many are used, on the devices.
 
     Returns:
         'perplexity', its logarithm 'code_entropy_bits', and 'codebook_usage', the share of the vocabulary

@@ -114,17 +114,8 @@ def generate_without_cache(
 ) -> jax.Array:
     """Samples sequences from a network that keeps no cache: all logits are computed anew for each token.
 
-    Tests and benchmarks compare `generate` with it.
-
-    Args:
-        network: tokens int [b n] to logits [b n k], of which those at i depend on tokens before i alone.
-        keys: a random key for each sequence [b].
-        length: tokens of a sequence, n.
-        choice: how each is sampled.
-        known: tokens that are there already, int [b n]; -1 where one is to be sampled.
-
-    Returns:
-        Tokens, int32 [b n].
+    Tests and benchmarks compare `generate` with it, whose arguments it has. The network maps tokens int [b n]
+    to logits [b n k], of which those at i depend on tokens before i alone.
     """
     known = jnp.full((keys.shape[0], length), -1) if known is None else known
 

@@ -52,9 +52,9 @@ class Move:
         x0_before: what the network took the examples for there [b ...].
         t_earlier: where the step before that one began, for `unipc`; t_before if there was none.
         x0_earlier: what the network took the examples for there [b ...], likewise.
-        last: whether this step leads to the data, from noise to time 0, bool. All samplers then return what
-            the network takes the examples for: no noise is left to step through, and any that a method
-            left would be seen.
+        last: whether this step leads to the data, from noise to time 0, bool. Of all samplers `solve` then
+            takes what the network takes the examples for: no noise is left to step through, and any that a
+            method left would be seen.
         noise: standard normal noise, for samplers that use it [b ...].
     """
 
@@ -87,13 +87,11 @@ class Options:
             check_share(self, 'eta')
 
 
-# A step: x_t [b ...] to x_s [b ...], and what the network took x_t for [b ...].
-Sampler = Callable[[Denoiser, Process, jax.Array, Move, Options], tuple[jax.Array, jax.Array]]
+Stepped = tuple[jax.Array, jax.Array]  # x_s [b ...], and what the network took x_t for [b ...]
+Sampler = Callable[[Denoiser, Process, jax.Array, Move, Options], Stepped]  # a step of x_t [b ...]
 
 
-def ddpm(
-    denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options
-) -> tuple[jax.Array, jax.Array]:
+def ddpm(denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options) -> Stepped:
     """Ancestral sampling: Ho et al. 2020 (arXiv:2006.11239), algorithm 2, between any two times."""
     t, s = _times(x, move)
     denoised = denoise(x, t)
@@ -102,12 +100,10 @@ def ddpm(
         variance = jnp.exp(interpolated_log_variance(denoised.variance_share, process, s, t))
     elif options.variance == 'forward':
         variance = process.added_variance(move.s, move.t)
-    return _arrived(move, mean + jnp.sqrt(variance) * move.noise, denoised.x0)
+    return mean + jnp.sqrt(variance) * move.noise, denoised.x0
 
 
-def ddim(
-    denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options
-) -> tuple[jax.Array, jax.Array]:
+def ddim(denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options) -> Stepped:
     """Song et al. 2021 (arXiv:2010.02502), equation 12; without noise, also from noise to data and back."""
     t, _ = _times(x, move)
     x0 = denoise(x, t).x0
@@ -115,26 +111,22 @@ def ddim(
     alpha, sigma = process.scales(move.s)
     eta = options.eta
     if not differs(eta, 0):
-        return _arrived(move, alpha * x0 + sigma * noise, x0)
+        return alpha * x0 + sigma * noise, x0
     difference = process.log_snr(move.t) - process.log_snr(move.s)
     fresh = sigma * eta * jnp.sqrt(jnp.maximum(0, -jnp.expm1(difference)))
     # The variance that is left beside the fresh noise, without a difference of nearly equal numbers.
     left = 1 - eta**2 + eta**2 * jnp.exp(difference)
     kept = sigma * jnp.sqrt(jnp.maximum(0, left))
-    return _arrived(move, alpha * x0 + kept * noise + fresh * move.noise, x0)
+    return alpha * x0 + kept * noise + fresh * move.noise, x0
 
 
-def euler(
-    denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options
-) -> tuple[jax.Array, jax.Array]:
+def euler(denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options) -> Stepped:
     """Euler's method on the probability flow, along the path's own coordinate (`Process.position`)."""
     slope, x0 = _flow(denoise, process, x, _times(x, move)[0])
-    return _arrived(move, x + (process.position(move.s) - process.position(move.t)) * slope, x0)
+    return x + (process.position(move.s) - process.position(move.t)) * slope, x0
 
 
-def heun(
-    denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options
-) -> tuple[jax.Array, jax.Array]:
+def heun(denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options) -> Stepped:
     """Heun's method, of second order (Karras et al. 2022, arXiv:2206.00364), where `euler` is of first.
 
     Two calls of the network a step, but one in the last, as in their algorithm 1: without noise, what the
@@ -151,20 +143,16 @@ def heun(
     return jax.lax.cond(move.last, lambda: x0, corrected), x0
 
 
-def dpm_solver(
-    denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options
-) -> tuple[jax.Array, jax.Array]:
+def dpm_solver(denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options) -> Stepped:
     """DPM-Solver++(2M) of Lu et al. 2022 (arXiv:2211.01095), algorithm 2.
 
     The first step is of first order, having none before it.
     """
     x0 = denoise(x, _times(x, move)[0]).x0
-    return _arrived(move, _extrapolated(process, x, x0, move), x0)
+    return _extrapolated(process, x, x0, move), x0
 
 
-def unipc(
-    denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options
-) -> tuple[jax.Array, jax.Array]:
+def unipc(denoise: Denoiser, process: Process, x: jax.Array, move: Move, options: Options) -> Stepped:
     """UniPC of Zhao et al. 2023 (arXiv:2302.04867), of order 2, with `B(h) = exp(h) - 1`: of third order.
 
     Its predictor is `dpm_solver`. What the network takes an example for where that led to corrects it, before
@@ -172,26 +160,15 @@ def unipc(
     """
     x0 = denoise(x, _times(x, move)[0]).x0
     x = x + _correction(process, x0, move)
-    return _arrived(move, _extrapolated(process, x, x0, move), x0)
+    return _extrapolated(process, x, x0, move), x0
 
 
-SAMPLERS: dict[str, Sampler] = {
-    'ddpm': ddpm,
-    'ddim': ddim,
-    'euler': euler,
-    'heun': heun,
-    'dpm_solver': dpm_solver,
-    'unipc': unipc,
-}
+SAMPLERS: dict[str, Sampler] = {f.__name__: f for f in (ddpm, ddim, euler, heun, dpm_solver, unipc)}
 SamplerName = Literal[*SAMPLERS]
 # The grid that each sampler errs least on, over schedules and steps: see benchmarks/README.md.
 GRIDS: dict[str, GridName] = {
-    'ddpm': 'quadratic',
-    'ddim': 'quadratic',
-    'euler': 'quadratic',
-    'heun': 'quadratic',
-    'dpm_solver': 'cubic',
-    'unipc': 'cubic',
+    **dict.fromkeys(('ddpm', 'ddim', 'euler', 'heun'), 'quadratic'),
+    **dict.fromkeys(('dpm_solver', 'unipc'), 'cubic'),
 }
 # The samplers that read each of `Options`.
 READERS: dict[str, tuple[str, ...]] = {'eta': ('ddim',), 'variance': ('ddpm',)}
@@ -307,17 +284,11 @@ def solve(
         i, first = number // repeats, 3 * number
         t, s = times[i], times[i + 1]
         last = (s == 0) & (t > 0)
-        move = Move(
-            t=t,
-            s=s,
-            t_before=t_before,
-            x0_before=x0_before,
-            t_earlier=t_earlier,
-            x0_earlier=x0_earlier,
-            last=last,
-            noise=noise(first),
-        )
+        before = {'t_before': t_before, 'x0_before': x0_before}
+        earlier = {'t_earlier': t_earlier, 'x0_earlier': x0_earlier}
+        move = Move(t=t, s=s, **before, **earlier, last=last, noise=noise(first))
         y, x0 = sampler(denoise, process, x, move, options)
+        y = jnp.where(last, x0, y)
         if known is not None:
             kept = process.diffuse(known.x0, noise(first + 1), s)
             y = jnp.where(known.mask, y, jnp.where(last, known.x0, kept))
@@ -330,9 +301,8 @@ def solve(
             t_before = jnp.where(again, t, t_before)
         return y, (t, x0), (t_before, x0_before), jnp.where(arrived, y, seen)
 
-    seen = jnp.broadcast_to(x, (len(visited), *x.shape))
     nowhere = times[0], jnp.zeros_like(x)
-    start = x, nowhere, nowhere, seen
+    start = x, nowhere, nowhere, jnp.broadcast_to(x, (len(visited), *x.shape))
     x, _, _, seen = jax.lax.fori_loop(0, (n - 1) * repeats + 1, step, start)
     return x, seen
 
@@ -376,12 +346,8 @@ def clipped(denoise: Denoiser) -> Denoiser:
 def thresholded(denoise: Denoiser, percentile: float | jax.Array = 0.995) -> Denoiser:
     """Dynamic thresholding (Saharia et al. 2022, arXiv:2205.11487, section 2.3).
 
-    Where a share of the values of an example is beyond [-1, 1], the example is shrunk by as much as
-    brings all others into it; the rest is cut off.
-
-    Args:
-        denoise: of images.
-        percentile: the share that shall be inside, from 0 to 1.
+    Shrinks each example by as much as brings a share of its values into [-1, 1], where that is needed; the
+    rest is cut off.
     """
 
     def shrink(x: jax.Array, t: jax.Array) -> Denoised:
@@ -436,11 +402,6 @@ def _phi(z: jax.Array, k: int) -> jax.Array:
     far = jnp.minimum(z, -1.0)
     rest = jnp.exp(far) - sum(far**n / math.factorial(n) for n in range(k))
     return jnp.where(z > -1, series, rest / far ** (k - 1))
-
-
-def _arrived(move: Move, x: jax.Array, x0: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Where a step leads, which for the last one is x0, and x0."""
-    return jnp.where(move.last, x0, x), x0
 
 
 def _flow(denoise: Denoiser, process: Process, x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from vq_jax.ops import gaussians, likelihoods
 from vq_jax.ops.diffusion import Process, from_x0, interpolated_log_variance
 from vq_jax.ops.keys import fold_in, normal
+from vq_jax.ops.losses import sum_each
 from vq_jax.sampling.diffusion import Denoised, Denoiser, VarianceName
 
 
@@ -50,7 +51,7 @@ def bound(
     Args:
         denoise: the network.
         process: the forward process it was trained on.
-        keys: a random key for each example [b].
+        keys: random, of each example [b].
         x0: bytes brought to [-1, 1] [b ...].
         n: at how many times each example is measured. The noise levels are split into as many equal
             parts, and each gives one uniform time, so that the sum is right on average. In
@@ -69,7 +70,7 @@ def bound(
         if not process.timesteps:
             log_snr = ends[0] + share * (ends[1] - ends[0])
             t = process.time(log_snr)
-            error = _sum(jnp.square(x0 - denoise(process.diffuse(x0, noise, t), t).x0))
+            error = sum_each(jnp.square(x0 - denoise(process.diffuse(x0, noise, t), t).x0))
             return 0.5 * (ends[0] - ends[1]) / n * jnp.exp(log_snr) * error
         steps = process.timesteps - 1
         # From 2 to timesteps. Of all times, rounding must not take one twice.
@@ -82,7 +83,7 @@ def bound(
 
     diffusion = jax.lax.map(part, jnp.arange(n)).T
     alpha, sigma = process.scales(jnp.ones(()))
-    prior = _sum(gaussians.kl_to_standard(alpha * x0, 2 * jnp.log(sigma)))
+    prior = sum_each(gaussians.kl_to_standard(alpha * x0, 2 * jnp.log(sigma)))
 
     first = jnp.full(len(x0), 1 / process.timesteps if process.timesteps else 0.0)
     x = process.diffuse(x0, normal(fold_in(keys, n), x0.shape[1:]), first)
@@ -138,7 +139,7 @@ def step_divergence(
     if share is None:
         share = jnp.full_like(x, variance == 'forward')
     model_log_variance = interpolated_log_variance(share, process, s, t)
-    return _sum(gaussians.kl(mean, jnp.log(least), model_mean, model_log_variance))
+    return sum_each(gaussians.kl(mean, jnp.log(least), model_mean, model_log_variance))
 
 
 def flow_log_likelihood(
@@ -164,11 +165,8 @@ def flow_log_likelihood(
     ends = process.log_snr(jnp.zeros(())), process.log_snr(jnp.ones(()))
     step = (ends[1] - ends[0]) / steps
 
-    def sign(i: int) -> jax.Array:
-        signs = jax.vmap(lambda key: jax.random.rademacher(key, x0.shape[1:], jnp.float32))
-        return signs(fold_in(keys, i))
-
-    signs = [sign(i) for i in range(probes)]
+    sign = jax.vmap(lambda key: jax.random.rademacher(key, x0.shape[1:], jnp.float32))
+    signs = [sign(fold_in(keys, i)) for i in range(probes)]
 
     def field(x: jax.Array, log_snr: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The derivative of x with respect to the log signal-to-noise ratio, and its divergence."""
@@ -180,7 +178,7 @@ def flow_log_likelihood(
             return -0.5 * alpha * sigma * from_x0(process.tangent, process, denoise(x, t).x0, x, t)
 
         value, pullback = jax.vjp(slope, x)
-        return value, sum(_sum(pullback(v)[0] * v) for v in signs) / probes
+        return value, sum(sum_each(pullback(v)[0] * v) for v in signs) / probes
 
     def advance(carry: tuple[jax.Array, jax.Array], i: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
         x, change = carry
@@ -192,8 +190,4 @@ def flow_log_likelihood(
     alpha, _ = process.scales(jnp.zeros(()))
     start = alpha * x0, x0[0].size * jnp.full(len(x0), jnp.log(alpha))
     (x, change), _ = jax.lax.scan(advance, start, jnp.arange(steps))
-    return _sum(gaussians.log_density(x, 0.0, 0.0)) + change
-
-
-def _sum(values: jax.Array) -> jax.Array:
-    return jnp.sum(values, axis=tuple(range(1, values.ndim)))
+    return sum_each(gaussians.log_density(x, 0.0, 0.0)) + change
