@@ -16,14 +16,9 @@ from vq_jax.models.normalisation import GroupNorm, layer_norm
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Attention of several heads, over `jax.nn.dot_product_attention`.
 
-    Args:
-        q: queries [b n heads d].
-        k: keys [b m heads d].
-        v: values [b m heads d].
-        mask: True where a query may see a key, of a shape that broadcasts to [b heads n m]; None shows all.
-
-    Returns:
-        The mean of the values that each query sees [b n heads d]; 0 where it may see none.
+    Of queries [b n heads d], keys and values [b m heads d], the mean of the values that each query sees
+    [b n heads d]; 0 where it may see none. The mask is True where a query may see a key, of a shape that
+    broadcasts to [b heads n m]; None shows all.
     """
     if mask is None:
         return jax.nn.dot_product_attention(q, k, v)
@@ -37,15 +32,8 @@ def attend_merged(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | No
     """Attention in which examples and heads are one axis.
 
     Of a cache in which they are two, XLA's compiler for CPUs makes four copies for each sampled token.
-
-    Args:
-        q: queries [b*heads n d].
-        k: keys [b*heads m d].
-        v: values [b*heads m d].
-        mask: True where a query may see a key [n m], at least one for each query; None shows all.
-
-    Returns:
-        The mean of the values that each query sees [b*heads n d].
+    Queries are [b*heads n d], keys and values [b*heads m d], and the mask [n m] shows each query one key or
+    more.
     """
     scores = jnp.einsum('gnd,gmd->gnm', q, k, preferred_element_type=jnp.float32)
     scores = scores / np.sqrt(q.shape[-1])
@@ -60,15 +48,10 @@ def causal_mask(n: int) -> jax.Array:
 
 
 def block_causal_mask(blocks: jax.Array) -> jax.Array:
-    """Each position sees all of its own block and of those before it, as for next-scale prediction.
+    """Each position sees all of its own block, whose number is in `blocks`, int [n], and of those before it.
 
-    Tian et al. 2024 (arXiv:2404.02905), section 3.2.
-
-    Args:
-        blocks: the number of each position's block, int [n].
-
-    Returns:
-        True where a row may see a column, bool [n n].
+    True where a row may see a column, bool [n n]. As for next-scale prediction: Tian et al. 2024
+    (arXiv:2404.02905), section 3.2.
     """
     return blocks[:, None] >= blocks
 
@@ -125,15 +108,9 @@ class CrossAttention(nn.Module):
         self.output = dense(self.last_init)
 
     def __call__(self, x: jax.Array, tokens: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """What each position sees of the tokens.
+        """What positions [b n width] see of a context's tokens [b m d]; a bias alone where there are none.
 
-        Args:
-            x: positions [b n width].
-            tokens: of the context [b m d].
-            mask: True for the tokens that are there, bool [b m]; None if all are.
-
-        Returns:
-            [b n width]; a bias alone where there is no token.
+        The mask is True for the tokens that are there, bool [b m]; None if all are.
         """
         return self.look(x, *self.read(tokens), mask)
 

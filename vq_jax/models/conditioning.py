@@ -10,14 +10,9 @@ from vq_jax.models.context import VectorEmbedding
 
 
 def sinusoids(t: jax.Array, width: int) -> jax.Array:
-    """Numbers as sines and cosines of many wavelengths (Vaswani et al. 2017, section 3.5).
+    """Numbers [...] as sines and cosines of many wavelengths (Vaswani et al. 2017, section 3.5).
 
-    Args:
-        t: numbers [...].
-        width: of the result, even.
-
-    Returns:
-        Cosines, then sines, of wavelengths from 2 pi to 20,000 pi, float32 [... width].
+    Cosines, then sines, of wavelengths from 2 pi to 20,000 pi, float32 [... width]; the width is even.
     """
     speeds = jnp.exp(-math.log(10_000) * jnp.arange(width // 2) / (width // 2))
     angles = t.astype(jnp.float32)[..., None] * speeds

@@ -35,40 +35,27 @@ NOTHING = Context()
 
 
 class ContextEncoder(nn.Module):
-    """Classes, coarser scales and low-resolution images, as a batch has them, to a context.
+    """Classes and coarser scales, as a batch has them, to a context.
 
     Its parameters, those of `conditioning` alone, lie beside those of the network that takes the context.
 
     Attributes:
         num_classes: classes that examples can have; one more stands for none. 0 leaves the vector out.
         conditioning: makes the grid of the codes of a coarser scale, if there is one.
-        upscale: how many times finer, on each axis, the grid is than a low-resolution image.
     """
 
     num_classes: int = 0
     conditioning: ConditioningStack | None = None
-    upscale: int = 1
 
-    def encode(
-        self,
-        labels: jax.Array,
-        coarser: jax.Array | None = None,
-        low_resolution: jax.Array | None = None,
-    ) -> Context:
+    def encode(self, labels: jax.Array, coarser: jax.Array | None = None) -> Context:
         """The context of examples.
 
         Args:
             labels: classes, int [b]; `num_classes` stands for none. They are not read if that is 0.
             coarser: codes of the coarser scale, int [b *grid'], where there is `conditioning`.
-            low_resolution: images in [-1, 1] [b *grid/upscale c], for super-resolution.
         """
-        vector = class_vector(labels, self.num_classes) if self.num_classes else None
-        grid = None
-        if coarser is not None:
-            grid = self.conditioning(coarser)
-        elif low_resolution is not None:
-            grid = enlarge(low_resolution, self.upscale)
-        return Context(vector=vector, grid=grid)
+        grid = None if coarser is None else self.conditioning(coarser)
+        return Context(vector=class_vector(labels, self.num_classes), grid=grid)
 
 
 class VectorEmbedding(nn.Module):
@@ -89,9 +76,12 @@ class VectorEmbedding(nn.Module):
         return jnp.dot(vector, table, precision=jax.lax.Precision.HIGHEST)
 
 
-def class_vector(labels: jax.Array, num_classes: int) -> jax.Array:
-    """Classes, int [b], as one-hot vectors [b num_classes + 1]; label `num_classes` stands for none."""
-    return jax.nn.one_hot(labels, num_classes + 1)
+def class_vector(labels: jax.Array, num_classes: int) -> jax.Array | None:
+    """Classes, int [b], as one-hot vectors [b num_classes + 1], the last of which stands for none.
+
+    None where there are 0 classes.
+    """
+    return jax.nn.one_hot(labels, num_classes + 1) if num_classes else None
 
 
 def without_class(context: Context, num_classes: int) -> Context:

@@ -1,7 +1,6 @@
 """Convolutions with the parameters of Flax's own, computed by `vq_jax.ops.conv`, over 1 to 3 axes."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -45,26 +44,12 @@ class Conv(nn.Module):
         return x if bias is None else shift(x, bias)
 
 
-class ConvTranspose(nn.Module):
+class ConvTranspose(Conv):
     """`flax.linen.ConvTranspose`: the same parameters and the same result.
 
-    Attributes:
-        features: channels of the result.
-        kernel_size: of the kernel along each axis, one size for all or one for each.
-        strides: how much larger the result is along each axis, one for all or one for each.
-        padding: 'SAME' or 'VALID'.
-        use_bias: add a learned number to each channel.
-        dtype: what is computed in; parameters are float32.
-        kernel_init: how the kernel starts.
+    Its attributes are those of `Conv`, but that strides say how much larger the result is along each axis,
+    and padding is 'SAME' or 'VALID'.
     """
-
-    features: int
-    kernel_size: int | tuple[int, ...] = 3
-    strides: int | tuple[int, ...] = 1
-    padding: Literal['SAME', 'VALID'] = 'SAME'
-    use_bias: bool = True
-    dtype: str = 'float32'
-    kernel_init: Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -88,7 +73,7 @@ def strided_sizes(strides: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(max(3, 2 * stride) for stride in strides)
 
 
-def _inputs(module: Conv | ConvTranspose, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+def _inputs(module: Conv, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Input, kernel and bias in the type to compute in."""
     size = per_axis(module.kernel_size, x.ndim - 2, 'kernel_size')
     strides = per_axis(module.strides, x.ndim - 2, 'strides')

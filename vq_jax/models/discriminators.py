@@ -27,8 +27,8 @@ class DiscriminatorOutput:
 
     Attributes:
         logits: greater where an example seems real: float32, [b] or [b *grid'].
-        classes: logits of the classes that a linear probe reads from the features, without a
-            gradient to them [b k]; None without labels.
+        classes: logits of the classes that a linear probe reads from the features, without a gradient to them
+            [b k]; None without labels.
     """
 
     logits: jax.Array
@@ -152,8 +152,7 @@ class PatchDiscriminator(nn.Module):
 def halving_strides(grid: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The strides of convolutions that halve each axis of a grid until it has 4 positions, the finest first.
 
-    Args:
-        grid: sizes of its axes, 4 * 2^n; with another n for each, the longer ones are halved further.
+    Axes have 4 * 2^n positions; with another n for each, the longer ones are halved further.
     """
     halvings = [max(0, (size // 4).bit_length() - 1) for size in grid]
     return [tuple(2 if stage < n else 1 for n in halvings) for stage in range(max(halvings))]

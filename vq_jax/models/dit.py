@@ -78,11 +78,7 @@ class DiT(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: jax.Array,
-        t: jax.Array,
-        context: Context = NOTHING,
-        keys: jax.Array | None = None,
+        self, x: jax.Array, t: jax.Array, context: Context = NOTHING, keys: jax.Array | None = None
     ) -> jax.Array:
         """Predicts; arguments and result are those of `vq_jax.models.unet.UNet`."""
         s = self.sizes
@@ -145,14 +141,8 @@ def positions(grid: Sequence[int], width: int) -> jax.Array:
             f'the positions of {rank} axes need a width of a multiple of {2 * rank}, not {width}; change '
             'config.dit.width.'
         )
-    each = (sinusoids(jnp.arange(n), width // rank) for n in grid)
-    # Each lies along its own axis, and is repeated over the others.
-    lying = (
-        x.reshape(*(-1 if i == axis else 1 for i in range(rank)), width // rank)
-        for axis, x in enumerate(each)
-    )
-    spread = [jnp.broadcast_to(x, (*grid, width // rank)) for x in lying]
-    return jnp.concatenate(spread, axis=-1).reshape(-1, width)
+    indices = jnp.indices(grid).reshape(rank, -1)
+    return jnp.concatenate([sinusoids(index, width // rank) for index in indices], axis=-1)
 
 
 def _changes(vector: jax.Array, n: int, sizes: DiTSizes) -> list[jax.Array]:

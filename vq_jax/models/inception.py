@@ -87,6 +87,13 @@ class _Unit(nn.Module):
         return nn.relu(nn.BatchNorm(use_running_average=True, epsilon=0.001, name='bn')(conv(x)))
 
 
+def _units(x: jax.Array, name: str, *units: tuple) -> jax.Array:
+    """Units one after another, by their attributes; called inside a module's compact method."""
+    for number, attributes in enumerate(units, 1):
+        x = _Unit(*attributes, name=f'{name}_{number}')(x)
+    return x
+
+
 class _Block35(nn.Module):
     """Of maps of 35x35; `pooled` channels come from the pool."""
 
@@ -95,11 +102,8 @@ class _Block35(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         a = _Unit(64, name='branch1x1')(x)
-        b = _Unit(48, name='branch5x5_1')(x)
-        b = _Unit(64, (5, 5), name='branch5x5_2')(b)
-        c = _Unit(64, name='branch3x3dbl_1')(x)
-        c = _Unit(96, (3, 3), name='branch3x3dbl_2')(c)
-        c = _Unit(96, (3, 3), name='branch3x3dbl_3')(c)
+        b = _units(x, 'branch5x5', (48,), (64, (5, 5)))
+        c = _units(x, 'branch3x3dbl', (64,), (96, (3, 3)), (96, (3, 3)))
         d = _Unit(self.pooled, name='branch_pool')(_mean_pool(x))
         return jnp.concatenate([a, b, c, d], -1)
 
@@ -110,9 +114,7 @@ class _Reduction17(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         a = _Unit(384, (3, 3), 2, 'VALID', name='branch3x3')(x)
-        b = _Unit(64, name='branch3x3dbl_1')(x)
-        b = _Unit(96, (3, 3), name='branch3x3dbl_2')(b)
-        b = _Unit(96, (3, 3), 2, 'VALID', name='branch3x3dbl_3')(b)
+        b = _units(x, 'branch3x3dbl', (64,), (96, (3, 3)), (96, (3, 3), 2, 'VALID'))
         return jnp.concatenate([a, b, _max_pool(x)], -1)
 
 
@@ -123,15 +125,10 @@ class _Block17(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        w = self.width
         a = _Unit(192, name='branch1x1')(x)
-        b = _Unit(self.width, name='branch7x7_1')(x)
-        b = _Unit(self.width, (1, 7), name='branch7x7_2')(b)
-        b = _Unit(192, (7, 1), name='branch7x7_3')(b)
-        c = _Unit(self.width, name='branch7x7dbl_1')(x)
-        c = _Unit(self.width, (7, 1), name='branch7x7dbl_2')(c)
-        c = _Unit(self.width, (1, 7), name='branch7x7dbl_3')(c)
-        c = _Unit(self.width, (7, 1), name='branch7x7dbl_4')(c)
-        c = _Unit(192, (1, 7), name='branch7x7dbl_5')(c)
+        b = _units(x, 'branch7x7', (w,), (w, (1, 7)), (192, (7, 1)))
+        c = _units(x, 'branch7x7dbl', (w,), (w, (7, 1)), (w, (1, 7)), (w, (7, 1)), (192, (1, 7)))
         d = _Unit(192, name='branch_pool')(_mean_pool(x))
         return jnp.concatenate([a, b, c, d], -1)
 
@@ -141,12 +138,8 @@ class _Reduction8(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        a = _Unit(192, name='branch3x3_1')(x)
-        a = _Unit(320, (3, 3), 2, 'VALID', name='branch3x3_2')(a)
-        b = _Unit(192, name='branch7x7x3_1')(x)
-        b = _Unit(192, (1, 7), name='branch7x7x3_2')(b)
-        b = _Unit(192, (7, 1), name='branch7x7x3_3')(b)
-        b = _Unit(192, (3, 3), 2, 'VALID', name='branch7x7x3_4')(b)
+        a = _units(x, 'branch3x3', (192,), (320, (3, 3), 2, 'VALID'))
+        b = _units(x, 'branch7x7x3', (192,), (192, (1, 7)), (192, (7, 1)), (192, (3, 3), 2, 'VALID'))
         return jnp.concatenate([a, b, _max_pool(x)], -1)
 
 
@@ -161,8 +154,7 @@ class _Block8(nn.Module):
         b = _Unit(384, name='branch3x3_1')(x)
         b1 = _Unit(384, (1, 3), name='branch3x3_2a')(b)
         b2 = _Unit(384, (3, 1), name='branch3x3_2b')(b)
-        c = _Unit(448, name='branch3x3dbl_1')(x)
-        c = _Unit(384, (3, 3), name='branch3x3dbl_2')(c)
+        c = _units(x, 'branch3x3dbl', (448,), (384, (3, 3)))
         c1 = _Unit(384, (1, 3), name='branch3x3dbl_3a')(c)
         c2 = _Unit(384, (3, 1), name='branch3x3dbl_3b')(c)
         d = _Unit(192, name='branch_pool')(self.pool(x))
@@ -170,15 +162,7 @@ class _Block8(nn.Module):
 
 
 def resized(images: jax.Array, resize: Resize) -> jax.Array:
-    """Images as the network takes them.
-
-    Args:
-        images: images [b h w c], c 1 or 3, bytes or numbers in [-1, 1].
-        resize: see `InceptionV3`.
-
-    Returns:
-        float32 [b 299 299 3].
-    """
+    """Images [b h w c], as `InceptionV3` is given them, as its layers take them, float32 [b 299 299 3]."""
     x = to_float(images) if images.dtype == jnp.uint8 else images
     shape = (x.shape[0], SIZE, SIZE, x.shape[3])
     if resize == 'bilinear':

@@ -20,10 +20,8 @@ _SCALE = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
 def batch_norm(train: bool, axis_name: str | None, dtype: str) -> nn.BatchNorm:
     """Batch normalisation over all devices, with the constants of DCGAN's published code.
 
-    Args:
-        train: use the statistics of the batch, and learn from them.
-        axis_name: the device axis.
-        dtype: of what comes out; statistics are float32.
+    To `train` is to use the statistics of the batch, and to learn from them. They are float32, and `dtype` is
+    what comes out.
     """
     return nn.BatchNorm(
         use_running_average=not train,
@@ -37,11 +35,9 @@ def batch_norm(train: bool, axis_name: str | None, dtype: str) -> nn.BatchNorm:
 
 
 def layer_norm(dtype: str, *, affine: bool = True) -> nn.LayerNorm:
-    """Layer normalisation: Ba et al. 2016 (arXiv:1607.06450).
+    """Layer normalisation, with statistics in float32 (Ba et al. 2016, arXiv:1607.06450).
 
-    Args:
-        dtype: of what comes out; statistics are float32.
-        affine: whether a scale and a bias are learned.
+    A scale and a bias are learned if it is `affine`.
     """
     return nn.LayerNorm(epsilon=1e-6, dtype=dtype, use_scale=affine, use_bias=affine, use_fast_variance=False)
 
@@ -66,12 +62,10 @@ class GroupNorm(nn.Module):
     def __call__(
         self, x: jax.Array, scale_by: jax.Array | None = None, shift_by: jax.Array | None = None
     ) -> jax.Array:
-        """Normalises each example, with statistics in float32.
+        """Normalises each example [b *grid c], with statistics in float32.
 
-        Args:
-            x: [b *grid c].
-            scale_by: if given, what comes out is multiplied by `1 + scale_by` [b c], and then
-            shift_by: [b c] is added: one more multiplication of whole grids is saved.
+        What comes out is multiplied by `1 + scale_by` [b c], if given, and then `shift_by` [b c] is added:
+        one more multiplication of whole grids is saved.
         """
         b, *grid, c = x.shape
         fitting = (g for g in range(min(self.groups, c // 4), 0, -1) if c % g == 0)

@@ -233,12 +233,8 @@ class Block(nn.Module):
     ) -> jax.Array:
         """Maps [b n d] to the same.
 
-        Args:
-            x: the vectors.
-            angles: see `rotate`, or None.
-            mask: True where a row's slot may see a column's [n n], or None.
-            read: what the method `read` returned.
-            keys: for dropout [b], or None.
+        `angles` are those of `rotate`, `mask` is True where a row's slot may see a column's [n n], `read` is
+        what the method of that name returned, and `keys`, [b], are for dropout; each may be None.
         """
         rate = self.sizes.dropout
         x = x + dropout(self._attend(*self._heads(x, angles), mask), fold_in(keys, 0), rate)
@@ -285,13 +281,10 @@ class Block(nn.Module):
 
 
 def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
-    """Turns pairs of numbers (Su et al. 2021, arXiv:2104.09864, equation 34).
+    """Turns pairs of the numbers [... n d] by angles in radians [n d/2].
 
-    Number j of the first half is paired with number j of the second.
-
-    Args:
-        x: [... n d].
-        angles: of each pair in radians [n d/2].
+    Su et al. 2021 (arXiv:2104.09864), equation 34. Number j of the first half is paired with number j of the
+    second.
     """
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cos, sin = jnp.cos(angles), jnp.sin(angles)

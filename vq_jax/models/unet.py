@@ -103,11 +103,7 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: jax.Array,
-        t: jax.Array,
-        context: Context = NOTHING,
-        keys: jax.Array | None = None,
+        self, x: jax.Array, t: jax.Array, context: Context = NOTHING, keys: jax.Array | None = None
     ) -> jax.Array:
         """Predicts.
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vq_jax.errors import UserError
-from vq_jax.models.context import Context, ContextEncoder, without_class
+from vq_jax.models.context import Context, class_vector, enlarge, without_class
 from vq_jax.models.dit import DiT
 from vq_jax.models.unet import UNet
 from vq_jax.ops.diffusion import Process, spread, to_x0
@@ -113,7 +113,7 @@ class DiffusionSampling(Task):
                 f'this model makes images of {self.spec.shape} of ones reduced by {factor} '
                 f'(config.model.upscale); these are {small.shape[1:]}.'
             )
-        context = self._encoded(labels, to_float(small))
+        context = self._given(labels, to_float(small))
         x, _ = self.visit(state, keys, context, sampling or self.sampling)
         return self.decoded(state, x, labels)
 
@@ -296,11 +296,12 @@ class DiffusionSampling(Task):
         """
         factor = self.config.upscale
         small = to_float(reduce(images, factor)) if images is not None and factor > 1 else None
-        return self._encoded(labels, small)
+        return self._given(labels, small)
 
-    def _encoded(self, labels: jax.Array, low_resolution: jax.Array | None) -> Context:
-        encoder = ContextEncoder(self.num_labels, upscale=self.config.upscale)  # which has no parameters
-        return encoder.apply({}, labels, low_resolution=low_resolution, method='encode')
+    def _given(self, labels: jax.Array, small: jax.Array | None) -> Context:
+        """The context of examples of classes and, in super-resolution, of small ones in [-1, 1]."""
+        grid = None if small is None else enlarge(small, self.config.upscale)
+        return Context(vector=class_vector(labels, self.num_labels), grid=grid)
 
     def drop(self, keys: jax.Array, context: Context) -> Context:
         """The context with parts of some examples dropped, for training with a key for each example [b]."""
