@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import flags
 
 from vq_jax.data.open import AnyDataset
 from vq_jax.errors import UserError
@@ -67,8 +68,7 @@ def train_batches(
     rows = _rows(batch_size, process_index, process_count)
     if seed < 0 or start < 0:
         raise UserError(f'The data seed ({seed}) and start ({start}) must be zero or more.')
-    make = _TrainBatch(dataset, batch_size, seed, rows)
-    return Batches(dataset, make, start, _ENDLESS)
+    return Batches(dataset, _TrainBatch(dataset, batch_size, seed, rows), start, _ENDLESS)
 
 
 def eval_batches(
@@ -80,26 +80,14 @@ def eval_batches(
     process_count: int = 1,
     pad: bool = False,
 ) -> 'Batches':
-    """Returns each example exactly once, in order.
+    """Returns each example exactly once, in order, without random crops and flips.
 
-    Args:
-      dataset: From `open_dataset`.
-      batch_size: Number of examples in a batch over all processes.
-      start: Number of the first batch.
-      process_index: Number of this process.
-      process_count: Number of processes; it divides `batch_size`, and all get equally many batches.
-      pad: Give all batches equally many rows, for steps that are compiled for that number.
-
-    Returns:
-      An iterator as from `train_batches` that ends, without random crops and flips. With `pad`, `mask` is
-      False in the rows that fill up the last batch and those of undecodable examples; they hold zeros.
-      Without it these rows are left out, and batches may be smaller, or empty.
-
-    Raises:
-      UserError: As `train_batches`.
+    Arguments, batches and errors are those of `train_batches`; the iterator ends, and all processes get
+    equally many batches. With `pad`, for steps that are compiled for one number of rows, all batches have as
+    many: `mask` is False in those that fill up the last batch and those of undecodable examples, which hold
+    zeros. Without it these rows are left out, and batches may be smaller, or empty.
     """
-    rows = _rows(batch_size, process_index, process_count)
-    make = _EvalBatch(dataset, batch_size, rows, pad)
+    make = _EvalBatch(dataset, batch_size, _rows(batch_size, process_index, process_count), pad)
     return Batches(dataset, make, start, -(-len(dataset) // batch_size))
 
 
@@ -122,24 +110,20 @@ class Batches(Iterator[Batch]):
     """
 
     def __init__(self, dataset: AnyDataset, make: Any, start: int, stop: int) -> None:
-        """Starts making batches.
+        """Starts making batches, from the number `start` to that before `stop`.
 
-        Args:
-          dataset: The data set that they come from.
-          make: Picklable function from the number of a batch to the batch, with the undecodable
-            examples met in the making under `faults`.
-          start: Number of the first batch.
-          stop: Number behind the last one.
+        `make` is a picklable function from the number of a batch to the batch, with the undecodable examples
+        met in the making under `faults`.
         """
         import grain
 
-        config = dataset.config
-        ahead = config.prefetch
+        config, ahead = dataset.config, dataset.config.prefetch
         numbers = grain.MapDataset.range(start, stop).map(make)
         self._dataset = dataset
         self._shared = config.workers > 0 and not dataset.cached
         if self._shared:
-            _let_grain_read_flags()
+            if not flags.FLAGS.is_parsed():  # which Grain reads, as in a notebook
+                flags.FLAGS.mark_as_parsed()
             batches = numbers.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
                 grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=max(ahead, 1)),
                 worker_init_fn=_start_worker,
@@ -240,14 +224,6 @@ def _is_stopped(pid: int) -> bool:
         return False
 
 
-def _let_grain_read_flags() -> None:
-    """Lets Grain read absl's flags where none were parsed, as in a notebook."""
-    from absl import flags
-
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-
-
 @functools.lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     """Returns the order of the examples in one epoch, int64 [n]."""
@@ -255,23 +231,15 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 def order(seed: int, first: int, last: int, size: int) -> np.ndarray:
-    """Returns a stretch of the endless order of examples.
+    """Returns the indices, int64 [last - first], of a stretch of the endless order of examples.
 
-    Args:
-      seed: Zero or more.
-      first: Position of the first example since the start of training.
-      last: Position behind the last one, more than `first`.
-      size: Number of examples in an epoch.
-
-    Returns:
-      Index of each example within the set, int64 [last - first].
+    It goes from the position `first` since the start of training to that before `last`, with `size` examples
+    in an epoch.
     """
     epochs = range(first // size, (last - 1) // size + 1)
-    parts = [
-        _permutation(seed, epoch, size)[max(first - epoch * size, 0) : last - epoch * size]
-        for epoch in epochs
-    ]
-    return np.concatenate(parts)
+    return np.concatenate(
+        [_permutation(seed, i, size)[max(first - i * size, 0) : last - i * size] for i in epochs]
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,12 +266,7 @@ class _TrainBatch:
             random = np.random.default_rng([_AUGMENTATION, self.seed, number])
             # Sampled for the rows of all processes.
             values = data.transform.augment(values, random.random((self.batch_size, k))[self.rows])
-        return {
-            data.key: values,
-            'label': labels,
-            'mask': np.ones(len(indices), bool),
-            'faults': faults,
-        }
+        return {data.key: values, 'label': labels, 'mask': np.ones(len(indices), bool), 'faults': faults}
 
     def _substitute(self, index: int, faults: dict[int, str]) -> tuple[np.ndarray, int]:
         """Returns the next decodable example, and adds the undecodable ones on the way to `faults`.

@@ -7,8 +7,7 @@ import numpy as np
 from absl import logging
 
 from vq_jax.data.config import DataConfig
-from vq_jax.data.examples import Examples
-from vq_jax.data.source import Source
+from vq_jax.data.source import Examples, Source
 from vq_jax.data.transforms import Undecodable, make_transform
 from vq_jax.errors import UserError, plural
 from vq_jax.spec import Spec
@@ -27,6 +26,7 @@ class Dataset:
       spec: What every example of a batch is.
       transform: Decodes and augments examples.
       cached: Whether examples are kept in memory once they are decoded.
+      tolerated: How many undecodable examples do not stop a run.
       key: What the examples are called in a batch.
       item_shape: The shape of an example there.
       item_dtype: Its type.
@@ -35,11 +35,7 @@ class Dataset:
     key: ClassVar[str] = 'x'
 
     def __init__(self, config: DataConfig, source: Source) -> None:
-        """Looks at the first examples of a source.
-
-        Args:
-          config: Says how examples are preprocessed, and when they are kept in memory.
-          source: Where they come from; at least one.
+        """Looks at the first examples of a source, which has one or more.
 
         Raises:
           UserError: If none of them can be decoded, or a key of the config is not for their kind.
@@ -52,7 +48,7 @@ class Dataset:
         self._faults: dict[int, str] = {}
         self._reported: set[int] = set()
         share = config.max_undecodable
-        self._tolerated = max(1, int(share * len(self))) if share else 0
+        self.tolerated = max(1, int(share * len(self))) if share else 0
         self.transform = make_transform(config, source)
         self.transform.spec = self.spec = self.transform.spec or self._measured()
         self._kept = _Kept(self) if self._bytes() <= config.cache_gib * 2**30 else None
@@ -85,10 +81,7 @@ class Dataset:
         return self._kept is not None
 
     def fetch(self, indices: np.ndarray) -> Examples:
-        """Returns examples as far as their preprocessing is the same at every visit.
-
-        Args:
-          indices: int [b], each from 0 to the length of the data set.
+        """Returns examples by their indices [b], as far as their preprocessing is the same at every visit.
 
         Raises:
           UserError: If an example has another size than the rest, or a label is out of range.
@@ -103,10 +96,7 @@ class Dataset:
         return Examples(values, labels, good)
 
     def decode(self, indices: Sequence[int]) -> tuple[list[np.ndarray | None], np.ndarray]:
-        """Reads and decodes examples.
-
-        Args:
-          indices: int [b].
+        """Reads and decodes examples by their indices [b].
 
         Returns:
           What the transform makes of each, larger than `spec` says if a random crop is still to be cut out,
@@ -121,9 +111,8 @@ class Dataset:
             index = int(indices[row])
             if self.num_classes and not 0 <= label < self.num_classes:
                 raise UserError(
-                    f'{self._source.describe(index)} has label {label}, but the labels of '
-                    f'{self.num_classes} classes go from 0 to {self.num_classes - 1}: repair the '
-                    'data set.'
+                    f'{self._source.describe(index)} has label {label}, but the labels of {self.num_classes} '
+                    f'classes go from 0 to {self.num_classes - 1}: repair the data set.'
                 )
             labels[row] = label
             try:
@@ -155,16 +144,8 @@ class Dataset:
         """Returns those of the examples that were found undecodable, and why."""
         return {int(i): self._faults[int(i)] for i in indices if int(i) in self._faults}
 
-    @property
-    def tolerated(self) -> int:
-        """How many undecodable examples do not stop a run."""
-        return self._tolerated
-
     def report(self, faults: Mapping[int, str]) -> None:
-        """Counts undecodable examples and names each in the log, once.
-
-        Args:
-          faults: Index and reason, as from `faults`, possibly of another process.
+        """Counts undecodable examples, as from `faults`, and names each in the log, once.
 
         Raises:
           UserError: If more were found than `max_undecodable` allows, or all are undecodable.
@@ -173,20 +154,15 @@ class Dataset:
         for index, reason in faults.items():
             if index not in self._reported:
                 self._reported.add(index)
-                logging.warning(
-                    'skipping an undecodable %s (%d of %s so far): %s (%s)',
-                    noun,
-                    len(self._reported),
-                    plural(len(self), noun),
-                    self._source.describe(index),
-                    reason,
-                )
-        if len(self._reported) > self._tolerated or len(self._reported) == len(self):
+                so_far = f'{len(self._reported)} of {plural(len(self), noun)} so far'
+                where = self._source.describe(index)
+                logging.warning('skipping an undecodable %s (%s): %s (%s)', noun, so_far, where, reason)
+        if len(self._reported) > self.tolerated or len(self._reported) == len(self):
             some = [self._source.describe(index) for index in sorted(self._reported)[:3]]
             raise UserError(
-                f'{plural(len(self._reported), noun)} of {len(self):,} in {self.name} '
-                f'cannot be decoded, for example {", ".join(some)}: repair or remove them, '
-                f'or raise config.data.max_undecodable ({self.config.max_undecodable}).'
+                f'{plural(len(self._reported), noun)} of {len(self):,} in {self.name} cannot be decoded, for '
+                f'example {", ".join(some)}: repair or remove them, or raise config.data.max_undecodable '
+                f'({self.config.max_undecodable}).'
             )
 
 
@@ -207,11 +183,9 @@ class _Kept:
         """Reserves room for the whole set; the system provides it as it is filled."""
         number = len(dataset)
         self._dataset = dataset
-        self._values: Any = (
-            [None] * number  # what still has to be cropped may differ in size
-            if dataset.transform.varied
-            else np.zeros((number, *dataset.spec.shape), dataset.spec.dtype)
-        )
+        self._values: Any = [None] * number  # what still has to be cropped may differ in size
+        if not dataset.transform.varied:
+            self._values = np.zeros((number, *dataset.spec.shape), dataset.spec.dtype)
         self._labels = np.zeros(number, np.int32)
         self._known = np.zeros(number, bool)
         self._good = np.zeros(number, bool)
@@ -227,8 +201,6 @@ class _Kept:
                     self._values[index] = value
                     self._good[index] = True
             self._known[unknown] = True
-        if isinstance(self._values, list):
-            values = [self._values[index] for index in indices]
-        else:
-            values = self._values[indices]
+        varied = self._dataset.transform.varied
+        values = [self._values[index] for index in indices] if varied else self._values[indices]
         return Examples(values, self._labels[indices], self._good[indices])

@@ -34,19 +34,7 @@ def open_dataset(config: DataConfig, split: str, *, prepare: bool = False) -> An
 
 
 def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Source:
-    """Opens one split of what a config names, still encoded.
-
-    Args:
-      config: Says which and where.
-      split: Split in the syntax of tensorflow-datasets.
-      prepare: As for `open_dataset`.
-
-    Returns:
-      Its examples.
-
-    Raises:
-      UserError: If it is not there or cannot be read.
-    """
+    """Opens one split of what a config names, still encoded, as `open_dataset` does."""
     name = config.name
     if name.startswith('folder:'):
         return FolderSource(name.removeprefix('folder:'), split, config.split_key(split))

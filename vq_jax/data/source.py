@@ -1,13 +1,32 @@
 """What all sources of data have in common."""
 
+import dataclasses
 import re
 from collections.abc import Collection, Sequence
 from typing import Any, Protocol
+
+import numpy as np
 
 from vq_jax.spec import Kind
 
 # Names that one split goes by.
 SPLIT_NAMES = (('train', 'training'), ('validation', 'val', 'valid', 'dev'), ('test', 'testing'))
+
+
+@dataclasses.dataclass
+class Examples:
+    """What the pipeline is given of a data set at a time, before augmentation.
+
+    Attributes:
+      values: [b ...] as the `spec` of the data set says, or, before a random crop, a list of b arrays of
+        their own sizes; anything where an example is undecodable.
+      labels: int32 [b].
+      good: bool [b], False where the example is undecodable.
+    """
+
+    values: np.ndarray | list[np.ndarray | None]
+    labels: np.ndarray
+    good: np.ndarray
 
 
 class Source(Protocol):
@@ -48,14 +67,10 @@ class Source(Protocol):
 
 
 def known_split(split: str, known: Collection[str]) -> str:
-    """Returns a split by the names that a data set has for its parts.
+    """Returns a split, in the syntax of tensorflow-datasets, by the names that a data set has for its parts.
 
-    Args:
-      split: In the syntax of tensorflow-datasets, such as 'validation[:90%]'.
-      known: Names of the splits there are, such as 'train' and 'val'.
-
-    Returns:
-      The same where all names are known, or have no other in `SPLIT_NAMES` that is; here 'val[:90%]'.
+    With the known names 'train' and 'val', 'validation[:90%]' is 'val[:90%]'. A name that has no known other
+    in `SPLIT_NAMES` stays.
     """
 
     def by_known_name(found: re.Match) -> str:

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from vq_jax.data.config import READING, DataConfig
-from vq_jax.data.examples import Examples
+from vq_jax.data.source import Examples
 from vq_jax.data.transforms.transform import Transform
 from vq_jax.errors import UserError, plural
 from vq_jax.files import WriteError, sha256_of, write_atomically
@@ -89,11 +89,6 @@ class CodeFacts:
         largest = max(self.codes.largest, len(self.class_names), 1) - 1
         return np.min_scalar_type(largest).newbyteorder('<')
 
-    @property
-    def length(self) -> int:
-        """How many codes an example has."""
-        return self.codes.length
-
     def shard_paths(self, folder: Path, split: str) -> list[Path]:
         """Where the shards of a split are, or will be; raises `UserError` if they are too many."""
         count = -(-self.splits[split] // self.shard_size)
@@ -124,7 +119,8 @@ def write_facts(folder: Path, facts: CodeFacts) -> CodeFacts:
     record = dataclasses.asdict(facts)
     path = folder / _FACTS
     if path.exists():
-        there = dataclasses.asdict(read_facts(folder))
+        before = read_facts(folder)
+        there = dataclasses.asdict(before)
         differing = [
             f'{_FLAGS[name]} ({there[name]:,} there, {record[name]:,} now)' if name in _FLAGS else name
             for name in record
@@ -140,7 +136,6 @@ def write_facts(folder: Path, facts: CodeFacts) -> CodeFacts:
                 f'{folder} holds other codes, which differ in {", ".join(differing)}; give what they were '
                 f'made with (see {path}), or another folder.'
             )
-        before = read_facts(folder)
         facts = dataclasses.replace(facts, splits=before.splits | facts.splits, shards=before.shards)
     _write(folder, facts)
     return facts
@@ -287,7 +282,7 @@ class CodeDataset:
         self.config = config
         self.facts = facts = read_facts(folder)
         self.name = f'{folder} ({split})'
-        self.item_shape = (facts.length,)
+        self.item_shape = (facts.codes.length,)
         self.class_names = facts.class_names
         self.num_classes = len(facts.class_names)
         self.spec = facts.spec
@@ -305,10 +300,8 @@ class CodeDataset:
         self.transform = Transform()
         self._source = _open_shards(shards, facts)
         self._read([0])
-        record = (facts.length + 1) * facts.dtype.itemsize
-        self._kept = None
-        if len(self) * record <= config.cache_gib * 2**30:
-            self._kept = self._read(range(len(self)))
+        small = len(self) * self._record_size <= config.cache_gib * 2**30
+        self._kept = self._read(range(len(self))) if small else None
 
     def __len__(self) -> int:
         """How many examples."""
@@ -316,7 +309,7 @@ class CodeDataset:
 
     def __repr__(self) -> str:
         """Says what this is."""
-        return f'CodeDataset({self.name}, {len(self):,} examples of {self.facts.length} codes)'
+        return f'CodeDataset({self.name}, {len(self):,} examples of {self.facts.codes.length} codes)'
 
     @property
     def cached(self) -> bool:
@@ -336,6 +329,11 @@ class CodeDataset:
     def report(self, faults: Mapping[int, str]) -> None:
         """Nothing is to be reported."""
 
+    @property
+    def _record_size(self) -> int:
+        """The bytes of a label and the codes of an example."""
+        return (self.facts.codes.length + 1) * self.facts.dtype.itemsize
+
     def _read(self, indices: Sequence[int]) -> np.ndarray:
         """Labels and codes [b 1+n]; raises `UserError` for what `codes.json` does not say."""
         facts = self.facts
@@ -343,10 +341,10 @@ class CodeDataset:
             records = self._source.__getitems__([int(index) for index in indices])
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f'the codes of {self.name} cannot be read ({error}); {_AGAIN}.') from error
-        size = (facts.length + 1) * facts.dtype.itemsize
+        size = self._record_size
         if any(len(record) != size for record in records):
-            raise UserError(f'codes of {self.name} are not of {facts.length} positions; {_AGAIN}.')
-        rows = np.frombuffer(b''.join(records), facts.dtype).reshape(len(records), facts.length + 1)
+            raise UserError(f'codes of {self.name} are not of {facts.codes.length} positions; {_AGAIN}.')
+        rows = np.frombuffer(b''.join(records), facts.dtype).reshape(len(records), 1 + facts.codes.length)
         labels, codes = rows[:, 0].max(), rows[:, 1:].max()
         if codes >= facts.codes.largest or labels >= max(1, self.num_classes):
             raise UserError(

@@ -33,12 +33,7 @@ class FolderSource:
     use_orientation = True
 
     def __init__(self, folder: str, split: str, split_key: str = 'the split') -> None:
-        """Lists the files.
-
-        Args:
-          folder: Path of the folder; `~` is understood.
-          split: Split in the syntax of tensorflow-datasets.
-          split_key: What to call the split in messages.
+        """Lists the files of a split, in the syntax of tensorflow-datasets; in paths `~` is understood.
 
         Raises:
           UserError: If the folder or the split is not there or has no such files, or a folder below
@@ -62,9 +57,7 @@ class FolderSource:
         in_folder = ['/' in path for path in below.values()]
         if any(in_folder) and not all(in_folder):
             logging.warning('folder %s: not every %s is in a sub-folder, so there are no classes', root, noun)
-        classes = {}
-        if all(in_folder):
-            classes = {path: rest.split('/', 1)[0] for path, rest in below.items()}
+        classes = {path: rest.split('/')[0] for path, rest in below.items()} if all(in_folder) else {}
         self.class_names = tuple(sorted(set(classes.values())))
         number = {name: label for label, name in enumerate(self.class_names)}
         self._root = str(root)
@@ -130,9 +123,8 @@ def _paths(root: Path) -> tuple[Kind, list[str]]:
     counts = Counter(kind for _, kind in found)
     kind = max(TRANSFORMS, key=lambda kind: counts[kind])  # of as many, the first
     if len(counts) > 1:
-        logging.warning(
-            'folder %s: of %s, only the %d of %s are used', root, dict(counts), counts[kind], kind
-        )
+        told = 'folder %s: of %s, only the %d of %s are used'
+        logging.warning(told, root, dict(counts), counts[kind], kind)
     return kind, sorted((path for path, other in found if other == kind), key=_hash)
 
 

@@ -158,14 +158,7 @@ def _keys(features: Any, kind: type) -> str:
 
 
 def open_builder(name: str, folder: Path) -> Any:
-    """Opens a prepared data set.
-
-    Args:
-      name: What to call it in messages.
-      folder: Folder of one version of it.
-
-    Returns:
-      A read-only builder of tensorflow-datasets.
+    """Opens a folder of one version of a data set with a read-only builder of tensorflow-datasets.
 
     Raises:
       UserError: If it cannot be opened, is not in the ArrayRecord format, or names code that is not of
@@ -227,12 +220,10 @@ def _sounds(folder: Path) -> dict[str, float | None]:
     except FileNotFoundError:  # which is told later
         return {}
     features = content.get('featuresDict', {}).get('features', {})
-    sounds = [
-        (key, value['audio']) for key, value in features.items() if value.get('pythonClassName') == _AUDIO
-    ]
+    sounds = {k: value['audio'] for k, value in features.items() if value.get('pythonClassName') == _AUDIO}
     return {
         key: int(audio.get('sampleRate', 0)) or None
-        for key, audio in sounds
+        for key, audio in sounds.items()
         if str(audio.get('dtype', '')).startswith('int')
     }
 
@@ -296,17 +287,15 @@ def _records(builder: Any, name: str, split: str, split_key: str) -> Any:
         ) from error
     if size <= 0:  # below, of a part that ends before it begins
         raise UserError(f'Split {split!r} of {name} has no examples: set {split_key} to a larger one.')
-    raw = tfds.decode.DeserializeMethod.RAW_BYTES
     try:
         for instruction in builder.info.splits[split].file_instructions:
             _check_shard(instruction)
-        records = builder.as_data_source(split, deserialize_method=raw)
+        return builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
     except _DAMAGE as error:
         raise UserError(
             f'The files of {name} in {str(builder.data_path)!r} cannot be opened '
             f'({str(error) or type(error).__name__}): {_AGAIN}.'
         ) from error
-    return records
 
 
 def _check_shard(instruction: Any) -> None:
@@ -332,21 +321,13 @@ def _check_shard(instruction: Any) -> None:
 def data_dir(given: str | None) -> Path:
     """Returns the folder in which prepared data sets are looked for.
 
-    Args:
-      given: `DataConfig.data_dir`.
-
-    Returns:
-      That, else the environment variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+    It is the one that is given, else the environment variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
     """
     return Path(given or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
 
 
 def find(name: str, folder: Path) -> Path | None:
-    """Looks for a prepared data set.
-
-    Args:
-      name: `NAME`, `NAME/CONFIG`, either with `:VERSION` or `/VERSION` behind it.
-      folder: Folder that holds prepared data sets.
+    """Looks in a folder for `NAME` or `NAME/CONFIG`, with `:VERSION` or `/VERSION` behind it or not.
 
     Returns:
       The folder of the newest version, or None if there is none.
@@ -389,15 +370,9 @@ def prepared(folder: Path) -> list[str]:
 
 
 def missing(name: str, folder: Path, known: Sequence[str]) -> UserError:
-    """Says what was looked for and where, and how to get it.
+    """The error for a name that `find` did not find in a folder: how to get it, and what was meant.
 
-    Args:
-      name: The name that `find` did not find.
-      folder: Where it looked.
-      known: Other names that would have worked.
-
-    Returns:
-      The error to raise.
+    `known` are other names that would have worked.
     """
     path = Path(name).expanduser()
     # Unlike those of `Path`, these know of every fault of a path that there is nothing.

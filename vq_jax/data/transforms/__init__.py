@@ -21,10 +21,6 @@ TRANSFORMS: dict[Kind, type[ImageTransform] | type[AudioTransform]] = {
 def make_transform(config: DataConfig, source: Source) -> Transform:
     """Makes the transform for the kind of data that a source has.
 
-    Args:
-      config: Says what is done to examples.
-      source: Says of which kind they are, and what is declared about all of them.
-
     Raises:
       UserError: If a key of the config is set that is not read for this kind of data.
     """

@@ -87,10 +87,7 @@ class AudioTransform(Transform):
 
 
 def read(stored: bytes | tuple[np.ndarray, float | None]) -> tuple[np.ndarray, float | None]:
-    """Decodes a recording.
-
-    Args:
-      stored: Content of a WAV file, or integers [n] or [n c] in the range of 16 bits and their rate.
+    """Decodes the content of a WAV file, or integers [n] or [n c] in the range of 16 bits and their rate.
 
     Returns:
       int16 [n c], and samples in a second, if they are known.
@@ -122,17 +119,9 @@ def mono(samples: np.ndarray) -> np.ndarray:
 
 
 def resample(samples: np.ndarray, rate: float, wanted: int) -> np.ndarray:
-    """Changes the rate of sound, with a filter against aliasing.
+    """Changes the rate of sound, a whole number: int16 [n c] to int16 [ceil(n wanted / rate) c].
 
-    The filter is SciPy's: a windowed sinc (Kaiser, beta 5) of the lower of the two bands.
-
-    Args:
-      samples: int16 [n c].
-      rate: What their rate is, a whole number.
-      wanted: What it is to be.
-
-    Returns:
-      int16 [ceil(n wanted / rate) c].
+    The filter against aliasing is SciPy's: a windowed sinc (Kaiser, beta 5) of the lower of the two bands.
 
     Raises:
       Undecodable: If the result would be too long.

@@ -102,10 +102,10 @@ def decode(
       Undecodable: If Pillow cannot read it.
     """
     try:
-        # A copy, because it is turned in place.
-        image = (
-            data.copy() if isinstance(data, Image.Image) else Image.open(io.BytesIO(data), formats=FORMATS)
-        )
+        if isinstance(data, Image.Image):
+            image = data.copy()  # because it is turned in place
+        else:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
         image.load()
         if use_orientation:
             _turn(image, name)
@@ -125,14 +125,8 @@ def _turn(image: Image.Image, name: str) -> None:
     except MemoryError:
         raise
     except Exception as error:  # of as many kinds; the pixels have been read and are sound
-        logging.log_first_n(
-            logging.WARNING,
-            '%s has broken EXIF data (%s: %s), and so may others; such images are not turned',
-            1,
-            name,
-            type(error).__name__,
-            error,
-        )
+        told = '%s has broken EXIF data (%s: %s), and so may others; such images are not turned'
+        logging.log_first_n(logging.WARNING, told, 1, name, type(error).__name__, error)
 
 
 def _to_channels(image: Image.Image, channels: int) -> Image.Image:
@@ -193,19 +187,13 @@ def arrange(image: Image.Image, config: DataConfig) -> np.ndarray:
         if config.fit == 'stretch':
             image = _resized(image, size, size)
         elif config.fit == 'pad':
-            longer = max(width, height)
-            image = _resized(
-                image,
-                max(1, round(width * size / longer)),
-                max(1, round(height * size / longer)),
-            )
+            image = _resized(image, *(max(1, round(n * size / max(width, height))) for n in (width, height)))
             canvas = Image.new(image.mode, (size, size), 0)
             canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
             image = canvas
         else:
-            shorter = min(width, height)
             side = config.resize or size
-            image = _resized(image, round(width * side / shorter), round(height * side / shorter))
+            image = _resized(image, *(round(n * side / min(width, height)) for n in (width, height)))
     return pixels(image)
 
 
@@ -216,18 +204,7 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def centred(image: Image.Image, config: DataConfig) -> np.ndarray:
-    """Does to an image what evaluation does.
-
-    Args:
-      image: Image in mode `L` or `RGB`.
-      config: Says what to do.
-
-    Returns:
-      uint8 [h w c].
-
-    Raises:
-      Undecodable: As `arrange`.
-    """
+    """Does to an image what evaluation does, uint8 [h w c]; arguments and errors are those of `arrange`."""
     array = arrange(image, config)
     return array if config.image_size is None else window(array, (config.image_size, config.image_size))
 
@@ -238,15 +215,9 @@ ImageLike = bytes | str | Path | Image.Image | np.ndarray
 
 
 def decode_file(file: ImageLike, channels: int, what: str = 'the image') -> Image.Image:
-    """Decodes an image that a user gives, and turns it as its EXIF orientation says.
+    """Decodes an image that a user gives as `decode` does, and turns it as its EXIF orientation says.
 
-    Args:
-      file: See `ImageLike`.
-      channels: 1 for a grey result, 3 for RGB.
-      what: What to call it where there is no path.
-
-    Returns:
-      The image in Pillow's mode `L` or `RGB`.
+    It is called `what` where there is no path.
 
     Raises:
       UserError: If it cannot be read or decoded.
@@ -281,10 +252,7 @@ def _as_image(array: np.ndarray, what: str) -> Image.Image:
 
 
 def image_and_mask(
-    image: ImageLike,
-    mask: ImageLike | None,
-    shape: tuple[int, int, int],
-    config: DataConfig,
+    image: ImageLike, mask: ImageLike | None, shape: tuple[int, int, int], config: DataConfig
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Decodes an image, and one of a mask of it, for a model of images of one size.
 

@@ -38,15 +38,7 @@ class Transform:
     uniforms: int = 0
 
     def measure(self, stored: Any, name: str) -> Spec:
-        """Returns the spec of a data set, an example of which is stored so.
-
-        Args:
-          stored: As `Source.read` returns it.
-          name: What to call the example in messages.
-
-        Raises:
-          Undecodable: If it cannot be decoded.
-        """
+        """Returns the spec of a data set with this example; arguments and `Undecodable` as for `decode`."""
         raise NotImplementedError
 
     def decode(self, stored: Any, name: str) -> np.ndarray:
@@ -66,14 +58,11 @@ class Transform:
         raise NotImplementedError
 
     def augment(self, values: np.ndarray | list[np.ndarray], uniforms: np.ndarray) -> np.ndarray:
-        """Changes examples at random, for training.
+        """Changes examples at random, for training: to [b ...] as `spec` says.
 
         Args:
           values: b decoded examples, which this function may change.
           uniforms: Random numbers in [0, 1) [b k], with k the attribute `uniforms`.
-
-        Returns:
-          [b ...] as `spec` says.
         """
         return np.asarray(values)
 
@@ -83,15 +72,9 @@ class Transform:
 
 
 def window(value: np.ndarray, sizes: Sequence[int], position: Sequence[float] | None = None) -> np.ndarray:
-    """Cuts a window out of the first axes of an array.
+    """Cuts a window out of an array [*grid c] that is as large or larger: a view of shape [*sizes c].
 
-    Args:
-      value: [*grid c], with the grid at least as large as the window.
-      sizes: Of the window, for each axis of the grid.
-      position: For each axis, a number in [0, 1) among all possible positions; None: the centre.
-
-    Returns:
-      A view of shape [*sizes c].
+    Its position is, for each axis, a number in [0, 1) among all possible ones; None is the centre.
     """
     free = [length - size for length, size in zip(value.shape[:-1], sizes, strict=True)]
     if position is None:
