@@ -208,7 +208,7 @@ class FeatureEvaluator:
             check_class_names(self._run.class_names, dataset, f'the run {self._run.workdir}')
         task.check_classes(dataset)
         states = self._engine.put_state(self._run.state), self._weights, self._lpips
-        seen = self._see(self._batches(dataset), len(dataset), rebuild, states)
+        seen = self._see(self._batches(), len(dataset), rebuild, states)
         metrics = self._metrics(reference, seen, labelled=dataset.num_classes > 0)
         return {'images': seen.moments.count, **self._of_lpips, 'metrics': metrics}
 
@@ -224,13 +224,9 @@ class FeatureEvaluator:
         # Splits are to be alike, and images of a folder come class by class.
         order = np.random.default_rng(0).permutation(len(seen.logits))
         scores = inception_score(seen.logits[order], self._source.splits)
+        a, b = reference.moments, seen.moments
         found = {
-            'frechet': frechet_distance(
-                reference.moments.mean,
-                reference.moments.covariance,
-                seen.moments.mean,
-                seen.moments.covariance,
-            ),
+            'frechet': frechet_distance(a.mean, a.covariance, b.mean, b.covariance),
             'kernel': kernel_distance(real, made),
             'precision': precision,
             'recall': recall,
@@ -260,7 +256,7 @@ class FeatureEvaluator:
         if self._file is not None and self._file.is_file():
             return Reference.read(self._file, made, least=self._least)
         dataset = self._dataset
-        seen = self._see(self._batches(dataset), len(dataset), self._look, self._weights)
+        seen = self._see(self._batches(), len(dataset), self._look, self._weights)
         if seen.moments.count < self._least:
             raise UserError(f'{dataset.name} has too few images to compare with; use {self._least} or more.')
         reference = Reference(seen.moments, seen.features, made)
@@ -316,14 +312,9 @@ class FeatureEvaluator:
             check_class_names(self._source.class_names, dataset, 'the classifier was trained on')
         return dataset
 
-    def _batches(self, dataset: AnyDataset) -> Iterator[Batch]:
-        return eval_batches(
-            dataset,
-            batch_size=self._batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            pad=True,
-        )
+    def _batches(self) -> Iterator[Batch]:
+        process = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
+        return eval_batches(self._dataset, batch_size=self._batch_size, **process, pad=True)
 
 
 def _merged(moments: Moments | None, features: list[np.ndarray]) -> Moments:

@@ -97,12 +97,7 @@ class InceptionFeatures:
 
     prefix = ''
     names = MappingProxyType(
-        {
-            'frechet': 'fid',
-            'kernel': 'kid',
-            'score': 'inception_score',
-            'score_std': 'inception_score_std',
-        }
+        {'frechet': 'fid', 'kernel': 'kid', 'score': 'inception_score', 'score_std': 'inception_score_std'}
     )
     splits = 10  # Salimans et al. 2016 (arXiv:1606.03498), section 4
     trained_on = None

@@ -20,15 +20,10 @@ _SHOWN = 5  # of many names, in a message
 
 
 def check_class_names(known: ClassNames, dataset: AnyDataset, learned: str) -> None:
-    """Refuses a data set whose labels mean something else than those that are learned.
+    """Raises `UserError` if the labels of a data set mean something else than those that are learned.
 
-    Args:
-        known: the names of the classes that are learned.
-        dataset: whose labels are to be read.
-        learned: where those are from, for the message, such as 'the run DIR'.
-
-    Raises:
-        UserError: other names, or the same in another order; it says which.
+    That is, of other names, or of the same in another order. Where the names that are known come from is said
+    by `learned`, such as 'the run DIR'.
     """
     if changed := difference(known, dataset.class_names):
         raise UserError(
@@ -38,12 +33,7 @@ def check_class_names(known: ClassNames, dataset: AnyDataset, learned: str) -> N
 
 
 def difference(known: ClassNames, found: ClassNames) -> str | None:
-    """How names of classes differ, in words; None if they do not, or some are not known.
-
-    Args:
-        known: what they were.
-        found: what they are.
-    """
+    """How names of classes differ from what they were, in words; None if they do not, or are not known."""
     if known is None or found is None:
         return None
     # One name can be written with an accent on its letter or behind it, and file systems choose.
@@ -52,8 +42,8 @@ def difference(known: ClassNames, found: ClassNames) -> str | None:
         return None
     gone, new = ([name for name in a if name not in b] for a, b in ((before, set(now)), (now, set(before))))
     changes = [
-        f'{shown(names)} {be}'
-        for names, be in ((gone, _be(gone, 'missing')), (new, _be(new, 'new')))
+        f'{shown(names)} {"is" if len(names) == 1 else "are"} {how}'
+        for names, how in ((gone, 'missing'), (new, 'new'))
         if names
     ]
     if changes:
@@ -131,7 +121,3 @@ def _number(name: str, num_labels: int, names: ClassNames) -> int:
     near = nearest(name, names)
     hint = f'did you mean {near[0]!r}?' if near else f'its classes are {shown(names)}.'
     raise UserError(f'this run has no class {name!r}; {hint}')
-
-
-def _be(names: Sequence[str], how: str) -> str:
-    return f'{"is" if len(names) == 1 else "are"} {how}'

@@ -15,7 +15,7 @@ from vq_jax.models.classifier import Classified, Classifier
 from vq_jax.ops.images import to_float
 from vq_jax.ops.parts import Part
 from vq_jax.spec import Spec
-from vq_jax.tasks.task import Task, check_same_spec
+from vq_jax.tasks.task import Task
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch
@@ -59,10 +59,6 @@ class ClassifierTask(Task):
     def classes_read(self) -> int:
         """The classes it tells apart."""
         return self.model.num_classes
-
-    def check_spec(self, spec: Spec) -> None:
-        """Raises `UserError` unless the images are as large as those the model was made for."""
-        check_same_spec(spec, self.spec)
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""

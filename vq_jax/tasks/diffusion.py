@@ -19,21 +19,17 @@ from vq_jax.ops import diffusion as ops
 from vq_jax.ops import likelihoods
 from vq_jax.ops.images import to_uint8
 from vq_jax.ops.keys import content_keys, fold_in, normal
+from vq_jax.ops.losses import mean_each
 from vq_jax.ops.metrics import psnr
 from vq_jax.ops.parts import Part, map_over_parts
 from vq_jax.sampling.diffusion import Denoised, clipped
-from vq_jax.sampling.likelihood import (
-    bound,
-    decoder_log_likelihood,
-    flow_log_likelihood,
-    step_divergence,
-)
+from vq_jax.sampling.likelihood import bound, decoder_log_likelihood, flow_log_likelihood, step_divergence
 from vq_jax.spec import Spec
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
 from vq_jax.tasks.diffusion_sampling import LATENT, DiffusionSampling
 from vq_jax.tasks.latents import LatentConfig, Pixels, Space, make_space
-from vq_jax.tasks.task import check_decoder, check_labels, check_same_spec
+from vq_jax.tasks.task import check_decoder, check_labels
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch, Engine
@@ -118,10 +114,6 @@ class DiffusionTask(DiffusionSampling):
         )
         task.check_sampling(task.sampling)
         return task
-
-    def check_spec(self, spec: Spec) -> None:
-        """Raises `UserError` unless the images are as large as those the model was made for."""
-        check_same_spec(spec, self.spec)
 
     def built_on(self) -> dict[str, Any]:
         """The autoencoder."""
@@ -283,9 +275,9 @@ class DiffusionTask(DiffusionSampling):
         x = process.diffuse(x0, noise, t)
         answer = network(x, t)
         wanted = ops.target(c.prediction, process, x0, noise, t)
-        error = jnp.square(answer[..., : x0.shape[-1]] - wanted)
+        error = mean_each(jnp.square(answer[..., : x0.shape[-1]] - wanted))
         weight = ops.loss_weight(c.weighting, c.prediction, process, t, c.min_snr_gamma)
-        loss = weight * jnp.mean(error, axis=tuple(range(1, error.ndim)))
+        loss = weight * error
         if not c.learned_variance:
             return {'loss': loss}
         denoised = self.denoiser(lambda x, t: answer)(x, t)

@@ -21,7 +21,7 @@ from vq_jax.ops.parts import Part
 from vq_jax.ops.quantization import perplexity
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import AdversarialLossConfig, Adversary, make_adversary, mean_image
-from vq_jax.tasks.task import Task, check_labels, check_parts, check_same_spec
+from vq_jax.tasks.task import Task, check_labels, check_parts
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, model_optimizer, schedule_length
 from vq_jax.training.parallel import Batch
@@ -83,13 +83,7 @@ class GANTask(Task):
         conditional = build(GANConfig, config.model, 'model').class_conditional
         check_labels(conditional, num_classes, 'model')
         num_labels = num_classes if conditional else 0
-        model = build(
-            Generator,
-            config.generator,
-            'generator',
-            shape=spec.shape,
-            num_classes=num_labels,
-        )
+        model = build(Generator, config.generator, 'generator', shape=spec.shape, num_classes=num_labels)
         discriminator = build(
             Discriminator,
             config.discriminator,
@@ -123,7 +117,7 @@ class GANTask(Task):
                 f'examples of {spec.size_in_words} do not have 8, 16, 32, 64 ... positions along each axis, '
                 'which DCGAN needs; set config.data.image_size or config.data.pad.'
             )
-        check_same_spec(spec, self.spec)
+        super().check_spec(spec)
 
     def init(self, key: jax.Array, batch: Batch) -> AdversarialState:
         """Random parameters of both players."""

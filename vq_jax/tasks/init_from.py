@@ -80,13 +80,8 @@ def arrays_of_other_classes(
     """The arrays of a model that belong to its classes, if those of a run to begin with are others.
 
     They are the arrays that would have another shape with one class more. Those of as many other classes have
-    the right shape, and would mean something else.
-
-    Args:
-        source: the run to begin with.
-        config: of the new run, in which the runs that it is built on can be read.
-        task: of the new run.
-        facts: of its data.
+    the right shape, and would mean something else. In the config, the runs that the new one is built on can
+    be read.
 
     Returns:
         Names of arrays, by the network that they are of; nothing if the classes are the same, not known, or

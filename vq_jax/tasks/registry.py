@@ -73,8 +73,7 @@ def complete_config(config: ConfigDict) -> ConfigDict:
             for key, inner in value.items():
                 _check_section(f'{name}.{key}', inner, full[name][key])
     check_values(config, full, '')
-    loop_keys = defaults(LoopConfig)
-    build(LoopConfig, {k: config[k] for k in loop_keys if k in config}, '')
+    build(LoopConfig, {k: config[k] for k in defaults(LoopConfig) if k in config}, '')
     with full.ignore_type():  # types are checked above, with better messages
         full.update(config.to_dict())
     return full
@@ -88,19 +87,8 @@ def _check_section(path: str, value: Any, wanted: Any) -> None:
         raise UserError(f'config.{path} is a section of keys; it must be a value.')
 
 
-def make_task(
-    config: ConfigDict,
-    spec: Spec,
-    num_classes: int = 0,
-    class_names: ClassNames = None,
-) -> Task:
-    """The task of a full config, for such examples.
-
-    Args:
-        config: a full one.
-        spec: of the examples.
-        num_classes: how many classes the labels are of; 0 without labels.
-        class_names: of these classes; None if they are not known.
+def make_task(config: ConfigDict, spec: Spec, num_classes: int = 0, class_names: ClassNames = None) -> Task:
+    """The task of a full config, for such examples, of so many classes (0 without labels) of such names.
 
     Raises:
         UserError: if a key or value does not fit, the model cannot take such images, or a run that it is

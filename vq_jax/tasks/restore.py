@@ -120,7 +120,8 @@ def _restore(
     recorded, facts = config_of(workdir), read_data_facts(workdir)
     config = overridden(recorded, overrides, workdir) if overrides else recorded
     plain = to_json(recorded)
-    with contextlib.closing(_checkpoints(workdir, config)) as checkpoints:
+    best = {'best': config.best_metric, 'best_mode': config.best_mode}
+    with contextlib.closing(Checkpoints(workdir / CHECKPOINTS, read_only=True, **best)) as checkpoints:
         sealed = checkpoints.sealed() or {}
         if sealed:
             _sealed_config(workdir, sealed, plain)
@@ -138,25 +139,13 @@ def _restore(
     step, state, _ = restored
     if task.inference_needs_frozen:
         state = state.replace(frozen=task.pretrained())
-    return Restored(
-        config=config,
-        task=task,
-        state=state,
-        spec=facts.spec,
-        step=step,
-        workdir=workdir,
-        class_names=facts.class_names,
-    )
+    return Restored(config, task, state, facts.spec, step, workdir, facts.class_names)
 
 
 def begun_config(workdir: Path) -> dict[str, Any] | None:
     """The config of the run that training in a directory goes on with, in JSON values and complete.
 
-    Args:
-        workdir: the directory.
-
-    Returns:
-        What the newest checkpoint was sealed with, so that `config.json` may be lost; None without a run.
+    It is what the newest checkpoint was sealed with, so that `config.json` may be lost; None without a run.
 
     Raises:
         UserError: if `config.json` or `data.json` were changed, or there is nothing to go on from.
@@ -186,10 +175,7 @@ def begun_config(workdir: Path) -> dict[str, Any] | None:
 def _sealed_config(workdir: Path, sealed: Sealed, recorded: dict[str, Any] | None) -> dict[str, Any]:
     """The config that a checkpoint was sealed with, once the files are known to say the same.
 
-    Args:
-        workdir: the run directory.
-        sealed: what the checkpoint was sealed with.
-        recorded: the config in `config.json`, in JSON values and complete; None if that is lost.
+    `recorded` is the config in `config.json`, in JSON values and complete; None if that is lost.
     """
     check_format(workdir, sealed['data'])
     raw = ConfigDict(sealed['config'])
@@ -207,13 +193,8 @@ def identities(task: Task) -> dict[str, BuiltOn]:
 def keep_built_on(task: Task, workdir: Path, *, anew: bool) -> None:
     """Keeps copies of the weights that a task is built on, by which its run is opened from then on.
 
-    They are small runs themselves, without what training goes on from. With several processes all of them
-    call it.
-
-    Args:
-        task: of the run.
-        workdir: its directory.
-        anew: replace those that are there, of a run that was not begun.
+    They are small runs themselves, without what training goes on from. Those that are there, of a run that
+    was not begun, are replaced if `anew`. With several processes all of them call it.
 
     Raises:
         UserError: if they cannot be written.
@@ -242,12 +223,7 @@ def _keep(part: Restored, folder: Path) -> None:
 
 
 def restore_part(key: str, workdir: str, step: int | None) -> Restored:
-    """Reads a run that another is built on, as far as inference needs it.
-
-    Args:
-        key: of the config that names it, such as 'tokenizer.workdir'.
-        workdir: its value.
-        step: the checkpoint; None is the newest.
+    """Reads a run that another is built on, and names by a key such as 'tokenizer.workdir', for inference.
 
     Raises:
         UserError: if it cannot be read.
@@ -278,12 +254,7 @@ def config_of(workdir: str | Path) -> ConfigDict:
 
 
 def overridden(config: ConfigDict, overrides: Mapping[str, Any], workdir: str | Path) -> ConfigDict:
-    """The full config of a run with other values for some keys.
-
-    Args:
-        config: as `config_of` returns it, which stays as it is.
-        overrides: values by their dotted keys.
-        workdir: the run directory.
+    """The full config of a run, as `config_of` returns it, with other values for some dotted keys.
 
     Raises:
         UserError: if a key or value does not fit, or names a module that `extensions.allowing` does not.
@@ -297,16 +268,6 @@ def overridden(config: ConfigDict, overrides: Mapping[str, Any], workdir: str | 
 def _completed(config: ConfigDict, workdir: str | Path) -> ConfigDict:
     check_allowed(config, workdir)
     return complete_config(config)
-
-
-def _checkpoints(workdir: Path, config: ConfigDict) -> Checkpoints:
-    return Checkpoints(
-        workdir / CHECKPOINTS,
-        keep=config.keep_checkpoints,
-        best=config.best_metric,
-        best_mode=config.best_mode,
-        read_only=True,
-    )
 
 
 def _override(config: ConfigDict, key: str, value: Any) -> None:

@@ -48,11 +48,7 @@ class Begun:
         return None if config is None else cls(workdir, config, read_data_facts(workdir))
 
     def going_on(self, config: ConfigDict, extend_schedule: Extension | None) -> ConfigDict:
-        """The config to go on with, once it is known to learn what the run has learned so far.
-
-        Args:
-            config: complete.
-            extend_schedule: as for `keep_schedule`.
+        """The complete config to go on with (see `keep_schedule`), if it learns what the run has so far.
 
         Raises:
             UserError: it would learn something else (see `check_same_config`).

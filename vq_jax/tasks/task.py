@@ -29,6 +29,7 @@ class Task(abc.ABC):
 
     Attributes:
         model: the Flax module that `state.eval_variables()` belong to.
+        spec: of the examples that it was made for.
         num_labels: how many classes the model is conditioned on; 0 for none.
         vocabularies: of a task that encodes to codes, how many there are, of each scale at each depth; empty
             for all others.
@@ -37,6 +38,7 @@ class Task(abc.ABC):
     """
 
     model: Any
+    spec: Spec
     num_labels: int = 0
     vocabularies: tuple[tuple[int, ...], ...] = ()
     accumulate: int = 1
@@ -105,9 +107,9 @@ class Task(abc.ABC):
 
     # Of the data.
 
-    @abc.abstractmethod
     def check_spec(self, spec: Spec) -> None:
-        """Raises `UserError` if the model cannot take such examples."""
+        """Raises `UserError` if the model cannot take such examples: by default, others than `spec` says."""
+        check_same_spec(spec, self.spec)
 
     def check_dataset(self, dataset: AnyDataset) -> None:
         """Raises `UserError` if the model cannot learn from, or be evaluated on, a data set."""
@@ -280,15 +282,12 @@ def check_same_kind(spec: Spec, wanted: Spec) -> None:
 
 
 def check_parts(config: ConfigDict, what: str, remedy: str) -> None:
-    """Refuses a step in parts where something is a function of its whole batch before the update.
+    """Raises `UserError` for a step in parts where something needs its whole batch before the update.
 
     Args:
         config: of the run.
-        what: that is.
-        remedy: a change of the config without which it is not.
-
-    Raises:
-        UserError: if `config.accumulate` is not 1.
+        what: needs it.
+        remedy: a change of the config with which it does not.
     """
     if config.accumulate > 1:
         raise UserError(
@@ -309,10 +308,8 @@ def check_labels(conditional: bool, num_classes: int, section: str) -> None:
 def check_decoder(name: str, theirs: int, ours: int) -> None:
     """Raises `UserError` if what a model samples is to be decoded of other classes than it is sampled of.
 
-    Args:
-        name: what decodes it, for the message.
-        theirs: how many classes the decoder is conditioned on; 0 for none.
-        ours: how many the model is conditioned on; 0 for none.
+    The decoder, that of the `name`, is conditioned on so many of theirs and the model on so many of ours, or
+    0.
     """
     if theirs not in (0, ours):
         raise UserError(
