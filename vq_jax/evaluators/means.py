@@ -67,11 +67,7 @@ class MeanEvaluator:
 
         Floats that `eval_step` returns are averaged: their sums stay on the devices until the last batch, and
         are added in float64. Integers are codes [b ... depth], and are counted: `summarize` and `media` are
-        given a `CodeCounts` for each depth.
-
-        Args:
-            state: its frozen weights are there.
-            progress: show a bar.
+        given a `CodeCounts` for each depth. The state has its frozen weights; `progress` shows a bar.
         """
         first, sums, counts = None, [], {}
         batches = eval_batches(

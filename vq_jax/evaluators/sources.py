@@ -104,11 +104,7 @@ class InceptionFeatures:
     class_names = None
 
     def __init__(self, file: str | None = None, resize: Resize = 'bilinear') -> None:
-        """Reads the weights.
-
-        Args:
-            file: of the published weights; None finds or downloads them.
-            resize: see `InceptionV3`.
+        """Reads a file of the published weights; None finds or downloads them.
 
         Raises:
             UserError: if they cannot be had, or are of another network.

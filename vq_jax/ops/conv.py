@@ -126,9 +126,8 @@ def _correlate_by_transposing(
 
     XLA's CPU compiler brings others into it, but not inside a loop, where they take seventy times as long.
     """
-    rank, around = len(size), []
-    for n, m, k, s, (low, _) in zip(x.shape[1:-1], y.shape[1:-1], size, strides, pads, strict=True):
-        around.append((low, k + s * (m - 1) - n - low))
+    rank, axes = len(size), zip(x.shape[1:-1], y.shape[1:-1], size, strides, pads, strict=True)
+    around = [(low, k + s * (m - 1) - n - low) for n, m, k, s, (low, _) in axes]
     grid = range(1, rank + 1)
     kernel = lax.conv_general_dilated(
         x.transpose(rank + 1, *grid, 0),

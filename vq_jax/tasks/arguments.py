@@ -54,34 +54,26 @@ def check_can(name: str, task: Task, method: str, ability: str | None = None) ->
 
 
 def as_array(values: Any, name: str) -> np.ndarray:
-    """What was given as an array; raises `UserError` if its parts are not of one shape.
+    """An array, or lists in each other, as an array; raises `UserError` if its parts are not of one shape.
 
-    Args:
-        values: an array, or lists of numbers in each other.
-        name: what they are, in the plural.
+    What they are is said by `name`, in the plural.
     """
     try:
         return np.asarray(values)
     except ValueError as error:
-        raise UserError(
-            f'{name} must be an array, and the parts of these differ in shape; give one.'
-        ) from error
+        told = f'{name} must be an array, and the parts of these differ in shape; give one.'
+        raise UserError(told) from error
 
 
 def checked_examples(x: np.ndarray | jax.Array, spec: Spec) -> np.ndarray | jax.Array:
-    """Examples as they travel to the devices.
-
-    Args:
-        x: the examples [b ...].
-        spec: of what kind they must be; their sizes may be others.
+    """Examples [b ...] as they travel to the devices, of the kind that a spec says; sizes may be others.
 
     Raises:
         UserError: if they are of another type, or have other axes.
     """
     names = _EXAMPLES[spec.kind]
     x = as_array(x, names) if not isinstance(x, jax.Array) else x
-    largest = np.iinfo(spec.dtype).max
-    least = np.iinfo(spec.dtype).min
+    least, largest = np.iinfo(spec.dtype).min, np.iinfo(spec.dtype).max
     dtype = np.dtype(spec.dtype).name
     if x.dtype != spec.dtype or x.ndim != 1 + len(spec.shape):
         remedy = f' Of one {names[:-1]}, give {names}[None].' if x.ndim == len(spec.shape) else ''
@@ -103,15 +95,12 @@ def checked_examples(x: np.ndarray | jax.Array, spec: Spec) -> np.ndarray | jax.
 
 
 def checked_codes(codes: Any, like: Any, vocabularies: Sequence[Sequence[int]]) -> Any:
-    """Latents or codes as `Run.encode` returns them.
+    """Latents or codes of any number of examples as `Run.encode` returns them; raises `UserError` for others.
 
     Args:
-        codes: of any number of examples; of several scales a tuple, from coarse to fine.
+        codes: of several scales a tuple, from coarse to fine.
         like: shapes and types of what `Run.encode` returns for one example.
         vocabularies: how many codes there are, of each scale at each depth; empty for latents.
-
-    Raises:
-        UserError: for others.
     """
     if not vocabularies:
         return _checked_latents(as_array(codes, 'latents'), like)
@@ -136,20 +125,15 @@ def checked_codes(codes: Any, like: Any, vocabularies: Sequence[Sequence[int]]) 
 
 
 def checked_numbers(codes: Any, vocabularies: Sequence[Sequence[int]]) -> tuple[np.ndarray, ...]:
-    """Codes of any shape as scales, int32 [... depth].
+    """Codes of any shape as scales, int32 [... depth]; raises `UserError` for others.
 
     Args:
         codes: [...] of one depth, or [... depth]; of several scales a tuple, from coarse to fine.
         vocabularies: how many codes there are, of each scale at each depth.
-
-    Raises:
-        UserError: for others.
     """
-    scales = codes if isinstance(codes, tuple) else (codes,)
-    if len(scales) != len(vocabularies):
-        kind = (
-            f'a tuple of {len(vocabularies)}, from coarse to fine' if len(vocabularies) > 1 else 'one array'
-        )
+    scales, n = codes if isinstance(codes, tuple) else (codes,), len(vocabularies)
+    if len(scales) != n:
+        kind = f'a tuple of {n}, from coarse to fine' if n > 1 else 'one array'
         raise UserError(f'codes must be {kind}: one for each scale.')
     checked = []
     for scale, vocabulary in zip(scales, vocabularies, strict=True):
@@ -175,7 +159,7 @@ def check_whole_grids(codes: Any, like: Any) -> None:
         if not len(level) or level.shape[1:] != one.shape[1:]:
             raise UserError(
                 f'codes of shape {level.shape} have no likelihood under a prior of grids of '
-                f'{one.shape[1:]}; give one grid or more, [b {" ".join(map(str, one.shape[1:]))}].'
+                f'{one.shape[1:]}; give one grid or more, {_axes(one)}.'
             )
 
 
@@ -184,8 +168,7 @@ def _checked_latents(latents: np.ndarray, like: Any) -> np.ndarray:
         raise UserError(f'latents must be floats, as encode returns them; these are {latents.dtype}.')
     if latents.ndim != len(like.shape) or latents.shape[-1] != like.shape[-1]:
         raise UserError(
-            f'latents must be as encode returns them, [b {" ".join(map(str, like.shape[1:]))}]; these are '
-            f'of shape {latents.shape}.'
+            f'latents must be as encode returns them, {_axes(like)}; these are of shape {latents.shape}.'
         )
     return latents
 

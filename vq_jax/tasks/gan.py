@@ -84,21 +84,12 @@ class GANTask(Task):
         check_labels(conditional, num_classes, 'model')
         num_labels = num_classes if conditional else 0
         model = build(Generator, config.generator, 'generator', shape=spec.shape, num_classes=num_labels)
-        discriminator = build(
-            Discriminator,
-            config.discriminator,
-            'discriminator',
-            num_classes=num_classes,
-            conditional=conditional,
-        )
+        classes = {'num_classes': num_classes, 'conditional': conditional}
+        discriminator = build(Discriminator, config.discriminator, 'discriminator', **classes)
+        losses = build(AdversarialLossConfig, config.adversarial, 'adversarial')
         return cls(
             model=model,
-            adversary=make_adversary(
-                config,
-                build(AdversarialLossConfig, config.adversarial, 'adversarial'),
-                discriminator,
-                schedule_length(config),
-            ),
+            adversary=make_adversary(config, losses, discriminator, schedule_length(config)),
             optimizer=model_optimizer(config),
             spec=spec,
             num_classes=num_classes,
@@ -140,14 +131,9 @@ class GANTask(Task):
         noise = self._noise(whole.keys(generator.step_key()))
 
         def draw(params: Any) -> tuple[jax.Array, Any]:
-            return self.model.apply(
-                {'params': params, **generator.variables},
-                noise,
-                labels,
-                train=True,
-                axis_name=axis_name,
-                mutable=[BATCH_STATS],
-            )
+            variables = {'params': params, **generator.variables}
+            training = {'train': True, 'axis_name': axis_name, 'mutable': [BATCH_STATS]}
+            return self.model.apply(variables, noise, labels, **training)
 
         fake, pull, changed = jax.vjp(draw, generator.params, has_aux=True)
         centre = mean_image(images, axis_name)
