@@ -51,6 +51,7 @@ class Dataset:
         self.tolerated = max(1, int(share * len(self))) if share else 0
         self.transform = make_transform(config, source)
         self.transform.spec = self.spec = self.transform.spec or self._measured()
+        self.item_shape, self.item_dtype = self.spec.shape, self.spec.dtype
         self._kept = _Kept(self) if self._bytes() <= config.cache_gib * 2**30 else None
 
     def __len__(self) -> int:
@@ -64,16 +65,6 @@ class Dataset:
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the examples behind when the data set is sent to a worker process."""
         return {**self.__dict__, '_kept': None}
-
-    @property
-    def item_shape(self) -> tuple[int, ...]:
-        """The shape of what a batch has of every example."""
-        return self.spec.shape
-
-    @property
-    def item_dtype(self) -> type[np.generic]:
-        """Its type."""
-        return self.spec.dtype
 
     @property
     def cached(self) -> bool:

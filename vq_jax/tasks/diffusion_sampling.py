@@ -13,6 +13,7 @@ from vq_jax.models.context import Context, class_vector, enlarge, without_class
 from vq_jax.models.dit import DiT
 from vq_jax.models.unet import UNet
 from vq_jax.ops.diffusion import Process, spread, to_x0
+from vq_jax.ops.grids import to_patches
 from vq_jax.ops.guidance import drop, pair
 from vq_jax.ops.images import fill, to_float
 from vq_jax.ops.keys import fold_in, normal
@@ -406,10 +407,8 @@ class DiffusionSampling(Task):
 
 def reduce(images: jax.Array, factor: int) -> jax.Array:
     """Bytes [b *grid c] averaged over so many positions on each axis, and rounded [b *grid/factor c]."""
-    b, *grid, c = images.shape
-    parts = (size for n in grid for size in (n // factor, factor))
-    within = tuple(range(2, 2 * len(grid) + 1, 2))
-    means = jnp.mean(images.reshape(b, *parts, c).astype(jnp.float32), axis=within)
+    patches = to_patches(images.astype(jnp.float32), factor)
+    means = jnp.mean(patches.reshape(*patches.shape[:-1], -1, images.shape[-1]), axis=-2)
     return jnp.round(means).astype(jnp.uint8)
 
 

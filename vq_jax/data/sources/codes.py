@@ -248,20 +248,14 @@ def _open_shards(paths: Sequence[Path], facts: CodeFacts) -> Any:
 
 
 class CodeDataset:
-    """One split of codes that were written once; to the batches it is like `Dataset`.
+    """One split of codes that were written once.
+
+    To the batches it is like `Dataset`, and its other attributes are those of that.
 
     Attributes:
-        config: what was asked for.
         facts: what the codes are of.
-        name: folder and split, for messages.
-        key: what the codes are called in a batch.
-        item_shape: of an example's codes [n], the coarsest level first.
-        item_dtype: int32.
-        class_names: in the order of the labels.
-        num_classes: their number.
+        item_shape: of an example's codes [n], the coarsest scale first.
         spec: of the examples that were encoded.
-        transform: leaves codes as they are.
-        cached: whether all codes are kept in memory.
     """
 
     key: ClassVar[str] = 'codes'
