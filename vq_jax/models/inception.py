@@ -188,10 +188,7 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def variables_from_published(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The variables of `InceptionV3` from the published file.
-
-    Args:
-        weights: arrays by their published names (see `published_shapes`); others are left out.
+    """The variables of `InceptionV3` from arrays by their published names; others are left out.
 
     Raises:
         UserError: naming an array that is missing, or of the wrong shape.

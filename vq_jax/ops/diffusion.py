@@ -252,21 +252,13 @@ def from_x0(name: str, process: Process, x0: jax.Array, x: jax.Array, t: jax.Arr
 def loss_weight(
     weighting: Weighting, name: str, process: Process, t: jax.Array, gamma: float = 5.0
 ) -> jax.Array:
-    """The weight of the squared error of a prediction.
+    """The weight [b] of the squared error of a kind of prediction at times [b].
 
-    Args:
-        weighting: 'uniform' is 1, the simple loss of Ho et al. 2020 for the noise; 'min_snr' weighs the
-            error of x0 by the signal-to-noise ratio, up to gamma (Hang et al. 2023, arXiv:2303.09556);
-            'bound' makes the expectation over even times the diffusion term of the variational bound,
-            in nats (Kingma et al. 2021, equation 17; of discrete time equation 13, whose first step
-            counts with the squared error of a normal decoder, see `Process.decoder_variance`).
-        name: the kind of prediction.
-        process: of x_t.
-        t: times [b].
-        gamma: see 'min_snr'.
-
-    Returns:
-        [b].
+    'uniform' is 1, the simple loss of Ho et al. 2020 for the noise; 'min_snr' weighs the error of x0 by the
+    signal-to-noise ratio, up to gamma (Hang et al. 2023, arXiv:2303.09556); 'bound' makes the expectation
+    over even times the diffusion term of the variational bound, in nats (Kingma et al. 2021, equation 17; of
+    discrete time equation 13, whose first step counts with the squared error of a normal decoder, see
+    `Process.decoder_variance`).
     """
     if weighting == 'uniform':
         return jnp.ones_like(t)

@@ -14,14 +14,10 @@ Tree = TypeVar('Tree')
 
 
 def drop(keys: jax.Array, rate: float, context: Tree, unconditional: Tree) -> Tree:
-    """Replaces the context of a share of the examples, for training.
+    """Replaces the context [b ...] of a share of the examples by what stands for none, for training.
 
-    Args:
-        keys: a random key for each example [b].
-        rate: the share, from 0 to 1. With the same keys, the examples of a lower rate are among those of a
-            higher one, so that parts with rates of their own are dropped together.
-        context: of each example [b ...].
-        unconditional: what stands for no context [b ...].
+    The rate is from 0 to 1. With the same keys [b], the examples of a lower one are among those of a higher
+    one, so that parts with rates of their own are dropped together.
     """
     chosen = jax.vmap(lambda key: jax.random.bernoulli(key, rate))(keys)
 

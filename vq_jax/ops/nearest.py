@@ -32,7 +32,7 @@ def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) 
             searched directly; a larger one in blocks of positions and codes.
 
     Returns:
-        Code indices, int32 [n].
+        int32 [n].
     """
     z = jax.lax.stop_gradient(z.astype(jnp.float32))
     codebook = jax.lax.stop_gradient(codebook.astype(jnp.float32))

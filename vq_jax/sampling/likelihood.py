@@ -1,6 +1,7 @@
 """How probable data of any rank are to a diffusion model: the variational bound, and the flow's likelihood.
 
-Like samplers, both take a denoiser and know nothing of the network.
+Like samplers, both take a denoiser and know nothing of the network. The process is that which it was trained
+on, and random keys are one for each example [b].
 """
 
 import chex
@@ -48,16 +49,10 @@ def bound(
     first step (see `decoder_log_likelihood`); in continuous time that of Kingma et al. 2021
     (arXiv:2107.00630), equations 11 to 17, where the least noisy example is decoded as it is.
 
-    Args:
-        denoise: the network.
-        process: the forward process it was trained on.
-        keys: random, of each example [b].
-        x0: bytes brought to [-1, 1] [b ...].
-        n: at how many times each example is measured. The noise levels are split into as many equal
-            parts, and each gives one uniform time, so that the sum is right on average. In
-            discrete time with timesteps - 1 or more, each time is measured once.
-        variance: of the model's steps of discrete time (see `step_divergence`); the decoder, and
-            continuous time, do not have it.
+    Each example, bytes brought to [-1, 1] [b ...], is measured at n times: the noise levels are split into as
+    many equal parts, and each gives one uniform time, so that the sum is right on average. In discrete time
+    with timesteps - 1 or more, each time is measured once. The variance is that of the model's steps of
+    discrete time (see `step_divergence`); the decoder, and continuous time, do not have it.
     """
     if process.timesteps:
         n = min(n, process.timesteps - 1)
@@ -98,13 +93,9 @@ def bound(
 def decoder_log_likelihood(denoised: Denoised, process: Process, x0: jax.Array) -> jax.Array:
     """The log-probability of bytes given x at the first of discrete times, in nats [b].
 
-    Ho et al. 2020 (arXiv:2006.11239), equation 13.
-
-    Args:
-        denoised: what the network took that for. A variance that it learned lies between that of
-            `Process.decoder_variance` and that of the first step (Nichol and Dhariwal 2021).
-        process: with discrete time.
-        x0: bytes brought to [-1, 1] [b ...].
+    Bytes are brought to [-1, 1] [b ...]. Ho et al. 2020 (arXiv:2006.11239), equation 13. A variance that the
+    network learned lies between that of `Process.decoder_variance` and that of the first step (Nichol and
+    Dhariwal 2021).
     """
     log_variance, share = jnp.log(process.decoder_variance()), denoised.variance_share
     if share is not None:
@@ -123,14 +114,9 @@ def step_divergence(
 ) -> jax.Array:
     """The divergence of a model's step of discrete time from q(x_s | x_t, x_0), in nats [b].
 
-    Args:
-        denoised: what the network took x for.
-        process: with discrete time, of steps 1 / timesteps.
-        x0: data [b ...].
-        x: x_t [b ...].
-        t: times from 2 / timesteps on [b].
-        variance: of the model's step, if the network has not learned it: a choice of the model (Ho et al.
-            2020, section 3.2), and that of its samplers.
+    Of data and x_t [b ...], at times from 2 / timesteps on [b]; a step is 1 / timesteps. The variance of the
+    model's step, if the network has not learned it, is a choice of the model (Ho et al. 2020, section 3.2),
+    and that of its samplers.
     """
     s = t - 1 / process.timesteps
     mean, least = process.posterior(x0, x, s, t)
@@ -147,20 +133,10 @@ def flow_log_likelihood(
 ) -> jax.Array:
     """The log-density of data under the probability flow (Song et al. 2021, arXiv:2011.13456, section 4.3).
 
-    The flow is followed from data to noise by Heun's method, in even steps of the log signal-to-noise
-    ratio. The divergence of its field is estimated without bias (Hutchinson 1989), with signs as probes,
-    which are kept on the way.
-
-    Args:
-        denoise: the network, which must be differentiable with respect to its input.
-        process: the forward process it was trained on.
-        keys: a random key for each example [b].
-        x0: data, spread evenly over their level if they are bytes [b ...].
-        steps: how many.
-        probes: how many estimates of the divergence are averaged.
-
-    Returns:
-        In nats, [b].
+    The flow is followed from data to noise by Heun's method, in even steps of the log signal-to-noise ratio.
+    The divergence of its field is estimated without bias (Hutchinson 1989), with signs as probes, which are
+    kept on the way; of so many probes the estimates are averaged. The denoiser must be differentiable with
+    respect to its input, and data that are bytes [b ...] be spread evenly over their level. In nats [b].
     """
     ends = process.log_snr(jnp.zeros(())), process.log_snr(jnp.ones(()))
     step = (ends[1] - ends[0]) / steps

@@ -25,10 +25,8 @@ _MOST_GUIDANCE = 2**20  # of more, a sum in single precision keeps nothing of wh
 def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> None:
     """Raises `UserError` if a model is to be guided that was not trained for it, or by too much.
 
-    Args:
-        guidance: towards the class; 1 is the model itself, and needs nothing.
-        num_labels: classes that the model is conditioned on; 0 for none.
-        label_dropout: share of its training examples that it saw without their class.
+    A guidance of 1 is the model itself, and needs nothing. Any other needs classes that it is conditioned on,
+    and a share of its training examples that it saw without theirs.
     """
     if on_device('guidance', guidance) == 1:
         return

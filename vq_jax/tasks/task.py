@@ -282,12 +282,9 @@ def check_same_kind(spec: Spec, wanted: Spec) -> None:
 
 
 def check_parts(config: ConfigDict, what: str, remedy: str) -> None:
-    """Raises `UserError` for a step in parts where something needs its whole batch before the update.
+    """Raises `UserError` for a step in parts if what is named needs the whole batch before the update.
 
-    Args:
-        config: of the run.
-        what: needs it.
-        remedy: a change of the config with which it does not.
+    The remedy is a change of the config with which it does not.
     """
     if config.accumulate > 1:
         raise UserError(

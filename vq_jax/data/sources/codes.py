@@ -175,12 +175,9 @@ def read_facts(folder: Path) -> CodeFacts:
 
 
 def write_shard(path: Path, facts: CodeFacts, examples: Iterable[tuple[int, np.ndarray]]) -> None:
-    """Writes one shard, and into `codes.json` what is in it; it has its name only when that is done.
+    """Writes one shard, the label and codes, int [n], of each example, and into `codes.json` what is in it.
 
-    Args:
-        path: one of `CodeFacts.shard_paths`.
-        facts: of the folder.
-        examples: label and codes int [n] of each example.
+    It has its name, one of `CodeFacts.shard_paths`, only when that is done.
 
     Raises:
         WriteError: it cannot be written; nothing is left of it.

@@ -46,12 +46,7 @@ class TfdsSource:
     use_orientation = False  # as in tensorflow-datasets' own decoding, which published numbers rest on
 
     def __init__(self, folder: Path, split: str, config: DataConfig) -> None:
-        """Opens the split.
-
-        Args:
-          folder: Folder of one version of the data set, as returned by `find`.
-          split: Split in the syntax of tensorflow-datasets.
-          config: Names the data set and its features.
+        """Opens a split, in tensorflow-datasets' syntax, of a folder of one version, as `find` returns it.
 
         Raises:
           UserError: If the data set has another format, or lacks the split or the features.

@@ -162,11 +162,7 @@ def arrange(image: Image.Image, config: DataConfig) -> np.ndarray:
     """Pads and resizes an image as the config says; all but the crop.
 
     Resampling is Pillow's Lanczos filter, widened by the scale when reducing (antialiased), and is
-    left out when the size is right already.
-
-    Args:
-      image: Image in mode `L` or `RGB`.
-      config: Says what to do.
+    left out when the size is right already. Images are in mode `L` or `RGB`.
 
     Returns:
       uint8 [h w c]; both sides equal `image_size` unless `fit` is `crop`, which leaves them at
