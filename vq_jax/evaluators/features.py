@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from vq_jax.data import AnyDataset, DataConfig, eval_batches, open_dataset
 from vq_jax.data.transforms import TRANSFORMS
 from vq_jax.errors import UserError
-from vq_jax.evaluators.reference import MOST_KEPT, Reference, content_of
+from vq_jax.evaluators.reference import ADVICE, MOST_KEPT, Reference, content_of
 from vq_jax.evaluators.sources import FeatureSource
 from vq_jax.files import WriteError
 from vq_jax.models.lpips import LEAST_SIZE, LPIPS
@@ -217,7 +217,7 @@ class FeatureEvaluator:
         if real.shape[1] != made.shape[1]:
             raise UserError(
                 f'the reference statistics have {real.shape[1]} features, and the network {made.shape[1]}; '
-                'name another file in --reference, which is written if it is not there.'
+                f'{ADVICE}.'
             )
         precision, recall = precision_and_recall(real, made)
         density, coverage = density_and_coverage(real, made)

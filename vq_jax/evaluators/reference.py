@@ -18,6 +18,7 @@ from vq_jax.ops.moments import Moments
 
 # Kernel and neighbours compare this many images at the most, evenly spread over the data set.
 MOST_KEPT = 50_000
+ADVICE = 'name another file in --reference, which is written if it is not there'
 _HASHED = 16  # images that stand for all of a data set
 
 
@@ -62,26 +63,23 @@ class Reference:
         Raises:
             UserError: if it was made otherwise, or is no such file.
         """
-        advice = 'name another file in --reference, which is written if it is not there'
         try:
-            read = cls._of(read_npz(path), least, advice)
+            read = cls._of(read_npz(path), least)
         except (UserError, KeyError, ValueError, OSError) as error:
             told = f'lacks {error}' if isinstance(error, KeyError) else str(error).removesuffix('.')
-            raise UserError(f'{path} cannot be read as reference statistics ({told}); {advice}.') from error
+            raise UserError(f'{path} cannot be read as reference statistics ({told}); {ADVICE}.') from error
         differing = [
             f'{name} (there {read.made.get(name)!r}, here {value!r})'
             for name, value in made.items()
             if read.made.get(name) != value and not _both_folders(read.made.get(name), value)
         ]
         if differing:
-            raise UserError(
-                f'the reference statistics {path} are of another {" and of another ".join(differing)}; name '
-                'another file in --reference, which is written if it is not there.'
-            )
+            others = ' and of another '.join(differing)
+            raise UserError(f'the reference statistics {path} are of another {others}; {ADVICE}.')
         return read
 
     @classmethod
-    def _of(cls, arrays: dict[str, np.ndarray], least: int, advice: str) -> 'Reference':
+    def _of(cls, arrays: dict[str, np.ndarray], least: int) -> 'Reference':
         """What a file holds; `KeyError` or `ValueError` if that is not what `save` writes."""
         count, mean, scatter, features, made = (
             arrays[name] for name in ('count', 'mean', 'scatter', 'features', 'made')
@@ -101,7 +99,8 @@ class Reference:
         if not max(2, least) <= n <= int(count):  # two have a covariance
             raise ValueError(f'it has features of {n} of {count} images')
         moments = Moments(int(count), mean, scatter)
-        return cls(moments, features, parse_json(str(made), dict[str, Any], where='made', advice=advice))
+        made = parse_json(str(made), dict[str, Any], where='made', advice=ADVICE)
+        return cls(moments, features, made)
 
 
 def content_of(dataset: Dataset) -> str:
