@@ -62,6 +62,17 @@ def test_a_file_imports_only_from_its_level_and_below(path):
                 assert below, f'{path} imports {name}'
 
 
+@pytest.mark.parametrize('folder', ['ops', 'quantizers', 'models', 'sampling'])
+def test_what_can_be_used_without_a_config_speaks_of_none(folder):
+    """Of its own attributes alone; `vq_jax.training.config.build` puts the path of the config before."""
+    paths = sorted((ROOT / folder).glob('*.py'))
+    assert paths
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert 'config.' not in node.value, f'{path}, line {node.lineno}: {node.value}'
+
+
 def files_imported(path):
     """The files that a file imports, where it does; of a name that is a file itself, that one."""
     for node in ast.walk(ast.parse(path.read_text())):

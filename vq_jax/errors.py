@@ -79,11 +79,12 @@ def check_least(least: float, owner: Any, *names: str) -> None:
     Args:
         least: how small they may be.
         owner: the object whose attributes they are.
-        *names: theirs.
+        *names: of numbers, or of tuples that hold one or more.
     """
     for name in names:
         value = getattr(owner, name)
-        if not value >= least or on_device(name, value) < least:
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not numbers or any(not n >= least or on_device(name, n) < least for n in numbers):
             raise UserError(f'{name} is {value}; give {least} or more.')
 
 

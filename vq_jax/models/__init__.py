@@ -1,4 +1,4 @@
-"""Flax modules: descriptions with typed attributes, never a config."""
+"""Flax modules: descriptions with typed attributes, without a config."""
 
 from vq_jax.models.autoencoder import Autoencoder
 from vq_jax.models.classifier import Classifier

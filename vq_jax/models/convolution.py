@@ -80,7 +80,7 @@ def _inputs(module: Conv, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array
     if min(module.features, *size, *strides) < 1:
         raise UserError(
             f'a layer has {module.features} channels, a kernel of {size} and strides of {strides}; give 1 or '
-            'more to the sizes in the config sections of the model.'
+            'more to each.'
         )
     shape = (*size, x.shape[-1], module.features)
     kernel = module.param('kernel', module.kernel_init, shape, jnp.float32).astype(module.dtype)

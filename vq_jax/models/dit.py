@@ -7,7 +7,6 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least, check_share
@@ -48,13 +47,11 @@ class DiTSizes:
     remat: bool = False
 
     def __post_init__(self) -> None:
-        check_least(1, self, 'depth', 'width', 'heads', 'mlp_ratio')
-        if min(np.ravel(self.patch)) < 1:
-            raise UserError(f'patch is {self.patch}; give 1 or more.')
+        check_least(1, self, 'patch', 'depth', 'width', 'heads', 'mlp_ratio')
         check_share(self, 'dropout', one=False)
         if self.width % self.heads or self.width % 4:
             raise UserError(
-                f'the width {self.width} is not a multiple of 4 and of {self.heads} heads; change one.'
+                f'width is {self.width}, not a multiple of 4 and of {self.heads} heads; change one.'
             )
 
     def factors(self, rank: int) -> tuple[int, ...]:
@@ -139,7 +136,7 @@ def positions(grid: Sequence[int], width: int) -> jax.Array:
     if width % (2 * rank):
         raise UserError(
             f'the positions of {rank} axes need a width of a multiple of {2 * rank}, not {width}; change '
-            'config.dit.width.'
+            'the width.'
         )
     indices = jnp.indices(grid).reshape(rank, -1)
     return jnp.concatenate([sinusoids(index, width // rank) for index in indices], axis=-1)

@@ -49,12 +49,11 @@ class ResidualSizes:
     remat: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.channels, self.features, *self.multipliers) < 1:
-            raise UserError('channels, features and multipliers of a model must be 1 or more.')
+        check_least(1, self, 'channels', 'features', 'multipliers')
         check_least(0, self, 'residual_blocks')
         check_strides(self.strides)
         resolutions = range(len(self.multipliers))
-        if not self.multipliers or any(i not in resolutions for i in self.attention_resolutions):
+        if any(i not in resolutions for i in self.attention_resolutions):
             raise UserError(
                 f'attention_resolutions is {self.attention_resolutions}; the resolutions of multipliers '
                 f'{self.multipliers} are numbered from 0 to {len(self.multipliers) - 1}.'

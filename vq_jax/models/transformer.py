@@ -55,7 +55,7 @@ class TransformerSizes:
         check_least(1, self, 'depth', 'width', 'heads', 'mlp_ratio')
         check_share(self, 'dropout', one=False)
         if self.width % self.heads:
-            raise UserError(f'the width {self.width} is not a multiple of {self.heads} heads; change one.')
+            raise UserError(f'width is {self.width}, not a multiple of {self.heads} heads; change one.')
 
 
 class Transformer(nn.Module):

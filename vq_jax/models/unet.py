@@ -12,10 +12,9 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
-from vq_jax.errors import UserError, check_share
+from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.models.attention import Attention, CrossAttention
 from vq_jax.models.conditioning import Conditioning
 from vq_jax.models.context import NOTHING, Context, beside
@@ -60,11 +59,9 @@ class UNetSizes:
     remat: bool = False
 
     def __post_init__(self) -> None:
-        sizes = (self.channels, self.residual_blocks, *self.multipliers, *np.ravel(self.patch))
-        if not self.multipliers or min(sizes) < 1:
-            raise UserError('channels, multipliers, residual_blocks and patch of a U-Net must be 1 or more.')
+        check_least(1, self, 'channels', 'multipliers', 'residual_blocks', 'patch')
         if self.channels % 2:
-            raise UserError(f'a U-Net needs an even number of channels, not {self.channels}.')
+            raise UserError(f'channels is {self.channels}; give an even number.')
         last = len(self.multipliers) - 1
         if any(not 0 <= number <= last for number in self.attention_resolutions):
             raise UserError(

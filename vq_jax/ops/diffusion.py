@@ -116,17 +116,15 @@ class Process:
     timesteps: int = 0
 
     def __post_init__(self) -> None:
-        if not on_device('the shift of a noise schedule', self.shift) > 0:
-            raise UserError(f'the shift of a noise schedule is {self.shift}; give a number above 0.')
+        if not on_device('shift', self.shift) > 0:
+            raise UserError(f'shift is {self.shift}; give a number above 0.')
         if self.timesteps > MOST_TIMESTEPS:
             raise UserError(
-                f'{self.timesteps} timesteps are more than single precision tells apart; give '
+                f'timesteps is {self.timesteps}, more than single precision tells apart; give '
                 f'{MOST_TIMESTEPS} or fewer, or 0 for continuous time.'
             )
         if self.timesteps < 0 or self.timesteps == 1:
-            raise UserError(
-                f'{self.timesteps} timesteps make no diffusion; give 2 or more, or 0 for continuous time.'
-            )
+            raise UserError(f'timesteps is {self.timesteps}; give 2 or more, or 0 for continuous time.')
 
     def log_snr(self, t: jax.Array) -> jax.Array:
         """`log(alpha^2 / sigma^2)` at times [...] from 0 to 1; it falls with time."""

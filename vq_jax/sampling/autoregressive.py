@@ -34,8 +34,8 @@ class Choice:
     top_p: float | jax.Array | None = None
 
     def __post_init__(self) -> None:
-        if is_known(self.temperature) and not on_device('the temperature', self.temperature) >= 0:
-            raise UserError(f'the temperature is {self.temperature}; give 0 or more.')
+        if is_known(self.temperature) and not on_device('temperature', self.temperature) >= 0:
+            raise UserError(f'temperature is {self.temperature}; give 0 or more.')
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f'top_k is {self.top_k}; give 1 or more.')
         if self.top_p is not None and is_known(self.top_p) and not 0 < on_device('top_p', self.top_p) <= 1:
