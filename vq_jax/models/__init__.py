@@ -1,4 +1,4 @@
-"""Flax modules: descriptions with typed attributes, without a config."""
+"""Flax modules: descriptions with typed attributes; none is given a config or reads one."""
 
 from vq_jax.models.autoencoder import Autoencoder
 from vq_jax.models.classifier import Classifier
