@@ -8,7 +8,7 @@ sigma have that ratio. A network predicts some mixture `p x_0 + q noise`, from w
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -80,18 +80,13 @@ SCHEDULES: dict[str, Callable[[jax.Array], jax.Array]] = {
 ScheduleName = Literal[*SCHEDULES]
 
 
-class Mixture(NamedTuple):
-    """`p x_0 + q noise`, the factors [...]."""
-
-    p: jax.Array | float
-    q: jax.Array | float
-
-
-PREDICTIONS: dict[str, Callable[[jax.Array, jax.Array], Mixture]] = {
-    'noise': lambda alpha, sigma: Mixture(0.0, 1.0),
-    'x0': lambda alpha, sigma: Mixture(1.0, 0.0),
-    'v': lambda alpha, sigma: Mixture(-sigma, alpha),  # Salimans and Ho 2022 (arXiv:2202.00512), appendix D
-    'velocity': lambda alpha, sigma: Mixture(-1.0, 1.0),  # of flow matching
+_Number = jax.Array | float
+# The factors p and q [...] of the mixture `p x_0 + q noise` that is predicted, by alpha and sigma.
+PREDICTIONS: dict[str, Callable[[jax.Array, jax.Array], tuple[_Number, _Number]]] = {
+    'noise': lambda alpha, sigma: (0.0, 1.0),
+    'x0': lambda alpha, sigma: (1.0, 0.0),
+    'v': lambda alpha, sigma: (-sigma, alpha),  # Salimans and Ho 2022 (arXiv:2202.00512), appendix D
+    'velocity': lambda alpha, sigma: (-1.0, 1.0),  # of flow matching
 }
 PredictionName = Literal[*PREDICTIONS]
 

@@ -30,10 +30,6 @@ class Bound:
     diffusion: jax.Array
     decoder: jax.Array
 
-    def total(self) -> jax.Array:
-        """The bound [b]."""
-        return self.prior + jnp.sum(self.diffusion, axis=1) + self.decoder
-
 
 def bound(
     denoise: Denoiser,
