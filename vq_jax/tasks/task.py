@@ -305,8 +305,7 @@ def check_labels(conditional: bool, num_classes: int, section: str) -> None:
 def check_decoder(name: str, theirs: int, ours: int) -> None:
     """Raises `UserError` if what a model samples is to be decoded of other classes than it is sampled of.
 
-    The decoder, that of the `name`, is conditioned on so many of theirs and the model on so many of ours, or
-    0.
+    The decoder of what is called `name` is conditioned on `theirs` classes and the model on `ours`, or on 0.
     """
     if theirs not in (0, ours):
         raise UserError(
