@@ -1,7 +1,7 @@
 """VQGAN in PyTorch, as its published training does a step: the peer that `train_step.py` measures against.
 
 The layers of `vq_jax.models.vqgan` and its losses, but for those choices that `train_step.py` lists as
-lacking here, in eager mode with Adam. A step is that of the published code: each player's optimizer runs the
+lacking here, in eager mode with Adam. A step is that of the published code: each network's optimizer runs the
 autoencoder forward for itself, and the adaptive weight is taken by two calls of `torch.autograd.grad` on the
 last layer. Not used by the project itself.
 """

@@ -143,7 +143,7 @@ def test_mistakes(model, digits):
         (lambda: model.image_to_image(images, 1.5, label=labels), 'the strength is 1.5'),
         (lambda: model.image_to_image(images, np.ones(3), label=labels), 'the strength is array'),
         (lambda: model.sample(1, label=0, seed=1.5), 'the seed is 1.5; give a whole number'),
-        (lambda: model.interpolate(images[0], images[1], 3.0, label=0), '3.0 images cannot be drawn'),
+        (lambda: model.interpolate(images[0], images[1], 3.0, label=0), '3.0 images cannot be sampled'),
         (lambda: model.interpolate(images[0], images[1], 10**9, label=0), 'ask for 2 or more, up to 1,024'),
         (lambda: model.interpolate([[0], [0, 1]], images[1], 3, label=0), 'images must be an array'),
         (

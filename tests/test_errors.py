@@ -99,7 +99,7 @@ def test_numbers_given_in_code(make):
 
 def test_whole_numbers_given_in_code():
     for n in (0, 10**9, 2**31, 1.5):
-        with pytest.raises(UserError, match='images cannot be drawn'):
+        with pytest.raises(UserError, match='images cannot be sampled'):
             check_number(n)
     with pytest.raises(UserError, match='more than single precision tells apart'):
         Process(timesteps=10**8)

@@ -177,7 +177,7 @@ def test_four_devices_equal_one(name, engine, descended, tmp_path):
 def test_bfloat16_trains(name, tmp_path):
     sections = ['discriminator', 'generator' if name == 'gan' else 'model']
     changes = [f'--config.{s}.dtype=bfloat16' for s in sections] + ['--config.steps=8']
-    if name == 'vqgan':  # both players from the first step on
+    if name == 'vqgan':  # both networks from the first step on
         changes += ['--config.adversarial.start=0', '--config.adversarial.warmup=0']
         changes += ['--config.perceptual.kind=none']  # which is in float32
     train(name, tmp_path / 'run', *changes)
@@ -187,7 +187,7 @@ def test_bfloat16_trains(name, tmp_path):
     assert convolved_in(opened.task.train_step, opened.state, batch) == {'bfloat16'}
 
 
-def test_the_log_of_a_vqgan_holds_both_players(whole):
+def test_the_log_of_a_vqgan_holds_both_networks(whole):
     lines = [line for line in logged(whole('vqgan')) if line['split'] == 'train']
     players = {
         'generator_loss',
@@ -243,7 +243,7 @@ def test_a_vqgan_in_a_notebook(whole):
     codes = opened.encode(images)
     assert codes.shape == (4, 8, 8) and codes.dtype == np.int32
     assert opened.decode(codes).shape == images.shape
-    with pytest.raises(vq_jax.UserError, match='cannot draw images; train a prior'):
+    with pytest.raises(vq_jax.UserError, match='cannot sample images; train a prior'):
         opened.sample(2)
     with pytest.raises(vq_jax.UserError, match='nothing lies'):
         opened.interpolate(images[0], images[1])
@@ -292,7 +292,7 @@ def test_a_discriminator_that_overflows_stops_the_run(tmp_path):
             'vq_jax.sample',
             {
                 ('--output=x.jpg',): '.png or .npz',
-                ('--output=x.png', '--num=-1'): '-1 images cannot be drawn; ask for 1 or more',
+                ('--output=x.png', '--num=-1'): '-1 images cannot be sampled; ask for 1 or more',
                 ('--output=x.png', '--label=11'): 'from 0 to 9',
                 ('--output=README.md/x.png',): 'choose another --output',
             },

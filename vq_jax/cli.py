@@ -39,7 +39,7 @@ def main(
     """Parses the flags, runs a command, and exits.
 
     A `UserError`, a disk that cannot be written, what else the system says of a file, such as that this
-    user may not read it, and that memory does not suffice are told in one sentence, with exit status 2.
+    user may not read it, and that memory does not suffice are reported in one sentence, with exit status 2.
     Ctrl-C ends the command with status 130. Other errors keep their traceback.
 
     Args:
@@ -54,7 +54,7 @@ def main(
     sys.unraisablehook = _unraisable
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().addFilter(_make_printable)
-    # What a terminal has no characters for is told with others, instead of ending the command.
+    # What a terminal has no characters for is shown by others, instead of ending the command.
     sys.stdout.reconfigure(errors='backslashreplace')
     try:
         app.run(lambda argv: run(*argv[1:]), flags_parser=functools.partial(_parse, required, words))
@@ -92,7 +92,7 @@ def _out_of_memory(error: Exception) -> bool:
 def _unraisable(unraisable: Any) -> None:
     """Repeats a Ctrl-C that came where Python can raise nothing, such as while it collects garbage.
 
-    Of arrays whose writing goes on after that of another one failed, which is told, it tells nothing.
+    Of arrays whose writing goes on after that of another one failed, which is reported, it says nothing.
     """
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         main_thread = threading.main_thread().ident

@@ -42,7 +42,7 @@ def main() -> None:
     if len(asked) > 1:
         raise UserError(f'--{asked[0]} and --{asked[1]} do not go together; give one of them.')
     if _TO.value is not None and sample_flags.SEED.present:
-        raise UserError('--seed changes nothing with --to, where nothing is drawn; leave it out.')
+        raise UserError('--seed changes nothing with --to, where nothing is sampled; leave it out.')
     if n < least:
         raise UserError(f'--num is {n}; give {least} or more.')
     if _STRENGTH.value is not None and not 0 <= on_device('--strength', _STRENGTH.value) <= 1:
@@ -77,7 +77,7 @@ def main() -> None:
         image, mask = run.prepare(_INPUT.value, _MASK.value)
         copies = np.repeat(image[None], n, axis=0)
         if mask is not None:
-            title = f'{name}, with the part in {Path(_MASK.value).name} drawn anew'
+            title = f'{name}, with the part in {Path(_MASK.value).name} sampled anew'
             images = run.inpaint(copies, mask, **options)
         elif _STRENGTH.value is not None:
             title = f'{name}, changed with strength {_STRENGTH.value:g}'

@@ -131,7 +131,7 @@ def open_itself(path: str | Path, flags: int) -> int:
 class AppendedFile:
     """A file to which records are added: each is in it when the call returns, or nothing of it is.
 
-    Nothing is buffered, so that a disk without room is told where it is met, and a process that is killed
+    Nothing is buffered, so that a disk without room is noticed where it is met, and a process that is killed
     leaves all that it wrote.
     """
 

@@ -14,8 +14,8 @@ from vq_jax.errors import UserError
 if TYPE_CHECKING:
     from vq_jax.run import Run
 
-# What to do where drawing needs more memory than there is.
-SAVE_MEMORY = 'draw fewer images at once, with a smaller N in --override=batch_size=N'
+# What to do where sampling needs more memory than there is.
+SAVE_MEMORY = 'sample fewer images at once, with a smaller N in --override=batch_size=N'
 _MOST_PIXELS, _TILE = 2**28, 64  # of a sheet, and the side that small images are enlarged to
 
 _LABEL = flags.DEFINE_multi_string(

@@ -23,8 +23,8 @@ seen:
 
 Samplers and step counts are compared without guidance in experiments/ddpm_2020. The middle 14x14 pixels of
 the first 64 test images, inpainted by `run.inpaint(images, mask, label=labels, guidance=1.0, steps=25,
-sampler='ddpm', repeats=4)`, have a PSNR of 8.3 dB (7.6 with repeats=1); the mean of four such draws has 10.3,
-and the mean image of other digits in their place 7.5.
+sampler='ddpm', repeats=4)`, have a PSNR of 8.3 dB (7.6 with repeats=1); the mean of four such samples has
+10.3, and the mean image of other digits in their place 7.5.
 """
 
 from ml_collections import ConfigDict

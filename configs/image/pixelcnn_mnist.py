@@ -3,7 +3,7 @@
     python -m vq_jax.prepare mnist
     python -m vq_jax.train --config configs/image/pixelcnn_mnist.py --workdir runs/pixelcnn_mnist
 
-A pixel is white with its grey value as the probability, drawn once for each image, as in published
+A pixel is white with its grey value as the probability, sampled once for each image, as in published
 likelihoods: 81.30 nats (van den Oord et al. 2016, arXiv:1601.06759, table 4). That figure is unconditional
 (`--config.model.class_conditional=false`); knowing the class can be worth up to log 10, 2.3 nats.
 `--config.tokenizer.levels=256 --config.tokenizer.dither=false` models the grey values themselves.

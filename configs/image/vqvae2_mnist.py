@@ -8,7 +8,7 @@ in 7 minutes on two cores of a shared x86-64 machine under other load (jax 0.10.
 carries little: on the first 256 test images the MSE is 0.0142, with the top codes of another image 0.0167,
 and with the bottom codes of another image 0.39.
 
-Digits are drawn by a prior for each level, that of the bottom codes given the top ones:
+Digits are sampled by a prior for each level, that of the bottom codes given the top ones:
 
     python -m vq_jax.train --config configs/image/prior_mnist.py --workdir runs/top --config.steps=1500 \
         --config.tokenizer.workdir=runs/vqvae2_mnist --config.model.level=top

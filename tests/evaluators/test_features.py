@@ -301,5 +301,5 @@ def test_a_run_that_draws_nothing_of_its_own_is_refused_before_any_image_is_read
     enlarging = dataclasses.replace(
         restore(folder / 'vae'), task=make_task(config, Spec('image', (16, 16, 1)), 10)
     )
-    with pytest.raises(UserError, match='a super-resolution model draws nothing of its own'):
+    with pytest.raises(UserError, match='a super-resolution model samples nothing of its own'):
         FeatureEvaluator(enlarging, classifier_features(folder), 'no such split').run(50, seed=0)

@@ -1,4 +1,4 @@
-"""Schedules of masks, and masks drawn from them."""
+"""Schedules of masks, and masks sampled from them."""
 
 import typing
 

@@ -1,4 +1,4 @@
-"""Tokens drawn many at a time."""
+"""Tokens sampled many at a time."""
 
 import jax
 import jax.numpy as jnp

@@ -27,12 +27,12 @@ def opened(name, **changes):
 @pytest.mark.parametrize(
     'run, call, words',
     [
-        ('vqvae', lambda run: run.sample(1), 'cannot draw images; train a prior on its codes (configs/'),
+        ('vqvae', lambda run: run.sample(1), 'cannot sample images; train a prior on its codes (configs/'),
         ('vqvae', lambda run: run.log_prob(IMAGES), 'cannot tell the likelihood of codes; train a prior on'),
         (
             'vqvae',
             lambda run: run.inpaint(IMAGES, np.ones((16, 16), bool)),
-            'cannot draw a part of an image anew; train a prior on its codes',
+            'cannot sample a part of an image anew; train a prior on its codes',
         ),
         (
             'vqvae',
@@ -56,7 +56,7 @@ def opened(name, **changes):
         (
             'classifier',
             lambda run: run.sample(1),
-            'cannot draw images; one of vae, gan, prior or diffusion',
+            'cannot sample images; one of vae, gan, prior or diffusion',
         ),
     ],
 )

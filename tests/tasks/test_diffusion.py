@@ -334,7 +334,7 @@ def test_super_resolution_sees_the_small_image():
     cubic = 10 * np.log10(4 / error.mean((1, 2, 3)))
     np.testing.assert_allclose(values['psnr_cubic'], cubic, atol=0.1)
     assert np.mean(values['psnr']) > cubic.mean() + 3
-    with pytest.raises(UserError, match='draws nothing of its own'):
+    with pytest.raises(UserError, match='samples nothing of its own'):
         task.sample(state, keys(2), LABELS[:2])
     with pytest.raises(UserError, match='reduced by 4'):
         task.upscale(state, keys(16), images, LABELS)
@@ -361,7 +361,7 @@ def test_super_resolution_sees_the_small_image():
             'noise has a scale of 0.92',
         ),
         ({'model__fourier': (3, 13)}, 'exponents from 0 to 12'),
-        ({'sampling__guidance': 2.0}, 'needs a model that is told of classes'),
+        ({'sampling__guidance': 2.0}, 'needs a model that is conditioned on classes'),
     ],
 )
 def test_mistakes(changes, words):

@@ -476,7 +476,7 @@ def test_mistakes_with_a_prior(prior):
     images, labels = images_of(prior)
     for call, words in (
         (lambda: prior.sample(2, label=10), 'from 0 to 9'),
-        (lambda: prior.sample(-1), '-1 images cannot be drawn; ask for 1 or more'),
+        (lambda: prior.sample(-1), '-1 images cannot be sampled; ask for 1 or more'),
         (lambda: prior.sample(2, tempreature=1.0), "did you mean 'temperature'"),
         (lambda: prior.sample(2, temp=1.0), "did you mean 'temperature'"),
         (
@@ -505,7 +505,7 @@ def test_mistakes_with_a_prior(prior):
         ({'model__class_conditional': True}, (8, 8, 1), 'needs data with labels'),
         ({'model__label_dropout': 1.5}, (8, 8, 1), 'config.model.label_dropout is 1.5'),
         ({'sampling__top_k': 0}, (8, 8, 1), 'top_k'),
-        ({'sampling__guidance': 2.0}, (8, 8, 1), 'needs a model that is told of classes'),
+        ({'sampling__guidance': 2.0}, (8, 8, 1), 'needs a model that is conditioned on classes'),
     ],
 )
 def test_mistakes_in_a_config(changes, shape, words):

@@ -5,7 +5,7 @@ import numpy as np
 _BANDS = 128  # rows of a spectrogram
 _SECONDS = 0.032  # about as long as a window of it is, in which a voice changes little
 _FULL_SCALE = 2.0**15  # of int16
-_QUIETEST = -80.0  # dB below a sine of full scale that are told from silence
+_QUIETEST = -80.0  # dB below a sine of full scale that differ from silence
 _PAPER, _INK = 255, (31, 78, 121)
 # From silence to full scale: black, purple, red, orange, pale yellow.
 _COLOURS = np.array([(0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191)])

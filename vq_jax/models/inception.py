@@ -49,7 +49,7 @@ class InceptionV3(nn.Module):
         """Classifies images [b h w c], c 1 or 3, bytes or numbers in [-1, 1].
 
         Returns:
-            The means over places of the last activations [b 2048], and logits [b 1008].
+            The means over positions of the last activations [b 2048], and logits [b 1008].
         """
         # By default, accelerators round the factors of products to fewer bits, and distances change with it.
         with jax.default_matmul_precision('highest'):

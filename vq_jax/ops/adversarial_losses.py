@@ -1,4 +1,4 @@
-"""The losses of two players, one number for each example.
+"""The losses of generator and discriminator, one value for each example.
 
 Logits [b ...] are the discriminator's, greater where an example seems real; each example has one, or a grid
 of them (one for each patch), over which losses are means.

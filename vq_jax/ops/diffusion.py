@@ -176,12 +176,12 @@ class Process:
         return 'velocity' if self.path == 'straight' else 'v'
 
     def diffuse(self, x0: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
-        """A draw from q(x_t | x_0): data and standard normal noise [b ...] at times [b]."""
+        """A sample of q(x_t | x_0): data and standard normal noise [b ...] at times [b]."""
         alpha, sigma = self.scales(spread(t, x0))
         return alpha * x0 + sigma * noise
 
     def diffuse_on(self, x: jax.Array, noise: jax.Array, s: jax.Array, t: jax.Array) -> jax.Array:
-        """A draw from q(x_t | x_s): examples of times s [b], with noise [b ...], at later times t [b]."""
+        """A sample of q(x_t | x_s): examples of times s [b], with noise [b ...], at later times t [b]."""
         (alpha_s, _), (alpha_t, _) = (self.scales(spread(time, x)) for time in (s, t))
         return alpha_t / alpha_s * x + jnp.sqrt(self.added_variance(spread(s, x), spread(t, x))) * noise
 

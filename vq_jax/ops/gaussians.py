@@ -9,7 +9,7 @@ from vq_jax.ops.keys import normal
 
 
 def sample(keys: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    """Draws with the reparameterisation of Kingma and Welling 2014 (arXiv:1312.6114), section 2.4.
+    """Samples with the reparameterisation of Kingma and Welling 2014 (arXiv:1312.6114), section 2.4.
 
     `mean + exp(log_variance / 2) * noise`, float32 [b ...], with noise of a random key for each example [b].
     """

@@ -11,7 +11,7 @@ from vq_jax.ops.quantization import code_shares, code_sums, normalise
 def kmeans(
     key: jax.Array, points: jax.Array, k: int, *, iterations: int = 10, cosine: bool = False
 ) -> tuple[jax.Array, jax.Array]:
-    """Lloyd's algorithm (1982), started at k points drawn without replacement.
+    """Lloyd's algorithm (1982), started at k points sampled without replacement.
 
     A centre that no point chooses stays where it is, so every centre is a point or a mean of points. With
     `cosine`, centres are kept, and points [n d] are taken, at unit length (spherical k-means).

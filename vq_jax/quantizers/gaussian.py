@@ -11,7 +11,7 @@ from vq_jax.ops.collectives import pmean
 from vq_jax.ops.parts import Part
 from vq_jax.quantizers.quantizer import Quantized
 
-LATENT = 'latent'  # the random stream that samples are drawn from
+LATENT = 'latent'  # the random stream that samples are made with
 
 
 @chex.dataclass(frozen=True)
@@ -64,11 +64,11 @@ class GaussianBottleneck(nn.Module):
         part: Part | None = None,
         step: jax.Array | None = None,
     ) -> Quantized:
-        """Passes on a sample in training, drawn from the random stream 'latent', else the mean.
+        """Passes on a sample in training, made with the random stream 'latent', else the mean.
 
         Args:
             z: vectors [b ... d].
-            train: draw a sample; the stream's key must be equal in all parts of a batch.
+            train: sample; the stream's key must be equal in all parts of a batch.
             part: see `Quantizer`.
             step: not used.
 

@@ -89,8 +89,8 @@ class VectorQuantizer(nn.Module):
     ) -> Quantized:
         """Quantizes vectors.
 
-        In training the collection 'batch_means' must be mutable, for `after_update`. Reviving draws from the
-        random stream 'codebook', whose key must be equal in all parts of a batch.
+        In training the collection 'batch_means' must be mutable, for `after_update`. Dead codes are revived
+        with the random stream 'codebook', whose key must be equal in all parts of a batch.
 
         Args:
             z: vectors [b ... dim].
@@ -168,7 +168,7 @@ class VectorQuantizer(nn.Module):
         return quantization.normalise(self.codebook) if self.cosine else self.codebook
 
     def set_codes(self, centres: jax.Array, shares: jax.Array) -> None:
-        """Puts the codes at given places; the collections of the codebook must be mutable.
+        """Sets the codes; the collections of the codebook must be mutable.
 
         Args:
             centres: the codes [k code_dim].
@@ -197,7 +197,7 @@ class VectorQuantizer(nn.Module):
         """Moving averages of van den Oord et al. 2017, equations 6 to 8, in shares of positions.
 
         Dividing their counts and sums by the number of positions leaves the quotient as it is, and
-        makes it independent of the batch size. Codes that the batch did not choose keep their place
+        makes it independent of the batch size. Codes that the batch did not choose stay as they are
         (their sum and share shrink alike), so no share is ever divided by that could be zero.
         """
         self.shares.value = _average(self.shares.value, batch_means['shares'], self.decay)
@@ -212,7 +212,7 @@ class VectorQuantizer(nn.Module):
     def _sample_vectors(self, z: jax.Array, part: Part) -> jax.Array:
         """A vector of the batch for each code to be moved onto if it is dead, as `Part.take` gives them.
 
-        They are drawn from k stretches of the whole batch that have whole numbers of vectors, as equal as
+        They are sampled from k stretches of the whole batch that have whole numbers of vectors, as equal as
         can be, so that no two codes get the same one where there are enough.
         """
         k = self.num_codes

@@ -27,7 +27,7 @@ class Comparison:
 
     Attributes:
         features: the row of the classifier in whose features, or 'inception'.
-        num: how many samples are drawn.
+        num: how many samples are made.
         split: of the images; the one that the run was evaluated on if it is empty.
     """
 

@@ -27,11 +27,11 @@ _DECAY = 0.99  # of them: about a hundred steps
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialLossConfig:
-    """What the two players lower (see `vq_jax.ops.adversarial_losses`).
+    """What generator and discriminator lower (see `vq_jax.ops.adversarial_losses`).
 
     Attributes:
-        loss: of both players; 'wasserstein' needs a `gradient_penalty`, or spectral normalisation without
-            batch normalisation, whose own scale has no bound. Both players take one step at once, each
+        loss: of both networks; 'wasserstein' needs a `gradient_penalty`, or spectral normalisation without
+            batch normalisation, whose own scale has no bound. Both take one step at once, each
             against the other as it was before.
         r1: gamma of R1, the penalty on the gradient at real images. It means the same for one logit as
             for patches (see `adversarial_losses.squared_gradients`).
@@ -165,11 +165,11 @@ class Adversary:
         centre: jax.Array,
         condition: jax.Array | None = None,
     ) -> AdversarialGradients:
-        """Compares real and generated images once, for both players.
+        """Compares real and generated images once, for both networks.
 
         Real and generated images are normalised apart, each by the statistics of their own kind
         (together, their distance within the batch gives them away), and both enter the running
-        statistics. One forward pass serves both players: its pullback is asked for the gradient of
+        statistics. One forward pass serves both: its pullback is asked for the gradient of
         the discriminator's loss with respect to the parameters, and of the generator's with respect
         to the generated images.
 
@@ -289,7 +289,7 @@ class Adversary:
         return state.finish_step(self.optimizer), metrics
 
     def watch(self, metrics: dict[str, float]) -> str | None:
-        """A warning if one player has been far ahead of the other for about a hundred steps.
+        """A warning if one network has been far ahead of the other for about a hundred steps.
 
         'discriminator_accuracy' is the share of pairs in which the real image's logit is the greater,
         ties counted as half; 'diversity' is the variance of generated images' pixels relative to that of

@@ -19,8 +19,8 @@ _EXAMPLES = {'image': 'images', 'video': 'videos', 'audio': 'sounds', 'text': 't
 _ABILITIES = {
     'encode': (Encodes, 'encode images'),
     'decode': (Encodes, 'decode'),
-    'sample': (Samples, 'draw images'),
-    'inpaint': (Inpaints, 'draw a part of an image anew'),
+    'sample': (Samples, 'sample images'),
+    'inpaint': (Inpaints, 'sample a part of an image anew'),
     'image_to_image': (Edits, 'change images as a whole'),
     'denoise': (Edits, 'take noise out of images'),
     'upscale': (Edits, 'make small images large'),

@@ -37,7 +37,7 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
         )
     if not num_labels:
         raise UserError(
-            f'guidance is {guidance}, which needs a model that is told of classes; set '
+            f'guidance is {guidance}, which needs a model that is conditioned on classes; set '
             'config.sampling.guidance=1 or config.model.class_conditional=true.'
         )
     if not label_dropout:
@@ -48,9 +48,9 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
 
 
 def check_number(n: int, least: int = 1, most: int = _MOST_IMAGES) -> None:
-    """Raises `UserError` if so many images cannot be drawn at a time."""
+    """Raises `UserError` if so many images cannot be sampled at a time."""
     if isinstance(n, bool) or not isinstance(n, Integral) or not least <= n <= most:
-        raise UserError(f'{n!r} images cannot be drawn; ask for {least} or more, up to {most:,}.')
+        raise UserError(f'{n!r} images cannot be sampled; ask for {least} or more, up to {most:,}.')
 
 
 class BatchedSampler:

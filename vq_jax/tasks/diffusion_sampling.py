@@ -90,7 +90,7 @@ class DiffusionSampling(Task):
     ) -> jax.Array:
         """Images [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them."""
         if self.config.upscale > 1:
-            raise UserError('a super-resolution model draws nothing of its own; give it small images.')
+            raise UserError('a super-resolution model samples nothing of its own; give it small images.')
         x, _ = self.visit(state, keys, self.context(labels), sampling or self.sampling)
         return self.decoded(state, x, labels)
 
@@ -144,7 +144,7 @@ class DiffusionSampling(Task):
         Returns:
             uint8 [b h w c].
         """
-        self._needs_no_small_image('draw a part of an image anew')
+        self._needs_no_small_image('sample a part of an image anew')
         sampling = sampling or self.sampling
         grid = self.space.shape[:-1]
         parts = (size for n, m in zip(grid, mask.shape[1:], strict=True) for size in (n, m // n))

@@ -1,4 +1,4 @@
-"""The GAN: a generator learns to draw what a discriminator cannot tell from real images."""
+"""The GAN: a generator learns to make what a discriminator cannot tell from real images."""
 
 import dataclasses
 from typing import Any
@@ -27,7 +27,7 @@ from vq_jax.training.optimizer import Optimizer, OptimizerConfig, model_optimize
 from vq_jax.training.parallel import Batch
 from vq_jax.training.state import AdversarialState, TrainState
 
-# A class is covered if samples of it come at least a tenth as often as if all were drawn alike.
+# A class is covered if samples of it come at least a tenth as often as if all were equally likely.
 _COVERED = 0.1
 # Two samples are nearly alike if pixels in [-1, 1] differ by less, root mean square.
 _ALIKE = 0.1
@@ -35,7 +35,7 @@ _ALIKE = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class GANConfig:
-    """What the players are conditioned on.
+    """What generator and discriminator are conditioned on.
 
     Attributes:
         class_conditional: the generator makes a given class, the discriminator tells whether a
@@ -111,7 +111,7 @@ class GANTask(Task):
         super().check_spec(spec)
 
     def init(self, key: jax.Array, batch: Batch) -> AdversarialState:
-        """Random parameters of both players."""
+        """Random parameters of both networks."""
         generator_key, discriminator_key = jax.random.split(key)
         params_key, run_key = jax.random.split(generator_key)
         images, labels = to_float(batch['x'][:1]), batch['label'][:1]
@@ -124,18 +124,18 @@ class GANTask(Task):
     def train_step(
         self, state: AdversarialState, batch: Batch, axis_name: str | None = None
     ) -> tuple[AdversarialState, dict[str, jax.Array]]:
-        """One update of both players, of one forward pass of each."""
+        """One update of both networks, of one forward pass of each."""
         images, labels = to_float(batch['x']), batch['label']
         generator = state.generator
         whole = Part.of_device(len(images), axis_name)
         noise = self._noise(whole.keys(generator.step_key()))
 
-        def draw(params: Any) -> tuple[jax.Array, Any]:
+        def generate(params: Any) -> tuple[jax.Array, Any]:
             variables = {'params': params, **generator.variables}
             training = {'train': True, 'axis_name': axis_name, 'mutable': [BATCH_STATS]}
             return self.model.apply(variables, noise, labels, **training)
 
-        fake, pull, changed = jax.vjp(draw, generator.params, has_aux=True)
+        fake, pull, changed = jax.vjp(generate, generator.params, has_aux=True)
         centre = mean_image(images, axis_name)
         compared = self.adversary.compare(state.discriminator, images, fake, labels, whole, centre)
         grads, means = pmean((*pull(compared.gradient), compared.means), axis_name)
@@ -146,7 +146,7 @@ class GANTask(Task):
         return state, {'loss': metrics['generator_loss'], **metrics, **update}
 
     def watch(self, metrics: dict[str, float]) -> str | None:
-        """A warning if one player has won, or if the samples are all alike."""
+        """A warning if one network has won, or if the samples are all alike."""
         return self.adversary.watch(metrics)
 
     def eval_step(self, state: AdversarialState, batch: Batch) -> dict[str, jax.Array]:
@@ -174,7 +174,7 @@ class GANTask(Task):
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """Mean logits, diversity, duplicates, and how well samples cover the classes.
 
-        'diversity' is the variance of samples' pixels relative to that of images'; a few images drawn
+        'diversity' is the variance of samples' pixels relative to that of images'; a few images made
         again and again can have all of it. 'duplicates' is the share of pairs of samples that are nearly
         alike, after the test of Arora and Zhang 2017 (arXiv:1706.08224); both are of one class, if the
         model is conditioned on it, and of different noise. It is 1 / n if n images come equally often.

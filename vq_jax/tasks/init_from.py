@@ -88,7 +88,7 @@ def arrays_of_other_classes(
         do not count.
 
     Raises:
-        UserError: the classes are others, and the arrays of theirs cannot be told.
+        UserError: the classes are others, and the arrays of theirs cannot be known.
     """
     changed = difference(source.class_names, facts.class_names)
     if not (changed and task.classes_read) or len(source.class_names) != facts.num_classes:

@@ -683,5 +683,5 @@ def _orbax_warnings_only(record: python_logging.LogRecord) -> bool:
 
 
 def _not_of_orbax(record: python_logging.LogRecord) -> bool:
-    """Drops what is told of each array that Orbax could not write, after the error was raised."""
+    """Drops what is logged of each array that Orbax could not write, after the error was raised."""
     return 'orbax' not in record.getMessage()

@@ -85,7 +85,7 @@ def schedule_length(config: Mapping[str, Any]) -> int:
 
 
 def model_optimizer(config: ConfigDict) -> Optimizer:
-    """The optimizer of the model (of two players, of the generator) of a full config."""
+    """The optimizer of the model (beside a discriminator, of the generator) of a full config."""
     return make_optimizer(build(OptimizerConfig, config.optimizer, 'optimizer'), schedule_length(config))
 
 

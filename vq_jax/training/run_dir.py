@@ -432,7 +432,7 @@ def is_run(workdir: str | Path) -> bool:
     """Whether a directory holds a run.
 
     Raises:
-        UserError: It cannot be told, because this user may not look.
+        UserError: It cannot be known, because this user may not look.
     """
     try:
         return (Path(workdir) / CONFIG_NAME).is_file()

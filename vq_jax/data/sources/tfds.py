@@ -209,10 +209,10 @@ def _as_stored(audio: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sounds(folder: Path) -> dict[str, float | None]:
-    """Returns the sample rate of each feature that is sound in integers, or None where it is not told."""
+    """Returns the sample rate of each feature that is sound in integers, or None where it is not given."""
     try:
         content = read_json(folder / 'features.json', dict[str, Any], advice=_AGAIN)
-    except FileNotFoundError:  # which is told later
+    except FileNotFoundError:  # which is reported later
         return {}
     features = content.get('featuresDict', {}).get('features', {})
     sounds = {k: value['audio'] for k, value in features.items() if value.get('pythonClassName') == _AUDIO}
@@ -238,7 +238,7 @@ def _check_files(name: str, folder: Path) -> None:
         try:
             content = read_json(folder / file, dict[str, Any], advice=_AGAIN)
             foreign = [kind for kind in _feature_classes(content) if not str(kind).startswith(_OWN_FEATURES)]
-        except FileNotFoundError:  # which is told later
+        except FileNotFoundError:  # which is reported later
             continue
         except RecursionError as error:
             raise UserError(f'{folder / file} is nested too deeply; {_AGAIN}.') from error
