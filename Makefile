@@ -21,7 +21,7 @@ train: $(RUN)
 ifeq ($(CONFIG),configs/image/quickstart.py)
 	$(VENV)/bin/python -m vq_jax.train --config configs/image/quickstart_prior.py --workdir $(WORKDIR)_prior \
 	  --config.tokenizer.workdir=$(WORKDIR)
-	$(VENV)/bin/python -m vq_jax.sample --workdir $(WORKDIR)_prior --num 100 --output $(WORKDIR)_prior/samples.png
+	$(VENV)/bin/python -m vq_jax.sample --workdir $(WORKDIR)_prior --num 144 --output $(WORKDIR)_prior/samples.png
 	$(VENV)/bin/python -m vq_jax.report $(WORKDIR) $(WORKDIR)_prior --output $(WORKDIR)_prior/report.html
 else
 	$(VENV)/bin/python -m vq_jax.report $(WORKDIR) --output $(WORKDIR)/report.html

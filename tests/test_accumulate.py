@@ -14,7 +14,7 @@ COMMON = [
     '--config.optimizer.ema_decay=0.9',
 ]
 VQVAE = [
-    '--config=configs/image/quickstart.py',
+    '--config=tests/digits.py',
     *COMMON,
     '--config.model.channels=8',
     '--config.model.residual_channels=8',

@@ -256,7 +256,7 @@ def test_a_word_that_a_key_knows_is_no_none(parsed):
 
 def test_config_files_of_the_package_are_named(parsed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert parsed('--config=quickstart').data.name == 'digits'
+    assert parsed('--config=quickstart').data.name == 'glyphs'
     assert parsed('--config', 'vqvae_imagenet', '--config.steps=7').steps == 7
     with pytest.raises(UserError, match=r'^there is no config file quikstart; did you mean quickstart\?$'):
         parsed('--config=quikstart')
@@ -313,7 +313,7 @@ def test_help_lists_the_keys_of_a_config(parsed, capsys, word):
     assert '--config.optimizer.clip_norm=None gradients whose global norm is greater' in said
     assert '(float or None; None by default)' in said
     assert '(one of gradient, moving_average; ' in said
-    assert '--config.steps=1500' in said
+    assert '--config.steps=1000' in said
 
 
 def test_every_key_of_every_task_has_a_meaning():

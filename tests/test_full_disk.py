@@ -138,7 +138,7 @@ def tiny_disk(tmp_path):
 def test_a_run_on_a_full_disk_ends_with_a_sentence_and_goes_on_later(tiny_disk):
     workdir = tiny_disk / 'run'
     command = [
-        '--config=configs/image/quickstart.py',
+        '--config=tests/digits.py',
         f'--workdir={workdir}',
         '--config.steps=40',
         '--config.batch_size=32',

@@ -110,4 +110,4 @@ def test_what_is_installed_has_all_that_the_commands_need(tmp_path):
     ).stdout
     assert printed == f'{installed}/vq_jax/__init__.py {vq_jax.__version__}\n'
     keys = elsewhere(installed, 'vq_jax.train', '--config=quickstart', '--help', PYTHONPATH=str(installed))
-    assert '--config.quantizer.num_codes=64' in keys
+    assert '--config.quantizer.num_codes=256' in keys

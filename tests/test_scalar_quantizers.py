@@ -75,7 +75,7 @@ def test_a_run_trains_and_is_opened(kind, tmp_path, digits):
 def test_eight_devices_equal_one(engine, tmp_path):
     """Of LFQ, whose loss is of the whole batch."""
     changes = [f'--config.{key}={value}' for key, value in (SMALL | KINDS['lfq']).items()]
-    arguments = ['--config=configs/image/quickstart.py', *changes, *DESCENT]
+    arguments = ['--config=tests/digits.py', *changes, *DESCENT]
     run([*arguments, f'--workdir={tmp_path / "one"}'])
     eight = [f'--workdir={tmp_path / "eight"}', f'--config.parallel.engine={engine}']
     run([*arguments, *eight], devices=8)

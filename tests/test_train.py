@@ -26,7 +26,7 @@ from vq_jax.tasks.restore import restore
 from vq_jax.training.lock import only_writer
 
 SMALL = [
-    '--config=configs/image/quickstart.py',
+    '--config=tests/digits.py',
     '--config.steps=60',
     '--config.batch_size=32',
     '--config.log_every=5',
@@ -207,7 +207,7 @@ ERRORS = [
     (['--config.data.eval_split=tset'], 'tset'),
     (['--config=configs/nosuch.py'], 'configs/nosuch.py'),
     (['--config=configs/image/vqvae_imagenette.py:65'], 'choose :64 or :128'),
-    (['--confg=configs/image/quickstart.py'], 'confg'),
+    (['--confg=tests/digits.py'], 'confg'),
     (['--config.wandb_project=mine'], 'pip install wandb'),
     (['--distributed'], 'give each --coordinator=HOST:PORT, --num_processes and --process_id'),
 ]
@@ -284,7 +284,7 @@ def test_evaluate_a_directory_without_a_run(tmp_path):
 
 
 def test_summary_ends_with_the_number_of_parameters(whole):
-    output, _ = run(['--config=configs/image/quickstart.py'], module='vq_jax.summary')
+    output, _ = run(['--config=tests/digits.py'], module='vq_jax.summary')
     params = vq_jax.load(whole[0]).state.params
     assert output.rstrip().splitlines()[-1].endswith('131,665')
     small = [a for a in SMALL if 'model' in a or 'quantizer' in a or a.startswith('--config=')]
@@ -299,6 +299,6 @@ def test_a_summary_of_images_that_cannot_be():
         '--shape=8,x,1': '--shape is 8,x,1; give three whole numbers from 1',
         '--num_classes=-1': '--num_classes is -1; give 0 or more.',
     }
-    commands = [['--config=configs/image/quickstart.py', '--shape=8,8,1', flag] for flag in words]
+    commands = [['--config=tests/digits.py', '--shape=8,8,1', flag] for flag in words]
     for errors, expected in zip(refused('vq_jax.summary', *commands), words.values(), strict=True):
         assert errors.startswith(f'error: {expected}') and errors.count('\n') == 1

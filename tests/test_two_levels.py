@@ -18,7 +18,7 @@ from tests.runs import (
 from vq_jax.media.captions import HEIGHT
 
 SMALL = [
-    '--config=configs/image/quickstart.py',
+    '--config=tests/digits.py',
     '--config.steps=40',
     '--config.batch_size=32',
     '--config.log_every=5',

@@ -3,7 +3,7 @@
     python -m vq_jax.prepare mnist [--data_dir ~/tensorflow_datasets]
 
 The data set is downloaded and written in the ArrayRecord format, which is then read without
-TensorFlow. Writing it needs TensorFlow, except for the built-in sets `digits` and `photos`.
+TensorFlow. Writing it needs TensorFlow, except for the built-in sets `digits`, `glyphs` and `photos`.
 """
 
 import importlib.util

@@ -1,11 +1,12 @@
-"""A VQ-VAE on scikit-learn's handwritten digits, which come with a dependency: the first thing to run.
+"""A VQ-VAE on letters and digits in colour, drawn with fonts of a dependency: the first thing to run.
 
-8x8 grey images to 4x4 codes from a codebook of 64.
+24x24 pixels, RGB, to 6x6 codes from a codebook of 256.
 
     make train
 
-Results: test PSNR 24.16 dB, MSE 0.0176 (pixels in [-1, 1]), perplexity 55.4, in 18 seconds on two
-cores of a shared x86-64 machine (jax 0.10.2).
+Results on characters in fonts that it has not seen them in: test PSNR 24.74 dB, MSE 0.0151 (pixels in
+[-1, 1]), perplexity 204 of 256 codes, in 151 seconds on two cores of a shared x86-64 machine under much other
+load (jax 0.10.2), 90 seconds of processor time.
 """
 
 from ml_collections import ConfigDict
@@ -16,17 +17,16 @@ from vq_jax.tasks import default_config
 def get_config() -> ConfigDict:
     """Small enough for a laptop's CPU."""
     config = default_config('vqvae')
-    config.steps = 1500
+    config.steps = 1000
     config.batch_size = 64
     config.eval_every = 500
     config.checkpoint_every = 500
-    config.data.name = 'digits'
-    config.data.image_size = 8
-    config.data.channels = 1
-    config.model.channels = 64
+    config.data.name = 'glyphs'
+    config.model.channels = 96
     config.model.stages = 1
-    config.quantizer.num_codes = 64
-    config.quantizer.dim = 16
-    config.optimizer.learning_rate = 1e-3
+    config.model.strides = (4,)
+    config.quantizer.num_codes = 256
+    config.quantizer.dim = 32
+    config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = 'cosine'
     return config

@@ -1,11 +1,13 @@
-"""A class-conditional transformer over the 4x4 codes of the quickstart's VQ-VAE.
+"""A class-conditional transformer over the 6x6 codes of the quickstart's VQ-VAE.
 
     make train
 
-trains `quickstart.py`, then this, and draws ten samples of each digit.
+trains `quickstart.py`, then this, and draws four samples of each letter and digit.
 
-Results: 38.37 nats for the 16 codes of a test image, 3.459 bits per code; all of `make train` took 60
-seconds on two cores of a shared x86-64 machine (jax 0.10.2), without the installation.
+Results: 82.49 nats for the 36 codes of a test image, 3.306 bits per code; most samples are of the requested
+class, and nearly all in one pair of colours. It took 217 seconds on two cores of a shared x86-64 machine
+under much other load (jax 0.10.2), 148 seconds of processor time; all of `make train`, without the
+installation, 380 and 247.
 """
 
 from ml_collections import ConfigDict
@@ -16,23 +18,22 @@ from vq_jax.tasks import default_config
 def get_config() -> ConfigDict:
     """Small enough for a laptop's CPU."""
     config = default_config('prior')
-    config.steps = 700
-    config.batch_size = 64
-    config.eval_every = 350
-    config.checkpoint_every = 350
-    config.data.name = 'digits'
-    config.data.image_size = 8
-    config.data.channels = 1
+    config.steps = 1000
+    config.batch_size = 32
+    config.eval_every = 500
+    config.checkpoint_every = 500
+    config.data.name = 'glyphs'
     config.tokenizer.workdir = 'runs/quickstart'
     config.model.class_conditional = True
+    config.model.label_dropout = 0.0  # samples need no guidance
     config.transformer.depth = 3
     config.transformer.width = 96
     config.transformer.heads = 4
-    config.transformer.dropout = 0.2
     config.optimizer.name = 'adamw'
-    config.optimizer.learning_rate = 2e-3
+    config.optimizer.learning_rate = 3e-3
     config.optimizer.weight_decay = 0.05
     config.optimizer.schedule = 'cosine'
     config.optimizer.warmup_steps = 50
-    config.optimizer.ema_decay = 0.995
+    config.optimizer.ema_decay = 0.99
+    config.sampling.temperature = 0.5
     return config

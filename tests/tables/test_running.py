@@ -19,9 +19,9 @@ one = {'steps': 2, 'eval_every': 2, 'log_every': 1}
 padded = {'data.name': 'digits', 'data.channels': 1, 'data.pad': 4, 'data.image_size': 16}
 """
 TWO = """
-    Row('first', 'First', 'configs/image/quickstart.py', {'MSE': 'mse'}, fast, {'MSE': '0.01'}),
-    Row('second', 'Second', 'configs/image/quickstart.py', {'use': 'codebook_usage'}, {**fast, 'seed': SEED}),
-    Row('large', 'Large', 'configs/image/quickstart.py', {'MSE': 'mse'}, large=True),
+    Row('first', 'First', 'tests/digits.py', {'MSE': 'mse'}, fast, {'MSE': '0.01'}),
+    Row('second', 'Second', 'tests/digits.py', {'use': 'codebook_usage'}, {**fast, 'seed': SEED}),
+    Row('large', 'Large', 'tests/digits.py', {'MSE': 'mse'}, large=True),
 """
 
 
@@ -93,9 +93,9 @@ def test_numbers_of_comparisons_and_of_further_evaluations(write, tmp_path):
 @pytest.mark.slow
 def test_a_row_that_fails_takes_only_those_that_build_on_it_with_it(write, tmp_path):
     rows = """
-        Row('broken', 'Broken', 'configs/image/quickstart.py', {}, {**fast, 'batch_size': 0}),
+        Row('broken', 'Broken', 'tests/digits.py', {}, {**fast, 'batch_size': 0}),
         Row('on_it', 'On it', '{broken}', {'MSE': 'mse'}),
-        Row('fine', 'Fine', 'configs/image/quickstart.py', {'MSE': 'mse'}, fast),
+        Row('fine', 'Fine', 'tests/digits.py', {'MSE': 'mse'}, fast),
         Row('asks', 'Asks', '{fine}', {'MSE': 'mean_square'}),
     """
     folder, work = write(rows, before=FAST), tmp_path / 'runs'
@@ -117,7 +117,7 @@ def test_a_row_that_fails_takes_only_those_that_build_on_it_with_it(write, tmp_p
 @pytest.mark.slow
 def test_an_experiment_that_was_killed_goes_on(write, tmp_path):
     long = "{**fast, 'steps': 60, 'eval_every': 60, 'checkpoint_every': 20, 'log_every': 20}"
-    row = "Row('{}', '{}', 'configs/image/quickstart.py', {{'MSE': 'mse'}}, {}),"
+    row = "Row('{}', '{}', 'tests/digits.py', {{'MSE': 'mse'}}, {}),"
     rows = row.format('first', 'First', 'fast') + row.format('second', 'Second', long)
     folder, work = write(rows, before=FAST), tmp_path / 'runs'
     whole = tmp_path / 'whole'
@@ -145,10 +145,10 @@ def test_an_experiment_that_was_killed_goes_on(write, tmp_path):
 @pytest.mark.slow
 def test_an_experiment_that_is_told_to_stop_saves_and_goes_on(write, tmp_path):
     rows = """
-        Row('first', 'First', 'configs/image/quickstart.py', {'MSE': 'mse'},
+        Row('first', 'First', 'tests/digits.py', {'MSE': 'mse'},
             {**fast, 'steps': 1_000_000, 'checkpoint_every': 1_000_000, 'eval_every': 1_000_000,
              'log_every': 1}),
-        Row('second', 'Second', 'configs/image/quickstart.py', {'MSE': 'mse'}, fast),
+        Row('second', 'Second', 'tests/digits.py', {'MSE': 'mse'}, fast),
     """
     folder, work = write(rows, before=FAST), tmp_path / 'runs'
     experiment = start([folder, f'--workdir={work}'], module='vq_jax.experiment')

@@ -287,7 +287,7 @@ def test_the_code_of_the_readme(tokenizer, workdir, prior):
     here = {'images': images}
     exec(code, here)
     assert here['codes'].shape == (6, 4, 4) and here['images'].shape == images.shape
-    np.testing.assert_array_equal(here['threes'], prior.sample(16, label=3))
+    np.testing.assert_array_equal(here['threes'], prior.sample(16, label='3'))
 
 
 def test_images_of_another_size_than_those_of_the_tokenizer_are_told(tokenizer, caplog):
@@ -461,7 +461,7 @@ def test_eight_devices_train_and_draw_as_one_does(kind, engine, of_codes, tokeni
     ]
     for devices in (1, 8):
         workdir = tmp_path / str(devices)
-        command = ['--config=configs/image/quickstart_prior.py', f'--workdir={workdir}', *options]
+        command = ['--config=tests/digits_prior.py', f'--workdir={workdir}', *options]
         run(command, devices=devices)
     assert_same_descent(tmp_path / '1', tmp_path / '8')
     for devices in (1, 8):

@@ -25,7 +25,7 @@ class DataConfig:
     silence. A key that is not for the kind of the data is refused where it is set.
 
     Attributes:
-      name: A built-in set (`digits`, `photos`), the name of a data set prepared by
+      name: A built-in set (`digits`, `glyphs`, `photos`), the name of a data set prepared by
         tensorflow-datasets (`mnist`, `imagenette/160px-v2`, `mnist:3.0.1`, `spoken_digit`),
         `folder:/path` for any folder of images or WAV files, or `codes:/path` for what
         `vq_jax.tokenize` wrote, which only priors learn from; of the other attributes, codes need the

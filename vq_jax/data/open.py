@@ -8,7 +8,7 @@ from vq_jax.data.sources.folder import FolderSource
 from vq_jax.data.sources.tfds import TfdsSource, data_dir, find, missing
 
 AnyDataset = Dataset | CodeDataset
-BUILT_IN = ('digits', 'photos')
+BUILT_IN = ('digits', 'glyphs', 'photos')
 
 
 def open_dataset(config: DataConfig, split: str, *, prepare: bool = False) -> AnyDataset:

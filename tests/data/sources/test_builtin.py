@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import skimage
 import skimage.data
-from PIL import Image
+from PIL import Image, ImageColor
 from sklearn.datasets import load_digits
 
 from vq_jax.data import DataConfig, eval_batches, open_dataset
 from vq_jax.data.open import BUILT_IN
-from vq_jax.data.sources.builtin import CROP, PHOTOGRAPHS, crops
+from vq_jax.data.sources import builtin
+from vq_jax.data.sources.builtin import CHARACTERS, COLOURS, CROP, FONTS, PHOTOGRAPHS, crops
 from vq_jax.errors import UserError
 
 # Opens a set with the network and TensorFlow out of reach.
@@ -94,6 +95,56 @@ def test_photographs_are_in_the_wheel():
         assert min(Image.open(folder / name).size) >= 2 * CROP
 
 
+@pytest.fixture(scope='module')
+def glyphs(built_in_dir):
+    return {split: examples('glyphs', split, built_in_dir) for split in ('train', 'test')}
+
+
+def test_glyphs_are_the_same_each_time(glyphs, tmp_path):
+    for split, before in glyphs.items():
+        for x, y in zip(before, examples('glyphs', split, str(tmp_path)), strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_glyphs_are_of_ink_on_paper(glyphs):
+    pairs = np.array([[ImageColor.getrgb(colour) for colour in pair] for pair in COLOURS], np.float64)
+    for images, _ in glyphs.values():
+        edge = np.concatenate([images[:, [0, -1]], images[:, :, [0, -1]].swapaxes(1, 2)], axis=1)
+        assert images.shape[1:] == (24, 24, 3) and (edge == images[:, :1, :1]).all()
+        same = (images[:, None, 0, 0] == pairs[:, 0]).all(-1)  # papers are not all different, but pairs are
+        paper, ink = pairs[np.argmax(same, axis=1)].swapaxes(0, 1)
+        assert same.any(axis=1).all() and len({pair.tobytes() for pair in pairs}) == len(pairs)
+        way = (ink - paper)[:, None, None]
+        covered = np.sum((images - paper[:, None, None]) * way, -1) / np.sum(np.square(way), -1)
+        assert np.abs(images - paper[:, None, None] - covered[..., None] * way).max() < 1.01
+        share = np.mean(covered, axis=(1, 2))
+        assert covered.max(axis=(1, 2)).min() > 0.9 and share.min() > 0.05 and share.max() < 0.6
+
+
+def test_test_glyphs_are_shapes_of_all_classes_that_were_not_seen(glyphs):
+    seen = {split: {image.tobytes() for image in images} for split, (images, _) in glyphs.items()}
+    assert not seen['train'] & seen['test']
+    total = len(FONTS) * len(CHARACTERS) * len(COLOURS)
+    assert sum(map(len, seen.values())) == sum(len(labels) for _, labels in glyphs.values()) == total
+    counts = {split: np.bincount(labels).tolist() for split, (_, labels) in glyphs.items()}
+    of_font = len(COLOURS)
+    assert counts['test'] == [of_font] * len(CHARACTERS)
+    assert counts['train'] == [of_font * (len(FONTS) - 1)] * len(CHARACTERS)
+
+
+@pytest.mark.parametrize(
+    ('name', 'files', 'package'),
+    [('glyphs', 'FONTS', 'matplotlib'), ('photos', 'PHOTOGRAPHS', 'scikit-image')],
+)
+def test_what_a_package_lacks_is_named(name, files, package, tmp_path, monkeypatch):
+    monkeypatch.setattr(builtin, files, ('Missing',))
+    with pytest.raises(
+        UserError, match=rf"^'{name}' needs 'Missing.*', which this {package} lacks .*constraints"
+    ):
+        open_dataset(DataConfig(name=name, data_dir=str(tmp_path)), 'train', prepare=True)
+    assert not list((tmp_path / name).iterdir())
+
+
 def test_prepares_itself_offline_quietly_and_atomically(tmp_path):
     """Two processes at once, into an empty cache."""
     environment = os.environ | {'XDG_CACHE_HOME': str(tmp_path), 'TFDS_DATA_DIR': '/nowhere'}
@@ -130,8 +181,6 @@ def test_where_nothing_can_be_written(tmp_path):
 
 
 def test_names_agree():
-    from vq_jax.data.sources import builtin
-
     assert set(BUILT_IN) == set(builtin.BUILDERS)
     assert all(key == builder.name for key, builder in builtin.BUILDERS.items())
 

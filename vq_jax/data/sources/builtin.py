@@ -1,4 +1,4 @@
-"""Two real data sets that need no download: their images come inside other packages.
+"""Data sets that need no download: their images come inside other packages, or are drawn with their fonts.
 
 Each is an ordinary tensorflow-datasets builder, prepared when it is first trained on.
 """
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from vq_jax.data.sources.tfds import quiet
 from vq_jax.errors import UserError
@@ -41,6 +41,31 @@ PHOTOGRAPHS = (
 CROP = 64
 _LARGEST = 512  # Longer photographs are reduced to this, so that none outnumbers the others.
 _STEP = {'train': 24, 'test': 32}
+
+CHARACTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789'
+FONTS = (  # nine of those in the matplotlib wheel, whose strokes are wide enough for so few pixels
+    'DejaVuSans',
+    'DejaVuSans-Bold',
+    'DejaVuSans-Oblique',
+    'DejaVuSans-BoldOblique',
+    'DejaVuSansMono',
+    'DejaVuSansMono-Bold',
+    'DejaVuSerif-Bold',
+    'STIXGeneralBol',
+    'cmss10',
+)
+_NAVY, _RED, _AMBER, _TEAL = '#16324f', '#d62839', '#ffb627', '#138a72'
+_SKY, _CREAM, _VIOLET, _PINK = '#7cc6fe', '#fff3d6', '#6a4c93', '#ff8fa3'
+COLOURS = (  # of paper and ink
+    (_NAVY, _PINK),
+    (_RED, _CREAM),
+    (_TEAL, _CREAM),
+    (_AMBER, _NAVY),
+    (_SKY, _NAVY),
+    (_CREAM, _VIOLET),
+)
+_GLYPH = 24  # pixels of a side; characters are made to fit into
+_INKED = (22, 18)
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
@@ -121,10 +146,7 @@ def _photographs() -> Iterator[Image.Image]:
         try:
             photo = Image.open(folder / name, formats=('JPEG', 'PNG')).convert('RGB')
         except OSError as error:
-            raise UserError(
-                f"'photos' needs {name!r}, which this scikit-image lacks ({error}): install the "
-                'version in constraints.txt.'
-            ) from error
+            raise _lacking('photos', name, 'scikit-image', error) from error
         photo.thumbnail((_LARGEST, _LARGEST), Image.Resampling.LANCZOS)
         yield photo
 
@@ -151,7 +173,77 @@ def crops(width: int, height: int, split: str) -> list[tuple[int, int]]:
     ]
 
 
-BUILDERS = {'digits': Digits, 'photos': Photos}
+class Glyphs(tfds.core.GeneratorBasedBuilder):
+    """Letters and digits of 24x24 pixels, RGB, in the fonts that come with matplotlib.
+
+    Each character is there in each font and each pair of colours. In one font, which is another one for the
+    next character, it is for testing: a test image shows a shape that no training image has.
+    """
+
+    VERSION = tfds.core.Version('1.0.0')
+    url_infos: ClassVar = {}  # nothing to download; tfds would look for a list beside this file
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description='Letters and digits in the fonts of matplotlib; the label says which character.',
+            features=tfds.features.FeaturesDict(
+                {
+                    'image': tfds.features.Image(shape=(_GLYPH, _GLYPH, 3), encoding_format='png'),
+                    'label': tfds.features.ClassLabel(names=list(CHARACTERS)),
+                    'font': tfds.features.ClassLabel(names=list(FONTS)),
+                    'colours': np.int64,
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+        return {split: self._generate_examples(split) for split in ('train', 'test')}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for number, font in enumerate(_fonts()):
+            for label, character in enumerate(CHARACTERS):
+                if (label % len(FONTS) == number) != (split == 'test'):
+                    continue
+                shape = _shape(font, character)
+                for colours, (paper, ink) in enumerate(COLOURS):
+                    image = Image.new('RGB', shape.size, paper)
+                    image.paste(ink, mask=shape)
+                    example = {'image': image, 'label': label, 'font': number, 'colours': colours}
+                    yield f'{number}_{label}_{colours}', example
+
+
+def _fonts() -> Iterator[ImageFont.FreeTypeFont]:
+    """Yields the fonts, larger than they are needed."""
+    import matplotlib
+
+    folder = Path(matplotlib.get_data_path()) / 'fonts' / 'ttf'
+    for name in FONTS:
+        try:
+            # This layout needs no library of the system, and so draws the same everywhere.
+            yield ImageFont.truetype(folder / f'{name}.ttf', 128, layout_engine=ImageFont.Layout.BASIC)
+        except OSError as error:
+            raise _lacking('glyphs', f'{name}.ttf', 'matplotlib', error) from error
+
+
+def _shape(font: ImageFont.FreeTypeFont, character: str) -> Image.Image:
+    """Draws a character as large as fits, in the middle: how much of each pixel it covers, 0 to 255."""
+    large = Image.new('L', (256, 256))
+    ImageDraw.Draw(large).text((128, 128), character, font=font, fill=255, anchor='mm')
+    fitted = ImageOps.contain(large.crop(large.getbbox()), _INKED, Image.Resampling.LANCZOS)
+    shape = Image.new('L', (_GLYPH, _GLYPH))
+    shape.paste(fitted, ((_GLYPH - fitted.width) // 2, (_GLYPH - fitted.height) // 2))
+    return shape
+
+
+def _lacking(name: str, file: str, package: str, error: OSError) -> UserError:
+    return UserError(
+        f'{name!r} needs {file!r}, which this {package} lacks ({error}): install the version in '
+        'constraints.txt.'
+    )
+
+
+BUILDERS = {'digits': Digits, 'glyphs': Glyphs, 'photos': Photos}
 
 
 def home(data_dir: str | None) -> Path:
