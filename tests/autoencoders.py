@@ -9,10 +9,10 @@ from vq_jax.models import (
     ResidualEncoder,
     StridedDecoder,
     StridedEncoder,
+    StridedSizes,
     TwoScaleBottleneck,
     TwoScaleDecoder,
 )
-from vq_jax.models.strided import StridedSizes
 from vq_jax.quantizers import GaussianBottleneck
 
 
