@@ -100,7 +100,7 @@ def test_whoever_opens_a_run_allows_its_code(workdir, prior, tmp_path):
 
 def test_commands_with_code_of_ones_own(folder, workdir, prior, tmp_path):
     printed, _ = run([f'--config={folder / "gumbel_config.py"}'], module='vq_jax.summary')
-    assert 'quantizer/to_logits' in printed
+    assert 'bottleneck/to_logits' in printed
     run(
         ['--workdir', prior, '--num=1', f'--output={tmp_path / "x.png"}', '--allow_import=gumbel'],
         module='vq_jax.sample',

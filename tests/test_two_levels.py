@@ -19,6 +19,7 @@ from vq_jax.media.captions import HEIGHT
 
 SMALL = [
     '--config=tests/digits.py',
+    '--config.seed=5',
     '--config.steps=40',
     '--config.batch_size=32',
     '--config.log_every=5',

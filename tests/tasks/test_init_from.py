@@ -138,7 +138,7 @@ OF_CLASSES = {
             'discriminator': {'stages': 1},
             'perceptual': {'kind': 'none'},
         },
-        ['Embed_0', 'class_vectors'],
+        ['Embed_0', 'condition'],
     ),
 }
 
