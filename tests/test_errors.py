@@ -64,6 +64,13 @@ def test_what_devices_do_not_hold(value, advice):
             build(Section, {'several': (1.0, value)}, 'part')
 
 
+def test_tuples_hold_one_number_or_more_and_none_passes():
+    check_least(1, Section(limit=None, several=(1.0, 2.0)), 'limit', 'several')
+    for several in ((), (1.0, 0.5)):
+        with pytest.raises(UserError, match=r'^several is \(.*\); give 1 or more\.$'):
+            check_least(1, Section(several=several), 'several')
+
+
 def test_a_share_that_rounds_to_one():
     with pytest.raises(UserError, match=r'is 0.99999999, which is 1 in single precision; .* below 1\.'):
         check_share(Section(share=0.99999999), 'share', one=False)

@@ -79,10 +79,12 @@ def check_least(least: float, owner: Any, *names: str) -> None:
     Args:
         least: how small they may be.
         owner: the object whose attributes they are.
-        *names: of numbers, or of tuples that hold one or more.
+        *names: of numbers, of tuples that hold one or more, or of None, which passes.
     """
     for name in names:
         value = getattr(owner, name)
+        if value is None:
+            continue
         numbers = value if isinstance(value, tuple) else (value,)
         if not numbers or any(not n >= least or on_device(name, n) < least for n in numbers):
             raise UserError(f'{name} is {value}; give {least} or more.')

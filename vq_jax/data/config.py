@@ -107,14 +107,13 @@ class DataConfig:
             raise UserError(f'fit is {self.fit!r}: use one of {", ".join(FITS)}.')
         check_least(0, self, 'pad', 'workers', 'prefetch', 'cache_gib')
         check_share(self, 'max_undecodable')
+        check_least(1, self, 'image_size')
         for key in ('pad', 'image_size', 'resize'):
             if (getattr(self, key) or 0) > _LONGEST:
                 raise UserError(
                     f'{key} is {getattr(self, key)}: use {_LONGEST} pixels or less, or images would not fit '
                     'into memory.'
                 )
-        if self.image_size is not None and self.image_size < 1:
-            raise UserError(f'image_size is {self.image_size}: use one pixel or more.')
         for key, most in ('num_samples', MOST_SAMPLES), ('sample_rate', HIGHEST_RATE):
             value = getattr(self, key)
             if value is not None and not 1 <= value <= most:

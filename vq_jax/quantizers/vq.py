@@ -50,9 +50,7 @@ class VectorQuantizer(nn.Module):
     revive_below: float = 0.1
 
     def __post_init__(self) -> None:
-        check_least(1, self, 'num_codes', 'dim', 'kmeans_batches')
-        if self.code_dim is not None:
-            check_least(1, self, 'code_dim')
+        check_least(1, self, 'num_codes', 'dim', 'code_dim', 'kmeans_batches')
         if self.learning not in ('gradient', 'moving_average'):
             raise UserError(f"learning is {self.learning!r}; give 'gradient' or 'moving_average'.")
         check_least(0, self, 'commitment')

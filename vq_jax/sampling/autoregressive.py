@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vq_jax.errors import UserError, on_device
+from vq_jax.errors import UserError, check_least, on_device
 from vq_jax.ops import logits as ops
 from vq_jax.ops.keys import fold_in
 from vq_jax.ops.traced import differs, is_known
@@ -36,8 +36,7 @@ class Choice:
     def __post_init__(self) -> None:
         if is_known(self.temperature) and not on_device('temperature', self.temperature) >= 0:
             raise UserError(f'temperature is {self.temperature}; give 0 or more.')
-        if self.top_k is not None and self.top_k < 1:
-            raise UserError(f'top_k is {self.top_k}; give 1 or more.')
+        check_least(1, self, 'top_k')
         if self.top_p is not None and is_known(self.top_p) and not 0 < on_device('top_p', self.top_p) <= 1:
             raise UserError(f'top_p is {self.top_p}; give a share above 0, up to 1.')
 

@@ -70,20 +70,9 @@ class LoopConfig:
         return self.batch_size * self.accumulate
 
     def __post_init__(self) -> None:
-        counts = (
-            'steps',
-            'batch_size',
-            'accumulate',
-            'log_every',
-            'eval_every',
-            'num_shown',
-            'checkpoint_every',
-            'keep_checkpoints',
-        )
-        check_least(1, self, *counts)
         check_least(0, self, 'seed')
-        if self.schedule_steps is not None:
-            check_least(1, self, 'schedule_steps')
+        check_least(1, self, 'steps', 'schedule_steps', 'batch_size', 'accumulate', 'num_shown')
+        check_least(1, self, 'log_every', 'eval_every', 'checkpoint_every', 'keep_checkpoints')
 
 
 def run_loop(
