@@ -2,7 +2,7 @@
 
     make train
 
-trains `quickstart.py`, then this, and draws four samples of each letter and digit.
+trains `quickstart.py`, then this, and makes four samples of each letter and digit.
 
 Results: 82.49 nats for the 36 codes of a test image, 3.306 bits per code; most samples are of the requested
 class, and nearly all in one pair of colours. It took 217 seconds on two cores of a shared x86-64 machine
