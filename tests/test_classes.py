@@ -14,7 +14,7 @@ from vq_jax.media.captions import captioned
 from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.classes import checked_labels, difference
-from vq_jax.tasks.tokenizers import PixelValues
+from vq_jax.tasks.codec import Identity
 from vq_jax.train import train
 
 NAMES = ('bright', 'dark', '[b]x')
@@ -131,9 +131,8 @@ def test_a_run_that_is_built_on_another_has_its_classes(monkeypatch):
     config = default_config('prior')
     config.model.class_conditional = True
     config.tokenizer.levels = 2
-    decoder = PixelValues(((4, 4),), num_tokens=2, tokens_per_position=1, num_labels=2)
-    monkeypatch.setattr(PixelValues, 'class_names', ('b', 'a'))
-    monkeypatch.setattr('vq_jax.tasks.prior.make_tokenizer', lambda *_: decoder)
+    monkeypatch.setattr(Identity, 'num_labels', 2)
+    monkeypatch.setattr(Identity, 'class_names', ('b', 'a'))
     with pytest.raises(UserError, match=r"the tokenizer is .* other classes .*: label 0 was 'a' and is 'b'"):
         make_task(config, Spec('image', (4, 4, 1)), 2, ('a', 'b'))
     make_task(config, Spec('image', (4, 4, 1)), 2, ('b', 'a'))

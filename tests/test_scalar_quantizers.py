@@ -5,9 +5,9 @@ import pytest
 
 import vq_jax
 from tests.runs import DESCENT, assert_same_descent, logged, run
+from vq_jax.spec import CodeSpec
 from vq_jax.tasks import default_config
-from vq_jax.tasks.latents import LatentConfig, make_space
-from vq_jax.tasks.tokenizers import TokenizerConfig, make_tokenizer
+from vq_jax.tasks.codec import LatentConfig, TokenizerConfig, make_codec
 from vq_jax.train import train
 
 SMALL = {
@@ -61,13 +61,13 @@ def test_a_run_trains_and_is_opened(kind, tmp_path, digits):
         opened.decode(np.full((1, 4, 4), NUM_CODES[kind]))
 
     # What a prior and a latent diffusion model learn, and draw with.
-    tokenizer = make_tokenizer(TokenizerConfig(str(workdir)), opened.spec)
-    assert (tokenizer.num_tokens, tokenizer.grids) == (NUM_CODES[kind], ((4, 4),))
-    np.testing.assert_array_equal(tokenizer.encode(tokenizer.state(), digits)[0], codes)
-    space = make_space(LatentConfig(str(workdir)), opened.spec)
-    latents = space.encode(space.state(), digits)
-    assert space.shape == latents.shape[1:] == (4, 4, {'fsq': 3, 'lfq': 6}[kind])
-    np.testing.assert_array_equal(space.decode(space.state(), latents, None), images)
+    codec = make_codec(TokenizerConfig(str(workdir)), opened.spec)
+    assert codec.code_spec == CodeSpec(((4, 4),), ((NUM_CODES[kind],),))
+    np.testing.assert_array_equal(codec.encode(codec.state(), digits)[0][..., 0], codes)
+    codec = make_codec(LatentConfig(str(workdir)), opened.spec)
+    latents = codec.latents(codec.state(), digits)
+    assert codec.latent_shape == latents.shape[1:] == (4, 4, {'fsq': 3, 'lfq': 6}[kind])
+    np.testing.assert_array_equal(codec.decode_latents(codec.state(), latents, None), images)
 
 
 @pytest.mark.slow

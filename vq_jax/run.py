@@ -340,15 +340,16 @@ class Run:
     def log_prob(self, codes: np.ndarray | jax.Array, label: Label = None) -> jax.Array:
         """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b].
 
-        Of a prior of the bottom codes, given the top ones. The codes are as many as `encode` makes of an
+        Of a prior of a finer scale, given the coarser one. The codes are as many as `encode` makes of an
         image. A masked prior has no likelihood, and raises `UserError`.
         """
         self._needs('log_probability')
-        codes = self._checked_codes(codes)
-        check_whole_grids(self._plain(codes), self._plain(self._encoded))
+        like = self._plain(self._encoded)
+        codes = checked_codes(codes, like, self.task.vocabularies)
+        check_whole_grids(codes, like)
         self._needs_label(label)
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
-        return self._log_prob(self.state, codes, labels)
+        return self._log_prob(self.state, self._with_depth(codes), labels)
 
     def labels(self, n: int, label: Label) -> np.ndarray | None:
         """Checked classes for n images, int32 [n]; None if the model is not conditioned on any."""
@@ -487,7 +488,7 @@ class Run:
 
     @functools.cached_property
     def _encoded(self) -> Any:
-        """The shape and type of what `encode` returns for one image; a pair of them for two levels."""
+        """The shape and type of what `encode` returns for one image; a tuple of them for several scales."""
         one = abstract_examples(1, self.spec)
         return jax.eval_shape(self.task.encode, self.state, one)
 

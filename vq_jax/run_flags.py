@@ -12,7 +12,7 @@ from vq_jax.errors import UserError
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
 _STEP = flags.DEFINE_string('step', None, 'The checkpoint, or best; the newest if none is given.')
 _OVERRIDE = flags.DEFINE_multi_string(
-    'override', [], "Another value for a key of the run's config, such as model.top_workdir=runs/top."
+    'override', [], "Another value for a key of the run's config, such as model.coarser_workdir=runs/coarse."
 )
 _ALLOW_IMPORT = cli.define_allow_import()
 _WORDS = {'true': True, 'false': False}

@@ -15,8 +15,8 @@ from tests.runs import assert_equal_runs, small_gan
 from vq_jax.errors import UserError
 from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.codec import Identity
 from vq_jax.tasks.init_from import arrays_of_other_classes, take_weights
-from vq_jax.tasks.tokenizers import PixelValues
 from vq_jax.train import train
 from vq_jax.training.optimizer import Optimizer
 from vq_jax.training.run_dir import DataFacts
@@ -165,8 +165,7 @@ def test_other_classes_are_refused_where_a_decoder_knows_them(monkeypatch):
     """As a prior over a VQGAN whose decoder is told the class."""
     config = default_config('prior')
     config.model.class_conditional = True
-    decoder = PixelValues(((4, 4),), num_tokens=2, tokens_per_position=1, num_labels=3)
-    monkeypatch.setattr('vq_jax.tasks.prior.make_tokenizer', lambda *_: decoder)
+    monkeypatch.setattr(Identity, 'num_labels', 3)
     facts = DataFacts(Spec('image', (8, 8, 1)), 3, class_names=('a', 'b', 'c'))
     source = SimpleNamespace(class_names=('a', 'b', 'd'), workdir='source')
     with pytest.raises(UserError, match="source, which --init_from names, learned of other classes: 'd' is"):

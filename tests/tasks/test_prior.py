@@ -1,6 +1,5 @@
 """Priors learn what they are shown, and the chain from image to codes to image holds."""
 
-import dataclasses
 import functools
 import io
 import itertools
@@ -24,14 +23,14 @@ from vq_jax.run import Run
 from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.batched_sampling import BatchedSampler
+from vq_jax.tasks.codec import Identity, TokenizerConfig, make_codec
 from vq_jax.tasks.prior import Sampling
 from vq_jax.tasks.restore import Restored
-from vq_jax.tasks.tokenizers import TokenizerConfig, make_tokenizer
 from vq_jax.train import train
 from vq_jax.training.state import init_state
 
 RNG = np.random.default_rng(0)
-STATELESS = types.SimpleNamespace(frozen={'tokenizer': None})  # pixels need nothing that is learned
+STATELESS = types.SimpleNamespace(frozen={'codec': None})  # pixels need nothing that is learned
 KINDS = ('transformer', 'pixelcnn', 'maskgit')
 
 
@@ -109,10 +108,10 @@ def test_colours_lie_side_by_side(kind):
 
 def test_levels_are_decoded_to_bytes_of_theirs():
     for levels in range(2, 257):
-        tokenizer = make_tokenizer(TokenizerConfig(levels=levels), Spec('image', (1, 256, 1)))
-        tokens = np.minimum(np.arange(256), levels - 1)[None, None]  # of one shape, compiled once
-        values = tokenizer.decode(None, (tokens,), None)
-        np.testing.assert_array_equal(tokenizer.encode(None, values)[0], tokens)
+        codec = make_codec(TokenizerConfig(levels=levels), Spec('image', (1, 256, 1)))
+        tokens = np.minimum(np.arange(256), levels - 1)[None, None, :, None]  # of one shape, compiled once
+        values = codec.decode(None, (tokens,), None)
+        np.testing.assert_array_equal(codec.encode(None, values)[0], tokens)
         assert np.abs(np.asarray(values).ravel() - tokens.ravel() * 255 / (levels - 1)).max() <= 1.5
         assert values.min() == 0 and values.max() == 255
 
@@ -121,9 +120,9 @@ def test_dithered_pixels_are_drawn_by_their_value():
     values = np.repeat(np.arange(256, dtype=np.uint8), 400).reshape(400, 16, 16, 1)
     for levels in (2, 4, 256):
         config = TokenizerConfig(levels=levels, dither=True)
-        tokenizer = make_tokenizer(config, Spec('image', (16, 16, 1)))
-        (tokens,) = tokenizer.encode(None, values)
-        np.testing.assert_array_equal(tokens, tokenizer.encode(None, values)[0])
+        codec = make_codec(config, Spec('image', (16, 16, 1)))
+        (tokens,) = codec.encode(None, values)
+        np.testing.assert_array_equal(tokens, codec.encode(None, values)[0])
         means = np.asarray(tokens).reshape(256, 400).mean(1) * (255 / (levels - 1))
         spread = 255 / (levels - 1) / 2 / np.sqrt(400)  # the largest standard error
         assert np.abs(means - np.arange(256)).max() <= (4 * spread if levels < 256 else 1e-9)
@@ -166,7 +165,7 @@ def test_probabilities_of_all_grids_sum_to_one(kind, shape, levels):
     assert np.abs(of_classes[0] - of_classes[1]).max() > 0.1 / len(grids)
 
 
-def test_a_label_is_asked_for_where_it_counts():
+def test_a_label_is_asked_for_where_it_counts(monkeypatch):
     """A prior of classes whose decoder knows none, and one whose decoder does."""
     opened = untrained('transformer', model__class_conditional=True)
     codes = np.zeros((2, 4, 4), int)
@@ -175,8 +174,7 @@ def test_a_label_is_asked_for_where_it_counts():
     np.testing.assert_array_equal(opened.reconstruct(images), images)
     with pytest.raises(UserError, match='give a label'):
         opened.log_prob(codes)
-    tokenizer = dataclasses.replace(opened.task.tokenizer, num_labels=3)
-    opened.task = dataclasses.replace(opened.task, tokenizer=tokenizer)
+    monkeypatch.setattr(Identity, 'num_labels', 3)
     with pytest.raises(UserError, match='give a label'):
         opened.decode(codes)
 
@@ -218,7 +216,7 @@ def test_guidance_of_one_is_the_model_and_zero_forgets_the_class(kind, scale):
     @functools.cache
     def sample(guidance):
         sampling = Sampling(guidance=guidance, steps=4)
-        return jax.jit(functools.partial(task.sample_tokens, known=None, sampling=sampling))
+        return jax.jit(functools.partial(task.sample_codes, known=None, sampling=sampling))
 
     def tokens(label, guidance):
         return np.asarray(sample(guidance)(state, keys, jnp.full(16, label)))
@@ -292,8 +290,8 @@ def test_the_code_of_the_readme(tokenizer, workdir, prior):
 
 def test_images_of_another_size_than_those_of_the_tokenizer_are_told(tokenizer, caplog):
     config = TokenizerConfig(str(tokenizer))
-    assert make_tokenizer(config, Spec('image', (8, 8, 1))).grids == ((4, 4),) and not caplog.text
-    assert make_tokenizer(config, Spec('image', (16, 16, 1))).grids == ((8, 8),)
+    assert make_codec(config, Spec('image', (8, 8, 1))).code_spec.grids == ((4, 4),) and not caplog.text
+    assert make_codec(config, Spec('image', (16, 16, 1))).code_spec.grids == ((8, 8),)
     assert 'was trained on examples of 8x8, and is given 16x16' in caplog.text
 
 
@@ -344,7 +342,7 @@ def test_codes_of_other_tokenizers_are_learned_and_drawn(changes, tmp_path):
     assert codes.shape == (6, 4, 4) and len(np.unique(codes)) > 1
     np.testing.assert_array_equal(opened.decode(codes), tokenizing.decode(codes))
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(3), i))(jnp.arange(4))
-    drawn = opened.task.sample_tokens(jax.device_put(opened.state), keys, jnp.zeros(4, int))
+    drawn = opened.task.sample_codes(jax.device_put(opened.state), keys, jnp.zeros(4, int))[..., 0]
     np.testing.assert_array_equal(opened.sample(4, seed=3), tokenizing.decode(drawn))
     assert len(np.unique(drawn, axis=0)) == 4
 
@@ -378,7 +376,8 @@ def test_inpainting_draws_the_codes_in_the_mask_and_no_other_pixels(prior):
     codes = np.asarray(prior.encode(np.asarray(fill(images, np.broadcast_to(mask, images.shape[:3])))))
     given = np.where([[False, False, True, True]], -1, codes)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(4), i))(jnp.arange(len(images)))
-    tokens = np.asarray(jax.jit(prior.task.sample_tokens)(prior.state, keys, labels, given))
+    sample = jax.jit(prior.task.sample_codes)
+    tokens = np.asarray(sample(prior.state, keys, labels, given[..., None]))[..., 0]
     np.testing.assert_array_equal(tokens[..., :2], codes[..., :2])
     assert (tokens[..., 2:] != codes[..., 2:]).any() and (tokens >= 0).all()
     drawn = prior.inpaint(images, mask, label=labels, seed=4)

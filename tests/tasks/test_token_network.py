@@ -37,14 +37,13 @@ def made(kind, grid, has_coarser):
         PriorConfig(kind, label_dropout=0.5),
         SIZES,
         num_tokens=TOKENS,
-        grid=grid,
-        tokens_per_position=1,
+        shape=(*grid, 1),
         num_classes=CLASSES,
         has_coarser=has_coarser,
     )
     coarser = None
     if has_coarser:
-        coarser = jnp.arange(B * math.prod(grid) // 4).reshape(B, *(n // 2 for n in grid)) % TOKENS
+        coarser = jnp.arange(B * math.prod(grid) // 4).reshape(B, *(n // 2 for n in grid), 1) % TOKENS
     variables = network.init(jax.random.key(0), None if coarser is None else coarser[:1])
     leaves, tree = jax.tree.flatten(variables)
     noise = zip(leaves, jax.random.split(jax.random.key(2), len(leaves)), strict=True)
@@ -72,10 +71,10 @@ def test_guided_samples_are_those_of_both_passes(kind, grid, has_coarser):
     else:
         wanted = generate_without_cache(logits, keys, n, sampling.choice(), known)
     found, plain = (
-        network.sample(variables, keys, context, how, known.reshape(B, *grid))
+        network.sample(variables, keys, context, how, known.reshape(B, *grid, 1))
         for how in (sampling, Sampling(steps=3))
     )
-    np.testing.assert_array_equal(found, wanted.reshape(B, *grid))
+    np.testing.assert_array_equal(found, wanted.reshape(B, *grid, 1))
     np.testing.assert_array_equal(wanted[:, -1], 3)
     assert (found != plain).any()
 

@@ -135,6 +135,8 @@ def test_a_config_of_few_keys_is_completed():
             {'task': 'gan', 'discriminator_optimizer': {'accumulate': 2}},
             'config.discriminator_optimizer.accumulate is 2, and nothing reads it',
         ),
+        ({'task': 'prior', 'model': {'level': 'top'}}, 'config.model.level is top, and nothing reads it'),
+        ({'task': 'prior', 'model': {'top_workdir': 'x'}}, 'set config.model.coarser_workdir instead'),
     ],
 )
 def test_full_configs_with_mistakes(config, words):
@@ -147,6 +149,11 @@ def test_a_run_of_before_that_accumulated_nothing_opens():
     config = ConfigDict({'task': 'vqvae', 'optimizer': {'accumulate': 1, 'b1': 0.8}})
     full = complete_config(config)
     assert (full.accumulate, full.optimizer.b1) == (1, 0.8) and 'accumulate' not in full.optimizer
+
+
+def test_a_prior_of_before_over_one_scale_opens():
+    full = complete_config(ConfigDict({'task': 'prior', 'model': {'level': None, 'top_workdir': ''}}))
+    assert full == default_config('prior')
 
 
 def read(path):

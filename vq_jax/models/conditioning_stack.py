@@ -12,10 +12,10 @@ from vq_jax.models.strided import ReluBlock
 
 
 class ConditioningStack(nn.Module):
-    """Tokens of a coarse grid to vectors of a fine one.
+    """Codes of a coarse grid to vectors of a fine one.
 
     Attributes:
-        num_tokens: of the coarse scale.
+        num_tokens: codes of the coarse scale, at each depth.
         width: of the vectors.
         grid: sizes of the axes of the fine grid, multiples of those of the coarse one.
         blocks: residual blocks.
@@ -29,9 +29,11 @@ class ConditioningStack(nn.Module):
     dtype: str = 'float32'
 
     @nn.compact
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """Maps tokens, int [b *coarse grid], to vectors [b *grid width]."""
-        x = nn.Embed(self.num_tokens, self.width)(tokens).astype(self.dtype)
+    def __call__(self, codes: jax.Array) -> jax.Array:
+        """Maps codes, int [b *coarse grid depth], to vectors [b *grid width]."""
+        depth = codes.shape[-1]
+        embed = nn.Embed(depth * self.num_tokens, self.width)
+        x = embed(codes + self.num_tokens * jnp.arange(depth)).sum(-2).astype(self.dtype)
         for _ in range(self.blocks):
             x = ReluBlock(self.width, self.dtype)(x)
         for axis, size in enumerate(self.grid, 1):

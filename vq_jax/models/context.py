@@ -52,7 +52,7 @@ class ContextEncoder(nn.Module):
 
         Args:
             labels: classes, int [b]; `num_classes` stands for none. They are not read if that is 0.
-            coarser: codes of the coarser scale, int [b *grid'], where there is `conditioning`.
+            coarser: codes of the coarser scale, int [b *grid' depth], where there is `conditioning`.
         """
         grid = None if coarser is None else self.conditioning(coarser)
         return Context(vector=class_vector(labels, self.num_classes), grid=grid)

@@ -35,6 +35,20 @@ def over_grid(vectors: jax.Array, x: jax.Array) -> jax.Array:
     return vectors[(slice(None), *(None,) * (x.ndim - 2))]
 
 
+def any_within(mask: jax.Array, grid: Sequence[int]) -> jax.Array:
+    """Which cells of a coarser grid have a part in a mask.
+
+    Args:
+        mask: bool [b *grid*sizes].
+        grid: how many cells there are along each axis.
+
+    Returns:
+        bool [b *grid].
+    """
+    pairs = (n for cells, size in zip(grid, mask.shape[1:], strict=True) for n in (cells, size // cells))
+    return mask.reshape(len(mask), *pairs).any(tuple(range(2, 2 * len(grid) + 1, 2)))
+
+
 def to_patches(x: jax.Array, size: int | Sequence[int]) -> jax.Array:
     """Moves patches of a grid into its channels.
 

@@ -11,8 +11,8 @@ import numpy as np
 from vq_jax.data import CodeDataset, DataConfig, eval_batches, open_dataset
 from vq_jax.data.sources.codes import PREFIX, CodeFacts, missing_shards, write_facts, write_shard
 from vq_jax.errors import UserError
+from vq_jax.tasks.codec import TokenizerConfig, make_codec
 from vq_jax.tasks.restore import config_of, overridden
-from vq_jax.tasks.tokenizers import TokenizerConfig, make_tokenizer
 from vq_jax.training.config import build, to_json
 from vq_jax.training.extensions import allowing
 from vq_jax.training.parallel import ParallelConfig, make_engine
@@ -74,27 +74,27 @@ def write_codes(
     if first.key != 'x':
         raise UserError(f'{first.name} holds codes already; set data.name to images.')
     with allowing(allow):
-        tokenizer = make_tokenizer(TokenizerConfig(str(workdir), step), first.spec)
+        codec = make_codec(TokenizerConfig(str(workdir), step), first.spec)
     facts = CodeFacts(
-        tokenizer={**tokenizer.run.identity(), 'config': trained},
+        tokenizer={**codec.run.identity(), 'config': trained},
         data=dataclasses.asdict(data),
         spec=first.spec,
         class_names=first.class_names,
-        codes=tokenizer.code_spec,
+        codes=codec.code_spec,
         splits={split: len(dataset) for split, dataset in datasets.items()},
         shard_size=batch_size * shard_batches,
     )
     facts = write_facts(output, facts)
-    encode = engine.per_example(lambda state, batch: tokenizer.encode(state, batch['x']))
-    state = engine.put_state(tokenizer.state())
+    encode = engine.per_example(lambda state, batch: codec.encode(state, batch['x']))
+    state = engine.put_state(codec.state())
 
     def examples(split: str, number: int) -> Iterator[tuple[int, np.ndarray]]:
         """Label and codes of the images of a shard."""
         start = number * shard_batches
         batches = eval_batches(datasets[split], batch_size=batch_size, start=start, pad=True)
         for batch in islice(batches, shard_batches):
-            levels = [codes.reshape(batch_size, -1) for codes in encode(state, batch)]
-            rows = np.concatenate([batch['label'][:, None], *levels], axis=1)[batch['mask']]
+            scales = [codes.reshape(batch_size, -1) for codes in encode(state, batch)]
+            rows = np.concatenate([batch['label'][:, None], *scales], axis=1)[batch['mask']]
             yield from ((row[0], row[1:]) for row in rows)
         batches.close()
 

@@ -26,9 +26,9 @@ from vq_jax.sampling.diffusion import Denoised, clipped
 from vq_jax.sampling.likelihood import bound, decoder_log_likelihood, flow_log_likelihood, step_divergence
 from vq_jax.spec import Spec
 from vq_jax.tasks.classes import ClassNames
+from vq_jax.tasks.codec import LatentConfig, make_codec
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
 from vq_jax.tasks.diffusion_sampling import LATENT, DiffusionSampling
-from vq_jax.tasks.latents import LatentConfig, Pixels, Space, make_space
 from vq_jax.tasks.task import check_decoder, check_labels
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, model_optimizer
@@ -84,13 +84,13 @@ class DiffusionTask(DiffusionSampling):
                 'latents (config.latent.workdir) has none; set config.evaluation.flow_steps=0.'
             )
         num_labels = num_classes if options.class_conditional else 0
-        space = make_space(latent, spec)
-        check_decoder('autoencoder', space.num_labels, num_labels)
+        codec = make_codec(latent, spec)
+        check_decoder('autoencoder', codec.num_labels, num_labels)
         if options.backbone == 'dit':
             network, sizes = DiT, build(DiTSizes, config.dit, 'dit')
         else:
             network, sizes = UNet, build(UNetSizes, config.unet, 'unet')
-        *grid, c = space.shape
+        *grid, c = codec.latent_shape
         factors = sizes.factors(len(grid))
         if any(n % factor for n, factor in zip(grid, factors, strict=True)):
             raise UserError(
@@ -100,10 +100,10 @@ class DiffusionTask(DiffusionSampling):
                 'config.data.pad.'
             )
         if options.upscale > 1:
-            _check_upscale(options.upscale, space, spec)
+            _check_upscale(options.upscale, latent, spec)
         task = cls(
             model=network(sizes, c * (2 if options.learned_variance else 1)),
-            space=space,
+            codec=codec,
             config=options,
             sampling=build(Sampling, config.sampling, 'sampling'),
             evaluation=evaluation,
@@ -117,38 +117,38 @@ class DiffusionTask(DiffusionSampling):
 
     def built_on(self) -> dict[str, Any]:
         """The autoencoder."""
-        return {'latent': self.space.run} if self.space.run else {}
+        return {'latent': self.codec.run} if self.codec.run else {}
 
     def part_classes(self) -> dict[str, ClassNames]:
         """Those of the autoencoder's decoder."""
-        return {'autoencoder': self.space.class_names} if self.space.num_labels else {}
+        return {'autoencoder': self.codec.class_names} if self.codec.num_labels else {}
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
         context = self.context(batch['label'][:1], batch['x'][:1])
-        x = self.features(jnp.zeros((1, *self.space.shape)))
+        x = self.features(jnp.zeros((1, *self.codec.latent_shape)))
         variables = dict(self.model.init(params_key, x, jnp.zeros(1), context))
-        if not isinstance(self.space, Pixels):
-            c = self.space.shape[-1]
+        if not self.learns_pixels:
+            c = self.codec.latent_shape[-1]
             variables[LATENT] = {'mean': jnp.zeros(c), 'scale': jnp.ones(c)}
         return TrainState.create(run_key, variables, self.optimizer)
 
     def pretrained(self) -> Any:
         """What the autoencoder learned."""
-        return self.space.state()
+        return self.codec.state()
 
     def init_from_data(
         self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
     ) -> TrainState:
         """Measures the mean and the standard deviation of each channel of the latents."""
-        if isinstance(self.space, Pixels):
+        if self.learns_pixels:
             return state
-        frozen = engine.put_state(self.space.state())
+        frozen = engine.put_state(self.codec.state())
 
         def encode(frozen: Any, batch: Batch) -> jax.Array:
             return map_over_parts(
-                lambda images: self.space.encode(frozen, images), batch['x'], self.accumulate
+                lambda images: self.codec.latents(frozen, images), batch['x'], self.accumulate
             )
 
         compiled = engine.per_example(encode)
@@ -198,7 +198,7 @@ class DiffusionTask(DiffusionSampling):
 
         values = {'loss': jnp.mean(jax.lax.map(losses, jnp.arange(n)), axis=0)}
         denoise, apart = self.denoiser(network), fold_in(keys, n)
-        if isinstance(self.space, Pixels) and context.grid is None:
+        if self.learns_pixels and context.grid is None:
             # What is expected of pixels is kept in their range, as Ho et al. 2020 do.
             parts = bound(clipped(denoise), self.process, apart, x0, n, self.sampling.variance)
             values |= {'prior': parts.prior, 'diffusion': parts.diffusion, 'decoder': parts.decoder}
@@ -245,7 +245,7 @@ class DiffusionTask(DiffusionSampling):
         chain = jax.vmap(lambda x: self.decoded(state, x, labels))(seen)
         shown = {'images': images, 'chain': jnp.moveaxis(chain, 0, 1), 'samples': chain[-1]}
         if context.grid is not None:
-            shown['small'] = self.space.decode(state.frozen, context.grid, labels)
+            shown['small'] = self.codec.decode_latents(state.frozen, context.grid, labels)
         return shown
 
     def media(
@@ -290,7 +290,7 @@ class DiffusionTask(DiffusionSampling):
 
     def _decoding(self, denoised: Denoised, x0: jax.Array, inside: jax.Array) -> jax.Array:
         """The decoder's part of the bound, in nats [b], where examples are not inside; latents have none."""
-        if not isinstance(self.space, Pixels):
+        if not self.learns_pixels:
             return jnp.zeros(len(x0))
         # Elsewhere what is expected may be so far off that there is no gradient to leave out.
         near = jnp.where(ops.spread(inside, x0), x0, denoised.x0)
@@ -316,8 +316,8 @@ def _times(sizes: Iterable[int]) -> str:
     return 'x'.join(map(str, sizes))
 
 
-def _check_upscale(factor: int, space: Space, spec: Spec) -> None:
-    if not isinstance(space, Pixels):
+def _check_upscale(factor: int, latent: LatentConfig, spec: Spec) -> None:
+    if latent.workdir:
         raise UserError(
             'super-resolution (config.model.upscale) learns pixels; leave config.latent.workdir empty.'
         )

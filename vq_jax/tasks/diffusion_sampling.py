@@ -13,7 +13,7 @@ from vq_jax.models.context import Context, class_vector, enlarge, without_class
 from vq_jax.models.dit import DiT
 from vq_jax.models.unet import UNet
 from vq_jax.ops.diffusion import Process, spread, to_x0
-from vq_jax.ops.grids import to_patches
+from vq_jax.ops.grids import any_within, to_patches
 from vq_jax.ops.guidance import drop, pair
 from vq_jax.ops.images import fill, to_float
 from vq_jax.ops.keys import fold_in, normal
@@ -32,8 +32,8 @@ from vq_jax.sampling.diffusion import (
 )
 from vq_jax.spec import Spec
 from vq_jax.tasks.batched_sampling import check_guidance
+from vq_jax.tasks.codec import Codec
 from vq_jax.tasks.diffusion_config import DiffusionConfig, Sampling
-from vq_jax.tasks.latents import Pixels, Space
 from vq_jax.tasks.task import Task
 from vq_jax.training.state import TrainState
 
@@ -46,7 +46,7 @@ class DiffusionSampling(Task):
 
     Attributes:
         model: noisy examples, times and contexts to predictions.
-        space: images to what is learned, and back.
+        codec: images to what is learned, and back.
         config: see `DiffusionConfig`.
         sampling: see `Sampling`.
         spec: of the examples.
@@ -56,11 +56,16 @@ class DiffusionSampling(Task):
     inference_needs_frozen: ClassVar[bool] = True
 
     model: UNet | DiT
-    space: Space
+    codec: Codec
     config: DiffusionConfig
     sampling: Sampling
     spec: Spec
     num_labels: int
+
+    @property
+    def learns_pixels(self) -> bool:
+        """Whether pixels are learned, and not the latents of an autoencoder."""
+        return self.codec.run is None
 
     @property
     def process(self) -> Process:
@@ -72,7 +77,7 @@ class DiffusionSampling(Task):
         unused = sampling.unused(method)
         if not self._guided_by:
             unused['rescale'] = 'this model is not conditioned on classes'
-        if not isinstance(self.space, Pixels):
+        if not self.learns_pixels:
             unused |= dict.fromkeys(('threshold', 'percentile'), 'latents have no range')
         if self.config.learned_variance:
             unused['variance'] = 'this model has learned it'
@@ -146,9 +151,7 @@ class DiffusionSampling(Task):
         """
         self._needs_no_small_image('sample a part of an image anew')
         sampling = sampling or self.sampling
-        grid = self.space.shape[:-1]
-        parts = (size for n, m in zip(grid, mask.shape[1:], strict=True) for size in (n, m // n))
-        parts = mask.reshape(len(mask), *parts).any(tuple(range(2, 2 * len(grid) + 1, 2)))[..., None]
+        parts = any_within(mask, self.codec.latent_shape[:-1])[..., None]
         known = Known(x0=self.encoded(state, fill(images, mask)), mask=parts)
         x, _ = self.visit(state, keys, self.context(labels), sampling, known=known)
         return jnp.where(mask[..., None], self.decoded(state, x, labels), images)
@@ -176,7 +179,7 @@ class DiffusionSampling(Task):
         Returns:
             uint8 [b h w c].
         """
-        if not isinstance(self.space, Pixels):
+        if not self.learns_pixels:
             raise UserError('a model of latents cannot take noise out of pixels; use one of pixels.')
         self._needs_no_small_image('take noise out of images')
         x = to_float(images) if images.dtype == jnp.uint8 else images
@@ -275,7 +278,7 @@ class DiffusionSampling(Task):
 
     def encoded(self, state: TrainState, images: jax.Array) -> jax.Array:
         """What is learned of images [b h w d], with mean 0 and scale 1 if it is latents."""
-        x = self.space.encode(state.frozen, images)
+        x = self.codec.latents(state.frozen, images)
         if LATENT not in state.variables:
             return x
         measured = state.variables[LATENT]
@@ -286,7 +289,7 @@ class DiffusionSampling(Task):
         if LATENT in state.variables:
             measured = state.variables[LATENT]
             x = x * measured['scale'] + measured['mean']
-        return self.space.decode(state.frozen, x, labels)
+        return self.codec.decode_latents(state.frozen, x, labels)
 
     def context(self, labels: jax.Array, images: jax.Array | None = None) -> Context:
         """The context of examples.
@@ -358,9 +361,9 @@ class DiffusionSampling(Task):
         denoise = self.denoiser(self.network(state.eval_variables(), context))
         if is_guided:
             denoise = guided(denoise, sampling.guidance, sampling.rescale)
-        if isinstance(self.space, Pixels) and sampling.threshold == 'static':
+        if self.learns_pixels and sampling.threshold == 'static':
             denoise = clipped(denoise)
-        elif isinstance(self.space, Pixels) and sampling.threshold == 'dynamic':
+        elif self.learns_pixels and sampling.threshold == 'dynamic':
             denoise = thresholded(denoise, sampling.percentile)
         return denoise
 
@@ -377,7 +380,7 @@ class DiffusionSampling(Task):
     ) -> tuple[jax.Array, jax.Array]:
         """Where a sampler leads, from noise or from x at the time `start`; see `solve` for `visited`."""
         if x is None:
-            x = normal(fold_in(keys, 0), self.space.shape)
+            x = normal(fold_in(keys, 0), self.codec.latent_shape)
         times = time_grid(sampling.grid_name(), self.process, sampling.steps, start)
         return solve(
             SAMPLERS[sampling.sampler],

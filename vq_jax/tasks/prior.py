@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import jax
@@ -14,9 +15,11 @@ from vq_jax.data import AnyDataset, CodeDataset
 from vq_jax.errors import UserError
 from vq_jax.media import Media, code_images, image_size, show
 from vq_jax.models.autoencoder import Codes
+from vq_jax.models.context import Context
 from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 from vq_jax.models.transformer import Transformer, TransformerSizes
 from vq_jax.ops.collectives import pmean
+from vq_jax.ops.grids import any_within
 from vq_jax.ops.images import fill
 from vq_jax.ops.keys import content_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
@@ -25,48 +28,32 @@ from vq_jax.spec import Spec
 from vq_jax.tasks.batched_sampling import check_guidance
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.code_reports import code_caption
+from vq_jax.tasks.codec import Codec, TokenizerConfig, make_codec
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
-from vq_jax.tasks.restore import restore_part
+from vq_jax.tasks.restore import Restored, restore_part
 from vq_jax.tasks.task import Task, check_decoder, check_labels, check_same_spec
 from vq_jax.tasks.token_network import TokenNetwork, make_network
-from vq_jax.tasks.tokenizers import Levels, Tokenizer, TokenizerConfig, as_codes, as_tokens, make_tokenizer
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch
-from vq_jax.training.run_dir import TOP_PRIOR
+from vq_jax.training.run_dir import COARSER
 from vq_jax.training.state import TrainState
 
 _MOST_PIXELS = 4_096  # attention is quadratic in them
 
 
 @dataclasses.dataclass(frozen=True)
-class TopPrior:
-    """The prior of the coarser scale.
-
-    Attributes:
-        task: samples its tokens.
-        state: what the task learned, on the host.
-        class_names: of the classes that it is conditioned on, if it is; None if they are not known.
-        run: the trained run that it is.
-    """
-
-    task: 'PriorTask'
-    state: TrainState
-    class_names: ClassNames
-    run: Any
-
-
-@dataclasses.dataclass(frozen=True)
 class PriorTask(Task):
     """See `vq_jax.tasks.task.Task` for what each method does.
 
-    `state.frozen` is `{'tokenizer': its state, 'top': that of the prior of the top codes, or None}`.
+    A prior learns one scale of codes, in the context of the next coarser one. `state.frozen` is
+    `{'codec': its state, 'coarser': that of the prior of the next coarser scale, or None}`.
 
     Attributes:
-        network: tokens and contexts to logits, and samples of tokens.
-        tokenizer: images to tokens and back.
-        level: which of the tokenizer's scales is learned, counted from the coarsest.
-        top: the prior of the coarser scale, if there is one and it is known.
+        network: tokens and contexts to logits, and samples of codes.
+        codec: examples to codes and back.
+        scale: which is learned, counted from the coarsest.
+        coarser: the run of the prior of the next coarser scale, if there is one and it is known.
         sampling: see `Sampling`.
         optimizer: changes the parameters.
         spec: of the examples.
@@ -77,9 +64,9 @@ class PriorTask(Task):
     inference_needs_frozen: ClassVar[bool] = True
 
     network: TokenNetwork
-    tokenizer: Tokenizer
-    level: int
-    top: TopPrior | None
+    codec: Codec
+    scale: int
+    coarser: Restored | None
     sampling: Sampling
     optimizer: Optimizer
     spec: Spec
@@ -91,7 +78,7 @@ class PriorTask(Task):
         """Sections 'tokenizer', 'model', 'transformer', 'pixelcnn' and 'sampling'."""
         return {
             'tokenizer': defaults(TokenizerConfig),
-            'model': defaults(PriorConfig, without=('top_step',)),
+            'model': defaults(PriorConfig, without=('coarser_step',)),
             'transformer': defaults(TransformerSizes),
             'pixelcnn': defaults(PixelCNNSizes),
             'sampling': defaults(Sampling),
@@ -99,16 +86,16 @@ class PriorTask(Task):
 
     @classmethod
     def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'PriorTask':
-        """The task of a full config, for images [h w c] of so many classes; reads the tokenizer's run."""
+        """The task of a full config, for examples of so many classes; reads the tokenizer's run."""
         options = build(PriorConfig, config.model, 'model')
         check_labels(options.class_conditional, num_classes, 'model')
         num_labels = num_classes if options.class_conditional else 0
         sampling = build(Sampling, config.sampling, 'sampling')
         check_guidance(sampling.guidance, num_labels, options.label_dropout)
-        tokenizer = make_tokenizer(build(TokenizerConfig, config.tokenizer, 'tokenizer'), spec)
-        check_decoder('tokenizer', tokenizer.num_labels, num_labels)
-        _check_length(options, tokenizer)
-        level = options.level_of(len(tokenizer.grids))
+        codec = make_codec(build(TokenizerConfig, config.tokenizer, 'tokenizer'), spec)
+        check_decoder('tokenizer', codec.num_labels, num_labels)
+        _check_codes(options, codec)
+        scale = options.scale_of(codec.code_spec.num_scales)
         sizes = {
             'transformer': build(TransformerSizes, config.transformer, 'transformer'),
             'pixelcnn': build(PixelCNNSizes, config.pixelcnn, 'pixelcnn'),
@@ -117,15 +104,14 @@ class PriorTask(Task):
             network=make_network(
                 options,
                 sizes,
-                num_tokens=tokenizer.num_tokens,
-                grid=tokenizer.grids[level],
-                tokens_per_position=tokenizer.tokens_per_position,
+                num_tokens=codec.code_spec.largest,
+                shape=codec.code_spec.shapes[scale],
                 num_classes=num_labels,
-                has_coarser=level > 0,
+                has_coarser=scale > 0,
             ),
-            tokenizer=tokenizer,
-            level=level,
-            top=_top_prior(options, tokenizer, num_labels),
+            codec=codec,
+            scale=scale,
+            coarser=_coarser_prior(options, codec, scale, num_labels),
             num_labels=num_labels,
             sampling=sampling,
             optimizer=model_optimizer(config),
@@ -141,12 +127,12 @@ class PriorTask(Task):
     @property
     def vocabularies(self) -> tuple[tuple[int, ...], ...]:
         """How many codes there are, of each scale at each depth."""
-        return self.tokenizer.code_spec.vocabularies
+        return self.codec.code_spec.vocabularies
 
     @property
     def decoder_labels(self) -> int:
-        """The tokenizer's: a prior of classes may sample codes of none."""
-        return self.tokenizer.num_labels
+        """The codec's: a prior of classes may sample codes of none."""
+        return self.codec.num_labels
 
     def check_spec(self, spec: Spec) -> None:
         """Raises `UserError` unless the images are as large as those the model was made for."""
@@ -158,7 +144,7 @@ class PriorTask(Task):
         self.check_classes(dataset)
         if not isinstance(dataset, CodeDataset):
             return
-        theirs, run = dataset.facts.tokenizer, self.tokenizer.run
+        theirs, run = dataset.facts.tokenizer, self.codec.run
         ours = run and run.identity()
         if ours is None or theirs['checksum'] != ours['checksum']:
             named = f'{ours["workdir"]}, step {ours["step"]}' if ours else 'pixels'
@@ -167,36 +153,37 @@ class PriorTask(Task):
                 f'{theirs["step"]}) than this prior decodes them with ({named}); write them again with '
                 'vq_jax.tokenize, or change config.tokenizer.workdir or config.tokenizer.step.'
             )
-        if dataset.facts.codes != self.tokenizer.code_spec:
+        if dataset.facts.codes != self.codec.code_spec:
             raise UserError(
                 f'{dataset.name} says that it holds codes of {dataset.facts.codes}, and its tokenizer makes '
-                f'{self.tokenizer.code_spec}; write them again with vq_jax.tokenize.'
+                f'{self.codec.code_spec}; write them again with vq_jax.tokenize.'
             )
 
     def built_on(self) -> dict[str, Any]:
-        """The tokenizer, and the prior of the top codes."""
-        parts = {'tokenizer': self.tokenizer.run, TOP_PRIOR: self.top and self.top.run}
+        """The tokenizer, and the prior of the next coarser scale."""
+        parts = {'tokenizer': self.codec.run, COARSER: self.coarser}
         return {name: run for name, run in parts.items() if run}
 
     def part_classes(self) -> dict[str, ClassNames]:
-        """Those of the tokenizer's decoder, and of the prior of the top codes."""
+        """Those of the tokenizer's decoder, and of the prior of the next coarser scale."""
         parts = {}
-        if self.tokenizer.num_labels:
-            parts['tokenizer'] = self.tokenizer.class_names
-        if self.top and self.top.task.num_labels:
-            parts['prior of the top codes'] = self.top.class_names
+        if self.codec.num_labels:
+            parts['tokenizer'] = self.codec.class_names
+        if self.coarser and self.coarser.task.num_labels:
+            parts['prior of the coarser codes'] = self.coarser.class_names
         return parts
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
-        coarser = jnp.zeros((1, *self.tokenizer.grids[self.level - 1]), jnp.int32) if self.level else None
+        shapes = self.codec.code_spec.shapes
+        coarser = jnp.zeros((1, *shapes[self.scale - 1]), jnp.int32) if self.scale else None
         variables = self.network.init(params_key, coarser)
         return TrainState.create(run_key, variables, self.optimizer)
 
     def pretrained(self) -> Any:
-        """What the tokenizer, and the prior of the top codes, learned."""
-        return {'tokenizer': self.tokenizer.state(), 'top': self.top and self.top.state}
+        """What the codec, and the prior of the next coarser scale, learned."""
+        return {'codec': self.codec.state(), 'coarser': self.coarser and self.coarser.state}
 
     def train_step(
         self, state: TrainState, batch: Batch, axis_name: str | None = None
@@ -208,15 +195,10 @@ class PriorTask(Task):
         share = pmean(jnp.mean(batch['asked']), axis_name)
 
         def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, dict[str, jax.Array]]:
-            coarser, tokens = self._learned(self._levels(state, batch))
-            keys, asked, variables = part.keys(key), batch['asked'], {'params': params}
-            context = self.network.context(variables, batch['label'], coarser)
-            context = self.network.drop(fold_in(keys, 0), context)
-            logits = self.network.logits(variables, tokens, asked, context, fold_in(keys, 2))
-            nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
-            right = (jnp.argmax(logits, -1) == tokens) & asked
+            codes, keys, asked = self._codes(state, batch), part.keys(key), batch['asked']
+            nats, right = self._predicted({'params': params}, codes, batch['label'], asked, keys)
             # Over all tokens that were asked for, in whatever part and on whatever device.
-            loss = jnp.mean(nats * asked) / share
+            loss = jnp.mean(nats) / share
             return loss, {'loss': loss, 'accuracy': jnp.mean(right) / share}
 
         return state.descend(loss_fn, batch, self.optimizer, self.accumulate, axis_name)
@@ -227,27 +209,19 @@ class PriorTask(Task):
         Where all scales have a prior with a likelihood, and so has the tokenizer, also the nats of the
         images given their tokens.
         """
-        levels = self._levels(state, batch)
-        coarser, tokens = self._learned(levels)
-        asked, variables = self.network.asked(content_keys(tokens)), state.eval_variables()
-        context = self.network.context(variables, batch['label'], coarser)
-        logits = self.network.logits(variables, tokens, asked, context)
-        nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
-        right = (jnp.argmax(logits, -1) == tokens) & asked
-        values = {
-            'nats': jnp.sum(nats * asked, -1),
-            'right': jnp.mean(right, -1),
-            'asked': jnp.mean(asked, -1),
-        }
-        if self.network.masked or (self.top and self.top.task.network.masked):
+        codes, labels = self._codes(state, batch), batch['label']
+        asked = self.network.asked(content_keys(codes[self.scale]))
+        nats, right = self._predicted(state.eval_variables(), codes, labels, asked)
+        values = {'nats': jnp.sum(nats, -1), 'right': jnp.mean(right, -1), 'asked': jnp.mean(asked, -1)}
+        coarser = list(self._coarser_priors(state))
+        if self.network.masked or any(task.network.masked for task, _ in coarser):
             return values
-        if self.top:
-            top = self.top.task.token_log_probability(state.frozen['top'], levels, batch['label'])
-            values['top_nats'] = -top
-        whole = self.level == 0 or self.top is not None
-        if whole and self._is_finest and self.tokenizer.has_likelihood and 'x' in batch:
-            frozen = state.frozen['tokenizer']
-            values['log_likelihood'] = self.tokenizer.log_likelihood(frozen, batch['x'], levels)
+        if coarser:
+            values['coarser_nats'] = -sum(task.log_probability(at, codes, labels) for task, at in coarser)
+        whole = self._is_finest and (self.scale == 0 or coarser)
+        if whole and self.codec.has_likelihood and 'x' in batch:
+            frozen = state.frozen['codec']
+            values['log_likelihood'] = self.codec.log_likelihood(frozen, batch['x'], codes, labels)
         return values
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
@@ -256,14 +230,14 @@ class PriorTask(Task):
         With a tokenizer that has a likelihood, 'bound' is `log p(image | codes) + log p(codes)` in nats,
         the bound of van den Oord et al. 2017, section 3.2, and 'pixel_bits_per_dimension' the same in bits.
         """
-        n, share = math.prod(self.network.grid), means['asked']
+        n, share = math.prod(self.network.shape), means['asked']
         metrics = {'loss': means['nats'] / n / share, 'accuracy': means['right'] / share}
         if not self.network.masked:
             metrics |= {'nats': means['nats'], 'bits_per_dimension': bits_per_dimension(-means['nats'], n)}
-        if 'top_nats' in means:
-            metrics['top_nats'] = means['top_nats']
+        if 'coarser_nats' in means:
+            metrics['coarser_nats'] = means['coarser_nats']
         if 'log_likelihood' in means:
-            bound = means['log_likelihood'] - means['nats'] - means.get('top_nats', 0.0)
+            bound = means['log_likelihood'] - means['nats'] - means.get('coarser_nats', 0.0)
             dimensions = math.prod(self.spec.shape)
             metrics['bound'] = bound
             metrics['pixel_bits_per_dimension'] = bits_per_dimension(bound, dimensions)
@@ -272,21 +246,20 @@ class PriorTask(Task):
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Images if there are, what their tokens decode to, and a sample of the class of each.
 
-        Top codes are not decoded by themselves: of those there are maps.
+        Codes of a coarser scale are not decoded by themselves: of those there are maps.
         """
-        levels = self._levels(state, batch)
-        keys, labels = content_keys(levels[self.level].reshape(len(batch['label']), -1)), batch['label']
+        codes, labels = self._codes(state, batch), batch['label']
+        learned = codes[self.scale]
+        keys = content_keys(learned)
         shown = {'images': batch['x']} if 'x' in batch else {}
-        coarser = levels[: self.level]
-        if not self._is_finest:
-            sampled = self.sample_tokens(state, keys, labels, coarser=coarser)
-            return {**shown, 'codes': levels[self.level], 'sampled_codes': sampled}
-        if self.top:
+        if self._is_finest and self.coarser:
             samples = self.sample(state, keys, labels)
         else:
-            sampled = self.sample_tokens(state, keys, labels, coarser=coarser)
-            samples = self._decode(state, (*coarser, sampled), labels)
-        return {**shown, 'decoded': self._decode(state, levels, labels), 'samples': samples}
+            sampled = self.sample_codes(state, keys, labels, coarser=codes[: self.scale])
+            if not self._is_finest:
+                return {**shown, 'codes': learned, 'sampled_codes': sampled}
+            samples = self.decode(state, (*codes[:-1], sampled), labels)
+        return {**shown, 'decoded': self.decode(state, codes, labels), 'samples': samples}
 
     def media(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
         """Examples over what their tokens decode to over samples."""
@@ -294,20 +267,19 @@ class PriorTask(Task):
         rows = {caption: predictions[name] for caption, name in names.items() if name in predictions}
         for name in ('codes', 'sampled_codes'):
             if name in predictions:
-                caption = code_caption(name, predictions[name], self.tokenizer.num_tokens)
-                codes = predictions[name]
-                rows[caption] = code_images(codes, self.tokenizer.num_tokens, image_size(self.spec))
+                tokens, k = predictions[name].reshape(-1, *self.network.grid), self.network.num_tokens
+                rows[code_caption(name, tokens, k)] = code_images(tokens, k, image_size(self.spec))
         return show('samples', rows, self.spec)
 
     def sample(
         self, state: TrainState, keys: jax.Array, labels: jax.Array, sampling: Sampling | None = None
     ) -> jax.Array:
-        """Images [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them.
+        """Examples [n ...] of the classes int32 [n] if the model is conditioned on them.
 
         Raises:
             UserError: if this is not a prior of all scales of codes.
         """
-        return self._sample(state, keys, labels, [None] * len(self.tokenizer.grids), sampling)
+        return self._sample(state, keys, labels, [None] * self.codec.code_spec.num_scales, sampling)
 
     def inpaint(
         self,
@@ -333,47 +305,45 @@ class PriorTask(Task):
         Returns:
             uint8 [b h w c].
         """
-        mask_of_tokens = jnp.repeat(mask, self.tokenizer.tokens_per_position, axis=2)
-        b, h, w = mask_of_tokens.shape
-        known = []
-        for tokens in self._encode(state, fill(images, mask)):
-            rows, columns = tokens.shape[1:]
-            parts = mask_of_tokens.reshape(b, rows, h // rows, columns, w // columns)
-            known.append(jnp.where(parts.any((2, 4)), -1, tokens))
+        known = [
+            jnp.where(any_within(mask, codes.shape[1:-1])[..., None], -1, codes)
+            for codes in self.encode(state, fill(images, mask))
+        ]
         sampled = self._sample(state, keys, labels, known, sampling)
         return jnp.where(mask[..., None], sampled, images)
 
     def unused(self, sampling: Sampling, method: str) -> dict[str, str]:
-        """Keys that change nothing for this model, nor for that of the coarser scale, and why."""
+        """Keys that change nothing for this model, nor for those of coarser scales, and why."""
         unused = sampling.unused()
         if not self.network.masked:
             unused |= dict.fromkeys(('steps', 'confidence_temperature'), 'this model draws token by token')
-        if self.top:
-            unused = {name: unused[name] for name in unused.keys() & self.top.task.unused(sampling, method)}
+        if self.coarser:
+            theirs = self.coarser.task.unused(sampling, method)
+            unused = {name: unused[name] for name in unused.keys() & theirs}
         return unused
 
     def check_sampling(self, sampling: Sampling) -> None:
-        """Raises `UserError` if tokens, or those of the coarser scale, cannot be sampled in this way."""
+        """Raises `UserError` if codes, or those of coarser scales, cannot be sampled in this way."""
         check_guidance(sampling.guidance, self.num_labels, self.network.config.label_dropout)
-        if self.top and self.top.task.num_labels:
-            self.top.task.check_sampling(sampling)
+        if self.coarser and self.coarser.task.num_labels:
+            self.coarser.task.check_sampling(sampling)
 
-    def sample_tokens(
+    def sample_codes(
         self,
         state: TrainState,
         keys: jax.Array,
         labels: jax.Array,
         known: jax.Array | None = None,
         sampling: Sampling | None = None,
-        coarser: Levels = (),
+        coarser: Codes = (),
     ) -> jax.Array:
-        """Samples grids of the tokens that are learned, int32 [b h w] (see `TokenNetwork.sample`)."""
+        """Samples codes of the scale that is learned, int32 [b *grid depth] (see `TokenNetwork.sample`)."""
         variables = state.eval_variables()
-        context = self.network.context(variables, labels, *coarser)
+        context = self._context(variables, labels, coarser)
         return self.network.sample(variables, keys, context, sampling or self.sampling, known)
 
     def log_probability(self, state: TrainState, codes: Codes, labels: jax.Array) -> jax.Array:
-        """Of the codes of the scale that is learned, given those of the coarser one, in nats [b].
+        """Of the codes of the scale that is learned, given those of the next coarser one, in nats [b].
 
         Args:
             state: of the model.
@@ -383,35 +353,23 @@ class PriorTask(Task):
         Raises:
             UserError: if the model is a masked one, which has no likelihood.
         """
-        return self.token_log_probability(state, as_tokens(codes), labels)
-
-    def token_log_probability(self, state: TrainState, levels: Levels, labels: jax.Array) -> jax.Array:
-        """The same, of tokens as the network takes them."""
         if self.network.masked:
             raise UserError('a masked prior has no likelihood; ask a transformer or a PixelCNN for one.')
-        coarser, tokens = self._learned(levels)
-        asked, variables = jnp.ones(tokens.shape, bool), state.eval_variables()
-        context = self.network.context(variables, labels, coarser)
-        logits = self.network.logits(variables, tokens, asked, context)
-        return -jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, tokens), -1)
+        asked = jnp.ones((len(labels), math.prod(self.network.shape)), bool)
+        nats, _ = self._predicted(state.eval_variables(), codes, labels, asked)
+        return -jnp.sum(nats, -1)
 
-    def encode(self, state: TrainState, images: jax.Array) -> Codes:
-        """The codes of images, uint8 [b h w c]; of pixels their values, with a depth of c."""
-        return as_codes(self._encode(state, images), self.tokenizer.tokens_per_position)
+    def encode(self, state: TrainState, examples: jax.Array) -> Codes:
+        """The codes of examples [b ...]; of pixels their values, with a depth of c."""
+        return self.codec.encode(state.frozen['codec'], examples)
 
     def decode(self, state: TrainState, codes: Codes, labels: jax.Array) -> jax.Array:
-        """Images, uint8 [b h w c], of codes as `encode` returns them, of the classes int32 [b]."""
-        return self._decode(state, as_tokens(codes), labels)
+        """Examples [b ...] of codes as `encode` returns them, of the classes int32 [b]."""
+        return self.codec.decode(state.frozen['codec'], codes, labels)
 
     @property
     def _is_finest(self) -> bool:
-        return self.level == len(self.tokenizer.grids) - 1
-
-    def _encode(self, state: TrainState, images: jax.Array) -> Levels:
-        return self.tokenizer.encode(state.frozen['tokenizer'], images)
-
-    def _decode(self, state: TrainState, levels: Levels, labels: jax.Array) -> jax.Array:
-        return self.tokenizer.decode(state.frozen['tokenizer'], levels, labels)
+        return self.scale == self.codec.code_spec.num_scales - 1
 
     def _sample(
         self,
@@ -421,70 +379,122 @@ class PriorTask(Task):
         known: list[jax.Array | None],
         sampling: Sampling | None,
     ) -> jax.Array:
-        """Images whose codes are sampled scale by scale, where they are not known."""
+        """Examples whose codes are sampled scale by scale, where they are not known."""
         if not self._is_finest:
             raise UserError(
-                'this prior draws the top codes alone; draw images with a prior of the bottom codes, whose '
-                'config.model.top_workdir is this run.'
+                f'this prior draws the codes of scale {self.scale} alone; draw images with the prior of the '
+                'finest scale, whose config.model.coarser_workdir leads to this run.'
             )
-        coarser: Levels = ()
-        if self.level:
-            if not self.top:
+        return self.decode(state, self._sample_scales(state, keys, labels, known, sampling), labels)
+
+    def _sample_scales(
+        self,
+        state: TrainState,
+        keys: jax.Array,
+        labels: jax.Array,
+        known: list[jax.Array | None],
+        sampling: Sampling | None,
+    ) -> Codes:
+        """The codes of all scales from the coarsest to the one that is learned."""
+        coarser: Codes = ()
+        if self.scale:
+            if not self.coarser:
                 raise UserError(
-                    'this prior draws the bottom codes alone; set model.top_workdir to the run of a prior of '
-                    'the top codes, in the config or by overriding it.'
+                    f'this prior draws the codes of scale {self.scale} alone; set model.coarser_workdir to '
+                    f'the run of a prior of scale {self.scale - 1}, in the config or by overriding it.'
                 )
-            top = state.frozen['top']
-            coarser = (self.top.task.sample_tokens(top, fold_in(keys, 0), labels, known[0], sampling),)
+            frozen = state.frozen['coarser']
+            coarser = self.coarser.task._sample_scales(frozen, fold_in(keys, 0), labels, known[:-1], sampling)
             keys = fold_in(keys, 1)
-        sampled = self.sample_tokens(state, keys, labels, known[-1], sampling, coarser)
-        return self._decode(state, (*coarser, sampled), labels)
+        return *coarser, self.sample_codes(state, keys, labels, known[-1], sampling, coarser)
 
-    def _levels(self, state: TrainState, batch: Batch) -> Levels:
-        """All tokens of a batch, written or made now, without a gradient."""
+    def _coarser_priors(self, state: TrainState) -> Iterator[tuple['PriorTask', TrainState]]:
+        """The priors of the coarser scales that are known, the next one first, each with its state."""
+        if self.coarser:
+            yield self.coarser.task, state.frozen['coarser']
+            yield from self.coarser.task._coarser_priors(state.frozen['coarser'])
+
+    def _codes(self, state: TrainState, batch: Batch) -> Codes:
+        """All codes of a batch, written or made now, without a gradient."""
         if 'codes' not in batch:
-            return jax.lax.stop_gradient(self._encode(state, batch['x']))
-        ends = np.cumsum([math.prod(grid) for grid in self.tokenizer.grids])[:-1]
-        parts = jnp.split(batch['codes'], ends, axis=1)
-        grids = self.tokenizer.grids
-        return tuple(part.reshape(-1, *grid) for part, grid in zip(parts, grids, strict=True))
+            return jax.lax.stop_gradient(self.encode(state, batch['x']))
+        shapes = self.codec.code_spec.shapes
+        parts = jnp.split(batch['codes'], np.cumsum([math.prod(shape) for shape in shapes])[:-1], axis=1)
+        return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
 
-    def _learned(self, levels: Levels) -> tuple[jax.Array | None, jax.Array]:
-        """The tokens of the coarser scale as a grid, if there is one, and those that are learned [b n]."""
-        tokens = levels[self.level]
-        return levels[self.level - 1] if self.level else None, tokens.reshape(len(tokens), -1)
+    def _context(self, variables: Any, labels: jax.Array, codes: Codes) -> Context:
+        """The context of the scale that is learned, of which the codes of all coarser ones are given."""
+        return self.network.context(variables, labels, codes[self.scale - 1] if self.scale else None)
+
+    def _predicted(
+        self,
+        variables: Any,
+        codes: Codes,
+        labels: jax.Array,
+        asked: jax.Array,
+        keys: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """How the tokens that are asked for are predicted.
+
+        Args:
+            variables: of the model.
+            codes: of all scales.
+            labels: int32 [b].
+            asked: which tokens, bool [b n].
+            keys: a random key for each example [b], for training; None drops nothing.
+
+        Returns:
+            Nats of each token, and whether it is the likeliest [b n]; 0 and False of those not asked for.
+        """
+        tokens, context = codes[self.scale].reshape(asked.shape), self._context(variables, labels, codes)
+        if keys is not None:
+            context = self.network.drop(fold_in(keys, 0), context)
+        logits = self.network.logits(variables, tokens, asked, context, fold_in(keys, 2))
+        nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
+        return nats * asked, (jnp.argmax(logits, -1) == tokens) & asked
 
 
-def _check_length(config: PriorConfig, tokenizer: Tokenizer) -> None:
-    """Raises `UserError` if a transformer is given all pixels of large images."""
-    n = sum(math.prod(grid) for grid in tokenizer.grids)
-    if tokenizer.run is None and config.kind != 'pixelcnn' and n > _MOST_PIXELS:
+def _check_codes(config: PriorConfig, codec: Codec) -> None:
+    """Raises `UserError` for codes of several vocabularies, and for a transformer over large images."""
+    spec = codec.code_spec
+    if len({k for vocabulary in spec.vocabularies for k in vocabulary}) > 1:
+        raise UserError(
+            f'the codes of {codec.run.workdir} have vocabularies of several sizes, {spec.vocabularies}, and '
+            'a prior takes those of one; set config.tokenizer.workdir to a run with equal ones.'
+        )
+    if codec.run is None and config.kind != 'pixelcnn' and spec.length > _MOST_PIXELS:
         raise UserError(
             'without config.tokenizer.workdir the tokens are the pixels, of which these images have '
-            f'{n:,}; a {config.kind} is made for at most {_MOST_PIXELS:,}; set config.model.kind=pixelcnn, '
-            'or config.tokenizer.workdir to a run of vqvae or vqgan.'
+            f'{spec.length:,}; a {config.kind} is made for at most {_MOST_PIXELS:,}; set '
+            'config.model.kind=pixelcnn, or config.tokenizer.workdir to a run of vqvae or vqgan.'
         )
 
 
-def _top_prior(options: PriorConfig, tokenizer: Tokenizer, num_labels: int) -> TopPrior | None:
-    """The prior of the top codes that a config names, once it is known to fit."""
-    workdir = options.top_workdir
+def _coarser_prior(options: PriorConfig, codec: Codec, scale: int, num_labels: int) -> Restored | None:
+    """The prior of the next coarser scale that a config names, once it is known to fit."""
+    workdir = options.coarser_workdir
     if not workdir:
         return None
-    if options.level != 'bottom':
-        raise UserError(
-            'config.model.top_workdir is for the prior of the bottom codes; leave it out, or set '
-            'config.model.level=bottom.'
-        )
-    restored = restore_part('model.top_workdir', workdir, options.top_step)
+    restored = restore_part('model.coarser_workdir', workdir, options.coarser_step)
     task = restored.task
-    if not isinstance(task, PriorTask) or task.level or len(task.tokenizer.grids) == 1:
-        raise UserError(f'{workdir} is no run of a prior of top codes; set config.model.top_workdir to one.')
-    if task.tokenizer.run.identity()['checksum'] != tokenizer.run.identity()['checksum']:
+    if not isinstance(task, PriorTask) or task._is_finest or task.scale != scale - 1:
+        raise UserError(
+            f'{workdir} is no run of a prior of scale {scale - 1}; set config.model.coarser_workdir to one.'
+        )
+    if task.scale and not task.coarser:
+        raise UserError(
+            f'the prior {workdir} was trained without one of scale {scale - 2}, and cannot be sampled with; '
+            'train it with config.model.coarser_workdir.'
+        )
+    if _checksum(task.codec) != _checksum(codec):
         raise UserError(f'the prior {workdir} has another tokenizer than this one; train both on one.')
     if task.num_labels not in (0, num_labels):
         raise UserError(
             f'the prior {workdir} is conditioned on {task.num_labels} classes and this one on {num_labels}; '
             'set config.model.class_conditional alike.'
         )
-    return TopPrior(task, restored.state, restored.class_names, restored)
+    return restored
+
+
+def _checksum(codec: Codec) -> str | None:
+    return codec.run and codec.run.identity()['checksum']

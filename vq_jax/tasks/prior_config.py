@@ -9,6 +9,12 @@ from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.ops.masking import Schedule
 from vq_jax.sampling.autoregressive import Choice
 
+# What stands for keys that the section 'model' once had.
+FORMER_KEYS = {
+    'level': "set config.model.scale instead, to 0 for 'top' and to 1 for 'bottom'",
+    'top_workdir': 'set config.model.coarser_workdir instead',
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class PriorConfig:
@@ -21,36 +27,40 @@ class PriorConfig:
         label_dropout: share of the training examples whose class is dropped, which guidance needs (Ho and
             Salimans 2022).
         mask_schedule: of the share that is masked, in training and sampling, for 'maskgit'.
-        level: of a tokenizer with two scales of codes (Razavi et al. 2019), the one to learn: 'top' is the
-            coarser one, and the context of 'bottom'.
-        top_workdir: the run of the prior of the top codes, which the one of the bottom codes needs to sample
-            images, but not to learn.
-        top_step: the checkpoint of that run; None is its newest. It is no key of a config, but set where a
-            run is opened again (see `vq_jax.training.run_dir.pin_built_on`).
+        scale: of a tokenizer with several scales of codes (Razavi et al. 2019), the one to learn: 0 is the
+            coarsest, and each is the context of the next; None for a tokenizer with one.
+        coarser_workdir: the run of the prior of the next coarser scale, which one of a finer scale needs to
+            sample images, but not to learn.
+        coarser_step: the checkpoint of that run; None is its newest. It is no key of a config, but set where
+            a run is opened again (see `vq_jax.training.run_dir.pin_built_on`).
     """
 
     kind: Literal['transformer', 'pixelcnn', 'maskgit'] = 'transformer'
     class_conditional: bool = False
     label_dropout: float = 0.1
     mask_schedule: Schedule = 'cosine'
-    level: Literal['top', 'bottom'] | None = None
-    top_workdir: str = ''
-    top_step: int | None = None
+    scale: int | None = None
+    coarser_workdir: str = ''
+    coarser_step: int | None = None
 
     def __post_init__(self) -> None:
         check_share(self, 'label_dropout')
 
-    def level_of(self, levels: int) -> int:
+    def scale_of(self, num_scales: int) -> int:
         """Which of so many scales of codes is to be learned, counted from the coarsest."""
-        if levels == 1:
-            if self.level:
-                raise UserError('this tokenizer has one level of codes; leave config.model.level out.')
-            return 0
-        if not self.level:
+        if num_scales == 1 and self.scale is not None:
+            raise UserError('this tokenizer has one scale of codes; leave config.model.scale out.')
+        if num_scales > 1 and (self.scale is None or not 0 <= self.scale < num_scales):
             raise UserError(
-                'this tokenizer has two levels of codes; set config.model.level to top or bottom.'
+                f'this tokenizer has {num_scales} scales of codes; set config.model.scale to one of them, '
+                f'from 0, the coarsest, to {num_scales - 1}.'
             )
-        return 0 if self.level == 'top' else 1
+        if self.coarser_workdir and not self.scale:
+            raise UserError(
+                'config.model.coarser_workdir is for the prior of a finer scale; leave it out, or set '
+                'config.model.scale to 1 or more.'
+            )
+        return self.scale or 0
 
 
 @dataclasses.dataclass(frozen=True)

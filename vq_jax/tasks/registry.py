@@ -8,6 +8,7 @@ from vq_jax.data import DataConfig
 from vq_jax.errors import UserError, printable
 from vq_jax.spec import Spec
 from vq_jax.tasks.classes import ClassNames, difference
+from vq_jax.tasks.prior_config import FORMER_KEYS as OF_A_PRIOR
 from vq_jax.tasks.quantizer_config import quantizer_class
 from vq_jax.tasks.task import Task
 from vq_jax.training.config import build, check_keys, check_values, defaults
@@ -108,13 +109,16 @@ def make_task(config: ConfigDict, spec: Spec, num_classes: int = 0, class_names:
 def _without_former_keys(config: ConfigDict) -> ConfigDict:
     """The config without keys of former versions that change nothing; raises `UserError` for others."""
     current = config.to_dict()
-    for name in ('optimizer', 'discriminator_optimizer'):
+    former = [(name, 'accumulate', 1, FORMER_KEYS) for name in ('optimizer', 'discriminator_optimizer')]
+    if config.task == 'prior':
+        former += [('model', 'level', None, OF_A_PRIOR), ('model', 'top_workdir', '', OF_A_PRIOR)]
+    for name, key, without_effect, instead in former:
         section = current.get(name)
-        parts = section.pop('accumulate', 1) if isinstance(section, dict) else 1
-        if parts != 1:
+        value = section.pop(key, without_effect) if isinstance(section, dict) else without_effect
+        if value != without_effect:
             raise UserError(
-                f'config.{name}.accumulate is {parts}, and nothing reads it any more; '
-                f'{FORMER_KEYS["accumulate"]}.'
+                f'config.{name}.{key} is {printable(str(value))}, and nothing reads it any more; '
+                f'{instead[key]}.'
             )
     return ConfigDict(current)
 

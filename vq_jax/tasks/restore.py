@@ -25,8 +25,8 @@ from vq_jax.training.manifest import Sealed, fingerprint
 from vq_jax.training.run_dir import (
     BUILT_ON,
     CHECKPOINTS,
+    COARSER,
     CONFIG_NAME,
-    TOP_PRIOR,
     BuiltOn,
     check_built_on,
     check_format,
@@ -126,7 +126,7 @@ def _restore(
         if sealed:
             _sealed_config(workdir, sealed, plain)
         anew = named_anew(plain, config)
-        exchanged = anew & {TOP_PRIOR}  # which is only sampled with, and may be another
+        exchanged = anew & {COARSER}  # which is only sampled with, and may be another
         pinned = pin_built_on(config, workdir, anew, exchanged)
         task = make_task(pinned, facts.spec, facts.num_classes, facts.class_names)
         check_built_on(workdir, identities(task), exchanged)

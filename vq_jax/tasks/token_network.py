@@ -28,15 +28,20 @@ class TokenNetwork:
         model: tokens and a context to logits.
         encoder: classes and the coarser scale to a context; its variables lie beside those of the model.
         config: see `PriorConfig`.
-        grid: sizes of the axes of the grid of tokens.
-        num_tokens: how many there are, k.
+        shape: of the codes of an example [*grid depth].
+        num_tokens: how many there are, k, at each depth.
     """
 
     model: Transformer | PixelCNN
     encoder: ContextEncoder
     config: PriorConfig
-    grid: tuple[int, ...]
+    shape: tuple[int, ...]
     num_tokens: int
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Sizes of the axes of the grid of tokens (see `side_by_side`)."""
+        return side_by_side(self.shape)
 
     @property
     def masked(self) -> bool:
@@ -48,7 +53,7 @@ class TokenNetwork:
         context, variables = self.encoder.init_with_output(
             key, jnp.zeros(1, jnp.int32), coarser, method='encode'
         )
-        tokens = jnp.zeros((1, *self._shape), jnp.int32)
+        tokens = jnp.zeros((1, *self._inputs), jnp.int32)
         return {'params': {**self.model.init(key, tokens, context)['params'], **variables.get('params', {})}}
 
     def context(self, variables: Any, labels: jax.Array, coarser: jax.Array | None = None) -> Context:
@@ -57,7 +62,7 @@ class TokenNetwork:
         Args:
             variables: of model and encoder.
             labels: int32 [b]; not read for a model that is not conditioned on them.
-            coarser: the tokens of the coarser scale, int [b *grid'], if there is one.
+            coarser: the codes of the coarser scale, int [b *grid' depth'], if there is one.
         """
         return self.encoder.apply(variables, labels, coarser, method='encode')
 
@@ -73,7 +78,7 @@ class TokenNetwork:
         Args:
             keys: a random key for each example [b].
         """
-        n = math.prod(self.grid)
+        n = math.prod(self.shape)
         if self.masked:
             return random_mask(keys, n, self.config.mask_schedule)
         return jnp.ones((len(keys), n), bool)
@@ -97,7 +102,7 @@ class TokenNetwork:
         """
         if self.masked:
             tokens = jnp.where(asked, self.num_tokens, tokens)
-        inputs = tokens.reshape(len(tokens), *self._shape), context
+        inputs = tokens.reshape(len(tokens), *self._inputs), context
         return self.model.apply(variables, *inputs, keys=keys).reshape(*tokens.shape, -1)
 
     def sample(
@@ -108,19 +113,19 @@ class TokenNetwork:
         sampling: Sampling,
         known: jax.Array | None = None,
     ) -> jax.Array:
-        """Samples grids of tokens.
+        """Samples codes.
 
         Args:
             variables: of the model.
-            keys: a random key for each grid [b].
-            context: of each grid.
+            keys: a random key for each example [b].
+            context: of each example.
             sampling: how.
-            known: tokens that stay as they are, int [b *grid]; -1 where one is to be sampled.
+            known: codes that stay as they are, int [b *grid depth]; -1 where one is to be sampled.
 
         Returns:
-            int32 [b *grid].
+            int32 [b *grid depth].
         """
-        b, n = len(keys), math.prod(self.grid)
+        b, n = len(keys), math.prod(self.shape)
         known = jnp.full((b, n), -1) if known is None else known.reshape(b, n)
         guided = self.encoder.num_classes and differs(sampling.guidance, 1)
         if guided:
@@ -153,12 +158,18 @@ class TokenNetwork:
                 schedule=self.config.mask_schedule,
                 confidence_temperature=sampling.confidence_temperature,
             )
-        return tokens.reshape(b, *self.grid)
+        return tokens.reshape(b, *self.shape)
 
     @property
-    def _shape(self) -> tuple[int, ...]:
-        """In which the model takes the tokens of an example."""
-        return self.grid if isinstance(self.model, PixelCNN) else (math.prod(self.grid),)
+    def _inputs(self) -> tuple[int, ...]:
+        """The shape in which the model takes the tokens of an example."""
+        return self.grid if isinstance(self.model, PixelCNN) else (math.prod(self.shape),)
+
+
+def side_by_side(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of the grid in which the codes of a position [*grid depth] lie side by side on the last axis."""
+    *grid, columns, depth = shape
+    return *grid, columns * depth
 
 
 def make_network(
@@ -166,8 +177,7 @@ def make_network(
     sizes: Mapping[str, Any],
     *,
     num_tokens: int,
-    grid: tuple[int, ...],
-    tokens_per_position: int,
+    shape: tuple[int, ...],
     num_classes: int,
     has_coarser: bool,
 ) -> TokenNetwork:
@@ -176,19 +186,17 @@ def make_network(
     Args:
         config: which, and its context.
         sizes: of a 'transformer', and of a 'pixelcnn'.
-        num_tokens: how many tokens there are, in each scale.
-        grid: sizes of the axes of the grid of tokens.
-        tokens_per_position: how many of the last axis are one position.
+        num_tokens: how many tokens there are, in each scale at each depth.
+        shape: of the codes of an example [*grid depth].
         num_classes: classes that it is conditioned on; 0 for none.
-        has_coarser: whether the tokens are finer ones of those of a coarser scale.
+        has_coarser: whether there is a coarser scale, of which these are finer codes.
     """
-    positions = (*grid[:-1], grid[-1] // tokens_per_position)
     if config.kind == 'pixelcnn':
-        size = sizes['pixelcnn']
-        model, width = PixelCNN(size, num_tokens, positions, tokens_per_position), size.channels
+        size, grid = sizes['pixelcnn'], shape[:-1]
+        model, width = PixelCNN(size, num_tokens, grid, shape[-1]), size.channels
     else:
-        size, causal = sizes['transformer'], config.kind == 'transformer'
-        positions, width = grid, size.width
+        size, grid, causal = sizes['transformer'], side_by_side(shape), config.kind == 'transformer'
+        width = size.width
         model = Transformer(
             size,
             num_inputs=num_tokens if causal else num_tokens + 1,
@@ -196,5 +204,5 @@ def make_network(
             grid=grid,
             causal=causal,
         )
-    stack = ConditioningStack(num_tokens, width, positions, dtype=size.dtype) if has_coarser else None
-    return TokenNetwork(model, ContextEncoder(num_classes, stack), config, grid, num_tokens)
+    stack = ConditioningStack(num_tokens, width, grid, dtype=size.dtype) if has_coarser else None
+    return TokenNetwork(model, ContextEncoder(num_classes, stack), config, shape, num_tokens)

@@ -52,8 +52,8 @@ _LENGTH = ('steps', 'schedule_steps')
 # The folder in which a run keeps the weights that it is built on, each as a small run of its own.
 BUILT_ON = 'built_on'
 
-# The part of a prior of bottom codes that it is not trained with, but samples and is evaluated with.
-TOP_PRIOR = 'top_prior'
+# The part of a prior of finer codes that it is not trained with, but samples and is evaluated with.
+COARSER = 'coarser'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class _Part:
 _PARTS = {
     'tokenizer': _Part('tokenizer', 'tokenizer'),
     'latent': _Part('autoencoder', 'latent'),
-    TOP_PRIOR: _Part('prior of the top codes', 'model', 'top_workdir', 'top_step'),
+    COARSER: _Part('prior of the coarser codes', 'model', 'coarser_workdir', 'coarser_step'),
 }
 _WORKDIRS = {f'{part.section}.{part.workdir}' for part in _PARTS.values()}
 _STEPS = {f'{part.section}.{part.step}' for part in _PARTS.values()}
@@ -284,7 +284,7 @@ class DataFacts:
 
     spec: Spec
     num_classes: Annotated[int, Meta(ge=0, lt=2**31)]
-    built_on: dict[Literal['tokenizer', 'latent', 'top_prior'], BuiltOn] = dataclasses.field(
+    built_on: dict[Literal['tokenizer', 'latent', 'coarser'], BuiltOn] = dataclasses.field(
         default_factory=dict
     )
     published: str | None = None
