@@ -83,7 +83,7 @@ class Codec(Protocol):
         latent_shape: of the latents of an example [*grid d]; None if there are several scales.
         num_labels: classes that decoders are conditioned on; 0 for none.
         class_names: of these classes; None if they are not known.
-        has_likelihood: whether `log_likelihood` is there.
+        has_likelihood: whether there is `log_likelihood`.
         run: the trained run that it is, as far as inference needs it; None if nothing is learned.
     """
 
@@ -110,7 +110,7 @@ class Codec(Protocol):
         """Latents, of classes int32 [b], to examples."""
 
     def log_likelihood(self, state: Any, x: jax.Array, codes: Codes, labels: jax.Array) -> jax.Array:
-        """`log p(x | codes)`, of classes int32 [b], in nats [b]; there only if `has_likelihood`."""
+        """`log p(x | codes)`, of classes int32 [b], in nats [b]; only if `has_likelihood`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,7 +241,7 @@ class FrozenRun:
         return task.decode(state, task.nearest(state, z) if task.vocabularies else (z,), labels)
 
     def log_likelihood(self, state: Any, x: jax.Array, codes: Codes, labels: jax.Array) -> jax.Array:
-        """See `Codec.log_likelihood`; raises `AttributeError` unless `has_likelihood`."""
+        """See `Codec.log_likelihood`."""
         return self.run.task.log_likelihood(state, x, codes, labels)
 
 
