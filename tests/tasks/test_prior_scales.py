@@ -1,7 +1,6 @@
 """Priors of several scales of codes, and the whole bound on the likelihood of images."""
 
 import dataclasses
-import functools
 import math
 import shutil
 from pathlib import Path
@@ -125,7 +124,7 @@ def test_images_are_drawn_scale_by_scale(fine):
     def fold(number):
         return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
-    coarse = task.coarser.task.sample_codes(state.frozen['coarser'], fold(0), labels)
+    coarse = task.coarser.task.sample_codes(state.frozen['coarser'][0], fold(0), labels)
     drawn = task.sample_codes(state, fold(1), labels, coarser=(coarse,))
     by_hand = fine.decode((coarse[..., 0], drawn[..., 0]), label=np.asarray(labels))
     np.testing.assert_array_equal(fine.sample(3, label=np.asarray(labels), seed=2), by_hand)
@@ -383,18 +382,18 @@ def test_a_chain_of_three_scales(tmp_path, monkeypatch):
     error = -evaluated['c']['bound'] - sum(nats)  # of pixels
     assert 0 < error < 0.25
 
-    tasks, states = [opened.task], [jax.device_put(opened.state)]
-    for _ in range(2):
-        tasks.append(tasks[-1].coarser.task)
-        states.append(states[-1].frozen['coarser'])
+    task, state = opened.task, jax.device_put(opened.state)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(2), i))(jnp.arange(6))
-
-    def folded(*numbers):
-        return jax.vmap(lambda key: functools.reduce(jax.random.fold_in, numbers, key))(keys)
-
     codes = ()
-    for task, state, numbers in zip(tasks[::-1], states[::-1], [(0, 0), (0, 1), (1,)], strict=True):
-        codes += (task.sample_codes(state, folded(*numbers), labels, coarser=codes),)
+    for i, (one, at) in enumerate(
+        zip(
+            (task.coarser.task.coarser.task, task.coarser.task, task),
+            (*state.frozen['coarser'], state),
+            strict=True,
+        )
+    ):
+        own = jax.vmap(lambda key, i=i: jax.random.fold_in(key, i))(keys)
+        codes += (one.sample_codes(at, own, labels, coarser=codes),)
     np.testing.assert_array_equal(opened.sample(6, label=labels, seed=2), codes[-1] * 255)
 
     mask = np.zeros((8, 8), bool)

@@ -35,20 +35,6 @@ def over_grid(vectors: jax.Array, x: jax.Array) -> jax.Array:
     return vectors[(slice(None), *(None,) * (x.ndim - 2))]
 
 
-def any_within(mask: jax.Array, grid: Sequence[int]) -> jax.Array:
-    """Which cells of a coarser grid have a part in a mask.
-
-    Args:
-        mask: bool [b *grid*sizes].
-        grid: how many cells there are along each axis.
-
-    Returns:
-        bool [b *grid].
-    """
-    pairs = (n for cells, size in zip(grid, mask.shape[1:], strict=True) for n in (cells, size // cells))
-    return mask.reshape(len(mask), *pairs).any(tuple(range(2, 2 * len(grid) + 1, 2)))
-
-
 def to_patches(x: jax.Array, size: int | Sequence[int]) -> jax.Array:
     """Moves patches of a grid into its channels.
 
@@ -63,6 +49,12 @@ def to_patches(x: jax.Array, size: int | Sequence[int]) -> jax.Array:
     last = 2 * rank + 1
     patches = x.reshape(b, *pairs, c).transpose(0, *range(1, last, 2), *range(2, last, 2), last)
     return patches.reshape(b, *cells, -1)
+
+
+def any_within(mask: jax.Array, grid: Sequence[int]) -> jax.Array:
+    """Which cells of a coarser grid have a part in a mask, bool [b *grid*sizes]: bool [b *grid]."""
+    sizes = [n // cells for n, cells in zip(mask.shape[1:], grid, strict=True)]
+    return to_patches(mask[..., None], sizes).any(-1)
 
 
 def from_patches(x: jax.Array, size: int | Sequence[int]) -> jax.Array:

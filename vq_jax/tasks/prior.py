@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import jax
@@ -47,7 +46,7 @@ class PriorTask(Task):
     """See `vq_jax.tasks.task.Task` for what each method does.
 
     A prior learns one scale of codes, in the context of the next coarser one. `state.frozen` is
-    `{'codec': its state, 'coarser': that of the prior of the next coarser scale, or None}`.
+    `{'codec': its state, 'coarser': those of the priors of coarser scales, the coarsest first}`.
 
     Attributes:
         network: tokens and contexts to logits, and samples of codes.
@@ -182,8 +181,8 @@ class PriorTask(Task):
         return TrainState.create(run_key, variables, self.optimizer)
 
     def pretrained(self) -> Any:
-        """What the codec, and the prior of the next coarser scale, learned."""
-        return {'codec': self.codec.state(), 'coarser': self.coarser and self.coarser.state}
+        """What the codec, and the priors of coarser scales, learned."""
+        return {'codec': self.codec.state(), 'coarser': tuple(run.state for run in self._coarser_runs)}
 
     def train_step(
         self, state: TrainState, batch: Batch, axis_name: str | None = None
@@ -213,12 +212,13 @@ class PriorTask(Task):
         asked = self.network.asked(content_keys(codes[self.scale]))
         nats, right = self._predicted(state.eval_variables(), codes, labels, asked)
         values = {'nats': jnp.sum(nats, -1), 'right': jnp.mean(right, -1), 'asked': jnp.mean(asked, -1)}
-        coarser = list(self._coarser_priors(state))
-        if self.network.masked or any(task.network.masked for task, _ in coarser):
+        priors = self._priors(state)
+        if any(task.network.masked for task, _ in priors):
             return values
-        if coarser:
-            values['coarser_nats'] = -sum(task.log_probability(at, codes, labels) for task, at in coarser)
-        whole = self._is_finest and (self.scale == 0 or coarser)
+        if self.coarser:
+            coarser = (task.log_probability(at, codes, labels) for task, at in priors[:-1])
+            values['coarser_nats'] = -sum(coarser)
+        whole = self._is_finest and (self.coarser or not self.scale)
         if whole and self.codec.has_likelihood and 'x' in batch:
             frozen = state.frozen['codec']
             values['log_likelihood'] = self.codec.log_likelihood(frozen, batch['x'], codes, labels)
@@ -385,34 +385,26 @@ class PriorTask(Task):
                 f'this prior draws the codes of scale {self.scale} alone; draw images with the prior of the '
                 'finest scale, whose config.model.coarser_workdir leads to this run.'
             )
-        return self.decode(state, self._sample_scales(state, keys, labels, known, sampling), labels)
+        if self.scale and not self.coarser:
+            raise UserError(
+                f'this prior draws the codes of scale {self.scale} alone; set model.coarser_workdir to the '
+                f'run of a prior of scale {self.scale - 1}, in the config or by overriding it.'
+            )
+        codes: Codes = ()
+        for i, (task, at) in enumerate(self._priors(state)):
+            own = fold_in(keys, i) if self.scale else keys
+            codes += (task.sample_codes(at, own, labels, known[i], sampling, codes),)
+        return self.decode(state, codes, labels)
 
-    def _sample_scales(
-        self,
-        state: TrainState,
-        keys: jax.Array,
-        labels: jax.Array,
-        known: list[jax.Array | None],
-        sampling: Sampling | None,
-    ) -> Codes:
-        """The codes of all scales from the coarsest to the one that is learned."""
-        coarser: Codes = ()
-        if self.scale:
-            if not self.coarser:
-                raise UserError(
-                    f'this prior draws the codes of scale {self.scale} alone; set model.coarser_workdir to '
-                    f'the run of a prior of scale {self.scale - 1}, in the config or by overriding it.'
-                )
-            frozen = state.frozen['coarser']
-            coarser = self.coarser.task._sample_scales(frozen, fold_in(keys, 0), labels, known[:-1], sampling)
-            keys = fold_in(keys, 1)
-        return *coarser, self.sample_codes(state, keys, labels, known[-1], sampling, coarser)
+    @property
+    def _coarser_runs(self) -> tuple[Restored, ...]:
+        """The priors of all coarser scales, the coarsest first, if they are known."""
+        return (*self.coarser.task._coarser_runs, self.coarser) if self.coarser else ()
 
-    def _coarser_priors(self, state: TrainState) -> Iterator[tuple['PriorTask', TrainState]]:
-        """The priors of the coarser scales that are known, the next one first, each with its state."""
-        if self.coarser:
-            yield self.coarser.task, state.frozen['coarser']
-            yield from self.coarser.task._coarser_priors(state.frozen['coarser'])
+    def _priors(self, state: TrainState) -> list[tuple['PriorTask', TrainState]]:
+        """The same and this one, each with its state."""
+        coarser = zip(self._coarser_runs, state.frozen['coarser'], strict=True)
+        return [*((run.task, at) for run, at in coarser), (self, state)]
 
     def _codes(self, state: TrainState, batch: Batch) -> Codes:
         """All codes of a batch, written or made now, without a gradient."""
