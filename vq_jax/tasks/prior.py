@@ -30,7 +30,7 @@ from vq_jax.tasks.code_reports import code_caption
 from vq_jax.tasks.codec import Codec, TokenizerConfig, make_codec
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.restore import Restored, restore_part
-from vq_jax.tasks.task import Task, check_decoder, check_labels, check_same_spec
+from vq_jax.tasks.task import Task, check_decoder, check_labels
 from vq_jax.tasks.token_network import TokenNetwork, make_network
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, model_optimizer
@@ -132,10 +132,6 @@ class PriorTask(Task):
     def decoder_labels(self) -> int:
         """The codec's: a prior of classes may sample codes of none."""
         return self.codec.num_labels
-
-    def check_spec(self, spec: Spec) -> None:
-        """Raises `UserError` unless the images are as large as those the model was made for."""
-        check_same_spec(spec, self.spec)
 
     def check_dataset(self, dataset: AnyDataset) -> None:
         """Raises `UserError` if a data set does not fit, or holds the codes of another tokenizer."""
