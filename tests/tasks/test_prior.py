@@ -195,7 +195,7 @@ def test_what_changes_nothing_is_refused():
         for name in ('steps', 'confidence_temperature', 'top_k'):
             if name in unused:
                 with pytest.raises(
-                    UserError, match=f'{name} changes nothing here: this model draws token by token'
+                    UserError, match=f'{name} changes nothing here: this model samples token by token'
                 ):
                     sampler.sampling('sample', {name: 2})
             else:

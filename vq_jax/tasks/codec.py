@@ -47,10 +47,10 @@ class TokenizerConfig(CodecConfig):
         workdir: a run of the task vqvae or vqgan, whose codes they are; empty takes the values of the
             pixels themselves, red, green and blue one after the other.
         levels: how many values of a pixel are told apart, if `workdir` is empty; 2 is black and white.
-        dither: draw one of the two levels around a value, so that their mean is the value, instead of
+        dither: sample one of the two levels around a value, so that their mean is the value, instead of
             parting the values evenly; of each image always the same. Of 2 levels that is the
             binarisation of Salakhutdinov and Murray 2008, which published likelihoods of MNIST have; which
-            pixels come out white is another draw than theirs.
+            pixels come out white is another sample than theirs.
     """
 
     section: ClassVar[str] = 'tokenizer'
@@ -149,9 +149,9 @@ class Identity:
         """Without dither, each level is as many bytes wide as the others, to within one."""
         if not self.dither:
             return (x.astype(jnp.int32) * self.levels // 256,)
-        draw = jax.vmap(lambda key: jax.random.randint(key, x.shape[1:], 0, 255))
+        sample = jax.vmap(lambda key: jax.random.randint(key, x.shape[1:], 0, 255))
         level, rest = jnp.divmod(x.astype(jnp.int32) * (self.levels - 1), 255)
-        return (level + (draw(content_keys(x)) < rest),)
+        return (level + (sample(content_keys(x)) < rest),)
 
     def decode(self, state: Any, codes: Codes, labels: jax.Array) -> jax.Array:
         """The first level is 0 and the last one 255; without dither, `encode` gives the same codes."""

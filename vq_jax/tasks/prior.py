@@ -312,7 +312,7 @@ class PriorTask(Task):
         """Keys that change nothing for this model, nor for those of coarser scales, and why."""
         unused = sampling.unused()
         if not self.network.masked:
-            unused |= dict.fromkeys(('steps', 'confidence_temperature'), 'this model draws token by token')
+            unused |= dict.fromkeys(('steps', 'confidence_temperature'), 'this model samples token by token')
         if self.coarser:
             theirs = self.coarser.task.unused(sampling, method)
             unused = {name: unused[name] for name in unused.keys() & theirs}
@@ -378,12 +378,12 @@ class PriorTask(Task):
         """Examples whose codes are sampled scale by scale, where they are not known."""
         if not self._is_finest:
             raise UserError(
-                f'this prior draws the codes of scale {self.scale} alone; draw images with the prior of the '
-                'finest scale, whose config.model.coarser_workdir leads to this run.'
+                f'this prior samples the codes of scale {self.scale} alone; sample images with the prior of '
+                'the finest scale, whose config.model.coarser_workdir leads to this run.'
             )
         if self.scale and not self.coarser:
             raise UserError(
-                f'this prior draws the codes of scale {self.scale} alone; set model.coarser_workdir to the '
+                f'this prior samples the codes of scale {self.scale} alone; set model.coarser_workdir to the '
                 f'run of a prior of scale {self.scale - 1}, in the config or by overriding it.'
             )
         codes: Codes = ()
