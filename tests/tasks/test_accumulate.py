@@ -166,20 +166,20 @@ def test_a_step_in_parts_is_that_of_the_whole_batch(name):
 class Means:
     """Latents, as of an autoencoder: the means of squares of pixels, far from zero."""
 
-    shape, num_labels, class_names, run = (4, 4, 1), 0, None, None
+    latent_shape, num_labels, class_names, run = (4, 4, 1), 0, None, 'an autoencoder'
 
     def state(self):
         return {'far': jnp.float32(3)}
 
-    def encode(self, state, images):
-        return state['far'] + to_float(reduce(images, 2))
+    def latents(self, state, x):
+        return state['far'] + to_float(reduce(x, 2))
 
 
 def test_latents_are_measured_and_learned_in_parts():
     results = []
     for accumulate in (1, 4):
         task = make('diffusion', {**SGD, 'optimizer.learning_rate': 0.1, **UNET}, accumulate)
-        task = dataclasses.replace(task, space=Means())
+        task = dataclasses.replace(task, codec=Means())
         engine = make_engine(ParallelConfig(), 12)
         state = jax.jit(task.init)(jax.random.key(0), next(batches()))
         state = task.init_from_data(jax.random.key(1), state, batches(), engine)
