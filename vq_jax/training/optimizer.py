@@ -61,7 +61,9 @@ class OptimizerConfig:
         if self.clip_norm is not None and not on_device('clip_norm', self.clip_norm) > 0:
             raise UserError(f'clip_norm is {self.clip_norm}; give a number above 0, or None.')
         if self.name == 'adam' and self.weight_decay:
-            raise UserError('weight_decay is not of adam; choose adamw, or set weight_decay to 0.')
+            raise UserError(
+                f'weight_decay is {self.weight_decay}, and adam has none; choose adamw, or set it to 0.'
+            )
 
 
 @dataclasses.dataclass(frozen=True)
