@@ -68,11 +68,18 @@ _GLYPH = 24  # pixels of a side; characters are made to fit into
 _INKED = (22, 18)
 
 
-class Digits(tfds.core.GeneratorBasedBuilder):
-    """Handwritten digits of 8x8 pixels from scikit-learn: 1,438 to train on, 359 to test."""
+class _BuiltIn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Two splits, and nothing to download."""
 
     VERSION = tfds.core.Version('1.0.0')
-    url_infos: ClassVar = {}  # nothing to download; tfds would look for a list beside this file
+    url_infos: ClassVar = {}  # tfds would look for a list beside this file
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+        return {split: self._generate_examples(split) for split in ('train', 'test')}
+
+
+class Digits(_BuiltIn):
+    """Handwritten digits of 8x8 pixels from scikit-learn: 1,438 to train on, 359 to test."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -86,9 +93,6 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             ),
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        return {split: self._generate_examples(split) for split in ('train', 'test')}
-
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         from sklearn.datasets import load_digits
 
@@ -99,14 +103,11 @@ class Digits(tfds.core.GeneratorBasedBuilder):
                 yield index, {'image': Image.fromarray(pixels[index]), 'label': int(label)}
 
 
-class Photos(tfds.core.GeneratorBasedBuilder):
+class Photos(_BuiltIn):
     """Crops of 64x64 pixels, RGB, from the photographs in scikit-image; the label says which one.
 
     Test crops come from a strip on the right of each photograph that no training crop touches.
     """
-
-    VERSION = tfds.core.Version('1.0.0')
-    url_infos: ClassVar = {}  # nothing to download; tfds would look for a list beside this file
 
     def _info(self) -> tfds.core.DatasetInfo:
         names = [name.split('.')[0] for name in PHOTOGRAPHS]
@@ -122,9 +123,6 @@ class Photos(tfds.core.GeneratorBasedBuilder):
                 }
             ),
         )
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        return {split: self._generate_examples(split) for split in ('train', 'test')}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for label, photo in enumerate(_photographs()):
@@ -173,15 +171,12 @@ def crops(width: int, height: int, split: str) -> list[tuple[int, int]]:
     ]
 
 
-class Glyphs(tfds.core.GeneratorBasedBuilder):
+class Glyphs(_BuiltIn):
     """Letters and digits of 24x24 pixels, RGB, in the fonts that come with matplotlib.
 
     Each character is there in each font and each pair of colours. In one font, which is another one for the
     next character, it is for testing: a test image shows a shape that no training image has.
     """
-
-    VERSION = tfds.core.Version('1.0.0')
-    url_infos: ClassVar = {}  # nothing to download; tfds would look for a list beside this file
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -196,9 +191,6 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
                 }
             ),
         )
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        return {split: self._generate_examples(split) for split in ('train', 'test')}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, font in enumerate(_fonts()):
