@@ -4,10 +4,10 @@
 
 trains `quickstart.py`, then this, and makes four samples of each letter and digit.
 
-Results: 82.49 nats for the 36 codes of a test image, 3.306 bits per code; most samples are of the requested
-class, and nearly all in one pair of colours. It took 217 seconds on two cores of a shared x86-64 machine
-under much other load (jax 0.10.2), 148 seconds of processor time; all of `make train`, without the
-installation, 380 and 247.
+Results: 78.43 nats for the 36 codes of a test image, 3.143 bits per code; most samples are of the requested
+class, and nearly all in one pair of colours. It took 148 seconds on two cores of a shared x86-64 machine
+under much other load (jax 0.10.2), 167 seconds of processor time; all of `make train`, without the
+installation, 248 and 264.
 """
 
 from ml_collections import ConfigDict
