@@ -25,7 +25,7 @@ def full(tmp_path, monkeypatch):
     folder.mkdir()
 
     def make(*arguments, **options):
-        if Path(options['dir']) == folder:
+        if Path(options['dir']).is_relative_to(folder):
             raise OSError(errno.ENOSPC, 'No space left on device')
         return mkstemp(*arguments, **options)
 
@@ -65,19 +65,20 @@ def test_a_record_is_added_whole_or_not_at_all(tmp_path, monkeypatch):
     assert (tmp_path / 'file').read_bytes() == b'first\nthird\n'
 
 
-@pytest.mark.parametrize('name', ['sheet.png', 'arrays.npz'])
+@pytest.mark.parametrize('name', ['sheet.png', 'arrays.npz', 'folder'])
 def test_images_that_were_made_are_kept_elsewhere(full, tmp_path, name):
     images = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4, 1)
     with pytest.raises(WriteError) as caught:
-        sample_flags.write(full / name, images, 'noise')
+        sample_flags.write(full / name, images, Spec('image', (4, 4, 1)), 'noise')
     (elsewhere,) = tmp_path.glob('vq_jax-*/*')
+    failed = full / name / '0.png' if name == 'folder' else full / name
     assert str(caught.value) == (
-        f'Cannot write {full / name} (No space left on device); make room, or choose another place. '
+        f'Cannot write {failed} (No space left on device); make room, or choose another place. '
         f'Meanwhile, the 3 images that were made are in {elsewhere}.'
     )
     if name.endswith('.npz'):
         np.testing.assert_array_equal(np.load(elsewhere)['images'], images)
-    assert not list(full.iterdir())
+    assert not [path for path in full.rglob('*') if path.is_file()]
 
 
 def test_a_disk_that_cannot_be_written_is_told_in_a_sentence(monkeypatch, capsys):

@@ -4,8 +4,13 @@ import wave
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vq_jax
+from tests.runs import refused, run
+from vq_jax import sample_flags
+from vq_jax.media import wav
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config
 from vq_jax.train import train
 
@@ -55,21 +60,21 @@ def tokenizer(folder, tmp_path_factory):
 
 
 def test_sounds_are_encoded_and_come_back(tokenizer):
-    run = vq_jax.load(tokenizer)
-    assert (run.spec.kind, run.spec.shape, run.spec.rate) == ('audio', (512, 1), RATE)
-    assert 'audio of 512x1' in repr(run)
-    sounds = next(iter(vq_jax.data.eval_batches(run.dataset('test'), batch_size=4)))['x']
-    codes = run.encode(sounds)
+    opened = vq_jax.load(tokenizer)
+    assert (opened.spec.kind, opened.spec.shape, opened.spec.rate) == ('audio', (512, 1), RATE)
+    assert 'audio of 512x1' in repr(opened)
+    sounds = next(iter(vq_jax.data.eval_batches(opened.dataset('test'), batch_size=4)))['x']
+    codes = opened.encode(sounds)
     assert codes.shape == (len(sounds), 32, 2) and codes.dtype == np.int32
-    rebuilt = np.asarray(run.decode(codes))
+    rebuilt = np.asarray(opened.decode(codes))
     assert rebuilt.shape == sounds.shape and rebuilt.dtype == np.int16
-    np.testing.assert_array_equal(rebuilt, run.reconstruct(sounds))
+    np.testing.assert_array_equal(rebuilt, opened.reconstruct(sounds))
     longer = np.concatenate([sounds, sounds], axis=1)
-    assert run.encode(longer).shape == (len(sounds), 64, 2)
+    assert opened.encode(longer).shape == (len(sounds), 64, 2)
     with pytest.raises(vq_jax.UserError, match=r'sounds must be int16 \[b t c\], .* give sounds\[None\]'):
-        run.encode(sounds[0])
+        opened.encode(sounds[0])
     with pytest.raises(vq_jax.UserError, match=r"give \(32767 \* sounds\).round\(\).astype\('int16'\)"):
-        run.encode(sounds / 32768)
+        opened.encode(sounds / 32768)
 
 
 def test_an_evaluation_is_looked_at_and_listened_to(tokenizer):
@@ -78,7 +83,8 @@ def test_an_evaluation_is_looked_at_and_listened_to(tokenizer):
         assert file.getframerate() == RATE and file.getsampwidth() == 2 and file.getnframes() > 512
 
 
-def test_a_prior_over_the_codes_makes_sound(folder, tokenizer, tmp_path):
+@pytest.fixture(scope='module')
+def prior(folder, tokenizer, tmp_path_factory):
     config = small(
         'prior',
         folder,
@@ -87,7 +93,144 @@ def test_a_prior_over_the_codes_makes_sound(folder, tokenizer, tmp_path):
         transformer__depth=1,
     )
     config.transformer.width, config.transformer.heads = 32, 2
-    metrics = train(config, tmp_path / 'prior')
+    workdir = tmp_path_factory.mktemp('runs') / 'prior'
+    metrics = train(config, workdir)
     assert 0 < metrics['loss'] < np.log(16)
-    made = vq_jax.load(tmp_path / 'prior').sample(3, label='low')
+    return workdir
+
+
+def test_a_prior_over_the_codes_makes_sound(prior):
+    opened = vq_jax.load(prior)
+    made = opened.sample(3, label='low')
     assert made.shape == (3, 512, 1) and made.dtype == np.int16 and made.std() > 100
+    mask = np.zeros(512, bool)
+    mask[200:300] = True
+    again = opened.inpaint(made, mask, label='low')
+    np.testing.assert_array_equal(again[:, ~mask], made[:, ~mask])
+    assert again.dtype == np.int16 and (again[:, mask] != made[:, mask]).any()
+    with pytest.raises(vq_jax.UserError, match=r'the mask must be bool of shape \(512,\) or \(3, 512\)'):
+        opened.inpaint(made, mask[:7], label='low')
+    with pytest.raises(vq_jax.UserError, match='-1 sounds cannot be sampled'):
+        opened.sample(-1)
+    with pytest.raises(vq_jax.UserError, match='cannot take noise out of sounds; one of diffusion can'):
+        opened.denoise(made, 3.0)
+
+
+def test_samples_are_written_by_what_they_are(prior, tmp_path):
+    """As a sheet to look at, one sound after the other, arrays, and a file of each."""
+    made = vq_jax.load(prior).sample(3)
+    for name in ('x.png', 'x.wav', 'x.npz', 'x'):
+        run([f'--workdir={prior}', '--num=3', f'--output={tmp_path / name}'], module='vq_jax.sample')
+    arrays = np.load(tmp_path / 'x.npz')
+    np.testing.assert_array_equal(arrays['sounds'], made)
+    assert arrays['labels'].tolist() == [0, 1, 0]
+    joined, rate = wav.read((tmp_path / 'x.wav').read_bytes())
+    assert rate == RATE
+    np.testing.assert_array_equal(joined.reshape(3, -1, 1)[:, :512], made)
+    assert sorted(path.name for path in (tmp_path / 'x').iterdir()) == ['0.wav', '1.wav', '2.wav']
+    np.testing.assert_array_equal(wav.read((tmp_path / 'x' / '2.wav').read_bytes())[0], made[2])
+    assert Image.open(tmp_path / 'x.png').size[0] > 2 * 192
+    sample = f'--workdir={prior}'
+    told = refused('vq_jax.sample', [sample, f'--output={tmp_path / "x"}'], [sample, '--output=x.jpg'])
+    assert f'--output {tmp_path / "x"} is a directory; it is not empty' in told[0]
+    assert 'give a name that ends in .png or .wav or .npz, or one without an ending' in told[1]
+
+
+def test_a_file_is_of_a_kind(tmp_path):
+    for name, spec, words in (
+        ('x.wav', Spec('image', (8, 8, 1)), 'x.wav, which holds no images, as this run makes; give a name'),
+        ('x.png', Spec('text', (8,)), 'x.png, which holds no texts, .* ends in .npz'),
+        ('x', Spec('text', (8,)), 'which holds no texts'),
+        ('x.wav', Spec('audio', (8, 1)), 'the rate of these sounds is not known'),
+    ):
+        with pytest.raises(vq_jax.UserError, match=words):
+            sample_flags.check_fits(tmp_path / name, 1, spec)
+    spec = Spec('audio', (8000, 1), 8000)
+    sample_flags.check_fits(tmp_path / 'x', 10**6, spec)
+    with pytest.raises(vq_jax.UserError, match='200000 sounds do not fit in a file; ask for 134,217 or'):
+        sample_flags.check_fits(tmp_path / 'x.wav', 200_000, spec)
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
+    sample_flags.write(tmp_path / 'images', images, Spec('image', (8, 8, 1)), 'noise')
+    np.testing.assert_array_equal(Image.open(tmp_path / 'images' / '1.png'), images[1, ..., 0])
+
+
+def test_a_file_is_brought_to_what_the_model_takes(tokenizer, folder, tmp_path):
+    opened = vq_jax.load(tokenizer)
+    path = folder / 'low' / '0.wav'
+    whole, _ = wav.read(path.read_bytes())
+    cut, mask = opened.prepare(path)
+    assert mask is None and cut.shape == (512, 1) and cut.dtype == np.int16
+    start = max(0, len(whole) - 512) // 2
+    np.testing.assert_array_equal(cut[: len(whole)], whole[start : start + 512, :1])
+    assert not cut[len(whole) :].any()
+    np.testing.assert_array_equal(opened.prepare(str(path))[0], cut)
+    np.testing.assert_array_equal(opened.prepare(path.read_bytes())[0], cut)
+    np.testing.assert_array_equal(opened.prepare(cut[:, 0])[0], cut)
+    wav.write(tmp_path / 'slow.wav', whole[:200], RATE // 2)  # of half the rate, so twice as long
+    assert np.abs(opened.prepare(tmp_path / 'slow.wav')[0][:400]).max() > 1000
+    (tmp_path / 'text.wav').write_text('no sound')
+    for given, words in (
+        (tmp_path / 'none.wav', r'none.wav cannot be read \(No such file or directory\); give a WAV file'),
+        (tmp_path / 'text.wav', r'text.wav cannot be decoded \(it is not a WAV file\); give a WAV file'),
+        (cut / 2, 'the sound is float64; give a path, the content of a WAV file, or an array, int16'),
+        (None, 'the sound is of type NoneType; give a path'),
+    ):
+        with pytest.raises(vq_jax.UserError, match=words):
+            opened.prepare(given)
+    with pytest.raises(vq_jax.UserError, match='a mask is read for images alone'):
+        opened.prepare(cut, cut)
+
+
+def test_a_diffusion_model_changes_sounds(folder, tmp_path):
+    config = small('diffusion', folder, unet__channels=8, unet__multipliers=(1,), unet__residual_blocks=1)
+    config.steps, config.unet.attention_resolutions, config.unet.head_channels = 4, (), 8
+    config.sampling.steps, config.evaluation.times, config.model.schedule = 2, 1, 'cosine'
+    config.eval_every = config.checkpoint_every = 4
+    metrics = train(config, tmp_path / 'run')
+    assert 'loss' in metrics and 'bits_per_dimension' not in metrics  # which are of bytes
+    opened = vq_jax.load(tmp_path / 'run')
+    sound = opened.prepare(folder / 'high' / '3.wav')[0]
+    same = opened.image_to_image(sound[None], 0.0)
+    assert same.dtype == np.int16 and np.abs(same.astype(int) - sound).max() < 500  # of 32,768
+    assert np.abs(opened.image_to_image(sound[None], 0.9).astype(int) - sound).mean() > 1000
+    mask = np.arange(512) < 100
+    again = opened.inpaint(sound[None], mask)[0]
+    np.testing.assert_array_equal(again[~mask], sound[~mask])
+    quiet = opened.denoise(sound[None], 1.0, sampler='ddim', steps=1)
+    assert np.abs(quiet.astype(int) - sound).max() < 500
+    with pytest.raises(vq_jax.UserError, match='sigma is -1; give a number of steps of int16 above 0'):
+        opened.denoise(sound[None], -1)
+    assert opened.interpolate(sound, sound, 3).shape == (3, 512, 1)
+    given = [f'--input={folder}/high/3.wav', '--strength=0.5', f'--output={tmp_path}/x.wav']
+    run([f'--workdir={tmp_path / "run"}', *given], module='vq_jax.edit')
+    expected = opened.image_to_image(sound[None], 0.5)[0]
+    np.testing.assert_array_equal(wav.read((tmp_path / 'x.wav').read_bytes())[0][:512], expected)
+    config.model.upscale = 2
+    with pytest.raises(vq_jax.UserError, match=r'super-resolution .* is of images, and these are audio'):
+        train(config, tmp_path / 'other')
+
+
+@pytest.mark.parametrize('task', ['gan', 'classifier'])
+def test_what_needs_no_codes_takes_sounds(task, folder, tmp_path):
+    config = small(task, folder)
+    config.steps = config.eval_every = config.checkpoint_every = 2
+    if task == 'gan':
+        config.generator.channels = config.discriminator.channels = 4
+        config.best_metric = None
+    else:
+        config.model.channels = config.model.features = 8
+    train(config, tmp_path / 'run')
+    opened = vq_jax.load(tmp_path / 'run')
+    if task == 'gan':
+        made = opened.sample(2)
+        assert made.shape == (2, 512, 1) and made.dtype == np.int16
+        assert (tmp_path / 'run' / 'sounds' / 'samples_sound_0000002.wav').exists()
+    else:
+        sound, _ = opened.prepare(folder / 'high' / '3.wav')
+        assert opened.classify(sound[None]).shape == (1, 2)
+        assert (tmp_path / 'run' / 'images' / 'classes_0000002.png').exists()
+
+
+def test_a_prior_of_values_is_of_pixels(folder, tmp_path):
+    with pytest.raises(vq_jax.UserError, match='the values of bytes alone, not of audio; set it to a run'):
+        train(small('prior', folder), tmp_path / 'run')

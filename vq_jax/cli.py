@@ -12,7 +12,7 @@ import tempfile
 import textwrap
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -208,20 +208,26 @@ def use_compilation_cache() -> None:
 
 
 def check_output(flag: flags.FlagHolder, *endings: str) -> Path:
-    """The file that a flag names, once it is known that it can be written.
+    """The file or new folder that a flag names, once it is known that it can be written.
 
     Args:
         flag: such as `--output`.
-        *endings: how its name may end, which says what it is to hold.
+        *endings: how its name may end, which says what it is to hold; '' is a folder.
 
     Raises:
-        UserError: if it ends otherwise, is a directory, or lies where nothing can be written.
+        UserError: if it ends otherwise, is a directory (with something in it), or lies where nothing can be
+            written.
     """
     path = Path(flag.value)
     if path.suffix not in endings:
-        raise UserError(f'--{flag.name} is {path}; give a name that ends in {" or ".join(endings)}.')
-    if path.is_dir():
-        raise UserError(f'--{flag.name} {path} is a directory; name a file in it.')
+        named = ' or '.join(filter(None, endings))
+        folder = ', or one without an ending for a folder' if '' in endings else ''
+        raise UserError(f'--{flag.name} is {path}; give a name that ends in {named}{folder}.')
+    if path.is_dir() and (path.suffix or any(path.iterdir())):
+        told = 'name a file in it' if path.suffix else 'it is not empty: name another, or a file in it'
+        raise UserError(f'--{flag.name} {path} is a directory; {told}.')
+    if not path.suffix and path.exists() and not path.is_dir():
+        raise UserError(f'--{flag.name} {path} is a file; name a folder, which is made.')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Nothing else tells for certain; root may write where the permissions say no, and an empty file fits
@@ -235,26 +241,34 @@ def check_output(flag: flags.FlagHolder, *endings: str) -> Path:
         ) from error
 
 
-def write_output(path: Path, content: str | bytes, what: str) -> None:
-    """Writes the file that a flag names, or another one if that cannot be: it may have taken hours to make.
+def write_output(path: Path, content: str | bytes | Mapping[str, bytes], what: str) -> None:
+    """Writes what a flag names, or something else if that cannot be: it may have taken hours to make.
 
     Args:
         path: as `check_output` returns it.
-        content: text or bytes.
+        content: text or bytes; of a folder, those of its files by name.
         what: it is, for the message, such as '64 images'.
 
     Raises:
         WriteError: it was not written there; the message says where it is instead, if anywhere.
     """
     try:
-        write_atomically(path, content)
+        _write(path, content)
     except WriteError as error:
         try:
             instead = Path(tempfile.mkdtemp(prefix='vq_jax-')) / path.name
-            write_atomically(instead, content)
+            _write(instead, content)
         except (OSError, WriteError):  # there is no room anywhere
             raise error from None
         raise WriteError(f'{error} Meanwhile, {what} are in {instead}.') from error
+
+
+def _write(path: Path, content: str | bytes | Mapping[str, bytes]) -> None:
+    files = (
+        {path / name: x for name, x in content.items()} if isinstance(content, Mapping) else {path: content}
+    )
+    for file, x in files.items():
+        write_atomically(file, x)
 
 
 def checkpoint_step(flag: flags.FlagHolder) -> int | Literal['best'] | None:

@@ -1,14 +1,15 @@
-"""Changes an image by a prior, a diffusion model or a VAE: `--mask`, `--strength`, `--sigma` or `--to`.
+"""Changes an image or a sound by a prior, a diffusion model or a VAE.
 
     python -m vq_jax.edit --workdir DIR --input image.png --mask mask.png --output out.png
 
-samples anew what is white in the mask, the rest stays as it is: a hole for inpainting, all but the middle for
-outpainting, and with `--label` a part of another class. Diffusion models also change an image as a whole
-(`--strength`, from 0 to 1) and take noise out of it (`--sigma`, in grey levels). They and VAEs find images
-between two (`--to other.png`). Without any of these, a model that was trained for it makes a small image
-large, which is taken as it is. Any other image that is not of the model's size is padded, cropped and
+`--mask` samples anew what is white in it, and the rest stays as it is: a hole for inpainting, all but the
+middle for outpainting, and with `--label` a part of another class. Diffusion models also change an image as a
+whole (`--strength`, from 0 to 1) and take noise out of it (`--sigma`, in grey levels). They and VAEs find
+images between two (`--to other.png`). Without any of these, a model that was trained for it makes a small
+image large, which is taken as it is. Any other image that is not of the model's size is padded, cropped and
 resized as the model's data were, and its mask with it; if those were not (no `config.data.image_size`), it
-must have their size.
+must have their size. Of sound it is the same, with WAV files, which are brought to the model's rate and
+length, `--sigma` in steps of 16 bits, and no `--mask` (`vq_jax.Run.inpaint` takes one).
 """
 
 from pathlib import Path
@@ -21,18 +22,21 @@ from vq_jax.errors import UserError, on_device
 
 flags.adopt_module_key_flags(sample_flags)  # for --help
 flags.adopt_module_key_flags(run_flags)  # for --help
-_INPUT = flags.DEFINE_string('input', None, 'The image file.')
+_INPUT = flags.DEFINE_string('input', None, 'The file of an image, or a WAV file.')
 _MASK = flags.DEFINE_string(
     'mask', None, 'An image of the same size as --input, white where it is sampled anew.'
 )
 _STRENGTH = flags.DEFINE_float('strength', None, 'How much noise is added and taken out, from 0 to 1.')
-_SIGMA = flags.DEFINE_float('sigma', None, 'Standard deviation, in grey levels, of noise to take out.')
-_TO = flags.DEFINE_string('to', None, 'Another image; --num is how many lead to it, both included.')
-_NUM = flags.DEFINE_integer('num', None, 'How many images: 1 by default, and 8 with --to.')
+_SIGMA = flags.DEFINE_float(
+    'sigma', None, 'Standard deviation, in grey levels (of sound, in steps of 16 bits), of noise to take out.'
+)
+_TO = flags.DEFINE_string('to', None, 'Another file; --num is how many lead to it, both included.')
+_NUM = flags.DEFINE_integer('num', None, 'How many: 1 by default, and 8 with --to.')
 
 
 def main() -> None:
     """Writes the file."""
+    from vq_jax.data.transforms.audio import read_file_or_array
     from vq_jax.data.transforms.image import decode_file, pixels
     from vq_jax.run import load
 
@@ -48,11 +52,13 @@ def main() -> None:
     if _STRENGTH.value is not None and not 0 <= on_device('--strength', _STRENGTH.value) <= 1:
         raise UserError(f'--strength is {_STRENGTH.value}; give a number from 0 to 1.')
     for flag in (_INPUT, _MASK, _TO):  # mistakes are shown before the run is opened, which takes a while
-        if flag.value is not None:
+        if flag.value is not None and Path(flag.value).suffix.lower() == '.wav':
+            read_file_or_array(flag.value)
+        elif flag.value is not None:
             decode_file(flag.value, channels=3)
     cli.use_compilation_cache()
     run = load(**run_flags.opened())
-    sample_flags.check_sheet(output, n, run.spec.shape)
+    sample_flags.check_fits(output, n, run.spec)
     name = Path(_INPUT.value).name
     options = {
         'label': sample_flags.label(run, n),
@@ -66,29 +72,30 @@ def main() -> None:
                 'give --mask (a prior or a diffusion model), --strength or --sigma (a diffusion model), or '
                 '--to (a diffusion model or a VAE); only a run of super-resolution needs none of them.'
             )
-        small = pixels(decode_file(_INPUT.value, run.spec.shape[-1]))
+        small = pixels(decode_file(_INPUT.value, run.spec.channels))
         title = f'{name}, made large'
-        images = run.upscale(np.repeat(small[None], n, axis=0), **options)
+        made = run.upscale(np.repeat(small[None], n, axis=0), **options)
     elif _TO.value is not None:
         title = f'from {name} to {Path(_TO.value).name}'
         ends = [run.prepare(path)[0] for path in (_INPUT.value, _TO.value)]
-        images = np.asarray(run.interpolate(*ends, n, options['label'], **sample_flags.sampling()))
+        made = np.asarray(run.interpolate(*ends, n, options['label'], **sample_flags.sampling()))
     else:
-        image, mask = run.prepare(_INPUT.value, _MASK.value)
-        copies = np.repeat(image[None], n, axis=0)
+        example, mask = run.prepare(_INPUT.value, _MASK.value)
+        copies = np.repeat(example[None], n, axis=0)
         if mask is not None:
             title = f'{name}, with the part in {Path(_MASK.value).name} sampled anew'
-            images = run.inpaint(copies, mask, **options)
+            made = run.inpaint(copies, mask, **options)
         elif _STRENGTH.value is not None:
             title = f'{name}, changed with strength {_STRENGTH.value:g}'
-            images = run.image_to_image(copies, _STRENGTH.value, **options)
+            made = run.image_to_image(copies, _STRENGTH.value, **options)
         else:
-            title = f'{name}, without noise of {_SIGMA.value:g} grey levels'
-            images = run.denoise(copies, _SIGMA.value, **options)
+            unit = 'grey levels' if run.spec.dtype == np.uint8 else 'steps'
+            title = f'{name}, without noise of {_SIGMA.value:g} {unit}'
+            made = run.denoise(copies, _SIGMA.value, **options)
     labels = run.labels(n, options['label']) if options['label'] and _TO.value is None else None
     title = f'{title}, by {run.name}, step {run.step:,}'
-    sample_flags.write(output, images, title, sample_flags.captions(run, labels))
-    print(f'{n} images written to {output}')
+    sample_flags.write(output, made, run.spec, title, sample_flags.captions(run, labels))
+    print(f'{n} {run.spec.plural} written to {output}')
 
 
 if __name__ == '__main__':

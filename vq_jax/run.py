@@ -5,7 +5,6 @@ import functools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vq_jax.data import AnyDataset, DataConfig, open_dataset
-from vq_jax.data.transforms.image import ImageLike, image_and_mask
+from vq_jax.data.transforms import TRANSFORMS, Transform
 from vq_jax.errors import UserError, on_device
 from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
@@ -40,9 +39,9 @@ from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
 from vq_jax.training.run_dir import check_published
 from vq_jax.training.state import abstract_examples
 
-_MOST_BETWEEN = 1024  # images of an interpolation, which are one batch
+_MOST_BETWEEN = 1024  # examples of an interpolation, which are one batch
 
-# The class of all images or of each: numbers from 0, or names (see `vq_jax.tasks.classes.checked_labels`).
+# The class of all examples or of each: numbers from 0, or names (see `vq_jax.tasks.classes.checked_labels`).
 Label = int | str | Sequence[int | str] | np.ndarray | None
 
 
@@ -92,6 +91,7 @@ class Run:
         self.spec = restored.spec
         self.class_names: ClassNames = restored.class_names
         self.step = restored.step
+        self._jit = functools.cache(jax.jit)  # of bound methods, each compiled once
 
     def __repr__(self) -> str:
         classes = f', classes=[{shown(self.class_names)}]' if self.class_names else ''
@@ -107,12 +107,12 @@ class Run:
         """The model's variables for evaluation."""
         return self.state.eval_variables()
 
-    def encode(self, images: np.ndarray | jax.Array) -> jax.Array | tuple[jax.Array, jax.Array]:
+    def encode(self, examples: np.ndarray | jax.Array) -> jax.Array | tuple[jax.Array, ...]:
         """Examples to codes.
 
         Args:
-            images: as `spec` says, images uint8 [b h w c] or sounds int16 [b t c], of any size that the model
-                can reduce as often as it must.
+            examples: as `spec` says, such as images uint8 [b h w c] or sounds int16 [b t c], of any size that
+                the model can reduce as often as it must.
 
         Returns:
             Codes, int32 [b *grid], or [b *grid depth] where a position has several; of a model with several
@@ -120,14 +120,12 @@ class Run:
             [b d] or [b *grid d]. Of a prior of pixels, their values [b h w c].
         """
         self._needs('encode')
-        return self._plain(self._encode(self.state, self._checked_images(images)))
+        return self._plain(self._jit(self.task.encode)(self.state, self._checked(examples)))
 
     def decode(
-        self,
-        codes: np.ndarray | jax.Array | tuple[np.ndarray | jax.Array, np.ndarray | jax.Array],
-        label: Label = None,
+        self, codes: np.ndarray | jax.Array | tuple[np.ndarray | jax.Array, ...], label: Label = None
     ) -> jax.Array:
-        """Codes, int [b h' w'], or latents to images, uint8 [b h w c].
+        """Codes, or latents, to examples [b ...] as `spec` says.
 
         Args:
             codes: what `encode` returns.
@@ -136,14 +134,12 @@ class Run:
         """
         self._needs('decode')
         codes = self._checked_codes(codes)
-        if self.task.decoder_labels:
-            self._needs_label(label)
-        labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
-        return self._decode(self.state, codes, labels)
+        labels = self._labels(len(jax.tree.leaves(codes)[0]), label, needed=self.task.decoder_labels > 0)
+        return self._jit(self.task.decode)(self.state, codes, labels)
 
     def lookup(
-        self, codes: np.ndarray | jax.Array | tuple[np.ndarray | jax.Array, np.ndarray | jax.Array]
-    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        self, codes: np.ndarray | jax.Array | tuple[np.ndarray | jax.Array, ...]
+    ) -> jax.Array | tuple[jax.Array, ...]:
         """The vectors that stand for codes, with which the decoder begins.
 
         Args:
@@ -159,47 +155,41 @@ class Run:
                 'vqvae or vqgan with a quantizer, such as the tokenizer of a prior.'
             )
         codes = checked_numbers(codes, self.task.vocabularies)
-        vectors = self._lookup(self.state, codes)
+        vectors = self._jit(self.task.lookup)(self.state, codes)
         return vectors if len(vectors) > 1 else vectors[0]
 
-    def reconstruct(self, images: np.ndarray | jax.Array, label: Label = None) -> jax.Array:
-        """Images, uint8 [b h w c], to codes and back."""
-        self._needs('encode', 'reconstruct images')
-        return self.decode(self.encode(images), label)
+    def reconstruct(self, examples: np.ndarray | jax.Array, label: Label = None) -> jax.Array:
+        """Examples [b ...] to codes and back."""
+        self._needs('encode', f'reconstruct {self.spec.plural}')
+        return self.decode(self.encode(examples), label)
 
     def sample(
-        self,
-        n: int,
-        label: Label = None,
-        seed: int = 0,
-        *,
-        progress: bool = False,
-        **sampling: Any,
+        self, n: int, label: Label = None, seed: int = 0, *, progress: bool = False, **sampling: Any
     ) -> np.ndarray:
-        """Samples images, on all devices.
+        """Samples examples, on all devices.
 
-        Image number i depends on the seed and on i alone, not on n nor on the devices.
+        Example number i depends on the seed and on i alone, not on n nor on the devices.
 
         Args:
             n: how many.
             label: the class of all, or of each [n], for a model that is conditioned on it; None samples
                 all classes in turn.
-            seed: the same gives the same images.
+            seed: the same gives the same examples.
             progress: show a bar.
             **sampling: for a prior or a diffusion model, other values for keys of the section 'sampling'
                 of its config.
 
         Returns:
-            uint8 [n h w c].
+            [n ...] as `spec` says, such as images uint8 [n h w c] or sounds int16 [n t c].
         """
         self._needs('sample')
-        check_number(n)
-        labels = self._labels(n, label)
+        check_number(n, what=self.spec.plural)
+        labels = self._labels(n, label, needed=False)
         return self._batched_sampler.sample(self.task.sample, n, labels, seed, sampling, progress=progress)
 
     def inpaint(
         self,
-        images: np.ndarray | jax.Array,
+        examples: np.ndarray | jax.Array,
         mask: np.ndarray,
         label: Label = None,
         seed: int = 0,
@@ -207,34 +197,36 @@ class Run:
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
-        """Samples a part of images anew, with a prior or a diffusion model.
+        """Samples a part of examples anew, with a prior or a diffusion model.
 
         Args:
-            images: uint8 [b h w c].
-            mask: True where an image is to be sampled anew, bool [h w] or [b h w]. Every token or latent
-                that has a part in it is sampled; pixels outside of it stay as they are.
+            examples: [b ...] as `spec` says.
+            mask: True where an example is to be sampled anew, bool [*grid] or [b *grid], such as [h w] of
+                images and [t] of sounds. Every token or latent that has a part in it is sampled; what is
+                outside of it stays as it is.
             label: the class of all, or of each [b], for a model that is conditioned on it.
-            seed: the same gives the same images.
+            seed: as for `sample`, like all that follows.
             progress: show a bar.
-            **sampling: as for `sample`.
+            **sampling: other values for keys of the section 'sampling'.
 
         Returns:
-            uint8 [b h w c].
+            As `examples`.
         """
         self._needs('inpaint')
-        images = self._checked_images(images)
-        b, h, w, _ = images.shape
+        examples = self._checked(examples)
+        b, *grid = examples.shape[:-1]
         mask = as_array(mask, 'masks')
-        if mask.dtype != bool or mask.shape not in ((h, w), (b, h, w)):
+        if mask.dtype != bool or mask.shape not in (tuple(grid), (b, *grid)):
             raise UserError(
-                f'the mask must be bool of shape {(h, w)} or {(b, h, w)}; this is {mask.dtype} {mask.shape}.'
+                f'the mask must be bool of shape {tuple(grid)} or {(b, *grid)}; this is {mask.dtype} '
+                f'{mask.shape}.'
             )
-        given = {'images': images, 'mask': np.broadcast_to(mask, (b, h, w))}
-        return self._edit(self.task.inpaint, b, label, seed, progress, sampling, given)
+        given = {'images': examples, 'mask': np.broadcast_to(mask, (b, *grid))}
+        return self._edit(self.task.inpaint, given, label, seed, progress, sampling)
 
     def image_to_image(
         self,
-        images: np.ndarray | jax.Array,
+        examples: np.ndarray | jax.Array,
         strength: float,
         label: Label = None,
         seed: int = 0,
@@ -242,30 +234,28 @@ class Run:
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
-        """Adds noise to images and takes it out again, with a diffusion model.
+        """Adds noise to examples, images or others, and takes it out again, with a diffusion model.
 
         Args:
-            images: uint8 [b h w c].
-            strength: from 0, which changes next to nothing, to 1, which leaves nothing of the images.
+            examples: [b ...] as `spec` says.
+            strength: from 0, which changes next to nothing, to 1, which leaves nothing of the examples.
             label: the class to come to, as for `inpaint`.
-            seed: the same gives the same images.
+            seed: as for `sample`, like all that follows.
             progress: show a bar.
-            **sampling: as for `sample`.
+            **sampling: other values for keys of the section 'sampling'.
 
         Returns:
-            uint8 [b h w c].
+            As `examples`.
         """
         self._needs('image_to_image')
         if not isinstance(strength, numbers.Real) or not 0 <= on_device('the strength', strength) <= 1:
             raise UserError(f'the strength is {strength!r}; give a number from 0 to 1.')
-        given = {'images': self._checked_images(images)}
-        constants = {'strength': strength}
-        edit = self.task.image_to_image
-        return self._edit(edit, len(images), label, seed, progress, sampling, given, constants)
+        given = {'images': self._checked(examples)}
+        return self._edit(self.task.image_to_image, given, label, seed, progress, sampling, strength=strength)
 
     def denoise(
         self,
-        images: np.ndarray | jax.Array,
+        examples: np.ndarray | jax.Array,
         sigma: float,
         label: Label = None,
         seed: int = 0,
@@ -273,26 +263,27 @@ class Run:
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
-        """Takes normal noise out of images, with a diffusion model of pixels.
+        """Takes normal noise out of examples, with a diffusion model of them and not of latents.
 
         Args:
-            images: noisy, uint8 [b h w c].
-            sigma: the standard deviation of the noise, in grey levels out of 255.
+            examples: noisy, [b ...] as `spec` says.
+            sigma: the standard deviation of the noise, in steps of their integers: of images, grey levels
+                out of 255.
             label: as for `inpaint`.
-            seed: the same gives the same images.
+            seed: as for `sample`, like all that follows.
             progress: show a bar.
-            **sampling: as for `sample`; one step of 'ddim' gives the image of least squared error.
+            **sampling: other values for keys of the section 'sampling'; one step of 'ddim' gives the example
+                of least squared error.
 
         Returns:
-            uint8 [b h w c].
+            As `examples`.
         """
         self._needs('denoise')
         if not isinstance(sigma, numbers.Real) or not on_device('sigma', sigma) > 0:
-            raise UserError(f'sigma is {sigma!r}; give a number of grey levels above 0.')
-        given = {'images': self._checked_images(images)}
-        constants = {'sigma': sigma}
-        edit = self.task.denoise
-        return self._edit(edit, len(images), label, seed, progress, sampling, given, constants)
+            unit = 'grey levels' if self.spec.dtype == np.uint8 else 'steps of int16'
+            raise UserError(f'sigma is {sigma!r}; give a number of {unit} above 0.')
+        given = {'images': self._checked(examples)}
+        return self._edit(self.task.denoise, given, label, seed, progress, sampling, sigma=sigma)
 
     def upscale(
         self,
@@ -308,87 +299,85 @@ class Run:
         Args:
             images: uint8 [b h/f w/f c], f being the `config.model.upscale` of the run.
             label: as for `inpaint`.
-            seed: the same gives the same images.
+            seed: as for `sample`, like all that follows.
             progress: show a bar.
-            **sampling: as for `sample`.
+            **sampling: other values for keys of the section 'sampling'.
 
         Returns:
             uint8 [b h w c].
         """
         self._needs('upscale')
-        images = checked_examples(images, self.spec)
-        return self._edit(self.task.upscale, len(images), label, seed, progress, sampling, {'small': images})
+        given = {'small': checked_examples(images, self.spec)}
+        return self._edit(self.task.upscale, given, label, seed, progress, sampling)
 
-    def prepare(
-        self, image: ImageLike, mask: ImageLike | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Brings an image, and a mask for `inpaint`, to the size and the colours of the model.
+    def prepare(self, file: Any, mask: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Brings an image or a sound, and a mask for `inpaint`, to what the model takes, as its data were.
 
         Args:
-            image: the path or the content of a file, an image of Pillow, or an array, uint8 [h w] or [h w c].
-                One that is not of the size the model was trained on is brought to it as its data were, if
-                they were.
-            mask: the same for an image of the same size, white where it is to be sampled anew, or bool
-                [h w], True there.
+            file: the path or the content of a file; or an image of Pillow or an array, uint8 [h w] or
+                [h w c]; of sound a WAV file, or an array of the model's rate, int16 [t] or [t c].
+            mask: of an image, the same for one of the same size, white where it is to be sampled anew, or
+                bool [h w], True there. Sounds have none here.
 
         Returns:
-            uint8 [h w c], and bool [h w] if there is a mask.
+            An example as `spec` says, and bool [h w] if there is a mask.
+
+        Raises:
+            UserError: if it cannot be read, or be brought to that.
         """
         config = build(DataConfig, self.config.data, 'data')
-        return image_and_mask(image, mask, self.spec.shape, config)
+        return TRANSFORMS.get(self.spec.kind, Transform).prepare(file, mask, self.spec, config)
 
-    def log_prob(self, codes: np.ndarray | jax.Array, label: Label = None) -> jax.Array:
-        """The log-likelihood of codes, int [b h' w'], under a prior in nats, float32 [b].
+    def log_prob(
+        self, codes: np.ndarray | jax.Array | tuple[np.ndarray | jax.Array, ...], label: Label = None
+    ) -> jax.Array:
+        """The log-likelihood of codes, as `encode` makes them, under a prior in nats, float32 [b].
 
         Of a prior of a finer scale, given the coarser one. The codes are as many as `encode` makes of an
-        image. A masked prior has no likelihood, and raises `UserError`.
+        example. A masked prior has no likelihood, and raises `UserError`.
         """
         self._needs('log_probability')
         like = self._plain(self._encoded)
         codes = checked_codes(codes, like, self.task.vocabularies)
         check_whole_grids(codes, like)
-        self._needs_label(label)
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
-        return self._log_prob(self.state, self._with_depth(codes), labels)
+        return self._jit(self.task.log_probability)(self.state, self._with_depth(codes), labels)
 
     def labels(self, n: int, label: Label) -> np.ndarray | None:
-        """Checked classes for n images, int32 [n]; None if the model is not conditioned on any."""
+        """Checked classes for n examples, int32 [n]; None if the model is not conditioned on any."""
         return checked_labels(n, label, self.task.num_labels, self.class_names)
 
     def interpolate(
-        self,
-        a: np.ndarray,
-        b: np.ndarray,
-        n: int = 8,
-        label: Label = None,
-        **sampling: Any,
+        self, a: np.ndarray, b: np.ndarray, n: int = 8, label: Label = None, **sampling: Any
     ) -> jax.Array:
-        """Images on the way from one to another.
+        """Examples on the way from one to another.
 
         Through the latents of a VAE or KL autoencoder, or the noise of which a diffusion model makes them.
 
         Args:
-            a: where to begin, uint8 [h w c].
-            b: where to end, uint8 [h w c].
-            n: how many images, both ends included, up to 1,024: all are made at once.
+            a: where to begin, as `spec` says.
+            b: where to end, alike.
+            n: how many, both ends included, up to 1,024: all are made at once.
             label: as for `decode`.
             **sampling: as for `sample`.
 
         Returns:
-            uint8 [n h w c].
+            [n ...] as `spec` says.
         """
-        check_number(n, least=2, most=_MOST_BETWEEN)
-        a, b = as_array(a, 'images'), as_array(b, 'images')
+        names = self.spec.plural
+        check_number(n, least=2, most=_MOST_BETWEEN, what=names)
+        a, b = as_array(a, names), as_array(b, names)
         if a.shape != b.shape:
-            raise UserError(f'interpolation is between images of one shape, not of {a.shape} and {b.shape}.')
-        ends = self._checked_images(np.stack([a, b]))
+            raise UserError(f'interpolation is between {names} of one shape, not of {a.shape} and {b.shape}.')
+        ends = self._checked(np.stack([a, b]))
         if isinstance(self.task, Edits):
-            self._needs_label(label)
+            labels = self._labels(n, label)
             options = self._batched_sampler.sampling('interpolate', sampling) or self.task.sampling
-            return self._interpolate(self.state, *ends, n=n, labels=self._labels(n, label), sampling=options)
+            between = self._jit(self.task.interpolate, static_argnames=('n', 'sampling'))
+            return between(self.state, *ends, n=n, labels=labels, sampling=options)
         if not isinstance(self.task, Encodes):
             raise UserError(
-                f'a run of the task {self.config.task} cannot interpolate between images; one of vae or '
+                f'a run of the task {self.config.task} cannot interpolate between {names}; one of vae or '
                 'diffusion can.'
             )
         if not isinstance(self.task, AutoencoderTask) or self.task.vocabularies:
@@ -398,33 +387,33 @@ class Run:
         share = jnp.linspace(0, 1, n).reshape(-1, *[1] * (ends.ndim - 1))
         return self.decode((1 - share) * ends[0] + share * ends[1], label)
 
-    def classify(self, images: np.ndarray | jax.Array) -> jax.Array:
-        """How probable each class seems to a classifier, float32 [b k], of images, uint8 [b h w c].
+    def classify(self, examples: np.ndarray | jax.Array) -> jax.Array:
+        """How probable each class seems to a classifier, float32 [b k], of examples [b ...].
 
         Column i is of the class `class_names[i]`.
         """
         self._needs('classify')
-        return self._classify(self.state, self._checked_images(images))
+        return jax.nn.softmax(self._jit(self.task.classify)(self.state, self._checked(examples)).logits)
 
-    def anomaly_score(self, images: np.ndarray | jax.Array) -> jax.Array:
-        """How surprising each image is to a VAE: the negative evidence lower bound.
+    def anomaly_score(self, examples: np.ndarray | jax.Array) -> jax.Array:
+        """How surprising each example is to a VAE: the negative evidence lower bound.
 
         Args:
-            images: uint8 [b h w c].
+            examples: [b ...] as `spec` says.
 
         Returns:
-            Nats, float32 [b]; the greater, the less the image is like those of the training data.
+            Nats, float32 [b]; the greater, the less the example is like those of the training data.
         """
         if not isinstance(self.task, VAETask):
             raise UserError(
-                f'a run of the task {self.config.task} gives no likelihood of images one by one, as one of '
-                'vae does; log_prob of a prior gives that of codes, and evaluate the bound of a diffusion '
-                'model of pixels over a split.'
+                f'a run of the task {self.config.task} gives no likelihood of {self.spec.plural} one by one, '
+                'as one of vae does; log_prob of a prior gives that of codes, and evaluate the bound of a '
+                'diffusion model of pixels over a split.'
             )
-        return self._elbo(self.state, self._checked_images(images))
+        return -self._jit(self._elbo)(self.state, self._checked(examples))
 
     def evaluate(self, split: str | None = None, *, progress: bool = False) -> Evaluation:
-        """Metrics and images over a split of the run's data set, by default its `eval_split`.
+        """Metrics and media over a split of the run's data set, by default its `eval_split`.
 
         Args:
             split: of the data set.
@@ -453,19 +442,19 @@ class Run:
         reference: str | Path | None = None,
         lpips: Sequence[str] | None = None,
     ) -> dict[str, Any]:
-        """Compares samples and reconstructions with images, in the features of a frozen network.
+        """Compares samples and reconstructions with the data, in the features of a frozen network.
 
         Args:
-            features: 'inception' (FID, KID and others; weights are found or downloaded), 'inception:FILE', or
-                the directory of a run of the task classifier.
+            features: 'inception' (of images: FID, KID and others; weights are found or downloaded),
+                'inception:FILE', or the directory of a run of the task classifier.
             split: of the run's data set, by default its `eval_split`.
             num: how many samples to make; reconstructions are of the whole split.
             seed: of the samples.
             resize: how Inception-v3 is given its 299x299 pixels: 'bilinear' (the default) as pytorch-fid
                 does, 'clean' as clean-fid does.
             reference: an .npz file of statistics of the split, written if it is not there.
-            lpips: measures reconstructions with LPIPS too; files of VGG-16 and of the heads, or an empty list
-                for the published ones, which are found or downloaded.
+            lpips: measures reconstructions of images with LPIPS too; files of VGG-16 and of the heads, or an
+                empty list for the published ones, which are found or downloaded.
 
         Returns:
             What was compared and how, in JSON values, and as far as the run makes them 'samples' and
@@ -488,80 +477,48 @@ class Run:
 
     @functools.cached_property
     def _encoded(self) -> Any:
-        """The shape and type of what `encode` returns for one image; a tuple of them for several scales."""
+        """Shapes and types of what the task's `encode` returns for one example."""
         one = abstract_examples(1, self.spec)
         return jax.eval_shape(self.task.encode, self.state, one)
-
-    @functools.cached_property
-    def _encode(self) -> Any:
-        return jax.jit(self.task.encode)
-
-    @functools.cached_property
-    def _decode(self) -> Any:
-        return jax.jit(self.task.decode)
-
-    @functools.cached_property
-    def _lookup(self) -> Any:
-        return jax.jit(self.task.lookup)
-
-    @functools.cached_property
-    def _interpolate(self) -> Any:
-        return jax.jit(self.task.interpolate, static_argnames=('n', 'sampling'))
-
-    @functools.cached_property
-    def _classify(self) -> Any:
-        return jax.jit(lambda state, images: jax.nn.softmax(self.task.classify(state, images).logits))
-
-    @functools.cached_property
-    def _log_prob(self) -> Any:
-        return jax.jit(self.task.log_probability)
-
-    def _edit(
-        self,
-        method: Callable[..., jax.Array],
-        n: int,
-        label: Label,
-        seed: int,
-        progress: bool,
-        sampling: dict[str, Any],
-        given: Mapping[str, np.ndarray],
-        constants: Mapping[str, float] = MappingProxyType({}),
-    ) -> np.ndarray:
-        """Makes n images of others, by a method of the task."""
-        self._needs_label(label)
-        labels = self._labels(n, label)
-        return self._batched_sampler.sample(
-            method, n, labels, seed, sampling, given, constants, progress=progress
-        )
 
     @functools.cached_property
     def _batched_sampler(self) -> BatchedSampler:
         return BatchedSampler(self.task, self.state, self.config)
 
-    def _labels(self, n: int, label: Label) -> np.ndarray:
-        """As `labels`, but zeros for a model that is not conditioned on any."""
+    def _edit(
+        self,
+        method: Callable[..., jax.Array],
+        given: Mapping[str, np.ndarray],
+        label: Label,
+        seed: int,
+        progress: bool,
+        sampling: dict[str, Any],
+        **constants: float,
+    ) -> np.ndarray:
+        """Makes examples of others, by a method of the task."""
+        n = len(next(iter(given.values())))
+        return self._batched_sampler.sample(
+            method, n, self._labels(n, label), seed, sampling, given, constants, progress=progress
+        )
+
+    def _labels(self, n: int, label: Label, *, needed: bool = True) -> np.ndarray:
+        """As `labels`, which may have to be given; zeros for a model that is not conditioned on any."""
+        if needed and self.task.num_labels and label is None:
+            raise UserError('this model is conditioned on classes; give a label, one for all or for each.')
         labels = self.labels(n, label)
         return np.zeros(n, np.int32) if labels is None else labels
 
-    @functools.cached_property
-    def _elbo(self) -> Any:
-        def score(state: State, images: jax.Array) -> jax.Array:
-            batch = {'x': images, 'label': jnp.zeros(len(images), jnp.int32)}
-            return -self.task.eval_step(state, batch)['elbo']
-
-        return jax.jit(score)
+    def _elbo(self, state: State, examples: jax.Array) -> jax.Array:
+        batch = {'x': examples, 'label': jnp.zeros(len(examples), jnp.int32)}
+        return self.task.eval_step(state, batch)['elbo']
 
     def _needs(self, method: str, ability: str | None = None) -> None:
-        check_can(self.config.task, self.task, method, ability)
+        check_can(self.config.task, self.task, self.spec, method, ability)
 
-    def _needs_label(self, label: Label) -> None:
-        if self.task.num_labels and label is None:
-            raise UserError('this model is conditioned on classes; give a label, one for all or for each.')
-
-    def _checked_images(self, images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-        images = checked_examples(images, self.spec)
-        self.task.check_spec(dataclasses.replace(self.spec, shape=images.shape[1:]))
-        return images
+    def _checked(self, examples: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+        examples = checked_examples(examples, self.spec)
+        self.task.check_spec(dataclasses.replace(self.spec, shape=examples.shape[1:]))
+        return examples
 
     def _checked_codes(self, codes: Any) -> Any:
         return self._with_depth(checked_codes(codes, self._plain(self._encoded), self.task.vocabularies))

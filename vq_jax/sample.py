@@ -1,7 +1,8 @@
-"""Samples images from a trained run: `python -m vq_jax.sample --workdir DIR --num 64 --output grid.png`.
+"""Samples from a trained run: `python -m vq_jax.sample --workdir DIR --num 64 --output grid.png`.
 
-A run that is conditioned on classes samples them all in turn, or those of `--label`; the name of its class
-stands under each image.
+A run that is conditioned on classes samples them all in turn, or those of `--label`; on a sheet, the name of
+its class stands under each. Sounds can be listened to (`--output sounds.wav`), and a folder
+(`--output samples`) holds a file of each.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from vq_jax import cli, run_flags, sample_flags
 
 flags.adopt_module_key_flags(sample_flags)  # for --help
 flags.adopt_module_key_flags(run_flags)  # for --help
-_NUM = flags.DEFINE_integer('num', 64, 'How many images.')
+_NUM = flags.DEFINE_integer('num', 64, 'How many.')
 
 
 def main() -> None:
@@ -21,15 +22,14 @@ def main() -> None:
     output, n = sample_flags.output(), _NUM.value
     cli.use_compilation_cache()
     run = load(**run_flags.opened())
-    sample_flags.check_sheet(output, n, run.spec.shape)
+    sample_flags.check_fits(output, n, run.spec)
     label = sample_flags.label(run, n)
-    images = run.sample(n, label, sample_flags.SEED.value, progress=True, **sample_flags.sampling())
+    samples = run.sample(n, label, sample_flags.SEED.value, progress=True, **sample_flags.sampling())
     labels = run.labels(n, label)
     names = None if labels is None or run.class_names is None else np.asarray(run.class_names)
     title = f'{n} samples of {run.name}, step {run.step:,}'
-    sample_flags.write(
-        output, images, title, sample_flags.captions(run, labels), labels=labels, class_names=names
-    )
+    captions = sample_flags.captions(run, labels)
+    sample_flags.write(output, samples, run.spec, title, captions, labels=labels, class_names=names)
     print(f'{n} samples written to {output}')
 
 

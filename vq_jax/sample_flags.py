@@ -1,7 +1,8 @@
-"""What the commands that sample images share: flags, and the file that is written."""
+"""What the commands that sample share: flags, and what is written."""
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,22 +11,31 @@ from absl import flags
 
 from vq_jax import cli
 from vq_jax.errors import UserError
+from vq_jax.media import SHOWN, Sound, as_images, image_size, sheets, wav
+from vq_jax.media.captions import captioned
+from vq_jax.spec import Spec
 
 if TYPE_CHECKING:
     from vq_jax.run import Run
 
 # What to do where sampling needs more memory than there is.
-SAVE_MEMORY = 'sample fewer images at once, with a smaller N in --override=batch_size=N'
+SAVE_MEMORY = 'sample fewer at once, with a smaller N in --override=batch_size=N'
 _MOST_PIXELS, _TILE = 2**28, 64  # of a sheet, and the side that small images are enlarged to
+_MOST_BYTES = 2**32 - 2**10  # of a WAV file
 
 _LABEL = flags.DEFINE_multi_string(
     'label',
     None,
     'The name of a class, or its number, counted from 0, where none is called so. Of several, separated by '
-    'commas or given by flags of their own, images are sampled in turn.',
+    'commas or given by flags of their own, one after the other is sampled.',
 )
-SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same images.')
-OUTPUT = flags.DEFINE_string('output', None, 'A .png file for a grid of images, or .npz for arrays.')
+SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same samples.')
+OUTPUT = flags.DEFINE_string(
+    'output',
+    None,
+    'A .png file for a sheet, .wav for sounds one after the other, .npz for arrays, or a new folder for a '
+    'file of each.',
+)
 _SAMPLING = {
     'temperature': flags.DEFINE_float(
         'temperature', None, 'Of a prior: logits are divided by it; 0 takes the likeliest.'
@@ -62,7 +72,7 @@ _SAMPLING = {
 
 
 def label(run: 'Run', n: int) -> list[str] | None:
-    """The classes that the flags name, in turn for n images; None if they name none."""
+    """The classes that the flags name, in turn for n examples; None if they name none."""
     if not _LABEL.value:
         return None
     names = []
@@ -73,7 +83,7 @@ def label(run: 'Run', n: int) -> list[str] | None:
 
 
 def captions(run: 'Run', labels: np.ndarray | None) -> list[str] | None:
-    """What stands under images of classes, int32 [n]: their names; None without classes or names."""
+    """What stands under examples of classes, int32 [n]: their names; None without classes or names."""
     return None if labels is None or not run.class_names else [run.class_names[i] for i in labels]
 
 
@@ -83,54 +93,87 @@ def sampling() -> dict[str, Any]:
 
 
 def output() -> Path:
-    """The file to write."""
-    return cli.check_output(OUTPUT, '.png', '.npz')
+    """What to write: a file, or a new folder."""
+    return cli.check_output(OUTPUT, '.png', '.wav', '.npz', '')
 
 
-def check_sheet(path: Path, n: int, shape: tuple[int, int, int]) -> None:
-    """Raises `UserError` for a sheet of more images than fit on one, before they are made.
+def check_fits(path: Path, n: int, spec: Spec) -> None:
+    """Raises `UserError` for a file that cannot hold so many examples of a kind, before they are made.
 
     Args:
-        path: as `output` returns it; only a .png file is a sheet.
-        n: how many images.
-        shape: of each [h w c].
+        path: as `output` returns it.
+        n: how many examples.
+        spec: of each.
     """
-    most = _MOST_PIXELS // (max(_TILE, shape[0]) * max(_TILE, shape[1]))
-    if path.suffix == '.png' and n > most:
+    is_sound, suffix = spec.kind == 'audio', path.suffix
+    if (suffix == '.wav' and not is_sound) or (suffix != '.npz' and spec.kind not in SHOWN):
         raise UserError(
-            f'{n} images do not fit on a sheet; ask for {most:,} or fewer, or give --{OUTPUT.name} a '
-            'name that ends in .npz.'
+            f'--{OUTPUT.name} is {path}, which holds no {spec.plural}, as this run makes; give a name that '
+            f'ends in {".png or .npz" if spec.kind in SHOWN else ".npz"}.'
+        )
+    if is_sound and suffix in ('.wav', '') and not spec.rate:
+        raise UserError(
+            f'--{OUTPUT.name} is {path}, and the rate of these sounds is not known; give a name that ends in '
+            '.npz.'
+        )
+    if suffix == '.wav':
+        most = _MOST_BYTES // (2 * (spec.size + round(spec.rate)))  # with a pause after each
+    elif suffix == '.png':
+        most = _MOST_PIXELS // math.prod(max(_TILE, size) for size in image_size(spec))
+    else:
+        return
+    if n > most:
+        raise UserError(
+            f'{n} {spec.plural} do not fit {"in a file" if suffix == ".wav" else "on a sheet"}; ask for '
+            f'{most:,} or fewer, or give --{OUTPUT.name} a name that ends in .npz.'
         )
 
 
 def write(
     path: Path,
-    images: np.ndarray,
+    examples: np.ndarray,
+    spec: Spec,
     title: str,
     captions: Sequence[str] | None = None,
     **arrays: np.ndarray | None,
 ) -> None:
-    """Writes images as a sheet, or with other arrays as arrays.
+    """Writes examples as a sheet, as one sound after the other, as arrays, or each into a file of its own.
 
     Args:
-        path: as `output` returns it.
-        images: uint8 [n h w c].
+        path: as `output` returns it, and `check_fits` lets it pass.
+        examples: [n ...].
+        spec: of the examples.
         title: what stands over a sheet of them.
         captions: what stands under each in a sheet, if anything.
         **arrays: what an .npz file also holds; None is left out.
 
     Raises:
-        UserError: if it cannot be written; the images are elsewhere then, if anywhere.
+        UserError: if it cannot be written; the examples are elsewhere then, if anywhere.
     """
-    from PIL import Image
+    what = f'the {len(examples)} {spec.plural} that were made'
+    cli.write_output(path, _content(path.suffix, examples, spec, title, captions, arrays), what)
 
-    from vq_jax.media.captions import captioned
-    from vq_jax.media.sheets import Sheet, grid
 
-    file = io.BytesIO()
-    if path.suffix == '.png':
-        shown = images if captions is None else captioned(images, captions)
-        Image.fromarray(Sheet(grid(shown), (title,)).captioned()).save(file, 'png')
-    else:
-        np.savez(file, images=images, **{k: v for k, v in arrays.items() if v is not None})
-    cli.write_output(path, file.getvalue(), f'the {len(images)} images that were made')
+def _content(
+    suffix: str,
+    examples: np.ndarray,
+    spec: Spec,
+    title: str,
+    captions: Sequence[str] | None,
+    arrays: Mapping[str, np.ndarray | None],
+) -> bytes | dict[str, bytes]:
+    """What a file holds, or of a folder those in it by their names."""
+    if suffix == '.npz':
+        file = io.BytesIO()
+        np.savez(file, **{spec.plural: examples, **{k: v for k, v in arrays.items() if v is not None}})
+        return file.getvalue()
+    if suffix == '.wav':
+        return wav.encode(Sound(examples, spec.rate).joined(), spec.rate)
+    if suffix == '.png':
+        shown = as_images(examples, spec)
+        shown = shown if captions is None else captioned(shown, captions)
+        return sheets.png(sheets.Sheet(sheets.grid(shown), (title,)).captioned())
+    digits = len(str(len(examples) - 1))
+    if spec.kind == 'audio':
+        return {f'{i:0{digits}}.wav': wav.encode(x, spec.rate) for i, x in enumerate(examples)}
+    return {f'{i:0{digits}}.png': sheets.png(x) for i, x in enumerate(as_images(examples, spec))}

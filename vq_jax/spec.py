@@ -12,6 +12,7 @@ from vq_jax.errors import UserError
 Kind = Literal['image', 'video', 'audio', 'text']
 
 _AXES = {'image': 'h w c', 'video': 't h w c', 'audio': 't c', 'text': 'n'}
+_PLURALS = {'image': 'images', 'video': 'videos', 'audio': 'sounds', 'text': 'texts'}
 _MOST_VALUES = 2**31 - 1  # positions are counted in 32 bits
 _DTYPES = {'image': np.uint8, 'video': np.uint8, 'audio': np.int16, 'text': np.int32}
 
@@ -59,6 +60,11 @@ class Spec:
     def axes(self) -> str:
         """What the axes of an example are called, such as 'h w c'."""
         return _AXES[self.kind]
+
+    @property
+    def plural(self) -> str:
+        """What several examples are called, such as 'sounds'."""
+        return _PLURALS[self.kind]
 
     @property
     def grid(self) -> tuple[int, ...]:

@@ -1,9 +1,11 @@
 """Writes the codes of a whole data set, once: `python -m vq_jax.tokenize --workdir TOKENIZER --output DIR`.
 
-A prior then learns from them with `--config.data.name=codes:DIR`, and no longer encodes images in each
+A prior then learns from them with `--config.data.name=codes:DIR`, and no longer encodes examples in each
 step. Labels are written with the codes, and beside both, which tokenizer made them. Starting the same
 command again goes on with what is missing.
 """
+
+from pathlib import Path
 
 from absl import flags
 
@@ -13,8 +15,8 @@ from vq_jax.errors import UserError
 flags.adopt_module_key_flags(run_flags)  # for --help
 _OUTPUT = flags.DEFINE_string('output', None, 'The folder to write.')
 _SPLITS = flags.DEFINE_list('splits', None, "Splits of its data; the config's two if none are given.")
-_BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images that are encoded at once, on all devices.')
-_BATCHES = flags.DEFINE_integer('shard_batches', 256, 'Batches of images whose codes go into one file.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Examples that are encoded at once, on all devices.')
+_BATCHES = flags.DEFINE_integer('shard_batches', 256, 'Batches of examples whose codes go into one file.')
 
 
 def main() -> None:
@@ -22,6 +24,7 @@ def main() -> None:
     from vq_jax.tasks.codes import write_codes
     from vq_jax.tasks.restore import config_of
     from vq_jax.training.extensions import allowing, is_own
+    from vq_jax.training.run_dir import read_data_facts
 
     opened = run_flags.opened()
     with allowing(opened['allow']):
@@ -42,8 +45,9 @@ def main() -> None:
         shard_batches=_BATCHES.value,
         **opened,
     )
+    plural = read_data_facts(Path(opened['workdir'])).spec.plural
     for split, examples in written.items():
-        print(f'{split}: codes of {examples:,} images in {_OUTPUT.value}')
+        print(f'{split}: codes of {examples:,} {plural} in {_OUTPUT.value}')
 
 
 if __name__ == '__main__':

@@ -44,6 +44,21 @@ def test_sound_is_shown_and_heard():
     assert list(show('reconstructions', batches, silent)) == ['reconstructions']
 
 
+def test_video_is_shown_as_frames_side_by_side():
+    x = np.random.default_rng(0).integers(0, 256, (2, 15, 4, 6, 1), np.uint8)
+    spec = Spec('video', (15, 4, 6, 1), rate=8)
+    assert image_size(spec) == (4, 8 * 6)
+    np.testing.assert_array_equal(as_images(x, spec)[:, :, 6:12], x[:, 2])  # of 15 frames each second
+    codes = np.random.default_rng(1).integers(0, 7, (2, 15, 2, 3))
+    maps = code_images(codes, 7, image_size(spec))
+    small = sheets.code_maps(codes.reshape(2, 30, 3), 7, (30, 3)).reshape(2, 15, 2, 3, 3)
+    np.testing.assert_array_equal(maps[:, :, -6:], small[:, 14].repeat(2, 1).repeat(2, 2))
+    sheet = show('reconstructions', {'originals': x, 'codes': maps}, spec)['reconstructions']
+    assert sheet.rows == ('originals', 'codes')
+    short = Spec('video', (2, 4, 6, 1))
+    assert as_images(x[:, :2], short).shape[1:3] == image_size(short) == (4, 12)
+
+
 def test_files_of_a_sheet():
     image = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
     ((name, content),) = Sheet(image).files('a').items()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vq_jax.errors import UserError
-from vq_jax.ops.grids import from_patches, over_grid, per_axis, to_patches
+from vq_jax.ops.grids import any_within, from_patches, over_grid, per_axis, to_patches
 
 
 @pytest.mark.parametrize('grid, size', [((12,), 4), ((4, 6), 2), ((3, 4, 6), (1, 2, 3))])
@@ -18,6 +18,15 @@ def test_patches_hold_what_slices_hold_and_come_back(grid, size):
         expected = x[(slice(None), *slices)].reshape(2, -1)
         np.testing.assert_array_equal(patches[(slice(None), *cell)], expected)
     np.testing.assert_array_equal(from_patches(patches, size), x)
+
+
+@pytest.mark.parametrize('grid, coarser', [((12,), (3,)), ((4, 6), (4, 3)), ((3, 4, 6), (1, 2, 6))])
+def test_where_a_coarser_grid_has_something_of_a_mask(grid, coarser):
+    mask = np.random.default_rng(0).random((2, *grid)) < 0.1
+    expected = np.zeros((2, *coarser), bool)
+    for example, *place in np.argwhere(mask):
+        expected[(example, *(i * m // n for i, m, n in zip(place, coarser, grid, strict=True)))] = True
+    np.testing.assert_array_equal(any_within(mask, coarser), expected)
 
 
 def test_per_axis():

@@ -41,6 +41,14 @@ def test_a_hole_has_the_mean_colour_of_the_rest(grid):
     assert (filled[2] == 128).all()
 
 
+def test_a_hole_in_sound_has_the_mean_of_the_rest():
+    x = np.array([[[100], [-300], [7]], [[1], [2], [3]]], np.int16)
+    mask = np.array([[False, False, True], [True, True, True]])
+    filled = np.asarray(images.fill(x, mask))
+    assert filled.dtype == np.int16
+    np.testing.assert_array_equal(filled[..., 0], [[100, -300, -100], [0, 0, 0]])
+
+
 def test_losses_are_per_example():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 3, 4, 5, 2))

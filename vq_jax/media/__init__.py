@@ -4,8 +4,8 @@ Media have files (`media.files(name)` gives their contents by their names), a fo
 say to a log what they are (`media.log(log, step, name)`). `show` makes them of examples of any kind.
 """
 
-from vq_jax.media.examples import Media, code_images, image_size, show
+from vq_jax.media.examples import SHOWN, Media, as_images, code_images, image_size, show
 from vq_jax.media.sheets import Sheet
 from vq_jax.media.sounds import Sound
 
-__all__ = ['Media', 'Sheet', 'Sound', 'code_images', 'image_size', 'show']
+__all__ = ['SHOWN', 'Media', 'Sheet', 'Sound', 'as_images', 'code_images', 'image_size', 'show']

@@ -10,7 +10,9 @@ from vq_jax.media.spectrograms import spectrogram, waveform
 from vq_jax.spec import Spec
 
 Media = sheets.Sheet | Sound
+SHOWN = ('image', 'video', 'audio')  # the kinds of which there are images
 _WIDTH, _HEIGHTS = 192, (48, 128)  # of the image of a sound: of its waveform, and of its spectrogram
+_FRAMES = 8  # of a video, that stand side by side in its image
 
 
 def show(
@@ -40,7 +42,10 @@ def show(
 
 def image_size(spec: Spec) -> tuple[int, int]:
     """Height and width of the images that `as_images` makes, such as code maps beside them need."""
-    return spec.grid if spec.kind == 'image' else (sum(_HEIGHTS), _WIDTH)
+    if spec.kind == 'audio':
+        return sum(_HEIGHTS), _WIDTH
+    height, width = spec.grid[-2:]
+    return height, width * (min(spec.shape[0], _FRAMES) if spec.kind == 'video' else 1)
 
 
 def as_images(examples: np.ndarray, spec: Spec) -> np.ndarray:
@@ -51,10 +56,13 @@ def as_images(examples: np.ndarray, spec: Spec) -> np.ndarray:
         spec: of the examples.
 
     Returns:
-        uint8 [b h w c]: images as they are; of sound, its waveform over its spectrogram.
+        uint8 [b h w c]: images as they are; of video, frames side by side; of sound, its waveform over its
+        spectrogram.
     """
     if spec.kind == 'image':
         return examples
+    if spec.kind == 'video':
+        return _side_by_side(examples, min(spec.shape[0], _FRAMES))
     if spec.kind == 'audio':
         rate = spec.rate or spec.shape[0]
         return np.stack(
@@ -67,19 +75,27 @@ def as_images(examples: np.ndarray, spec: Spec) -> np.ndarray:
 
 
 def code_images(codes: np.ndarray, k: int, size: tuple[int, int]) -> np.ndarray:
-    """Codes in colours (see `sheets.code_maps`), a grid of one axis as stripes.
+    """Codes in colours (see `sheets.code_maps`), those of sound as stripes, those of video as frames.
 
     Args:
-        codes: int [b *grid], with a grid of one or two axes.
+        codes: int [b *grid].
         k: number of codes.
-        size: height and width of the images to return, such as `image_size` gives; of two axes, multiples
-            of their sizes.
+        size: height and width of the images to return, such as `image_size` gives.
 
     Returns:
         uint8 [b height width 3].
     """
-    if codes.ndim == 3:
-        return sheets.code_maps(codes, k, size)
-    stripes = sheets.code_maps(codes[:, None], k, (1, codes.shape[1]))
-    across = np.arange(size[1]) * codes.shape[1] // size[1]
-    return stripes[:, :, across].repeat(size[0], axis=1)
+    if codes.ndim == 2:
+        codes = codes[:, None]
+    if codes.ndim == 4:
+        _, _, h, w = codes.shape
+        codes = _side_by_side(codes[..., None], max(1, size[1] * h // (size[0] * w)))[..., 0]
+    small = sheets.code_maps(codes, k, codes.shape[1:])
+    down, across = (np.arange(n) * m // n for n, m in zip(size, codes.shape[1:], strict=True))
+    return small[:, down][:, :, across]
+
+
+def _side_by_side(videos: np.ndarray, n: int) -> np.ndarray:
+    """Evenly spread frames [b h n*w c] of videos [b t h w c]."""
+    frames = np.linspace(0, videos.shape[1] - 1, n).round().astype(int)
+    return np.concatenate([videos[:, i] for i in frames], axis=2)

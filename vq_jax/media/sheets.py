@@ -63,13 +63,18 @@ class Sheet:
 
     def files(self, name: str) -> dict[str, bytes]:
         """The content of a PNG file of the captioned image, by its name."""
-        png = io.BytesIO()
-        Image.fromarray(self.captioned()).save(png, 'png')
-        return {f'{name}.png': png.getvalue()}
+        return {f'{name}.png': png(self.captioned())}
 
     def log(self, log: ImageLog, step: int, name: str) -> None:
         """Has a log keep the captioned image of a step."""
         log.image(step, name, self.captioned())
+
+
+def png(image: np.ndarray) -> bytes:
+    """The content of a PNG file of an image, uint8 [h w c] with c 1 (grey) or 3."""
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, 'png')
+    return file.getvalue()
 
 
 def _widened(image: np.ndarray, width: int, left: int = 0) -> np.ndarray:

@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 
 
+def level(dtype: jax.typing.DTypeLike) -> float:
+    """How far neighbouring integers of a type that `to_float` takes lie apart in [-1, 1]."""
+    return 2**-15 if dtype == jnp.int16 else 2 / 255
+
+
 def to_float(x: jax.Array) -> jax.Array:
     """Bytes, uint8, or samples of sound, int16 [...], as float32 in [-1, 1]; silence is 0."""
-    if x.dtype == jnp.int16:
-        return x.astype(jnp.float32) / 2**15
-    return x.astype(jnp.float32) * (2 / 255) - 1
+    return x.astype(jnp.float32) * level(x.dtype) - (0 if x.dtype == jnp.int16 else 1)
 
 
 def to_integers(x: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
@@ -24,14 +27,15 @@ def to_uint8(images: jax.Array) -> jax.Array:
 
 
 def fill(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Fills the hole of each example with one colour: the mean of the rest, or grey if there is no rest.
+    """Fills the hole of each example with the mean of the rest, or if there is none, with grey or silence.
 
     Args:
-        x: images or video, uint8 [b *grid c].
+        x: as `to_float` takes it, [b *grid c].
         mask: True in the hole, bool [b *grid].
     """
     hole, grid = mask[..., None], tuple(range(1, x.ndim - 1))
     total = jnp.sum(jnp.where(hole, 0.0, x), axis=grid, keepdims=True)
     count = jnp.sum(~hole, axis=grid, keepdims=True)
-    mean = jnp.where(count == 0, 127.5, total / jnp.maximum(count, 1))
-    return jnp.where(hole, jnp.round(mean).astype(jnp.uint8), x)
+    middle = 0 if x.dtype == jnp.int16 else 127.5
+    mean = jnp.where(count == 0, middle, total / jnp.maximum(count, 1))
+    return jnp.where(hole, jnp.round(mean).astype(x.dtype), x)

@@ -12,29 +12,27 @@ from vq_jax.spec import Spec
 from vq_jax.tasks.registry import TASKS
 from vq_jax.tasks.task import Classifies, Edits, Encodes, Inpaints, Samples, Scores, Task
 
-# Which tasks have a method, and what it is for.
-# What examples of a kind are called.
-_EXAMPLES = {'image': 'images', 'video': 'videos', 'audio': 'sounds', 'text': 'texts'}
-
+# Which tasks have a method, and what it is for, with several examples or one where they are named.
 _ABILITIES = {
-    'encode': (Encodes, 'encode images'),
+    'encode': (Encodes, 'encode {many}'),
     'decode': (Encodes, 'decode'),
-    'sample': (Samples, 'sample images'),
-    'inpaint': (Inpaints, 'sample a part of an image anew'),
-    'image_to_image': (Edits, 'change images as a whole'),
-    'denoise': (Edits, 'take noise out of images'),
+    'sample': (Samples, 'sample {many}'),
+    'inpaint': (Inpaints, 'sample a part of {one} anew'),
+    'image_to_image': (Edits, 'change {many} as a whole'),
+    'denoise': (Edits, 'take noise out of {many}'),
     'upscale': (Edits, 'make small images large'),
     'log_probability': (Scores, 'tell the likelihood of codes'),
     'classify': (Classifies, 'tell classes apart'),
 }
 
 
-def check_can(name: str, task: Task, method: str, ability: str | None = None) -> None:
+def check_can(name: str, task: Task, spec: Spec, method: str, ability: str | None = None) -> None:
     """Raises `UserError` if a task has no such method, with those that do.
 
     Args:
         name: of the task.
         task: a trained one.
+        spec: of its examples.
         method: such as 'encode'.
         ability: what the method is wanted for, if not for itself.
     """
@@ -50,6 +48,8 @@ def check_can(name: str, task: Task, method: str, ability: str | None = None) ->
         )
     else:
         remedy = f'one of {", ".join(able[:-1])}{" or " if able[1:] else ""}{able[-1]} can'
+    many = spec.plural
+    what = what.format(many=many, one=f'{"an" if many[0] in "aeiou" else "a"} {many[:-1]}')
     raise UserError(f'a run of the task {name} cannot {ability or what}; {remedy}.')
 
 
@@ -71,7 +71,7 @@ def checked_examples(x: np.ndarray | jax.Array, spec: Spec) -> np.ndarray | jax.
     Raises:
         UserError: if they are of another type, or have other axes.
     """
-    names = _EXAMPLES[spec.kind]
+    names = spec.plural
     x = as_array(x, names) if not isinstance(x, jax.Array) else x
     least, largest = np.iinfo(spec.dtype).min, np.iinfo(spec.dtype).max
     dtype = np.dtype(spec.dtype).name
@@ -149,7 +149,7 @@ def checked_numbers(codes: Any, vocabularies: Sequence[Sequence[int]]) -> tuple[
 
 
 def check_whole_grids(codes: Any, like: Any) -> None:
-    """Raises `UserError` unless codes are those of one or more images of the size that was learned.
+    """Raises `UserError` unless codes are those of one or more examples of the size that was learned.
 
     Args:
         codes: as `checked_codes` returns them.

@@ -384,9 +384,12 @@ def check_size(spec: Spec, factors: Sequence[int], channels: int, key: str) -> N
     along = per_axis(factors, spec.rank, 'strides')
     if any(size % factor for size, factor in zip(spec.grid, along, strict=True)):
         factor = 'x'.join(map(str, factors))
+        keys = (
+            'config.data.num_samples' if spec.kind == 'audio' else 'config.data.image_size or config.data.pad'
+        )
         raise UserError(
             f'examples of {spec.size_in_words} cannot be divided by {factor} ({key}); use a multiple of '
-            f'{factor}, by config.data.image_size or config.data.pad.'
+            f'{factor}, by {keys}.'
         )
     if spec.channels != channels:
         raise UserError(

@@ -18,7 +18,7 @@ from vq_jax.training.config import build, check_arguments
 from vq_jax.training.parallel import Batch, Engine, ParallelConfig, make_engine
 from vq_jax.training.progress import track
 
-_MOST_IMAGES = 10**7  # of a call, with all of which in memory it ends
+_MOST_SAMPLES = 10**7  # of a call, with all of which in memory it ends
 _MOST_GUIDANCE = 2**20  # of more, a sum in single precision keeps nothing of what is guided
 
 
@@ -32,7 +32,7 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
         return
     if abs(guidance) > _MOST_GUIDANCE:
         raise UserError(
-            f'guidance is {guidance}, of which single precision leaves no image; give a number from '
+            f'guidance is {guidance}, of which single precision leaves no sample; give a number from '
             f'-{_MOST_GUIDANCE} to {_MOST_GUIDANCE}.'
         )
     if not num_labels:
@@ -47,10 +47,10 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
         )
 
 
-def check_number(n: int, least: int = 1, most: int = _MOST_IMAGES) -> None:
-    """Raises `UserError` if so many images cannot be sampled at a time."""
+def check_number(n: int, least: int = 1, most: int = _MOST_SAMPLES, what: str = 'images') -> None:
+    """Raises `UserError` if so many examples, which are called so, cannot be sampled at a time."""
     if isinstance(n, bool) or not isinstance(n, Integral) or not least <= n <= most:
-        raise UserError(f'{n!r} images cannot be sampled; ask for {least} or more, up to {most:,}.')
+        raise UserError(f'{n!r} {what} cannot be sampled; ask for {least} or more, up to {most:,}.')
 
 
 class BatchedSampler:
@@ -118,7 +118,7 @@ class BatchedSampler:
 
         Batches are of one size [b ...]; the last is filled up with samples beyond the n-th.
         """
-        check_number(n)
+        check_number(n, what='samples')
         if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**31:
             raise UserError(f'the seed is {seed!r}; give a whole number from 0 to {2**31 - 1}.')
         given = {**given, 'labels': labels}

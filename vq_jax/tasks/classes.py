@@ -61,7 +61,7 @@ def shown(names: Sequence[str]) -> str:
 
 
 def checked_labels(n: int, label: Any, num_labels: int, names: ClassNames = None) -> np.ndarray | None:
-    """Classes for n images, int32 [n]; None if there are none.
+    """Classes for n examples, int32 [n]; None if there are none.
 
     Args:
         n: how many.
@@ -79,7 +79,7 @@ def checked_labels(n: int, label: Any, num_labels: int, names: ClassNames = None
         return None
     labels = np.arange(n) % num_labels if label is None else _as_numbers(label, num_labels, names)
     if labels.shape not in ((), (n,)) or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f'labels must be one number or name of a class, or one for each of {n} images.')
+        raise UserError(f'labels must be one number or name of a class, or one for each of {n} examples.')
     if labels.size and not (labels.min() >= 0 and labels.max() < num_labels):
         wrong = labels[(labels < 0) | (labels >= num_labels)].flat[0]
         raise UserError(f'labels must be from 0 to {num_labels - 1}; {wrong} is not.')

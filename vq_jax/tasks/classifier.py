@@ -10,7 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
-from vq_jax.media import sheets
+from vq_jax.media import Media, image_size, sheets, show
 from vq_jax.models.classifier import Classified, Classifier
 from vq_jax.ops.images import to_float
 from vq_jax.ops.parts import Part
@@ -93,21 +93,19 @@ class ClassifierTask(Task):
         probabilities = jax.nn.softmax(self.logits(state, batch['x']))
         return {'images': batch['x'], 'labels': batch['label'], 'probabilities': probabilities}
 
-    def media(
-        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, sheets.Sheet]:
-        """Images over the probabilities of their classes, that of the right one in blue."""
-        images = predictions['images']
-        drawn = sheets.bars(predictions['probabilities'], predictions['labels'], images.shape[1:3])
+    def media(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
+        """Examples over the probabilities of their classes, that of the right one in blue."""
+        size = image_size(self.spec)
+        drawn = sheets.bars(predictions['probabilities'], predictions['labels'], size)
         caption = 'probability of each class, from 0 to 1; blue: the right one'
-        return {'classes': sheets.rows({'originals': images, caption: drawn})}
+        return show('classes', {'originals': predictions['images'], caption: drawn}, self.spec)
 
     def classify(self, state: TrainState, images: jax.Array) -> Classified:
-        """Features, float32 [b d], and logits, float32 [b k], of images, uint8 [b h w c]."""
+        """Features, float32 [b d], and logits, float32 [b k], of examples [b ...]."""
         return self.model.apply(state.eval_variables(), to_float(images))
 
     def logits(self, state: TrainState, images: jax.Array) -> jax.Array:
-        """Of the classes, float32 [b k], of images, uint8 [b h w c]."""
+        """Of the classes, float32 [b k], of examples [b ...]."""
         return self.classify(state, images).logits
 
 

@@ -39,14 +39,14 @@ def write_codes(
         output: the folder to write, see `vq_jax.data.sources.codes`.
         splits: of the run's data set; None takes those that it was trained and evaluated on.
         step: the checkpoint of the run; None is its newest.
-        batch_size: images that are encoded at once, over all devices.
+        batch_size: examples that are encoded at once, over all devices.
         shard_batches: batches whose codes go into one file.
         overrides: other values for keys of the sections 'data' and 'parallel' of the run's config, such as
             `{'data.name': 'imagenette'}`.
         allow: as for `vq_jax.load`.
 
     Returns:
-        How many images have codes, by split. Those that could not be decoded have none.
+        How many examples have codes, by split. Those that could not be decoded have none.
 
     Raises:
         UserError: if the run has no codes, its data cannot be read, the folder has other codes, or other
@@ -66,13 +66,13 @@ def write_codes(
         recorded = config_of(workdir)
         config = overridden(recorded, overrides, workdir) if overrides else recorded
         trained = to_json(recorded)
-    # The order is that of the data set, so that a shard holds the same images whenever it is written.
+    # The order is that of the data set, so that a shard holds the same examples whenever it is written.
     data = dataclasses.replace(build(DataConfig, config.data, 'data'), random_crop=False, flip=False)
     engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), batch_size)
     datasets = {split: open_dataset(data, split) for split in splits or (data.train_split, data.eval_split)}
     first = next(iter(datasets.values()))
     if first.key != 'x':
-        raise UserError(f'{first.name} holds codes already; set data.name to images.')
+        raise UserError(f'{first.name} holds codes already; set data.name to a set of examples.')
     with allowing(allow):
         codec = make_codec(TokenizerConfig(str(workdir), step), first.spec)
     facts = CodeFacts(
@@ -89,7 +89,7 @@ def write_codes(
     state = engine.put_state(codec.state())
 
     def examples(split: str, number: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Label and codes of the images of a shard."""
+        """Label and codes of the examples of a shard."""
         start = number * shard_batches
         batches = eval_batches(datasets[split], batch_size=batch_size, start=start, pad=True)
         for batch in islice(batches, shard_batches):

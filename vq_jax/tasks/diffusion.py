@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
-from vq_jax.media import sheets
+from vq_jax.media import Media, show
 from vq_jax.models.dit import DiT, DiTSizes
 from vq_jax.models.unet import UNet, UNetSizes
 from vq_jax.ops import diffusion as ops
@@ -78,10 +78,11 @@ class DiffusionTask(DiffusionSampling):
                 'config.model.timesteps=0.'
             )
         latent = build(LatentConfig, config.latent, 'latent')
-        if evaluation.flow_steps and latent.workdir:
+        if evaluation.flow_steps and (latent.workdir or spec.dtype != np.uint8):
             raise UserError(
                 'the likelihood of the flow (config.evaluation.flow_steps) is that of pixels, and a model of '
-                'latents (config.latent.workdir) has none; set config.evaluation.flow_steps=0.'
+                f'{"latents (config.latent.workdir)" if latent.workdir else spec.kind} has none; set '
+                'config.evaluation.flow_steps=0.'
             )
         num_labels = num_classes if options.class_conditional else 0
         codec = make_codec(latent, spec)
@@ -177,7 +178,7 @@ class DiffusionTask(DiffusionSampling):
         return state.descend(loss_fn, batch, self.optimizer, self.accumulate, axis_name)
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """The loss; of a model of pixels, the parts of the bound in nats [b], those over time [b n].
+        """The loss; of a model of bytes the parts of the bound in nats [b], those over time [b n].
 
         Of super-resolution instead of the bound 'psnr' of a sample and, to compare, of cubic interpolation
         [b]. The bound of the bytes given the image of low resolution would be valid too, but there is none to
@@ -198,7 +199,7 @@ class DiffusionTask(DiffusionSampling):
 
         values = {'loss': jnp.mean(jax.lax.map(losses, jnp.arange(n)), axis=0)}
         denoise, apart = self.denoiser(network), fold_in(keys, n)
-        if self.learns_pixels and context.grid is None:
+        if self._is_of_bytes and context.grid is None:
             # What is expected of pixels is kept in their range, as Ho et al. 2020 do.
             parts = bound(clipped(denoise), self.process, apart, x0, n, self.sampling.variance)
             values |= {'prior': parts.prior, 'diffusion': parts.diffusion, 'decoder': parts.decoder}
@@ -248,15 +249,18 @@ class DiffusionTask(DiffusionSampling):
             shown['small'] = self.codec.decode_latents(state.frozen, context.grid, labels)
         return shown
 
-    def media(
-        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, sheets.Sheet]:
-        """Images over samples (with what they were made of in between), and the ways from noise."""
+    def media(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
+        """Examples over samples (with what they were made of in between), and the ways from noise."""
         names = {'originals': 'images', 'made small': 'small', 'samples': 'samples'}
         rows = {caption: predictions[name] for caption, name in names.items() if name in predictions}
         chain = {f'sample {i}': x for i, x in enumerate(predictions['chain'], 1)}
         steps = [f'step {n}/{self.sampling.steps}' for n in self._visited]
-        return {'samples': sheets.rows(rows), 'chain': sheets.rows(chain, steps)}
+        return {**show('samples', rows, self.spec), **show('chain', chain, self.spec, steps)}
+
+    @property
+    def _is_of_bytes(self) -> bool:
+        """Whether it learns what likelihoods are of (see `vq_jax.ops.likelihoods`)."""
+        return self.learns_pixels and self.spec.dtype == np.uint8
 
     @property
     def _visited(self) -> np.ndarray:
@@ -289,8 +293,8 @@ class DiffusionTask(DiffusionSampling):
         return {'loss': loss + c.variational_weight * variational, 'variational_loss': variational}
 
     def _decoding(self, denoised: Denoised, x0: jax.Array, inside: jax.Array) -> jax.Array:
-        """The decoder's part of the bound, in nats [b], where examples are not inside; latents have none."""
-        if not self.learns_pixels:
+        """The decoder's part of the bound, in nats [b], where examples are not inside; for bytes only."""
+        if not self._is_of_bytes:
             return jnp.zeros(len(x0))
         # Elsewhere what is expected may be so far off that there is no gradient to leave out.
         near = jnp.where(ops.spread(inside, x0), x0, denoised.x0)
@@ -317,6 +321,10 @@ def _times(sizes: Iterable[int]) -> str:
 
 
 def _check_upscale(factor: int, latent: LatentConfig, spec: Spec) -> None:
+    if spec.kind != 'image':
+        raise UserError(
+            f'super-resolution (config.model.upscale) is of images, and these are {spec.kind}; set it to 1.'
+        )
     if latent.workdir:
         raise UserError(
             'super-resolution (config.model.upscale) learns pixels; leave config.latent.workdir empty.'

@@ -15,7 +15,7 @@ from vq_jax.models.unet import UNet
 from vq_jax.ops.diffusion import Process, spread, to_x0
 from vq_jax.ops.grids import any_within, to_patches
 from vq_jax.ops.guidance import drop, pair
-from vq_jax.ops.images import fill, to_float
+from vq_jax.ops.images import fill, level, to_float
 from vq_jax.ops.keys import fold_in, normal
 from vq_jax.ops.traced import differs
 from vq_jax.sampling.diffusion import (
@@ -93,7 +93,7 @@ class DiffusionSampling(Task):
     def sample(
         self, state: TrainState, keys: jax.Array, labels: jax.Array, sampling: Sampling | None = None
     ) -> jax.Array:
-        """Images [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them."""
+        """Examples [n ...] of the classes int32 [n] if the model is conditioned on them."""
         if self.config.upscale > 1:
             raise UserError('a super-resolution model samples nothing of its own; give it small images.')
         x, _ = self.visit(state, keys, self.context(labels), sampling or self.sampling)
@@ -132,22 +132,22 @@ class DiffusionSampling(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Samples a part of images anew; all else stays as it is, byte for byte.
+        """Samples a part of examples anew; all else stays as it is, byte for byte.
 
         Samples fit best with the sampler 'ddpm', 4 repeats and guidance 1 (see the config
         ddpm_mnist). Of samplers that add no noise, repeats change next to nothing.
 
         Args:
             state: of the model.
-            keys: a random key for each image [b].
-            images: uint8 [b h w c]; what they hold where they are to be sampled anew does not count.
-            mask: True where an image is to be sampled anew, bool [b h w]; a latent that has a part in it
+            keys: a random key for each example [b].
+            images: of any kind, as the spec says [b ...]; what they hold in the mask does not count.
+            mask: True where an example is to be sampled anew, bool [b *grid]; a latent that has a part in it
                 is sampled as a whole.
             labels: int32 [b]; without meaning for a model that is not conditioned on them.
             sampling: how; by default as the config says.
 
         Returns:
-            uint8 [b h w c].
+            As `images`.
         """
         self._needs_no_small_image('sample a part of an image anew')
         sampling = sampling or self.sampling
@@ -165,25 +165,28 @@ class DiffusionSampling(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Takes normal noise out of images, from the time at which there is as much of it.
+        """Takes normal noise out of examples, from the time at which there is as much of it.
 
         Args:
-            state: of a model of pixels.
-            keys: a random key for each image [b].
-            images: noisy, uint8 [b h w c], or float32 in [-1, 1] and beyond, where bytes would cut noise off.
-            sigma: the standard deviation of the noise in grey levels, of 255.
+            state: of a model of pixels, or of samples of sound.
+            keys: a random key for each example [b].
+            images: noisy, as the spec says [b ...], or float32 in [-1, 1] and beyond, where integers would
+                cut noise off.
+            sigma: the standard deviation of the noise in the integers of the spec: of images, grey levels of
+                255.
             labels: int32 [b]; without meaning for a model that is not conditioned on them.
-            sampling: how; by default as the config says. One step of 'ddim' gives the expected image,
+            sampling: how; by default as the config says. One step of 'ddim' gives the expected example,
                 which has the least squared error and is smooth; more steps give a likely one.
 
         Returns:
-            uint8 [b h w c].
+            As the spec says [b ...].
         """
         if not self.learns_pixels:
             raise UserError('a model of latents cannot take noise out of pixels; use one of pixels.')
         self._needs_no_small_image('take noise out of images')
-        x = to_float(images) if images.dtype == jnp.uint8 else images
-        t = self._known_time(self.process.time(-2 * jnp.log(jnp.maximum(sigma / 127.5, 1e-6))))
+        x = to_float(images) if images.dtype == self.spec.dtype else images
+        noise = jnp.maximum(sigma * level(self.spec.dtype), 1e-6)
+        t = self._known_time(self.process.time(-2 * jnp.log(noise)))
         alpha, _ = self.process.scales(t)
         x, _ = self.visit(state, keys, self.context(labels), sampling or self.sampling, t, alpha * x)
         return self.decoded(state, x, labels)
@@ -197,20 +200,20 @@ class DiffusionSampling(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Adds noise to images, and takes it out again (Meng et al. 2022, SDEdit, arXiv:2108.01073).
+        """Adds noise to examples, and takes it out again (Meng et al. 2022, SDEdit, arXiv:2108.01073).
 
         Args:
             state: of the model.
-            keys: a random key for each image [b].
-            images: uint8 [b h w c].
+            keys: a random key for each example [b].
+            images: of any kind, as the spec says [b ...].
             strength: the time up to which noise is added, from 0, which changes next to nothing (of
-                latents, as the autoencoder rebuilds them), to 1, which leaves nothing of the image.
+                latents, as the autoencoder rebuilds them), to 1, which leaves nothing of the example.
             labels: the classes to come to, int32 [b]; without meaning for a model that is not conditioned
                 on them.
             sampling: how; by default as the config says.
 
         Returns:
-            uint8 [b h w c].
+            As `images`.
         """
         t = self._known_time(jnp.asarray(strength, jnp.float32))
         x0 = self.encoded(state, images)
@@ -228,22 +231,22 @@ class DiffusionSampling(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Images on the way from one to another, through the noise that DDIM finds for both.
+        """Examples on the way from one to another, through the noise that DDIM finds for both.
 
-        Song et al. 2021 (arXiv:2010.02502), section 5.3. The noise of the images in between lies on the
+        Song et al. 2021 (arXiv:2010.02502), section 5.3. The noise of the examples in between lies on the
         arc between the two.
 
         Args:
             state: of the model.
-            a: where to begin, uint8 [h w c].
-            b: where to end, uint8 [h w c].
-            n: how many images, both ends included (as the model rebuilds them).
-            labels: of each image on the way, int32 [n]; without meaning for a model that is not
+            a: where to begin, as the spec says.
+            b: where to end, alike.
+            n: how many examples, both ends included (as the model rebuilds them).
+            labels: of each example on the way, int32 [n]; without meaning for a model that is not
                 conditioned on them.
             sampling: its steps and grid, by default as the config says.
 
         Returns:
-            uint8 [n h w c].
+            As the spec says [n ...].
 
         Raises:
             UserError: if the network predicts x0. Noise starts as a thousandth of an image, so that it would
@@ -277,7 +280,7 @@ class DiffusionSampling(Task):
         return self.decoded(state, x, labels)
 
     def encoded(self, state: TrainState, images: jax.Array) -> jax.Array:
-        """What is learned of images [b h w d], with mean 0 and scale 1 if it is latents."""
+        """What is learned of examples [b *grid d], with mean 0 and scale 1 if it is latents."""
         x = self.codec.latents(state.frozen, images)
         if LATENT not in state.variables:
             return x
@@ -285,7 +288,7 @@ class DiffusionSampling(Task):
         return (x - measured['mean']) / measured['scale']
 
     def decoded(self, state: TrainState, x: jax.Array, labels: jax.Array) -> jax.Array:
-        """Images, uint8 [b h w c], of what is learned of them."""
+        """Examples [b ...] of what is learned of them."""
         if LATENT in state.variables:
             measured = state.variables[LATENT]
             x = x * measured['scale'] + measured['mean']

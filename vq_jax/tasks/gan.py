@@ -9,12 +9,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
-from vq_jax.media import sheets
+from vq_jax.media import Media, show
 from vq_jax.models.discriminators import Discriminator
 from vq_jax.models.generator import Generator
 from vq_jax.models.normalisation import BATCH_STATS
 from vq_jax.ops.collectives import pmean
-from vq_jax.ops.images import to_float, to_uint8
+from vq_jax.ops.images import to_float, to_integers
 from vq_jax.ops.keys import content_keys, fold_in, normal
 from vq_jax.ops.losses import mean_square
 from vq_jax.ops.parts import Part
@@ -205,16 +205,14 @@ class GANTask(Task):
         samples = self.sample(state, content_keys(batch['x']), batch['label'])
         return {'images': batch['x'], 'samples': samples}
 
-    def media(
-        self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]
-    ) -> dict[str, sheets.Sheet]:
-        """Images over samples."""
+    def media(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
+        """Examples over samples."""
         rows = {'originals': predictions['images'], 'samples': predictions['samples']}
-        return {'samples': sheets.rows(rows)}
+        return show('samples', rows, self.spec)
 
     def sample(self, state: AdversarialState, keys: jax.Array, labels: jax.Array) -> jax.Array:
-        """Images [n h w c], uint8, of the classes int32 [n] if the model is conditioned on them."""
-        return to_uint8(self._draw(state, keys, labels))
+        """Examples [n ...] of the classes int32 [n] if the model is conditioned on them."""
+        return to_integers(self._draw(state, keys, labels), self.spec.dtype)
 
     def _draw(self, state: AdversarialState, keys: jax.Array, labels: jax.Array) -> jax.Array:
         return self.model.apply(state.eval_variables(), self._noise(keys), labels)

@@ -286,20 +286,20 @@ class PriorTask(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Samples parts of images anew, and with them every token that has a pixel in such a part.
+        """Samples parts of examples anew, and with them every token that has a value in such a part.
 
-        Pixels outside of these parts stay as they are.
+        Values outside of these parts stay as they are.
 
         Args:
             state: of the model.
-            keys: a random key for each image [b].
-            images: uint8 [b h w c]; what they hold where they are to be sampled anew does not count.
-            mask: True where an image is to be sampled anew, bool [b h w].
+            keys: a random key for each example [b].
+            images: of any kind, as the spec says [b ...]; what they hold in the mask does not count.
+            mask: True where an example is to be sampled anew, bool [b *grid].
             labels: int32 [b].
             sampling: how; by default as the config says.
 
         Returns:
-            uint8 [b h w c].
+            As `images`.
         """
         known = [
             jnp.where(any_within(mask, codes.shape[1:-1])[..., None], -1, codes)

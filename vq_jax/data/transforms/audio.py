@@ -1,6 +1,7 @@
 """From stored sound to the array that the model is given: mono, of one rate and one length."""
 
 import math
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -9,10 +10,15 @@ from vq_jax.data.config import MOST_SAMPLES, DataConfig
 from vq_jax.data.source import Source
 from vq_jax.data.transforms.transform import Transform, Undecodable, window
 from vq_jax.errors import UserError
+from vq_jax.files import read_file
 from vq_jax.media import wav
 from vq_jax.spec import Spec
 
 _RANGE = np.iinfo(np.int16)
+
+# A sound that a user gives: the path or the content of a WAV file, or an array of the model's rate, int16 [t]
+# or [t c].
+SoundLike = bytes | str | Path | np.ndarray
 
 
 class AudioTransform(Transform):
@@ -73,6 +79,29 @@ class AudioTransform(Transform):
         """See `Transform`."""
         return window(value, self.spec.grid)
 
+    @staticmethod
+    def prepare(
+        file: SoundLike, mask: None, spec: Spec, config: DataConfig
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """See `Transform`; a sound has no mask that could be read."""
+        if mask is not None:
+            raise UserError(
+                'a mask is read for images alone; of sound, give one to inpaint, bool [t], True where it is '
+                'sampled anew.'
+            )
+        samples, rate = read_file_or_array(file)
+        samples, length = mono(samples), spec.shape[0]
+        if rate and spec.rate:
+            samples = resample(samples, rate, round(spec.rate))
+        if config.num_samples is not None:
+            samples = window(np.pad(samples, ((0, max(0, length - len(samples))), (0, 0))), (length,))
+        if len(samples) != length:
+            raise UserError(
+                f'the sound has {len(samples):,} samples and the model was trained on {length:,}; give as '
+                'many.'
+            )
+        return samples, None
+
     def _resampled(
         self, stored: bytes | tuple[np.ndarray, float | None], name: str
     ) -> tuple[np.ndarray, float | None]:
@@ -84,6 +113,30 @@ class AudioTransform(Transform):
         if rate is None:
             raise UserError(f'{name} does not say its rate: leave config.data.sample_rate out.')
         return resample(samples, rate, self._rate), self._rate
+
+
+def read_file_or_array(file: SoundLike) -> tuple[np.ndarray, float | None]:
+    """Reads a sound that a user gives.
+
+    Returns:
+      int16 [n c], and samples in a second, if it says them.
+
+    Raises:
+      UserError: If it cannot be read or decoded.
+    """
+    if not isinstance(file, SoundLike) or (isinstance(file, np.ndarray) and file.dtype != np.int16):
+        given = f'{file.dtype}' if isinstance(file, np.ndarray) else f'of type {type(file).__name__}'
+        raise UserError(
+            f'the sound is {given}; give a path, the content of a WAV file, or an array, int16 [t] or [t c].'
+        )
+    name = file if isinstance(file, str | Path) else 'the sound'
+    try:
+        stored = read_file(Path(file)) if isinstance(file, str | Path) else file
+        return read(stored if isinstance(stored, bytes) else (stored, None))
+    except OSError as error:
+        raise UserError(f'{name} cannot be read ({error.strerror}); give a WAV file.') from error
+    except Undecodable as error:
+        raise UserError(f'{name} cannot be decoded ({error}); give a WAV file.') from error
 
 
 def read(stored: bytes | tuple[np.ndarray, float | None]) -> tuple[np.ndarray, float | None]:

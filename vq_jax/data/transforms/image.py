@@ -79,6 +79,13 @@ class ImageTransform(Transform):
         """See `Transform`."""
         return window(value, self.spec.grid)
 
+    @staticmethod
+    def prepare(
+        file: 'ImageLike', mask: 'ImageLike | None', spec: Spec, config: DataConfig
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """See `Transform`."""
+        return image_and_mask(file, mask, spec.shape, config)
+
 
 def decode(
     data: bytes | Image.Image, channels: int, use_orientation: bool = False, name: str = 'an image'

@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vq_jax.data.config import DataConfig
+from vq_jax.errors import UserError
 from vq_jax.spec import Spec
 
 
@@ -69,6 +71,21 @@ class Transform:
     def centre(self, value: np.ndarray) -> np.ndarray:
         """Returns what evaluation sees of a decoded example: the middle, where `varied`."""
         return value
+
+    @staticmethod
+    def prepare(file: Any, mask: Any, spec: Spec, config: DataConfig) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns an example that a user gives, and a mask of it, as a model takes them (see `Run.prepare`).
+
+        Args:
+          file: A path, the content of a file, or an array.
+          mask: The same, or None.
+          spec: Of what the model takes.
+          config: Says how its data were preprocessed.
+
+        Raises:
+          UserError: If they cannot be read, or be brought to the spec.
+        """
+        raise UserError(f'no files of {spec.plural} are read; give arrays, {spec}.')
 
 
 def window(value: np.ndarray, sizes: Sequence[int], position: Sequence[float] | None = None) -> np.ndarray:
