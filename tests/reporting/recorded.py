@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from vq_jax.media import Sheet
+from vq_jax.media import Sheet, Sound
 from vq_jax.spec import Spec
 from vq_jax.training.run_dir import DataFacts, write_config, write_data_facts
 from vq_jax.training.writers import MetricWriter
 
+RATE = 8000
 CONFIG = {
     'task': 'vqvae',
     'steps': 40,
@@ -21,16 +22,22 @@ def image(seed):
     return np.random.default_rng(seed).integers(0, 256, (8, 12, 3), np.uint8)
 
 
-def record(workdir, log=(), images=(), warnings=(), **config):
+def sound(seed):
+    return np.random.default_rng(seed).integers(-(2**15), 2**15, (100, 1), np.int16)
+
+
+def record(workdir, log=(), images=(), sounds=(), warnings=(), **config):
     """Writes a run.
 
-    `log` has (step, split, numbers), `media` (step, name, image), `warnings` (step, text).
+    `log` has (step, split, numbers), `images` (step, name, image), `sounds` alike, `warnings` (step, text).
     """
     writer = MetricWriter(workdir, resume_step=0)
     for step, split, numbers in log:
         writer.scalars(step, split, numbers)
     for step, name, image in images:
         writer.media(step, name, Sheet(image))
+    for step, name, sound in sounds:
+        writer.media(step, name, Sound(sound[None], RATE))
     for step, text in warnings:
         writer.warning(step, text)
     writer.close()

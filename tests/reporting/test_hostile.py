@@ -1,16 +1,19 @@
 """Pages of runs that a stranger wrote: every text and number in them, one after the other, is an attack."""
 
+import base64
 import copy
 import json
 import os
+import struct
 
 import pytest
 from PIL import Image
 
 from tests.reporting.browser import Browser, find_browser
-from tests.reporting.recorded import image, record
+from tests.reporting.recorded import image, record, sound
 from tests.reporting.test_page import Page
 from vq_jax.errors import UserError
+from vq_jax.media import wav
 from vq_jax.reporting import Environment, make_page, read_runs
 
 HTML = (
@@ -100,7 +103,9 @@ def hostile(honest, tmp_path_factory):
     assert len(told) > 100 and not any('\n' in error for error in told)
     log = [(step, FLAT, {HTML: float(step)}) for step in (1, 2)]
     images = [(1, FLAT, image(0)), (2, 'a" onerror="ran=1', image(1))]
-    workdirs.append(record(folder / FLAT, log, images, warnings=[(1, HTML), (2, HTML)], task=HTML))
+    sounds = [(1, FLAT, sound(0)), (2, 'a" onerror="ran=1', sound(1))]
+    warnings = [(1, HTML), (2, HTML)]
+    workdirs.append(record(folder / FLAT, log, images, sounds, warnings=warnings, task=HTML))
     workdirs.append(record(folder / os.fsdecode(b'\xff\xfe'), log, best_metric=HTML, best_mode=HTML))
     return workdirs
 
@@ -118,6 +123,8 @@ def test_only_our_elements_are_in_the_page(hostile):
         assert tag not in ('iframe', 'base', 'template', 'object', 'embed', 'form', 'a')
         assert not [name for name in attributes if name.startswith('on')]
         assert attributes.get('src', 'data:').startswith('data:image/png;base64,') or tag != 'img'
+        assert attributes.get('src', '').startswith('data:audio/wav;base64,') or tag != 'audio'
+        assert tag in ('img', 'audio') or 'src' not in attributes
 
 
 @pytest.mark.skipif(find_browser() is None, reason='no Chromium on the PATH, and CHROME_BIN is not set')
@@ -182,3 +189,30 @@ def test_images_are_regular_files_of_the_run_and_png(tmp_path):
     images.symlink_to(elsewhere)
     page = Page(page_of([workdir]))
     assert not page.all('img') and 'is a link out of the run.' in page.all('section')[0][1]
+
+
+def test_sounds_are_regular_files_of_the_run_and_wav(tmp_path):
+    """And of what a file holds, only the samples are in the page."""
+    secret = tmp_path / 'secret_0000001.wav'
+    wav.write(secret, sound(9), 8000)
+    workdir = record(tmp_path / 'run', sounds=[(1, 'good', sound(1))])
+    sounds = workdir / 'sounds'
+    (sounds / 'link_0000001.wav').symlink_to(secret)
+    (sounds / 'device_0000001.wav').symlink_to('/dev/zero')
+    os.mkfifo(sounds / 'pipe_0000001.wav')
+    (sounds / 'page_0000001.wav').write_text('<script>ran=1</script>')
+    (sounds / 'cut_0000001.wav').write_bytes(secret.read_bytes()[:60])
+    (sounds / 'fast_0000001.wav').write_bytes(
+        secret.read_bytes().replace(struct.pack('<I', 8000), b'\xff' * 4)
+    )
+    (sounds / 'mp3_0000001.wav').write_bytes(b'ID3' + bytes(200))
+    with (sounds / 'large_0000001.wav').open('wb') as file:
+        file.truncate(2**30)
+    content = secret.read_bytes()
+    (sounds / 'more_0000001.wav').write_bytes(content + b'junk' + HTML.encode())
+    page = Page(page_of([workdir]))
+    shown = {a['aria-label']: base64.b64decode(a['src'].partition(',')[2]) for a, _ in page.all('audio')}
+    assert list(shown) == ['good of run, step 1', 'more of run, step 1']
+    assert shown['more of run, step 1'] == content
+    (told,) = [text for _, text in page.all('p') if text.startswith('Not shown: ')]
+    assert told.endswith('And 5 more.')

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tests.reporting.recorded import image, record, trained
+from tests.reporting.recorded import image, record, sound, trained
 from vq_jax.reporting import Environment, make_page, read_runs
 from vq_jax.spec import Spec
 from vq_jax.training.run_dir import DataFacts, write_data_facts
@@ -111,6 +111,33 @@ def test_images_are_those_of_the_runs(two):
     assert shown == expected
     # Without the script, the last of each shows.
     assert {a['data-step'] for a, _ in page.all('img') if 'hidden' not in a} == {'40'}
+
+
+def test_sounds_are_played_beside_their_sheets(tmp_path):
+    sounds = [(step, 'samples_sound', sound(step)) for step in (1, 2)]
+    images = [(step, name, image(step)) for step in (1, 2) for name in ('codes', 'samples')]
+    workdir = record(tmp_path / 'run', images=images, sounds=[*sounds, (2, 'alone', sound(3))])
+    write_data_facts(workdir, DataFacts(Spec('audio', (100, 1), 8000), 10, {}))
+    page = page_of(workdir)
+    assert [text for _, text in page.all('h3')][:3] == ['codes', 'samples', 'alone']
+    shown = [(a['aria-label'], a['data-step'], 'hidden' in a) for a, _ in page.all('audio')]
+    assert shown == [
+        ('samples_sound of run, step 1', '1', True),
+        ('samples_sound of run, step 2', '2', False),
+        ('alone of run, step 2', '2', False),
+    ]
+    assert all('controls' in a for a, _ in page.all('audio'))
+    played = page.all('audio')[1][0]['src'].removeprefix('data:audio/wav;base64,')
+    assert base64.b64decode(played) == (workdir / 'sounds' / 'samples_sound_0000002.wav').read_bytes()
+    # Between the last of its images and what comes after.
+    order = [e[0] for e in page.elements if e[0] in ('h3', 'img', 'audio')][:9]
+    assert order == ['h3', 'img', 'img', 'h3', 'img', 'img', 'audio', 'audio', 'h3']
+    assert any(text == 'Images and sounds' for _, text in page.all('h2'))
+    assert page.table('Runs')['sounds'] == ['100 × 1, 8,000 a second']
+    policy = page.all('meta', **{'http-equiv': 'Content-Security-Policy'})[0][0]['content']
+    assert 'media-src data:;' in policy
+    few = page_of(workdir, max_images=1)
+    assert [a['data-step'] for a, _ in few.all('audio')] == ['2', '2']
 
 
 def test_of_many_images_some_are_shown(tmp_path):

@@ -303,11 +303,11 @@
     return charts;
   }
 
-  // One slider for the images of all names and runs: each shows its newest of that step.
+  // One slider for the images and sounds of all names and runs: each shows its newest of that step.
   function stepImages() {
     const figures = [...document.querySelectorAll('.images figure')];
     const steps = [...new Set(figures.flatMap((figure) =>
-      [...figure.querySelectorAll('img')].map((image) => Number(image.dataset.step))))].sort((a, b) => a - b);
+      [...figure.querySelectorAll('[data-step]')].map((image) => Number(image.dataset.step))))].sort((a, b) => a - b);
     if (steps.length < 2) return;
     const slider = document.getElementById('step'), at = document.getElementById('at');
     document.getElementById('stepper').hidden = false;
@@ -317,8 +317,9 @@
       const step = steps[slider.value];
       for (const figure of figures) {
         let newest = null;
-        for (const image of figure.querySelectorAll('img')) {
+        for (const image of figure.querySelectorAll('[data-step]')) {
           image.hidden = true;
+          image.pause?.();
           if (Number(image.dataset.step) <= step) newest = image;
         }
         if (newest) newest.hidden = false;

@@ -1,9 +1,9 @@
-"""One HTML page of several runs and tables, with everything in it: style, script, numbers and images.
+"""One HTML page of several runs and tables, with everything in it: style, script, numbers, images and sounds.
 
 `page.html` is filled with tables made here; `page.js` draws the curves from JSON. Each element of one run
 alone carries its index as `data-run`, by which the script hides it. The page forbids itself any connection
 (Content-Security-Policy), and any script but its own. All that comes from a run is escaped, numbers too, and
-an image is in the page only if it is one.
+an image or a sound is in the page only if it is one.
 """
 
 import base64
@@ -13,7 +13,7 @@ import importlib.resources
 import json
 import math
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,16 @@ from vq_jax.reporting.curves import make_charts
 from vq_jax.reporting.environment import Environment
 from vq_jax.reporting.experiments import RecordedTable, show_tables
 from vq_jax.reporting.runs import RecordedRun
-from vq_jax.reporting.safe import escape, read_png
+from vq_jax.reporting.safe import escape, read_png, read_wav
 from vq_jax.training.run_dir import show
 
 _FEW_NAMES, _MOST_NAMES = 20, 1000  # of classes: shown at once, and at all
 _NONE = '<span class="quiet">–</span>'
+_IMAGE = '<img src="data:image/png;base64,{content}" alt="{what}" {step}>'
+_SOUND = (
+    '<audio controls preload="metadata" src="data:audio/wav;base64,{content}" aria-label="{what}" {step}>'
+    '</audio>'
+)
 _NO_RUN = '<p>There is no run yet.</p>'
 
 
@@ -46,7 +51,7 @@ def make_page(
         environment: what it is made with.
         command: the command that makes it.
         tables: shown above the runs.
-        max_images: how many images of a name and run it holds; of more, some evenly spread over the
+        max_images: how many images or sounds of a name and run it holds; of more, some evenly spread over the
             steps, with the first and the last.
         now: the time it is made, with a time zone; None for the present.
 
@@ -69,7 +74,8 @@ def make_page(
         runs=_runs(runs) if runs else _NO_RUN,
         config=_config(runs) if runs else _NO_RUN,
         metrics=_metrics(runs),
-        images=_images(runs, max_images),
+        heading='Images and sounds' if any(run.sounds for run in runs) else 'Images',
+        images=_media(runs, max_images),
         environment=_environment(environment, command),
     )
 
@@ -94,7 +100,7 @@ def _runs(runs: Sequence[RecordedRun]) -> str:
         'directory': [escape(run.workdir) for run in runs],
         'task': [escape(run.config.get('task', '')) for run in runs],
         'data': [escape(run.config.get('data.name', '')) for run in runs],
-        'images': [escape(' × '.join(map(str, run.facts.spec.shape))) for run in runs],
+        ' and '.join({run.facts.spec.plural: None for run in runs}): [_examples(run) for run in runs],
         'classes': [_classes(run) for run in runs],
         'progress': [_progress(run) for run in runs],
         'last logged': [None if run.logged is None else _time(run.logged) for run in runs],
@@ -104,6 +110,13 @@ def _runs(runs: Sequence[RecordedRun]) -> str:
     if any(run.warnings for run in runs):
         facts['warnings'] = [_warnings(run) for run in runs]
     return _table(runs, facts)
+
+
+def _examples(run: RecordedRun) -> str:
+    """Their shape, and of sound or video the rate."""
+    spec = run.facts.spec
+    rate = f', {spec.rate:,g} a second' if spec.rate else ''
+    return escape(' × '.join(map(str, spec.shape)) + rate)
 
 
 def _classes(run: RecordedRun) -> str:
@@ -221,23 +234,28 @@ def _choices(runs: Sequence[RecordedRun]) -> list[tuple[str, str, str]]:
     return [(*key, f' ({", ".join(names)})' if len(by) > 1 else '') for key, names in by.items()]
 
 
-def _images(runs: Sequence[RecordedRun], limit: int) -> str:
-    names = list(dict.fromkeys(name for run in runs for name in run.images))
+def _media(runs: Sequence[RecordedRun], limit: int) -> str:
+    """The images of each name, and beside them the sounds of it."""
+    names = [name for run in runs for name in (*run.images, *map(_sheet_of, run.sounds))]
     if not names:
         return '<p>No images were written yet.</p>'
     parts: list[str] = []
     left_out: list[str] = []
     thinned = False
-    for name in names:
+    for name in dict.fromkeys(names):
         figures = []
         for i, run in enumerate(runs):
-            there = list(run.images.get(name, {}).items())
-            shown = _spread(there, limit)
-            thinned |= len(shown) < len(there)
-            images, reasons = _read_images(shown, run.workdir)
-            left_out += reasons
-            if images:
-                figures.append(_figure(runs, i, name, images))
+            found = [(name, run.images.get(name, {}), read_png, _IMAGE)]
+            found += [
+                (of, files, read_wav, _SOUND) for of, files in run.sounds.items() if _sheet_of(of) == name
+            ]
+            for of, files, read, element in found:
+                shown = _spread(list(files.items()), limit)
+                thinned |= len(shown) < len(files)
+                contents, reasons = _read(shown, run.workdir, read)
+                left_out += reasons
+                if contents:
+                    figures.append(_figure(runs, i, of, contents, element))
         if figures:
             parts.append(f'<h3>{escape(name)}</h3><div class="images">{"".join(figures)}</div>')
     notes = f'<p class="quiet">Of each, {limit} steps are shown, evenly spread.</p>' if thinned else ''
@@ -251,29 +269,41 @@ def _images(runs: Sequence[RecordedRun], limit: int) -> str:
     return f'{stepper}{notes}{"".join(parts)}'
 
 
-def _read_images(files: Sequence[tuple[int, Path]], workdir: Path) -> tuple[dict[int, str], list[str]]:
-    """Images in base64 by step, and why the others are not among them."""
-    images, reasons = {}, []
+def _sheet_of(sound: str) -> str:
+    """The name of the sheet that a sound belongs to (see `vq_jax.media.show`)."""
+    return sound.removesuffix('_sound')
+
+
+def _read(
+    files: Sequence[tuple[int, Path]], workdir: Path, read: Callable[[Path, Path], str]
+) -> tuple[dict[int, str], list[str]]:
+    """What files hold in base64 by step, and why the others are not among them."""
+    contents, reasons = {}, []
     for step, path in files:
         try:
-            images[step] = read_png(path, workdir)
+            contents[step] = read(path, workdir)
         except UserError as error:
             reasons.append(str(error))
-    return images, reasons
+    return contents, reasons
 
 
-def _figure(runs: Sequence[RecordedRun], index: int, name: str, contents: dict[int, str]) -> str:
-    """Images of one name and run; without the script the last one shows."""
+def _figure(
+    runs: Sequence[RecordedRun], index: int, name: str, contents: dict[int, str], element: str
+) -> str:
+    """Images or sounds of one name and run; without the script the last one shows."""
     label, last = escape(runs[index].label), max(contents)
-    images = ''.join(
-        f'<img src="data:image/png;base64,{content}" data-step="{step}" '
-        f'alt="{escape(name)} of {label}, step {step:,}"{"" if step == last else " hidden"}>'
+    shown = ''.join(
+        element.format(
+            content=content,
+            what=f'{escape(name)} of {label}, step {step:,}',
+            step=f'data-step="{step}"{"" if step == last else " hidden"}',
+        )
         for step, content in contents.items()
     )
     caption = f'{_swatch(index)}{label} ' if len(runs) > 1 else ''
     return (
         f'<figure data-run="{index}"><figcaption>{caption}<span class="at">step {last:,}</span></figcaption>'
-        f'{images}</figure>'
+        f'{shown}</figure>'
     )
 
 

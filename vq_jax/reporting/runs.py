@@ -1,4 +1,4 @@
-"""Reads run directories, as far as the runs have come: config, facts of the data, log, images."""
+"""Reads run directories, as far as the runs have come: config, facts of the data, log, images, sounds."""
 
 import dataclasses
 import datetime
@@ -35,11 +35,12 @@ class RecordedRun:
         label: the last parts of its path, as many as tell it from the other runs.
         workdir: its absolute path.
         config: its config by dotted keys.
-        facts: shape of its images, and the runs that it is built on.
+        facts: the spec of its examples, and the runs that it is built on.
         log: what was logged, by split ('train', 'eval', 'speed') and name.
         warnings: step and text of each, in the order of the log.
         logged: when the last line was written; None if there is no log yet.
         images: files of images by name and step, both in order.
+        sounds: files of sounds, alike.
     """
 
     label: str
@@ -50,6 +51,7 @@ class RecordedRun:
     warnings: list[tuple[int, str]]
     logged: datetime.datetime | None
     images: dict[str, dict[int, Path]]
+    sounds: dict[str, dict[int, Path]]
 
     @property
     def last_step(self) -> int:
@@ -116,8 +118,9 @@ def _read_run(workdir: Path, label: str) -> RecordedRun:
         logged = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     except FileNotFoundError:  # just started
         log, warnings, logged = {}, [], None
-    facts, images = read_data_facts(workdir), _find_images(workdir)
-    return RecordedRun(label, workdir, config, facts, log, warnings, logged, images)
+    images, sounds = _find(workdir / 'images', '.png'), _find(workdir / 'sounds', '.wav')
+    facts = read_data_facts(workdir)
+    return RecordedRun(label, workdir, config, facts, log, warnings, logged, images, sounds)
 
 
 def _read_log(path: Path) -> tuple[dict[str, dict[str, Series]], list[tuple[int, str]]]:
@@ -136,13 +139,13 @@ def _read_log(path: Path) -> tuple[dict[str, dict[str, Series]], list[tuple[int,
     return log, warnings
 
 
-def _find_images(workdir: Path) -> dict[str, dict[int, Path]]:
-    images: dict[str, dict[int, Path]] = {}
-    for path in sorted((workdir / 'images').glob('*.png')):
+def _find(folder: Path, ending: str) -> dict[str, dict[int, Path]]:
+    found: dict[str, dict[int, Path]] = {}
+    for path in sorted(folder.glob(f'*{ending}')):
         named = re.fullmatch(r'(.+)_([0-9]{7,15})', path.stem)  # as the writer names them
         if named is not None and not path.name.startswith('.'):
-            images.setdefault(named[1], {})[int(named[2])] = path
-    return {name: dict(sorted(steps.items())) for name, steps in images.items()}
+            found.setdefault(named[1], {})[int(named[2])] = path
+    return {name: dict(sorted(steps.items())) for name, steps in found.items()}
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What of a stranger's run may be put into a page: text that is no HTML, and images that are images."""
+"""What of a stranger's run may be put into a page: text that is no HTML, images and sounds that are such."""
 
 import base64
 import html
@@ -10,8 +10,9 @@ from typing import Any
 
 from vq_jax.errors import UserError
 from vq_jax.json_files import read_file
+from vq_jax.media import wav
 
-_MOST_BYTES = 2**25  # of an image
+_MOST_BYTES = 2**25  # of an image or a sound
 
 
 def escape(value: Any) -> str:
@@ -35,12 +36,7 @@ def read_png(path: Path, workdir: Path) -> str:
     """
     from PIL import Image
 
-    if not Path(os.path.realpath(path)).is_relative_to(workdir):
-        raise UserError(f'{path} is a link out of the run.')
-    try:
-        data = read_file(path, _MOST_BYTES)
-    except OSError as error:
-        raise UserError(f'Cannot read {path} ({error.strerror or error}).') from error
+    data = _read(path, workdir)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('error', Image.DecompressionBombWarning)
@@ -48,3 +44,32 @@ def read_png(path: Path, workdir: Path) -> str:
     except Exception as error:  # of which Pillow has many kinds
         raise UserError(f'{path} is not a PNG, or a damaged one.') from error
     return base64.b64encode(data).decode()
+
+
+def read_wav(path: Path, workdir: Path) -> str:
+    """A sound of a run, to be put into a page; of its file nothing is kept but the samples.
+
+    Args:
+        path: the file.
+        workdir: the run directory, an absolute path without links.
+
+    Returns:
+        A WAV file of 16 bits in base64.
+
+    Raises:
+        UserError: as `read_png`, of a file that is not a WAV file of PCM samples.
+    """
+    data = _read(path, workdir)
+    try:
+        return base64.b64encode(wav.encode(*wav.read(data))).decode()
+    except ValueError as error:
+        raise UserError(f'{path} is not a WAV file ({error}).') from error
+
+
+def _read(path: Path, workdir: Path) -> bytes:
+    if not Path(os.path.realpath(path)).is_relative_to(workdir):
+        raise UserError(f'{path} is a link out of the run.')
+    try:
+        return read_file(path, _MOST_BYTES)
+    except OSError as error:
+        raise UserError(f'Cannot read {path} ({error.strerror or error}).') from error
