@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pathlib
 import struct
 import sys
 import tempfile
@@ -256,6 +257,7 @@ class Service(types.ModuleType):
         self.rewinds, self.rows, self.broken, self.inits, self.ignored = rewinds, {}, False, [], []
         self.id, self.finished = 'abc', 0
         self.Image = lambda image: image.shape
+        self.Audio = lambda path, sample_rate: (wav.read(pathlib.Path(path).read_bytes()), sample_rate)
 
     def init(self, *, resume_from=None, id=None, resume=None, project, config, dir):
         self._check()
@@ -308,6 +310,15 @@ def test_weights_and_biases_has_each_step_once_after_a_kill(tmp_path, service):
     if not service.rewinds:
         resumed.append(('codes', 'abc', 'allow', None))
     assert service.inits == [('codes', None, None, None), *resumed]
+
+
+def test_weights_and_biases_is_given_sounds(tmp_path, service):
+    sound = Sound(np.random.default_rng(0).integers(-(2**15), 2**15, (2, 40, 1), np.int16), 8000.4)
+    with MetricWriter(tmp_path, resume_step=0, wandb_project='codes') as writer:
+        writer.media(3, 'samples', sound)
+    (samples, in_file), rate = service.rows[3]['samples']
+    assert in_file == rate == 8000
+    np.testing.assert_array_equal(samples, sound.joined())
 
 
 @pytest.mark.parametrize('when', ['at the start', 'later'])

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from absl import logging
 from vq_jax.errors import UserError
 from vq_jax.files import write_atomically
 from vq_jax.json_files import read_file
+from vq_jax.media import wav
 
 _NOTE = 'wandb_id.txt'
 
@@ -51,7 +53,7 @@ class WeightsAndBiases:
                 logging.info('Weights & Biases takes no steps back: %s', error)
                 self._run = wandb.init(id=identity, resume='allow', **options)
         self._first = self._run.starting_step
-        self._image = wandb.Image
+        self._image, self._audio = wandb.Image, wandb.Audio
         write_atomically(workdir / _NOTE, self._run.id + '\n')
 
     def scalars(self, step: int, split: str, values: Mapping[str, float]) -> None:
@@ -67,7 +69,11 @@ class WeightsAndBiases:
         self._log(step, {name: self._image(image)})
 
     def sound(self, step: int, name: str, samples: np.ndarray, rate: float) -> None:
-        """Writes nothing: another package would be needed; the file is in the run directory."""
+        """Writes a sound, int16 [n c], as a file, for which wandb needs no other package."""
+        with tempfile.TemporaryDirectory() as folder:  # wandb copies what is in it at once
+            path = Path(folder) / 'sound.wav'
+            wav.write(path, samples, rate)
+            self._log(step, {name: self._audio(str(path), sample_rate=round(rate))})
 
     def sync(self) -> None:
         """Nothing: its own process sends what it was given, when it can."""
