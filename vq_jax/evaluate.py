@@ -1,6 +1,6 @@
 """Evaluates a trained run: `python -m vq_jax.evaluate --workdir DIR [--split test] [--output FILE]`.
 
-With `--features`, what the run makes (samples, or reconstructions) is compared with images of the split in
+With `--features`, what the run makes (samples, or reconstructions) is compared with examples of the split in
 the features of a frozen network: `inception` is the one of FID and the Inception score, a directory a run of
 the task classifier. FID is of all images. KID is the unbiased estimate with the cubic kernel over all pairs
 of at most 50,000 evenly spread images, not a mean over subsets of 1,000; of the same images precision and
@@ -113,7 +113,7 @@ def _compare() -> None:
         if kind in record:
             title = (
                 f'{record[kind]["images"]:,} {kind}, step {run.step:,}, against {of["images"]:,} '
-                f'images of {of["dataset"]} {of["split"]}, in features of the {network["kind"]} '
+                f'{run.spec.plural} of {of["dataset"]} {of["split"]}, in features of the {network["kind"]} '
                 f'({resize}{network["checksum"][:12]})'
             )
             print_table(console, title, record[kind]['metrics'])

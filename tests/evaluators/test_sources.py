@@ -1,6 +1,7 @@
 """Inception-v3 as a source of features: its weights from files, its names, its identity."""
 
 import hashlib
+import types
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from vq_jax.errors import UserError
 from vq_jax.evaluators import sources
 from vq_jax.evaluators.sources import InceptionFeatures
 from vq_jax.models.inception import InceptionV3, variables_from_published
+from vq_jax.spec import Spec
 from vq_jax.training import pretrained
 
 
@@ -47,6 +49,14 @@ def test_the_identity_is_of_the_arrays_and_the_resize_and_the_record_names_the_f
     weights = {**weights, 'fc.bias': weights['fc.bias'] + 1}
     save_file(weights, tmp_path / 'other.safetensors')
     assert InceptionFeatures(str(tmp_path / 'other.safetensors')).identity != source.identity
+
+
+def test_inception_is_of_images(file):
+    source = InceptionFeatures(str(file))
+    source.check_spec(types.SimpleNamespace(workdir='runs/a', spec=Spec('image', (8, 8, 1))))
+    sound = types.SimpleNamespace(workdir='runs/a', spec=Spec('audio', (8, 1), 8000))
+    with pytest.raises(UserError, match='runs/a was trained on audio, and Inception-v3 takes images; give'):
+        source.check_spec(sound)
 
 
 def test_without_a_file_the_published_one_is_downloaded_and_checked(file, tmp_path, monkeypatch):

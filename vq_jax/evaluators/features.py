@@ -1,4 +1,4 @@
-"""Samples and reconstructions of a run against reference images, in the features of a frozen network."""
+"""Samples and reconstructions of a run against reference examples, in the features of a frozen network."""
 
 import dataclasses
 import functools
@@ -48,7 +48,7 @@ def preprocessing(data: ConfigDict, kind: Kind) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """What the network saw in many images: `features` and `logits` are of those that are kept."""
+    """What the network saw in many examples: `features` and `logits` are of those that are kept."""
 
     moments: Moments
     features: np.ndarray
@@ -85,7 +85,8 @@ class FeatureEvaluator:
         self.rebuilds = isinstance(run.task, AutoencoderTask)
         if not (self.samples or self.rebuilds):
             raise UserError(
-                f'a run of the task {run.config.task} makes no images; evaluate it without features.'
+                f'a run of the task {run.config.task} makes no {run.spec.plural}; evaluate it without '
+                'features.'
             )
         self._run, self._source, self._split, self._file = run, source, split, reference
         devices = jax.device_count()
@@ -105,12 +106,14 @@ class FeatureEvaluator:
 
     def _read_lpips(self, files: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         """The parameters of LPIPS, placed, and what the record says of them."""
+        spec = self._run.spec
         if not self.rebuilds:
-            raise UserError(f'a run of the task {self._run.config.task} rebuilds no images; leave lpips out.')
-        h, w, _ = self._run.spec.shape
-        if min(h, w) < LEAST_SIZE:
             raise UserError(
-                f'LPIPS needs images of {LEAST_SIZE} pixels or more, not {h}x{w}; leave lpips out.'
+                f'a run of the task {self._run.config.task} rebuilds no {spec.plural}; leave lpips out.'
+            )
+        if spec.kind != 'image' or min(spec.grid) < LEAST_SIZE:
+            raise UserError(
+                f'LPIPS needs images of {LEAST_SIZE} pixels or more, and these are {spec}; leave lpips out.'
             )
         params, checksums = read_lpips(files, 'name your own files by --lpips=VGG_FILE,HEADS_FILE')
         of_lpips = {'checksum': fingerprint(params), 'weights': checksums}
@@ -195,7 +198,7 @@ class FeatureEvaluator:
             rebuilt = task.decode(state, task.encode(state, images), batch['label'])
             pair = to_float(rebuilt), to_float(images)
             measured = {'psnr': psnr(rebuilt, images)}
-            if min(images.shape[1:3]) >= WINDOW:
+            if self._run.spec.kind == 'image' and min(images.shape[1:3]) >= WINDOW:
                 measured |= {'ssim': ssim(*pair), 'ms_ssim': ms_ssim(*pair)}
             if lpips is not None:
                 # As in `InceptionV3`.
@@ -258,7 +261,10 @@ class FeatureEvaluator:
         dataset = self._dataset
         seen = self._see(self._batches(), len(dataset), self._look, self._weights)
         if seen.moments.count < self._least:
-            raise UserError(f'{dataset.name} has too few images to compare with; use {self._least} or more.')
+            raise UserError(
+                f'{dataset.name} has too few {self._run.spec.plural} to compare with; use {self._least} or '
+                'more.'
+            )
         reference = Reference(seen.moments, seen.features, made)
         if self._file is not None:
             try:
@@ -277,7 +283,7 @@ class FeatureEvaluator:
     def _see(
         self, batches: Iterable[Batch], n: int, look: Callable[[Any, Batch], dict[str, jax.Array]], state: Any
     ) -> _Seen:
-        """Looks at n images, batch by batch; features and logits are all that is held of them."""
+        """Looks at n examples, batch by batch; features and logits are all that is held of them."""
         compiled = self._engine.per_example(lambda state, batch: look(state, batch) | {'mask': batch['mask']})
         chosen = np.unique(np.linspace(0, n - 1, min(n, MOST_KEPT)).round().astype(int))
         first, moments, unmerged, kept, sums = 0, None, [], [], {}
@@ -306,7 +312,10 @@ class FeatureEvaluator:
         config = dataclasses.replace(build(DataConfig, self._run.config.data, 'data'), random_crop=False)
         dataset = open_dataset(config, self._split)
         if dataset.key != 'x':
-            raise UserError(f'{dataset.name} holds codes; name a set of images by --override=data.name=NAME.')
+            raise UserError(
+                f'{dataset.name} holds codes; name a set of {self._run.spec.plural} by '
+                '--override=data.name=NAME.'
+            )
         check_same_spec(dataset.spec, self._run.spec)
         if self._same_classes:
             check_class_names(self._source.class_names, dataset, 'the classifier was trained on')

@@ -91,10 +91,10 @@ class MeanEvaluator:
         totals = jax.tree.map(lambda *x: np.sum(np.float64(x), axis=0), *jax.device_get(sums))
         examples = totals.pop('examples')
         if not examples:
-            raise UserError(f'no image of {self.dataset.name} could be decoded; check the data.')
+            raise UserError(f'no example of {self.dataset.name} could be decoded; check the data.')
         means = {name: total / examples for name, total in totals.items()} | counts
-        # An image does not depend on its batch, and sampling one can take a thousand passes. The first
-        # images are those of process 0, and all processes must bring equally many.
+        # An example does not depend on its batch, and sampling one can take a thousand passes. The first
+        # examples are those of process 0, and all processes must bring equally many.
         devices = jax.local_device_count()
         n = -(-self.num_shown // devices) * devices
         predictions, labels, real = self._predict(state, {name: x[:n] for name, x in first.items()})

@@ -1,4 +1,4 @@
-"""The frozen networks in whose features sets of images are compared."""
+"""The frozen networks in whose features sets of examples are compared."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ class FeatureSource(Protocol):
     Attributes:
         prefix: what the names of its metrics begin with.
         names: of metrics that are called something else, after the prefix, than `FeatureEvaluator` does.
-        splits: parts of the images, each of which gets a score (see `vq_jax.ops.inception_score`).
+        splits: parts of the examples, each of which gets a score (see `vq_jax.ops.inception_score`).
         weights: what `look` is to be given.
         record: what the network is, in JSON values, for the record of an evaluation.
         identity: what statistics of references must share with it to be compared, in JSON values by a name.
@@ -41,10 +41,10 @@ class FeatureSource(Protocol):
     class_names: ClassNames
 
     def look(self, weights: Any, images: jax.Array) -> Classified:
-        """Features and logits of images, uint8 [b h w c]."""
+        """Features and logits of examples [b ...]."""
 
     def check_spec(self, run: Restored) -> None:
-        """Raises `UserError` if the network cannot take the images of a run."""
+        """Raises `UserError` if the network cannot take the examples of a run."""
 
 
 class ClassifierFeatures:
@@ -83,12 +83,13 @@ class ClassifierFeatures:
         return self._classifier.task.classify(weights, images)
 
     def check_spec(self, run: Restored) -> None:
-        """Raises `UserError` unless the images have the shape that the classifier was trained on."""
+        """Raises `UserError` unless the examples are such as the classifier was trained on."""
         trained = self._classifier
         if trained.spec != run.spec:
             raise UserError(
-                f'{trained.workdir} was trained on images of shape {trained.spec.shape}, and '
-                f'{run.workdir} on {run.spec.shape}; train a classifier with the config.data of that run.'
+                f'{trained.workdir} was trained on {trained.spec.plural} of shape {trained.spec.shape}, and '
+                f'{run.workdir} on {run.spec.plural} of {run.spec.shape}; train a classifier with the '
+                'config.data of that run.'
             )
 
 
@@ -127,11 +128,11 @@ class InceptionFeatures:
         return seen.replace(logits=seen.logits - weights['params']['fc']['bias'])
 
     def check_spec(self, run: Restored) -> None:
-        """Raises `UserError` unless the images are grey or in colour."""
-        if run.spec.shape[2] not in (1, 3):
+        """Raises `UserError` unless they are images."""
+        if run.spec.kind != 'image':
             raise UserError(
-                f'the images of {run.workdir} have {run.spec.shape[2]} channels, and Inception-v3 takes 1 '
-                'or 3; give features the run of a classifier.'
+                f'{run.workdir} was trained on {run.spec.kind}, and Inception-v3 takes images; give features '
+                'the run of a classifier of such.'
             )
 
 
