@@ -300,5 +300,9 @@ def test_a_summary_of_images_that_cannot_be():
         '--num_classes=-1': '--num_classes is -1; give 0 or more.',
     }
     commands = [['--config=tests/digits.py', '--shape=8,8,1', flag] for flag in words]
+    words['--shape='] = (
+        'the config leaves the size of the examples to the data set; give --shape=h,w,c (of sound'
+    )
+    commands.append(['--config=configs/audio/vqvae_speech.py', '--config.data.num_samples=None'])
     for errors, expected in zip(refused('vq_jax.summary', *commands), words.values(), strict=True):
         assert errors.startswith(f'error: {expected}') and errors.count('\n') == 1

@@ -28,8 +28,12 @@ from vq_jax.training.state import AdversarialState, abstract_batch, count_parame
 _CONFIG = cli.define_config()
 _ALLOW_IMPORT = cli.define_allow_import()
 _SHAPE = flags.DEFINE_list(
-    'shape', None, 'height,width,channels of the images, where the config does not say.'
+    'shape',
+    None,
+    'height,width,channels of the images (of sound time,channels; of video time first), where the config '
+    'does not say.',
 )
+_KINDS = {2: 'audio', 3: 'image', 4: 'video'}  # by how many axes examples have
 _NUM_CLASSES = flags.DEFINE_integer('num_classes', 0, 'Classes of the data, for a model that depends on it.')
 
 
@@ -113,15 +117,20 @@ def _spec(data: ConfigDict) -> Spec:
             shape = tuple(map(int, _SHAPE.value))
         except ValueError:
             shape = ()
-        if len(shape) != 3 or min(shape) < 1:
+        if len(shape) not in _KINDS or min(shape) < 1:
             written = ','.join(_SHAPE.value)
-            raise UserError(f'--shape is {written}; give three whole numbers from 1, such as 32,32,3.')
-        return Spec('image', shape)
+            raise UserError(
+                f'--shape is {written}; give three whole numbers from 1, such as 32,32,3, two of sound, or '
+                'four of video.'
+            )
+        return Spec(_KINDS[len(shape)], shape)
     if data.image_size and data.channels:
         return Spec('image', (data.image_size, data.image_size, data.channels))
+    if data.num_samples:
+        return Spec('audio', (data.num_samples, 1))
     raise UserError(
-        'the config leaves the size of the images to the data set; give --shape=h,w,c or set '
-        'config.data.image_size and config.data.channels.'
+        'the config leaves the size of the examples to the data set; give --shape=h,w,c (of sound t,c), or '
+        'set config.data.image_size and config.data.channels (of sound config.data.num_samples).'
     )
 
 
