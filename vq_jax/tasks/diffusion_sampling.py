@@ -44,6 +44,10 @@ LATENT = 'latent'  # the collection of the mean and the scale of latents
 class DiffusionSampling(Task):
     """The part of a diffusion task that needs no training; `state.frozen` is the autoencoder's.
 
+    What makes examples takes a random key for each [b], classes, int32 [b], which have no meaning for a model
+    that is not conditioned on them, and how to sample, by default as the config says. It returns examples as
+    the spec says [b ...].
+
     Attributes:
         model: noisy examples, times and contexts to predictions.
         codec: images to what is learned, and back.
@@ -96,7 +100,7 @@ class DiffusionSampling(Task):
         """Examples [n ...] of the classes int32 [n] if the model is conditioned on them."""
         if self.config.upscale > 1:
             raise UserError('a super-resolution model samples nothing of its own; give it small images.')
-        x, _ = self.visit(state, keys, self.context(labels), sampling or self.sampling)
+        x, _ = self.visit(state, keys, self.context(labels), sampling)
         return self.decoded(state, x, labels)
 
     def upscale(
@@ -120,7 +124,7 @@ class DiffusionSampling(Task):
                 f'(config.model.upscale); these are {small.shape[1:]}.'
             )
         context = self._given(labels, to_float(small))
-        x, _ = self.visit(state, keys, context, sampling or self.sampling)
+        x, _ = self.visit(state, keys, context, sampling)
         return self.decoded(state, x, labels)
 
     def inpaint(
@@ -134,23 +138,12 @@ class DiffusionSampling(Task):
     ) -> jax.Array:
         """Samples a part of examples anew; all else stays as it is, byte for byte.
 
-        Samples fit best with the sampler 'ddpm', 4 repeats and guidance 1 (see the config
-        ddpm_mnist). Of samplers that add no noise, repeats change next to nothing.
-
-        Args:
-            state: of the model.
-            keys: a random key for each example [b].
-            images: of any kind, as the spec says [b ...]; what they hold in the mask does not count.
-            mask: True where an example is to be sampled anew, bool [b *grid]; a latent that has a part in it
-                is sampled as a whole.
-            labels: int32 [b]; without meaning for a model that is not conditioned on them.
-            sampling: how; by default as the config says.
-
-        Returns:
-            As `images`.
+        What examples hold where the mask, bool [b *grid], is True does not count, and is sampled anew; a
+        latent that has a part in it is sampled as a whole. Samples fit best with the sampler 'ddpm', 4
+        repeats and guidance 1 (see the config ddpm_mnist). Of samplers that add no noise, repeats change next
+        to nothing.
         """
         self._needs_no_small_image('sample a part of an image anew')
-        sampling = sampling or self.sampling
         parts = any_within(mask, self.codec.latent_shape[:-1])[..., None]
         known = Known(x0=self.encoded(state, fill(images, mask)), mask=parts)
         x, _ = self.visit(state, keys, self.context(labels), sampling, known=known)
@@ -167,19 +160,10 @@ class DiffusionSampling(Task):
     ) -> jax.Array:
         """Takes normal noise out of examples, from the time at which there is as much of it.
 
-        Args:
-            state: of a model of pixels, or of samples of sound.
-            keys: a random key for each example [b].
-            images: noisy, as the spec says [b ...], or float32 in [-1, 1] and beyond, where integers would
-                cut noise off.
-            sigma: the standard deviation of the noise in the integers of the spec: of images, grey levels of
-                255.
-            labels: int32 [b]; without meaning for a model that is not conditioned on them.
-            sampling: how; by default as the config says. One step of 'ddim' gives the expected example,
-                which has the least squared error and is smooth; more steps give a likely one.
-
-        Returns:
-            As the spec says [b ...].
+        They are as the spec says [b ...], or float32 in [-1, 1] and beyond, where integers would cut noise
+        off. Sigma is the standard deviation of the noise in the integers of the spec: of images, grey levels
+        of 255. One step of 'ddim' gives the expected example, which has the least squared error and is
+        smooth; more steps give a likely one. A model of latents raises `UserError`.
         """
         if not self.learns_pixels:
             raise UserError('a model of latents cannot take noise out of pixels; use one of pixels.')
@@ -188,7 +172,7 @@ class DiffusionSampling(Task):
         noise = jnp.maximum(sigma * level(self.spec.dtype), 1e-6)
         t = self._known_time(self.process.time(-2 * jnp.log(noise)))
         alpha, _ = self.process.scales(t)
-        x, _ = self.visit(state, keys, self.context(labels), sampling or self.sampling, t, alpha * x)
+        x, _ = self.visit(state, keys, self.context(labels), sampling, t, alpha * x)
         return self.decoded(state, x, labels)
 
     def image_to_image(
@@ -202,24 +186,15 @@ class DiffusionSampling(Task):
     ) -> jax.Array:
         """Adds noise to examples, and takes it out again (Meng et al. 2022, SDEdit, arXiv:2108.01073).
 
-        Args:
-            state: of the model.
-            keys: a random key for each example [b].
-            images: of any kind, as the spec says [b ...].
-            strength: the time up to which noise is added, from 0, which changes next to nothing (of
-                latents, as the autoencoder rebuilds them), to 1, which leaves nothing of the example.
-            labels: the classes to come to, int32 [b]; without meaning for a model that is not conditioned
-                on them.
-            sampling: how; by default as the config says.
-
-        Returns:
-            As `images`.
+        The strength is the time up to which noise is added, from 0, which changes next to nothing (of
+        latents, as the autoencoder rebuilds them), to 1, which leaves nothing of the example. Labels are the
+        classes to come to.
         """
         t = self._known_time(jnp.asarray(strength, jnp.float32))
         x0 = self.encoded(state, images)
         x = self.process.diffuse(x0, normal(fold_in(keys, 0), x0.shape[1:]), t)
         context = self.context(labels, images)
-        x, _ = self.visit(state, keys, context, sampling or self.sampling, t, x)
+        x, _ = self.visit(state, keys, context, sampling, t, x)
         return self.decoded(state, x, labels)
 
     def interpolate(
@@ -231,22 +206,11 @@ class DiffusionSampling(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Examples on the way from one to another, through the noise that DDIM finds for both.
+        """Examples [n ...] on the way from one to another, through the noise that DDIM finds for both.
 
-        Song et al. 2021 (arXiv:2010.02502), section 5.3. The noise of the examples in between lies on the
-        arc between the two.
-
-        Args:
-            state: of the model.
-            a: where to begin, as the spec says.
-            b: where to end, alike.
-            n: how many examples, both ends included (as the model rebuilds them).
-            labels: of each example on the way, int32 [n]; without meaning for a model that is not
-                conditioned on them.
-            sampling: its steps and grid, by default as the config says.
-
-        Returns:
-            As the spec says [n ...].
+        Song et al. 2021 (arXiv:2010.02502), section 5.3. The noise of the examples in between lies on the arc
+        between the two. Both ends are included, as the model rebuilds them; labels [n] are of each on the
+        way, and of the sampling the steps and the grid count.
 
         Raises:
             UserError: if the network predicts x0. Noise starts as a thousandth of an image, so that it would
@@ -375,13 +339,14 @@ class DiffusionSampling(Task):
         state: TrainState,
         keys: jax.Array,
         context: Context,
-        sampling: Sampling,
+        sampling: Sampling | None,
         start: float | jax.Array = 1.0,
         x: jax.Array | None = None,
         known: Known | None = None,
         visited: Sequence[int] = (),
     ) -> tuple[jax.Array, jax.Array]:
         """Where a sampler leads, from noise or from x at the time `start`; see `solve` for `visited`."""
+        sampling = sampling or self.sampling
         if x is None:
             x = normal(fold_in(keys, 0), self.codec.latent_shape)
         times = time_grid(sampling.grid_name(), self.process, sampling.steps, start)

@@ -212,10 +212,8 @@ class GANTask(Task):
 
     def sample(self, state: AdversarialState, keys: jax.Array, labels: jax.Array) -> jax.Array:
         """Examples [n ...] of the classes int32 [n] if the model is conditioned on them."""
-        return to_integers(self._draw(state, keys, labels), self.spec.dtype)
-
-    def _draw(self, state: AdversarialState, keys: jax.Array, labels: jax.Array) -> jax.Array:
-        return self.model.apply(state.eval_variables(), self._noise(keys), labels)
+        made = self.model.apply(state.eval_variables(), self._noise(keys), labels)
+        return to_integers(made, self.spec.dtype)
 
     def _noise(self, keys: jax.Array) -> jax.Array:
         return normal(keys, (self.model.noise_dim,))
