@@ -27,14 +27,9 @@ _ABILITIES = {
 
 
 def check_can(name: str, task: Task, spec: Spec, method: str, ability: str | None = None) -> None:
-    """Raises `UserError` if a task has no such method, with those that do.
+    """Raises `UserError` if a task, of such a name and examples, has no such method, with those that do.
 
-    Args:
-        name: of the task.
-        task: a trained one.
-        spec: of its examples.
-        method: such as 'encode'.
-        ability: what the method is wanted for, if not for itself.
+    The ability is what the method is wanted for, if not for itself.
     """
     protocol, what = _ABILITIES[method]
     if isinstance(task, protocol):
