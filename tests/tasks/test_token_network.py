@@ -21,29 +21,30 @@ SIZES = {
     'pixelcnn': PixelCNNSizes(depth=2, channels=8, first_kernel=3),
 }
 CASES = [
-    ('transformer', (5,), False),
-    ('transformer', (1, 2, 3), False),
-    ('transformer', (2, 4), True),
-    ('pixelcnn', (6,), False),
-    ('pixelcnn', (2, 2, 3), False),
-    ('pixelcnn', (2, 4), True),
-    ('maskgit', (5,), False),
-    ('maskgit', (2, 2, 2), False),
+    ('transformer', (5, 1), False),
+    ('transformer', (1, 2, 3, 1), False),
+    ('transformer', (2, 4, 1), True),
+    ('pixelcnn', (6, 1), False),
+    ('pixelcnn', (2, 2, 3, 1), False),
+    ('pixelcnn', (2, 4, 2), True),
+    ('maskgit', (5, 1), False),
+    ('maskgit', (2, 2, 2, 1), False),
 ]
 
 
-def made(kind, grid, has_coarser):
+def made(kind, shape, has_coarser):
     network = make_network(
         PriorConfig(kind, label_dropout=0.5),
         SIZES,
         num_tokens=TOKENS,
-        shape=(*grid, 1),
+        shape=shape,
         num_classes=CLASSES,
         has_coarser=has_coarser,
     )
     coarser = None
     if has_coarser:
-        coarser = jnp.arange(B * math.prod(grid) // 4).reshape(B, *(n // 2 for n in grid), 1) % TOKENS
+        coarser = jnp.arange(B * math.prod(shape) // 4).reshape(B, *(n // 2 for n in shape[:-1]), shape[-1])
+        coarser %= TOKENS
     variables = network.init(jax.random.key(0), None if coarser is None else coarser[:1])
     leaves, tree = jax.tree.flatten(variables)
     noise = zip(leaves, jax.random.split(jax.random.key(2), len(leaves)), strict=True)
@@ -51,11 +52,11 @@ def made(kind, grid, has_coarser):
     return network, variables, coarser
 
 
-@pytest.mark.parametrize('kind, grid, has_coarser', CASES)
-def test_guided_samples_are_those_of_both_passes(kind, grid, has_coarser):
+@pytest.mark.parametrize('kind, shape, has_coarser', CASES)
+def test_guided_samples_are_those_of_both_passes(kind, shape, has_coarser):
     """Logits with the class and of no class, on the line through both; some tokens are known already."""
-    network, variables, coarser = made(kind, grid, has_coarser)
-    labels, n = jnp.array([0, 1, 1, 0]), math.prod(grid)
+    network, variables, coarser = made(kind, shape, has_coarser)
+    labels, n = jnp.array([0, 1, 1, 0]), math.prod(shape)
     keys = jax.random.split(jax.random.key(1), B)
     known = jnp.full((B, n), -1).at[:, -1].set(3)
     context = network.context(variables, labels, coarser)
@@ -71,17 +72,17 @@ def test_guided_samples_are_those_of_both_passes(kind, grid, has_coarser):
     else:
         wanted = generate_without_cache(logits, keys, n, sampling.choice(), known)
     found, plain = (
-        network.sample(variables, keys, context, how, known.reshape(B, *grid, 1))
+        network.sample(variables, keys, context, how, known.reshape(B, *shape))
         for how in (sampling, Sampling(steps=3))
     )
-    np.testing.assert_array_equal(found, wanted.reshape(B, *grid, 1))
+    np.testing.assert_array_equal(found, wanted.reshape(B, *shape))
     np.testing.assert_array_equal(wanted[:, -1], 3)
     assert (found != plain).any()
 
 
 @pytest.mark.parametrize('has_coarser', [False, True])
 def test_classes_alone_are_dropped(has_coarser):
-    network, variables, coarser = made('transformer', (2, 4), has_coarser)
+    network, variables, coarser = made('transformer', (2, 4, 1), has_coarser)
     context = network.context(variables, jnp.zeros(B, int), coarser)
     keys = jax.random.split(jax.random.key(2), B)
     dropped = network.drop(keys, context)
@@ -90,3 +91,14 @@ def test_classes_alone_are_dropped(has_coarser):
     assert 0 < chosen.sum() < B
     if has_coarser:
         np.testing.assert_array_equal(dropped.grid, context.grid)
+
+
+@pytest.mark.parametrize('kind, columns', [('transformer', 8), ('pixelcnn', 4)])
+def test_a_context_knows_the_depths_of_coarser_codes_apart(kind, columns):
+    """Those of a position, which the two codes of each of its children see too."""
+    network, variables, coarser = made(kind, (2, 4, 2), has_coarser=True)
+    labels = jnp.zeros(B, int)
+    context = network.context(variables, labels, coarser).grid
+    assert context.shape[:-1] == (B, 2, columns)
+    for other in (coarser[..., ::-1], coarser.at[..., 1].set(0)):
+        assert (jnp.abs(network.context(variables, labels, other).grid - context) > 1e-3).any()
