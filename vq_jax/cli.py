@@ -11,8 +11,8 @@ import sys
 import tempfile
 import textwrap
 import threading
-import types
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -80,13 +80,11 @@ def main(
 
 def _out_of_memory(error: Exception) -> bool:
     """Whether Python, or XLA when it compiled or ran something, found too little memory."""
-    if isinstance(error, MemoryError):
-        return True
-    # A command that computes nothing does not import it, and then this is no error of it.
+    # A command that computes nothing does not import JAX, and then this is no error of it.
     jax = sys.modules.get('jax')
-    if jax is None or not isinstance(error, jax.errors.JaxRuntimeError):
-        return False
-    return 'RESOURCE_EXHAUSTED' in str(error) or 'out of memory' in str(error).lower()
+    of_jax = jax is not None and isinstance(error, jax.errors.JaxRuntimeError)
+    told = 'RESOURCE_EXHAUSTED' in str(error) or 'out of memory' in str(error).lower()
+    return isinstance(error, MemoryError) or (of_jax and told)
 
 
 def _unraisable(unraisable: Any) -> None:
@@ -169,11 +167,6 @@ class _OrNone(flags.ArgumentParser):
         return self._parser.flag_type()
 
 
-def read_config(flag: flags.FlagHolder) -> Any:
-    """The config of a `--config` flag, complete and checked (see `vq_jax.tasks.complete_config`)."""
-    return _complete(flag.value)
-
-
 def define_allow_import() -> flags.FlagHolder:
     """The flag that lets run directories name code of the user's own; its value is a list of modules."""
     return flags.DEFINE_list(
@@ -184,12 +177,14 @@ def define_allow_import() -> flags.FlagHolder:
     )
 
 
-def _complete(config: Any) -> Any:
+def read_config(flag: flags.FlagHolder | flags.Flag) -> Any:
+    """The config of a `--config` flag, complete and checked (see `vq_jax.tasks.complete_config`)."""
     from ml_collections import ConfigDict
 
     from vq_jax.tasks import complete_config
     from vq_jax.training.extensions import allowing, named_modules
 
+    config = flag.value
     if not isinstance(config, ConfigDict):
         raise UserError('get_config() of the config file must return an ml_collections.ConfigDict.')
     with allowing(named_modules(config)):
@@ -281,8 +276,8 @@ def checkpoint_step(flag: flags.FlagHolder) -> int | Literal['best'] | None:
     return int(step)
 
 
-def check_local(name: str, place: str | Path) -> None:
-    """Refuses an address where a directory or a file on this machine is needed, and paths that cannot be.
+def check_local(name: str, place: str | Path) -> Path:
+    """A path where something can be on this machine, and no address.
 
     Args:
         name: what it is, such as '--workdir'.
@@ -303,6 +298,7 @@ def check_local(name: str, place: str | Path) -> None:
         raise UserError(
             f'{name} is {str(place)!r}, where nothing can be ({reason}); choose another {name}.'
         ) from error
+    return Path(place)
 
 
 def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -> list[str]:
@@ -367,7 +363,7 @@ def _print_keys(flag: flags.Flag) -> None:
     from vq_jax.training.config import explain
     from vq_jax.training.run_dir import flatten
 
-    full = _complete(flag.value)
+    full = read_config(flag)
     values = flatten(full.to_dict())
     print(f'\nkeys of {flag.config_filename}:')
     for key in explain(full):
@@ -378,7 +374,7 @@ def _print_keys(flag: flags.Flag) -> None:
 
 def _mistake(error: Exception, config: str) -> str | None:
     """What is wrong with the flags or the config file, in a sentence; None if the mistake is elsewhere."""
-    if isinstance(error, AttributeError | KeyError) and _raised_in(error.__traceback__, 'ml_collections'):
+    if isinstance(error, AttributeError | KeyError) and _raised_in(error, 'ml_collections'):
         from vq_jax.training.optimizer import FORMER_KEYS
 
         # A locked ConfigDict says: 'key'\nDid you mean "near" instead of "key"?
@@ -407,9 +403,8 @@ def _mistake_in_config(error: BaseException, config: str) -> str | None:
     if not config:
         return None
     file, argument = split_config(config)
-    lines = [
-        frame.tb_lineno for frame in _frames(error.__traceback__) if frame.tb_frame.f_code.co_filename == file
-    ]
+    stack = traceback.walk_tb(error.__traceback__)
+    lines = [line for frame, line in stack if frame.f_code.co_filename == file]
     if isinstance(error, TypeError) and not lines and str(error).startswith('get_config() '):
         if argument is not None:
             return f'the config file {file} takes no argument; leave :{argument} out.'
@@ -417,7 +412,7 @@ def _mistake_in_config(error: BaseException, config: str) -> str | None:
     what = str(error)
     if isinstance(error, SyntaxError) and Path(error.filename or '').resolve() == Path(file).resolve():
         lines, what = [error.lineno], error.msg
-    if not lines or _raised_in(error.__traceback__, 'vq_jax'):
+    if not lines or _raised_in(error, 'vq_jax'):
         return None
     said = f'{type(error).__name__}: {" ".join(what.split())}'
     return f'the config file {file} cannot be read, because of its line {lines[-1]} ({said}); mend it.'
@@ -432,12 +427,6 @@ def _config_keys(name: str) -> list[str]:
     return [f'--config.{path}' for path in paths if f'.{path}'.endswith(f'.{name}')]
 
 
-def _frames(traceback: types.TracebackType | None) -> Iterator[types.TracebackType]:
-    while traceback is not None:
-        yield traceback
-        traceback = traceback.tb_next
-
-
-def _raised_in(traceback: types.TracebackType | None, package: str) -> bool:
-    *_, last = [None, *_frames(traceback)]
-    return last is not None and last.tb_frame.f_globals['__name__'].partition('.')[0] == package
+def _raised_in(error: BaseException, package: str) -> bool:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals['__name__'].partition('.')[0] == package

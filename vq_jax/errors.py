@@ -31,6 +31,11 @@ def plural(number: int, noun: str) -> str:
     return f'{number:,} {noun}' + ('' if number == 1 else 's')
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
     """The names that one which there is not may stand for, the nearest first; upper case is as lower case.
 

@@ -31,7 +31,7 @@ from vq_jax.training.lock import only_writer
 from vq_jax.training.loop import LoopConfig, run_loop
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.optimizer import schedule_length
-from vq_jax.training.parallel import Batch, Engine, ParallelConfig, make_engine
+from vq_jax.training.parallel import Batch, Engine, ParallelConfig, TrainStep, make_engine
 from vq_jax.training.progress import Progress
 from vq_jax.training.run_dir import (
     CHECKPOINTS,
@@ -102,13 +102,11 @@ class Experiment:
             UserError: for what the user can mend.
         """
         progress = progress or Progress(active=False)
-        if workdir is not None:
-            check_local('workdir', workdir)
-            workdir = Path(workdir)
+        workdir = None if workdir is None else check_local('workdir', workdir)
         allow = frozenset(allow) | named_modules(config)
         with allowing(allow):
-            begun = workdir and Begun.find(workdir)
-            if begun is None and extend_schedule:
+            begun = Begun.find(workdir) if workdir else None
+            if extend_schedule and not begun:
                 raise UserError(
                     f'there is no run in {workdir} whose schedule could be extended; leave that out.'
                 )
@@ -118,27 +116,16 @@ class Experiment:
             progress.line(f'devices: {jax.device_count()} x {jax.devices()[0].device_kind}')
             loop = build(LoopConfig, {key: config[key] for key in defaults(LoopConfig)}, '')
             engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), loop.batch_size)
-            data = build(DataConfig, config.data, 'data')
-            progress.doing(f'reading {data.name}')
-            train_set, eval_set = (
-                open_dataset(data, split, prepare=True) for split in (data.train_split, data.eval_split)
-            )
-            progress.line(
-                f'data: {data.name}, {len(train_set):,} examples of {data.train_split} to learn from and '
-                f'{len(eval_set):,} of {data.eval_split} to evaluate on'
-            )
+            train_set, eval_set = _open_data(config, progress)
             progress.doing(f'making the model of the task {config.task}')
-            class_names = begun.facts.class_names if begun else train_set.class_names
-            pinned = begun.pinned(config) if begun else config
-            task = make_task(pinned, train_set.spec, train_set.num_classes, class_names)
-            for dataset in (train_set, eval_set):
-                if task.classes_read:
-                    learned = f'the run {begun.workdir}' if begun else train_set.name
-                    check_class_names(class_names, dataset, learned)
-                task.check_dataset(dataset)
-            if begun:
-                begun.check_task(task)
+            task = _make_task(config, train_set, eval_set, begun)
         return cls(config, loop, engine, train_set, eval_set, task, workdir, begun, extend_schedule, allow)
+
+    def built_for(self, workdir: Path, progress: Progress) -> 'Experiment':
+        """This experiment, or one of its config that knows the run in a directory it was not built for."""
+        if self.workdir == workdir or not (self.begun or Begun.find(workdir)):
+            return self
+        return Experiment.build(self.config, workdir, allow=tuple(self.allow), progress=progress)
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """This process's share of the training batches, from that of a step on."""
@@ -151,26 +138,27 @@ class Experiment:
             process_count=jax.process_count(),
         )
 
-    def train_steps(self) -> Callable[[int], Any]:
+    def train_steps(self) -> Callable[[int], TrainStep]:
         """A function that gives the compiled step for a step counted from 0; one for each of its phases."""
 
         @functools.cache
-        def compiled(phase: str) -> Any:
+        def compiled(phase: str) -> TrainStep:
             named = {'phase': phase} if phase else {}
             return self.engine.train_step(functools.partial(self.task.train_step, **named))
 
         return lambda step: compiled(self.task.phase(step))
 
-    def facts(self, published: str | None, source: Restored | None) -> DataFacts:
+    def facts(self, frozen: Any, source: Restored | None) -> DataFacts:
         """What the run directory says of the data and of other weights: of a run that was begun, as it does.
 
         Args:
-            published: checksum of the published weights that are learned with; None if there are none.
+            frozen: the task's weights from elsewhere.
             source: the run whose weights a new one begins with, if there is one.
 
         Raises:
             UserError: the run was begun with other published weights.
         """
+        published = fingerprint(frozen) if self.task.reads_published else None
         if self.begun:
             check_published(self.begun.workdir, published)
             return self.begun.facts
@@ -181,6 +169,16 @@ class Experiment:
             published=published,
             class_names=self.train_set.class_names,
             init_from=source and source.identity(),
+        )
+
+    def checkpoints(self, workdir: Path, facts: DataFacts) -> Checkpoints:
+        """Those of a run directory, each of which says what the run is."""
+        return Checkpoints(
+            workdir / CHECKPOINTS,
+            keep=self.loop.keep_checkpoints,
+            best=self.loop.best_metric,
+            best_mode=self.loop.best_mode,
+            sealed={'config': to_json(self.config), 'data': facts_to_seal(facts)},
         )
 
 
@@ -208,72 +206,87 @@ def fit(
     Raises:
         UserError: for what the user can mend; what the directory holds of a run stays as it was.
     """
-    check_local('workdir', workdir)
-    workdir, first = Path(workdir), jax.process_index() == 0
+    workdir = check_local('workdir', workdir)
     with contextlib.ExitStack() as stack:
         stack.enter_context(allowing(experiment.allow))
-        progress = progress or stack.enter_context(Progress(active=first))
-        if experiment.workdir != workdir and (experiment.begun or Begun.find(workdir)):
-            allow = tuple(experiment.allow)
-            experiment = Experiment.build(experiment.config, workdir, allow=allow, progress=progress)
-        task, engine, loop, begun = experiment.task, experiment.engine, experiment.loop, experiment.begun
-        source = open_source(workdir, init_from, init_from_step, begun=begun is not None)
+        progress = progress or stack.enter_context(Progress(active=jax.process_index() == 0))
+        experiment = experiment.built_for(workdir, progress)
+        task, engine = experiment.task, experiment.engine
+        source = open_source(workdir, init_from, init_from_step, begun=experiment.begun is not None)
         frozen = task.pretrained()
-        published = fingerprint(frozen) if task.reads_published else None
-        facts, plain = experiment.facts(published, source), to_json(experiment.config)
+        facts = experiment.facts(frozen, source)
         others = source and arrays_of_other_classes(source, experiment.config, task, facts)
-        frozen = engine.put_state(frozen)
-        init_key, start_key = jax.random.split(jax.random.key(loop.seed))
-        state = engine.put_state(init_state(task.init, init_key, experiment.train_set.spec))
-        progress.line(f'parameters: {_sizes(state)}')
-
+        frozen, state = engine.put_state(frozen), _new_state(experiment, progress)
         # From here on the directory is written to.
-        if first:
-            stack.enter_context(only_writer(workdir))
-            _check_nobody_else(experiment, workdir)
-        keep_built_on(task, workdir, anew=not begun)
-        checkpoints = Checkpoints(
-            workdir / CHECKPOINTS,
-            keep=loop.keep_checkpoints,
-            best=loop.best_metric,
-            best_mode=loop.best_mode,
-            sealed={'config': plain, 'data': facts_to_seal(facts)},
-        )
-        state, start = _restore_or_begin(experiment, checkpoints, state, source, others, start_key, progress)
+        stack.enter_context(_only_process(experiment, workdir))
+        keep_built_on(task, workdir, anew=not experiment.begun)
+        checkpoints = experiment.checkpoints(workdir, facts)
+        state, start = _restore_or_begin(experiment, checkpoints, state, source, others, progress)
         del source  # whose arrays are not held while the run goes on
-        evaluator = MeanEvaluator(task, engine, experiment.eval_set, loop.batch_size, loop.num_shown)
-        writer = MetricWriter(
-            workdir, resume_step=start, wandb_project=loop.wandb_project, config=plain, active=first
-        )
-        with writer, checkpoints:  # what was saved and logged before an error is kept
-            if first and not begun:
-                write_data_facts(workdir, facts)
-            if first:
-                write_config(workdir, plain)
-            if warning := _stretched(experiment):
-                writer.warning(start, warning)
-            _, evaluation = run_loop(
-                loop,
-                train_step=experiment.train_steps(),
-                engine=engine,
-                state=state.replace(frozen=frozen),
-                batches=experiment.batches(start),
-                evaluate=evaluator.run,
-                watch=task.watch,
-                checkpoints=checkpoints,
-                writer=writer,
-                progress=progress,
+        state = state.replace(frozen=frozen)
+        # What is logged and saved before an error is kept.
+        with _open_log(experiment, workdir, start) as log, checkpoints:
+            _write_down(experiment, workdir, facts)
+            return _train(experiment, state, start, checkpoints, log, progress)
+
+
+def _open_data(config: ConfigDict, progress: Progress) -> tuple[AnyDataset, AnyDataset]:
+    """The examples to learn from, and those to evaluate on."""
+    data = build(DataConfig, config.data, 'data')
+    progress.doing(f'reading {data.name}')
+    train_set, eval_set = (
+        open_dataset(data, split, prepare=True) for split in (data.train_split, data.eval_split)
+    )
+    progress.line(
+        f'data: {data.name}, {len(train_set):,} examples of {data.train_split} to learn from and '
+        f'{len(eval_set):,} of {data.eval_split} to evaluate on'
+    )
+    return train_set, eval_set
+
+
+def _make_task(config: ConfigDict, train_set: AnyDataset, eval_set: AnyDataset, begun: Begun | None) -> Task:
+    """The task of a config, whose data and what it is built on are known to fit it and the run."""
+    class_names = begun.facts.class_names if begun else train_set.class_names
+    pinned = begun.pinned(config) if begun else config
+    task = make_task(pinned, train_set.spec, train_set.num_classes, class_names)
+    for dataset in (train_set, eval_set):
+        if task.classes_read:
+            check_class_names(class_names, dataset, f'the run {begun.workdir}' if begun else train_set.name)
+        task.check_dataset(dataset)
+    if begun:
+        begun.check_task(task)
+    return task
+
+
+def _new_state(experiment: Experiment, progress: Progress) -> State:
+    """The state of the run's seed, on the devices."""
+    key, _ = _keys(experiment)
+    state = experiment.engine.put_state(init_state(experiment.task.init, key, experiment.train_set.spec))
+    sizes = {name: f'{count_parameters(network.params):,}' for name, network in state.networks.items()}
+    one, *more = sizes.values()
+    shown = ' and '.join(f'{size} of the {name}' for name, size in sizes.items()) if more else one
+    progress.line(f'parameters: {shown}')
+    return state
+
+
+def _keys(experiment: Experiment) -> jax.Array:
+    """The random keys [2] that the parameters, and what is learned from the first batches, begin with."""
+    return jax.random.split(jax.random.key(experiment.loop.seed))
+
+
+@contextlib.contextmanager
+def _only_process(experiment: Experiment, workdir: Path) -> Iterator[None]:
+    """Keeps others out of a directory; refuses one in which they trained since the experiment was built."""
+    if jax.process_index() != 0:
+        yield
+        return
+    with only_writer(workdir):
+        if Begun.find(workdir) != experiment.begun:
+            raise UserError(
+                f'another process has begun or changed the run in {workdir} meanwhile; start again to go on '
+                'with it, or choose another --workdir.'
             )
-    return None if evaluation is None else evaluation.metrics
-
-
-def _check_nobody_else(experiment: Experiment, workdir: Path) -> None:
-    """Refuses a directory in which another process has trained since the experiment was built."""
-    if Begun.find(workdir) != experiment.begun:
-        raise UserError(
-            f'another process has begun or changed the run in {workdir} meanwhile; start again to go on '
-            'with it, or choose another --workdir.'
-        )
+        yield
 
 
 def _restore_or_begin(
@@ -282,7 +295,6 @@ def _restore_or_begin(
     state: State,
     source: Restored | None,
     others: dict[str, set[str]] | None,
-    key: jax.Array,
     progress: Progress,
 ) -> tuple[State, int]:
     """The state of the newest checkpoint, or else the one before the first step; and its step.
@@ -301,32 +313,66 @@ def _restore_or_begin(
         source = reopen_source(begun.workdir)
         pinned = begun.pinned(experiment.config)
         others = source and arrays_of_other_classes(source, pinned, task, begun.facts)
-    if source is not None:
+    if source:
         state, taken = take_weights(source.state, state, others)
         state = engine.put_state(state)
         progress.line(f'begins with step {source.step} of {source.workdir}; {"; ".join(taken)}')
     progress.doing('looking at the first batches')
+    _, key = _keys(experiment)
     state = task.init_from_data(key, state, experiment.batches(), engine)
-    if source is not None:  # of what was taken, the data change nothing
+    if source:  # of what was taken, the data change nothing
         state = engine.put_state(take_weights(source.state, state, others)[0])
     return state, 0
 
 
-def _stretched(experiment: Experiment) -> str | None:
-    """A warning where the schedules of a run are made for another length from here on."""
-    if experiment.extend_schedule != 'stretch':
-        return None
-    before, now = schedule_length(experiment.begun.config), schedule_length(to_json(experiment.config))
-    if before == now:
-        return None
-    return (
-        f'the schedules of the learning rates are made for {now} steps from here on, and were for {before}.'
+def _open_log(experiment: Experiment, workdir: Path, start: int) -> MetricWriter:
+    """The log of a run as far as a step; of several processes, the first one's."""
+    return MetricWriter(
+        workdir,
+        resume_step=start,
+        wandb_project=experiment.loop.wandb_project,
+        config=to_json(experiment.config),
+        active=jax.process_index() == 0,
     )
 
 
-def _sizes(state: State) -> str:
-    """How many parameters learn, in words."""
-    sizes = {name: f'{count_parameters(network.params):,}' for name, network in state.networks.items()}
-    if len(sizes) == 1:
-        return next(iter(sizes.values()))
-    return ' and '.join(f'{size} of the {name}' for name, size in sizes.items())
+def _write_down(experiment: Experiment, workdir: Path, facts: DataFacts) -> None:
+    """Writes what the run is into its directory."""
+    if jax.process_index() == 0:
+        if not experiment.begun:
+            write_data_facts(workdir, facts)
+        write_config(workdir, to_json(experiment.config))
+
+
+def _train(
+    experiment: Experiment,
+    state: State,
+    start: int,
+    checkpoints: Checkpoints,
+    log: MetricWriter,
+    progress: Progress,
+) -> dict[str, float] | None:
+    """Makes the steps from `start` on; the metrics of the last evaluation, None if a signal came before."""
+    task, engine, loop = experiment.task, experiment.engine, experiment.loop
+    if experiment.extend_schedule == 'stretch':
+        before, now = schedule_length(experiment.begun.config), schedule_length(experiment.config)
+        if before != now:
+            log.warning(
+                start,
+                f'the schedules of the learning rates are made for {now} steps from here on, and were for '
+                f'{before}.',
+            )
+    evaluator = MeanEvaluator(task, engine, experiment.eval_set, loop.batch_size, loop.num_shown)
+    _, evaluation = run_loop(
+        loop,
+        train_step=experiment.train_steps(),
+        engine=engine,
+        state=state,
+        batches=experiment.batches(start),
+        evaluate=evaluator.run,
+        watch=task.watch,
+        checkpoints=checkpoints,
+        writer=log,
+        progress=progress,
+    )
+    return None if evaluation is None else evaluation.metrics

@@ -45,13 +45,7 @@ def read_json(path: Path, kind: type[T] | Any, *, advice: str, most_bytes: int =
         FileNotFoundError: there is no such file, about which the caller knows what to say.
         UserError: the file cannot be read, is not JSON, or holds something else; one sentence.
     """
-    try:
-        content = read_file(path, most_bytes)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UserError(f'Cannot read {path} ({error.strerror or error}); check its permissions.') from error
-    return parse_json(content, kind, where=str(path), advice=advice)
+    return parse_json(_content(path, most_bytes), kind, where=str(path), advice=advice)
 
 
 def read_json_lines(
@@ -61,12 +55,6 @@ def read_json_lines(
 
     A last line without its end is left out: whoever writes it may not have finished.
 
-    Args:
-        path: the file.
-        kind: what each line should hold.
-        advice: what the user should do about a line that is wrong.
-        most_bytes: how large the file may be.
-
     Yields:
         The number of each line, from 1, and its value.
 
@@ -74,12 +62,7 @@ def read_json_lines(
         FileNotFoundError: there is no such file.
         UserError: the file cannot be read, or a line is wrong, which is named.
     """
-    try:
-        lines = io.BytesIO(read_file(path, most_bytes))  # of which one line after the other is a copy
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UserError(f'Cannot read {path} ({error.strerror or error}); check its permissions.') from error
+    lines = io.BytesIO(_content(path, most_bytes))  # of which one line after the other is a copy
     for number, line in enumerate(lines, 1):
         if line.endswith(b'\n'):
             yield number, parse_json(line, kind, where=f'line {number} of {path}', advice=advice)
@@ -124,6 +107,15 @@ def check_type(value: Any, kind: type[T] | Any, *, where: str, advice: str) -> T
         raise UserError(f'{where} does not hold what it should ({error}); {advice}.') from error
 
 
+def _content(path: Path, most_bytes: int) -> bytes:
+    try:
+        return read_file(path, most_bytes)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f'Cannot read {path} ({error.strerror or error}); check its permissions.') from error
+
+
 def _check_values(value: Any) -> None:
     """Raises `ValueError` for deep nesting, and for text that is no text."""
     level = [value]
@@ -133,8 +125,7 @@ def _check_values(value: Any) -> None:
             if isinstance(part, str) and (found := _NO_TEXT.search(part)):
                 raise ValueError(f'it holds the character {found[0]!a}')
             if isinstance(part, dict):
-                inner += part
-                inner += part.values()
+                inner += [*part, *part.values()]
             elif isinstance(part, list):
                 inner += part
         if not inner:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, first_line
 from vq_jax.files import read_file
 
 MOST_BYTES = 2**32  # of a file, and of what is packed in it
@@ -30,12 +30,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     except UserError:
         raise
     except Exception as error:  # of which NumPy and zipfile have many kinds
-        raise UserError(f'{path} cannot be read as a file of arrays ({_first_line(error)}).') from error
+        raise UserError(f'{path} cannot be read as a file of arrays ({first_line(error)}).') from error
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise UserError(f'{path} holds {name!r}, which is no array.')
     return arrays
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

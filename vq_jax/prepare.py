@@ -14,7 +14,7 @@ from absl import flags
 from vq_jax import cli
 from vq_jax.data.open import BUILT_IN
 from vq_jax.data.sources.tfds import data_dir, find, open_builder
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, first_line
 
 _DATA_DIR = flags.DEFINE_string(
     'data_dir',
@@ -70,9 +70,8 @@ def _write(name: str, root: str) -> str:
     try:
         builder = tfds.builder(name, data_dir=root, file_format='array_record')
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
-        sentence = str(error).strip().splitlines()[0]
         raise UserError(
-            f'tensorflow-datasets cannot make {name!r} ({sentence}): see '
+            f'tensorflow-datasets cannot make {name!r} ({first_line(error)}): see '
             'https://www.tensorflow.org/datasets/catalog for names and configs.'
         ) from error
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:

@@ -97,10 +97,12 @@ class Row:
 
     def resolved(self, workdir: Path) -> dict[str, Any]:
         """The overrides with directories of other rows in their places."""
-        places = _Directories(workdir)
+
+        def fill(text: str) -> str:
+            return text.format(**{name: workdir / name for name in _names(text)})
+
         return {
-            key: value.format_map(places) if isinstance(value, str) else value
-            for key, value in self.overrides.items()
+            key: fill(value) if isinstance(value, str) else value for key, value in self.overrides.items()
         }
 
     def modules(self) -> frozenset[str]:
@@ -308,14 +310,3 @@ def _running(path: Path) -> Iterator[None]:
     except Exception as error:
         said = f'{type(error).__name__}: {" ".join(str(error).split())}'
         raise UserError(f'{path} cannot be run ({said}); mend it.') from error
-
-
-class _Directories(dict):
-    """The directory of each row, by its name."""
-
-    def __init__(self, workdir: Path) -> None:
-        super().__init__()
-        self._workdir = workdir
-
-    def __missing__(self, name: str) -> str:
-        return str(self._workdir / name)

@@ -20,7 +20,6 @@ import logging as python_logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,8 +31,8 @@ from jax.experimental import multihost_utils
 
 from vq_jax.errors import UserError
 from vq_jax.files import open_itself, sha256_of, write_atomically
-from vq_jax.training.finite import not_finite, some, start_finite_check
-from vq_jax.training.lock import is_at, try_lock
+from vq_jax.training.finite import not_finite, some
+from vq_jax.training.lock import is_at, opened_folder, try_lock
 from vq_jax.training.manifest import (
     Checksums,
     DamagedError,
@@ -72,7 +71,7 @@ class Checkpoints:
 
     Args:
         directory: Where the numbered folders are; made if missing, unless `read_only`.
-        keep: How many of the newest checkpoints are kept.
+        keep: How many of the newest checkpoints are kept, 1 or more.
         best: Name of the metric whose best checkpoint is kept too; None keeps only the newest.
         best_mode: Whether the smallest or the largest value is the best.
         sealed: What each manifest is to hold besides, in JSON values.
@@ -92,10 +91,6 @@ class Checkpoints:
         sealed: Sealed | None = None,
         read_only: bool = False,
     ) -> None:
-        if keep < 1:
-            raise UserError(f'At least one checkpoint has to be kept, not {keep}.')
-        if best_mode not in ('min', 'max'):
-            raise UserError(f"The best checkpoint is that of the 'min' or 'max', not {best_mode!r}.")
         self._directory = Path(directory).absolute()
         self._keep, self._best, self._best_mode = keep, best, best_mode
         self._sealed = sealed
@@ -315,8 +310,7 @@ class Checkpoints:
         """The directory by a name in which no character means anything to Orbax or Tensorstore."""
         if _PLAIN.fullmatch(str(self._directory)):
             return self._directory
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._open.callback(os.close, descriptor)
+        descriptor = self._open.enter_context(opened_folder(self._directory))
         name = Path(f'/proc/self/fd/{descriptor}')
         if not is_at(descriptor, name.resolve()):
             raise UserError(
@@ -381,7 +375,7 @@ class Checkpoints:
             if step in kept:
                 continue
             path = self._directory / str(step)
-            with _opened_folder(path) as descriptor:
+            with opened_folder(path) as descriptor:
                 if try_lock(descriptor):  # else it is being read, and goes after the next save
                     # Renamed first: a folder under its final name is never half deleted.
                     shutil.rmtree(path.rename(self._directory / f'{step}.deleted'))
@@ -418,7 +412,7 @@ class Checkpoints:
         with contextlib.ExitStack() as opened:
             there = False
             with contextlib.suppress(FileNotFoundError):
-                descriptor = opened.enter_context(_opened_folder(folder))
+                descriptor = opened.enter_context(opened_folder(folder))
                 try_lock(descriptor, shared=True)  # whoever prunes has it alone, and renames the folder
                 there = is_at(descriptor, folder.resolve())  # it may be a link, to a larger disk say
             if not _all_processes(there):
@@ -454,7 +448,7 @@ class Checkpoints:
         ]
         _agree_undamaged(f'the checksum of {", ".join(wrong[:3])} differs' if wrong else None)
         # What is saved now is finite; what is not was spoilt before it was saved.
-        spoilt = not_finite(jax.device_get(start_finite_check(state)))
+        spoilt = not_finite(state)
         _agree_undamaged(f'{some(spoilt)} is not finite' if spoilt else None)
         return jax.tree.unflatten(treedef, [state[name] for name in leaves]), record['position']
 
@@ -529,15 +523,6 @@ class Checkpoints:
     def _there_are(self, without: int | None = None) -> str:
         steps = [str(step) for step in self.steps() if step != without]
         return f'there are {", ".join(steps)}' if steps else 'there is no other'
-
-
-@contextlib.contextmanager
-def _opened_folder(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 # Arrays, to and from Orbax.

@@ -15,6 +15,16 @@ from vq_jax.files import open_itself
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
 
 
+@contextlib.contextmanager
+def opened_folder(path: Path) -> Iterator[int]:
+    """Yields the descriptor of a folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
     """Takes the lock of an open file or folder, until it is closed; False if another holder keeps it out.
 
@@ -82,8 +92,7 @@ def only_writer(workdir: Path) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            folder = os.open(workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            held.callback(os.close, folder)
+            folder = held.enter_context(opened_folder(workdir))
             alone = try_lock(folder) and held.enter_context(lock_file(workdir / '.lock')) is not None
         except OSError as error:
             raise UserError(

@@ -11,9 +11,9 @@ import jax
 
 from vq_jax.errors import UserError, check_least
 from vq_jax.training.checkpoints import Checkpoints
-from vq_jax.training.finite import not_finite, some, start_finite_check
+from vq_jax.training.finite import not_finite, some
 from vq_jax.training.manifest import flatten
-from vq_jax.training.parallel import Batch, Engine, ahead
+from vq_jax.training.parallel import Batch, Engine, TrainStep, ahead
 from vq_jax.training.progress import Progress, peak_memory
 from vq_jax.training.stopping import StopSignal
 from vq_jax.training.writers import MetricWriter
@@ -78,7 +78,7 @@ class LoopConfig:
 def run_loop(
     config: LoopConfig,
     *,
-    train_step: Callable[[int], Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]]],
+    train_step: Callable[[int], TrainStep],
     engine: Engine,
     state: Any,
     batches: Iterator[Batch],
@@ -230,7 +230,7 @@ def _unknown_best(config: LoopConfig, metrics: dict[str, float]) -> str | None:
 
 def _check_start(state: Any, step: int) -> None:
     arrays, _ = flatten(state.replace(frozen=None))
-    if spoilt := not_finite(jax.device_get(start_finite_check(arrays))):
+    if spoilt := not_finite(arrays):
         raise UserError(
             f'{some(spoilt)} of the state at step {step} is not finite, before anything is learned from it; '
             'check the data, and what the model starts from.'
@@ -241,14 +241,14 @@ def _fetch_finite(
     recent: list[dict[str, jax.Array]], learned: Any, step: int, checkpoints: Checkpoints
 ) -> dict[str, float]:
     """The metrics of the last step, once all since the last check, and what is learned, are finite."""
-    arrays, _ = flatten(learned)
-    fetched, checked = jax.device_get((recent, start_finite_check(arrays)))
+    fetched = jax.device_get(recent)
     for number, metrics in enumerate(fetched, step - len(fetched) + 1):
         if not all(map(math.isfinite, metrics.values())):
             terms = ', '.join(f'{name} {float(value):.6g}' for name, value in metrics.items())
             what = f'a loss or a gradient is not finite at step {number} ({terms})'
             raise _overflow(what, _at_fault(metrics), checkpoints)
-    if spoilt := not_finite(checked):
+    arrays, _ = flatten(learned)
+    if spoilt := not_finite(arrays):
         of_discriminator = all(name.startswith('.discriminator') for name in spoilt)
         what = f'what was learned is not finite after step {step} ({some(spoilt)})'
         raise _overflow(what, _OPTIMIZERS[of_discriminator], checkpoints)

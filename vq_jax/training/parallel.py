@@ -6,10 +6,11 @@ the axis to reduce over. `jit` shows the step the global batch and lets the comp
 there, parameters and optimizer state can be sharded too.
 """
 
+import abc
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,8 @@ AXIS = 'data'
 
 Batch = dict[str, Any]
 Step = Callable[..., tuple[Any, dict[str, jax.Array]]]
+TrainStep = Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]]
+EvalStep = Callable[[Any, Batch], tuple[dict[str, jax.Array], dict[str, np.ndarray]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,21 +43,24 @@ class ParallelConfig:
     shard_parameters: bool = False
 
 
-class Engine(Protocol):
-    """What the loop asks of a way to run on several devices. All batches are this process's part."""
+class Engine(abc.ABC):
+    """A way to run on several devices. All batches are this process's part."""
 
+    _axis: str | None = None
+
+    @abc.abstractmethod
     def put_state(self, state: Any) -> Any:
         """Puts a state, equal in all processes, on the devices as the steps expect it."""
 
+    @abc.abstractmethod
     def put_batch(self, batch: Batch) -> Batch:
         """Starts the transfer of a host batch to the devices."""
 
-    def train_step(self, step: Step) -> Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]]:
+    @abc.abstractmethod
+    def train_step(self, step: Step) -> TrainStep:
         """Compiles a training step; it takes a batch from `put_batch`, and its state is donated."""
 
-    def eval_step(
-        self, step: Callable[[Any, Batch], dict[str, jax.Array]]
-    ) -> Callable[[Any, Batch], tuple[dict[str, jax.Array], dict[str, np.ndarray]]]:
+    def eval_step(self, step: Callable[[Any, Batch], dict[str, jax.Array]]) -> EvalStep:
         """Compiles a step that returns per-example arrays [b ...]: floats are summed, integers kept.
 
         Sums are over the examples of all devices whose mask is True, and the number of these is added under
@@ -62,11 +68,35 @@ class Engine(Protocol):
         examples, of all processes, as NumPy arrays.
         """
 
+        def reduced(state: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+            sums, kept = _sums_and_integers(step(state, batch), batch['mask'])
+            return jax.lax.psum(sums, self._axis) if self._axis else sums, kept
+
+        compiled = _one_at_a_time(self._compile(reduced, (None, 0)))
+
+        def run(state: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, np.ndarray]]:
+            sums, kept = compiled(state, self.put_batch(batch))
+            kept = self._fetch(kept)
+            mask = kept.pop('mask', None)  # of padding
+            return sums, {name: x[mask] for name, x in kept.items()}
+
+        return run
+
     def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
         """Compiles a function that returns per-example arrays [b ...].
 
         It takes a host batch, and returns NumPy arrays for the examples of all processes.
         """
+        compiled = self._compile(function, 0)
+        return lambda state, batch: self._fetch(compiled(state, self.put_batch(batch)))
+
+    @abc.abstractmethod
+    def _compile(self, function: Callable[[Any, Batch], Any], axes: Any) -> Callable[[Any, Batch], Any]:
+        """Compiles a function of a state and a batch; `axes` of what it returns is None if devices agree."""
+
+    @abc.abstractmethod
+    def _fetch(self, outputs: Any) -> Any:
+        """Per-example arrays of a compiled function as NumPy arrays [b ...], of all processes."""
 
 
 def make_engine(config: ParallelConfig, batch_size: int) -> Engine:
@@ -92,8 +122,10 @@ def make_engine(config: ParallelConfig, batch_size: int) -> Engine:
     return PmapEngine()
 
 
-class PmapEngine:
+class PmapEngine(Engine):
     """Data parallelism by `pmap`: each device has the whole state and a part of the batch."""
+
+    _axis = AXIS
 
     def __init__(self) -> None:
         self._mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
@@ -108,7 +140,7 @@ class PmapEngine:
         split = jax.tree.map(lambda x: x.reshape(n, x.shape[0] // n, *x.shape[1:]), batch)
         return jax.device_put(split, NamedSharding(self._mesh, PartitionSpec(AXIS)))
 
-    def train_step(self, step: Step) -> Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]]:
+    def train_step(self, step: Step) -> TrainStep:
         """See `Engine.train_step`."""
         compiled = jax.pmap(
             functools.partial(step, axis_name=AXIS),
@@ -121,39 +153,17 @@ class PmapEngine:
         )
         return _one_at_a_time(compiled)
 
-    def eval_step(
-        self, step: Callable[[Any, Batch], dict[str, jax.Array]]
-    ) -> Callable[[Any, Batch], tuple[dict[str, jax.Array], dict[str, np.ndarray]]]:
-        """See `Engine.eval_step`."""
+    def _compile(self, function: Callable[[Any, Batch], Any], axes: Any) -> Callable[[Any, Batch], Any]:
+        return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=axes)
 
-        def reduced(state: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-            sums, kept = _sums_and_integers(step(state, batch), batch['mask'])
-            return jax.lax.psum(sums, AXIS), kept
-
-        compiled = jax.pmap(reduced, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
-        compiled = _one_at_a_time(compiled)
-
-        def run(state: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, np.ndarray]]:
-            sums, kept = compiled(state, self.put_batch(batch))
-            return sums, _real(self._of_all_processes(kept))
-
-        return run
-
-    def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
-        """See `Engine.per_example`."""
-        compiled = _one_at_a_time(jax.pmap(function, axis_name=AXIS, in_axes=(None, 0)))
-
-        return lambda state, batch: self._of_all_processes(compiled(state, self.put_batch(batch)))
-
-    def _of_all_processes(self, outputs: Any) -> Any:
-        """NumPy arrays [b ...] of arrays [devices b/devices ...], one process's rows after another's."""
+    def _fetch(self, outputs: Any) -> Any:
         outputs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(outputs))
         if jax.process_count() == 1 or not jax.tree.leaves(outputs):
             return outputs
         return multihost_utils.process_allgather(outputs, tiled=True)
 
 
-class JitEngine:
+class JitEngine(Engine):
     """`jit` over a mesh of all devices: the step sees the global batch and no collectives."""
 
     def __init__(self, shard_parameters: bool = False) -> None:
@@ -172,7 +182,7 @@ class JitEngine:
             lambda x: jax.make_array_from_process_local_data(self._split, np.asarray(x)), batch
         )
 
-    def train_step(self, step: Step) -> Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]]:
+    def train_step(self, step: Step) -> TrainStep:
         """See `Engine.train_step`."""
 
         def constrained(state: Any, batch: Batch) -> tuple[Any, dict[str, jax.Array]]:
@@ -183,26 +193,11 @@ class JitEngine:
 
         return _one_at_a_time(jax.jit(constrained, donate_argnums=0, compiler_options=_compiler_options()))
 
-    def eval_step(
-        self, step: Callable[[Any, Batch], dict[str, jax.Array]]
-    ) -> Callable[[Any, Batch], tuple[dict[str, jax.Array], dict[str, np.ndarray]]]:
-        """See `Engine.eval_step`."""
+    def _compile(self, function: Callable[[Any, Batch], Any], axes: Any) -> Callable[[Any, Batch], Any]:
+        return jax.jit(function, out_shardings=self._replicated)
 
-        def reduced(state: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-            return _sums_and_integers(step(state, batch), batch['mask'])
-
-        compiled = _one_at_a_time(jax.jit(reduced, out_shardings=self._replicated))
-
-        def run(state: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, np.ndarray]]:
-            sums, kept = compiled(state, self.put_batch(batch))
-            return sums, _real(jax.device_get(kept))
-
-        return run
-
-    def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
-        """See `Engine.per_example`."""
-        compiled = jax.jit(function, out_shardings=self._replicated)
-        return lambda state, batch: jax.device_get(compiled(state, self.put_batch(batch)))
+    def _fetch(self, outputs: Any) -> Any:
+        return jax.device_get(outputs)
 
     def _shardings(self, state: Any) -> Any:
         return jax.tree.map(self._sharding, state)
@@ -252,12 +247,6 @@ def _sums_and_integers(
     integers = {name: x for name, x in values.items() if jnp.issubdtype(x.dtype, jnp.integer)}
     sums = {name: masked_sum(x) for name, x in values.items() if name not in integers}
     return {**sums, 'examples': jnp.sum(mask)}, {**integers, 'mask': mask} if integers else {}
-
-
-def _real(kept: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Without padding."""
-    mask = kept.pop('mask', None)
-    return {name: x[mask] for name, x in kept.items()}
 
 
 def _compiler_options() -> dict[str, str] | None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, first_line
 from vq_jax.files import sha256_of
 from vq_jax.npz_files import read_npz
 
@@ -63,9 +63,7 @@ class Weights:
 
 
 def read_weights(paths: Sequence[str | Path], otherwise: str) -> Weights:
-    """The arrays of several files together.
-
-    Source and SHA-256 of each are printed.
+    """The arrays of several files together, whose names and SHA-256 are printed.
 
     Args:
         paths: `.npz`, `.safetensors`, or, where PyTorch is installed, `.pth` (a state dict).
@@ -79,11 +77,16 @@ def read_weights(paths: Sequence[str | Path], otherwise: str) -> Weights:
     for path in map(Path, paths):
         if not path.is_file():
             raise UserError(f'there is no file of weights {path}.')
-        _check_reader(path.name, str(path), otherwise)
+        _check_reader(path, str(path), otherwise)
         readers = {'.npz': read_npz, '.safetensors': _read_safetensors, '.pth': _read_pth, '.pt': _read_pth}
         if path.suffix not in readers:
             raise UserError(f'{path} is not a .npz, .safetensors or .pth file of weights.')
-        read = readers[path.suffix](path)
+        try:
+            read = readers[path.suffix](path)
+        except UserError:
+            raise
+        except Exception as error:  # of many kinds, such as one for each type of numbers that NumPy lacks
+            raise UserError(f'{path} cannot be read as a file of weights ({first_line(error)}).') from error
         if odd := [name for name, array in read.items() if array.dtype.kind not in 'biuf']:
             raise UserError(f'{path} holds {odd[0]!r} of type {read[odd[0]].dtype}, which are no weights.')
         arrays |= read
@@ -111,7 +114,7 @@ def download(files: dict[str, tuple[str, str]], otherwise: str) -> list[Path]:
                     'remove it.'
                 )
             continue
-        _check_reader(name, address, otherwise)
+        _check_reader(Path(name), address, otherwise)
         logging.warning('downloading %s', address)
         try:
             _fetch(address, sha256, folder / name)
@@ -182,30 +185,19 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
-    try:
-        return load_file(path)
-    except Exception as error:  # of many kinds, one for each type of numbers that NumPy does not have
-        raise _unreadable(path, error) from error
+    return load_file(path)
 
 
 def _read_pth(path: Path) -> dict[str, np.ndarray]:
     torch = importlib.import_module('torch')
-    try:
-        tensors = torch.load(path, map_location='cpu', weights_only=True)
-        return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    tensors = torch.load(path, map_location='cpu', weights_only=True)
+    return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
 
 
-def _check_reader(name: str, place: str, otherwise: str) -> None:
+def _check_reader(path: Path, place: str, otherwise: str) -> None:
     """Raises `UserError` if a file of this name needs PyTorch to be read, and there is none."""
-    if name.endswith(('.pth', '.pt')) and not importlib.util.find_spec('torch'):
+    if path.suffix in ('.pth', '.pt') and not importlib.util.find_spec('torch'):
         raise UserError(
             f'{place} is a PyTorch file, and PyTorch is not installed; install it, or convert the file to '
             f'.safetensors or .npz where it is and {otherwise}.'
         )
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return UserError(f'{path} cannot be read as a file of weights ({reason}).')

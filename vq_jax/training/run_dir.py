@@ -7,7 +7,7 @@ import os
 import typing
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from ml_collections import ConfigDict
 from msgspec import Meta
@@ -56,8 +56,7 @@ BUILT_ON = 'built_on'
 COARSER = 'coarser'
 
 
-@dataclasses.dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """A run that others are built on: what it is called, and the keys of their config that name it."""
 
     title: str
@@ -81,33 +80,18 @@ _STEPS = {f'{part.section}.{part.step}' for part in _PARTS.values()}
 
 
 def write_config(workdir: Path, config: dict[str, Any]) -> None:
-    """Writes `config.json`.
-
-    Args:
-        workdir: The run directory.
-        config: Nested dict of JSON values; tuples are stored as lists.
+    """Writes `config.json`, a nested dict of JSON values; tuples are stored as lists.
 
     Raises:
         UserError: It cannot be written, or could not be read again.
     """
-    path, text = Path(workdir) / CONFIG_NAME, json.dumps(config, indent=2, sort_keys=True)
+    path, text = workdir / CONFIG_NAME, json.dumps(config, indent=2, sort_keys=True)
     parse_json(text, dict[str, Any], where=f'what {path} is to keep', advice='change the config')
-    try:
-        write_atomically(path, text + '\n')
-    except OSError as error:
-        raise UserError(
-            f'Cannot write {path} ({error.strerror or error}); choose another --workdir.'
-        ) from error
+    write_atomically(path, text + '\n')
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
-    """Reads `config.json` of a run.
-
-    Args:
-        workdir: The run directory.
-
-    Returns:
-        The nested dict, with lists where the config had tuples.
+    """Reads `config.json` of a run: a nested dict, with lists where the config had tuples.
 
     Raises:
         UserError: The directory or the file is missing, unreadable, or not a JSON object, or the run is of
@@ -133,11 +117,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
 
 def check_format(workdir: Path, facts: Mapping[str, Any]) -> None:
-    """Refuses a run whose files mean something else than they do today.
-
-    Args:
-        workdir: The run directory.
-        facts: Of its data, in JSON values, as it keeps or has sealed them.
+    """Refuses a run whose files mean something else than they do today, by the facts that it keeps.
 
     Raises:
         UserError: It has another format number, or none, as runs of before.
@@ -177,9 +157,10 @@ def check_same_config(
         )
     before, advice = dict(before), ''
     if now['steps'] > before['steps']:
-        same_rates = _schedules(now) == {'constant'} or schedule_length(before) == schedule_length(now)
+        schedules = {value for key, value in flatten(now).items() if key.endswith('optimizer.schedule')}
+        same_rates = schedules == {'constant'} or schedule_length(before) == schedule_length(now)
         if same_rates or extend_schedule == 'stretch':
-            before |= {key: now[key] for key in ('steps', 'schedule_steps')}
+            before |= {key: now[key] for key in _LENGTH}
         else:
             advice = (
                 ' (its learning rates depend on steps; --extend_schedule=hold leaves them where their '
@@ -218,10 +199,6 @@ def keep_schedule(before: dict[str, Any], now: ConfigDict, extend_schedule: Exte
     return now
 
 
-def _schedules(config: dict[str, Any]) -> set[str]:
-    return {value for key, value in flatten(config).items() if key.endswith('optimizer.schedule')}
-
-
 def differing_keys(before: dict[str, Any], now: dict[str, Any], besides: Collection[str] = ()) -> list[str]:
     """The keys (dotted) by which two configs learn something else, each with both values.
 
@@ -233,21 +210,11 @@ def differing_keys(before: dict[str, Any], now: dict[str, Any], besides: Collect
         now: Another one, alike.
         besides: Keys that may differ as well.
     """
-    before, now = (_learned(flatten(config), besides) for config in (before, now))
-    return [
-        f'{key} (there {show(before.get(key, _ABSENT))}, now {show(now.get(key, _ABSENT))})'
-        for key in sorted(before.keys() | now.keys())
-        if show(before.get(key, _ABSENT)) != show(now.get(key, _ABSENT))
-        and not (key in _WORKDIRS and before.get(key) and now.get(key))
-    ]
-
-
-def _learned(flat: dict[str, Any], besides: Collection[str]) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in flat.items()
-        if key not in _NOT_LEARNED and key not in _STEPS and key not in besides
-    }
+    before, now = flatten(before), flatten(now)
+    both_name = {key for key in _WORKDIRS if before.get(key) and now.get(key)}
+    keys = (before.keys() | now.keys()) - {*_NOT_LEARNED, *_STEPS, *besides, *both_name}
+    shown = {key: [show(flat.get(key, _ABSENT)) for flat in (before, now)] for key in sorted(keys)}
+    return [f'{key} (there {there}, now {here})' for key, (there, here) in shown.items() if there != here]
 
 
 class BuiltOn(TypedDict):
@@ -304,11 +271,10 @@ def write_data_facts(workdir: Path, facts: DataFacts) -> None:
     Raises:
         UserError: What is to be written could not be read again; nothing is written.
     """
-    init_from = facts.init_from
-    if init_from:
-        there = os.path.relpath(Path(init_from['workdir']).resolve(), Path(workdir).resolve())
-        facts = dataclasses.replace(facts, init_from={**init_from, 'from_here': there})
-    path, text = Path(workdir) / DATA_NAME, json.dumps(dataclasses.asdict(facts))
+    if source := facts.init_from:
+        there = os.path.relpath(Path(source['workdir']).resolve(), workdir.resolve())
+        facts = dataclasses.replace(facts, init_from={**source, 'from_here': there})
+    path, text = workdir / DATA_NAME, json.dumps(dataclasses.asdict(facts))
     parse_json(text, DataFacts, where=f'what {path} is to keep', advice='rename what is called so')
     write_atomically(path, text + '\n')
 
@@ -319,7 +285,7 @@ def read_data_facts(workdir: Path) -> DataFacts:
     Raises:
         UserError: The file is missing, unreadable, holds something else, or is of another format.
     """
-    path = Path(workdir) / DATA_NAME
+    path = workdir / DATA_NAME
     try:
         facts = _read_facts(workdir)
     except FileNotFoundError as error:
@@ -329,7 +295,7 @@ def read_data_facts(workdir: Path) -> DataFacts:
 
 
 def _read_facts(workdir: Path) -> dict[str, Any]:
-    return read_json(Path(workdir) / DATA_NAME, dict[str, Any], advice=_RESTORE)
+    return read_json(workdir / DATA_NAME, dict[str, Any], advice=_RESTORE)
 
 
 def facts_to_seal(facts: DataFacts) -> dict[str, Any]:
@@ -370,12 +336,9 @@ def check_sealed(workdir: Path, sealed: Sealed, before: dict[str, Any], now: dic
 def check_not_lost(workdir: Path) -> None:
     """Refuses to begin a run anew whose checkpoints were lost, and so to drop its log.
 
-    Args:
-        workdir: The run directory, in which there is no checkpoint, although one was saved
-            (see `Checkpoints.never_saved`).
-
     Raises:
-        UserError: There is something in the log.
+        UserError: There is something in the log, although no checkpoint is there and one was saved (see
+            `Checkpoints.never_saved`).
     """
     try:
         last = max((line.step for _, line in read_log(workdir / METRICS_NAME)), default=0)
@@ -454,9 +417,7 @@ def check_built_on(workdir: Path, now: Mapping[str, BuiltOn], exchanged: Collect
         UserError: A checksum differs.
     """
     for name, before in read_data_facts(workdir).built_on.items():
-        if name not in now or name in exchanged:
-            continue
-        if now[name]['checksum'] != before['checksum']:
+        if name not in exchanged and now.get(name, before)['checksum'] != before['checksum']:
             raise UserError(
                 f'{workdir} was trained with the {_PARTS[name].title} of step {before["step"]} of '
                 f'{before["workdir"]} (checksum {before["checksum"][:12]}), and step {now[name]["step"]} of '
@@ -465,11 +426,7 @@ def check_built_on(workdir: Path, now: Mapping[str, BuiltOn], exchanged: Collect
 
 
 def check_published(workdir: Path, now: str | None) -> None:
-    """Refuses to use a run with other published weights than it was trained with.
-
-    Args:
-        workdir: The run directory.
-        now: As `DataFacts.published`.
+    """Refuses to use a run with other published weights than it was trained with (see `DataFacts.published`).
 
     Raises:
         UserError: The checksum differs from that of the run, if it is known.
@@ -486,7 +443,7 @@ def locate(before: BuiltOn, workdir: Path) -> list[Path]:
     """Where a run that `data.json` names may be: as seen from the run that names it, and as it was typed."""
     paths = [Path(before['workdir'])]
     if 'from_here' in before:
-        paths.insert(0, Path(os.path.normpath(Path(workdir).resolve() / before['from_here'])))
+        paths.insert(0, Path(os.path.normpath(workdir.resolve() / before['from_here'])))
     return paths
 
 
