@@ -56,14 +56,7 @@ def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of the content of a regular file.
-
-    Args:
-        path: the file, of any size; links are followed.
-
-    Raises:
-        OSError: it cannot be read, or is no regular file.
-    """
+    """Hexadecimal SHA-256 of a regular file; raises `OSError` if it is none, or cannot be read."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, 'it is not a regular file', str(path))
     with open(path, 'rb') as file:
@@ -74,8 +67,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Replaces a file in one step, so that no reader ever sees half of it.
 
     Args:
-        path: The final name; a link of that name is replaced, not followed. Its folder is made if
-            it is not there.
+        path: The final name; a link of that name is replaced, not followed. Its folder is made if need be.
         content: Text (stored as UTF-8) or bytes.
 
     Raises:
@@ -111,12 +103,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def open_itself(path: str | Path, flags: int) -> int:
-    """As `os.open`, but a link is not followed.
-
-    Raises:
-        UserError: It is a link.
-        OSError: It cannot be opened.
-    """
+    """As `os.open`, but a link is not followed: it raises a `UserError`."""
     try:
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -129,27 +116,17 @@ def open_itself(path: str | Path, flags: int) -> int:
 
 
 class AppendedFile:
-    """A file to which records are added: each is in it when the call returns, or nothing of it is.
+    """A file to which records are added, which is made if it is not there (see `open_itself`).
 
-    Nothing is buffered, so that a disk without room is noticed where it is met, and a process that is killed
-    leaves all that it wrote.
+    A record is in it when the call returns, or nothing of it is. Nothing is buffered, so that a disk without
+    room is noticed where it is met, and a process that is killed leaves all that it wrote.
     """
 
     def __init__(self, path: Path) -> None:
-        """Opens a file, or makes it.
-
-        Raises:
-            UserError: It is a link.
-            OSError: It cannot be opened.
-        """
         self._descriptor = open_itself(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def add(self, record: bytes) -> None:
-        """Adds a record.
-
-        Raises:
-            OSError: It cannot be written; the file is as it was.
-        """
+        """Adds a record; raises `OSError` if it cannot be written, and then the file is as it was."""
         end = os.fstat(self._descriptor).st_size
         try:
             rest = memoryview(record)
@@ -160,11 +137,7 @@ class AppendedFile:
             raise
 
     def sync(self) -> None:
-        """Returns when all records are on the disk, where a power cut leaves them.
-
-        Raises:
-            OSError: They cannot be.
-        """
+        """Returns when all records are on the disk, where a power cut leaves them, or raises `OSError`."""
         os.fsync(self._descriptor)
 
     def close(self) -> None:

@@ -13,11 +13,7 @@ MOST_BYTES = 2**32  # of a file, and of what is packed in it
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, by name.
-
-    Raises:
-        UserError: it is not there, cannot be read, or holds something else; one sentence.
-    """
+    """The arrays of an .npz file, by name; raises `UserError` if it holds anything else."""
     try:
         content = read_file(path, MOST_BYTES)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -117,8 +117,7 @@ class Results:
     def save(self, row: Row, result: Mapping[str, Any]) -> None:
         """Keeps what was seen of a row, in place of what was seen before, and what others saved meanwhile.
 
-        Raises:
-            WriteError: it cannot be written; the next row's call tries again.
+        Where that raises a `WriteError`, the next row's call tries again.
         """
         self._seen[row.name] = {'config': self._table.fingerprints[row.name], **result}
         self._all = self._read() | self._seen
@@ -126,11 +125,7 @@ class Results:
         self.keep_configs()
 
     def keep_configs(self) -> None:
-        """Writes down what the fingerprints of all results are of, as far as it is known.
-
-        Raises:
-            WriteError: it cannot be written.
-        """
+        """Writes down what the fingerprints of all results are of, as far as it is known."""
         known = self._read_made() | self._table.made
         waiting, kept = [result['config'] for result in self._all.values()], {}
         while waiting:

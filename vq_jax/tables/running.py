@@ -90,9 +90,6 @@ def _missing(table: Table, names: Sequence[str], results: Results, workdir: Path
     """The rows to run, in order; of rows that were run, those whose run is needed and is not there.
 
     To run rows again is to run the named ones as if they had not been run.
-
-    Raises:
-        UserError: if a run that is needed was made with another config than its row has.
     """
     missing: list[Row] = []
     used: set[str] = set()
@@ -133,11 +130,7 @@ class _Measurement:
         self._log = workdir / f'{row.name}.log' if logs else None
 
     def run(self, slots: 'queue.SimpleQueue[Slot]') -> dict[str, Any]:
-        """What was seen, and of what.
-
-        Raises:
-            UserError: if the row did not come to its end.
-        """
+        """What was seen, and of what; raises `UserError` if the row did not come to its end."""
         row, slot, circumstances = self._row, slots.get(), _circumstances()
         result: dict[str, Any] = {}
         try:

@@ -54,11 +54,7 @@ class Summary:
 
 
 def summarize(folder: Path) -> Summary:
-    """What is known of the table of a folder.
-
-    Raises:
-        UserError: if there is none.
-    """
+    """What is known of the table of a folder; raises `UserError` if there is none."""
     table = read_table(folder)
     results = Results(folder, table)
     drawn = [(plot, points_of(plot, table.rows, results)) for plot in table.plots]

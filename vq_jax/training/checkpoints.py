@@ -29,7 +29,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, first_line
 from vq_jax.files import open_itself, sha256_of, write_atomically
 from vq_jax.training.finite import not_finite, some
 from vq_jax.training.lock import is_at, opened_folder, try_lock
@@ -53,6 +53,8 @@ _MANIFEST, _ARRAYS, _DAMAGED, _UNSAVED = 'manifest.json', 'arrays', 'damaged', '
 _PLAIN = re.compile(r'[A-Za-z0-9 ._/+=,@-]{1,2000}', re.ASCII)
 
 _DEEP = 'x/' * 80  # longer than any path in it
+
+_Type = tuple[tuple[int, ...], Any]  # shape and dtype
 
 
 class _PrunedError(Exception):
@@ -153,11 +155,7 @@ class Checkpoints:
         return max(known, key=lambda step: (known[step], step)) if known else None
 
     def save(
-        self,
-        step: int,
-        state: PyTree,
-        position: dict[str, Any],
-        metrics: dict[str, float] | None,
+        self, step: int, state: PyTree, position: dict[str, Any], metrics: dict[str, float] | None
     ) -> None:
         """Starts writing a checkpoint; the state may be donated or changed when this returns.
 
@@ -203,7 +201,7 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:
             raise self._save_error(step, error) from error
         wanted = {name: plain_type(x) for name, x in stored.items()}
-        self._pending = (step, self._worker.submit(self._finish, staged, record, wanted, checksums))
+        self._pending = step, self._worker.submit(self._finish, staged, record, wanted, checksums)
 
     def wait(self) -> None:
         """Returns when the last `save` is safely on the disk under its final name.
@@ -284,11 +282,7 @@ class Checkpoints:
         return None
 
     def close(self, *, failed: bool = False) -> None:
-        """Waits for the last save and ends the threads; other processes are not asked if this one failed.
-
-        Raises:
-            UserError: As `wait`, unless it failed.
-        """
+        """Waits for the last save and ends the threads; if this process failed, no other is asked."""
         try:
             if not failed:
                 self.wait()
@@ -322,11 +316,7 @@ class Checkpoints:
     # Writing.
 
     def _finish(
-        self,
-        staged: Path,
-        record: dict[str, Any],
-        wanted: dict[str, tuple[tuple[int, ...], Any]],
-        checksums: Checksums,
+        self, staged: Path, record: dict[str, Any], wanted: dict[str, _Type], checksums: Checksums
     ) -> None:
         """Runs in the worker thread: waits for Orbax, checks, adds the manifest, gives the final name."""
         self._checkpointer.wait_until_finished()
@@ -336,10 +326,7 @@ class Checkpoints:
         for name, checksum in checksums.values().items():
             record['arrays'][name]['checksum'] = checksum
         record['files'] = {
-            path.relative_to(staged).as_posix(): {
-                'size': path.stat().st_size,
-                'sha256': sha256_of(path),
-            }
+            path.relative_to(staged).as_posix(): {'size': path.stat().st_size, 'sha256': sha256_of(path)}
             for path in sorted(staged.rglob('*'))
             if path.is_file()
         }
@@ -358,11 +345,9 @@ class Checkpoints:
             for path in self._directory.glob(f'{step}.*'):
                 shutil.rmtree(path, ignore_errors=True)
         good = [s for s in self.steps() if not self._file_damage(s)]
-        left = (
-            f'still good: {", ".join(map(str, good))}, and starting again resumes from {good[-1]}'
-            if good
-            else 'there is no older one'
-        )
+        left = 'there is no older one'
+        if good:
+            left = f'still good: {", ".join(map(str, good))}, and starting again resumes from {good[-1]}'
         return UserError(
             f'The checkpoint of step {step} could not be written to {self._directory} '
             f'({_reason(error)}); make room or mend the disk ({left}).'
@@ -401,13 +386,7 @@ class Checkpoints:
     # Reading.
 
     def _read(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
-        """Reads one checkpoint, which is not pruned meanwhile.
-
-        Raises:
-            DamagedError: It is not what was written.
-            _PrunedError: It is no longer there.
-            UserError: It does not fit.
-        """
+        """Reads one checkpoint, which is not pruned meanwhile; raises `_PrunedError` if it was before."""
         folder = self._directory / str(step)
         with contextlib.ExitStack() as opened:
             there = False
@@ -427,8 +406,7 @@ class Checkpoints:
     def _read_kept(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         folder = self._directory / str(step)
         # The files are shared, so one process reads them through for all.
-        damage = self._file_damage(step) if jax.process_index() == 0 else None
-        _agree_undamaged(damage)
+        _agree_undamaged(self._file_damage(step) if jax.process_index() == 0 else None)
         record = unseal(folder / _MANIFEST)
         leaves, treedef = flatten(like)
         self._check_fits(folder, record['arrays'], leaves)
@@ -441,11 +419,8 @@ class Checkpoints:
             logging.warning('The arrays of %s cannot be read.', folder, exc_info=True)
             unreadable = f'its arrays cannot be read: {_reason(error)}'
         _agree_undamaged(unreadable)
-        wrong = [
-            name
-            for name, checksum in start_checksums({n: plain(x) for n, x in state.items()}).values().items()
-            if checksum != record['arrays'][name]['checksum']
-        ]
+        checksums = start_checksums({name: plain(x) for name, x in state.items()}).values()
+        wrong = [name for name in checksums if checksums[name] != record['arrays'][name]['checksum']]
         _agree_undamaged(f'the checksum of {", ".join(wrong[:3])} differs' if wrong else None)
         # What is saved now is finite; what is not was spoilt before it was saved.
         spoilt = not_finite(state)
@@ -499,15 +474,13 @@ class Checkpoints:
         if self._best is None:
             return None
         if step not in self._metric_of_step:
-            folder = self._directory / str(step)
+            folder, value = self._directory / str(step), np.nan
             try:
-                value = unseal(folder / _MANIFEST)['metrics'].get(self._best)
+                value = unseal(folder / _MANIFEST)['metrics'].get(self._best, np.nan)
             except (DamagedError, OSError) as error:
                 if folder.is_dir():  # else it was pruned just now
                     logging.warning('The metrics of checkpoint %d cannot be read: %s', step, error)
-                value = None
-            known = value is not None and np.isfinite(value)
-            self._metric_of_step[step] = value if known else None
+            self._metric_of_step[step] = value if np.isfinite(value) else None
         return self._metric_of_step[step]
 
     def _best_or_refuse(self) -> int:
@@ -528,7 +501,7 @@ class Checkpoints:
 # Arrays, to and from Orbax.
 
 
-def _check_complete(folder: Path, wanted: dict[str, tuple[tuple[int, ...], Any]]) -> None:
+def _check_complete(folder: Path, wanted: dict[str, _Type]) -> None:
     """Raises an error unless the arrays that were to be written can be found, in their shapes and types.
 
     Of each, what describes it is read and not its values: those are compared with checksums when it is used.
@@ -616,8 +589,7 @@ def _reason(error: BaseException | None) -> str:
     # Tensorstore, which writes Orbax's arrays, tells the system's error at the end of a long text.
     if code := re.search(r"os_error_code='(\d+)'", str(error)):
         return os.strerror(int(code[1]))
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    return first_line(error)[:300]
 
 
 # Several processes.

@@ -193,11 +193,7 @@ def seal(record: dict[str, Any]) -> str:
 
 
 def unseal(path: Path) -> dict[str, Any]:
-    """Reads a file made by `seal`.
-
-    Raises:
-        DamagedError: It is missing, or any byte of it has changed.
-    """
+    """Reads a file made by `seal`; raises `DamagedError` if it is missing, or any byte of it has changed."""
     try:
         raw = read_file(path)
         parse_json(raw, _Record, where=path.name, advice='')

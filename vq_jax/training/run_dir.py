@@ -80,11 +80,7 @@ _STEPS = {f'{part.section}.{part.step}' for part in _PARTS.values()}
 
 
 def write_config(workdir: Path, config: dict[str, Any]) -> None:
-    """Writes `config.json`, a nested dict of JSON values; tuples are stored as lists.
-
-    Raises:
-        UserError: It cannot be written, or could not be read again.
-    """
+    """Writes `config.json`, a nested dict of JSON values, tuples as lists; raises as `write_data_facts`."""
     path, text = workdir / CONFIG_NAME, json.dumps(config, indent=2, sort_keys=True)
     parse_json(text, dict[str, Any], where=f'what {path} is to keep', advice='change the config')
     write_atomically(path, text + '\n')
@@ -117,11 +113,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
 
 def check_format(workdir: Path, facts: Mapping[str, Any]) -> None:
-    """Refuses a run whose files mean something else than they do today, by the facts that it keeps.
-
-    Raises:
-        UserError: It has another format number, or none, as runs of before.
-    """
+    """Refuses a run whose facts have another format number, or none: its files mean something else."""
     found = facts.get('format', 1)
     if found != FORMAT:
         raise UserError(
@@ -266,11 +258,7 @@ class DataFacts:
 
 
 def write_data_facts(workdir: Path, facts: DataFacts) -> None:
-    """Writes `data.json`.
-
-    Raises:
-        UserError: What is to be written could not be read again; nothing is written.
-    """
+    """Writes `data.json`; raises `UserError` if it cannot be written, or could not be read again."""
     if source := facts.init_from:
         there = os.path.relpath(Path(source['workdir']).resolve(), workdir.resolve())
         facts = dataclasses.replace(facts, init_from={**source, 'from_here': there})
@@ -280,11 +268,7 @@ def write_data_facts(workdir: Path, facts: DataFacts) -> None:
 
 
 def read_data_facts(workdir: Path) -> DataFacts:
-    """Reads `data.json` of a run.
-
-    Raises:
-        UserError: The file is missing, unreadable, holds something else, or is of another format.
-    """
+    """Reads `data.json`; raises `UserError` if it is missing, unreadable, of another kind or format."""
     path = workdir / DATA_NAME
     try:
         facts = _read_facts(workdir)
@@ -334,12 +318,7 @@ def check_sealed(workdir: Path, sealed: Sealed, before: dict[str, Any], now: dic
 
 
 def check_not_lost(workdir: Path) -> None:
-    """Refuses to begin a run anew whose checkpoints were lost, and so to drop its log.
-
-    Raises:
-        UserError: There is something in the log, although no checkpoint is there and one was saved (see
-            `Checkpoints.never_saved`).
-    """
+    """Refuses to begin a run anew that has a log and lost its checkpoints (see `Checkpoints.never_saved`)."""
     try:
         last = max((line.step for _, line in read_log(workdir / METRICS_NAME)), default=0)
     except FileNotFoundError:
@@ -392,11 +371,7 @@ def pin_built_on(
 
 
 def is_run(workdir: str | Path) -> bool:
-    """Whether a directory holds a run.
-
-    Raises:
-        UserError: It cannot be known, because this user may not look.
-    """
+    """Whether a directory holds a run; raises `UserError` if this user may not look."""
     try:
         return (Path(workdir) / CONFIG_NAME).is_file()
     except OSError as error:
@@ -426,10 +401,11 @@ def check_built_on(workdir: Path, now: Mapping[str, BuiltOn], exchanged: Collect
 
 
 def check_published(workdir: Path, now: str | None) -> None:
-    """Refuses to use a run with other published weights than it was trained with (see `DataFacts.published`).
+    """Refuses to use a run with other published weights than it was trained with, by their checksum.
 
-    Raises:
-        UserError: The checksum differs from that of the run, if it is known.
+    Args:
+        workdir: The run directory.
+        now: As `DataFacts.published`.
     """
     before = read_data_facts(workdir).published
     if before and now != before:
