@@ -37,13 +37,9 @@ _LPIPS = flags.DEFINE_list(
     'separated by a comma.',
 )
 _NUM = flags.DEFINE_integer(
-    'num',
-    None,
-    'With --features: how many samples to make, 10,000 if none; reconstructions are of the whole split.',
+    'num', 10_000, 'With --features: how many samples to make; reconstructions are of the whole split.'
 )
-_SEED = flags.DEFINE_integer(
-    'seed', None, 'With --features: the same seed gives the same samples; 0 if none.'
-)
+_SEED = flags.DEFINE_integer('seed', 0, 'With --features: the same seed gives the same samples.')
 _REFERENCE = flags.DEFINE_string(
     'reference', None, 'With --features: an .npz file of reference statistics, written if it is not there.'
 )
@@ -53,7 +49,7 @@ def main() -> None:
     """Prints a table of metrics, and writes them to a file if one is named."""
     cli.use_compilation_cache()
     for flag in (_RESIZE, _LPIPS, _NUM, _SEED, _REFERENCE):
-        if flag.value is not None and not _FEATURES.value:
+        if flag.present and not _FEATURES.value:
             raise UserError(f'--{flag.name} is given without --features; give both, or leave it out.')
     if _OUTPUT.value:
         cli.check_output(_OUTPUT, '.json')
@@ -100,8 +96,8 @@ def _compare() -> None:
     record = run.compare(
         _FEATURES.value,
         _SPLIT.value,
-        10_000 if _NUM.value is None else _NUM.value,
-        _SEED.value or 0,
+        _NUM.value,
+        _SEED.value,
         resize=_RESIZE.value,
         reference=reference,
         lpips=[] if _LPIPS.value == ['download'] else _LPIPS.value,

@@ -225,8 +225,7 @@ def fit(
         del source  # whose arrays are not held while the run goes on
         state = state.replace(frozen=frozen)
         # What is logged and saved before an error is kept.
-        with _open_log(experiment, workdir, start) as log, checkpoints:
-            _write_down(experiment, workdir, facts)
+        with _open_log(experiment, workdir, facts, start) as log, checkpoints:
             return _train(experiment, state, start, checkpoints, log, progress)
 
 
@@ -325,23 +324,24 @@ def _restore_or_begin(
     return state, 0
 
 
-def _open_log(experiment: Experiment, workdir: Path, start: int) -> MetricWriter:
-    """The log of a run as far as a step; of several processes, the first one's."""
-    return MetricWriter(
-        workdir,
-        resume_step=start,
-        wandb_project=experiment.loop.wandb_project,
-        config=to_json(experiment.config),
-        active=jax.process_index() == 0,
-    )
-
-
-def _write_down(experiment: Experiment, workdir: Path, facts: DataFacts) -> None:
-    """Writes what the run is into its directory."""
-    if jax.process_index() == 0:
-        if not experiment.begun:
+@contextlib.contextmanager
+def _open_log(experiment: Experiment, workdir: Path, facts: DataFacts, start: int) -> Iterator[MetricWriter]:
+    """The log of a run as far as a step, in a directory that says what the run is."""
+    begun, config, first = experiment.begun, to_json(experiment.config), jax.process_index() == 0
+    project = experiment.loop.wandb_project
+    with MetricWriter(workdir, resume_step=start, wandb_project=project, config=config, active=first) as log:
+        if first and not begun:
             write_data_facts(workdir, facts)
-        write_config(workdir, to_json(experiment.config))
+        if first:
+            write_config(workdir, config)
+        before, now = schedule_length(begun.config if begun else config), schedule_length(config)
+        if experiment.extend_schedule == 'stretch' and before != now:
+            log.warning(
+                start,
+                f'the schedules of the learning rates are made for {now} steps from here on, and were for '
+                f'{before}.',
+            )
+        yield log
 
 
 def _train(
@@ -354,14 +354,6 @@ def _train(
 ) -> dict[str, float] | None:
     """Makes the steps from `start` on; the metrics of the last evaluation, None if a signal came before."""
     task, engine, loop = experiment.task, experiment.engine, experiment.loop
-    if experiment.extend_schedule == 'stretch':
-        before, now = schedule_length(experiment.begun.config), schedule_length(experiment.config)
-        if before != now:
-            log.warning(
-                start,
-                f'the schedules of the learning rates are made for {now} steps from here on, and were for '
-                f'{before}.',
-            )
     evaluator = MeanEvaluator(task, engine, experiment.eval_set, loop.batch_size, loop.num_shown)
     _, evaluation = run_loop(
         loop,

@@ -21,13 +21,14 @@ from vq_jax.files import read_file
 T = TypeVar('T')
 
 _MOST_BYTES = 2**26  # of a value; what Python makes of it may take thirty times as much
+_MOST_BYTES_OF_LINES = 2**30
 _DEEPEST = 50  # lists and objects within each other: what walks the values calls itself for each
 # Control characters but tabs and ends of lines, and halves of characters; those from U+DC80 to U+DCFF are
 # bytes of file names that are not UTF-8, as Python reads and writes them.
 _NO_TEXT = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udc7f\udd00-\udfff]')
 
 
-def read_json(path: Path, kind: type[T] | Any, *, advice: str, most_bytes: int = _MOST_BYTES) -> T:
+def read_json(path: Path, kind: type[T] | Any, *, advice: str) -> T:
     """Reads a JSON file and checks it against a type.
 
     Args:
@@ -36,7 +37,6 @@ def read_json(path: Path, kind: type[T] | Any, *, advice: str, most_bytes: int =
             `msgspec.convert` knows; `Annotated[int, msgspec.Meta(ge=0)]` gives a range. Keys that a
             dataclass does not name are ignored, so that files of later versions can be read.
         advice: what the user should do about a file that is wrong, such as 'restore it from a copy'.
-        most_bytes: how large the file may be.
 
     Returns:
         The value, an instance of `kind`.
@@ -45,12 +45,10 @@ def read_json(path: Path, kind: type[T] | Any, *, advice: str, most_bytes: int =
         FileNotFoundError: there is no such file, about which the caller knows what to say.
         UserError: the file cannot be read, is not JSON, or holds something else; one sentence.
     """
-    return parse_json(_content(path, most_bytes), kind, where=str(path), advice=advice)
+    return parse_json(_content(path, _MOST_BYTES), kind, where=str(path), advice=advice)
 
 
-def read_json_lines(
-    path: Path, kind: type[T] | Any, *, advice: str, most_bytes: int = 2**30
-) -> Iterator[tuple[int, T]]:
+def read_json_lines(path: Path, kind: type[T] | Any, *, advice: str) -> Iterator[tuple[int, T]]:
     """Reads a file of one JSON value a line, as `read_json` reads one value.
 
     A last line without its end is left out: whoever writes it may not have finished.
@@ -62,7 +60,7 @@ def read_json_lines(
         FileNotFoundError: there is no such file.
         UserError: the file cannot be read, or a line is wrong, which is named.
     """
-    lines = io.BytesIO(_content(path, most_bytes))  # of which one line after the other is a copy
+    lines = io.BytesIO(_content(path, _MOST_BYTES_OF_LINES))  # of which one line after the other is a copy
     for number, line in enumerate(lines, 1):
         if line.endswith(b'\n'):
             yield number, parse_json(line, kind, where=f'line {number} of {path}', advice=advice)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from vq_jax import cli
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, plural
 
 if TYPE_CHECKING:
     from vq_jax.reporting import RecordedTable
@@ -64,8 +64,8 @@ def main(*paths: str) -> None:
     runs = read_runs([*paths, *filter(is_run, of_rows)])
     page = make_page(runs, find_environment(), command, tables=tables, max_images=_MAX_IMAGES.value)
     write_atomically(output, page)
-    counted = [_count(len(tables), 'table')] if tables else []
-    print(f'{" and ".join([*counted, _count(len(runs), "run")])} in {output.absolute()}')
+    counted = [plural(len(tables), 'table')] if tables else []
+    print(f'{" and ".join([*counted, plural(len(runs), "run")])} in {output.absolute()}')
     for folder, table in zip(experiments, tables, strict=True):
         if not any(map(is_run, table.workdirs)):
             print(f'{folder}: no runs in {table.workdirs[0].parent} (--workdir), so no curves and images.')
@@ -86,10 +86,6 @@ def _read_experiment(folder: Path) -> 'RecordedTable':
         plots=[(image.title, image.svg) for image in known.figures],
         commands=known.commands,
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f'{number} {what}{"" if number == 1 else "s"}'
 
 
 if __name__ == '__main__':

@@ -129,7 +129,7 @@ class _Measurement:
         self._table, self._row, self._workdir, self._workers = table, row, workdir, workers
         self._log = workdir / f'{row.name}.log' if logs else None
 
-    def run(self, slots: 'queue.SimpleQueue[Slot]') -> dict[str, Any]:
+    def run(self, slots: queue.SimpleQueue[Slot]) -> dict[str, Any]:
         """What was seen, and of what; raises `UserError` if the row did not come to its end."""
         row, slot, circumstances = self._row, slots.get(), _circumstances()
         result: dict[str, Any] = {}
@@ -162,15 +162,9 @@ class _Measurement:
             raise UserError(f'{arguments[0]} ended with status {status}{see}')
 
     def _training(self) -> list[str]:
-        flags = [f'--config.{key}={value}' for key, value in self._row.resolved(self._workdir).items()]
-        workdir = self._workdir / self._row.name
-        return [
-            'vq_jax.train',
-            f'--config={self._row.config}',
-            f'--workdir={workdir}',
-            *flags,
-            *self._allowed(),
-        ]
+        row, workdir = self._row, self._workdir / self._row.name
+        flags = [f'--config.{key}={value}' for key, value in row.resolved(self._workdir).items()]
+        return ['vq_jax.train', f'--config={row.config}', f'--workdir={workdir}', *flags, *self._allowed()]
 
     def _allowed(self) -> list[str]:
         """The flag for code of the user's own that configs of the table name: rows open each other's runs."""

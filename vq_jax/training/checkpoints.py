@@ -192,7 +192,8 @@ class Checkpoints:
             import orbax.checkpoint as ocp
 
             if self._checkpointer is None:
-                self._checkpointer = _make_checkpointer()
+                _silence_orbax()
+                self._checkpointer = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
             stored = {name: _host_if_local(x) for name, x in arrays.items() if x.size}
             args = ocp.args.PyTreeSave(stored)
             self._checkpointer.save(self._for_orbax / staged.name / _ARRAYS, args=args)
@@ -616,13 +617,6 @@ def _from_first_process(steps: list[int]) -> list[int]:
 
 
 # Orbax.
-
-
-def _make_checkpointer() -> Any:
-    import orbax.checkpoint as ocp
-
-    _silence_orbax()
-    return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
 
 
 def _silence_orbax() -> None:

@@ -213,12 +213,12 @@ class JitEngine(Engine):
         return self._replicated
 
 
-def ahead(batches: Iterator[Batch], engine: Engine, size: int = 2) -> Iterator[Batch]:
-    """Keeps `size` batches on the devices, or on their way there, ahead of the one in use."""
+def ahead(batches: Iterator[Batch], engine: Engine) -> Iterator[Batch]:
+    """Keeps two batches on the devices, or on their way there, ahead of the one in use."""
     queue: list[Batch] = []
     for batch in batches:
         queue.append(engine.put_batch(batch))
-        if len(queue) > size:
+        if len(queue) > 2:
             yield queue.pop(0)
     yield from queue
 
