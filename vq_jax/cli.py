@@ -18,9 +18,9 @@ from typing import Any, Literal, NoReturn
 
 from absl import app, flags, logging
 
-from vq_jax.config_files import find_config, run_file, split_config
+from vq_jax.config_files import find_config, get_config, split_config
 from vq_jax.errors import UserError, printable
-from vq_jax.files import WriteError, write_atomically
+from vq_jax.files import WriteError, cache_folder, write_atomically
 
 # What a disk says that is full, or may not or cannot be written.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -140,11 +140,7 @@ class _ConfigFile(flags.ArgumentParser):
     """Runs a config file, as ml_collections does, whose paths end at their first colon."""
 
     def parse(self, argument: str) -> Any:
-        file, given = split_config(argument)
-        module = run_file(file)
-        if not hasattr(module, 'get_config'):
-            raise UserError(f'the config file {file} has no function get_config(); see those in configs.')
-        config = module.get_config() if given is None else module.get_config(given)
+        config = get_config(argument)
         if hasattr(config, 'lock'):  # else `read_config` says what it must be
             config.lock()
         return config
@@ -196,8 +192,7 @@ def use_compilation_cache() -> None:
     import jax
 
     if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-        cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-        jax.config.update('jax_compilation_cache_dir', str(cache / 'vq_jax' / 'compiled'))
+        jax.config.update('jax_compilation_cache_dir', str(cache_folder('compiled')))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 

@@ -7,6 +7,7 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from vq_jax.errors import UserError, nearest
 
@@ -55,6 +56,22 @@ def run_file(path: str) -> types.ModuleType:
     sys.modules[name] = module  # where dataclasses look for what their annotations name
     loader.exec_module(module)
     return module
+
+
+def get_config(name: str) -> Any:
+    """What the function `get_config` of a config file returns, which is given the argument if there is one.
+
+    Args:
+        name: what `find_config` returns.
+
+    Raises:
+        UserError: there is no such function.
+    """
+    file, argument = split_config(name)
+    module = run_file(file)
+    if not hasattr(module, 'get_config'):
+        raise UserError(f'the config file {file} has no function get_config(); see those in configs.')
+    return module.get_config() if argument is None else module.get_config(argument)
 
 
 def _readings(name: str) -> Iterator[tuple[str, str | None]]:

@@ -25,6 +25,11 @@ class WriteError(UserError):
     """A file could not be written: the disk is full or broken, or may not be written to."""
 
 
+def cache_folder(name: str) -> Path:
+    """The folder of vq_jax, of a name, in the user's cache; it need not be there."""
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'vq_jax' / name
+
+
 def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     """The content of a regular file.
 

@@ -12,7 +12,7 @@ from typing import Any, NotRequired, TypedDict
 
 from ml_collections import ConfigDict
 
-from vq_jax.config_files import find_config, run_file, split_config
+from vq_jax.config_files import find_config, get_config, run_file, split_config
 from vq_jax.errors import UserError
 from vq_jax.training.config import explain, to_json
 from vq_jax.training.extensions import named_modules
@@ -289,10 +289,8 @@ def _read(argument: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _get_config(argument: str) -> ConfigDict:
-    path, variant = split_config(argument)
-    with _running(Path(path)):
-        module = run_file(path)
-        return module.get_config() if variant is None else module.get_config(variant)
+    with _running(Path(split_config(argument)[0])):
+        return get_config(argument)
 
 
 def _names(text: str) -> list[str]:

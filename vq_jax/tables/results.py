@@ -157,16 +157,7 @@ class Results:
 
 
 def number_of(row: Row, name: str, metrics: Mapping[str, float | None]) -> float | None:
-    """The number that a column of a row is to show.
-
-    Args:
-        row: whose.
-        name: of the column, one of the row's.
-        metrics: what was measured.
-
-    Raises:
-        UserError: if there is none of the name that the table gives it.
-    """
+    """What a column of a row shows of the metrics that were measured; raises `UserError` if they lack it."""
     if (asked := row.metrics[name]) not in metrics:
         raise UserError(f'its table asks for {asked!r}, and there is {", ".join(sorted(metrics))}')
     return metrics[asked]

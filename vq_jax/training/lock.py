@@ -54,9 +54,6 @@ def is_at(descriptor: int, path: Path) -> bool:
 def lock_file(path: Path) -> Iterator[int | None]:
     """Holds the lock of a file, which is made if it is not there and whose content is left alone.
 
-    Args:
-        path: The file.
-
     Yields:
         Its descriptor; None if another process holds it.
 

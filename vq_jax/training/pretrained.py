@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import http.client
 import importlib.util
-import os
 import tempfile
 import threading
 import time
@@ -20,7 +19,7 @@ import numpy as np
 from absl import logging
 
 from vq_jax.errors import UserError, first_line
-from vq_jax.files import sha256_of
+from vq_jax.files import cache_folder, sha256_of
 from vq_jax.npz_files import read_npz
 
 # name: (address, SHA-256 of the file). VGG-16 of torchvision, and the heads that the authors of LPIPS
@@ -105,7 +104,7 @@ def download(files: dict[str, tuple[str, str]], otherwise: str) -> list[Path]:
     Raises:
         UserError: if one can neither be found there nor downloaded, or is another file.
     """
-    folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'vq_jax' / 'weights'
+    folder = cache_folder('weights')
     for name, (address, sha256) in files.items():
         if (folder / name).is_file():
             if (found := sha256_of(folder / name)) != sha256:
