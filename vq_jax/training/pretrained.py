@@ -7,7 +7,6 @@ import importlib.util
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
@@ -117,7 +116,7 @@ def download(files: dict[str, tuple[str, str]], otherwise: str) -> list[Path]:
         logging.warning('downloading %s', address)
         try:
             _fetch(address, sha256, folder / name)
-        except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        except (http.client.HTTPException, OSError, ValueError) as error:
             reason = ' '.join(str(getattr(error, 'reason', None) or error).split())
             raise UserError(
                 f'{address} cannot be downloaded ({reason}); get it elsewhere and put it at {folder / name}, '
