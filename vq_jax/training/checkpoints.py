@@ -459,7 +459,7 @@ class Checkpoints:
         there = {name: as_text(entry) for name, entry in saved.items()}
         differing = [
             f'{name} is {there.get(name, "absent")} there and {wanted.get(name, "absent")} here'
-            for name in [*wanted, *(name for name in there if name not in wanted)]
+            for name in {**wanted, **there}
             if there.get(name) != wanted.get(name)
         ]
         if differing:
@@ -620,17 +620,13 @@ def _from_first_process(steps: list[int]) -> list[int]:
 
 
 def _silence_orbax() -> None:
-    logger = logging.get_absl_logger()
-    if _orbax_warnings_only not in logger.filters:
-        logger.addFilter(_orbax_warnings_only)
-        python_logging.getLogger('asyncio').addFilter(_not_of_orbax)
+    logging.get_absl_logger().addFilter(_orbax_warnings_only)  # once: a second call adds no other
+    python_logging.getLogger('asyncio').addFilter(_not_of_orbax)
 
 
 def _orbax_warnings_only(record: python_logging.LogRecord) -> bool:
     """Drops Orbax's progress reports, and errors, which are raised again."""
-    if f'{os.sep}orbax{os.sep}' not in record.pathname:
-        return True
-    return record.levelno == python_logging.WARNING
+    return f'{os.sep}orbax{os.sep}' not in record.pathname or record.levelno == python_logging.WARNING
 
 
 def _not_of_orbax(record: python_logging.LogRecord) -> bool:
