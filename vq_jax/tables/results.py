@@ -43,11 +43,16 @@ class _Config(TypedDict):
     data: _Data
 
 
-class _Evaluation(TypedDict):
-    """What is read of an evaluation beside its numbers."""
+class _Split(TypedDict):
+    """Of which examples numbers are."""
 
     dataset: str
     split: str
+
+
+class _Evaluation(_Split):
+    """What is read of an evaluation beside its numbers."""
+
     step: _Count
 
 
@@ -67,11 +72,6 @@ class _Samples(_Compared):
     seconds_per_sample: float | None
 
 
-class _Reference(TypedDict):
-    dataset: str
-    split: str
-
-
 class _Run(TypedDict):
     step: _Count
 
@@ -80,7 +80,7 @@ class _Comparison(TypedDict):
     """What is read of an evaluation that compares."""
 
     run: _Run
-    reference: _Reference
+    reference: _Split
     features: dict[str, Any]
     samples: NotRequired[_Samples]
     reconstructions: NotRequired[_Compared]
