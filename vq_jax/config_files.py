@@ -59,13 +59,10 @@ def run_file(path: str) -> types.ModuleType:
 
 
 def get_config(name: str) -> Any:
-    """What the function `get_config` of a config file returns, which is given the argument if there is one.
+    """What the function `get_config` of a config file returns; raises `UserError` if it has none.
 
     Args:
         name: what `find_config` returns.
-
-    Raises:
-        UserError: there is no such function.
     """
     file, argument = split_config(name)
     module = run_file(file)

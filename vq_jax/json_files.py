@@ -88,17 +88,7 @@ def parse_json(content: bytes | str, kind: type[T] | Any, *, where: str, advice:
 
 
 def check_type(value: Any, kind: type[T] | Any, *, where: str, advice: str) -> T:
-    """Checks values that came from JSON against a type.
-
-    Args:
-        value: dicts, lists, numbers and text.
-        kind: as for `read_json`.
-        where: what the value is called in the message.
-        advice: as for `read_json`.
-
-    Raises:
-        UserError: it is something else; one sentence.
-    """
+    """Checks dicts, lists, numbers and text that came from JSON against a type, as `parse_json` does."""
     try:
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, UnicodeError) as error:  # the latter of text that it would show

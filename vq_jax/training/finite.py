@@ -11,11 +11,7 @@ from vq_jax.training.manifest import by_devices
 
 
 def not_finite(arrays: Mapping[str, Any]) -> list[str]:
-    """The names of the arrays of floating-point numbers that hold one which is not finite.
-
-    Args:
-        arrays: by name, as `vq_jax.training.manifest.flatten` gives those of a state.
-    """
+    """The names of arrays, as `manifest.flatten` gives those of a state, with a number that is not finite."""
     floats = {n: x for n, x in arrays.items() if jnp.issubdtype(getattr(x, 'dtype', int), jnp.inexact)}
     return [
         name

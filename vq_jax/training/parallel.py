@@ -100,11 +100,7 @@ class Engine(abc.ABC):
 
 
 def make_engine(config: ParallelConfig, batch_size: int) -> Engine:
-    """The engine named in the config, on all devices.
-
-    Raises:
-        UserError: if the batch cannot be split evenly, or the options do not fit each other.
-    """
+    """The engine named in the config; raises `UserError` if all devices cannot share a batch evenly."""
     devices = jax.device_count()
     if batch_size % devices:
         raise UserError(

@@ -401,12 +401,7 @@ def check_built_on(workdir: Path, now: Mapping[str, BuiltOn], exchanged: Collect
 
 
 def check_published(workdir: Path, now: str | None) -> None:
-    """Refuses to use a run with other published weights than it was trained with, by their checksum.
-
-    Args:
-        workdir: The run directory.
-        now: As `DataFacts.published`.
-    """
+    """Refuses to use a run with published weights of another checksum than `DataFacts.published`."""
     before = read_data_facts(workdir).published
     if before and now != before:
         raise UserError(
