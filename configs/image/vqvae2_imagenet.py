@@ -1,6 +1,6 @@
-"""The two-level VQ-VAE of Razavi et al. 2019 (arXiv:1906.00446) on ImageNet.
+"""The VQ-VAE with two scales of codes of Razavi et al. 2019 (arXiv:1906.00446) on ImageNet.
 
-256x256 images to 32x32 top and 64x64 bottom codes, each from a codebook of 512.
+256x256 images to 32x32 coarse and 64x64 fine codes, each from a codebook of 512.
 
     python -m vq_jax.prepare imagenet2012 --data_dir /mnt/shared/tfds
     ./launch_tpu.sh --name vq --zone us-central2-b --type v4-32 -- \
