@@ -95,10 +95,11 @@ class ClassifierTask(Task):
 
     def media(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
         """Examples over the probabilities of their classes, that of the right one in blue."""
-        size = image_size(self.spec)
-        drawn = sheets.bars(predictions['probabilities'], predictions['labels'], size)
+        examples = predictions['images']
+        spec = dataclasses.replace(self.spec, shape=examples.shape[1:])
+        drawn = sheets.bars(predictions['probabilities'], predictions['labels'], image_size(spec))
         caption = 'probability of each class, from 0 to 1; blue: the right one'
-        return show('classes', {'originals': predictions['images'], caption: drawn}, self.spec)
+        return show('classes', {'originals': examples, caption: drawn}, spec)
 
     def classify(self, state: TrainState, images: jax.Array) -> Classified:
         """Features, float32 [b d], and logits, float32 [b k], of examples [b ...]."""
