@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vq_jax.errors import UserError, plural
 from vq_jax.media import Media, sheets
 from vq_jax.models.autoencoder import Autoencoder, Codes
-from vq_jax.models.context import NOTHING, Context, class_vector
+from vq_jax.models.context import Context, class_vector
 from vq_jax.models.decoder import LAST_KERNEL
 from vq_jax.models.observation import expected
 from vq_jax.ops import adversarial_losses
@@ -340,7 +340,7 @@ class AutoencoderTask(Task):
         return outputs.log_probability(self._target(to_float(x)))
 
     def _context(self, labels: jax.Array | None) -> Context:
-        return Context(vector=class_vector(labels, self.num_labels)) if self.num_labels else NOTHING
+        return Context(vector=class_vector(labels, self.num_labels))
 
     def _observed(self, keys: jax.Array, x: jax.Array) -> jax.Array:
         """Examples in [-1, 1] as the likelihood observes them, with a random key for each [b]."""
