@@ -112,8 +112,9 @@ class FeatureEvaluator:
                 f'a run of the task {self._run.config.task} rebuilds no {spec.plural}; leave lpips out.'
             )
         if spec.kind != 'image' or min(spec.grid) < LEAST_SIZE:
+            found = spec.size_in_words if spec.kind == 'image' else spec.kind
             raise UserError(
-                f'LPIPS needs images of {LEAST_SIZE} pixels or more, and these are {spec}; leave lpips out.'
+                f'LPIPS needs images of {LEAST_SIZE} pixels or more, not {found}; leave lpips out.'
             )
         params, checksums = read_lpips(files, 'name your own files by --lpips=VGG_FILE,HEADS_FILE')
         of_lpips = {'checksum': fingerprint(params), 'weights': checksums}
