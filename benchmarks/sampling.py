@@ -110,7 +110,7 @@ def bytes_a_token(parameters, length, batch):
     read = 0
     for name, part in parameters.items():
         size = sum(x.size for x in jax.tree.leaves(part))
-        if name in ('token', 'label', 'place'):  # tables, of which each sequence reads a row
+        if name in ('token', 'label', 'position'):  # tables, of which each sequence reads a row
             read += 4 * batch * _WIDTH.value
         else:
             read += size * (4 if name == 'head' else layers)  # logits are float32

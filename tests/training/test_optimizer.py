@@ -12,7 +12,7 @@ from vq_jax.training.state import TrainState
 PARAMS = {
     'kernel': jnp.ones((2, 2)),
     'bias': jnp.ones(2),
-    **{table: jnp.ones((2, 2)) for table in ('codebook', 'embedding', 'place')},
+    **{table: jnp.ones((2, 2)) for table in ('codebook', 'embedding', 'position')},
 }
 
 
@@ -43,7 +43,7 @@ def test_only_kernels_decay(name):
     for step, state in enumerate(states):
         np.testing.assert_allclose(state.params['kernel'], 0.95**step, rtol=1e-5)
         np.testing.assert_array_equal(state.params['bias'], 1)
-        for name in ('codebook', 'embedding', 'place'):
+        for name in ('codebook', 'embedding', 'position'):
             np.testing.assert_array_equal(state.params[name], 1)
 
 

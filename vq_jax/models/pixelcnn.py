@@ -87,8 +87,8 @@ class PixelCNN(nn.Module):
         self.token = nn.Embed(t * self.num_tokens, s.channels)
         self.layers = [GatedLayer(s, first=i == 0) for i in range(s.depth)]
         self.hidden = [Conv(s.channels, (1, 1), dtype=s.dtype) for _ in range(t)]
-        # Of the tokens before each in its position; checkpoints have the name.
-        self.told = [nn.Embed(i * self.num_tokens, s.channels) for i in range(1, t)]
+        # Of the tokens before each in its position.
+        self.before = [nn.Embed(i * self.num_tokens, s.channels) for i in range(1, t)]
         self.logits = [nn.Dense(self.num_tokens) for _ in range(t)]
 
     def __call__(
@@ -214,7 +214,7 @@ class PixelCNN(nn.Module):
         """Of one token of each position [b h w k], given those before it in the position."""
         x = self.hidden[number](nn.relu(skipped)).astype(jnp.float32)
         if number:
-            earlier = self.told[number - 1](tokens[..., :number] + self.num_tokens * jnp.arange(number))
+            earlier = self.before[number - 1](tokens[..., :number] + self.num_tokens * jnp.arange(number))
             x = x + earlier.sum(3)
         return self.logits[number](nn.relu(x))
 

@@ -93,8 +93,7 @@ class Transformer(nn.Module):
         self.token = nn.Embed(self.num_inputs, s.width, embedding_init=_INIT)
         self.label = VectorEmbedding(s.width, _INIT)
         if s.positions == 'learned':
-            # Checkpoints have the name 'place'.
-            self.position_table = self.param('place', _INIT, (n + 1, s.width), jnp.float32)
+            self.position_table = self.param('position', _INIT, (n + 1, s.width), jnp.float32)
         self.blocks = [Block(s) for _ in range(s.depth)]
         self.norm = layer_norm(s.dtype)
         self.head = nn.Dense(self.num_outputs, kernel_init=_INIT)

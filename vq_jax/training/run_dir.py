@@ -23,7 +23,7 @@ from vq_jax.training.optimizer import schedule_length
 
 # What the files of a run mean: `data.json` and what checkpoints are sealed with say it, and those of another
 # number are refused.
-FORMAT = 2
+FORMAT = 3
 
 CONFIG_NAME = 'config.json'
 DATA_NAME = 'data.json'
