@@ -60,7 +60,7 @@ def test_the_class_counts_everywhere():
 def test_the_coarser_scale_counts_everywhere():
     model = PixelCNN(PixelCNNSizes(depth=2, channels=8), TOKENS, (4, 4))
     encoder = ContextEncoder(conditioning=ConditioningStack(3, 8, (4, 4)))
-    tokens, labels, coarser = np.zeros((1, 4, 4), int), np.array([0]), np.zeros((1, 2, 2), int)
+    tokens, labels, coarser = np.zeros((1, 4, 4), int), np.array([0]), np.zeros((1, 2, 2, 1), int)
     context, weights = encoder.init_with_output(jax.random.key(1), labels, coarser, method='encode')
     variables = model.init(jax.random.key(0), tokens, context)
     other = encoder.apply(weights, labels, coarser + 1, method='encode')

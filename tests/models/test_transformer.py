@@ -84,7 +84,7 @@ def test_steps_with_a_cache_equal_the_whole(positions, grid, parts):
 @pytest.mark.parametrize('causal', [True, False])
 def test_the_coarser_scale_is_seen_from_everywhere_and_the_future_is_not(causal):
     encoder = ContextEncoder(CLASSES, ConditioningStack(5, 24, GRID))
-    labels, coarser = jnp.array([0, CLASSES]), jnp.zeros((2, 1, 2), int)
+    labels, coarser = jnp.array([0, CLASSES]), jnp.zeros((2, 1, 2, 1), int)
     context, weights = encoder.init_with_output(jax.random.key(7), labels, coarser, method='encode')
     model, variables, tokens, _ = made(causal=causal, context=context)
 

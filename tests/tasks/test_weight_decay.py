@@ -101,7 +101,8 @@ def test_matrices_of_linear_layers_decay_and_nothing_else(name):
             if len(x.shape) > 1 and path not in matrices
         }
         known = [
-            isinstance(owner, TABLES) or path[-1] in ('codebook', 'position') for path, owner in others.items()
+            isinstance(owner, TABLES) or path[-1] in ('codebook', 'position')
+            for path, owner in others.items()
         ]
         assert all(known), others
 
