@@ -8,6 +8,7 @@ from vq_jax.data.transforms import AudioTransform, Undecodable
 from vq_jax.data.transforms.audio import mono, read, resample
 from vq_jax.errors import UserError
 from vq_jax.media import wav
+from vq_jax.spec import Spec
 
 
 class Recordings:
@@ -116,3 +117,15 @@ def test_what_differs_from_the_others_needs_a_key():
 def test_colours_are_refused():
     with pytest.raises(UserError, match=r'config.data.channels is 3, and sound is mixed into one'):
         AudioTransform(DataConfig(channels=3), Recordings())
+
+
+def test_a_sound_of_a_user_that_cannot_be_taken_is_answered_in_a_sentence():
+    spec, config = Spec('audio', (64, 1), 384_000.0), DataConfig(num_samples=64)
+    slow = wav.encode(np.zeros((1000, 1), np.int16), 1)
+    with pytest.raises(UserError, match=r'cannot be taken .* too many to be resampled .* give a shorter one'):
+        AudioTransform.prepare(slow, None, spec, config)
+    for shape in ((), (2, 64, 1)):
+        with pytest.raises(
+            UserError, match=r'the sound is of shape .* give .* an array, int16 \[t\] or \[t c\]'
+        ):
+            AudioTransform.prepare(np.zeros(shape, np.int16), None, spec, config)

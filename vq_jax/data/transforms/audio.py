@@ -92,7 +92,10 @@ class AudioTransform(Transform):
         samples, rate = read_file_or_array(file)
         samples, length = mono(samples), spec.shape[0]
         if rate and spec.rate:
-            samples = resample(samples, rate, round(spec.rate))
+            try:
+                samples = resample(samples, rate, round(spec.rate))
+            except Undecodable as error:
+                raise UserError(f'the sound cannot be taken ({error}); give a shorter one.') from error
         if config.num_samples is not None:
             samples = window(np.pad(samples, ((0, max(0, length - len(samples))), (0, 0))), (length,))
         if len(samples) != length:
@@ -124,8 +127,10 @@ def read_file_or_array(file: SoundLike) -> tuple[np.ndarray, float | None]:
     Raises:
       UserError: If it cannot be read or decoded.
     """
-    if not isinstance(file, SoundLike) or (isinstance(file, np.ndarray) and file.dtype != np.int16):
-        given = f'{file.dtype}' if isinstance(file, np.ndarray) else f'of type {type(file).__name__}'
+    given = None if isinstance(file, SoundLike) else f'of type {type(file).__name__}'
+    if isinstance(file, np.ndarray) and (file.dtype != np.int16 or file.ndim not in (1, 2)):
+        given = f'of shape {file.shape}' if file.dtype == np.int16 else f'{file.dtype}'
+    if given:
         raise UserError(
             f'the sound is {given}; give a path, the content of a WAV file, or an array, int16 [t] or [t c].'
         )
