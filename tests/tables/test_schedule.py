@@ -142,7 +142,7 @@ def test_a_named_row_is_run_after_all_that_it_builds_on(folder, machine, tmp_pat
         'samples.seconds_per_sample': None,
         'reconstructions.psnr': 12.0,
     }
-    assert seen['prior']['data'] == 'digits test' and seen['greedy']['metrics'] == {'loss': 0.5}
+    assert seen['prior']['data'] == 'glyphs test' and seen['greedy']['metrics'] == {'loss': 0.5}
     assert seen['prior']['comparison'] == {
         'features': {'checksum': 'abc'},
         'reference': {'dataset': 'digits', 'split': 'train', 'images': 9, 'content': '9 images'},
