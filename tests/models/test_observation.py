@@ -15,8 +15,8 @@ BYTES = RNG.integers(0, 256, OUTPUTS.shape, np.uint8)
 LOG_SCALE = np.float32([-1.0, -2.0, 0.3])
 
 
-def described(likelihood, outputs=OUTPUTS):
-    observation = Observation(likelihood)
+def described(likelihood, outputs=OUTPUTS, dtype=np.uint8):
+    observation = Observation(likelihood, dtype)
     variables = observation.init(jax.random.key(0), outputs)
     if likelihood == 'bernoulli':
         assert not variables
@@ -41,6 +41,20 @@ def test_gaussian_is_a_density_times_the_width_of_a_level():
     density = stats.norm(OUTPUTS, np.exp(LOG_SCALE)).logpdf(np.asarray(x))
     expected = (density + np.log(2 / 255)).sum((1, 2, 3))
     np.testing.assert_allclose(described('gaussian').log_probability(x), expected, rtol=1e-4)
+
+
+def test_samples_of_sound_have_levels_of_16_bits():
+    sounds = np.arange(-(2**15), 2**15).astype(np.int16)
+    x, outputs = to_float(sounds)[:, None, None], np.full((2**16, 1, 1), 0.97, np.float32)
+    log_p = described('discretised_logistic', outputs, np.int16).log_probability(x)
+    np.testing.assert_allclose(np.exp(np.float64(log_p)).sum(), 1, rtol=1e-3)
+    normal = stats.norm(0.97, np.exp(LOG_SCALE[0]))
+    expected = normal.logpdf(np.asarray(x)[:, 0, 0]) - 15 * np.log(2)
+    np.testing.assert_allclose(
+        described('gaussian', outputs, np.int16).log_probability(x), expected, rtol=1e-4
+    )
+    spread = Observation('gaussian', np.int16).observe(jax.random.split(jax.random.key(0), 100), 0 * x[:100])
+    assert 0.9 / 2**16 < np.abs(spread).max() <= 1 / 2**16
 
 
 @pytest.mark.parametrize('likelihood', ['bernoulli', 'discretised_logistic'])

@@ -52,6 +52,12 @@ def test_bounds_are_below_the_likelihood_and_the_better_one_comes_near(likelihoo
     np.testing.assert_allclose(values['elbo'], values['reconstruction'] - values['kl'], rtol=1e-6)
 
 
+def test_a_likelihood_of_sound_is_one_of_its_own_integers():
+    config = default_config('vae')
+    config.model.likelihood = 'gaussian'
+    assert make_task(config, Spec('audio', (64, 1), 8000)).model.head.dtype == np.int16
+
+
 def test_evaluation_of_a_image_does_not_depend_on_its_batch():
     task, state = make()
     whole = task.eval_step(state, BATCH)

@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax import struct
 
 from vq_jax.ops import likelihoods
+from vq_jax.ops.images import level
 
 Likelihood = Literal['bernoulli', 'gaussian', 'discretised_logistic']
 
@@ -22,22 +23,24 @@ class Distribution:
             logistic, about in [-1, 1] [b *grid c].
         log_scale: of each channel [c]; None for the Bernoulli distribution.
         likelihood: which of them.
+        dtype: of the integers that examples travel as.
     """
 
     outputs: jax.Array
     log_scale: jax.Array | None
     likelihood: Likelihood = struct.field(pytree_node=False)
+    dtype: jax.typing.DTypeLike = struct.field(pytree_node=False, default=jnp.uint8)
 
     def log_probability(self, x: jax.Array) -> jax.Array:
         """Of observed examples in [-1, 1] [b *grid c] (see `Observation.observe`), in nats [b].
 
-        For the Gaussian, of bytes: the density times the distance between neighbouring bytes.
+        For the Gaussian, of integers: the density times the distance between neighbouring ones.
         """
         if self.likelihood == 'bernoulli':
             return likelihoods.bernoulli((x + 1) / 2, self.outputs)
         if self.likelihood == 'discretised_logistic':
-            return likelihoods.discretised_logistic(x, self.outputs, self.log_scale)
-        width = math.prod(x.shape[1:]) * math.log(likelihoods.LEVEL)
+            return likelihoods.discretised_logistic(x, self.outputs, self.log_scale, self.dtype)
+        width = math.prod(x.shape[1:]) * math.log(level(self.dtype))
         return likelihoods.gaussian(x, self.outputs, self.log_scale) + width
 
     def mean(self) -> jax.Array:
@@ -52,10 +55,12 @@ class Observation(nn.Module):
 
     Attributes:
         likelihood: 'bernoulli' for values that are -1 or 1, such as black and white pixels; 'gaussian' and
-            'discretised_logistic' for bytes, with a scale that is learned for each channel.
+            'discretised_logistic' for integers, with a scale that is learned for each channel.
+        dtype: of these integers, uint8 or int16 (see `vq_jax.ops.images.to_float`).
     """
 
     likelihood: Likelihood = 'bernoulli'
+    dtype: jax.typing.DTypeLike = jnp.uint8
 
     @nn.compact
     def __call__(self, outputs: jax.Array) -> Distribution:
@@ -64,13 +69,13 @@ class Observation(nn.Module):
         if self.likelihood != 'bernoulli':
             start = nn.initializers.constant(math.log(0.2))
             log_scale = self.param('log_scale', start, (outputs.shape[-1],))
-        return Distribution(outputs.astype(jnp.float32), log_scale, self.likelihood)
+        return Distribution(outputs.astype(jnp.float32), log_scale, self.likelihood, self.dtype)
 
     def observe(self, keys: jax.Array, x: jax.Array) -> jax.Array:
         """Brings examples into the form that the likelihood is one of, still in [-1, 1].
 
-        For Bernoulli, samples -1 or 1 with x as the mean; for the Gaussian, spreads each byte evenly as far
-        as the middle between it and its neighbours; for the discretised logistic, leaves x as it is.
+        For Bernoulli, samples -1 or 1 with x as the mean; for the Gaussian, spreads each integer evenly
+        as far as the middle between it and its neighbours; for the discretised logistic, leaves x as it is.
 
         Args:
             keys: a random key for each [b].
@@ -78,7 +83,7 @@ class Observation(nn.Module):
         """
         if self.likelihood == 'bernoulli':
             return likelihoods.binarize(keys, x) * 2 - 1
-        return likelihoods.dequantize(keys, x) if self.likelihood == 'gaussian' else x
+        return likelihoods.dequantize(keys, x, self.dtype) if self.likelihood == 'gaussian' else x
 
 
 def expected(outputs: jax.Array | Distribution) -> jax.Array:

@@ -1,6 +1,7 @@
-"""How probable images are under a decoder's outputs: log-likelihoods in nats, one for each example.
+"""How probable examples are under a decoder's outputs: log-likelihoods in nats, one for each.
 
-Images are bytes brought to [-1, 1], where neighbouring levels lie `LEVEL` apart. Arguments are those of the
+Examples are bytes brought to [-1, 1], where neighbouring levels lie `LEVEL` apart, or where a function takes
+a `dtype`, what `vq_jax.ops.images.to_float` makes of integers of that type. Arguments are those of the
 examples x [b ...], or of shapes that broadcast to it; of logistic and normal variables `log_scale` is the
 logarithm of the scale, or of the standard deviation. All likelihoods are sums over an example, [b].
 """
@@ -12,9 +13,10 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 
 from vq_jax.ops import gaussians
+from vq_jax.ops.images import level, to_float
 from vq_jax.ops.losses import sum_each
 
-LEVEL = 2 / 255  # the distance between neighbouring levels of bytes brought to [-1, 1]
+LEVEL = level(jnp.uint8)  # the distance between neighbouring levels of bytes brought to [-1, 1]
 
 
 def bernoulli(x: jax.Array, logits: jax.Array) -> jax.Array:
@@ -32,23 +34,26 @@ def gaussian(x: jax.Array, mean: jax.Array, log_scale: jax.Array) -> jax.Array:
     return sum_each(gaussians.log_density(x, mean, 2 * log_scale))
 
 
-def discretised_logistic(x: jax.Array, mean: jax.Array, log_scale: jax.Array) -> jax.Array:
-    """Bytes whose level is that into which a logistic variable falls.
+def discretised_logistic(
+    x: jax.Array, mean: jax.Array, log_scale: jax.Array, dtype: jax.typing.DTypeLike = jnp.uint8
+) -> jax.Array:
+    """Integers whose level is that into which a logistic variable falls.
 
-    The first and the last level take the tails, so that the 256 probabilities sum to one (Kingma et
-    al. 2016, arXiv:1606.04934, appendix C.3; Salimans et al. 2017, arXiv:1701.05517, equation 2).
+    The first and the last level take the tails, so that the probabilities sum to one (Kingma et al. 2016,
+    arXiv:1606.04934, appendix C.3; Salimans et al. 2017, arXiv:1701.05517, equation 2).
     """
+    apart, last = level(dtype), to_float(jnp.array(jnp.iinfo(dtype).max, dtype))
     inverse = jnp.exp(-log_scale)
-    above = (x + LEVEL / 2 - mean) * inverse
-    below = (x - LEVEL / 2 - mean) * inverse
+    above = (x + apart / 2 - mean) * inverse
+    below = (x - apart / 2 - mean) * inverse
     # log(sigmoid(above) - sigmoid(below)), from terms that do not cancel: with w = above - below it is
     # log(1 - exp(-w)) + log sigmoid(above) + log sigmoid(-below).
-    width = jnp.maximum(LEVEL * inverse, 1e-12)
+    width = jnp.maximum(apart * inverse, 1e-12)
     inner = jnp.log(-jnp.expm1(-width)) + jax.nn.log_sigmoid(above) + jax.nn.log_sigmoid(-below)
     log_p = jnp.where(
-        x < -1 + LEVEL / 2,
+        x < -1 + apart / 2,
         jax.nn.log_sigmoid(above),
-        jnp.where(x > 1 - LEVEL / 2, jax.nn.log_sigmoid(-below), inner),
+        jnp.where(x > last - apart / 2, jax.nn.log_sigmoid(-below), inner),
     )
     return sum_each(log_p)
 
@@ -78,12 +83,12 @@ def binarize(keys: jax.Array, x: jax.Array) -> jax.Array:
     return (uniform < (x + 1) / 2).astype(jnp.float32)
 
 
-def dequantize(keys: jax.Array, x: jax.Array) -> jax.Array:
-    """Spreads each byte evenly over its level, which makes a density of it (see `gaussian`).
+def dequantize(keys: jax.Array, x: jax.Array, dtype: jax.typing.DTypeLike = jnp.uint8) -> jax.Array:
+    """Spreads each integer evenly over its level, which makes a density of it (see `gaussian`).
 
-    `x + u` [b ...], u uniform in [-LEVEL/2, LEVEL/2], by a random key for each example [b].
+    `x + u` [b ...], u uniform in half a level either way, by a random key for each example [b].
     """
-    half = LEVEL / 2
+    half = level(dtype) / 2
     return x + jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:], minval=-half, maxval=half))(keys)
 
 

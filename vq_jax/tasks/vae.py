@@ -125,7 +125,7 @@ class VAETask(AutoencoderTask):
             grid = tuple(n // f for n, f in zip(spec.grid, along, strict=True))
         bottleneck = GaussianBottleneck(options.latent_dim, features, loss.free_bits)
         return cls(
-            model=Autoencoder(encoder, bottleneck, decoder, Observation(options.likelihood)),
+            model=Autoencoder(encoder, bottleneck, decoder, Observation(options.likelihood, spec.dtype)),
             spec=spec,
             factors=factors,
             factors_key='the stages of the encoder',
@@ -209,7 +209,8 @@ class VAETask(AutoencoderTask):
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Examples, their reconstructions, and as many samples."""
-        samples = self.sample(state, content_keys(batch['x']), batch['label'])
+        keys = fold_in(content_keys(batch['x']), 0)  # not those that the examples are observed with
+        samples = self.sample(state, keys, batch['label'])
         return {**super().predict(state, batch), 'samples': samples}
 
     def media(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:

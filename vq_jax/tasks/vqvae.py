@@ -83,7 +83,7 @@ class VQVAETask(AutoencoderTask):
             encoder, bottleneck = StridedEncoder(sizes, quantizer.dim), quantizer
             decoder = StridedDecoder(sizes, spec.channels)
         is_error = loss.reconstruction in ('mse', 'l1')
-        head = None if is_error else Observation(loss.reconstruction)
+        head = None if is_error else Observation(loss.reconstruction, spec.dtype)
         return cls(
             model=Autoencoder(encoder, bottleneck, decoder, head),
             spec=spec,
