@@ -11,7 +11,7 @@ import pytest
 from flax import linen as nn
 
 from vq_jax.errors import UserError
-from vq_jax.models.context import Context, class_vector
+from vq_jax.models.context import Context, beside, class_vector
 from vq_jax.models.discriminators import BATCH_STATS, PatchDiscriminator
 from vq_jax.ops import adversarial_losses
 from vq_jax.ops.images import to_float
@@ -21,7 +21,7 @@ from vq_jax.ops.similarity import ms_ssim
 from vq_jax.quantizers.gaussian import GaussianBottleneck
 from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
-from vq_jax.tasks.adversarial import AdversarialLossConfig, Adversary, beside, mean_image
+from vq_jax.tasks.adversarial import AdversarialLossConfig, Adversary, mean_image
 from vq_jax.training.optimizer import OptimizerConfig, make_optimizer
 
 RNG = np.random.default_rng(0)

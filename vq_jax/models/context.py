@@ -97,9 +97,9 @@ def vector_or_ones(context: Context, b: int) -> jax.Array:
     return jnp.ones((b, 1)) if context.vector is None else context.vector
 
 
-def beside(x: jax.Array, context: Context) -> jax.Array:
-    """Examples [b *grid c] with the context's grid [b *grid d], if there is one, as further channels."""
-    return x if context.grid is None else jnp.concatenate([x, context.grid], axis=-1)
+def beside(x: jax.Array, given: jax.Array | None) -> jax.Array:
+    """Examples [b *grid c] with what is given of them [b *grid d], if anything is, as further channels."""
+    return x if given is None else jnp.concatenate([x, given], axis=-1)
 
 
 def enlarge(x: jax.Array, factor: int) -> jax.Array:

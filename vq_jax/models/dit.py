@@ -79,7 +79,7 @@ class DiT(nn.Module):
     ) -> jax.Array:
         """Predicts; arguments and result are those of `vq_jax.models.unet.UNet`."""
         s = self.sizes
-        x = to_patches(beside(x, context), s.patch)
+        x = to_patches(beside(x, context.grid), s.patch)
         b, *grid, _ = x.shape
         x = nn.Dense(s.width, dtype=s.dtype, kernel_init=_XAVIER)(x.reshape(b, math.prod(grid), -1))
         x = x + positions(grid, s.width).astype(s.dtype)

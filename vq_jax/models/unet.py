@@ -138,7 +138,7 @@ class UNet(nn.Module):
         vector = Conditioning(4 * s.channels, s.channels, s.dtype)(t, context.vector)
         vector = nn.swish(vector)
         last = len(s.multipliers) - 1
-        x = Conv(s.channels, dtype=s.dtype)(to_patches(beside(x, context), s.patch))
+        x = Conv(s.channels, dtype=s.dtype)(to_patches(beside(x, context.grid), s.patch))
         passed = [x]
         for number in range(last + 1):
             for _ in range(s.residual_blocks):

@@ -46,7 +46,7 @@ class LookupFreeQuantizer(ScalarQuantizer):
         if self.depends_on_batch and self.bits > _MOST_BITS_OF_DIVERSITY:
             raise UserError(
                 f'bits is {self.bits}, and the entropy of the mean (diversity) holds the '
-                f' probability of each code; give {_MOST_BITS_OF_DIVERSITY} bits or fewer, or diversity=0.'
+                f'probability of each code; give {_MOST_BITS_OF_DIVERSITY} bits or fewer, or diversity=0.'
             )
         check_least(0, self, 'commitment', 'entropy', 'diversity')
         if not on_device('temperature', self.temperature) > 0:

@@ -13,6 +13,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, check_least
+from vq_jax.models.context import beside
 from vq_jax.ops import adversarial_losses
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.parts import Part
@@ -96,7 +97,7 @@ class AdversarialGradients:
 
     Attributes:
         gradient: of the generator's loss, the mean over the part, with respect to the generated
-            images [b h w c].
+            images [b *grid c].
         means: what the discriminator learns from, of which `Adversary.update` takes the mean over all parts.
     """
 
@@ -147,7 +148,7 @@ class Adversary:
             )
 
     def init(self, key: jax.Array, images: jax.Array, labels: jax.Array) -> TrainState:
-        """The discriminator's state before the first step; only the shapes [b h w c], [b] count."""
+        """The discriminator's state before the first step; only the shapes [b *grid c], [b] count."""
         params_key, run_key = jax.random.split(key)
         variables = self.discriminator.init(params_key, images, labels)
         averages = {'real': 0.0, 'fake': 0.0, 'accuracy': 0.5, 'loss': self._chance, 'diversity': 1.0}
@@ -175,12 +176,12 @@ class Adversary:
 
         Args:
             state: the discriminator's.
-            real: images in [-1, 1] [b h w c].
+            real: images in [-1, 1] [b *grid c].
             fake: as many generated ones.
             labels: classes of both, int32 [b].
             part: which examples of the whole batch these are.
             centre: see `mean_image`.
-            condition: what both are made of and outputs beside [b h w d], or None.
+            condition: what both are made of and outputs beside [b *grid d], or None.
         """
         learned = {k: v for k, v in state.variables.items() if k != _AVERAGES}
         averages = state.variables[_AVERAGES]
@@ -388,13 +389,8 @@ def make_adversary(
     )
 
 
-def beside(images: jax.Array, condition: jax.Array | None) -> jax.Array:
-    """What a discriminator is given: images [b h w c], with the channels of a condition if there is one."""
-    return images if condition is None else jnp.concatenate([images, condition], axis=-1)
-
-
 def mean_image(images: jax.Array, axis_name: str | None) -> jax.Array:
-    """The mean of images [b h w c] over all devices [h w c].
+    """The mean of images [b *grid c] over all devices [*grid c].
 
     Around that of the real ones of a whole batch their variance, and that of generated ones, is taken: around
     zero, its rounding would not be near 0 where images are all alike.
@@ -403,5 +399,5 @@ def mean_image(images: jax.Array, axis_name: str | None) -> jax.Array:
 
 
 def _spread(offsets: jax.Array) -> jax.Array:
-    """The mean square of pixels [b h w c], summed over the pixels."""
+    """The mean square of pixels [b *grid c], summed over the pixels."""
     return jnp.sum(jnp.mean(jnp.square(offsets), 0))

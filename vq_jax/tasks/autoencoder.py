@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vq_jax.errors import UserError, plural
 from vq_jax.media import Media, sheets
 from vq_jax.models.autoencoder import Autoencoder, Codes
-from vq_jax.models.context import Context, class_vector
+from vq_jax.models.context import Context, beside, class_vector
 from vq_jax.models.decoder import LAST_KERNEL
 from vq_jax.models.observation import expected
 from vq_jax.ops import adversarial_losses
@@ -32,7 +32,7 @@ from vq_jax.ops.parts import Part, over_parts
 from vq_jax.quantizers.gaussian import LATENT
 from vq_jax.quantizers.quantizer import BATCH_MEANS
 from vq_jax.spec import Spec
-from vq_jax.tasks.adversarial import Adversary, beside, mean_image
+from vq_jax.tasks.adversarial import Adversary, mean_image
 from vq_jax.tasks.code_reports import of_scales, reconstruction_media, summarize, usage_of_batch
 from vq_jax.tasks.codebooks import init_codes, learn_codes
 from vq_jax.tasks.losses import BottleneckLoss, OutputLoss

@@ -47,7 +47,7 @@ def reconstruction_media(
     """Originals over reconstructions over code maps, of each scale and depth; histograms of code use.
 
     Args:
-        predictions: 'images' and 'reconstructions', uint8 [b h w c], and 'codes' of each scale (see
+        predictions: 'images' and 'reconstructions', as the spec says [b ...], and 'codes' of each scale (see
             `of_scales`).
         means: counts of codes, as for `summarize`.
         vocabularies: as for `summarize`.
@@ -73,7 +73,7 @@ def reconstruction_media(
 
 
 def code_caption(name: str, codes: np.ndarray, num_codes: int) -> str:
-    """What a row of code maps shows: grids of codes [b h w] out of `num_codes`."""
+    """What a row of code maps shows: grids of codes [b *grid] out of `num_codes`."""
     return (
         f'{name.replace("_", " ")}: {"x".join(map(str, codes.shape[1:]))} of {num_codes:,}, each in a colour'
     )
