@@ -47,8 +47,8 @@ def made(kind, shape, has_coarser):
         coarser %= TOKENS
     variables = network.init(jax.random.key(0), None if coarser is None else coarser[:1])
     leaves, tree = jax.tree.flatten(variables)
-    noise = zip(leaves, jax.random.split(jax.random.key(2), len(leaves)), strict=True)
-    variables = jax.tree.unflatten(tree, [p + jax.random.normal(key, p.shape) for p, key in noise])
+    noise = zip(leaves, jax.random.split(jax.random.key(4), len(leaves)), strict=True)
+    variables = jax.tree.unflatten(tree, [p + 0.5 * jax.random.normal(key, p.shape) for p, key in noise])
     return network, variables, coarser
 
 
