@@ -4,6 +4,7 @@ import pytest
 
 from vq_jax.errors import UserError
 from vq_jax.spec import Spec
+from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.autoencoder import check_size
 
 VIDEO = Spec('video', (5, 16, 24, 3))
@@ -29,3 +30,24 @@ def test_sizes_that_fit(spec, factors, channels):
 def test_sizes_that_do_not_fit(factors, channels, says):
     with pytest.raises(UserError, match=says):
         check_size(VIDEO, factors, channels, 'config.model.stages')
+
+
+@pytest.mark.parametrize('task', ['vqvae', 'vqgan'])
+def test_a_model_of_grey_images_takes_no_sounds(task):
+    """Their sizes and channels would fit: as a tokenizer of sounds it would fail within a layer."""
+    config = default_config(task)
+    if task == 'vqgan':
+        config.perceptual.kind = 'none'
+    made = make_task(config, Spec('image', (32, 32, 1)))
+    with pytest.raises(UserError, match=r'are audio and the model was made for image; set config.data.name'):
+        made.check_spec(Spec('audio', (32, 1)))
+
+
+def test_a_gan_of_sounds_says_how_their_length_is_set():
+    with pytest.raises(UserError, match=r'examples of 24 do not have .* set config.data.num_samples\.'):
+        make_task(default_config('gan'), Spec('audio', (24, 1)))
+
+
+def test_a_diffusion_model_of_sounds_says_how_their_length_is_set():
+    with pytest.raises(UserError, match=r'learned is 25 and .* change them, or config.data.num_samples'):
+        make_task(default_config('diffusion'), Spec('audio', (25, 1)))

@@ -37,7 +37,7 @@ from vq_jax.tasks.code_reports import of_scales, reconstruction_media, summarize
 from vq_jax.tasks.codebooks import init_codes, learn_codes
 from vq_jax.tasks.losses import BottleneckLoss, OutputLoss
 from vq_jax.tasks.perceptual import Perceptual
-from vq_jax.tasks.task import State, Task
+from vq_jax.tasks.task import State, Task, check_same_kind, size_keys
 from vq_jax.tasks.translation import Source
 from vq_jax.training.optimizer import Optimizer
 from vq_jax.training.parallel import Batch, Engine
@@ -92,6 +92,7 @@ class AutoencoderTask(Task):
 
     def check_spec(self, spec: Spec) -> None:
         """Raises `UserError` unless the model and all losses can take such examples."""
+        check_same_kind(spec, self.spec)
         check_size(spec, self.factors, self.spec.channels, self.factors_key)
         self.perceptual.check_spec(spec)
         self.source.check_spec(spec)
@@ -384,12 +385,9 @@ def check_size(spec: Spec, factors: Sequence[int], channels: int, key: str) -> N
     along = per_axis(factors, spec.rank, 'strides')
     if any(size % factor for size, factor in zip(spec.grid, along, strict=True)):
         factor = 'x'.join(map(str, factors))
-        keys = (
-            'config.data.num_samples' if spec.kind == 'audio' else 'config.data.image_size or config.data.pad'
-        )
         raise UserError(
             f'examples of {spec.size_in_words} cannot be divided by {factor} ({key}); use a multiple of '
-            f'{factor}, by {keys}.'
+            f'{factor}, by {size_keys(spec)}.'
         )
     if spec.channels != channels:
         raise UserError(

@@ -29,7 +29,7 @@ from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.codec import LatentConfig, make_codec
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
 from vq_jax.tasks.diffusion_sampling import LATENT, DiffusionSampling
-from vq_jax.tasks.task import check_decoder, check_labels
+from vq_jax.tasks.task import check_decoder, check_labels, size_keys
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch, Engine
@@ -96,9 +96,8 @@ class DiffusionTask(DiffusionSampling):
         if any(n % factor for n, factor in zip(grid, factors, strict=True)):
             raise UserError(
                 f'what is learned is {_times(grid)} and cannot be divided by '
-                f'{_times(dict.fromkeys(factors))}, as '
-                f'the sizes in config.{options.backbone} want; change them, config.data.image_size or '
-                'config.data.pad.'
+                f'{_times(dict.fromkeys(factors))}, as the sizes in config.{options.backbone} want; change '
+                f'them, or {size_keys(spec)}.'
             )
         if options.upscale > 1:
             _check_upscale(options.upscale, latent, spec)

@@ -21,7 +21,7 @@ from vq_jax.ops.parts import Part
 from vq_jax.ops.quantization import perplexity
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import AdversarialLossConfig, Adversary, make_adversary, mean_image
-from vq_jax.tasks.task import Task, check_labels, check_parts
+from vq_jax.tasks.task import Task, check_labels, check_parts, size_keys
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, model_optimizer, schedule_length
 from vq_jax.training.parallel import Batch
@@ -106,7 +106,7 @@ class GANTask(Task):
         if any(size < 4 or size & (size - 1) for size in spec.grid) or max(spec.grid) < 8:
             raise UserError(
                 f'examples of {spec.size_in_words} do not have 8, 16, 32, 64 ... positions along each axis, '
-                'which DCGAN needs; set config.data.image_size or config.data.pad.'
+                f'which DCGAN needs; set {size_keys(spec)}.'
             )
         super().check_spec(spec)
 

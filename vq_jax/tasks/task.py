@@ -115,8 +115,8 @@ class Task(abc.ABC):
         """Raises `UserError` if the model cannot learn from, or be evaluated on, a data set."""
         if dataset.key != 'x':
             raise UserError(
-                f'{dataset.name} holds codes, and this task needs images; set config.data.name to a set of '
-                'images, or config.task=prior.'
+                f'{dataset.name} holds codes, and this task needs {self.spec.plural}; set config.data.name '
+                'to a set of them, or config.task=prior.'
             )
         self.check_spec(dataset.spec)
         self.check_classes(dataset)
@@ -279,6 +279,11 @@ def check_same_kind(spec: Spec, wanted: Spec) -> None:
             f'the examples are {spec.kind} and the model was made for {wanted.kind}; set config.data.name to '
             f'a set of {wanted.kind}.'
         )
+
+
+def size_keys(spec: Spec) -> str:
+    """The keys of the config by which examples become of another size, for messages."""
+    return 'config.data.num_samples' if spec.kind == 'audio' else 'config.data.image_size or config.data.pad'
 
 
 def check_parts(config: ConfigDict, what: str, remedy: str) -> None:
