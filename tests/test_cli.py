@@ -117,6 +117,12 @@ def test_a_former_key_is_answered_with_what_stands_for_it(parsed, section):
     )
 
 
+@pytest.mark.parametrize('key, now', [('level', 'config.model.scale'), ('top_workdir', 'coarser_workdir')])
+def test_so_is_one_of_a_prior(parsed, key, now):
+    with pytest.raises(UserError, match=f"^the config has no key '{key}'.*{now}"):
+        parsed('--config=configs/image/prior_mnist.py', f'--config.model.{key}=top')
+
+
 @pytest.mark.parametrize('place', ['gs://bucket/run', Path('s3://bucket/run')])
 def test_a_run_is_kept_on_this_machine(parse, place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

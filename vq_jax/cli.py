@@ -370,6 +370,7 @@ def _print_keys(flag: flags.Flag) -> None:
 def _mistake(error: Exception, config: str) -> str | None:
     """What is wrong with the flags or the config file, in a sentence; None if the mistake is elsewhere."""
     if isinstance(error, AttributeError | KeyError) and _raised_in(error, 'ml_collections'):
+        from vq_jax.tasks.prior_config import FORMER_KEYS as OF_A_PRIOR
         from vq_jax.training.optimizer import FORMER_KEYS
 
         # A locked ConfigDict says: 'key'\nDid you mean "near" instead of "key"?
@@ -378,8 +379,9 @@ def _mistake(error: Exception, config: str) -> str | None:
             return f'the config has no key {near[2]!r}; did you mean {near[1]!r}?'
         key = re.search(r'Key "(\w+)"|\w+', str(error))
         name = (key[1] or key[0]) if key else str(error)
-        advice = f' in an optimizer; {FORMER_KEYS[name]}' if name in FORMER_KEYS else ''
-        return f'the config has no key {name!r}{advice}.'
+        former = (('an optimizer', FORMER_KEYS), ('a prior', OF_A_PRIOR))
+        advice = [f' in {where}; {instead[name]}' for where, instead in former if name in instead]
+        return f'the config has no key {name!r}{"".join(advice)}.'
     # What a config file raises comes inside of others, even of its own kind, with its traceback as text.
     chain: list[BaseException] = [error]
     while inner := chain[-1].__cause__ or chain[-1].__context__:
