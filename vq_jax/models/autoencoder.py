@@ -30,7 +30,8 @@ class Autoencoder(nn.Module):
         decoder: maps what the bottleneck passes on to examples [b *grid c].
         head: the likelihood of examples, whose parameters the decoder's outputs are; None if they are the
             reconstructions.
-        conditional: whether the decoder is given the vector of a context, such as a class, too.
+        conditional: whether the decoder is given the vector of a context, such as a class, too; only around
+            one scale, whose bottleneck has a `dim`.
     """
 
     encoder: nn.Module

@@ -60,7 +60,7 @@ class AutoencoderTask(Task):
         losses: of the outputs; their weighted sum is lowered.
         bottleneck_loss: how that of the bottleneck counts beside them.
         optimizer: changes the autoencoder.
-        adversary: the discriminator, and how it learns; None without.
+        adversary: the discriminator, and how it learns; None without, as a model with a head must be.
         perceptual: the perceptual loss among `losses`, if it is there.
         source: what the encoder sees of an example.
         num_labels: classes that decoder and discriminator are conditioned on; 0 for none.
