@@ -22,10 +22,10 @@ LEVELS = {
     'data': 2,
     'sampling': 3,
     'training': 3,
+    'tables': 4,
     'tasks': 4,
     'evaluators': 5,
     'reporting': 5,
-    'tables': 5,
 }
 ENTRY = 6
 FILES = sorted(ROOT.rglob('*.py'))

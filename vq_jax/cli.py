@@ -137,10 +137,18 @@ def define_config(flag_values: flags.FlagValues = flags.FLAGS) -> flags.FlagHold
 
 
 class _ConfigFile(flags.ArgumentParser):
-    """Runs a config file, as ml_collections does, whose paths end at their first colon."""
+    """Runs a config file, as ml_collections does, whose paths end at their first colon.
+
+    Attributes:
+        path: of the file that was named last, and its argument; empty before.
+    """
+
+    path = ''
 
     def parse(self, argument: str) -> Any:
-        config = get_config(argument)
+        self.path = find_config(argument)
+        with _busy(f'reading {self.path}'):
+            config = get_config(self.path)
         if hasattr(config, 'lock'):  # else `read_config` says what it must be
             config.lock()
         return config
@@ -298,13 +306,12 @@ def check_local(name: str, place: str | Path) -> Path:
 
 def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -> list[str]:
     """Parses flags; mistakes in them, and in config files, become a `UserError`."""
-    argv, configs = _find_configs(argv)
-    explained = [word for word in argv if word in _HELP] if configs else []
+    named = 'config' in flags.FLAGS and any(re.match('--?config(=|$)', word) for word in argv)
+    explained = [word for word in argv if named and word in _HELP]
     try:
-        with _busy(f'reading {configs[-1]}') if configs else contextlib.nullcontext():
-            rest = flags.FLAGS([word for word in argv if word not in explained])
+        rest = flags.FLAGS([word for word in argv if word not in explained])
     except Exception as error:
-        mistake = _mistake(error, configs[-1] if configs else '')
+        mistake = _mistake(error)
         if mistake is None:
             raise
         raise UserError(mistake) from error
@@ -337,22 +344,6 @@ def _busy(what: str) -> contextlib.AbstractContextManager[Any]:
     return Console(stderr=True).status(Text(what))
 
 
-def _find_configs(argv: list[str]) -> tuple[list[str], list[str]]:
-    """The words with the paths of the files that --config means, and these with their arguments."""
-    words, named = [], []
-    for i, word in enumerate(argv):
-        name, equals, value = word.lstrip('-').partition('=')
-        if word.startswith('-') and name == 'config' and equals:
-            named.append(find_config(value))
-            words.append(f'--config={named[-1]}')
-        elif i and argv[i - 1] in ('--config', '-config'):
-            named.append(find_config(word))
-            words.append(named[-1])
-        else:
-            words.append(word)
-    return words, named
-
-
 def _print_keys(flag: flags.Flag) -> None:
     """Lists the keys of a config: what each is in it, what it may be, and what it means."""
     from vq_jax.training.config import explain
@@ -360,14 +351,14 @@ def _print_keys(flag: flags.Flag) -> None:
 
     full = read_config(flag)
     values = flatten(full.to_dict())
-    print(f'\nkeys of {flag.config_filename}:')
+    print(f'\nkeys of {flag.parser.path}:')
     for key in explain(full):
         print(f'  --config.{key.path}={values[key.path]}')
         about = f'{key.meaning} ({key.kind}; {key.default!r} by default)'
         print(textwrap.fill(about, 100, initial_indent=' ' * 6, subsequent_indent=' ' * 6))
 
 
-def _mistake(error: Exception, config: str) -> str | None:
+def _mistake(error: Exception) -> str | None:
     """What is wrong with the flags or the config file, in a sentence; None if the mistake is elsewhere."""
     if isinstance(error, AttributeError | KeyError) and _raised_in(error, 'ml_collections'):
         from vq_jax.tasks.prior_config import FORMER_KEYS as OF_A_PRIOR
@@ -388,18 +379,19 @@ def _mistake(error: Exception, config: str) -> str | None:
         chain.append(inner)
     if told := [str(part) for part in chain if isinstance(part, UserError)]:
         return told[-1]
-    if of_config := [mistake for part in chain if (mistake := _mistake_in_config(part, config))]:
+    if of_config := [mistake for part in chain if (mistake := _mistake_in_config(part))]:
         return of_config[0]
     if isinstance(error, flags.UnrecognizedFlagError) and (keys := _config_keys(error.flagname)):
         return f'there is no flag --{error.flagname}; did you mean {" or ".join(keys)}?'
     return f'{error}; see --help.' if isinstance(error, flags.Error) else None
 
 
-def _mistake_in_config(error: BaseException, config: str) -> str | None:
+def _mistake_in_config(error: BaseException) -> str | None:
     """What is wrong with a config file, where that is what raised the error."""
-    if not config:
+    path = flags.FLAGS['config'].parser.path if 'config' in flags.FLAGS else ''
+    if not path:
         return None
-    file, argument = split_config(config)
+    file, argument = split_config(path)
     stack = traceback.walk_tb(error.__traceback__)
     lines = [line for frame, line in stack if frame.f_code.co_filename == file]
     if isinstance(error, TypeError) and not lines and str(error).startswith('get_config() '):

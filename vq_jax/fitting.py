@@ -31,7 +31,7 @@ from vq_jax.training.lock import only_writer
 from vq_jax.training.loop import LoopConfig, run_loop
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.optimizer import schedule_length
-from vq_jax.training.parallel import Batch, Engine, ParallelConfig, TrainStep, make_engine
+from vq_jax.training.parallel import Batch, Engine, ParallelConfig, TrainStep, make_engine, this_process
 from vq_jax.training.progress import Progress
 from vq_jax.training.run_dir import (
     CHECKPOINTS,
@@ -129,14 +129,8 @@ class Experiment:
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """This process's share of the training batches, from that of a step on."""
-        return train_batches(
-            self.train_set,
-            batch_size=self.loop.step_size,
-            seed=self.loop.seed,
-            start=start,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        size, seed = self.loop.step_size, self.loop.seed
+        return train_batches(self.train_set, batch_size=size, seed=seed, start=start, **this_process())
 
     def train_steps(self) -> Callable[[int], TrainStep]:
         """A function that gives the compiled step for a step counted from 0; one for each of its phases."""

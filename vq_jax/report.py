@@ -8,19 +8,16 @@ With `--experiment=experiments/NAME` it shows a table too, its plots, and the ru
 That runs the `table.py` of the folder, which is a program: name folders that you trust.
 """
 
+import itertools
 import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from absl import flags
 
 from vq_jax import cli
 from vq_jax.errors import UserError, plural
-
-if TYPE_CHECKING:
-    from vq_jax.reporting import RecordedTable
 
 _OUTPUT = flags.DEFINE_string('output', None, 'The .html file to write.')
 _EXPERIMENTS = flags.DEFINE_multi_string(
@@ -38,6 +35,7 @@ def main(*paths: str) -> None:
     """Writes the page and says where it is."""
     from vq_jax.files import write_atomically
     from vq_jax.reporting import find_environment, make_page, read_runs
+    from vq_jax.tables import summarize
     from vq_jax.training.run_dir import is_run
 
     output = cli.check_output(_OUTPUT, '.html')
@@ -59,33 +57,19 @@ def main(*paths: str) -> None:
         raise UserError(
             f'--workdir is of one experiment, and {len(experiments)} were named; name one, or leave it out.'
         )
-    tables = [_read_experiment(folder) for folder in experiments]
-    of_rows = [workdir for table in tables for workdir in table.workdirs]
-    runs = read_runs([*paths, *filter(is_run, of_rows)])
+    tables = [
+        (summarize(folder), Path(_WORKDIR.value or Path('runs') / folder.resolve().name))
+        for folder in experiments
+    ]
+    of_rows = [[workdir / row.name for row in table.rows] for table, workdir in tables]
+    runs = read_runs([*paths, *filter(is_run, itertools.chain(*of_rows))])
     page = make_page(runs, find_environment(), command, tables=tables, max_images=_MAX_IMAGES.value)
     write_atomically(output, page)
     counted = [plural(len(tables), 'table')] if tables else []
     print(f'{" and ".join([*counted, plural(len(runs), "run")])} in {output.absolute()}')
-    for folder, table in zip(experiments, tables, strict=True):
-        if not any(map(is_run, table.workdirs)):
-            print(f'{folder}: no runs in {table.workdirs[0].parent} (--workdir), so no curves and images.')
-
-
-def _read_experiment(folder: Path) -> 'RecordedTable':
-    from vq_jax.reporting import RecordedTable
-    from vq_jax.tables import summarize
-
-    known = summarize(folder)
-    workdir = Path(_WORKDIR.value or Path('runs') / folder.resolve().name)
-    return RecordedTable(
-        title=known.title,
-        about=known.about,
-        heads=known.heads,
-        cells=known.cells,
-        workdirs=[workdir / row.name for row in known.rows],
-        plots=[(image.title, image.svg) for image in known.figures],
-        commands=known.commands,
-    )
+    for folder, (_, workdir), rows in zip(experiments, tables, of_rows, strict=True):
+        if not any(map(is_run, rows)):
+            print(f'{folder}: no runs in {workdir} (--workdir), so no curves and images.')
 
 
 if __name__ == '__main__':

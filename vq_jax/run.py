@@ -35,7 +35,7 @@ from vq_jax.tasks.vae import VAETask
 from vq_jax.training.config import build
 from vq_jax.training.extensions import allowing
 from vq_jax.training.manifest import fingerprint
-from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
+from vq_jax.training.parallel import ParallelConfig, make_engine
 from vq_jax.training.run_dir import check_published
 from vq_jax.training.state import abstract_examples
 
@@ -43,6 +43,8 @@ _MOST_BETWEEN = 1024  # examples of an interpolation, which are one batch
 
 # The class of all examples or of each: numbers from 0, or names (see `vq_jax.tasks.classes.checked_labels`).
 Label = int | str | Sequence[int | str] | np.ndarray | None
+Array = np.ndarray | jax.Array
+Codes = Array | tuple[Array, ...]  # of one scale, or of each from coarse to fine
 
 
 def load(
@@ -107,7 +109,7 @@ class Run:
         """The model's variables for evaluation."""
         return self.state.eval_variables()
 
-    def encode(self, examples: np.ndarray | jax.Array) -> jax.Array | tuple[jax.Array, ...]:
+    def encode(self, examples: Array) -> jax.Array | tuple[jax.Array, ...]:
         """Examples to codes.
 
         Args:
@@ -122,9 +124,7 @@ class Run:
         self._needs('encode')
         return self._plain(self._jit(self.task.encode)(self.state, self._checked(examples)))
 
-    def decode(
-        self, codes: np.ndarray | jax.Array | tuple[np.ndarray | jax.Array, ...], label: Label = None
-    ) -> jax.Array:
+    def decode(self, codes: Codes, label: Label = None) -> jax.Array:
         """Codes, or latents, to examples [b ...] as `spec` says.
 
         Args:
@@ -133,13 +133,12 @@ class Run:
                 0, or a name of `class_names`. Digits in a text are a number only where no class is called so.
         """
         self._needs('decode')
-        codes = self._checked_codes(codes)
+        codes = checked_codes(codes, self._plain(self._encoded), self.task.vocabularies)
+        codes = self._with_depth(codes)
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label, needed=self.task.decoder_labels > 0)
         return self._jit(self.task.decode)(self.state, codes, labels)
 
-    def lookup(
-        self, codes: np.ndarray | jax.Array | tuple[np.ndarray | jax.Array, ...]
-    ) -> jax.Array | tuple[jax.Array, ...]:
+    def lookup(self, codes: Codes) -> jax.Array | tuple[jax.Array, ...]:
         """The vectors that stand for codes, with which the decoder begins.
 
         Args:
@@ -158,7 +157,7 @@ class Run:
         vectors = self._jit(self.task.lookup)(self.state, codes)
         return vectors if len(vectors) > 1 else vectors[0]
 
-    def reconstruct(self, examples: np.ndarray | jax.Array, label: Label = None) -> jax.Array:
+    def reconstruct(self, examples: Array, label: Label = None) -> jax.Array:
         """Examples [b ...] to codes and back."""
         self._needs('encode', f'reconstruct {self.spec.plural}')
         return self.decode(self.encode(examples), label)
@@ -189,7 +188,7 @@ class Run:
 
     def inpaint(
         self,
-        examples: np.ndarray | jax.Array,
+        examples: Array,
         mask: np.ndarray,
         label: Label = None,
         seed: int = 0,
@@ -226,7 +225,7 @@ class Run:
 
     def image_to_image(
         self,
-        examples: np.ndarray | jax.Array,
+        examples: Array,
         strength: float,
         label: Label = None,
         seed: int = 0,
@@ -255,7 +254,7 @@ class Run:
 
     def denoise(
         self,
-        examples: np.ndarray | jax.Array,
+        examples: Array,
         sigma: float,
         label: Label = None,
         seed: int = 0,
@@ -286,13 +285,7 @@ class Run:
         return self._edit(self.task.denoise, given, label, seed, progress, sampling, sigma=sigma)
 
     def upscale(
-        self,
-        images: np.ndarray | jax.Array,
-        label: Label = None,
-        seed: int = 0,
-        *,
-        progress: bool = False,
-        **sampling: Any,
+        self, images: Array, label: Label = None, seed: int = 0, *, progress: bool = False, **sampling: Any
     ) -> np.ndarray:
         """Makes large images of small ones, with a diffusion model trained for it.
 
@@ -328,9 +321,7 @@ class Run:
         config = build(DataConfig, self.config.data, 'data')
         return TRANSFORMS.get(self.spec.kind, Transform).prepare(file, mask, self.spec, config)
 
-    def log_prob(
-        self, codes: np.ndarray | jax.Array | tuple[np.ndarray | jax.Array, ...], label: Label = None
-    ) -> jax.Array:
+    def log_prob(self, codes: Codes, label: Label = None) -> jax.Array:
         """The log-likelihood of codes, as `encode` makes them, under a prior in nats, float32 [b].
 
         Of a prior of a finer scale, given the coarser one. The codes are as many as `encode` makes of an
@@ -387,7 +378,7 @@ class Run:
         share = jnp.linspace(0, 1, n).reshape(-1, *[1] * (ends.ndim - 1))
         return self.decode((1 - share) * ends[0] + share * ends[1], label)
 
-    def classify(self, examples: np.ndarray | jax.Array) -> jax.Array:
+    def classify(self, examples: Array) -> jax.Array:
         """How probable each class seems to a classifier, float32 [b k], of examples [b ...].
 
         Column i is of the class `class_names[i]`.
@@ -395,7 +386,7 @@ class Run:
         self._needs('classify')
         return jax.nn.softmax(self._jit(self.task.classify)(self.state, self._checked(examples)).logits)
 
-    def anomaly_score(self, examples: np.ndarray | jax.Array) -> jax.Array:
+    def anomaly_score(self, examples: Array) -> jax.Array:
         """How surprising each example is to a VAE: the negative evidence lower bound.
 
         Args:
@@ -419,7 +410,7 @@ class Run:
             split: of the data set.
             progress: show a bar.
         """
-        engine = self._engine(self.config.batch_size)
+        engine = make_engine(build(ParallelConfig, self.config.parallel, 'parallel'), self.config.batch_size)
         dataset = self.dataset(split or self.config.data.eval_split)
         if self.task.classes_read:
             check_class_names(self.class_names, dataset, f'the run {self._restored.workdir}')
@@ -472,9 +463,6 @@ class Run:
             raise UserError(f"the split is {split!r}; give a text such as 'test' or 'train[:1000]'.")
         return open_dataset(build(DataConfig, self.config.data, 'data'), split)
 
-    def _engine(self, batch_size: int) -> Engine:
-        return make_engine(build(ParallelConfig, self.config.parallel, 'parallel'), batch_size)
-
     @functools.cached_property
     def _encoded(self) -> Any:
         """Shapes and types of what the task's `encode` returns for one example."""
@@ -515,13 +503,10 @@ class Run:
     def _needs(self, method: str, ability: str | None = None) -> None:
         check_can(self.config.task, self.task, self.spec, method, ability)
 
-    def _checked(self, examples: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+    def _checked(self, examples: Array) -> Array:
         examples = checked_examples(examples, self.spec)
         self.task.check_spec(dataclasses.replace(self.spec, shape=examples.shape[1:]))
         return examples
-
-    def _checked_codes(self, codes: Any) -> Any:
-        return self._with_depth(checked_codes(codes, self._plain(self._encoded), self.task.vocabularies))
 
     def _plain(self, codes: Any) -> Any:
         """Codes without the axes of depths, and tuples of scales, of length one."""

@@ -37,37 +37,28 @@ OUTPUT = flags.DEFINE_string(
     'file of each.',
 )
 _SAMPLING = {
-    'temperature': flags.DEFINE_float(
-        'temperature', None, 'Of a prior: logits are divided by it; 0 takes the likeliest.'
-    ),
-    'top_k': flags.DEFINE_integer('top_k', None, 'Of a prior: sample from the k likeliest tokens.'),
-    'top_p': flags.DEFINE_float(
-        'top_p', None, 'Of a prior: sample from the fewest tokens whose probabilities reach this sum.'
-    ),
-    'sampler': flags.DEFINE_string(
-        'sampler', None, 'Of a diffusion model, such as ddim; a wrong name is answered with all names.'
-    ),
-    'eta': flags.DEFINE_float(
-        'eta', None, 'Of a diffusion model: the share of noise that ddim adds, from 0 to 1.'
-    ),
-    'threshold': flags.DEFINE_string(
-        'threshold', None, 'Of a diffusion model: how x0 is clipped; static, dynamic or none.'
-    ),
-    'rescale': flags.DEFINE_float(
-        'rescale', None, 'Of a diffusion model: how far guidance is rescaled to keep contrast, from 0 to 1.'
-    ),
-    'repeats': flags.DEFINE_integer(
-        'repeats',
-        None,
-        'Of a diffusion model, in inpainting: how often each step is made. Holes are filled best with '
-        '--sampler=ddpm --repeats=4 --guidance=1; samplers that add no noise gain next to nothing.',
-    ),
-    'guidance': flags.DEFINE_float(
-        'guidance', None, 'Scale of classifier-free guidance: 1 is the model itself, 0 ignores the class.'
-    ),
-    'steps': flags.DEFINE_integer(
-        'steps', None, 'Of a masked prior or a diffusion model: the number of sampling steps.'
-    ),
+    name: define(name, None, meaning)
+    for define, meanings in {
+        flags.DEFINE_float: {
+            'temperature': 'Of a prior: logits are divided by it; 0 takes the likeliest.',
+            'top_p': 'Of a prior: sample from the fewest tokens whose probabilities reach this sum.',
+            'eta': 'Of a diffusion model: the share of noise that ddim adds, from 0 to 1.',
+            'rescale': 'Of a diffusion model: how far guidance is rescaled to keep contrast, from 0 to 1.',
+            'guidance': 'Scale of classifier-free guidance: 1 is the model itself, 0 ignores the class.',
+        },
+        flags.DEFINE_integer: {
+            'top_k': 'Of a prior: sample from the k likeliest tokens.',
+            'repeats': 'Of a diffusion model, in inpainting: how often each step is made. Holes are filled '
+            'best with --sampler=ddpm --repeats=4 --guidance=1; samplers that add no noise gain next to '
+            'nothing.',
+            'steps': 'Of a masked prior or a diffusion model: the number of sampling steps.',
+        },
+        flags.DEFINE_string: {
+            'sampler': 'Of a diffusion model, such as ddim; a wrong name is answered with all names.',
+            'threshold': 'Of a diffusion model: how x0 is clipped; static, dynamic or none.',
+        },
+    }.items()
+    for name, meaning in meanings.items()
 }
 
 

@@ -37,7 +37,7 @@ from vq_jax.tasks.restore import Restored
 from vq_jax.tasks.task import Samples, check_same_spec
 from vq_jax.training.config import build, to_json
 from vq_jax.training.manifest import fingerprint
-from vq_jax.training.parallel import Batch, ParallelConfig, make_engine
+from vq_jax.training.parallel import Batch, ParallelConfig, make_engine, this_process
 
 
 def preprocessing(data: ConfigDict, kind: Kind) -> dict[str, Any]:
@@ -323,8 +323,7 @@ class FeatureEvaluator:
         return dataset
 
     def _batches(self) -> Iterator[Batch]:
-        process = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
-        return eval_batches(self._dataset, batch_size=self._batch_size, **process, pad=True)
+        return eval_batches(self._dataset, batch_size=self._batch_size, **this_process(), pad=True)
 
 
 def _merged(moments: Moments | None, features: list[np.ndarray]) -> Moments:

@@ -12,7 +12,7 @@ from vq_jax.errors import UserError
 from vq_jax.media import Media, Sheet
 from vq_jax.ops.usage import CodeCounts
 from vq_jax.tasks.task import Task
-from vq_jax.training.parallel import Engine
+from vq_jax.training.parallel import Engine, this_process
 from vq_jax.training.progress import track
 
 
@@ -70,17 +70,10 @@ class MeanEvaluator:
         given a `CodeCounts` for each depth. The state has its frozen weights; `progress` shows a bar.
         """
         first, sums, counts = None, [], {}
-        batches = eval_batches(
-            self.dataset,
-            batch_size=self.batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            pad=True,
-        )
-        number = -(-len(self.dataset) // self.batch_size)
-        for _, batch in zip(
-            track(range(number), 'evaluating batches', shown=progress), batches, strict=False
-        ):
+        batches = eval_batches(self.dataset, batch_size=self.batch_size, **this_process(), pad=True)
+        numbers = range(-(-len(self.dataset) // self.batch_size))
+        shown = track(numbers, 'evaluating batches', shown=progress)
+        for _, batch in zip(shown, batches, strict=False):
             first = first or batch
             floats, integers = self._step(state, batch)
             sums.append(floats)

@@ -20,9 +20,9 @@ from typing import Any
 from vq_jax.errors import UserError
 from vq_jax.reporting.curves import make_charts
 from vq_jax.reporting.environment import Environment
-from vq_jax.reporting.experiments import RecordedTable, show_tables
 from vq_jax.reporting.runs import RecordedRun
 from vq_jax.reporting.safe import escape, read_png, read_wav
+from vq_jax.tables import Summary
 from vq_jax.training.run_dir import show
 
 _FEW_NAMES, _MOST_NAMES = 20, 1000  # of classes: shown at once, and at all
@@ -40,7 +40,7 @@ def make_page(
     environment: Environment,
     command: str,
     *,
-    tables: Sequence[RecordedTable] = (),
+    tables: Sequence[tuple[Summary, Path]] = (),
     max_images: int = 50,
     now: datetime.datetime | None = None,
 ) -> str:
@@ -50,7 +50,7 @@ def make_page(
         runs: what it shows, in this order; there may be none if there are tables.
         environment: what it is made with.
         command: the command that makes it.
-        tables: shown above the runs.
+        tables: shown above the runs, each with the folder of its rows' runs.
         max_images: how many images or sounds of a name and run it holds; of more, some evenly spread over the
             steps, with the first and the last.
         now: the time it is made, with a time zone; None for the present.
@@ -70,7 +70,7 @@ def make_page(
         script_hash=f'sha256-{digest}',
         data=_json({'runs': [run.label for run in runs], 'charts': make_charts(runs)}),
         legend=_legend(runs) if many else '',
-        tables=show_tables(tables, runs),
+        tables=_tables(tables, runs),
         runs=_runs(runs) if runs else _NO_RUN,
         config=_config(runs) if runs else _NO_RUN,
         metrics=_metrics(runs),
@@ -80,10 +80,57 @@ def make_page(
     )
 
 
-def _title(runs: Sequence[RecordedRun], tables: Sequence[RecordedTable]) -> str:
+def _title(runs: Sequence[RecordedRun], tables: Sequence[tuple[Summary, Path]]) -> str:
     if tables:
-        return ', '.join(table.title for table in tables)
+        return ', '.join(table.title for table, _ in tables)
     return ', '.join(run.label for run in runs) if len(runs) <= 3 else f'{len(runs)} runs'
+
+
+def _tables(tables: Sequence[tuple[Summary, Path]], runs: Sequence[RecordedRun]) -> str:
+    """A section of HTML for each table, which comes with the folder of its rows' runs.
+
+    Rows whose run is on the page have its colour.
+    """
+    indices = {run.workdir: i for i, run in enumerate(runs)}
+    return ''.join(
+        _section(number, 'Table' if len(tables) == 1 else table.title, table, workdir, indices)
+        for number, (table, workdir) in enumerate(tables)
+    )
+
+
+def _section(number: int, heading: str, table: Summary, workdir: Path, indices: dict[Path, int]) -> str:
+    heads = ''.join(f'<th scope="col">{escape(head)}</th>' for head in table.heads)
+    rows = ''.join(
+        f'<tr><th scope="row">{_swatch(indices.get((workdir / row.name).resolve()))}{escape(cells[0])}</th>'
+        + ''.join(f'<td class="{_class(cell)}">{escape(cell)}</td>' for cell in cells[1:])
+        + '</tr>'
+        for cells, row in zip(table.cells, table.rows, strict=True)
+    )
+    plots = ''.join(
+        f'<figure><img src="data:image/svg+xml;base64,{base64.b64encode(plot.svg.encode()).decode()}" '
+        f'alt="{escape(plot.title)}"><figcaption>{escape(plot.title)}</figcaption></figure>'
+        for plot in table.figures
+    )
+    commands = '\n'.join(table.commands)
+    return (
+        f'<section class="experiment" aria-labelledby="table-{number}">'
+        f'<h2 id="table-{number}">{escape(heading)}</h2><p>{escape(table.about)}</p>'
+        + _scrolling(
+            f'<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>', escape(table.title)
+        )
+        + (f'<div class="plots">{plots}</div>' if plots else '')
+        + (
+            f'<details><summary>Rows that were not run ({len(table.commands)})</summary>'
+            f'<pre><code>{escape(commands)}</code></pre></details>'
+            if commands
+            else ''
+        )
+        + '</section>'
+    )
+
+
+def _class(cell: str) -> str:
+    return 'quiet' if cell in ('not run', 'not measured') else 'number'
 
 
 def _legend(runs: Sequence[RecordedRun]) -> str:
@@ -354,11 +401,11 @@ def _scrolling(table: str, label: str) -> str:
 
 
 def _named(index: int, runs: Sequence[RecordedRun]) -> str:
-    return f'{_swatch(index) if len(runs) > 1 else ""}{escape(runs[index].label)}'
+    return f'{_swatch(index if len(runs) > 1 else None)}{escape(runs[index].label)}'
 
 
-def _swatch(index: int) -> str:
-    return f'<span class="swatch" data-colour="{index}"></span>'
+def _swatch(index: int | None) -> str:
+    return '' if index is None else f'<span class="swatch" data-colour="{index}"></span>'
 
 
 def _number(value: float | None) -> str:

@@ -110,20 +110,12 @@ def explain(section: ConfigDict, path: str = '') -> list[Key]:
 def _meaning(cls: type, name: str) -> str:
     """What the section 'Attributes' of a class's docstring, or that of a class it extends, says of one."""
     for base in cls.__mro__:
-        lines = inspect.cleandoc(base.__dict__.get('__doc__') or '').splitlines()
-        attributes = lines[lines.index('Attributes:') + 1 :] if 'Attributes:' in lines else []
-        said = []
-        for line in attributes:
-            indent = len(line) - len(line.lstrip())
-            begins = indent and indent == len(attributes[0]) - len(attributes[0].lstrip())
-            if said and (begins or not indent):
-                break
-            if said:
-                said.append(line.strip())
-            elif begins and line.strip().startswith(f'{name}:'):
-                said.append(line.partition(':')[2].strip())
+        doc = inspect.cleandoc(base.__dict__.get('__doc__') or '') + '\n'
+        attributes = re.search(r'^Attributes:\n(( .*|)\n)*', doc, re.M)
+        # The lines of an entry after its first are indented by more.
+        said = attributes and re.search(rf'^( +){name}:(.*(\n\1 .*)*)', attributes[0], re.M)
         if said:
-            return ' '.join(filter(None, said))
+            return ' '.join(said[2].split())
     return ''
 
 

@@ -15,7 +15,7 @@ from vq_jax.training.finite import not_finite, some
 from vq_jax.training.manifest import flatten
 from vq_jax.training.parallel import Batch, Engine, TrainStep, ahead
 from vq_jax.training.progress import Progress, peak_memory
-from vq_jax.training.stopping import StopSignal
+from vq_jax.training.stopping import stop_signal
 from vq_jax.training.writers import MetricWriter
 
 # Steps that the devices may have before them: so many that they need not wait for the host, and so few that
@@ -156,7 +156,7 @@ def run_loop(
 
     if step == config.steps:
         return state, evaluated()
-    with StopSignal() as stop:
+    with stop_signal() as stop_after:
         _check_start(state, step)
         while step < config.steps:
             take_step = train_step(step)
@@ -179,7 +179,7 @@ def run_loop(
             progress.step(step)
 
             last = step == config.steps
-            stopped = stop.requested(step)
+            stopped = stop_after(step)
             log = last or step % config.log_every == 0
             evaluating = last or step % config.eval_every == 0
             saving = last or stopped or step % config.checkpoint_every == 0

@@ -209,6 +209,11 @@ class JitEngine(Engine):
         return self._replicated
 
 
+def this_process() -> dict[str, int]:
+    """What the functions that make batches ask of this process, for its share of them."""
+    return {'process_index': jax.process_index(), 'process_count': jax.process_count()}
+
+
 def ahead(batches: Iterator[Batch], engine: Engine) -> Iterator[Batch]:
     """Keeps two batches on the devices, or on their way there, ahead of the one in use."""
     queue: list[Batch] = []

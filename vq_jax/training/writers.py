@@ -6,17 +6,18 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
-import numpy as np
 from absl import logging
 
 from vq_jax.errors import UserError
 from vq_jax.files import AppendedFile, WriteError, write_atomically
 from vq_jax.media import Media, Sheet, Sound
-from vq_jax.training import weights_and_biases
 from vq_jax.training.metrics_log import METRICS_NAME, WARNING, read_log
 from vq_jax.training.tensorboard import TensorBoard
+from vq_jax.training.weights_and_biases import WeightsAndBiases, check_installed
+
+_Other = TensorBoard | WeightsAndBiases  # logs beside the files, without which a run goes on
 
 
 class MetricWriter:
@@ -54,7 +55,7 @@ class MetricWriter:
         if not active:
             return
         if wandb_project:
-            weights_and_biases.check_installed()
+            check_installed()
         self._workdir = workdir
         self._path = workdir / METRICS_NAME
         try:
@@ -74,8 +75,9 @@ class MetricWriter:
         self._others: list[_Other] = []
         self._begin(TensorBoard, lambda: TensorBoard(workdir / 'tensorboard', resume_step))
         if wandb_project:
-            service = weights_and_biases.WeightsAndBiases
-            self._begin(service, lambda: service(workdir, wandb_project, config, resume_step))
+            self._begin(
+                WeightsAndBiases, lambda: WeightsAndBiases(workdir, wandb_project, config, resume_step)
+            )
 
     def scalars(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Writes metrics of a step; `split` says of what ('train', 'eval', 'speed')."""
@@ -163,7 +165,7 @@ class MetricWriter:
             self._told.add(what)
             logging.warning('%s', warning)
 
-    def _begin(self, kind: type['_Other'], make: Callable[[], '_Other']) -> None:
+    def _begin(self, kind: type[_Other], make: Callable[[], _Other]) -> None:
         try:
             self._others.append(make())
         except UserError:  # a mistake to mend before the first step
@@ -171,32 +173,13 @@ class MetricWriter:
         except kind.failures as error:
             _tell_given_up(kind, error)
 
-    def _each(self, write: Callable[['_Other'], None]) -> None:
+    def _each(self, write: Callable[[_Other], None]) -> None:
         for other in tuple(self._others):
             try:
                 write(other)
             except other.failures as error:
                 self._others.remove(other)
                 _tell_given_up(type(other), error)
-
-
-class _Other(Protocol):
-    """A log beside the files, without which a run goes on."""
-
-    title: ClassVar[str]
-    failures: ClassVar[tuple[type[Exception], ...]]
-
-    def scalars(self, step: int, split: str, values: Mapping[str, float]) -> None: ...
-
-    def text(self, step: int, name: str, text: str) -> None: ...
-
-    def image(self, step: int, name: str, image: np.ndarray) -> None: ...
-
-    def sound(self, step: int, name: str, samples: np.ndarray, rate: float) -> None: ...
-
-    def sync(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def _tell_given_up(kind: type[_Other], error: Exception) -> None:
