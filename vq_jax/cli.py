@@ -20,7 +20,7 @@ from absl import app, flags, logging
 
 from vq_jax.config_files import find_config, get_config, split_config
 from vq_jax.errors import UserError, printable
-from vq_jax.files import WriteError, cache_folder, write_atomically
+from vq_jax.files import WriteError, cache_folder, telling, write_atomically
 
 # What a disk says that is full, or may not or cannot be written.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -226,17 +226,13 @@ def check_output(flag: flags.FlagHolder, *endings: str) -> Path:
         raise UserError(f'--{flag.name} {path} is a directory; {told}.')
     if not path.suffix and path.exists() and not path.is_dir():
         raise UserError(f'--{flag.name} {path} is a file; name a folder, which is made.')
-    try:
+    with telling(f'Cannot write {path}', f'choose another --{flag.name}'):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Nothing else tells for certain; root may write where the permissions say no, and an empty file fits
         # on a full disk.
         with tempfile.TemporaryFile(dir=path.parent, buffering=0) as file:
             file.write(bytes(4096))
-        return path
-    except OSError as error:
-        raise UserError(
-            f'Cannot write {path} ({error.strerror or error}); choose another --{flag.name}.'
-        ) from error
+    return path
 
 
 def write_output(path: Path, content: str | bytes | Mapping[str, bytes], what: str) -> None:

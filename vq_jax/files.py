@@ -5,11 +5,13 @@ never follows a link that has the name of a file: in a folder from a stranger it
 user's. Folders may be links, as of users who keep checkpoints on another disk.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from vq_jax.errors import UserError
@@ -23,6 +25,15 @@ os.umask(_UMASK)
 
 class WriteError(UserError):
     """A file could not be written: the disk is full or broken, or may not be written to."""
+
+
+@contextlib.contextmanager
+def telling(what: str, advice: str, kind: type[UserError] = UserError) -> Iterator[None]:
+    """Tells what the system says of a file in a sentence: what failed, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f'{what} ({error.strerror or error}); {advice}.') from error
 
 
 def cache_folder(name: str) -> Path:
@@ -81,13 +92,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     path = Path(path)
     # Names of files that are not UTF-8 have characters that it has none for.
     data = content.encode('utf-8', 'backslashreplace') if isinstance(content, str) else content
-    try:
+    with telling(f'Cannot write {path}', 'make room, or choose another place', WriteError):
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, data)
-    except OSError as error:
-        raise WriteError(
-            f'Cannot write {path} ({error.strerror or error}); make room, or choose another place.'
-        ) from error
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -30,7 +30,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from vq_jax.errors import UserError, first_line
-from vq_jax.files import open_itself, sha256_of, write_atomically
+from vq_jax.files import open_itself, sha256_of, telling, write_atomically
 from vq_jax.training.finite import not_finite, some
 from vq_jax.training.lock import is_at, opened_folder, try_lock
 from vq_jax.training.manifest import (
@@ -103,7 +103,7 @@ class Checkpoints:
         self._pending: tuple[int, concurrent.futures.Future] | None = None
         self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix='checkpoint')
         if not read_only and jax.process_index() == 0:
-            try:
+            with telling(f'Cannot write checkpoints to {self._directory}', 'choose another directory'):
                 self._directory.mkdir(parents=True, exist_ok=True)
                 self._remove_leftovers()
                 if self.steps():
@@ -114,11 +114,6 @@ class Checkpoints:
                 _ = self._for_orbax
                 with contextlib.suppress(FileNotFoundError):
                     (self._directory / _DEEP).stat()  # a path has a greatest length
-            except OSError as error:
-                raise UserError(
-                    f'Cannot write checkpoints to {self._directory} '
-                    f'({error.strerror or error}); choose another directory.'
-                ) from error
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, oldest first, whether it is damaged or not."""

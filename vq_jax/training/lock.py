@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vq_jax.errors import UserError
-from vq_jax.files import open_itself
+from vq_jax.files import open_itself, telling
 
 # Of file systems that know no locks, or none of folders; there, nothing is kept out.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
@@ -87,14 +87,10 @@ def only_writer(workdir: Path) -> Iterator[None]:
         UserError: if another process holds it, or the directory cannot be written.
     """
     with contextlib.ExitStack() as held:
-        try:
+        with telling(f'Cannot write to {workdir}', 'choose another --workdir'):
             workdir.mkdir(parents=True, exist_ok=True)
             folder = held.enter_context(opened_folder(workdir))
             alone = try_lock(folder) and held.enter_context(lock_file(workdir / '.lock')) is not None
-        except OSError as error:
-            raise UserError(
-                f'Cannot write to {workdir} ({error.strerror or error}); choose another --workdir.'
-            ) from error
         if not alone:
             raise UserError(
                 f'another process is training in {workdir}; wait for its end, or choose another --workdir.'

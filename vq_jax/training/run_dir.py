@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from vq_jax.data.config import READING
 from vq_jax.errors import UserError
-from vq_jax.files import write_atomically
+from vq_jax.files import telling, write_atomically
 from vq_jax.json_files import check_type, parse_json, read_json
 from vq_jax.spec import Spec
 from vq_jax.training.manifest import Sealed
@@ -372,12 +372,8 @@ def pin_built_on(
 
 def is_run(workdir: str | Path) -> bool:
     """Whether a directory holds a run; raises `UserError` if this user may not look."""
-    try:
+    with telling(f'Cannot look into {workdir}', 'check its permissions'):
         return (Path(workdir) / CONFIG_NAME).is_file()
-    except OSError as error:
-        raise UserError(
-            f'Cannot look into {workdir} ({error.strerror or error}); check its permissions.'
-        ) from error
 
 
 def check_built_on(workdir: Path, now: Mapping[str, BuiltOn], exchanged: Collection[str] = ()) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from absl import logging
 
 from vq_jax.errors import UserError
-from vq_jax.files import AppendedFile, WriteError, write_atomically
+from vq_jax.files import AppendedFile, WriteError, telling, write_atomically
 from vq_jax.media import Media, Sheet, Sound
 from vq_jax.training.metrics_log import METRICS_NAME, WARNING, read_log
 from vq_jax.training.tensorboard import TensorBoard
@@ -58,18 +58,13 @@ class MetricWriter:
             check_installed()
         self._workdir = workdir
         self._path = workdir / METRICS_NAME
-        try:
+        with telling(f'Cannot write to {workdir}', 'make room, or choose another --workdir', WriteError):
             (workdir / Sheet.folder).mkdir(parents=True, exist_ok=True)
             if self._path.exists():
                 _drop_after(self._path, resume_step)
             for folder in (Sheet.folder, Sound.folder):
                 _drop_media_after(workdir / folder, resume_step)
             self._file = AppendedFile(self._path)
-        except OSError as error:
-            raise WriteError(
-                f'Cannot write to {workdir} ({error.strerror or error}); make room, or choose another '
-                '--workdir.'
-            ) from error
         self._kept: list[bytes] = []  # lines that could not be written yet
         self._told: set[str] = set()  # what it was said of that it cannot be written
         self._others: list[_Other] = []
