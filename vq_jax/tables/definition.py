@@ -97,13 +97,12 @@ class Row:
 
     def resolved(self, workdir: Path) -> dict[str, Any]:
         """The overrides with directories of other rows in their places."""
-
-        def fill(text: str) -> str:
-            return text.format(**{name: workdir / name for name in _names(text)})
-
-        return {
-            key: fill(value) if isinstance(value, str) else value for key, value in self.overrides.items()
+        named = {
+            key: value.format(**{name: workdir / name for name in _names(value)})
+            for key, value in self.overrides.items()
+            if isinstance(value, str)
         }
+        return {**self.overrides, **named}
 
     def modules(self) -> frozenset[str]:
         """Those of tasks and quantizers of the user's own that its config names."""

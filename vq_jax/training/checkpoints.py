@@ -319,7 +319,7 @@ class Checkpoints:
         if jax.process_index() != 0:
             return
         _check_complete(self._for_orbax / staged.name / _ARRAYS, wanted)
-        for name, checksum in checksums.values().items():
+        for name, checksum in checksums().items():
             record['arrays'][name]['checksum'] = checksum
         record['files'] = {
             path.relative_to(staged).as_posix(): {'size': path.stat().st_size, 'sha256': sha256_of(path)}
@@ -415,7 +415,7 @@ class Checkpoints:
             logging.warning('The arrays of %s cannot be read.', folder, exc_info=True)
             unreadable = f'its arrays cannot be read: {_reason(error)}'
         _agree_undamaged(unreadable)
-        checksums = start_checksums({name: plain(x) for name, x in state.items()}).values()
+        checksums = start_checksums({name: plain(x) for name, x in state.items()})()
         wrong = [name for name in checksums if checksums[name] != record['arrays'][name]['checksum']]
         _agree_undamaged(f'the checksum of {", ".join(wrong[:3])} differs' if wrong else None)
         # What is saved now is finite; what is not was spoilt before it was saved.

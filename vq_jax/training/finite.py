@@ -5,22 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from vq_jax.training.manifest import by_devices
+from vq_jax.training.manifest import start_each
 
 
 def not_finite(arrays: Mapping[str, Any]) -> list[str]:
     """The names of arrays, as `manifest.flatten` gives those of a state, with a number that is not finite."""
     floats = {n: x for n, x in arrays.items() if jnp.issubdtype(getattr(x, 'dtype', int), jnp.inexact)}
-    return [
-        name
-        for group in by_devices(floats)
-        for name, good in zip(
-            group, np.asarray(_all_finite([*group.values()]).addressable_data(0)), strict=True
-        )
-        if not good
-    ]
+    return [name for name, good in start_each(_all_finite, floats)().items() if not good]
 
 
 def some(names: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -15,6 +15,7 @@ from vq_jax.errors import UserError
 from vq_jax.json_files import parse_json, read_file
 
 PyTree = Any
+Checksums = Callable[[], dict[str, int]]  # waits for them: unsigned 32-bit numbers, by name
 
 
 class _Array(TypedDict):
@@ -103,35 +104,36 @@ def plain_type(leaf: Any) -> tuple[tuple[int, ...], Any]:
 # Checksums.
 
 
-class Checksums:
-    """Checksums that the device may still be working on."""
-
-    def __init__(self, groups: list[tuple[list[str], jax.Array]]) -> None:
-        self._groups = groups
-
-    def values(self) -> dict[str, int]:
-        """Waits for them: {name: unsigned 32-bit number}."""
-        return {
-            name: int(number)
-            for names, numbers in self._groups
-            for name, number in zip(names, np.asarray(numbers.addressable_data(0)), strict=True)
-        }
-
-
 def start_checksums(arrays: dict[str, jax.Array | np.ndarray]) -> Checksums:
-    """Starts one device computation for all arrays that lie on the same devices."""
+    """Starts the checksums of arrays on the devices."""
     words = {name: x if isinstance(x, jax.Array) else _host_words(x) for name, x in arrays.items()}
-    return Checksums([(list(group), _checksum_all(list(group.values()))) for group in by_devices(words)])
+    return start_each(_checksum_all, words)
 
 
-def by_devices(arrays: Mapping[str, jax.Array | np.ndarray]) -> list[dict[str, jax.Array | np.ndarray]]:
-    """Arrays in groups that lie on the same devices, so that one computation can take all of a group."""
+def start_each(
+    function: Callable[[list[Any]], jax.Array], arrays: Mapping[str, jax.Array | np.ndarray]
+) -> Callable[[], dict[str, Any]]:
+    """Starts one computation for all arrays that lie on the same devices.
+
+    Args:
+        function: a compiled one, of arrays to a number for each [n].
+        arrays: by name.
+
+    Returns:
+        A function that waits for the numbers, by name.
+    """
     groups: dict[Any, dict[str, Any]] = {}
     for name, x in arrays.items():
         placed = isinstance(x, jax.Array) and x.committed
         devices = tuple(sorted(d.id for d in x.sharding.device_set)) if placed else None
         groups.setdefault(devices, {})[name] = x
-    return list(groups.values())
+    # The names alone: a function that is kept for later would keep the arrays with it.
+    started = [(list(group), function([*group.values()])) for group in groups.values()]
+    return lambda: {
+        name: number
+        for names, numbers in started
+        for name, number in zip(names, np.asarray(numbers.addressable_data(0)).tolist(), strict=True)
+    }
 
 
 def _host_words(x: np.ndarray) -> np.ndarray:
