@@ -235,16 +235,8 @@ class Run:
     ) -> np.ndarray:
         """Adds noise to examples, images or others, and takes it out again, with a diffusion model.
 
-        Args:
-            examples: [b ...] as `spec` says.
-            strength: from 0, which changes next to nothing, to 1, which leaves nothing of the examples.
-            label: the class to come to, as for `inpaint`.
-            seed: as for `sample`, like all that follows.
-            progress: show a bar.
-            **sampling: other values for keys of the section 'sampling'.
-
-        Returns:
-            As `examples`.
+        The strength is from 0, which changes next to nothing, to 1, which leaves nothing of the examples; the
+        label is the class to come to. All else, and what is returned, is as for `inpaint`.
         """
         self._needs('image_to_image')
         if not isinstance(strength, numbers.Real) or not 0 <= on_device('the strength', strength) <= 1:
@@ -264,18 +256,9 @@ class Run:
     ) -> np.ndarray:
         """Takes normal noise out of examples, with a diffusion model of them and not of latents.
 
-        Args:
-            examples: noisy, [b ...] as `spec` says.
-            sigma: the standard deviation of the noise, in steps of their integers: of images, grey levels
-                out of 255.
-            label: as for `inpaint`.
-            seed: as for `sample`, like all that follows.
-            progress: show a bar.
-            **sampling: other values for keys of the section 'sampling'; one step of 'ddim' gives the example
-                of least squared error.
-
-        Returns:
-            As `examples`.
+        Sigma is the standard deviation of the noise, in steps of their integers: of images, grey levels out
+        of 255. One step of the sampler 'ddim' gives the example of least squared error. All else, and what is
+        returned, is as for `inpaint`.
         """
         self._needs('denoise')
         if not isinstance(sigma, numbers.Real) or not on_device('sigma', sigma) > 0:
@@ -287,17 +270,10 @@ class Run:
     def upscale(
         self, images: Array, label: Label = None, seed: int = 0, *, progress: bool = False, **sampling: Any
     ) -> np.ndarray:
-        """Makes large images of small ones, with a diffusion model trained for it.
+        """Makes large images, uint8 [b h w c], of small ones, with a diffusion model trained for it.
 
-        Args:
-            images: uint8 [b h/f w/f c], f being the `config.model.upscale` of the run.
-            label: as for `inpaint`.
-            seed: as for `sample`, like all that follows.
-            progress: show a bar.
-            **sampling: other values for keys of the section 'sampling'.
-
-        Returns:
-            uint8 [b h w c].
+        The images are uint8 [b h/f w/f c], f being the `config.model.upscale` of the run. All else is as for
+        `inpaint`.
         """
         self._needs('upscale')
         given = {'small': checked_examples(images, self.spec)}

@@ -69,16 +69,7 @@ class FeatureEvaluator:
     ) -> None:
         """Checks that run and network fit each other; computes nothing yet.
 
-        Args:
-            run: of a task that samples, or encodes and decodes.
-            source: the network whose features are compared.
-            split: of the run's data set.
-            reference: a file of statistics, read if it is there and else written.
-            lpips: files of VGG-16 and of the heads of LPIPS, with which reconstructions are measured too;
-                none in the sequence finds or downloads the published ones, None leaves LPIPS out.
-
-        Raises:
-            UserError: if they do not fit, or the weights of LPIPS cannot be had.
+        The features are those of `source`; the other arguments, and errors, are as for `vq_jax.Run.compare`.
         """
         source.check_spec(run)
         self.samples = isinstance(run.task, Samples)

@@ -137,12 +137,7 @@ class InceptionFeatures:
 
 
 def open_features(name: str, resize: Resize | None = None) -> FeatureSource:
-    """The network that a user names.
-
-    Args:
-        name: 'inception', whose weights are found or downloaded, 'inception:FILE', or the directory of a run
-            of the task classifier.
-        resize: of Inception-v3; None is 'bilinear'.
+    """The network that a user names (see `features` and `resize` of `vq_jax.Run.compare`).
 
     Raises:
         UserError: if it cannot be had.

@@ -44,12 +44,7 @@ def encode(samples: np.ndarray, rate: float) -> bytes:
 
 
 def write(path: str | Path, samples: np.ndarray, rate: float) -> None:
-    """Writes a WAV file, whole or not at all.
-
-    Args:
-        path: the file; its folder is made if it is not there.
-        samples: int16 [n c].
-        rate: samples in a second.
+    """Writes what `encode` makes, whole or not at all, into a file whose folder is made if need be.
 
     Raises:
         UserError: as `encode`.

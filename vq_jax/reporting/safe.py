@@ -49,15 +49,8 @@ def read_png(path: Path, workdir: Path) -> str:
 def read_wav(path: Path, workdir: Path) -> str:
     """A sound of a run, to be put into a page; of its file nothing is kept but the samples.
 
-    Args:
-        path: the file.
-        workdir: the run directory, an absolute path without links.
-
-    Returns:
-        A WAV file of 16 bits in base64.
-
-    Raises:
-        UserError: as `read_png`, of a file that is not a WAV file of PCM samples.
+    Returns a WAV file of 16 bits in base64. Arguments and errors are those of `read_png`, for WAV files with
+    PCM samples.
     """
     data = _read(path, workdir)
     try:

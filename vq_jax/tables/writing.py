@@ -17,13 +17,7 @@ from vq_jax.tables.results import Results
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A plot.
-
-    Attributes:
-        title: what it shows.
-        name: of its file.
-        svg: its content.
-    """
+    """A plot: what it shows, the name of its file, and the content of that."""
 
     title: str
     name: str
