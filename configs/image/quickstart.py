@@ -22,6 +22,8 @@ def get_config() -> ConfigDict:
     config.eval_every = 500
     config.checkpoint_every = 500
     config.data.name = 'glyphs'
+    config.data.image_size = 24
+    config.data.channels = 3
     config.model.channels = 96
     config.model.stages = 1
     config.model.strides = (4,)

@@ -23,6 +23,8 @@ def get_config() -> ConfigDict:
     config.eval_every = 500
     config.checkpoint_every = 500
     config.data.name = 'glyphs'
+    config.data.image_size = 24
+    config.data.channels = 3
     config.tokenizer.workdir = 'runs/quickstart'
     config.model.class_conditional = True
     config.model.label_dropout = 0.0  # samples need no guidance
