@@ -13,7 +13,7 @@ from vq_jax.files import write_atomically
 from vq_jax.json_files import check_type, read_json
 from vq_jax.tables.definition import Made, Row, Table
 from vq_jax.training.metrics_log import METRICS_NAME, read_log
-from vq_jax.training.run_dir import CONFIG_NAME, is_run, read_config
+from vq_jax.training.run_dir import CONFIG_NAME, flatten, is_run, read_config
 
 _RESULTS = 'results.json'
 _MADE = 'configs.json'
@@ -31,16 +31,8 @@ class _Result(TypedDict):
     commit: str
 
 
-class _Data(TypedDict):
-    name: str
-    eval_split: str
-
-
-class _Config(TypedDict):
-    """What is read of a run's config."""
-
-    steps: _Count
-    data: _Data
+# What is read of a run's config, by dotted keys.
+_Config = TypedDict('_Config', {'steps': _Count, 'data.name': str, 'data.eval_split': str})
 
 
 class _Split(TypedDict):
@@ -168,7 +160,7 @@ def last_evaluation(workdir: Path) -> dict[str, Any] | None:
     if not is_run(workdir):
         return None
     where = str(workdir / CONFIG_NAME)
-    config = check_type(read_config(workdir), _Config, where=where, advice='remove the run')
+    config = check_type(flatten(read_config(workdir)), _Config, where=where, advice='remove the run')
     try:
         log = [line for _, line in read_log(workdir / METRICS_NAME)]
     except FileNotFoundError:
@@ -179,7 +171,7 @@ def last_evaluation(workdir: Path) -> dict[str, Any] | None:
     metrics = {
         name: value for name, value in ends[-1].metrics.items() if name != 'examples' and math.isfinite(value)
     }
-    data = f'{config["data"]["name"]} {config["data"]["eval_split"]}'
+    data = f'{config["data.name"]} {config["data.eval_split"]}'
     return {'metrics': metrics, 'data': data, 'steps': config['steps']}
 
 
