@@ -271,7 +271,7 @@ def test_what_was_drawn_from_is_forgotten_with_its_run(run):
 
     task = Task()
     sampler = BatchedSampler(task, {}, run.config)
-    assert sampler.sample(task.shown, 3, np.zeros(3, np.int32), 0, {}).shape == (3,)
+    assert next(sampler.batches(task.shown, 3, np.zeros(3, np.int32), 0, {}))[:3].shape == (3,)
     last = weakref.ref(sampler)
     del sampler
     gc.collect()

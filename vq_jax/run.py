@@ -184,7 +184,7 @@ class Run:
         self._needs('sample')
         check_number(n, what=self.spec.plural)
         labels = self._labels(n, label, needed=False)
-        return self._batched_sampler.sample(self.task.sample, n, labels, seed, sampling, progress=progress)
+        return self._sampled(self.task.sample, n, labels, seed, sampling, progress=progress)
 
     def inpaint(
         self,
@@ -461,9 +461,14 @@ class Run:
     ) -> np.ndarray:
         """Makes examples of others, by a method of the task."""
         n = len(next(iter(given.values())))
-        return self._batched_sampler.sample(
-            method, n, self._labels(n, label), seed, sampling, given, constants, progress=progress
-        )
+        labels = self._labels(n, label)
+        return self._sampled(method, n, labels, seed, sampling, given, constants, progress=progress)
+
+    def _sampled(
+        self, method: Callable[..., jax.Array], n: int, *arguments: Any, **options: Any
+    ) -> np.ndarray:
+        """All samples at once, [n ...], of which `BatchedSampler.batches` gives one batch after the other."""
+        return np.concatenate(list(self._batched_sampler.batches(method, n, *arguments, **options)))[:n]
 
     def _labels(self, n: int, label: Label, *, needed: bool = True) -> np.ndarray:
         """As `labels`, which may have to be given; zeros for a model that is not conditioned on any."""

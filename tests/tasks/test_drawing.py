@@ -60,17 +60,17 @@ def test_other_numbers_need_no_other_compilation(kind):
     )
     counted, changes = Counted(task), NUMBERS[kind]
     sampler = BatchedSampler(counted, state, config)
-    drawn = sampler.sample(counted.sample, 4, LABELS, 1, changes)
+    drawn = next(sampler.batches(counted.sample, 4, LABELS, 1, changes))[:4]
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(1), i))(np.arange(4))
     sampling = dataclasses.replace(task.sampling, **changes)
     wanted = jax.jit(functools.partial(task.sample, sampling=sampling))(state, keys, LABELS)
     np.testing.assert_allclose(drawn.astype(int), np.asarray(wanted), atol=1)  # of 255, by rounding
-    others = sampler.sample(
-        counted.sample, 4, LABELS, 1, {name: 0.7 * value for name, value in changes.items()}
-    )
+    others = {name: 0.7 * value for name, value in changes.items()}
+    others = next(sampler.batches(counted.sample, 4, LABELS, 1, others))[:4]
     assert (others != drawn).any()
     assert counted.traced == 1
-    sampler.sample(counted.sample, 4, LABELS, 1, {'eta': 0.0} if kind == 'unet' else {'temperature': 0.0})
+    changes = {'eta': 0.0} if kind == 'unet' else {'temperature': 0.0}
+    next(sampler.batches(counted.sample, 4, LABELS, 1, changes))
     assert counted.traced == 2  # where there is less to compute
 
 

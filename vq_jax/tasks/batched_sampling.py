@@ -70,7 +70,7 @@ class BatchedSampler:
         self._config = config
         self._compiled = functools.cache(self._compile)  # forgotten with this object
 
-    def sample(
+    def batches(
         self,
         method: Callable[..., jax.Array],
         n: int,
@@ -81,8 +81,8 @@ class BatchedSampler:
         constants: Mapping[str, float] = MappingProxyType({}),
         *,
         progress: bool = False,
-    ) -> np.ndarray:
-        """Makes samples, by one compilation for all batches.
+    ) -> Iterator[np.ndarray]:
+        """Makes samples batch by batch, by one compilation for all, so that not all are held at once.
 
         Args:
             method: of the task, such as `task.sample`; its arguments are the state, a random key for each
@@ -96,27 +96,9 @@ class BatchedSampler:
             constants: numbers that are the same for all.
             progress: show a bar.
 
-        Returns:
-            What the method returns, [n ...].
-        """
-        samples = self.batches(method, n, labels, seed, changes, given, constants, progress=progress)
-        return np.concatenate(list(samples))[:n]  # what was too much is left out
-
-    def batches(
-        self,
-        method: Callable[..., jax.Array],
-        n: int,
-        labels: np.ndarray,
-        seed: int,
-        changes: Mapping[str, Any],
-        given: Mapping[str, np.ndarray] = MappingProxyType({}),
-        constants: Mapping[str, float] = MappingProxyType({}),
-        *,
-        progress: bool = False,
-    ) -> Iterator[np.ndarray]:
-        """As `sample`, but gives one batch after the other, so that not all are held at once.
-
-        Batches are of one size [b ...]; the last is filled up with samples beyond the n-th.
+        Yields:
+            What the method returns, in batches of one size [b ...]; the last is filled up with samples beyond
+            the n-th.
         """
         check_number(n, what='samples')
         if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**31:
