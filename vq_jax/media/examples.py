@@ -65,12 +65,8 @@ def as_images(examples: np.ndarray, spec: Spec) -> np.ndarray:
         return _side_by_side(examples, min(spec.shape[0], _FRAMES))
     if spec.kind == 'audio':
         rate = spec.rate or spec.shape[0]
-        return np.stack(
-            [
-                np.concatenate([waveform(x, _WIDTH, _HEIGHTS[0]), spectrogram(x, rate, _WIDTH)])
-                for x in examples
-            ]
-        )
+        pairs = ((waveform(x, _WIDTH, _HEIGHTS[0]), spectrogram(x, rate, _WIDTH)) for x in examples)
+        return np.stack([np.concatenate(pair) for pair in pairs])
     raise ValueError(f'nothing shows the kind {spec.kind}')
 
 

@@ -133,13 +133,11 @@ def code_maps(codes: np.ndarray, k: int, size: tuple[int, int]) -> np.ndarray:
     """
     golden = 0.6180339887498949  # its multiples spread evenly over the circle of hues
     occurring, where = np.unique(codes, return_inverse=True)
-    palette = np.array(
-        [
-            colorsys.hsv_to_rgb(i * golden % 1, 0.45 + 0.5 * (i % 3) / 2, 0.95 - 0.2 * (i % 5) / 4)
-            for i in occurring.tolist()
-        ]
-    )
-    colours = np.round(palette * 255).astype(np.uint8)[where.reshape(codes.shape)]
+    palette = [
+        colorsys.hsv_to_rgb(i * golden % 1, 0.45 + 0.5 * (i % 3) / 2, 0.95 - 0.2 * (i % 5) / 4)
+        for i in occurring.tolist()
+    ]
+    colours = np.round(np.array(palette) * 255).astype(np.uint8)[where.reshape(codes.shape)]
     up = (size[0] // codes.shape[1], size[1] // codes.shape[2])
     return colours.repeat(up[0], 1).repeat(up[1], 2)
 

@@ -175,9 +175,7 @@ def keep_schedule(before: dict[str, Any], now: ConfigDict, extend_schedule: Exte
     Args:
         before: The config of the run, a nested dict of JSON values.
         now: The config that is to be used.
-        extend_schedule: What becomes of the schedules of a run that is made longer: 'hold' keeps the
-            learning rates where their schedules end, 'stretch' makes the schedules for the new length from
-            the step on at which the run goes on.
+        extend_schedule: As for `vq_jax.Experiment.build`.
 
     Raises:
         UserError: `extend_schedule` is neither of them, nor None.
