@@ -1,6 +1,5 @@
 """The order of the examples, and the batches made of them ahead of need."""
 
-import dataclasses
 import functools
 import multiprocessing
 import os
@@ -68,7 +67,8 @@ def train_batches(
     rows = _rows(batch_size, process_index, process_count)
     if seed < 0 or start < 0:
         raise UserError(f'The data seed ({seed}) and start ({start}) must be zero or more.')
-    return Batches(dataset, _TrainBatch(dataset, batch_size, seed, rows), start, _ENDLESS)
+    make = functools.partial(_train_batch, dataset, batch_size, seed, rows)
+    return Batches(dataset, make, start, _ENDLESS)
 
 
 def eval_batches(
@@ -87,7 +87,8 @@ def eval_batches(
     many: `mask` is False in those that fill up the last batch and those of undecodable examples, which hold
     zeros. Without it these rows are left out, and batches may be smaller, or empty.
     """
-    make = _EvalBatch(dataset, batch_size, _rows(batch_size, process_index, process_count), pad)
+    rows = _rows(batch_size, process_index, process_count)
+    make = functools.partial(_eval_batch, dataset, batch_size, rows, pad)
     return Batches(dataset, make, start, -(-len(dataset) // batch_size))
 
 
@@ -242,73 +243,52 @@ def order(seed: int, first: int, last: int, size: int) -> np.ndarray:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _TrainBatch:
-    """Makes training batch number s."""
+def _train_batch(data: AnyDataset, batch_size: int, seed: int, rows: slice, number: int) -> dict[str, Any]:
+    """Makes the rows of a process of training batch number s."""
+    first = number * batch_size
+    indices = order(seed, first + rows.start, first + rows.stop, len(data))
+    examples = data.fetch(indices)
+    faults = data.faults(indices[~examples.good])
+    values, labels = examples.values, examples.labels
+    for row in np.flatnonzero(~examples.good):
+        values[row], labels[row] = _substitute(data, int(indices[row]), faults)
+    k = data.transform.uniforms
+    if k:
+        random = np.random.default_rng([_AUGMENTATION, seed, number])
+        # Sampled for the rows of all processes.
+        values = data.transform.augment(values, random.random((batch_size, k))[rows])
+    return {data.key: values, 'label': labels, 'mask': np.ones(len(indices), bool), 'faults': faults}
 
-    dataset: AnyDataset
-    batch_size: int
-    seed: int
-    rows: slice
 
-    def __call__(self, number: int) -> dict[str, Any]:
-        data = self.dataset
-        first = number * self.batch_size
-        stretch = (first + self.rows.start, first + self.rows.stop)
-        indices = order(self.seed, *stretch, len(data))
+def _substitute(data: AnyDataset, index: int, faults: dict[int, str]) -> tuple[np.ndarray, int]:
+    """Returns the next decodable example, and adds the undecodable ones on the way to `faults`.
+
+    The search ends when as many are undecodable as stop the run anyway.
+    """
+    for step in range(1, min(data.tolerated + 1, len(data))):
+        candidate = np.array([(index + step) % len(data)])
+        found = data.fetch(candidate)
+        if found.good[0]:
+            return found.values[0], int(found.labels[0])
+        faults.update(data.faults(candidate))
+    return np.zeros(data.spec.shape, data.spec.dtype), 0
+
+
+def _eval_batch(data: AnyDataset, batch_size: int, rows: slice, pad: bool, number: int) -> dict[str, Any]:
+    """Makes the rows of a process of evaluation batch number s."""
+    first, count = number * batch_size, rows.stop - rows.start
+    indices = np.arange(first + rows.start, min(first + rows.stop, len(data)))
+    items = np.zeros((count, *data.item_shape), data.item_dtype)
+    label, mask = np.zeros(count, np.int32), np.zeros(count, bool)
+    faults = {}
+    if len(indices):
         examples = data.fetch(indices)
-        faults = data.faults(indices[~examples.good])
-        values, labels = examples.values, examples.labels
-        for row in np.flatnonzero(~examples.good):
-            values[row], labels[row] = self._substitute(int(indices[row]), faults)
-        k = data.transform.uniforms
-        if k:
-            random = np.random.default_rng([_AUGMENTATION, self.seed, number])
-            # Sampled for the rows of all processes.
-            values = data.transform.augment(values, random.random((self.batch_size, k))[self.rows])
-        return {data.key: values, 'label': labels, 'mask': np.ones(len(indices), bool), 'faults': faults}
-
-    def _substitute(self, index: int, faults: dict[int, str]) -> tuple[np.ndarray, int]:
-        """Returns the next decodable example, and adds the undecodable ones on the way to `faults`.
-
-        The search ends when as many are undecodable as stop the run anyway.
-        """
-        data = self.dataset
-        for step in range(1, min(data.tolerated + 1, len(data))):
-            candidate = np.array([(index + step) % len(data)])
-            found = data.fetch(candidate)
-            if found.good[0]:
-                return found.values[0], int(found.labels[0])
-            faults.update(data.faults(candidate))
-        return np.zeros(data.spec.shape, data.spec.dtype), 0
-
-
-@dataclasses.dataclass(frozen=True)
-class _EvalBatch:
-    """Makes evaluation batch number s."""
-
-    dataset: AnyDataset
-    batch_size: int
-    rows: slice
-    pad: bool
-
-    def __call__(self, number: int) -> dict[str, Any]:
-        data = self.dataset
-        first = number * self.batch_size
-        indices = np.arange(first + self.rows.start, min(first + self.rows.stop, len(data)))
-        count = self.rows.stop - self.rows.start
-        items = np.zeros((count, *data.item_shape), data.item_dtype)
-        label = np.zeros(count, np.int32)
-        mask = np.zeros(count, bool)
-        faults = {}
-        if len(indices):
-            examples = data.fetch(indices)
-            for row in np.flatnonzero(examples.good):
-                items[row] = data.transform.centre(examples.values[row])
-                label[row] = examples.labels[row]
-            mask[: len(indices)] = examples.good
-            faults = data.faults(indices)
-        batch = {data.key: items, 'label': label, 'mask': mask}
-        if not self.pad:
-            batch = {name: rows[mask] for name, rows in batch.items()}
-        return {**batch, 'faults': faults}
+        for row in np.flatnonzero(examples.good):
+            items[row] = data.transform.centre(examples.values[row])
+            label[row] = examples.labels[row]
+        mask[: len(indices)] = examples.good
+        faults = data.faults(indices)
+    batch = {data.key: items, 'label': label, 'mask': mask}
+    if not pad:
+        batch = {name: values[mask] for name, values in batch.items()}
+    return {**batch, 'faults': faults}

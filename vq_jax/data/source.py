@@ -51,7 +51,6 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """Returns the number of examples."""
-        ...
 
     def read(self, indices: Sequence[int]) -> list[tuple[Any, int]]:
         """Returns what is stored of each example, for its `Transform` to decode, and its label.
@@ -59,11 +58,9 @@ class Source(Protocol):
         A source without labels gives 0 for each. For what cannot be read there is the `Exception` that says
         why.
         """
-        ...
 
     def describe(self, index: int) -> str:
         """Returns what a person needs to find the example: a path, or a record number."""
-        ...
 
 
 def known_split(split: str, known: Collection[str]) -> str:

@@ -69,10 +69,19 @@ _INKED = (22, 18)
 
 
 class _BuiltIn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Two splits, and nothing to download."""
+    """Two splits, and nothing to download.
+
+    A subclass says what it is in `description`, and has in `contents` its features.
+    """
 
     VERSION = tfds.core.Version('1.0.0')
     url_infos: ClassVar = {}  # tfds would look for a list beside this file
+    description: ClassVar[str]
+    contents: ClassVar[dict[str, Any]]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = tfds.features.FeaturesDict(self.contents)
+        return tfds.core.DatasetInfo(builder=self, description=self.description, features=features)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         return {split: self._generate_examples(split) for split in ('train', 'test')}
@@ -81,17 +90,11 @@ class _BuiltIn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 class Digits(_BuiltIn):
     """Handwritten digits of 8x8 pixels from scikit-learn: 1,438 to train on, 359 to test."""
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description='The UCI handwritten digits in scikit-learn; every fifth is for testing.',
-            features=tfds.features.FeaturesDict(
-                {
-                    'image': tfds.features.Image(shape=(8, 8, 1), encoding_format='png'),
-                    'label': tfds.features.ClassLabel(num_classes=10),
-                }
-            ),
-        )
+    description = 'The UCI handwritten digits in scikit-learn; every fifth is for testing.'
+    contents: ClassVar[dict[str, Any]] = {
+        'image': tfds.features.Image(shape=(8, 8, 1), encoding_format='png'),
+        'label': tfds.features.ClassLabel(num_classes=10),
+    }
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         from sklearn.datasets import load_digits
@@ -109,20 +112,13 @@ class Photos(_BuiltIn):
     Test crops come from a strip on the right of each photograph that no training crop touches.
     """
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        names = [name.split('.')[0] for name in PHOTOGRAPHS]
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description='Crops from the photographs in scikit-image.',
-            features=tfds.features.FeaturesDict(
-                {
-                    'image': tfds.features.Image(shape=(CROP, CROP, 3), encoding_format='png'),
-                    'label': tfds.features.ClassLabel(names=names),
-                    'top': np.int64,
-                    'left': np.int64,
-                }
-            ),
-        )
+    description = 'Crops from the photographs in scikit-image.'
+    contents: ClassVar[dict[str, Any]] = {
+        'image': tfds.features.Image(shape=(CROP, CROP, 3), encoding_format='png'),
+        'label': tfds.features.ClassLabel(names=[name.split('.')[0] for name in PHOTOGRAPHS]),
+        'top': np.int64,
+        'left': np.int64,
+    }
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for label, photo in enumerate(_photographs()):
@@ -178,19 +174,13 @@ class Glyphs(_BuiltIn):
     next character, it is for testing: a test image shows a shape that no training image has.
     """
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description='Letters and digits in the fonts of matplotlib; the label says which character.',
-            features=tfds.features.FeaturesDict(
-                {
-                    'image': tfds.features.Image(shape=(_GLYPH, _GLYPH, 3), encoding_format='png'),
-                    'label': tfds.features.ClassLabel(names=list(CHARACTERS)),
-                    'font': tfds.features.ClassLabel(names=list(FONTS)),
-                    'colours': np.int64,
-                }
-            ),
-        )
+    description = 'Letters and digits in the fonts of matplotlib; the label says which character.'
+    contents: ClassVar[dict[str, Any]] = {
+        'image': tfds.features.Image(shape=(_GLYPH, _GLYPH, 3), encoding_format='png'),
+        'label': tfds.features.ClassLabel(names=list(CHARACTERS)),
+        'font': tfds.features.ClassLabel(names=list(FONTS)),
+        'colours': np.int64,
+    }
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, font in enumerate(_fonts()):
@@ -239,11 +229,7 @@ BUILDERS = {'digits': Digits, 'glyphs': Glyphs, 'photos': Photos}
 
 
 def home(data_dir: str | None) -> Path:
-    """Returns the folder in which the built-in sets are kept.
-
-    Args:
-      data_dir: `DataConfig.data_dir`; None for the user's cache folder.
-    """
+    """Returns the folder of the built-in sets: `DataConfig.data_dir`, or else in the user's cache folder."""
     if data_dir:
         return Path(data_dir).expanduser()
     cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
@@ -251,14 +237,7 @@ def home(data_dir: str | None) -> Path:
 
 
 def find(name: str, folder: Path) -> Path:
-    """Finds a built-in set, and writes nothing.
-
-    Args:
-      name: A key of `BUILDERS`.
-      folder: Folder that holds prepared data sets.
-
-    Returns:
-      The folder of this version of the set.
+    """Returns the folder of this version of a set, a key of `BUILDERS`, below a folder; writes nothing.
 
     Raises:
       UserError: If it is not prepared there.
@@ -274,17 +253,10 @@ def find(name: str, folder: Path) -> Path:
 
 
 def prepare(name: str, folder: Path) -> Path:
-    """Prepares a built-in set unless it is there already.
+    """Prepares a set below a folder unless it is there already; arguments and result are those of `find`.
 
     The set appears under its name only when it is complete, and several processes may do this at
     once.
-
-    Args:
-      name: A key of `BUILDERS`.
-      folder: Folder that holds prepared data sets.
-
-    Returns:
-      The folder of this version of the set.
 
     Raises:
       UserError: If the folder cannot be written.

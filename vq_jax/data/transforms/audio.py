@@ -75,10 +75,6 @@ class AudioTransform(Transform):
         sizes = self.spec.grid
         return np.stack([window(value, sizes, share) for value, share in zip(values, uniforms, strict=True)])
 
-    def centre(self, value: np.ndarray) -> np.ndarray:
-        """See `Transform`."""
-        return window(value, self.spec.grid)
-
     @staticmethod
     def prepare(
         file: SoundLike, mask: None, spec: Spec, config: DataConfig

@@ -56,7 +56,7 @@ class ImageTransform(Transform):
         """See `Transform`; uint8 [h w c]."""
         array = arrange(decode(stored, self._channels, self._use_orientation, name), self._config)
         if self._config.image_size is not None:
-            return array if self.varied else self.centre(array)
+            return array if self.varied else window(array, self.spec.grid)
         if array.shape != self.spec.shape:
             raise UserError(
                 f'{name} is {_size(array.shape)} pixels, not {_size(self.spec.shape)} as the others: set '
@@ -74,10 +74,6 @@ class ImageTransform(Transform):
             mirrored = uniforms[:, 2] < 0.5
             values[mirrored] = values[mirrored, :, ::-1]
         return values
-
-    def centre(self, value: np.ndarray) -> np.ndarray:
-        """See `Transform`."""
-        return window(value, self.spec.grid)
 
     @staticmethod
     def prepare(

@@ -70,7 +70,7 @@ class Transform:
 
     def centre(self, value: np.ndarray) -> np.ndarray:
         """Returns what evaluation sees of a decoded example: the middle, where `varied`."""
-        return value
+        return window(value, self.spec.grid) if self.varied else value
 
     @staticmethod
     def prepare(file: Any, mask: Any, spec: Spec, config: DataConfig) -> tuple[np.ndarray, np.ndarray | None]:
