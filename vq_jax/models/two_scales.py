@@ -40,11 +40,7 @@ class TwoScaleBottleneck(nn.Module):
         self.join = Conv(dim, 1, dtype=self.sizes.dtype)
 
     def __call__(
-        self,
-        z: jax.Array,
-        train: bool = False,
-        part: Part | None = None,
-        step: jax.Array | None = None,
+        self, z: jax.Array, train: bool = False, part: Part | None = None, step: jax.Array | None = None
     ) -> Quantized:
         """Quantizes features [b *fine channels]; the arguments are those of `Quantizer`.
 

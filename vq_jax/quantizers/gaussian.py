@@ -58,19 +58,11 @@ class GaussianBottleneck(nn.Module):
             self.project_out = nn.Dense(self.dim)
 
     def __call__(
-        self,
-        z: jax.Array,
-        train: bool = False,
-        part: Part | None = None,
-        step: jax.Array | None = None,
+        self, z: jax.Array, train: bool = False, part: Part | None = None, step: jax.Array | None = None
     ) -> Quantized:
-        """Passes on a sample in training, made with the random stream 'latent', else the mean.
+        """Passes on a sample in training, else the mean, of vectors [b ... d]; called as `Quantizer` is.
 
-        Args:
-            z: vectors [b ... d].
-            train: sample; the stream's key must be equal in all parts of a batch.
-            part: see `Quantizer`.
-            step: not used.
+        The sample is made with the random stream 'latent', whose key must be equal in all parts of a batch.
 
         Returns:
             Like a quantizer's; the 'codes' are the means, float32 [b ... latent_dim], the loss is the

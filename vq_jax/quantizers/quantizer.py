@@ -49,11 +49,7 @@ class Quantizer(Protocol):
     vocabulary: tuple[int, ...]
 
     def __call__(
-        self,
-        z: jax.Array,
-        train: bool = False,
-        part: Part | None = None,
-        step: jax.Array | None = None,
+        self, z: jax.Array, train: bool = False, part: Part | None = None, step: jax.Array | None = None
     ) -> Quantized:
         """Quantizes vectors.
 

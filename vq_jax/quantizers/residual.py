@@ -41,22 +41,11 @@ class ResidualQuantizer(nn.Module):
         self.stages = [self.quantizer.clone(parent=None, name=None) for _ in range(self.depth)]
 
     def __call__(
-        self,
-        z: jax.Array,
-        train: bool = False,
-        part: Part | None = None,
-        step: jax.Array | None = None,
+        self, z: jax.Array, train: bool = False, part: Part | None = None, step: jax.Array | None = None
     ) -> Quantized:
-        """Quantizes vectors.
+        """Quantizes vectors [b ... dim] as `VectorQuantizer` does, to codes int32 [b ... depth].
 
-        Args:
-            z: vectors [b ... dim].
-            train: see `VectorQuantizer`.
-            part: see `Quantizer`.
-            step: see `Quantizer`.
-
-        Returns:
-            Codes are int32 [b ... depth]; loss and metrics are means over the depths.
+        Loss and metrics are means over the depths.
         """
         z = self.project(z)
         found: list[Quantized] = []

@@ -35,20 +35,9 @@ class ScalarQuantizer(nn.Module, abc.ABC):
         self.project_out = nn.Dense(self.dim)
 
     def __call__(
-        self,
-        z: jax.Array,
-        train: bool = False,
-        part: Part | None = None,
-        step: jax.Array | None = None,
+        self, z: jax.Array, train: bool = False, part: Part | None = None, step: jax.Array | None = None
     ) -> Quantized:
-        """Quantizes vectors.
-
-        Args:
-            z: vectors [b ... dim].
-            train: the loss is to be that of training.
-            part: see `Quantizer`.
-            step: not used.
-        """
+        """Quantizes vectors [b ... dim]; the arguments are those of `Quantizer`."""
         x = self.project(z)
         codes = self.nearest(x)
         e = self._vectors(codes)

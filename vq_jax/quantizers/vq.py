@@ -79,22 +79,13 @@ class VectorQuantizer(nn.Module):
         self.shares = self.variable(STATISTICS, 'shares', lambda: jnp.full(k, 1 / k, jnp.float32))
 
     def __call__(
-        self,
-        z: jax.Array,
-        train: bool = False,
-        part: Part | None = None,
-        step: jax.Array | None = None,
+        self, z: jax.Array, train: bool = False, part: Part | None = None, step: jax.Array | None = None
     ) -> Quantized:
-        """Quantizes vectors.
+        """Quantizes vectors [b ... dim]; the arguments are those of `Quantizer`.
 
-        In training the collection 'batch_means' must be mutable, for `after_update`. Dead codes are revived
-        with the random stream 'codebook', whose key must be equal in all parts of a batch.
-
-        Args:
-            z: vectors [b ... dim].
-            train: leave in 'batch_means' what the codebook learns from.
-            part: see `Quantizer`.
-            step: not used.
+        In training the collection 'batch_means' must be mutable: what `after_update` learns from is left
+        there. Dead codes are revived with the random stream 'codebook', whose key must be equal in all parts
+        of a batch.
         """
         z = self.project(z)
         codebook = self.vectors()
