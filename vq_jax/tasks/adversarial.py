@@ -5,7 +5,6 @@ import functools
 import math
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -91,20 +90,6 @@ class AdversarialConfig(AdversarialLossConfig):
         return self.weight * jnp.minimum(1.0, (step - self.start + 1) / max(1, self.ramp))
 
 
-@chex.dataclass(frozen=True)
-class AdversarialGradients:
-    """What comes of showing a part of a batch to the discriminator.
-
-    Attributes:
-        gradient: of the generator's loss, the mean over the part, with respect to the generated
-            images [b *grid c].
-        means: what the discriminator learns from, of which `Adversary.update` takes the mean over all parts.
-    """
-
-    gradient: jax.Array
-    means: dict[str, Any]
-
-
 @dataclasses.dataclass(frozen=True)
 class Adversary:
     """A discriminator and how it learns.
@@ -165,7 +150,7 @@ class Adversary:
         part: Part,
         centre: jax.Array,
         condition: jax.Array | None = None,
-    ) -> AdversarialGradients:
+    ) -> tuple[jax.Array, dict[str, Any]]:
         """Compares real and generated images once, for both networks.
 
         Real and generated images are normalised apart, each by the statistics of their own kind
@@ -182,6 +167,10 @@ class Adversary:
             part: which examples of the whole batch these are.
             centre: see `mean_image`.
             condition: what both are made of and outputs beside [b *grid d], or None.
+
+        Returns:
+            The gradient of the generator's loss, the mean over the part, with respect to the generated images
+            [b *grid c]; and what the discriminator learns from, whose mean over all parts `update` takes.
         """
         learned = {k: v for k, v in state.variables.items() if k != _AVERAGES}
         averages = state.variables[_AVERAGES]
@@ -215,6 +204,23 @@ class Adversary:
                 loss, metrics = loss + probe, {**metrics, 'probe_loss': probe}
             return loss, metrics
 
+        def penalty_fn(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            def logits(images: jax.Array) -> jax.Array:
+                # The slope that counts is that in what may change, the images; the condition is given.
+                variables, seen = {'params': params, **learned}, beside(images, condition)
+                return self.discriminator.apply(variables, seen, labels, axis_name=part.axis_name).logits
+
+            loss, metrics = 0.0, {}
+            if self.config.r1:
+                metrics['r1'] = 0.5 * jnp.mean(adversarial_losses.squared_gradients(logits, real))
+                loss += self.config.r1 * metrics['r1']
+            if self.config.gradient_penalty:
+                keys = part.keys(state.step_key())
+                penalty = jnp.mean(adversarial_losses.gradient_penalty(logits, keys, real, fake))
+                metrics['gradient_penalty'] = penalty
+                loss += self.config.gradient_penalty * penalty
+            return loss, metrics
+
         outputs, pull, changed = jax.vjp(discriminate, state.params, fake, has_aux=True)
         real_logits, fake_logits = (x.logits for x in outputs)
         at_outputs, metrics = jax.grad(loss_fn, has_aux=True)(outputs)
@@ -226,38 +232,25 @@ class Adversary:
         _, gradient = pull((nothing[0], nothing[1].replace(logits=at_fake)))
 
         if self.config.r1 or self.config.gradient_penalty:
-            keys = part.keys(state.step_key())
-            penalties = jax.grad(self._penalty, has_aux=True)(
-                state.params,
-                learned,
-                keys,
-                real,
-                fake,
-                labels,
-                part.axis_name,
-                condition,
-            )
-            grads = jax.tree.map(jnp.add, grads, penalties[0])
-            metrics |= penalties[1]
+            penalties, of_penalties = jax.grad(penalty_fn, has_aux=True)(state.params)
+            grads = jax.tree.map(jnp.add, grads, penalties)
+            metrics |= of_penalties
 
         metrics |= {
             'generator_loss': generator_loss,
             'logits_real': jnp.mean(real_logits),
             'logits_fake': jnp.mean(fake_logits),
         }
-        return AdversarialGradients(
-            gradient=gradient,
-            means={
-                'gradients': grads,
-                'metrics': metrics,
-                'accuracy': jnp.mean(0.5 + 0.5 * jnp.sign(real_logits - fake_logits)),
-                'real_spread': _spread(real - centre),
-                'fake_spread': _spread(fake - centre),
-                'fake_offset': jnp.mean(fake - centre, 0),
-                # The same in all parts: no part is normalised by its own statistics (see `check_parts`).
-                'statistics': changed,
-            },
-        )
+        return gradient, {
+            'gradients': grads,
+            'metrics': metrics,
+            'accuracy': jnp.mean(0.5 + 0.5 * jnp.sign(real_logits - fake_logits)),
+            'real_spread': _spread(real - centre),
+            'fake_spread': _spread(fake - centre),
+            'fake_offset': jnp.mean(fake - centre, 0),
+            # The same in all parts: no part is normalised by its own statistics (see `check_parts`).
+            'statistics': changed,
+        }
 
     def update(self, state: TrainState, means: dict[str, Any]) -> tuple[TrainState, dict[str, jax.Array]]:
         """The discriminator's update, from the mean over the whole batch of what `compare` gave of its parts.
@@ -325,32 +318,6 @@ class Adversary:
             )
         return None
 
-    def _penalty(
-        self,
-        params: Any,
-        learned: Any,
-        keys: jax.Array,
-        real: jax.Array,
-        fake: jax.Array,
-        labels: jax.Array,
-        axis_name: str | None,
-        condition: jax.Array | None,
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        def logits(images: jax.Array) -> jax.Array:
-            # The slope that counts is that in what may change, the images; the condition is given.
-            variables, seen = {'params': params, **learned}, beside(images, condition)
-            return self.discriminator.apply(variables, seen, labels, axis_name=axis_name).logits
-
-        loss, metrics = 0.0, {}
-        if self.config.r1:
-            metrics['r1'] = 0.5 * jnp.mean(adversarial_losses.squared_gradients(logits, real))
-            loss += self.config.r1 * metrics['r1']
-        if self.config.gradient_penalty:
-            penalty = jnp.mean(adversarial_losses.gradient_penalty(logits, keys, real, fake))
-            metrics['gradient_penalty'] = penalty
-            loss += self.config.gradient_penalty * penalty
-        return loss, metrics
-
     @property
     def _raise_r1(self) -> str:
         """Advice to do so that can be followed; the parameters are others without batch normalisation."""
@@ -367,13 +334,9 @@ class Adversary:
 def make_adversary(
     config: ConfigDict, losses: AdversarialLossConfig, discriminator: nn.Module, steps: int
 ) -> Adversary:
-    """The discriminator's side of a task, which learns as the section 'discriminator_optimizer' says.
+    """The discriminator's side of a task, which learns in so many steps.
 
-    Args:
-        config: of the run.
-        losses: see `AdversarialLossConfig`.
-        discriminator: the module.
-        steps: in which the discriminator learns.
+    It does so as the section 'discriminator_optimizer' of the config of the run says.
     """
     section = 'discriminator_optimizer'
     options = build(OptimizerConfig, config[section], section)
@@ -382,11 +345,7 @@ def make_adversary(
             f'config.{section}.ema_decay is {options.ema_decay}, and nothing reads an average of the '
             'discriminator; set config.optimizer.ema_decay for that of the generator.'
         )
-    return Adversary(
-        losses,
-        discriminator,
-        make_optimizer(options, max(1, steps)),
-    )
+    return Adversary(losses, discriminator, make_optimizer(options, max(1, steps)))
 
 
 def mean_image(images: jax.Array, axis_name: str | None) -> jax.Array:

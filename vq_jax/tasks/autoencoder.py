@@ -5,8 +5,10 @@ VQ-VAE, VAE and VQGAN are parts of a model, a list of weighted losses and maybe 
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import jax
@@ -28,13 +30,13 @@ from vq_jax.ops.keys import content_keys
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.ops.metrics import psnr
-from vq_jax.ops.parts import Part, over_parts
+from vq_jax.ops.parts import Part, map_over_parts, over_parts
 from vq_jax.quantizers.gaussian import LATENT
-from vq_jax.quantizers.quantizer import BATCH_MEANS
+from vq_jax.quantizers.quantizer import BATCH_MEANS, STATISTICS, StartsFromData
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import Adversary, mean_image
 from vq_jax.tasks.code_reports import of_scales, reconstruction_media, summarize, usage_of_batch
-from vq_jax.tasks.codebooks import init_codes, learn_codes
+from vq_jax.tasks.codebooks import learn_codes
 from vq_jax.tasks.losses import BottleneckLoss, OutputLoss
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.task import State, Task, check_same_kind, size_keys
@@ -48,13 +50,12 @@ _NO_PERCEPTUAL, _ITSELF = Perceptual('none'), Source()
 
 @dataclasses.dataclass(frozen=True)
 class AutoencoderTask(Task):
-    """See `vq_jax.tasks.task.Task` for what each method does.
+    """See `vq_jax.tasks.task.Task` for what each method does, and for attributes not named here.
 
     The state is a `TrainState`, or with an adversary an `AdversarialState`.
 
     Attributes:
         model: the autoencoder.
-        spec: of the examples.
         factors: by how much the encoder divides the sizes of the grid, along all axes or each.
         factors_key: what in the config sets them, for messages.
         losses: of the outputs; their weighted sum is lowered.
@@ -63,8 +64,6 @@ class AutoencoderTask(Task):
         adversary: the discriminator, and how it learns; None without, as a model with a head must be.
         perceptual: the perceptual loss among `losses`, if it is there.
         source: what the encoder sees of an example.
-        num_labels: classes that decoder and discriminator are conditioned on; 0 for none.
-        accumulate: parts of a step's batch.
     """
 
     model: Autoencoder
@@ -127,16 +126,44 @@ class AutoencoderTask(Task):
         return self.perceptual.shapes()
 
     def init_from_data(self, key: jax.Array, state: State, batches: Iterable[Batch], engine: Engine) -> State:
-        """See `init_codes`."""
-        generator = init_codes(
-            key,
-            state.networks['generator'],
-            batches,
-            engine,
-            model=self.model,
-            encoded=lambda batch: self.seen(to_float(batch['x'])),
-            accumulate=self.accumulate,
-        )
+        """Lets quantizers that want it begin where the vectors of the first batches are, the coarsest first.
+
+        Raises:
+            UserError: if there are fewer vectors than codes.
+        """
+        generator = state.networks['generator']
+
+        def vectors(generator: TrainState, batch: Batch, scale: int) -> jax.Array:
+            def of_part(batch: Batch) -> jax.Array:
+                seen = self.seen(to_float(batch['x']))
+                return self.model.apply(generator.eval_variables(), seen, scale, method='vectors')
+
+            return map_over_parts(of_part, batch, self.accumulate)
+
+        def begin(variables: Any, key: jax.Array, vectors: jax.Array, scale: int) -> Any:
+            mutable = ['params', STATISTICS]
+            return self.model.apply(variables, key, vectors, scale, method='init_codes', mutable=mutable)[1]
+
+        for scale, quantizer in enumerate(self.model.quantizers):
+            if not isinstance(quantizer, StartsFromData) or not quantizer.init_batches:
+                continue
+            compiled = engine.per_example(functools.partial(vectors, scale=scale))
+            taken = [compiled(generator, batch) for batch in islice(batches, quantizer.init_batches)]
+            found = np.concatenate(taken).reshape(-1, taken[0].shape[-1])
+            variables = {'params': generator.params, **generator.variables}
+            try:
+                placed = jax.jit(functools.partial(begin, scale=scale))(
+                    variables, jax.random.fold_in(key, scale), found
+                )
+            except UserError as error:  # of attributes of the quantizer, which are keys of this section
+                raise UserError(f'config.quantizer: {error}') from error
+            placed = jax.device_get(placed)
+            params = placed.pop('params', generator.params)
+            averages = None if generator.ema_params is None else jax.tree.map(jnp.copy, params)
+            variables = {**generator.variables, **placed}
+            generator = engine.put_state(
+                generator.replace(params=params, variables=variables, ema_params=averages)
+            )
         return state.with_networks(generator=generator)
 
     def phase(self, step: int) -> str:
@@ -154,11 +181,7 @@ class AutoencoderTask(Task):
         The adaptive weight is known when the whole batch was seen. In parts, the gradients that it weighs
         therefore go back apart: a second backward pass of the autoencoder, and a second set of gradients.
 
-        Args:
-            state: of the model.
-            batch: see `Task`.
-            axis_name: see `Task`.
-            phase: see `AdversarialConfig.phase`; None is the last one.
+        The phase is as `AdversarialConfig.phase` gives it; None is the last one.
         """
         generator, discriminator = state.networks['generator'], state.networks.get('discriminator')
         phase = phase or 'together'
@@ -201,20 +224,19 @@ class AutoencoderTask(Task):
             metrics = {'loss': loss + bottleneck_loss, **named, 'bottleneck_loss': bottleneck_loss}
             means, weight = {'metrics': {**metrics, **quantized.metrics}, 'codebooks': batch_means}, ramp
             if learns:
-                compared = self.adversary.compare(
+                adversarial, means['discriminator'] = self.adversary.compare(
                     discriminator, x, outputs, labels, part, centre, self.source.condition(x)
                 )
-                means['discriminator'] = compared.means
             if apart:
-                means['adversarial_gradients'] = pull((compared.gradient, jnp.zeros(())))[0]
+                means['adversarial_gradients'] = pull((adversarial, jnp.zeros(())))[0]
             elif felt:
                 if self.adversary.config.adaptive:
                     pulls = (
                         pmean(self._at_last_kernel(generator.params, features, x), axis_name)
-                        for x in (gradient, compared.gradient)
+                        for x in (gradient, adversarial)
                     )
                     weight *= adversarial_losses.adaptive_weight(*pulls, self.adversary.config.most_adaptive)
-                gradient += weight * compared.gradient
+                gradient += weight * adversarial
             (means['gradients'],) = pull((gradient, jnp.ones(())))
             means['weight'] = weight
             return means, quantized.codes if self.vocabularies else ()
@@ -324,17 +346,11 @@ class AutoencoderTask(Task):
     def log_likelihood(
         self, state: State, x: jax.Array, codes: Codes, labels: jax.Array | None = None
     ) -> jax.Array:
-        """`log p(x | codes)`, in nats [b]; only if `has_likelihood`.
+        """`log p(x | codes)` of examples as the spec says [b *grid c], in nats [b]; only if `has_likelihood`.
 
         Where the likelihood is one of what is sampled of an example, such as black and white pixels, the
         sample is the one that `encode` makes, so that `log p(x | z) + log p(z)` bounds `log p(x)` from below
         with `z = encode(state, x)`.
-
-        Args:
-            state: of the model.
-            x: as the spec says [b *grid c].
-            codes: as `encode` returns them.
-            labels: int32 [b], if it is conditioned.
         """
         inputs = codes, self._context(labels)
         outputs = self.model.apply(state.eval_variables(), *inputs, method='outputs')

@@ -47,15 +47,13 @@ class GANConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GANTask(Task):
-    """See `vq_jax.tasks.task.Task` for what each method does.
+    """See `vq_jax.tasks.task.Task` for what each method does, and for attributes not named here.
 
     Attributes:
         model: the generator.
         adversary: the discriminator, and how it learns.
         optimizer: changes the generator.
-        spec: of the examples.
         num_classes: of the data; 0 without labels.
-        num_labels: classes that the generator is conditioned on; 0 for none.
     """
 
     model: Generator
@@ -137,8 +135,8 @@ class GANTask(Task):
 
         fake, pull, changed = jax.vjp(generate, generator.params, has_aux=True)
         centre = mean_image(images, axis_name)
-        compared = self.adversary.compare(state.discriminator, images, fake, labels, whole, centre)
-        grads, means = pmean((*pull(compared.gradient), compared.means), axis_name)
+        at_fake, means = self.adversary.compare(state.discriminator, images, fake, labels, whole, centre)
+        grads, means = pmean((*pull(at_fake), means), axis_name)
         discriminator, metrics = self.adversary.update(state.discriminator, means)
         generator, update = generator.apply_gradients(grads, self.optimizer)
         generator = generator.replace(variables=changed).finish_step(self.optimizer)
