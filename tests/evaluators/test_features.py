@@ -85,7 +85,7 @@ def test_numbers_of_the_command_are_those_of_the_images(folder):
     rebuilt = vae.reconstruct(batch['x'])
     metrics = found['reconstructions']['metrics']
     assert metrics['classifier_frechet'] == pytest.approx(distance(rebuilt), rel=1e-3)
-    right = np.argmax(task.logits(state, rebuilt), -1) == batch['label']
+    right = np.argmax(task.classify(state, rebuilt).logits, -1) == batch['label']
     assert metrics['classifier_accuracy'] == pytest.approx(float(np.mean(right)), abs=0.01)
     pairs = list(zip(np.asarray(rebuilt)[..., 0], batch['x'][..., 0], strict=True))
     squares = [np.mean(np.square(np.float64(x) - y)) for x, y in pairs]

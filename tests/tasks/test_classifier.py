@@ -32,7 +32,7 @@ def test_learns_six_images_by_heart():
 
 def test_loss_is_the_cross_entropy_and_logits_are_linear_in_the_features():
     task, state = make()
-    logits = np.float64(task.logits(state, IMAGES))
+    logits = np.float64(task.classify(state, IMAGES).logits)
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     values = task.eval_step(state, BATCH)
     np.testing.assert_allclose(values['loss'], -np.log(p[np.arange(6), BATCH['label']]), rtol=1e-4)

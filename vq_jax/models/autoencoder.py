@@ -77,19 +77,14 @@ class Autoencoder(nn.Module):
             Reconstructions about in [-1, 1], or `p(x | z)` if there is a head; and what the bottleneck did,
             whose codes (or means of latents) are a tuple of scales, from coarse to fine.
         """
-        features, quantized = self.features(x, context, train, part, step)
+        features, quantized = self.features(x, context, train=train, part=part, step=step)
         return self.last(features), quantized
 
     def features(
-        self,
-        x: jax.Array,
-        context: Context = NOTHING,
-        train: bool = False,
-        part: Part | None = None,
-        step: jax.Array | None = None,
+        self, x: jax.Array, context: Context = NOTHING, **training: Any
     ) -> tuple[jax.Array, Quantized]:
-        """All but the last layer, which is `last`."""
-        quantized = self.bottleneck(self.encoder(x), train=train, part=part, step=step)
+        """All but the last layer, which is `last`; the arguments are those of a call."""
+        quantized = self.bottleneck(self.encoder(x), **training)
         features = self._trunk(quantized.values, context)
         return features, dataclasses.replace(quantized, codes=_scales(quantized.codes))
 

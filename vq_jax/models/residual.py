@@ -52,12 +52,7 @@ class ResidualSizes:
         check_least(1, self, 'channels', 'features', 'multipliers')
         check_least(0, self, 'residual_blocks')
         check_strides(self.strides)
-        resolutions = range(len(self.multipliers))
-        if any(i not in resolutions for i in self.attention_resolutions):
-            raise UserError(
-                f'attention_resolutions is {self.attention_resolutions}; the resolutions of multipliers '
-                f'{self.multipliers} are numbered from 0 to {len(self.multipliers) - 1}.'
-            )
+        check_resolutions(self.attention_resolutions, self.multipliers)
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -206,6 +201,15 @@ class ResidualDecoder(Decoder):
     def setup(self) -> None:  # noqa: D102 (Flax's)
         self.trunk = ResidualTrunk(self.sizes)
         self.last = Conv(self.out_channels, dtype=self.sizes.dtype)
+
+
+def check_resolutions(chosen: tuple[int, ...], multipliers: tuple[int, ...]) -> None:
+    """Raises `UserError` unless the `attention_resolutions` of a model are numbers of its resolutions."""
+    if any(number not in range(len(multipliers)) for number in chosen):
+        raise UserError(
+            f'attention_resolutions is {chosen}; the resolutions of multipliers {multipliers} are numbered '
+            f'from 0 to {len(multipliers) - 1}.'
+        )
 
 
 def _middle(sizes: ResidualSizes, x: jax.Array) -> jax.Array:

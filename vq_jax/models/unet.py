@@ -20,7 +20,7 @@ from vq_jax.models.conditioning import Conditioning
 from vq_jax.models.context import NOTHING, Context, beside
 from vq_jax.models.convolution import Conv
 from vq_jax.models.normalisation import GroupNorm
-from vq_jax.models.residual import Downsample, Upsample, recomputed
+from vq_jax.models.residual import Downsample, Upsample, check_resolutions, recomputed
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.grids import from_patches, per_axis, to_patches
 from vq_jax.ops.keys import fold_in
@@ -62,13 +62,8 @@ class UNetSizes:
         check_least(1, self, 'channels', 'multipliers', 'residual_blocks', 'patch')
         if self.channels % 2:
             raise UserError(f'channels is {self.channels}; give an even number.')
-        last = len(self.multipliers) - 1
-        if any(not 0 <= number <= last for number in self.attention_resolutions):
-            raise UserError(
-                f'attention_resolutions is {self.attention_resolutions}; the resolutions of multipliers '
-                f'{self.multipliers} are numbered from 0 to {last}.'
-            )
-        for number in {*self.attention_resolutions, last}:
+        check_resolutions(self.attention_resolutions, self.multipliers)
+        for number in {*self.attention_resolutions, len(self.multipliers) - 1}:
             width = self.channels * self.multipliers[number]
             if self.head_channels < 1 or width % self.head_channels:
                 raise UserError(

@@ -24,13 +24,11 @@ from vq_jax.training.state import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierTask(Task):
-    """See `vq_jax.tasks.task.Task` for what each method does.
+    """See `vq_jax.tasks.task.Task` for what each method does, and for attributes not named here.
 
     Attributes:
         model: see `vq_jax.models.classifier.Classifier`.
         optimizer: changes the parameters.
-        spec: of the examples.
-        accumulate: parts of a step's batch.
     """
 
     model: Classifier
@@ -82,7 +80,7 @@ class ClassifierTask(Task):
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Cross-entropy in nats, and whether the likeliest class is the right one [b]."""
-        return _scores(self.logits(state, batch['x']), batch['label'])
+        return _scores(self.classify(state, batch['x']).logits, batch['label'])
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """'loss' and 'accuracy'."""
@@ -90,7 +88,7 @@ class ClassifierTask(Task):
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Images, their classes, and how probable each class seems."""
-        probabilities = jax.nn.softmax(self.logits(state, batch['x']))
+        probabilities = jax.nn.softmax(self.classify(state, batch['x']).logits)
         return {'images': batch['x'], 'labels': batch['label'], 'probabilities': probabilities}
 
     def media(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
@@ -104,10 +102,6 @@ class ClassifierTask(Task):
     def classify(self, state: TrainState, images: jax.Array) -> Classified:
         """Features, float32 [b d], and logits, float32 [b k], of examples [b ...]."""
         return self.model.apply(state.eval_variables(), to_float(images))
-
-    def logits(self, state: TrainState, images: jax.Array) -> jax.Array:
-        """Of the classes, float32 [b k], of examples [b ...]."""
-        return self.classify(state, images).logits
 
 
 def _scores(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:

@@ -53,8 +53,6 @@ class DiffusionSampling(Task):
         codec: images to what is learned, and back.
         config: see `DiffusionConfig`.
         sampling: see `Sampling`.
-        spec: of the examples.
-        num_labels: classes that the model is conditioned on; 0 for none.
     """
 
     inference_needs_frozen: ClassVar[bool] = True

@@ -51,8 +51,7 @@ class Perceptual:
         if min(spec.grid) < least:
             raise UserError(
                 f'config.perceptual.kind={self.kind} needs images of {least} pixels or more, not '
-                f'{spec.size_in_words}; '
-                'set it to none or config.data.image_size to a greater one.'
+                f'{spec.size_in_words}; set it to none or config.data.image_size to a greater one.'
             )
 
     def pretrained(self) -> Any:

@@ -261,24 +261,21 @@ def overridden(config: ConfigDict, overrides: Mapping[str, Any], workdir: str | 
     """
     plain = ConfigDict(to_json(config))
     for key, value in overrides.items():
-        _override(plain, key, value)
+        section, (*sections, name) = plain, str(key).split('.')
+        for part in sections:
+            section = section.get(part)
+            if not isinstance(section, ConfigDict):
+                raise UserError(
+                    f'the config of the run has no section {part!r}, which the override {key} names.'
+                )
+        try:
+            section[name] = value  # whether anything reads it is checked with all other keys
+        except TypeError as error:
+            kind = section.get_type(name).__name__
+            raise UserError(f'the override {key} is {value!r}; it must be of the type {kind}.') from error
     return _completed(plain, workdir)
 
 
 def _completed(config: ConfigDict, workdir: str | Path) -> ConfigDict:
     check_allowed(config, workdir)
     return complete_config(config)
-
-
-def _override(config: ConfigDict, key: str, value: Any) -> None:
-    *sections, name = str(key).split('.')
-    section = config
-    for part in sections:
-        section = section.get(part)
-        if not isinstance(section, ConfigDict):
-            raise UserError(f'the config of the run has no section {part!r}, which the override {key} names.')
-    try:
-        section[name] = value  # whether anything reads it is checked with all other keys
-    except TypeError as error:
-        kind = section.get_type(name).__name__
-        raise UserError(f'the override {key} is {value!r}; it must be of the type {kind}.') from error
