@@ -282,8 +282,9 @@ def test_a_collapse_is_seen_beside_a_condition():
 def updated(adversary, state, real, fake, labels, condition=None):
     """The discriminator's update by a whole batch, and its numbers."""
     centre = mean_image(real, None)
-    compared = adversary.compare(state, real, fake, labels, Part.of_device(len(real)), centre, condition)
-    return adversary.update(state, compared.means)
+    part = Part.of_device(len(real))
+    _, means = adversary.compare(state, real, fake, labels, part, centre, condition)
+    return adversary.update(state, means)
 
 
 def patch_adversary(**config):
