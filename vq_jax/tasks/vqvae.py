@@ -34,11 +34,6 @@ class VQVAEConfig(StridedSizes):
         super().__post_init__()
         check_least(0, self, 'top_stages')
 
-    def sizes(self, stages: int) -> StridedSizes:
-        """Those of an encoder or decoder of so many stages."""
-        names = [field.name for field in dataclasses.fields(StridedSizes)]
-        return StridedSizes(**{name: getattr(self, name) for name in names} | {'stages': stages})
-
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
@@ -70,15 +65,15 @@ class VQVAETask(AutoencoderTask):
     @classmethod
     def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'VQVAETask':
         """The task of a full config, for such examples; classes are not used."""
-        options = build(VQVAEConfig, config.model, 'model')
+        sizes = build(VQVAEConfig, config.model, 'model')
         loss = build(LossConfig, config.loss, 'loss')
-        sizes, quantizer = options.sizes(options.stages), make_quantizer(config)
+        quantizer = make_quantizer(config)
         check_quantizer_parts(config, quantizer)
-        if options.top_stages:
+        if sizes.top_stages:
             quantizers = make_quantizer(config), quantizer
             encoder = StridedEncoder(sizes, sizes.channels)
-            bottleneck = TwoScaleBottleneck(quantizers, options.sizes(options.top_stages))
-            decoder = TwoScaleDecoder(sizes, options.top_stages, spec.channels)
+            bottleneck = TwoScaleBottleneck(quantizers, dataclasses.replace(sizes, stages=sizes.top_stages))
+            decoder = TwoScaleDecoder(sizes, sizes.top_stages, spec.channels)
         else:
             encoder, bottleneck = StridedEncoder(sizes, quantizer.dim), quantizer
             decoder = StridedDecoder(sizes, spec.channels)
@@ -87,7 +82,7 @@ class VQVAETask(AutoencoderTask):
         return cls(
             model=Autoencoder(encoder, bottleneck, decoder, head),
             spec=spec,
-            factors=options.sizes(options.stages + options.top_stages).factors,
+            factors=dataclasses.replace(sizes, stages=sizes.stages + sizes.top_stages).factors,
             factors_key='config.model.stages and top_stages',
             losses=(reconstruction_loss(loss.reconstruction, loss.reconstruction_weight),),
             bottleneck_loss=BottleneckLoss(),
