@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from vq_jax.ops.images import to_float, to_integers
 from vq_jax.ops.keys import content_keys
 from vq_jax.spec import CodeSpec, Spec
 from vq_jax.tasks.autoencoder import AutoencoderTask
+from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.restore import Restored, restore_part
 from vq_jax.training.state import abstract_examples
 
@@ -74,6 +75,44 @@ class LatentConfig(CodecConfig):
     section: ClassVar[str] = 'latent'
 
 
+class Codec(Protocol):
+    """Examples to codes or latents, and back.
+
+    Attributes:
+        code_spec: what the codes of an example are; None if there are none.
+        latent_shape: of the latents of an example [*grid d]; None if there are several scales.
+        num_labels: classes that decoders are conditioned on; 0 for none.
+        class_names: of these classes; None if they are not known.
+        has_likelihood: whether there is `log_likelihood`.
+        run: the trained run that it is, as far as inference needs it; None if nothing is learned.
+    """
+
+    code_spec: CodeSpec | None
+    latent_shape: tuple[int, ...] | None
+    num_labels: int
+    class_names: ClassNames
+    has_likelihood: bool
+    run: Restored | None
+
+    def state(self) -> Any:
+        """What the other methods are given as their first argument."""
+
+    def encode(self, state: Any, x: jax.Array) -> Codes:
+        """Examples [b ...], as the spec says, to codes."""
+
+    def decode(self, state: Any, codes: Codes, labels: jax.Array) -> jax.Array:
+        """Codes, of classes int32 [b], to examples."""
+
+    def latents(self, state: Any, x: jax.Array) -> jax.Array:
+        """Examples to latents, float32 [b *grid d]."""
+
+    def decode_latents(self, state: Any, z: jax.Array, labels: jax.Array) -> jax.Array:
+        """Latents, of classes int32 [b], to examples."""
+
+    def log_likelihood(self, state: Any, x: jax.Array, codes: Codes, labels: jax.Array) -> jax.Array:
+        """`log p(x | codes)`, of classes int32 [b], in nats [b]; only if `has_likelihood`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Identity:
     """The values of examples: as codes, bytes with a depth of their channels; as latents, in [-1, 1].
@@ -85,6 +124,8 @@ class Identity:
     """
 
     num_labels: ClassVar[int] = 0
+    class_names: ClassVar[ClassNames] = None
+    has_likelihood: ClassVar[bool] = False
     run: ClassVar[None] = None
 
     spec: Spec
@@ -101,7 +142,10 @@ class Identity:
         """That of examples."""
         return self.spec.shape
 
-    def encode(self, state: None, x: jax.Array) -> Codes:
+    def state(self) -> None:
+        """None: nothing is learned."""
+
+    def encode(self, state: Any, x: jax.Array) -> Codes:
         """Without dither, each level is as many bytes wide as the others, to within one."""
         if not self.dither:
             return (x.astype(jnp.int32) * self.levels // 256,)
@@ -109,7 +153,7 @@ class Identity:
         level, rest = jnp.divmod(x.astype(jnp.int32) * (self.levels - 1), 255)
         return (level + (sample(content_keys(x)) < rest),)
 
-    def decode(self, state: None, codes: Codes, labels: jax.Array) -> jax.Array:
+    def decode(self, state: Any, codes: Codes, labels: jax.Array) -> jax.Array:
         """The first level is 0 and the last one 255; without dither, `encode` gives the same codes."""
         (level,), k = codes, self.levels
         values = jnp.round(level * (255 / (k - 1))).astype(jnp.int32)
@@ -117,25 +161,25 @@ class Identity:
             values = jnp.clip(values, -(-256 * level // k), -(-256 * (level + 1) // k) - 1)
         return values.astype(jnp.uint8)
 
-    def latents(self, state: None, x: jax.Array) -> jax.Array:
+    def latents(self, state: Any, x: jax.Array) -> jax.Array:
         """Integers as numbers in [-1, 1]."""
         return to_float(x)
 
-    def decode_latents(self, state: None, z: jax.Array, labels: jax.Array) -> jax.Array:
+    def decode_latents(self, state: Any, z: jax.Array, labels: jax.Array) -> jax.Array:
         """And back, rounded and clipped."""
         return to_integers(z, self.spec.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class FrozenRun:
-    """The codes and latents of a trained run; methods are given its state, which is on the host in `run`.
+    """The codes and latents of a trained run; its state is on the host.
 
     Latents of a VAE or KL autoencoder are the means. Of a VQ-VAE or VQGAN they are the vectors that are
     compared with the codes, and decoding begins with the nearest codes: the quantizer belongs to the
     decoder (Rombach et al. 2022, arXiv:2112.10752, section 3.1).
 
     Attributes:
-        run: of an autoencoder, as far as inference needs it.
+        run: of an autoencoder.
         spec: of the examples.
     """
 
@@ -144,7 +188,7 @@ class FrozenRun:
 
     @functools.cached_property
     def code_spec(self) -> CodeSpec | None:
-        """What the codes of an example are; None for a run of continuous latents."""
+        """None for a run of continuous latents."""
         if not self.run.task.vocabularies:
             return None
         scales = jax.eval_shape(self.encode, self.run.state, abstract_examples(1, self.spec))
@@ -152,38 +196,53 @@ class FrozenRun:
 
     @functools.cached_property
     def latent_shape(self) -> tuple[int, ...] | None:
-        """Of the latents of an example [*grid d]; None for a run with several scales of codes."""
+        """None for a run with several scales of codes."""
         if len(self.run.task.vocabularies) > 1:
             return None
         return jax.eval_shape(self.latents, self.run.state, abstract_examples(1, self.spec)).shape[1:]
 
     @property
     def num_labels(self) -> int:
-        """Classes that the decoder is conditioned on; 0 for none."""
+        """Classes that the run is conditioned on."""
         return self.run.task.num_labels
 
+    @property
+    def class_names(self) -> ClassNames:
+        """Those of the run."""
+        return self.run.class_names
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether the decoder of the run is a likelihood."""
+        return self.run.task.has_likelihood
+
+    def state(self) -> Any:
+        """What the run learned."""
+        return self.run.state
+
     def encode(self, state: Any, x: jax.Array) -> Codes:
-        """Examples [b ...], as the spec says, to codes."""
+        """See `Codec.encode`."""
         return self.run.task.encode(state, x)
 
     def decode(self, state: Any, codes: Codes, labels: jax.Array) -> jax.Array:
-        """Codes, of classes int32 [b], to examples."""
+        """See `Codec.decode`."""
         return self.run.task.decode(state, codes, labels)
 
     def latents(self, state: Any, x: jax.Array) -> jax.Array:
-        """Examples to latents, float32 [b *grid d]."""
+        """See `Codec.latents`."""
         if self.run.task.vocabularies:
             return self.run.task.project(state, x)
         (means,) = self.run.task.encode(state, x)
         return means
 
     def decode_latents(self, state: Any, z: jax.Array, labels: jax.Array) -> jax.Array:
-        """Latents, of classes int32 [b], to examples."""
+        """See `Codec.decode_latents`."""
         task = self.run.task
         return task.decode(state, task.nearest(state, z) if task.vocabularies else (z,), labels)
 
-
-Codec = Identity | FrozenRun  # their methods are the same; the identity has no `run`, and is given no state
+    def log_likelihood(self, state: Any, x: jax.Array, codes: Codes, labels: jax.Array) -> jax.Array:
+        """See `Codec.log_likelihood`."""
+        return self.run.task.log_likelihood(state, x, codes, labels)
 
 
 def make_codec(config: TokenizerConfig | LatentConfig, spec: Spec) -> Codec:

@@ -86,7 +86,7 @@ def write_codes(
     )
     facts = write_facts(output, facts)
     encode = engine.per_example(lambda state, batch: codec.encode(state, batch['x']))
-    state = engine.put_state(codec.run.state)
+    state = engine.put_state(codec.state())
 
     def examples(split: str, number: int) -> Iterator[tuple[int, np.ndarray]]:
         """Label and codes of the examples of a shard."""

@@ -46,6 +46,7 @@ class DiffusionTask(DiffusionSampling):
     Attributes:
         evaluation: see `EvaluationConfig`.
         optimizer: changes the parameters.
+        accumulate: parts of a step's batch.
     """
 
     evaluation: EvaluationConfig
@@ -120,7 +121,7 @@ class DiffusionTask(DiffusionSampling):
 
     def part_classes(self) -> dict[str, ClassNames]:
         """Those of the autoencoder's decoder."""
-        return {'autoencoder': self.codec.run.class_names} if self.codec.num_labels else {}
+        return {'autoencoder': self.codec.class_names} if self.codec.num_labels else {}
 
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
@@ -135,7 +136,7 @@ class DiffusionTask(DiffusionSampling):
 
     def pretrained(self) -> Any:
         """What the autoencoder learned."""
-        return self.codec.run and self.codec.run.state
+        return self.codec.state()
 
     def init_from_data(
         self, key: jax.Array, state: TrainState, batches: Iterable[Batch], engine: Engine
@@ -143,7 +144,7 @@ class DiffusionTask(DiffusionSampling):
         """Measures the mean and the standard deviation of each channel of the latents."""
         if self.learns_pixels:
             return state
-        frozen = engine.put_state(self.codec.run.state)
+        frozen = engine.put_state(self.codec.state())
 
         def encode(frozen: Any, batch: Batch) -> jax.Array:
             return map_over_parts(

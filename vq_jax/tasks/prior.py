@@ -43,7 +43,7 @@ _MOST_PIXELS = 4_096  # attention is quadratic in them
 
 @dataclasses.dataclass(frozen=True)
 class PriorTask(Task):
-    """See `vq_jax.tasks.task.Task` for what each method does, and for attributes not named here.
+    """See `vq_jax.tasks.task.Task` for what each method does.
 
     A prior learns one scale of codes, in the context of the next coarser one. `state.frozen` is
     `{'codec': its state, 'coarser': those of the priors of coarser scales, the coarsest first}`.
@@ -55,6 +55,9 @@ class PriorTask(Task):
         coarser: the run of the prior of the next coarser scale, if there is one and it is known.
         sampling: see `Sampling`.
         optimizer: changes the parameters.
+        spec: of the examples.
+        num_labels: classes that the model is conditioned on; 0 for none.
+        accumulate: parts of a step's batch.
     """
 
     inference_needs_frozen: ClassVar[bool] = True
@@ -160,7 +163,7 @@ class PriorTask(Task):
         """Those of the tokenizer's decoder, and of the prior of the next coarser scale."""
         parts = {}
         if self.codec.num_labels:
-            parts['tokenizer'] = self.codec.run.class_names
+            parts['tokenizer'] = self.codec.class_names
         if self.coarser and self.coarser.task.num_labels:
             parts['prior of the coarser codes'] = self.coarser.class_names
         return parts
@@ -175,8 +178,7 @@ class PriorTask(Task):
 
     def pretrained(self) -> Any:
         """What the codec, and the priors of coarser scales, learned."""
-        state = self.codec.run and self.codec.run.state
-        return {'codec': state, 'coarser': tuple(run.state for run in self._coarser_runs)}
+        return {'codec': self.codec.state(), 'coarser': tuple(run.state for run in self._coarser_runs)}
 
     def train_step(
         self, state: TrainState, batch: Batch, axis_name: str | None = None
@@ -212,10 +214,10 @@ class PriorTask(Task):
         if self.coarser:
             coarser = (task.log_probability(at, codes, labels) for task, at in priors[:-1])
             values['coarser_nats'] = -sum(coarser)
-        whole, decoder = self._is_finest and (self.coarser or not self.scale), self.codec.run
-        if whole and decoder and decoder.task.has_likelihood and 'x' in batch:
+        whole = self._is_finest and (self.coarser or not self.scale)
+        if whole and self.codec.has_likelihood and 'x' in batch:
             frozen = state.frozen['codec']
-            values['log_likelihood'] = decoder.task.log_likelihood(frozen, batch['x'], codes, labels)
+            values['log_likelihood'] = self.codec.log_likelihood(frozen, batch['x'], codes, labels)
         return values
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
@@ -284,10 +286,20 @@ class PriorTask(Task):
         labels: jax.Array,
         sampling: Sampling | None = None,
     ) -> jax.Array:
-        """Samples examples [b ...], of any kind, anew where the mask, bool [b *grid], is True.
+        """Samples parts of examples anew, and with them every token that has a value in such a part.
 
-        With these parts every token that has a value in them is sampled; what they hold does not count, and
-        values outside of them stay as they are.
+        Values outside of these parts stay as they are.
+
+        Args:
+            state: of the model.
+            keys: a random key for each example [b].
+            images: of any kind, as the spec says [b ...]; what they hold in the mask does not count.
+            mask: True where an example is to be sampled anew, bool [b *grid].
+            labels: int32 [b].
+            sampling: how; by default as the config says.
+
+        Returns:
+            As `images`.
         """
         known = [
             jnp.where(any_within(mask, codes.shape[1:-1])[..., None], -1, codes)
@@ -327,7 +339,12 @@ class PriorTask(Task):
         return self.network.sample(variables, keys, context, sampling or self.sampling, known)
 
     def log_probability(self, state: TrainState, codes: Codes, labels: jax.Array) -> jax.Array:
-        """Of codes as `encode` returns them: the learned scale, given the next coarser one, in nats [b].
+        """Of the codes of the scale that is learned, given those of the next coarser one, in nats [b].
+
+        Args:
+            state: of the model.
+            codes: as `encode` returns them.
+            labels: int32 [b].
 
         Raises:
             UserError: if the model is a masked one, which has no likelihood.
@@ -398,7 +415,12 @@ class PriorTask(Task):
         return self.network.context(variables, labels, codes[self.scale - 1] if self.scale else None)
 
     def _predicted(
-        self, variables: Any, codes: Codes, labels: jax.Array, asked: jax.Array, keys: jax.Array | None = None
+        self,
+        variables: Any,
+        codes: Codes,
+        labels: jax.Array,
+        asked: jax.Array,
+        keys: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """How the tokens that are asked for are predicted.
 
