@@ -111,6 +111,11 @@ class StridedTrunk(nn.Module):
         return x
 
 
+def last_layer(sizes: StridedSizes, out_channels: int) -> ConvTranspose:
+    """The transposed convolution that follows a `StridedTrunk`, whatever that is given."""
+    return ConvTranspose(out_channels, strided_sizes(sizes.strides), sizes.strides, dtype=sizes.dtype)
+
+
 class StridedDecoder(Decoder):
     """The encoder's mirror image: residual blocks, then transposed convolutions.
 
@@ -123,9 +128,8 @@ class StridedDecoder(Decoder):
     out_channels: int = 3
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        s = self.sizes
-        self.trunk = StridedTrunk(s)
-        self.last = ConvTranspose(self.out_channels, strided_sizes(s.strides), s.strides, dtype=s.dtype)
+        self.trunk = StridedTrunk(self.sizes)
+        self.last = last_layer(self.sizes, self.out_channels)
 
 
 class FlatEncoder(nn.Module):
@@ -176,6 +180,6 @@ class FlatDecoder(Decoder):
     shape: tuple[int, ...]
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        s, (*grid, c) = self.sizes, self.shape
-        self.trunk = FlatTrunk(s, tuple(grid))
-        self.last = ConvTranspose(c, strided_sizes(s.strides), s.strides, dtype=s.dtype)
+        *grid, c = self.shape
+        self.trunk = FlatTrunk(self.sizes, tuple(grid))
+        self.last = last_layer(self.sizes, c)

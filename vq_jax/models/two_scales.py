@@ -14,7 +14,13 @@ from flax import linen as nn
 
 from vq_jax.models.convolution import Conv, ConvTranspose, strided_sizes
 from vq_jax.models.decoder import Decoder
-from vq_jax.models.strided import StridedDecoder, StridedEncoder, StridedSizes, StridedTrunk
+from vq_jax.models.strided import (
+    StridedDecoder,
+    StridedEncoder,
+    StridedSizes,
+    StridedTrunk,
+    last_layer,
+)
 from vq_jax.ops.parts import Part
 from vq_jax.quantizers.quantizer import Quantized, Quantizer, after_update
 
@@ -118,7 +124,7 @@ class TwoScaleDecoder(Decoder):
     def setup(self) -> None:  # noqa: D102 (Flax's)
         s = self.sizes
         self.trunk = TwoScaleTrunk(s, dataclasses.replace(s, stages=self.coarse_stages).factors)
-        self.last = ConvTranspose(self.out_channels, strided_sizes(s.strides), s.strides, dtype=s.dtype)
+        self.last = last_layer(s, self.out_channels)
 
 
 def _of_both(coarse: dict[str, Any], fine: dict[str, Any]) -> dict[str, Any]:
