@@ -1,5 +1,7 @@
 """Checkpoints: written whole, read bit for bit, damage noticed."""
 
+import asyncio
+import gc
 import json
 import os
 import re
@@ -13,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from vq_jax.errors import UserError
@@ -484,6 +487,22 @@ def test_a_full_disk_is_told_and_the_older_checkpoint_is_good(tmp_path):
     assert step == 1
     np.testing.assert_array_equal(state['w'], 1)
     checkpoints.close()
+
+
+def test_of_files_that_cannot_be_written_the_first_is_told(tmp_path, caplog):
+    save(tmp_path / 'saved', [1])  # which sets the filter
+    loop = asyncio.new_event_loop()
+    with pytest.raises(FileNotFoundError) as caught:
+        ocp.PyTreeCheckpointer().restore(tmp_path / 'absent')
+    for error in (caught.value, OSError('of others')):
+        # What runs in a thread, as the writing of a file, has no coroutine that could name Orbax.
+        future = loop.create_future()
+        future.set_exception(error)
+        del future
+        gc.collect()
+    loop.close()
+    (record,) = [record for record in caplog.records if record.name == 'asyncio']
+    assert 'of others' in record.getMessage()
 
 
 SAVE_FOR_EVER = """

@@ -625,5 +625,6 @@ def _orbax_warnings_only(record: python_logging.LogRecord) -> bool:
 
 
 def _not_of_orbax(record: python_logging.LogRecord) -> bool:
-    """Drops what is logged of each array that Orbax could not write, after the error was raised."""
-    return 'orbax' not in record.getMessage()
+    """Drops what is logged of each file that Orbax could not write besides the first, which is raised."""
+    # Of what a thread of it wrote, the traceback alone names Orbax.
+    return 'orbax' not in python_logging.Formatter().format(record)
