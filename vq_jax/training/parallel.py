@@ -9,7 +9,7 @@ there, parameters and optimizer state can be sharded too.
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -82,6 +82,22 @@ class Engine(abc.ABC):
 
         return run
 
+    @abc.abstractmethod
+    def lower_train_step(self, step: Step, state: Any, batch: Batch) -> jax.stages.Lowered:
+        """Lowers what `train_step` compiles, for devices that need not be there.
+
+        Args:
+            step: as for `train_step`.
+            state: shapes and types of the whole state.
+            batch: those of the whole batch, of all processes [b ...].
+        """
+
+    @abc.abstractmethod
+    def lower_per_example(
+        self, function: Callable[[Any, Batch], Any], state: Any, batch: Batch
+    ) -> jax.stages.Lowered:
+        """Lowers what `per_example` compiles, as `lower_train_step` does."""
+
     def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
         """Compiles a function that returns per-example arrays [b ...].
 
@@ -99,13 +115,22 @@ class Engine(abc.ABC):
         """Per-example arrays of a compiled function as NumPy arrays [b ...], of all processes."""
 
 
-def make_engine(config: ParallelConfig, batch_size: int) -> Engine:
-    """The engine named in the config; raises `UserError` if all devices cannot share a batch evenly."""
-    devices = jax.device_count()
-    if batch_size % devices:
+def make_engine(
+    config: ParallelConfig, batch_size: int, devices: Sequence[jax.Device] | None = None
+) -> Engine:
+    """The engine named in the config; raises `UserError` if all devices cannot share a batch evenly.
+
+    Args:
+        config: see there.
+        batch_size: over all devices.
+        devices: to run on, or to lower steps for; None takes all that there are.
+    """
+    devices = jax.devices() if devices is None else devices
+    n = len(devices)
+    if batch_size % n:
         raise UserError(
-            f'config.batch_size is {batch_size}, which {devices} devices cannot share evenly; '
-            f'use {batch_size // devices * devices or devices} or another multiple of {devices}.'
+            f'config.batch_size is {batch_size}, which {n} devices cannot share evenly; '
+            f'use {batch_size // n * n or n} or another multiple of {n}.'
         )
     if config.engine == 'pmap' and config.shard_parameters:
         raise UserError(
@@ -113,9 +138,9 @@ def make_engine(config: ParallelConfig, batch_size: int) -> Engine:
             'copy of the parameters on each device.'
         )
     # On one device both do the same, and `jit` can be told how to compile.
-    if config.engine == 'jit' or devices == 1:
-        return JitEngine(config.shard_parameters)
-    return PmapEngine()
+    if config.engine == 'jit' or n == 1:
+        return JitEngine(config.shard_parameters, devices)
+    return PmapEngine(devices)
 
 
 class PmapEngine(Engine):
@@ -123,7 +148,8 @@ class PmapEngine(Engine):
 
     _axis = AXIS
 
-    def __init__(self) -> None:
+    def __init__(self, devices: Sequence[jax.Device]) -> None:
+        self._devices = devices
         self._mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
 
     def put_state(self, state: Any) -> Any:
@@ -149,6 +175,31 @@ class PmapEngine(Engine):
         )
         return _one_at_a_time(compiled)
 
+    def lower_train_step(self, step: Step, state: Any, batch: Batch) -> jax.stages.Lowered:
+        """See `Engine.lower_train_step`."""
+        one_process = len({device.process_index for device in self._devices}) == 1
+        donated = (0,) if one_process else ()
+        return self._lower(functools.partial(step, axis_name=AXIS), state, batch, PartitionSpec(), donated)
+
+    def lower_per_example(
+        self, function: Callable[[Any, Batch], Any], state: Any, batch: Batch
+    ) -> jax.stages.Lowered:
+        """See `Engine.lower_per_example`."""
+        return self._lower(function, state, batch, PartitionSpec(AXIS))
+
+    def _lower(
+        self, function: Callable[..., Any], state: Any, batch: Batch, out: Any, donated: tuple[int, ...] = ()
+    ) -> jax.stages.Lowered:
+        """What JAX makes of `pmap`, which takes only devices that are there."""
+        mesh = Mesh(np.array(self._devices), (AXIS,))
+        specs = PartitionSpec(), PartitionSpec(AXIS)
+        mapped = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
+        arguments = (
+            jax.tree.map(functools.partial(_abstract, sharding=NamedSharding(mesh, spec)), tree)
+            for tree, spec in zip((state, batch), specs, strict=True)
+        )
+        return jax.jit(mapped, donate_argnums=donated).lower(*arguments)
+
     def _compile(self, function: Callable[[Any, Batch], Any], axes: Any) -> Callable[[Any, Batch], Any]:
         return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=axes)
 
@@ -162,8 +213,9 @@ class PmapEngine(Engine):
 class JitEngine(Engine):
     """`jit` over a mesh of all devices: the step sees the global batch and no collectives."""
 
-    def __init__(self, shard_parameters: bool = False) -> None:
-        self._mesh = jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+    def __init__(self, shard_parameters: bool = False, devices: Sequence[jax.Device] | None = None) -> None:
+        devices = jax.devices() if devices is None else devices
+        self._mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
         self._replicated = NamedSharding(self._mesh, PartitionSpec())
         self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
         self._shard_parameters = shard_parameters
@@ -180,14 +232,32 @@ class JitEngine(Engine):
 
     def train_step(self, step: Step) -> TrainStep:
         """See `Engine.train_step`."""
+        return _one_at_a_time(self._jitted(step))
 
+    def lower_train_step(self, step: Step, state: Any, batch: Batch) -> jax.stages.Lowered:
+        """See `Engine.lower_train_step`."""
+        return self._jitted(step).lower(*self._abstract(state, batch))
+
+    def lower_per_example(
+        self, function: Callable[[Any, Batch], Any], state: Any, batch: Batch
+    ) -> jax.stages.Lowered:
+        """See `Engine.lower_per_example`."""
+        return self._compile(function, 0).lower(*self._abstract(state, batch))
+
+    def _jitted(self, step: Step) -> Any:
         def constrained(state: Any, batch: Batch) -> tuple[Any, dict[str, jax.Array]]:
             state, metrics = step(state, batch, axis_name=None)
             # The layout that goes in comes out, so that the second step does not compile again.
             state = jax.lax.with_sharding_constraint(state, self._shardings(state))
             return state, jax.lax.with_sharding_constraint(metrics, self._replicated)
 
-        return _one_at_a_time(jax.jit(constrained, donate_argnums=0, compiler_options=_compiler_options()))
+        options = _compiler_options(self._mesh.devices.flat[0].platform)
+        return jax.jit(constrained, donate_argnums=0, compiler_options=options)
+
+    def _abstract(self, state: Any, batch: Batch) -> tuple[Any, Batch]:
+        """The shapes and types of a state and a batch, with where their parts lie."""
+        split = functools.partial(_abstract, sharding=self._split)
+        return jax.tree.map(_abstract, state, self._shardings(state)), jax.tree.map(split, batch)
 
     def _compile(self, function: Callable[[Any, Batch], Any], axes: Any) -> Callable[[Any, Batch], Any]:
         return jax.jit(function, out_shardings=self._replicated)
@@ -224,6 +294,10 @@ def ahead(batches: Iterator[Batch], engine: Engine) -> Iterator[Batch]:
     yield from queue
 
 
+def _abstract(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+
 def _spread(x: jax.Array, sharding: NamedSharding) -> jax.Array:
     """An array on the devices of all processes, each of which has it whole."""
     if jax.process_count() == 1:
@@ -250,13 +324,13 @@ def _sums_and_integers(
     return {**sums, 'examples': jnp.sum(mask)}, {**integers, 'mask': mask} if integers else {}
 
 
-def _compiler_options() -> dict[str, str] | None:
+def _compiler_options(platform: str) -> dict[str, str] | None:
     """On CPUs, keeps XLA from handing convolutions to YNNPACK, which is slower at some of them.
 
     Seen with jaxlib 0.10.2; a later one may not know the option, and then needs none.
     """
     options = {'xla_cpu_experimental_ynn_fusion_type': ''}
-    if jax.default_backend() != 'cpu':
+    if platform != 'cpu':
         return None
     try:
         jax.jit(lambda: 0.0, compiler_options=options).lower().compile()
