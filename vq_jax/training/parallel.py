@@ -47,6 +47,11 @@ class Engine(abc.ABC):
     """A way to run on several devices. All batches are this process's part."""
 
     _axis: str | None = None
+    _split: NamedSharding
+
+    @abc.abstractmethod
+    def shardings(self, state: Any) -> Any:
+        """Where each array of a state lies; arrays may be given by their shapes and types."""
 
     @abc.abstractmethod
     def put_state(self, state: Any) -> Any:
@@ -88,15 +93,19 @@ class Engine(abc.ABC):
 
         Args:
             step: as for `train_step`.
-            state: shapes and types of the whole state.
-            batch: those of the whole batch, of all processes [b ...].
+            state: as `abstract` returns it.
+            batch: likewise.
         """
 
-    @abc.abstractmethod
-    def lower_per_example(
-        self, function: Callable[[Any, Batch], Any], state: Any, batch: Batch
-    ) -> jax.stages.Lowered:
-        """Lowers what `per_example` compiles, as `lower_train_step` does."""
+    def abstract(self, state: Any, batch: Any) -> tuple[Any, Any]:
+        """The shapes and types of arrays, with where their parts lie on the devices.
+
+        Args:
+            state: arrays of a whole state, or their shapes and types.
+            batch: those of a whole batch, of all processes [b ...].
+        """
+        split = functools.partial(_abstract, sharding=self._split)
+        return jax.tree.map(_abstract, state, self.shardings(state)), jax.tree.map(split, batch)
 
     def per_example(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
         """Compiles a function that returns per-example arrays [b ...].
@@ -123,10 +132,9 @@ def make_engine(
     Args:
         config: see there.
         batch_size: over all devices.
-        devices: to run on, or to lower steps for; None takes all that there are.
+        devices: to lower steps for, which need not be there; None takes all that there are, to run on.
     """
-    devices = jax.devices() if devices is None else devices
-    n = len(devices)
+    n = jax.device_count() if devices is None else len(devices)
     if batch_size % n:
         raise UserError(
             f'config.batch_size is {batch_size}, which {n} devices cannot share evenly; '
@@ -148,19 +156,24 @@ class PmapEngine(Engine):
 
     _axis = AXIS
 
-    def __init__(self, devices: Sequence[jax.Device]) -> None:
-        self._devices = devices
-        self._mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+    def __init__(self, devices: Sequence[jax.Device] | None = None) -> None:
+        self._mesh = Mesh(np.array(jax.local_devices() if devices is None else devices), (AXIS,))
+        self._replicated = NamedSharding(self._mesh, PartitionSpec())
+        self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
+
+    def shardings(self, state: Any) -> Any:
+        """Each device has all."""
+        return jax.tree.map(lambda _: self._replicated, state)
 
     def put_state(self, state: Any) -> Any:
         """Copies the state to each of this process's devices."""
-        return jax.device_put(state, NamedSharding(self._mesh, PartitionSpec()))
+        return jax.device_put(state, self._replicated)
 
     def put_batch(self, batch: Batch) -> Batch:
         """Splits the batch over this process's devices: [b ...] becomes [devices b/devices ...]."""
         n = self._mesh.size
         split = jax.tree.map(lambda x: x.reshape(n, x.shape[0] // n, *x.shape[1:]), batch)
-        return jax.device_put(split, NamedSharding(self._mesh, PartitionSpec(AXIS)))
+        return jax.device_put(split, self._split)
 
     def train_step(self, step: Step) -> TrainStep:
         """See `Engine.train_step`."""
@@ -176,29 +189,16 @@ class PmapEngine(Engine):
         return _one_at_a_time(compiled)
 
     def lower_train_step(self, step: Step, state: Any, batch: Batch) -> jax.stages.Lowered:
-        """See `Engine.lower_train_step`."""
-        one_process = len({device.process_index for device in self._devices}) == 1
-        donated = (0,) if one_process else ()
-        return self._lower(functools.partial(step, axis_name=AXIS), state, batch, PartitionSpec(), donated)
-
-    def lower_per_example(
-        self, function: Callable[[Any, Batch], Any], state: Any, batch: Batch
-    ) -> jax.stages.Lowered:
-        """See `Engine.lower_per_example`."""
-        return self._lower(function, state, batch, PartitionSpec(AXIS))
-
-    def _lower(
-        self, function: Callable[..., Any], state: Any, batch: Batch, out: Any, donated: tuple[int, ...] = ()
-    ) -> jax.stages.Lowered:
-        """What JAX makes of `pmap`, which takes only devices that are there."""
-        mesh = Mesh(np.array(self._devices), (AXIS,))
-        specs = PartitionSpec(), PartitionSpec(AXIS)
-        mapped = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
-        arguments = (
-            jax.tree.map(functools.partial(_abstract, sharding=NamedSharding(mesh, spec)), tree)
-            for tree, spec in zip((state, batch), specs, strict=True)
+        """What JAX makes of `pmap`, which itself takes only devices that are there."""
+        processes = {device.process_index for device in self._mesh.devices.flat}
+        mapped = jax.shard_map(
+            functools.partial(step, axis_name=AXIS),
+            mesh=self._mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+            out_specs=PartitionSpec(),
+            check_vma=False,
         )
-        return jax.jit(mapped, donate_argnums=donated).lower(*arguments)
+        return jax.jit(mapped, donate_argnums=(0,) if len(processes) == 1 else ()).lower(state, batch)
 
     def _compile(self, function: Callable[[Any, Batch], Any], axes: Any) -> Callable[[Any, Batch], Any]:
         return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=axes)
@@ -220,9 +220,13 @@ class JitEngine(Engine):
         self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
         self._shard_parameters = shard_parameters
 
+    def shardings(self, state: Any) -> Any:
+        """All on each device, or split over them if parameters are to be sharded."""
+        return jax.tree.map(self._sharding, state)
+
     def put_state(self, state: Any) -> Any:
         """Puts the state on all devices, split if parameters are to be sharded."""
-        return jax.tree.map(_spread, state, self._shardings(state))
+        return jax.tree.map(_spread, state, self.shardings(state))
 
     def put_batch(self, batch: Batch) -> Batch:
         """Makes the global batch, split over the devices, of every process's part."""
@@ -236,37 +240,23 @@ class JitEngine(Engine):
 
     def lower_train_step(self, step: Step, state: Any, batch: Batch) -> jax.stages.Lowered:
         """See `Engine.lower_train_step`."""
-        return self._jitted(step).lower(*self._abstract(state, batch))
+        return self._jitted(step).lower(state, batch)
 
-    def lower_per_example(
-        self, function: Callable[[Any, Batch], Any], state: Any, batch: Batch
-    ) -> jax.stages.Lowered:
-        """See `Engine.lower_per_example`."""
-        return self._compile(function, 0).lower(*self._abstract(state, batch))
-
-    def _jitted(self, step: Step) -> Any:
+    def _jitted(self, step: Step) -> jax.stages.Wrapped:
         def constrained(state: Any, batch: Batch) -> tuple[Any, dict[str, jax.Array]]:
             state, metrics = step(state, batch, axis_name=None)
             # The layout that goes in comes out, so that the second step does not compile again.
-            state = jax.lax.with_sharding_constraint(state, self._shardings(state))
+            state = jax.lax.with_sharding_constraint(state, self.shardings(state))
             return state, jax.lax.with_sharding_constraint(metrics, self._replicated)
 
         options = _compiler_options(self._mesh.devices.flat[0].platform)
         return jax.jit(constrained, donate_argnums=0, compiler_options=options)
-
-    def _abstract(self, state: Any, batch: Batch) -> tuple[Any, Batch]:
-        """The shapes and types of a state and a batch, with where their parts lie."""
-        split = functools.partial(_abstract, sharding=self._split)
-        return jax.tree.map(_abstract, state, self._shardings(state)), jax.tree.map(split, batch)
 
     def _compile(self, function: Callable[[Any, Batch], Any], axes: Any) -> Callable[[Any, Batch], Any]:
         return jax.jit(function, out_shardings=self._replicated)
 
     def _fetch(self, outputs: Any) -> Any:
         return jax.device_get(outputs)
-
-    def _shardings(self, state: Any) -> Any:
-        return jax.tree.map(self._sharding, state)
 
     def _sharding(self, x: jax.Array) -> NamedSharding:
         """Splits the longest axis that the devices share evenly; small arrays stay whole."""
