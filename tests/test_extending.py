@@ -165,7 +165,7 @@ def test_a_name_is_no_command_to_copy(folder, workdir, tmp_path):
         ('gumbel:GumbleQuantizer', "gumbel has no class GumbleQuantizer; did you mean 'GumbelQuantizer'"),
         ('gumbel:jax', 'gumbel has no class jax'),
         ('brightness:BrightnessConfig', 'which is no Flax module'),
-        ('flax.linen:Dense', 'which has no vocabulary, no dim, no lookup'),
+        ('flax.linen:Dense', 'which has no vocabulary, no dim, no lookup, no project, no nearest'),
         ('a:b:c', "name a class of your own as 'module:Class'"),
     ],
 )

@@ -66,6 +66,13 @@ def test_evaluation_of_a_image_does_not_depend_on_its_batch():
         np.testing.assert_allclose(values, whole[name][3:5], rtol=1e-5, atol=1e-5)
 
 
+def test_samples_do_not_depend_on_the_noise_that_an_example_is_observed_with():
+    task, state = make()
+    shown = task.predict(state, BATCH)['samples']
+    of_the_same_noise = task.sample(state, content_keys(BATCH['x']), BATCH['label'])
+    assert not np.array_equal(shown, of_the_same_noise)
+
+
 def test_active_units_are_those_whose_means_vary():
     task, _ = make()
     mean = np.array([0.5, 0.0, -2.0])

@@ -378,8 +378,8 @@ class PriorTask(Task):
         """Examples whose codes are sampled scale by scale, where they are not known."""
         if not self._is_finest:
             raise UserError(
-                f'this prior samples the codes of scale {self.scale} alone; sample images with the prior of '
-                'the finest scale, whose config.model.coarser_workdir leads to this run.'
+                f'this prior samples the codes of scale {self.scale} alone; sample with the prior of the '
+                'finest scale, whose config.model.coarser_workdir leads to this run.'
             )
         if self.scale and not self.coarser:
             raise UserError(

@@ -30,7 +30,7 @@ class PriorConfig:
         scale: of a tokenizer with several scales of codes (Razavi et al. 2019), the one to learn: 0 is the
             coarsest, and each is the context of the next; None for a tokenizer with one.
         coarser_workdir: the run of the prior of the next coarser scale, which one of a finer scale needs to
-            sample images, but not to learn.
+            sample, but not to learn.
         coarser_step: the checkpoint of that run; None is its newest. It is no key of a config, but set where
             a run is opened again (see `vq_jax.training.run_dir.pin_built_on`).
     """

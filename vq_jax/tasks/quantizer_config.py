@@ -89,7 +89,8 @@ def quantizer_class(name: str) -> type[Quantizer]:
         UserError: if it is not there, or is no such module.
     """
     found = own_class(name, 'config.quantizer.kind')
-    lacks = [what for what in ('vocabulary', 'dim', 'lookup') if not _has(found, what)]
+    wanted = ('vocabulary', 'dim', 'lookup', 'project', 'nearest')
+    lacks = [what for what in wanted if not _has(found, what)]
     if not issubclass(found, nn.Module) or lacks:
         what = f'has no {", no ".join(lacks)}' if issubclass(found, nn.Module) else 'is no Flax module'
         raise UserError(
