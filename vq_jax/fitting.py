@@ -42,7 +42,7 @@ from vq_jax.training.run_dir import (
     write_config,
     write_data_facts,
 )
-from vq_jax.training.state import count_parameters, init_state
+from vq_jax.training.state import count_parameters
 from vq_jax.training.writers import MetricWriter
 
 
@@ -254,7 +254,7 @@ def _make_task(config: ConfigDict, train_set: AnyDataset, eval_set: AnyDataset, 
 def _new_state(experiment: Experiment, progress: Progress) -> State:
     """The state of the run's seed, on the devices."""
     key, _ = _keys(experiment)
-    state = experiment.engine.put_state(init_state(experiment.task.init, key, experiment.train_set.spec))
+    state = experiment.engine.init_state(experiment.task.init, key, experiment.train_set.spec)
     sizes = {name: f'{count_parameters(network.params):,}' for name, network in state.networks.items()}
     one, *more = sizes.values()
     shown = ' and '.join(f'{size} of the {name}' for name, size in sizes.items()) if more else one

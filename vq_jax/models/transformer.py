@@ -20,6 +20,7 @@ from vq_jax.models.context import NOTHING, Context, VectorEmbedding, vector_or_o
 from vq_jax.models.normalisation import layer_norm
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.keys import fold_in
+from vq_jax.ops.sharding import split_batch
 
 _INIT = nn.initializers.normal(0.02)  # Radford et al. 2019
 _ROTARY_BASE = 10_000.0  # Su et al. 2021 (arXiv:2104.09864), section 3.2.2
@@ -41,6 +42,7 @@ class TransformerSizes:
             as many dimensions).
         dropout: share of the numbers that training sets to 0, after the embedding and in each block.
         dtype: what the layers compute in; logits are float32.
+        remat: compute the insides of blocks again in the backward pass instead of keeping them.
     """
 
     depth: int = 6
@@ -50,6 +52,7 @@ class TransformerSizes:
     positions: Literal['learned', 'rotary'] = 'learned'
     dropout: float = 0.0
     dtype: Literal['float32', 'bfloat16'] = 'float32'
+    remat: bool = False
 
     def __post_init__(self) -> None:
         check_least(1, self, 'depth', 'width', 'heads', 'mlp_ratio')
@@ -94,7 +97,8 @@ class Transformer(nn.Module):
         self.label = VectorEmbedding(s.width, _INIT)
         if s.positions == 'learned':
             self.position_table = self.param('position', _INIT, (n + 1, s.width), jnp.float32)
-        self.blocks = [Block(s) for _ in range(s.depth)]
+        block = nn.remat(Block) if s.remat else Block
+        self.blocks = [block(s) for _ in range(s.depth)]
         self.norm = layer_norm(s.dtype)
         self.head = nn.Dense(self.num_outputs, kernel_init=_INIT)
 
@@ -117,10 +121,10 @@ class Transformer(nn.Module):
         else:
             x = jnp.concatenate([first, token + self._grid(context)], axis=1)
         slots = jnp.arange(x.shape[1])
-        x = dropout(self._positioned(x, slots), fold_in(keys, 0), self.sizes.dropout)
+        x = split_batch(dropout(self._positioned(x, slots), fold_in(keys, 0), self.sizes.dropout))
         mask = causal_mask(len(slots)) if self.causal else None
         for i, block in enumerate(self.blocks, 1):
-            x = block(x, self._angles(slots), mask, block.read(context), fold_in(keys, i))
+            x = split_batch(block(x, self._angles(slots), mask, block.read(context), fold_in(keys, i)))
         x = x if self.causal else x[:, 1:]
         return self._logits(x)
 

@@ -2,13 +2,14 @@
 
 Both take the step as a task writes it, `step(state, batch, axis_name)`, and host batches; both keep the
 state as an ordinary, unstacked pytree. `pmap` gives each device its part of the batch and the name of
-the axis to reduce over. `jit` shows the step the global batch and lets the compiler place the work;
-there, parameters and optimizer state can be sharded too.
+the axis to reduce over, and is for models of which one device can hold the whole state. `jit` shows the step
+the global batch and lets the compiler place the work; there, the state can be split over the devices too.
 """
 
 import abc
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -19,9 +20,12 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, check_least
+from vq_jax.ops.sharding import AXES, DATA, FSDP
+from vq_jax.spec import Spec
+from vq_jax.training.state import abstract_batch, init_state
 
-AXIS = 'data'
+_LEAST_SPLIT = 2**16  # numbers: to gather fewer saves no memory worth the wait
 
 Batch = dict[str, Any]
 Step = Callable[..., tuple[Any, dict[str, jax.Array]]]
@@ -35,12 +39,19 @@ class ParallelConfig:
 
     Attributes:
         engine: `pmap`, or `jit` over a mesh.
-        shard_parameters: split parameters and optimizer state over the devices (with `jit` only):
-            less memory on each, more traffic between them.
+        shard_parameters: split parameters, optimizer state and moving averages over the devices (with `jit`
+            only): less memory on each, more traffic between them.
+        replicas: how many copies of what is split there are, each on an equal share of the devices (with
+            `shard_parameters` only). One takes the least memory; one for each machine keeps parameters from
+            travelling between machines.
     """
 
     engine: Literal['pmap', 'jit'] = 'pmap'
     shard_parameters: bool = False
+    replicas: int = 1
+
+    def __post_init__(self) -> None:
+        check_least(1, self, 'replicas')
 
 
 class Engine(abc.ABC):
@@ -52,6 +63,39 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def shardings(self, state: Any) -> Any:
         """Where each array of a state lies; arrays may be given by their shapes and types."""
+
+    def init_state(self, init: Callable[[jax.Array, Any], Any], key: jax.Array, spec: Spec) -> Any:
+        """A task's state before the first step, of which each device computes what it keeps.
+
+        Arguments are those of `vq_jax.training.state.init_state`.
+
+        Raises:
+            UserError: the memory of a device is less than its part of the state.
+        """
+        shapes = jax.eval_shape(init, key, abstract_batch(1, spec))
+        shardings = self.shardings(shapes)
+        self._check_memory(sum(map(_shard_bytes, jax.tree.leaves(shapes), jax.tree.leaves(shardings))))
+        return init_state(init, self.put_state(key), spec, shardings)
+
+    def _check_memory(self, needed: int) -> None:
+        """Says when a device cannot hold its part of the state, or hardly, and what to do."""
+        memory = device_memory()
+        if memory is None or needed <= memory / 2:
+            return
+        gib = f'{needed / 2**30:.1f} of the {memory / 2**30:.1f} GiB of each device'
+        if needed > memory:
+            raise UserError(f'parameters, optimizer state and moving averages need {gib}; {self._for_more}.')
+        logging.warning(
+            'Parameters, optimizer state and moving averages take %s, before gradients and activations; if '
+            'memory does not suffice, %s.',
+            gib,
+            self._for_more,
+        )
+
+    @property
+    @abc.abstractmethod
+    def _for_more(self) -> str:
+        """What to do for a state that is too large."""
 
     @abc.abstractmethod
     def put_state(self, state: Any) -> Any:
@@ -127,12 +171,15 @@ class Engine(abc.ABC):
 def make_engine(
     config: ParallelConfig, batch_size: int, devices: Sequence[jax.Device] | None = None
 ) -> Engine:
-    """The engine named in the config; raises `UserError` if all devices cannot share a batch evenly.
+    """The engine named in the config.
 
     Args:
         config: see there.
         batch_size: over all devices.
         devices: to lower steps for, which need not be there; None takes all that there are, to run on.
+
+    Raises:
+        UserError: all devices cannot share a batch evenly, or keys contradict each other.
     """
     n = jax.device_count() if devices is None else len(devices)
     if batch_size % n:
@@ -145,21 +192,35 @@ def make_engine(
             'config.parallel.shard_parameters needs config.parallel.engine=jit; pmap keeps a whole '
             'copy of the parameters on each device.'
         )
+    if config.replicas > 1 and not config.shard_parameters:
+        raise UserError(
+            f'config.parallel.replicas is {config.replicas}, which means nothing without '
+            'config.parallel.shard_parameters=true: each device has a whole copy of the parameters.'
+        )
+    if n % config.replicas:
+        raise UserError(
+            f'config.parallel.replicas is {config.replicas}, which does not divide {n} devices; use a number '
+            'that does.'
+        )
     # On one device both do the same, and `jit` can be told how to compile.
     if config.engine == 'jit' or n == 1:
-        return JitEngine(config.shard_parameters, devices)
+        return JitEngine(config.replicas if config.shard_parameters else n, devices)
     return PmapEngine(devices)
 
 
 class PmapEngine(Engine):
     """Data parallelism by `pmap`: each device has the whole state and a part of the batch."""
 
-    _axis = AXIS
+    _axis = DATA
+    _for_more = (
+        'set config.parallel.engine=jit and config.parallel.shard_parameters=true, which split it over all '
+        'devices'
+    )
 
     def __init__(self, devices: Sequence[jax.Device] | None = None) -> None:
-        self._mesh = Mesh(np.array(jax.local_devices() if devices is None else devices), (AXIS,))
+        self._mesh = Mesh(np.array(jax.local_devices() if devices is None else devices), (DATA,))
         self._replicated = NamedSharding(self._mesh, PartitionSpec())
-        self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
+        self._split = NamedSharding(self._mesh, PartitionSpec(DATA))
 
     def shardings(self, state: Any) -> Any:
         """Each device has all."""
@@ -178,8 +239,8 @@ class PmapEngine(Engine):
     def train_step(self, step: Step) -> TrainStep:
         """See `Engine.train_step`."""
         compiled = jax.pmap(
-            functools.partial(step, axis_name=AXIS),
-            axis_name=AXIS,
+            functools.partial(step, axis_name=DATA),
+            axis_name=DATA,
             in_axes=(None, 0),
             out_axes=(None, None),
             # With several processes, an unstacked state cannot be donated: its second step would
@@ -192,16 +253,16 @@ class PmapEngine(Engine):
         """What JAX makes of `pmap`, which itself takes only devices that are there."""
         processes = {device.process_index for device in self._mesh.devices.flat}
         mapped = jax.shard_map(
-            functools.partial(step, axis_name=AXIS),
+            functools.partial(step, axis_name=DATA),
             mesh=self._mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+            in_specs=(PartitionSpec(), PartitionSpec(DATA)),
             out_specs=PartitionSpec(),
             check_vma=False,
         )
         return jax.jit(mapped, donate_argnums=(0,) if len(processes) == 1 else ()).lower(state, batch)
 
     def _compile(self, function: Callable[[Any, Batch], Any], axes: Any) -> Callable[[Any, Batch], Any]:
-        return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=axes)
+        return jax.pmap(function, axis_name=DATA, in_axes=(None, 0), out_axes=axes)
 
     def _fetch(self, outputs: Any) -> Any:
         outputs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(outputs))
@@ -211,17 +272,32 @@ class PmapEngine(Engine):
 
 
 class JitEngine(Engine):
-    """`jit` over a mesh of all devices: the step sees the global batch and no collectives."""
+    """`jit` over a mesh: the step sees the global batch and no collectives.
 
-    def __init__(self, shard_parameters: bool = False, devices: Sequence[jax.Device] | None = None) -> None:
+    The mesh has two axes, 'data' and 'fsdp'. Batches are split over both; states over 'fsdp' (fully sharded
+    data parallelism: Rajbhandari et al. 2020, arXiv:1910.02054, ZeRO stage 3), once for each place on 'data'.
+
+    Args:
+        replicas: how many whole copies of a state there are, places on 'data'; None means one on each device.
+        devices: of the mesh, which need not be there; None takes all that there are.
+    """
+
+    def __init__(self, replicas: int | None = None, devices: Sequence[jax.Device] | None = None) -> None:
         devices = jax.devices() if devices is None else devices
-        self._mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+        replicas = replicas or len(devices)
+        shape, kinds = (replicas, len(devices) // replicas), (AxisType.Auto,) * len(AXES)
+        self._mesh = jax.make_mesh(shape, AXES, axis_types=kinds, devices=devices)
         self._replicated = NamedSharding(self._mesh, PartitionSpec())
-        self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
-        self._shard_parameters = shard_parameters
+        self._split = NamedSharding(self._mesh, PartitionSpec(AXES))
+
+    @property
+    def _for_more(self) -> str:
+        if self._mesh.shape[FSDP] == 1:
+            return 'set config.parallel.shard_parameters=true, which splits it over all devices'
+        return 'use more devices, or fewer config.parallel.replicas'
 
     def shardings(self, state: Any) -> Any:
-        """All on each device, or split over them if parameters are to be sharded."""
+        """Splits the longest axis of each array that 'fsdp' divides; small arrays stay whole."""
         return jax.tree.map(self._sharding, state)
 
     def put_state(self, state: Any) -> Any:
@@ -250,28 +326,41 @@ class JitEngine(Engine):
             return state, jax.lax.with_sharding_constraint(metrics, self._replicated)
 
         options = _compiler_options(self._mesh.devices.flat[0].platform)
-        return jax.jit(constrained, donate_argnums=0, compiler_options=options)
+        return jax.jit(self._in_mesh(constrained), donate_argnums=0, compiler_options=options)
 
     def _compile(self, function: Callable[[Any, Batch], Any], axes: Any) -> Callable[[Any, Batch], Any]:
-        return jax.jit(function, out_shardings=self._replicated)
+        return jax.jit(self._in_mesh(function), out_shardings=self._replicated)
+
+    def _in_mesh(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, traced where `vq_jax.ops.sharding.split_batch` finds the mesh."""
+
+        @functools.wraps(function)
+        def traced(*args: Any) -> Any:
+            with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):
+                return function(*args)
+
+        return traced
 
     def _fetch(self, outputs: Any) -> Any:
         return jax.device_get(outputs)
 
-    def _sharding(self, x: jax.Array) -> NamedSharding:
-        """Splits the longest axis that the devices share evenly; small arrays stay whole."""
-        devices = self._mesh.size
-        if self._shard_parameters and x.size >= 2**12:
-            axes = [i for i, n in enumerate(x.shape) if n % devices == 0]
-            if axes:
-                longest = max(axes, key=lambda i: x.shape[i])
-                return NamedSharding(self._mesh, PartitionSpec(*[None] * longest, AXIS))
-        return self._replicated
+    def _sharding(self, x: Any) -> NamedSharding:
+        places = self._mesh.shape[FSDP]
+        axes = [i for i, n in enumerate(x.shape) if n % places == 0]
+        if places == 1 or x.size < _LEAST_SPLIT or not axes:
+            return self._replicated
+        longest = max(axes, key=lambda i: x.shape[i])
+        return NamedSharding(self._mesh, PartitionSpec(*[None] * longest, FSDP))
 
 
 def this_process() -> dict[str, int]:
     """What the functions that make batches ask of this process, for its share of them."""
     return {'process_index': jax.process_index(), 'process_count': jax.process_count()}
+
+
+def device_memory() -> int | None:
+    """Bytes of memory of a device of this process; None where it does not tell, as CPUs do not."""
+    return (jax.local_devices()[0].memory_stats() or {}).get('bytes_limit')
 
 
 def ahead(batches: Iterator[Batch], engine: Engine) -> Iterator[Batch]:
@@ -288,8 +377,13 @@ def _abstract(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
+def _shard_bytes(x: Any, sharding: NamedSharding) -> int:
+    """Bytes of an array on each device."""
+    return math.prod(sharding.shard_shape(x.shape)) * x.dtype.itemsize
+
+
 def _spread(x: jax.Array, sharding: NamedSharding) -> jax.Array:
-    """An array on the devices of all processes, each of which has it whole."""
+    """Puts an array, which each process has whole, on the devices of all."""
     if jax.process_count() == 1:
         return jax.device_put(x, sharding)
     if isinstance(x, jax.Array) and not x.is_fully_addressable:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -185,20 +186,23 @@ def count_parameters(params: Any) -> int:
     return sum(x.size for x in jax.tree.leaves(params))
 
 
-def init_state(init: Callable[[jax.Array, Any], Any], key: jax.Array, spec: Spec) -> Any:
-    """A task's state before the first step, on the default device.
+def init_state(
+    init: Callable[[jax.Array, Any], Any], key: jax.Array, spec: Spec, shardings: Any = None
+) -> Any:
+    """A task's state before the first step.
 
     Args:
         init: the task's own `init(key, batch)`.
         key: a random key.
         spec: of the examples.
+        shardings: where each array of the state is to lie; None puts all on the default device.
     """
     batch = abstract_batch(1, spec)
     # Nearly all the time of an initialisation goes into compiling the random number generator for
     # every shape of a parameter; unoptimised code is compiled six times as fast and run once.
     options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
-    compiled = jax.jit(init, compiler_options=options)
-    return compiled(key, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch))
+    compiled = jax.jit(init, compiler_options=options, out_shardings=shardings)
+    return compiled(key, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), batch))
 
 
 def abstract_examples(b: int, spec: Spec) -> jax.ShapeDtypeStruct:
