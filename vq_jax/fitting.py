@@ -15,7 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vq_jax.cli import check_local
-from vq_jax.data import AnyDataset, DataConfig, open_dataset, train_batches
+from vq_jax.data import DataConfig, Dataset, open_dataset, train_batches
 from vq_jax.errors import UserError
 from vq_jax.evaluators.means import MeanEvaluator
 from vq_jax.tasks import complete_config, make_task
@@ -66,8 +66,8 @@ class Experiment:
     config: ConfigDict
     loop: LoopConfig
     engine: Engine
-    train_set: AnyDataset
-    eval_set: AnyDataset
+    train_set: Dataset
+    eval_set: Dataset
     task: Task
     workdir: Path | None
     begun: Begun | None
@@ -223,7 +223,7 @@ def fit(
             return _train(experiment, state, start, checkpoints, log, progress)
 
 
-def _open_data(config: ConfigDict, progress: Progress) -> tuple[AnyDataset, AnyDataset]:
+def _open_data(config: ConfigDict, progress: Progress) -> tuple[Dataset, Dataset]:
     """The examples to learn from, and those to evaluate on."""
     data = build(DataConfig, config.data, 'data')
     progress.doing(f'reading {data.name}')
@@ -237,7 +237,7 @@ def _open_data(config: ConfigDict, progress: Progress) -> tuple[AnyDataset, AnyD
     return train_set, eval_set
 
 
-def _make_task(config: ConfigDict, train_set: AnyDataset, eval_set: AnyDataset, begun: Begun | None) -> Task:
+def _make_task(config: ConfigDict, train_set: Dataset, eval_set: Dataset, begun: Begun | None) -> Task:
     """The task of a config, whose data and what it is built on are known to fit it and the run."""
     class_names = begun.facts.class_names if begun else train_set.class_names
     pinned = begun.pinned(config) if begun else config

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vq_jax.data import AnyDataset, DataConfig, open_dataset
+from vq_jax.data import DataConfig, Dataset, open_dataset
 from vq_jax.data.transforms import TRANSFORMS, Transform
 from vq_jax.errors import UserError, on_device
 from vq_jax.evaluators.features import FeatureEvaluator
@@ -433,7 +433,7 @@ class Run:
             source = open_features(features, resize)
         return FeatureEvaluator(self._restored, source, split, file, lpips).run(num, seed)
 
-    def dataset(self, split: str) -> AnyDataset:
+    def dataset(self, split: str) -> Dataset:
         """A split of the run's data set, preprocessed as in training."""
         if not isinstance(split, str):
             raise UserError(f"the split is {split!r}; give a text such as 'test' or 'train[:1000]'.")

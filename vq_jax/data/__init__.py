@@ -3,11 +3,10 @@
 from vq_jax.data.batches import Batch, Batches, eval_batches, train_batches
 from vq_jax.data.config import DataConfig
 from vq_jax.data.dataset import Dataset
-from vq_jax.data.open import AnyDataset, open_dataset
+from vq_jax.data.open import open_dataset
 from vq_jax.data.sources.codes import CodeDataset
 
 __all__ = [
-    'AnyDataset',
     'Batch',
     'Batches',
     'CodeDataset',

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from vq_jax.data.open import AnyDataset
+from vq_jax.data.dataset import Dataset
 from vq_jax.errors import UserError
 from vq_jax.processes import end_with
 
@@ -30,7 +30,7 @@ _PATIENCE = 1800
 
 
 def train_batches(
-    dataset: AnyDataset,
+    dataset: Dataset,
     *,
     batch_size: int,
     seed: int,
@@ -72,7 +72,7 @@ def train_batches(
 
 
 def eval_batches(
-    dataset: AnyDataset,
+    dataset: Dataset,
     *,
     batch_size: int,
     start: int = 0,
@@ -110,7 +110,7 @@ class Batches(Iterator[Batch]):
       close: Function that stops them, also called when the iterator is dropped and at exit.
     """
 
-    def __init__(self, dataset: AnyDataset, make: Any, start: int, stop: int) -> None:
+    def __init__(self, dataset: Dataset, make: Any, start: int, stop: int) -> None:
         """Starts making batches, from the number `start` to that before `stop`.
 
         `make` is a picklable function from the number of a batch to the batch, with the undecodable examples
@@ -243,7 +243,7 @@ def order(seed: int, first: int, last: int, size: int) -> np.ndarray:
     )
 
 
-def _train_batch(data: AnyDataset, batch_size: int, seed: int, rows: slice, number: int) -> dict[str, Any]:
+def _train_batch(data: Dataset, batch_size: int, seed: int, rows: slice, number: int) -> dict[str, Any]:
     """Makes the rows of a process of training batch number s."""
     first = number * batch_size
     indices = order(seed, first + rows.start, first + rows.stop, len(data))
@@ -260,7 +260,7 @@ def _train_batch(data: AnyDataset, batch_size: int, seed: int, rows: slice, numb
     return {data.key: values, 'label': labels, 'mask': np.ones(len(indices), bool), 'faults': faults}
 
 
-def _substitute(data: AnyDataset, index: int, faults: dict[int, str]) -> tuple[np.ndarray, int]:
+def _substitute(data: Dataset, index: int, faults: dict[int, str]) -> tuple[np.ndarray, int]:
     """Returns the next decodable example, and adds the undecodable ones on the way to `faults`.
 
     The search ends when as many are undecodable as stop the run anyway.
@@ -274,7 +274,7 @@ def _substitute(data: AnyDataset, index: int, faults: dict[int, str]) -> tuple[n
     return np.zeros(data.spec.shape, data.spec.dtype), 0
 
 
-def _eval_batch(data: AnyDataset, batch_size: int, rows: slice, pad: bool, number: int) -> dict[str, Any]:
+def _eval_batch(data: Dataset, batch_size: int, rows: slice, pad: bool, number: int) -> dict[str, Any]:
     """Makes the rows of a process of evaluation batch number s."""
     first, count = number * batch_size, rows.stop - rows.start
     indices = np.arange(first + rows.start, min(first + rows.stop, len(data)))

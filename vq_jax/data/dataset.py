@@ -40,19 +40,22 @@ class Dataset:
         Raises:
           UserError: If none of them can be decoded, or a key of the config is not for their kind.
         """
-        self.config = config
-        self.name = source.name
-        self.class_names = tuple(source.class_names)
-        self.num_classes = len(self.class_names)
+        self._describe(config, source.name, tuple(source.class_names))
         self._source = source
-        self._faults: dict[int, str] = {}
-        self._reported: set[int] = set()
         share = config.max_undecodable
         self.tolerated = max(1, int(share * len(self))) if share else 0
         self.transform = make_transform(config, source)
         self.transform.spec = self.spec = self.transform.spec or self._measured()
         self.item_shape, self.item_dtype = self.spec.shape, self.spec.dtype
         self._kept = _Kept(self) if self._bytes() <= config.cache_gib * 2**30 else None
+
+    def _describe(self, config: DataConfig, name: str, class_names: tuple[str, ...]) -> None:
+        """Says what is known before an example is read; none is known to be undecodable."""
+        self.config, self.name = config, name
+        self.class_names, self.num_classes = class_names, len(class_names)
+        self.tolerated = 0
+        self._faults: dict[int, str] = {}
+        self._reported: set[int] = set()
 
     def __len__(self) -> int:
         """Returns the number of examples, undecodable ones included."""

@@ -7,11 +7,10 @@ from vq_jax.data.sources.codes import PREFIX, CodeDataset
 from vq_jax.data.sources.folder import FolderSource
 from vq_jax.data.sources.tfds import TfdsSource, data_dir, find, missing
 
-AnyDataset = Dataset | CodeDataset
 BUILT_IN = ('digits', 'glyphs', 'photos')
 
 
-def open_dataset(config: DataConfig, split: str, *, prepare: bool = False) -> AnyDataset:
+def open_dataset(config: DataConfig, split: str, *, prepare: bool = False) -> Dataset:
     """Opens one split of a data set.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vq_jax.data import AnyDataset, DataConfig, eval_batches, open_dataset
+from vq_jax.data import DataConfig, Dataset, eval_batches, open_dataset
 from vq_jax.data.transforms import TRANSFORMS
 from vq_jax.errors import UserError
 from vq_jax.evaluators.reference import ADVICE, MOST_KEPT, Reference, content_of
@@ -299,7 +299,7 @@ class FeatureEvaluator:
         return _Seen(moments=moments, features=features, logits=logits, means=means)
 
     @functools.cached_property
-    def _dataset(self) -> AnyDataset:
+    def _dataset(self) -> Dataset:
         # Nothing is cropped at random here, and so images of one size are kept.
         config = dataclasses.replace(build(DataConfig, self._run.config.data, 'data'), random_crop=False)
         dataset = open_dataset(config, self._split)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vq_jax.data import AnyDataset, eval_batches
+from vq_jax.data import Dataset, eval_batches
 from vq_jax.errors import UserError
 from vq_jax.media import Media, Sheet
 from vq_jax.ops.usage import CodeCounts
@@ -50,9 +50,7 @@ class MeanEvaluator:
         num_shown: how many of the first examples are shown.
     """
 
-    def __init__(
-        self, task: Task, engine: Engine, dataset: AnyDataset, batch_size: int, num_shown: int
-    ) -> None:
+    def __init__(self, task: Task, engine: Engine, dataset: Dataset, batch_size: int, num_shown: int) -> None:
         self.task = task
         self.dataset = dataset
         self.batch_size = batch_size

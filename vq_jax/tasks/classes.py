@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vq_jax.data import AnyDataset
+from vq_jax.data import Dataset
 from vq_jax.errors import UserError, nearest
 
 # In the order of the labels; empty without labels, None where a run does not know them.
@@ -19,7 +19,7 @@ ClassNames = tuple[str, ...] | None
 _SHOWN = 5  # of many names, in a message
 
 
-def check_class_names(known: ClassNames, dataset: AnyDataset, learned: str) -> None:
+def check_class_names(known: ClassNames, dataset: Dataset, learned: str) -> None:
     """Raises `UserError` if the labels of a data set mean something else than those that are learned.
 
     That is, of other names, or of the same in another order. Where the names that are known come from is said

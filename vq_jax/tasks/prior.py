@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from vq_jax.data import AnyDataset, CodeDataset
+from vq_jax.data import CodeDataset, Dataset
 from vq_jax.errors import UserError
 from vq_jax.media import Media, code_images, image_size, show
 from vq_jax.models.autoencoder import Codes
@@ -133,7 +133,7 @@ class PriorTask(Task):
         """The codec's: a prior of classes may sample codes of none."""
         return self.codec.num_labels
 
-    def check_dataset(self, dataset: AnyDataset) -> None:
+    def check_dataset(self, dataset: Dataset) -> None:
         """Raises `UserError` if a data set does not fit, or holds the codes of another tokenizer."""
         self.check_spec(dataset.spec)
         self.check_classes(dataset)

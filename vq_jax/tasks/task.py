@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from vq_jax.data import AnyDataset
+from vq_jax.data import Dataset
 from vq_jax.errors import UserError
 from vq_jax.media import Media
 from vq_jax.models.classifier import Classified
@@ -111,7 +111,7 @@ class Task(abc.ABC):
         """Raises `UserError` if the model cannot take such examples: by default, others than `spec` says."""
         check_same_spec(spec, self.spec)
 
-    def check_dataset(self, dataset: AnyDataset) -> None:
+    def check_dataset(self, dataset: Dataset) -> None:
         """Raises `UserError` if the model cannot learn from, or be evaluated on, a data set."""
         if dataset.key != 'x':
             raise UserError(
@@ -121,7 +121,7 @@ class Task(abc.ABC):
         self.check_spec(dataset.spec)
         self.check_classes(dataset)
 
-    def check_classes(self, dataset: AnyDataset) -> None:
+    def check_classes(self, dataset: Dataset) -> None:
         """Raises `UserError` if labels are read, and those of a data set are of other classes."""
         if self.classes_read and dataset.num_classes != self.classes_read:
             raise UserError(

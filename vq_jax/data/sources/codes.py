@@ -8,7 +8,7 @@ little-endian unsigned integers.
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypedDict
 from urllib.parse import quote
@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from vq_jax.data.config import READING, DataConfig
+from vq_jax.data.dataset import Dataset
 from vq_jax.data.source import Examples
 from vq_jax.data.transforms.transform import Transform
 from vq_jax.errors import UserError, plural
@@ -244,10 +245,8 @@ def _open_shards(paths: Sequence[Path], facts: CodeFacts) -> Any:
     return source
 
 
-class CodeDataset:
-    """One split of codes that were written once.
-
-    To the batches it is like `Dataset`, and its other attributes are those of that.
+class CodeDataset(Dataset):
+    """One split of codes that were written once; none is undecodable.
 
     Attributes:
         facts: what the codes are of.
@@ -256,7 +255,6 @@ class CodeDataset:
     """
 
     key: ClassVar[str] = 'codes'
-    item_dtype: ClassVar[type] = np.int32
 
     def __init__(self, config: DataConfig, split: str) -> None:
         """Opens a split.
@@ -270,13 +268,10 @@ class CodeDataset:
                 'config.data.random_crop and config.data.flip to false, or config.data.name to images.'
             )
         folder = Path(config.name.removeprefix(PREFIX)).expanduser()
-        self.config = config
         self.facts = facts = read_facts(folder)
-        self.name = f'{folder} ({split})'
-        self.item_shape = (facts.codes.length,)
-        self.class_names = facts.class_names
-        self.num_classes = len(facts.class_names)
+        self._describe(config, f'{folder} ({split})', facts.class_names)
         self.spec = facts.spec
+        self.item_shape, self.item_dtype = (facts.codes.length,), np.int32
         if split not in facts.splits:
             raise UserError(
                 f'{folder} has no codes of the split {split!r}; set {config.split_key(split)} to one of '
@@ -294,31 +289,15 @@ class CodeDataset:
         small = len(self) * self._record_size <= config.cache_gib * 2**30
         self._kept = self._read(range(len(self))) if small else None
 
-    def __len__(self) -> int:
-        """How many examples."""
-        return len(self._source)
-
     def __repr__(self) -> str:
         """Says what this is."""
         return f'CodeDataset({self.name}, {len(self):,} examples of {self.facts.codes.length} codes)'
-
-    @property
-    def cached(self) -> bool:
-        """Whether all codes are kept in memory."""
-        return self._kept is not None
 
     def fetch(self, indices: np.ndarray) -> Examples:
         """The codes and labels of examples, all of which are good."""
         rows = self._read(indices) if self._kept is None else self._kept[indices]
         labels, codes = rows[:, 0].astype(np.int32), rows[:, 1:].astype(np.int32)
         return Examples(codes, labels, np.ones(len(rows), bool))
-
-    def faults(self, indices: Sequence[int]) -> dict[int, str]:
-        """None: examples that could not be decoded have no codes."""
-        return {}
-
-    def report(self, faults: Mapping[int, str]) -> None:
-        """Nothing is to be reported."""
 
     @property
     def _record_size(self) -> int:
