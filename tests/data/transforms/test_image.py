@@ -9,9 +9,10 @@ from absl import logging
 from PIL import Image, PngImagePlugin
 
 from vq_jax.data import DataConfig
-from vq_jax.data.transforms.image import arrange, decode, image_and_mask
+from vq_jax.data.transforms.image import ImageTransform, arrange, decode
 from vq_jax.data.transforms.transform import Undecodable, window
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 
 
 def encoded(image, kind='PNG', **options):
@@ -116,7 +117,7 @@ def test_orientation(noise, orientation):
     np.testing.assert_array_equal(shown, ORIENTATIONS[orientation](noise))
     np.testing.assert_array_equal(np.asarray(decode(data, 3)), noise)
     # An image to be edited is one to look at, wherever the model's data come from.
-    image, _ = image_and_mask(data, None, shown.shape, DataConfig())
+    image, _ = ImageTransform.prepare(data, None, Spec('image', shown.shape), DataConfig())
     np.testing.assert_array_equal(image, shown)
 
 
@@ -131,7 +132,7 @@ def test_files_that_a_user_gives(noise, tmp_path):
         (tmp_path / 'none', f'^{tmp_path}/none cannot be read'),
     ):
         with pytest.raises(UserError, match=words):
-            image_and_mask(image, mask, noise.shape, DataConfig())
+            ImageTransform.prepare(image, mask, Spec('image', noise.shape), DataConfig())
 
 
 def test_undecodable(noise):
@@ -275,7 +276,7 @@ def test_the_area_is_bounded(noise):
     with pytest.raises(Undecodable, match='1x2000000 pixels are too many to be padded by 100'):
         arrange(Image.new('L', (1, 2_000_000)), DataConfig(image_size=64, fit='stretch', pad=100))
     with pytest.raises(UserError, match=r'the image cannot be resized .*too long and thin'):
-        image_and_mask(encoded(thin), None, (64, 64, 1), DataConfig(image_size=64))
+        ImageTransform.prepare(encoded(thin), None, Spec('image', (64, 64, 1)), DataConfig(image_size=64))
 
 
 def test_nothing_to_do_leaves_pixels(noise):

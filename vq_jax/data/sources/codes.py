@@ -21,7 +21,7 @@ from vq_jax.data.dataset import Dataset
 from vq_jax.data.source import Examples
 from vq_jax.data.transforms.transform import Transform
 from vq_jax.errors import UserError, plural
-from vq_jax.files import WriteError, sha256_of, write_atomically
+from vq_jax.files import WriteError, sha256_of, telling, write_atomically
 from vq_jax.json_files import check_type, read_json
 from vq_jax.spec import CodeSpec, Spec
 
@@ -224,10 +224,8 @@ def _open_shards(paths: Sequence[Path], facts: CodeFacts) -> Any:
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     for path in paths:
-        try:
+        with telling(f'Cannot read {path}', f'check it, or {_AGAIN}'):
             found = sha256_of(path)
-        except OSError as error:
-            raise UserError(f'Cannot read {path} ({error.strerror}); check it, or {_AGAIN}.') from error
         if found != facts.shards[path.name].sha256:
             raise UserError(
                 f'{path} is damaged or of other codes: its SHA-256 is not that in {_FACTS}; delete it and '

@@ -17,6 +17,7 @@ from absl import logging
 from vq_jax.data.config import DataConfig
 from vq_jax.data.source import known_split
 from vq_jax.errors import UserError, nearest, plural
+from vq_jax.files import telling
 from vq_jax.json_files import read_json
 
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
@@ -228,10 +229,8 @@ def _check_files(name: str, folder: Path) -> None:
 
     tensorflow-datasets imports the module of every feature class that is named in these files.
     """
-    try:
+    with telling(f'Cannot read {folder}', 'check its permissions'):
         odd = [path for path in folder.iterdir() if not path.is_file() and not path.is_dir()]
-    except OSError as error:
-        raise UserError(f'Cannot read {folder} ({error.strerror}); check its permissions.') from error
     if odd:
         raise UserError(f'{odd[0]} is not a regular file: {_AGAIN}.')
     for file in 'features.json', 'dataset_info.json':
@@ -331,15 +330,13 @@ def find(name: str, folder: Path) -> Path | None:
       UserError: If it cannot be read.
     """
     of_name = folder / name.replace(':', '/')
-    try:
+    with telling(f'Cannot read {of_name}', 'check its permissions'):
         found = _newest(of_name)
         if found is None:
             with contextlib.suppress(FileNotFoundError):
                 chosen = read_json(of_name / '.config' / 'metadata.json', _Configs, advice=_AGAIN)
                 found = _newest(of_name / chosen.default_config_name)
-        return found
-    except OSError as error:
-        raise UserError(f'Cannot read {of_name} ({error.strerror}); check its permissions.') from error
+    return found
 
 
 def _newest(folder: Path) -> Path | None:

@@ -10,7 +10,7 @@ from vq_jax.data.config import MOST_SAMPLES, DataConfig
 from vq_jax.data.source import Source
 from vq_jax.data.transforms.transform import Transform, Undecodable, window
 from vq_jax.errors import UserError
-from vq_jax.files import read_file
+from vq_jax.files import read_file, telling
 from vq_jax.media import wav
 from vq_jax.spec import Spec
 
@@ -131,11 +131,10 @@ def read_file_or_array(file: SoundLike) -> tuple[np.ndarray, float | None]:
             f'the sound is {given}; give a path, the content of a WAV file, or an array, int16 [t] or [t c].'
         )
     name = file if isinstance(file, str | Path) else 'the sound'
-    try:
+    with telling(f'{name} cannot be read', 'give a WAV file'):
         stored = read_file(Path(file)) if isinstance(file, str | Path) else file
+    try:
         return read(stored if isinstance(stored, bytes) else (stored, None))
-    except OSError as error:
-        raise UserError(f'{name} cannot be read ({error.strerror}); give a WAV file.') from error
     except Undecodable as error:
         raise UserError(f'{name} cannot be decoded ({error}); give a WAV file.') from error
 

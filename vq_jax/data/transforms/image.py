@@ -12,7 +12,7 @@ from vq_jax.data.config import MOST_PIXELS, DataConfig
 from vq_jax.data.source import Source
 from vq_jax.data.transforms.transform import Transform, Undecodable, window
 from vq_jax.errors import UserError
-from vq_jax.files import read_file
+from vq_jax.files import read_file, telling
 from vq_jax.spec import Spec
 
 # Pillow chooses by a file's content, whatever its name, and hands PostScript to another program. TGA, which
@@ -79,8 +79,39 @@ class ImageTransform(Transform):
     def prepare(
         file: 'ImageLike', mask: 'ImageLike | None', spec: Spec, config: DataConfig
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """See `Transform`."""
-        return image_and_mask(file, mask, spec.shape, config)
+        """See `Transform`; a mask is an image of the same size, white where it is to be True.
+
+        An image of another size than the model's is brought to it as `centred` does, and its mask with it.
+
+        Raises:
+          UserError: If one cannot be read or decoded, their sizes differ, they cannot be brought to that of
+            the model, or nothing of the mask is white then.
+        """
+        h, w, c = spec.shape
+        decoded = [decode_file(file, c)]
+        if mask is not None:
+            decoded.append(decode_file(mask, 1, 'the mask'))
+        sizes = [f'{part.width}x{part.height}' for part in decoded]
+        if len(set(sizes)) > 1:
+            raise UserError(f'the image is {sizes[0]} pixels and the mask {sizes[1]}; make them alike.')
+        try:
+            arrays = [pixels(part) if part.size == (w, h) else centred(part, config) for part in decoded]
+        except Undecodable as error:
+            raise UserError(
+                f'the image cannot be resized ({error}); give one of other proportions.'
+            ) from error
+        if arrays[0].shape != spec.shape:
+            raise UserError(
+                f'the image has {sizes[0]} pixels and the model was trained on {w}x{h}; resize both.'
+            )
+        if mask is None:
+            return arrays[0], None
+        white = arrays[1][..., 0] > 127
+        if not white.any():
+            raise UserError(
+                'nothing of the mask is white where the model sees it; make white what is to be generated.'
+            )
+        return arrays[0], white
 
 
 def decode(
@@ -229,11 +260,10 @@ def decode_file(file: ImageLike, channels: int, what: str = 'the image') -> Imag
     name = file if isinstance(file, str | Path) else what
     if isinstance(file, np.ndarray):
         file = _as_image(file, what)
-    try:
+    with telling(f'{name} cannot be read', 'give an image file'):
         content = file if isinstance(file, bytes | Image.Image) else read_file(Path(file))
+    try:
         return decode(content, channels, use_orientation=True, name=str(name))
-    except OSError as error:
-        raise UserError(f'{name} cannot be read ({error.strerror}); give an image file.') from error
     except Undecodable as error:
         raise UserError(f'{name} cannot be decoded ({error}); give an image file.') from error
 
@@ -248,48 +278,6 @@ def _as_image(array: np.ndarray, what: str) -> Image.Image:
             "or bool [h w]. Of numbers from 0 to 1, give (255 * image).round().astype('uint8')."
         )
     return Image.fromarray(np.ascontiguousarray(plain))
-
-
-def image_and_mask(
-    image: ImageLike, mask: ImageLike | None, shape: tuple[int, int, int], config: DataConfig
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Decodes an image, and one of a mask of it, for a model of images of one size.
-
-    Args:
-      image: See `ImageLike`. An image of another size is brought to that of the model as
-        `centred` does.
-      mask: The same for an image of the same size, white in the mask.
-      shape: Shape [h w c] of the model's images.
-      config: What was done to them.
-
-    Returns:
-      uint8 [h w c], and bool [h w] if there is a mask.
-
-    Raises:
-      UserError: If one cannot be read or decoded, their sizes differ, they cannot be brought to that of the
-        model, or nothing of the mask is white then.
-    """
-    h, w, c = shape
-    decoded = [decode_file(image, c)]
-    if mask is not None:
-        decoded.append(decode_file(mask, 1, 'the mask'))
-    sizes = [f'{part.width}x{part.height}' for part in decoded]
-    if len(set(sizes)) > 1:
-        raise UserError(f'the image is {sizes[0]} pixels and the mask {sizes[1]}; make them alike.')
-    try:
-        arrays = [pixels(part) if part.size == (w, h) else centred(part, config) for part in decoded]
-    except Undecodable as error:
-        raise UserError(f'the image cannot be resized ({error}); give one of other proportions.') from error
-    if arrays[0].shape != shape:
-        raise UserError(f'the image has {sizes[0]} pixels and the model was trained on {w}x{h}; resize both.')
-    if mask is None:
-        return arrays[0], None
-    white = arrays[1][..., 0] > 127
-    if not white.any():
-        raise UserError(
-            'nothing of the mask is white where the model sees it; make white what is to be generated.'
-        )
-    return arrays[0], white
 
 
 def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
