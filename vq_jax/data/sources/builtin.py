@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from vq_jax.data.sources.tfds import quiet
 from vq_jax.errors import UserError
+from vq_jax.files import cache_folder
 
 # Photographs in the scikit-image wheel. Left out: its drawings and text, and motorcycle_right,
 # which shows the scene of motorcycle_left again and would put training pixels into the test set.
@@ -230,10 +231,7 @@ BUILDERS = {'digits': Digits, 'glyphs': Glyphs, 'photos': Photos}
 
 def home(data_dir: str | None) -> Path:
     """Returns the folder of the built-in sets: `DataConfig.data_dir`, or else in the user's cache folder."""
-    if data_dir:
-        return Path(data_dir).expanduser()
-    cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    return Path(cache).expanduser() / 'vq_jax' / 'datasets'
+    return Path(data_dir).expanduser() if data_dir else cache_folder('datasets')
 
 
 def find(name: str, folder: Path) -> Path:
@@ -271,7 +269,8 @@ def prepare(name: str, folder: Path) -> Path:
     except OSError as error:
         raise _unwritten(name, folder, error) from error
     try:
-        with quiet(), _no_progress():
+        tfds.disable_progress_bar()
+        with quiet(), contextlib.redirect_stdout(io.StringIO()):  # without its announcements
             builder(data_dir=str(workshop), file_format='array_record').download_and_prepare()
         (workshop / name / final.name).rename(final)
     except (OSError, RuntimeError) as error:  # the latter is what the writer of records makes of the former
@@ -279,6 +278,7 @@ def prepare(name: str, folder: Path) -> Path:
             raise _unwritten(name, folder, error) from error
         # another process was first, with the same content
     finally:
+        tfds.enable_progress_bar()
         shutil.rmtree(workshop)
     return final
 
@@ -289,14 +289,3 @@ def _unwritten(name: str, folder: Path, error: Exception) -> UserError:
         f'The built-in data set {name!r} cannot be prepared in {str(folder)!r} ({reason}): make room, or set '
         'config.data.data_dir to a folder that can be written.'
     )
-
-
-@contextlib.contextmanager
-def _no_progress() -> Iterator[None]:
-    """Keeps tensorflow-datasets' progress bars and announcements off the screen."""
-    tfds.disable_progress_bar()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        tfds.enable_progress_bar()
