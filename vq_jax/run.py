@@ -133,7 +133,7 @@ class Run:
                 0, or a name of `class_names`. Digits in a text are a number only where no class is called so.
         """
         self._needs('decode')
-        codes = checked_codes(codes, self._plain(self._encoded), self.task.vocabularies)
+        codes = checked_codes(codes, self._encoded, self.task.vocabularies)
         codes = self._with_depth(codes)
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label, needed=self.task.decoder_labels > 0)
         return self._jit(self.task.decode)(self.state, codes, labels)
@@ -304,9 +304,8 @@ class Run:
         example. A masked prior has no likelihood, and raises `UserError`.
         """
         self._needs('log_probability')
-        like = self._plain(self._encoded)
-        codes = checked_codes(codes, like, self.task.vocabularies)
-        check_whole_grids(codes, like)
+        codes = checked_codes(codes, self._encoded, self.task.vocabularies)
+        check_whole_grids(codes, self._encoded)
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
         return self._jit(self.task.log_probability)(self.state, self._with_depth(codes), labels)
 
@@ -441,9 +440,12 @@ class Run:
 
     @functools.cached_property
     def _encoded(self) -> Any:
-        """Shapes and types of what the task's `encode` returns for one example."""
-        one = abstract_examples(1, self.spec)
-        return jax.eval_shape(self.task.encode, self.state, one)
+        """Shapes and types of what `encode` returns for one example."""
+
+        def encode(state: State, examples: jax.Array) -> Any:
+            return self._plain(self.task.encode(state, examples))
+
+        return jax.eval_shape(encode, self.state, abstract_examples(1, self.spec))
 
     @functools.cached_property
     def _batched_sampler(self) -> BatchedSampler:
@@ -494,7 +496,7 @@ class Run:
         if not self.task.vocabularies:
             return codes[0]
         depths = map(len, self.task.vocabularies)
-        plain = [_without_last(x) if depth == 1 else x for x, depth in zip(codes, depths, strict=True)]
+        plain = [x[..., 0] if depth == 1 else x for x, depth in zip(codes, depths, strict=True)]
         return tuple(plain) if len(plain) > 1 else plain[0]
 
     def _with_depth(self, codes: Any) -> Any:
@@ -505,8 +507,3 @@ class Run:
         depths = map(len, self.task.vocabularies)
         scales = zip(scales, depths, strict=True)
         return tuple(x[..., None] if depth == 1 else x for x, depth in scales)
-
-
-def _without_last(x: Any) -> Any:
-    """An array, or what describes one, without its last axis, which is of length 1."""
-    return jax.ShapeDtypeStruct(x.shape[:-1], x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x[..., 0]
