@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,30 +141,19 @@ def write(
     Raises:
         UserError: if it cannot be written; the examples are elsewhere then, if anywhere.
     """
-    what = f'the {len(examples)} {spec.plural} that were made'
-    cli.write_output(path, _content(path.suffix, examples, spec, title, captions, arrays), what)
-
-
-def _content(
-    suffix: str,
-    examples: np.ndarray,
-    spec: Spec,
-    title: str,
-    captions: Sequence[str] | None,
-    arrays: Mapping[str, np.ndarray | None],
-) -> bytes | dict[str, bytes]:
-    """What a file holds, or of a folder those in it by their names."""
-    if suffix == '.npz':
+    digits = len(str(len(examples) - 1))
+    if path.suffix == '.npz':
         file = io.BytesIO()
         np.savez(file, **{spec.plural: examples, **{k: v for k, v in arrays.items() if v is not None}})
-        return file.getvalue()
-    if suffix == '.wav':
-        return wav.encode(Sound(examples, spec.rate).joined(), spec.rate)
-    if suffix == '.png':
+        content = file.getvalue()
+    elif path.suffix == '.wav':
+        content = wav.encode(Sound(examples, spec.rate).joined(), spec.rate)
+    elif path.suffix == '.png':
         shown = as_images(examples, spec)
         shown = shown if captions is None else captioned(shown, captions)
-        return sheets.png(sheets.Sheet(sheets.grid(shown), (title,)).captioned())
-    digits = len(str(len(examples) - 1))
-    if spec.kind == 'audio':
-        return {f'{i:0{digits}}.wav': wav.encode(x, spec.rate) for i, x in enumerate(examples)}
-    return {f'{i:0{digits}}.png': sheets.png(x) for i, x in enumerate(as_images(examples, spec))}
+        content = sheets.png(sheets.Sheet(sheets.grid(shown), (title,)).captioned())
+    elif spec.kind == 'audio':
+        content = {f'{i:0{digits}}.wav': wav.encode(x, spec.rate) for i, x in enumerate(examples)}
+    else:
+        content = {f'{i:0{digits}}.png': sheets.png(x) for i, x in enumerate(as_images(examples, spec))}
+    cli.write_output(path, content, f'the {len(examples)} {spec.plural} that were made')
