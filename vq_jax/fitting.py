@@ -220,7 +220,20 @@ def fit(
         state = state.replace(frozen=frozen)
         # What is logged and saved before an error is kept.
         with _open_log(experiment, workdir, facts, start) as log, checkpoints:
-            return _train(experiment, state, start, checkpoints, log, progress)
+            loop, eval_set = experiment.loop, experiment.eval_set
+            _, evaluation = run_loop(
+                loop,
+                train_step=experiment.train_steps(),
+                engine=engine,
+                state=state,
+                batches=experiment.batches(start),
+                evaluate=MeanEvaluator(task, engine, eval_set, loop.batch_size, loop.num_shown).run,
+                watch=task.watch,
+                checkpoints=checkpoints,
+                writer=log,
+                progress=progress,
+            )
+            return None if evaluation is None else evaluation.metrics
 
 
 def _open_data(config: ConfigDict, progress: Progress) -> tuple[Dataset, Dataset]:
@@ -336,29 +349,3 @@ def _open_log(experiment: Experiment, workdir: Path, facts: DataFacts, start: in
                 f'{before}.',
             )
         yield log
-
-
-def _train(
-    experiment: Experiment,
-    state: State,
-    start: int,
-    checkpoints: Checkpoints,
-    log: MetricWriter,
-    progress: Progress,
-) -> dict[str, float] | None:
-    """Makes the steps from `start` on; the metrics of the last evaluation, None if a signal came before."""
-    task, engine, loop = experiment.task, experiment.engine, experiment.loop
-    evaluator = MeanEvaluator(task, engine, experiment.eval_set, loop.batch_size, loop.num_shown)
-    _, evaluation = run_loop(
-        loop,
-        train_step=experiment.train_steps(),
-        engine=engine,
-        state=state,
-        batches=experiment.batches(start),
-        evaluate=evaluator.run,
-        watch=task.watch,
-        checkpoints=checkpoints,
-        writer=log,
-        progress=progress,
-    )
-    return None if evaluation is None else evaluation.metrics
