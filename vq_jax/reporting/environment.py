@@ -4,29 +4,10 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
+import re
 from collections import Counter
 
 import jax
-
-_PACKAGES = (
-    'vq_jax',
-    'jax',
-    'jaxlib',
-    'flax',
-    'optax',
-    'orbax-checkpoint',
-    'chex',
-    'ml_collections',
-    'grain',
-    'array_record',
-    'tensorflow-datasets',
-    'numpy',
-    'pillow',
-    'scikit-learn',
-    'scikit-image',
-    'safetensors',
-    'tensorboardX',
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +18,7 @@ class Environment:
         python: its version.
         machine: operating system, processor and number of cores.
         devices: what JAX runs on, or why it cannot say.
-        packages: versions by name.
+        packages: versions by name, of this one and of those that it needs.
     """
 
     python: str
@@ -52,7 +33,7 @@ def find_environment() -> Environment:
         python=f'{platform.python_implementation()} {platform.python_version()}',
         machine=f'{platform.platform()}, {os.cpu_count()} cores',
         devices=_devices(),
-        packages={name: _version(name) for name in _PACKAGES},
+        packages=_packages(),
     )
 
 
@@ -62,6 +43,15 @@ def _devices() -> str:
     except RuntimeError as error:  # a training run may hold them all
         return f'not available: {str(error).splitlines()[0]}'
     return ', '.join(f'{number} × {kind}' for kind, number in kinds.items())
+
+
+def _packages() -> dict[str, str]:
+    try:
+        needed = importlib.metadata.requires('vq_jax')
+    except importlib.metadata.PackageNotFoundError:  # as in a folder of PYTHONPATH
+        needed = None
+    names = (re.match(r'[\w.-]+', requirement)[0] for requirement in needed or ())
+    return {name: _version(name) for name in ('vq_jax', 'jaxlib', *names)}
 
 
 def _version(package: str) -> str:
