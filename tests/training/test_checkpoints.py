@@ -424,7 +424,7 @@ def test_who_only_reads_is_not_told_to_delete(tmp_path):
 def test_what_is_sealed_comes_back(tmp_path):
     assert Checkpoints(tmp_path, read_only=True).sealed() is None
     save(tmp_path, [0])
-    assert Checkpoints(tmp_path, read_only=True).sealed() == {}
+    assert Checkpoints(tmp_path, read_only=True).sealed() is None
     first, second = ({'config': {'seed': seed}, 'data': {}} for seed in (1, 2))
     save(tmp_path, [1], sealed=first)
     save(tmp_path, [2], sealed=second)

@@ -129,14 +129,11 @@ class Checkpoints:
         """Whether the folder says that no checkpoint of this run was complete yet."""
         return (self._directory / _UNSAVED).is_file()
 
-    def sealed(self) -> Sealed | dict[str, Any] | None:
-        """What the newest checkpoint whose manifest can be read was sealed with; None if there is none.
-
-        Nothing ({}) for one of before runs said something of themselves.
-        """
+    def sealed(self) -> Sealed | None:
+        """What the newest checkpoint whose manifest can be read was sealed with; None if there is none."""
         for step in reversed(self.steps()):
             with contextlib.suppress(DamagedError, OSError):
-                return unseal(self._directory / str(step) / _MANIFEST).get('sealed', {})
+                return unseal(self._directory / str(step) / _MANIFEST).get('sealed')
         return None
 
     def best_step(self) -> int | None:
