@@ -142,15 +142,16 @@ def code_maps(codes: np.ndarray, k: int, size: tuple[int, int]) -> np.ndarray:
     return colours.repeat(up[0], 1).repeat(up[1], 2)
 
 
-def histogram(shares: np.ndarray, k: int, height: int = 128, width: int = 512) -> Sheet:
+def histogram(shares: np.ndarray, k: int) -> Sheet:
     """The share of each code as bars, the most used first; the line is an even share.
+
+    Each of more codes than there are columns gets less than a pixel.
 
     Args:
         shares: of the codes that occur [n].
         k: how many codes there are.
-        height: of the image, in pixels.
-        width: of the image at the most; each of many codes gets less than a pixel.
     """
+    height, width = 128, 512
     shares = np.sort(np.asarray(shares, np.float64))[::-1]
     code = np.arange(width) * k // width
     bars = np.where(code < len(shares), shares[np.minimum(code, len(shares) - 1)], 0)

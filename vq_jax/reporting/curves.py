@@ -13,24 +13,23 @@ _KEPT = 5  # points that a stretch of a thinned curve may keep
 _NOT_DRAWN = ('examples',)
 
 
-def thin(values: np.ndarray, limit: int = LIMIT) -> np.ndarray:
+def thin(values: np.ndarray) -> np.ndarray:
     """Which points of a curve to draw.
 
-    A curve of more than `limit` points is cut into equal stretches, of each of which the first, the last,
-    the smallest, the largest and the first that is not finite are kept. Drawn less than `limit / 5` pixels
+    A curve of more than `LIMIT` points is cut into equal stretches, of each of which the first, the last,
+    the smallest, the largest and the first that is not finite are kept. Drawn less than `LIMIT / 5` pixels
     wide, it looks as with all points.
 
     Args:
         values: float [n], with NaN where a number was not finite.
-        limit: how many points there may be.
 
     Returns:
-        int [at most `limit`], indices in rising order.
+        int [at most `LIMIT`], indices in rising order.
     """
-    if len(values) <= limit:
+    if len(values) <= LIMIT:
         return np.arange(len(values))
     kept: set[int] = set()
-    for stretch in np.array_split(np.arange(len(values)), limit // _KEPT):
+    for stretch in np.array_split(np.arange(len(values)), LIMIT // _KEPT):
         part = values[stretch]
         finite = np.isfinite(part)
         kept |= {stretch[0], stretch[-1]}
@@ -41,13 +40,13 @@ def thin(values: np.ndarray, limit: int = LIMIT) -> np.ndarray:
     return np.array(sorted(kept))
 
 
-def averages(series: Series, limit: int = LIMIT) -> tuple[list[float], list[float]]:
+def averages(series: Series) -> tuple[list[float], list[float]]:
     """Mean step and mean value of each stretch of a curve that is too long to draw.
 
     What `thin` keeps are extremes, which a moving average over them would be drawn to; it goes over these.
     """
     steps, values = np.array(series.steps, np.float64), np.array(series.values)
-    stretches = [s[np.isfinite(values[s])] for s in np.array_split(np.arange(len(values)), limit // _KEPT)]
+    stretches = [s[np.isfinite(values[s])] for s in np.array_split(np.arange(len(values)), LIMIT // _KEPT)]
     stretches = [s for s in stretches if len(s)]
     # Divided before the sum, which might overflow.
     means = [float((values[s] / len(s)).sum()) for s in stretches]

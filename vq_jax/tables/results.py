@@ -131,21 +131,21 @@ class Results:
         self._made = kept
 
     def _read_made(self) -> dict[str, Made]:
-        try:
-            return read_json(
-                self.path.parent / _MADE, dict[str, Made], advice='restore it from a copy, or remove it'
-            )
-        except FileNotFoundError:
-            return {}
+        return _read(self.path.parent / _MADE, Made, 'restore it from a copy, or remove it')
 
     def _read(self) -> dict[str, Any]:
         advice = 'restore it from a copy'
-        try:
-            results = read_json(self.path, dict[str, Any], advice=advice)
-        except FileNotFoundError:
-            return {}
+        results = _read(self.path, Any, advice)
         check_type(results, dict[str, _Result], where=str(self.path), advice=advice)
         return results
+
+
+def _read(path: Path, kind: Any, advice: str) -> dict[str, Any]:
+    """What a JSON file holds by name; nothing if it is not there."""
+    try:
+        return read_json(path, dict[str, kind], advice=advice)
+    except FileNotFoundError:
+        return {}
 
 
 def number_of(row: Row, name: str, metrics: Mapping[str, float | None]) -> float | None:
