@@ -7,7 +7,6 @@ import contextlib
 import io
 import os
 import shlex
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -263,29 +262,23 @@ def prepare(name: str, folder: Path) -> Path:
     final = folder / name / str(builder.VERSION)
     if (final / 'dataset_info.json').is_file():
         return final
+    tfds.disable_progress_bar()
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        workshop = Path(tempfile.mkdtemp(prefix=f'.{name}-', dir=folder))
-    except OSError as error:
-        raise _unwritten(name, folder, error) from error
-    try:
-        tfds.disable_progress_bar()
-        with quiet(), contextlib.redirect_stdout(io.StringIO()):  # without its announcements
-            builder(data_dir=str(workshop), file_format='array_record').download_and_prepare()
-        (workshop / name / final.name).rename(final)
+        with (
+            tempfile.TemporaryDirectory(prefix=f'.{name}-', dir=folder) as workshop,
+            quiet(),
+            contextlib.redirect_stdout(io.StringIO()),  # in which tensorflow-datasets makes announcements
+        ):
+            builder(data_dir=workshop, file_format='array_record').download_and_prepare()
+            Path(workshop, name, final.name).rename(final)
     except (OSError, RuntimeError) as error:  # the latter is what the writer of records makes of the former
-        if not (final / 'dataset_info.json').is_file():
-            raise _unwritten(name, folder, error) from error
-        # another process was first, with the same content
+        if not (final / 'dataset_info.json').is_file():  # else another process was first
+            reason = getattr(error, 'strerror', None) or str(error).partition(';')[0]
+            raise UserError(
+                f'The built-in data set {name!r} cannot be prepared in {str(folder)!r} ({reason}): make room, '
+                'or set config.data.data_dir to a folder that can be written.'
+            ) from error
     finally:
         tfds.enable_progress_bar()
-        shutil.rmtree(workshop)
     return final
-
-
-def _unwritten(name: str, folder: Path, error: Exception) -> UserError:
-    reason = getattr(error, 'strerror', None) or str(error).partition(';')[0]
-    return UserError(
-        f'The built-in data set {name!r} cannot be prepared in {str(folder)!r} ({reason}): make room, or set '
-        'config.data.data_dir to a folder that can be written.'
-    )
