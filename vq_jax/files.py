@@ -94,24 +94,20 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     data = content.encode('utf-8', 'backslashreplace') if isinstance(content, str) else content
     with telling(f'Cannot write {path}', 'make room, or choose another place', WriteError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, data)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    # A name of its own for every writer: two processes may write the same file at once.
-    handle, name = tempfile.mkstemp(prefix='.', suffix='.tmp', dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes private files; a run directory is read by colleagues and TensorBoard.
-        temporary.chmod(0o666 & ~_UMASK)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        # A name of its own for every writer: two processes may write the same file at once.
+        handle, name = tempfile.mkstemp(prefix='.', suffix='.tmp', dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, 'wb') as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp makes private files; a run directory is read by colleagues and TensorBoard.
+            temporary.chmod(0o666 & ~_UMASK)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def open_itself(path: str | Path, flags: int) -> int:
