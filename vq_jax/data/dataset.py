@@ -62,7 +62,6 @@ class Dataset:
         return len(self._source)
 
     def __repr__(self) -> str:
-        """Says what this is."""
         return f'Dataset({self.name}, {len(self):,} examples of {self.spec.shape})'
 
     def __getstate__(self) -> dict[str, Any]:

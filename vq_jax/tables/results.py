@@ -21,8 +21,6 @@ _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class _Result(TypedDict):
-    """What is read of a row's result."""
-
     config: str
     metrics: dict[str, float | None]
     data: str

@@ -123,8 +123,6 @@ def _check_run(row: Row, workdir: Path) -> None:
 
 
 class _Measurement:
-    """Everything that is done for one row."""
-
     def __init__(self, table: Table, row: Row, workdir: Path, workers: Workers, *, logs: bool) -> None:
         self._table, self._row, self._workdir, self._workers = table, row, workdir, workers
         self._log = workdir / f'{row.name}.log' if logs else None
@@ -189,7 +187,6 @@ class _Measurement:
 
 
 def _circumstances() -> dict[str, Any]:
-    """The versions, the commit and the day."""
     return {
         'versions': {name: importlib.metadata.version(name) for name in _PACKAGES},
         'commit': _commit() or 'none',

@@ -276,8 +276,8 @@ def prepare(name: str, folder: Path) -> Path:
         if not (final / 'dataset_info.json').is_file():  # else another process was first
             reason = getattr(error, 'strerror', None) or str(error).partition(';')[0]
             raise UserError(
-                f'The built-in data set {name!r} cannot be prepared in {str(folder)!r} ({reason}): make room, '
-                'or set config.data.data_dir to a folder that can be written.'
+                f'The built-in data set {name!r} cannot be prepared in {str(folder)!r} ({reason}): make '
+                'room, or set config.data.data_dir to a folder that can be written.'
             ) from error
     finally:
         tfds.enable_progress_bar()

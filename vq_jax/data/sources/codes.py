@@ -288,7 +288,6 @@ class CodeDataset(Dataset):
         self._kept = self._read(range(len(self))) if small else None
 
     def __repr__(self) -> str:
-        """Says what this is."""
         return f'CodeDataset({self.name}, {len(self):,} examples of {self.facts.codes.length} codes)'
 
     def fetch(self, indices: np.ndarray) -> Examples:

@@ -65,7 +65,6 @@ class FolderSource:
         self._labels = [number[classes[path]] if classes else 0 for path in self._paths]
 
     def __len__(self) -> int:
-        """Returns the number of files."""
         return len(self._paths)
 
     def read(self, indices: Sequence[int]) -> list[tuple[bytes | Exception, int]]:

@@ -96,7 +96,6 @@ class TfdsSource:
         self._records = _records(builder, name, split, config.split_key(split))
 
     def __len__(self) -> int:
-        """Returns the number of records."""
         return len(self._records)
 
     def read(self, indices: Sequence[int]) -> list[tuple[Any, int]]:

@@ -34,7 +34,6 @@ class AudioTransform(Transform):
     file_shape: ClassVar[tuple[int | None, ...]] = (None, 1)
 
     def __init__(self, config: DataConfig, source: Source) -> None:
-        """See `Transform`."""
         if config.channels not in (None, 1):
             raise UserError(
                 f'config.data.channels is {config.channels}, and sound is mixed into one: use 1 or None.'

@@ -33,7 +33,6 @@ class ImageTransform(Transform):
     file_shape: ClassVar[tuple[int | None, ...]] = (None, None, 3)
 
     def __init__(self, config: DataConfig, source: Source) -> None:
-        """See `Transform`."""
         self._config = config
         self._use_orientation = source.use_orientation
         *sizes, channels = source.shape
