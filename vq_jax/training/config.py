@@ -100,8 +100,8 @@ def explain(section: ConfigDict, path: str = '') -> list[Key]:
             inner += explain(value, _dotted(path, name))
         elif name in fields:
             cls, field = fields[name]
-            meaning = _meaning(cls, name)
-            keys.append(Key(_dotted(path, name), field.described(), field.default, meaning, cls))
+            kind = field.described(field.choices)
+            keys.append(Key(_dotted(path, name), kind, field.default, _meaning(cls, name), cls))
         else:
             keys.append(Key(_dotted(path, name), type(value).__name__, value, ''))
     return keys + inner
@@ -201,35 +201,31 @@ class _Field:
     choices: tuple[Any, ...]
     default: Any
 
-    def described(self) -> str:
-        """What it may be, in words."""
-        if self.choices:
-            kind = f'one of {", ".join(map(str, self.choices))}'
-        else:
-            kind = self.kind.__name__ if self.element is None else f'tuple of {self.element.__name__}'
+    def described(self, choices: tuple[Any, ...] = ()) -> str:
+        """What it may be, in words: its type, or one of some choices."""
+        one = (self.element or self.kind).__name__
+        kind = one if self.element is None else f'tuple of {one}'
+        kind = f'one of {", ".join(map(str, choices))}' if choices else kind
         return f'{kind} or None' if self.optional else kind
 
     def checked(self, value: Any, path: str) -> Any:
         """The value in the attribute's type; raises `UserError` if it cannot be."""
         if value is None and self.optional:
             return None
-        if self.element is None:
-            fits, kind = _fits(value, self.kind), self.kind.__name__
-        else:
-            fits = isinstance(value, list | tuple) and all(_fits(x, self.element) for x in value)
-            kind = f'tuple of {self.element.__name__}'
-        if not fits:
+        one = self.element or self.kind
+        parts = value if self.element else (value,)
+        if not (isinstance(parts, list | tuple) and all(_fits(part, one) for part in parts)):
             raise UserError(
-                f'{path} is {printable(repr(value))}, which is not of type '
-                f'{kind}{" or None" if self.optional else ""}; '
+                f'{path} is {printable(repr(value))}, which is not of type {self.described()}; '
                 f'change it in the config file or by --{path}=...'
             )
-        value = self.kind(value) if self.element is None else tuple(map(self.element, value))
+        parts = tuple(map(one, parts))
+        value = parts if self.element else parts[0]
         if path.rpartition('.')[2] in _LAYERS and value > _MOST_LAYERS:
             raise UserError(f'{path} is {value}; give {_MOST_LAYERS} or less.')
-        if isinstance(value, tuple) and len(value) > _MOST_VALUES:
-            raise UserError(f'{path} has {len(value)} values; give {_MOST_VALUES} or fewer.')
-        for part in value if isinstance(value, tuple) else (value,):
+        if len(parts) > _MOST_VALUES:
+            raise UserError(f'{path} has {len(parts)} values; give {_MOST_VALUES} or fewer.')
+        for part in parts:
             if isinstance(part, int | float):
                 on_device(path, part)
         if self.choices and value not in self.choices:
