@@ -92,13 +92,11 @@ def _tables(tables: Sequence[tuple[Summary, Path]], runs: Sequence[RecordedRun])
     Rows whose run is on the page have its colour.
     """
     indices = {run.workdir: i for i, run in enumerate(runs)}
-    return ''.join(
-        _section(number, 'Table' if len(tables) == 1 else table.title, table, workdir, indices)
-        for number, (table, workdir) in enumerate(tables)
-    )
+    many = len(tables) > 1
+    return ''.join(_section(i, *table, indices, many) for i, table in enumerate(tables))
 
 
-def _section(number: int, heading: str, table: Summary, workdir: Path, indices: dict[Path, int]) -> str:
+def _section(number: int, table: Summary, workdir: Path, indices: dict[Path, int], many: bool) -> str:
     heads = ''.join(f'<th scope="col">{escape(head)}</th>' for head in table.heads)
     rows = ''.join(
         f'<tr><th scope="row">{_swatch(indices.get((workdir / row.name).resolve()))}{escape(cells[0])}</th>'
@@ -114,7 +112,7 @@ def _section(number: int, heading: str, table: Summary, workdir: Path, indices: 
     commands = '\n'.join(table.commands)
     return (
         f'<section class="experiment" aria-labelledby="table-{number}">'
-        f'<h2 id="table-{number}">{escape(heading)}</h2><p>{escape(table.about)}</p>'
+        f'<h2 id="table-{number}">{escape(table.title if many else "Table")}</h2><p>{escape(table.about)}</p>'
         + _scrolling(
             f'<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>', escape(table.title)
         )
