@@ -283,6 +283,7 @@ class CodeDataset(Dataset):
             )
         self.transform = Transform()
         self._source = _open_shards(shards, facts)
+        self._record_size = (facts.codes.length + 1) * facts.dtype.itemsize  # a label and codes, in bytes
         self._read([0])
         small = len(self) * self._record_size <= config.cache_gib * 2**30
         self._kept = self._read(range(len(self))) if small else None
@@ -296,11 +297,6 @@ class CodeDataset(Dataset):
         labels, codes = rows[:, 0].astype(np.int32), rows[:, 1:].astype(np.int32)
         return Examples(codes, labels, np.ones(len(rows), bool))
 
-    @property
-    def _record_size(self) -> int:
-        """The bytes of a label and the codes of an example."""
-        return (self.facts.codes.length + 1) * self.facts.dtype.itemsize
-
     def _read(self, indices: Sequence[int]) -> np.ndarray:
         """Labels and codes [b 1+n]; raises `UserError` for what `codes.json` does not say."""
         facts = self.facts
@@ -308,8 +304,7 @@ class CodeDataset(Dataset):
             records = self._source.__getitems__([int(index) for index in indices])
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f'the codes of {self.name} cannot be read ({error}); {_AGAIN}.') from error
-        size = self._record_size
-        if any(len(record) != size for record in records):
+        if any(len(record) != self._record_size for record in records):
             raise UserError(f'codes of {self.name} are not of {facts.codes.length} positions; {_AGAIN}.')
         rows = np.frombuffer(b''.join(records), facts.dtype).reshape(len(records), 1 + facts.codes.length)
         labels, codes = rows[:, 0].max(), rows[:, 1:].max()
