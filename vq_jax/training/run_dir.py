@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from msgspec import Meta
 
@@ -412,15 +413,9 @@ def locate(before: BuiltOn, workdir: Path) -> list[Path]:
     return paths
 
 
-def flatten(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-    """The values of a nested dict by their dotted keys; an empty dict within it is a value."""
-    flat = {}
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            flat |= flatten(item, f'{prefix}{key}.')
-        else:
-            flat[f'{prefix}{key}'] = item
-    return flat
+def flatten(value: dict[str, Any]) -> dict[str, Any]:
+    """The values of a nested dict by their dotted keys; an empty dict within it has none."""
+    return flatten_dict(value, sep='.')
 
 
 def show(value: Any) -> str:
