@@ -124,14 +124,10 @@ class CodeSpec:
         return len(self.grids)
 
     @property
-    def depths(self) -> tuple[int, ...]:
-        """How many codes a position has, for each scale."""
-        return tuple(map(len, self.vocabularies))
-
-    @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes of an example's codes, [*grid depth] for each scale."""
-        return tuple((*grid, depth) for grid, depth in zip(self.grids, self.depths, strict=True))
+        scales = zip(self.grids, self.vocabularies, strict=True)
+        return tuple((*grid, len(vocabulary)) for grid, vocabulary in scales)
 
     @property
     def length(self) -> int:
