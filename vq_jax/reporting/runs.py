@@ -127,7 +127,7 @@ def _read_log(path: Path) -> tuple[dict[str, dict[str, Series]], list[tuple[int,
     """The numbers by split and name, and the warnings."""
     log: dict[str, dict[str, Series]] = {}
     warnings = []
-    for _, line in read_log(path):
+    for line in read_log(path):
         if line.split == WARNING:
             warnings.append((line.step, line.text))
             continue

@@ -160,7 +160,7 @@ def last_evaluation(workdir: Path) -> dict[str, Any] | None:
     where = str(workdir / CONFIG_NAME)
     config = check_type(flatten(read_config(workdir)), _Config, where=where, advice='remove the run')
     try:
-        log = [line for _, line in read_log(workdir / METRICS_NAME)]
+        log = list(read_log(workdir / METRICS_NAME))
     except FileNotFoundError:
         return None
     ends = [line for line in log if line.split == 'eval' and line.step == config['steps']]

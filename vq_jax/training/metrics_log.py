@@ -41,8 +41,8 @@ class _Warning(TypedDict):
     text: str
 
 
-def read_log(path: Path) -> Iterator[tuple[int, LogLine]]:
-    """The lines of a log and their numbers, from 1; a last one that is not complete yet is left out.
+def read_log(path: Path) -> Iterator[LogLine]:
+    """The lines of a log; a last one that is not complete yet is left out.
 
     Raises:
         FileNotFoundError: there is no log.
@@ -53,7 +53,7 @@ def read_log(path: Path) -> Iterator[tuple[int, LogLine]]:
         head = check_type(record, _Head, where=where, advice=_ADVICE)
         if head['split'] == WARNING:
             text = check_type(record, _Warning, where=where, advice=_ADVICE)['text']
-            yield number, LogLine(**head, metrics={}, text=text)
+            yield LogLine(**head, metrics={}, text=text)
             continue
         rest = {name: value for name, value in record.items() if name not in head}
         values = check_type(rest, dict[str, float | None], where=where, advice=_ADVICE)
@@ -61,4 +61,4 @@ def read_log(path: Path) -> Iterator[tuple[int, LogLine]]:
             name: math.nan if value is None or not math.isfinite(value) else value
             for name, value in values.items()
         }
-        yield number, LogLine(**head, metrics=finite)
+        yield LogLine(**head, metrics=finite)

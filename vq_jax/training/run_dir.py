@@ -319,7 +319,7 @@ def check_sealed(workdir: Path, sealed: Sealed, before: dict[str, Any], now: dic
 def check_not_lost(workdir: Path) -> None:
     """Refuses to begin a run anew that has a log and lost its checkpoints (see `Checkpoints.never_saved`)."""
     try:
-        last = max((line.step for _, line in read_log(workdir / METRICS_NAME)), default=0)
+        last = max((line.step for line in read_log(workdir / METRICS_NAME)), default=0)
     except FileNotFoundError:
         return
     if last:

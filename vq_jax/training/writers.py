@@ -184,9 +184,9 @@ def _tell_given_up(kind: type[_Other], error: Exception) -> None:
 
 def _drop_after(path: Path, step: int) -> None:
     """Keeps the lines up to a step; a last line that a kill cut short goes too."""
-    kept = {number for number, line in read_log(path) if line.step <= step}  # refuses what is no file
-    lines = io.BytesIO(path.read_bytes()).readlines()
-    write_atomically(path, b''.join(line for number, line in enumerate(lines, 1) if number in kept))
+    kept = [line.step <= step for line in read_log(path)]  # refuses what is no file
+    lines = zip(io.BytesIO(path.read_bytes()), kept, strict=False)
+    write_atomically(path, b''.join(line for line, keep in lines if keep))
 
 
 def _drop_media_after(folder: Path, step: int) -> None:
