@@ -2,10 +2,14 @@
 
 Modules, the shapes they return, their parameters, and the FLOPs of a training step. Nothing is allocated
 and no data is read.
+
+With `--topology=v5e:4x4` it says instead what a step takes of each chip of such a slice of TPUs: memory,
+operations, bytes, and what the chips send each other. It compiles the step for them, which takes minutes.
 """
 
 import dataclasses
 import functools
+import typing
 from typing import Any
 
 import jax
@@ -15,12 +19,13 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from vq_jax import cli
-from vq_jax.errors import UserError, on_device
+from vq_jax.errors import UserError, on_device, plural
 from vq_jax.models.context import ContextEncoder
 from vq_jax.quantizers.quantizer import Quantized
 from vq_jax.spec import Spec
 from vq_jax.tasks import make_task
 from vq_jax.tasks.task import State, Task
+from vq_jax.topology import CompiledStep, What, compile_step
 from vq_jax.training.extensions import allowing, named_modules
 from vq_jax.training.progress import make_console
 from vq_jax.training.state import AdversarialState, abstract_batch, count_parameters
@@ -35,15 +40,68 @@ _SHAPE = flags.DEFINE_list(
 )
 _KINDS = {2: 'audio', 3: 'image', 4: 'video'}  # by how many axes examples have
 _NUM_CLASSES = flags.DEFINE_integer('num_classes', 0, 'Classes of the data, for a model that depends on it.')
+_TOPOLOGY = flags.DEFINE_string(
+    'topology',
+    None,
+    'A slice of TPUs to compile a step for, such as v5e:4x4, v5p:2x2x1, v4:2x2x2 or v6e:2x4.',
+)
+_WHAT = flags.DEFINE_enum(
+    'what',
+    'train',
+    typing.get_args(What),
+    'The step to compile for --topology: of training, or of sampling (one token, or one step of a sampler).',
+)
 
 
 def main() -> None:
     """Prints the table; the last lines say how many parameters there are."""
+    if _TOPOLOGY.value is not None:
+        jax.config.update('jax_platforms', 'cpu')  # which may have the compiler of TPUs, and no TPU
+    elif _WHAT.present:
+        raise UserError('--what is of the step that is compiled for --topology; give that too.')
     config = cli.read_config(_CONFIG)
     spec = _spec(config.data)
     if on_device('--num_classes', _NUM_CLASSES.value) < 0:
         raise UserError(f'--num_classes is {_NUM_CLASSES.value}; give 0 or more.')
-    with allowing([*_ALLOW_IMPORT.value, *named_modules(config)]):
+    with allowing(_ALLOW_IMPORT.value):
+        if _TOPOLOGY.value is not None:
+            options = {'what': _WHAT.value, 'num_classes': _NUM_CLASSES.value}
+            print('\n'.join(_lines(compile_step(config, spec, _TOPOLOGY.value, **options))))
+        else:
+            _show_modules(config, spec)
+
+
+def _lines(step: CompiledStep) -> list[str]:
+    """What a compiled step takes of each chip."""
+    topology, gib = step.topology, 2**30
+    lines = [f'{topology.name}: {plural(topology.size, "chip")} ({topology.accelerator_type}); of each chip:']
+    sizes = dict(step.arguments)
+    if step.temporaries is not None:
+        sizes['temporaries'] = step.temporaries
+    lines += [f'  {name + ":":18}{size / gib:8.3f} GiB' for name, size in sizes.items()]
+    usable, least = topology.chip.usable, '' if step.flops is not None else 'at least '
+    verdict = 'fits' if step.fits else f'does not fit, by {least}{(step.memory - usable) / gib:.2f} GiB'
+    lines.append(
+        f'  {"in all:":18}{step.memory / gib:8.3f} GiB of the {usable / gib:.2f} GiB for programs of '
+        f'{topology.chip.hbm / gib:.0f}: {verdict}'
+    )
+    if step.flops is not None:
+        bound = 'operations' if step.share_of_peak == 1 else 'bytes'
+        lines += [
+            f'operations: {step.flops:.4g} FLOP',
+            f'bytes read and written: {step.bytes_accessed:.4g}',
+            f'roofline: {step.roofline_seconds * 1e3:.4g} ms, by the {bound}, which allows '
+            f'{step.share_of_peak:.1%} of {topology.chip.flops / 1e12:.0f} TFLOP/s',
+        ]
+        lines += [f'{c.kind}: {c.count:,} of {c.bytes / 2**20:,.1f} MiB' for c in step.collectives]
+        if step.loops:
+            lines.append(f'loops, counted once: {", ".join(f"of {n:,}" for n in step.loops)}')
+    lines.append(f'lowered in {step.lower_seconds:.1f} s, compiled in {step.compile_seconds:.1f} s')
+    return lines
+
+
+def _show_modules(config: ConfigDict, spec: Spec) -> None:
+    with allowing(named_modules(config)):
         task = make_task(config, spec, _NUM_CLASSES.value)
     if task.accumulate > 1:  # XLA counts what a loop does once
         task = dataclasses.replace(task, accumulate=1)

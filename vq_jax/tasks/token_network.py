@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -127,28 +127,16 @@ class TokenNetwork:
         """
         b, n = len(keys), math.prod(self.shape)
         known = jnp.full((b, n), -1) if known is None else known.reshape(b, n)
-        guided = self.encoder.num_classes and differs(sampling.guidance, 1)
-        if guided:
-            context = pair(context, without_class(context, self.encoder.num_classes))
-
-        def both(x: jax.Array) -> jax.Array:
-            return twice(x) if guided else x
-
-        def one(logits: jax.Array) -> jax.Array:
-            return guide(*halves(logits), sampling.guidance) if guided else logits
-
-        def step(before: jax.Array, i: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-            logits, grown = self.model.apply(variables, both(before), i, cache, method='step')
-            return one(logits), grown
-
-        def network(tokens: jax.Array) -> jax.Array:
-            tokens = both(tokens)
-            return one(self.logits(variables, tokens, tokens < 0, context))
-
         if not self.masked:
-            cache = self.model.apply(variables, len(both(keys)), context, method='start')
+            step, cache = self.causal_step(variables, b, context, sampling)
             tokens = generate(step, cache, keys, n, sampling.choice(), known, self.model.grow)
         else:
+            context, both, one = self._guidance(context, sampling)
+
+            def network(tokens: jax.Array) -> jax.Array:
+                tokens = both(tokens)
+                return one(self.logits(variables, tokens, tokens < 0, context))
+
             tokens = generate_masked(
                 network,
                 keys,
@@ -159,6 +147,37 @@ class TokenNetwork:
                 confidence_temperature=sampling.confidence_temperature,
             )
         return tokens.reshape(b, *self.shape)
+
+    def causal_step(
+        self, variables: Any, b: int, context: Context, sampling: Sampling
+    ) -> tuple[Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]], Any]:
+        """The step of a model that is not masked, with guidance, and the cache of the first token.
+
+        See `vq_jax.sampling.autoregressive.generate`.
+
+        Args:
+            variables: of the model.
+            b: how many examples.
+            context: of each.
+            sampling: how.
+        """
+        context, both, one = self._guidance(context, sampling)
+
+        def step(before: jax.Array, i: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
+            logits, cache = self.model.apply(variables, both(before), i, cache, method='step')
+            return one(logits), cache
+
+        return step, self.model.apply(variables, len(both(jnp.arange(b))), context, method='start')
+
+    def _guidance(self, context: Context, sampling: Sampling) -> tuple[Context, Any, Any]:
+        """The context of what the model sees, and functions of its inputs and of its logits.
+
+        With guidance it sees each example twice, the second time without its class.
+        """
+        if not (self.encoder.num_classes and differs(sampling.guidance, 1)):
+            return context, lambda x: x, lambda x: x
+        context = pair(context, without_class(context, self.encoder.num_classes))
+        return context, twice, lambda logits: guide(*halves(logits), sampling.guidance)
 
     @property
     def _inputs(self) -> tuple[int, ...]:

@@ -1,0 +1,167 @@
+"""Steps compiled for slices of TPUs: what needs no compiler of TPUs, and a small step where there is one."""
+
+import importlib.util
+import math
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.runs import refused, small_gan
+from vq_jax import topology
+from vq_jax.errors import UserError
+from vq_jax.spec import Spec
+from vq_jax.tasks import complete_config, default_config, make_task
+from vq_jax.topology import CHIPS, CompiledStep, Topology, compile_step
+from vq_jax.training.parallel import JitEngine, PmapEngine
+
+IMAGES = Spec('image', (8, 8, 1))
+
+
+@pytest.mark.parametrize(
+    'name, size, accelerator_type',
+    [
+        ('v5e:4x4', 16, 'v5litepod-16'),
+        ('v6e:2x4', 8, 'v6e-8'),
+        ('v4:2x2x4', 16, 'v4-32'),
+        ('v5p:2x2x1', 4, 'v5p-8'),
+    ],
+)
+def test_the_names_of_slices(name, size, accelerator_type):
+    named = Topology(name)
+    assert (named.size, named.accelerator_type) == (size, accelerator_type)
+
+
+@pytest.mark.parametrize('name', [f'{kind}:{shape}' for kind, chip in CHIPS.items() for shape in chip.shapes])
+def test_all_slices_have_a_name_of_their_type(name):
+    assert Topology(name).accelerator_type.endswith(f'-{Topology(name).size * Topology(name).chip.cores}')
+
+
+@pytest.mark.parametrize(
+    'name, words',
+    [('h100:8', 'v4, v5e, v5p, v6e'), ('v5e:3x3', 'v5e:1x1'), ('v5e', '2x2, 2x4'), ('v4:4x4', 'v4:2x2x1')],
+)
+def test_a_slice_that_is_not_known(name, words):
+    with pytest.raises(UserError, match='is not known') as raised:
+        Topology(name)
+    assert words in str(raised.value)
+
+
+def test_the_command_says_so_in_one_sentence():
+    config = '--config=configs/image/vqvae_mnist.py', '--shape=28,28,1'
+    unknown, alone = refused('vq_jax.summary', [*config, '--topology=h100:8'], [*config, '--what=sample'])
+    assert unknown.startswith('error: the topology h100:8 is not known') and unknown.count('\n') == 1
+    assert alone.startswith('error: --what is of the step') and alone.count('\n') == 1
+
+
+def test_without_the_compiler(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'libtpu', None)
+    with pytest.raises(UserError, match=r'pip install "jax\[tpu\]"'):
+        Topology('v5e:2x2').devices()
+
+
+def test_a_batch_that_the_chips_cannot_share(monkeypatch):
+    monkeypatch.setattr(Topology, 'devices', lambda self: [None] * self.size)
+    config = complete_config(small_gan())
+    with pytest.raises(
+        UserError, match=r'config\.batch_size is 4, which 16 devices cannot share evenly; use 16'
+    ):
+        compile_step(config, IMAGES, 'v5e:4x4')
+
+
+@pytest.mark.parametrize(
+    'said, gib',
+    [
+        (
+            'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries '
+            '(48.00G) exceeds available HBM (15.75G).',
+            48,
+        ),
+        ('RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 1.50T of 15.75G hbm.', 1536),
+    ],
+)
+def test_what_the_compiler_says_of_a_program_that_is_too_large(said, gib):
+    assert topology._needed(jax.errors.JaxRuntimeError(said)) == gib * 2**30
+    with pytest.raises(jax.errors.JaxRuntimeError, match='INTERNAL'):
+        topology._needed(jax.errors.JaxRuntimeError('INTERNAL: another mistake'))
+
+
+def test_the_roofline():
+    numbers = dict.fromkeys(('memory', 'temporaries', 'lower_seconds', 'compile_seconds'), 0)
+    named = {'topology': Topology('v5e:1x1'), 'arguments': {}, 'fits': True, 'collectives': (), 'loops': ()}
+    slow = CompiledStep(**named, **numbers, flops=197e12, bytes_accessed=2 * 819e9)
+    assert slow.roofline_seconds == pytest.approx(2) and slow.share_of_peak == pytest.approx(0.5)
+    fast = CompiledStep(**named, **numbers, flops=197e12, bytes_accessed=819e9 / 2)
+    assert fast.roofline_seconds == pytest.approx(1) and fast.share_of_peak == pytest.approx(1)
+
+
+@pytest.mark.parametrize('engine', [PmapEngine, JitEngine])
+def test_what_an_engine_lowers_is_what_it_runs(engine):
+    def step(state, batch, axis_name):
+        mean = jnp.mean(batch['x'], axis=0)
+        mean = jax.lax.pmean(mean, axis_name) if axis_name else mean
+        return {'w': state['w'] - mean}, {'loss': jnp.sum(mean)}
+
+    state, batch = {'w': jnp.arange(3.0)}, {'x': jnp.arange(12.0).reshape(4, 3)}
+    lowered = engine().lower_train_step(step, *engine().abstract(state, batch))
+    after, metrics = lowered.compile()(state, batch)
+    np.testing.assert_allclose(after['w'], np.arange(3.0) - np.arange(12.0).reshape(4, 3).mean(0))
+    assert metrics['loss'] == 4.5 + 5.5 + 6.5
+
+
+def tiny_prior(kind):
+    config = default_config('prior')
+    config.batch_size = 4
+    config.data.image_size, config.data.channels = 2, 1
+    config.tokenizer.levels = 4
+    config.model.kind = kind
+    config.model.class_conditional = True
+    config.model.label_dropout = 0.1
+    config.sampling.guidance = 2.0
+    config.transformer.depth, config.transformer.width, config.transformer.heads = 1, 16, 2
+    config.pixelcnn.depth, config.pixelcnn.channels = 1, 8
+    return config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['transformer', 'pixelcnn'])
+def test_the_step_of_a_prior_makes_the_samples_of_its_loop(kind):
+    """Steps from an empty cache on, each given what the one before it returned."""
+    spec, b = Spec('image', (2, 2, 1)), 4
+    task = make_task(complete_config(tiny_prior(kind)), spec, 3)
+    state = task.init(jax.random.key(1), None).for_inference()
+    batch = {'label': jnp.arange(b) % 3, 'number': jnp.arange(b)}
+    step, carried = topology._sampling_step(task, state, batch)
+    carried = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), carried)
+    variables = state.eval_variables()
+    context = task.network.context(variables, batch['label'])
+    _, start = task.network.causal_step(variables, b, context, task.sampling)
+    start = task.network.model.grow(start, 4) if task.network.model.grow else start
+    carried['cache'] = [x for x in map(jnp.asarray, jax.tree.leaves(start)) if x.ndim]
+    tokens = []
+    for i in range(4):
+        carried = jax.jit(step)({'state': state, 'i': jnp.int32(i)}, carried, batch)
+        tokens.append(carried['before'])
+    keys = topology._keys(batch)
+    expected = task.sample_codes(state, keys, batch['label']).reshape(b, 4)
+    np.testing.assert_array_equal(np.stack(tokens, 1), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec('libtpu') is None, reason='libtpu is not installed (pip install "jax[tpu]")'
+)
+def test_a_small_step_on_a_slice():
+    config = complete_config(small_gan())
+    step = compile_step(config, IMAGES, 'v5e:2x2')
+    assert step.fits and step.flops > 0 and step.bytes_accessed > 0
+    task = make_task(config, IMAGES)
+    state = jax.eval_shape(task.init, jax.random.key(0), None)
+    sizes = [x.size for network in state.networks.values() for x in jax.tree.leaves(network.params)]
+    assert step.arguments['parameters'] == 4 * sum(sizes)
+    assert step.arguments['batch'] == math.prod(IMAGES.shape) + 4 + 1  # bytes, label and mask of one example
+    summed = {c.kind: c for c in step.collectives}['all-reduce']
+    assert summed.bytes >= 4 * sum(sizes)  # the gradients
+    assert compile_step(config, IMAGES, 'v5e:2x2', what='sample').flops < step.flops

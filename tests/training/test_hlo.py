@@ -1,0 +1,75 @@
+# ruff: noqa: E501 (lines of programs are as long as they are)
+"""What is read in the text of compiled programs, against numbers counted by hand."""
+
+from vq_jax.training.hlo import Collective, collectives, loops
+
+# Of the program of libtpu 0.0.42.1 for a v5e:2x2, in which 8 products with a matrix that is split over the
+# chips follow each other in a loop; shortened.
+IN_A_LOOP = """HloModule jit_f, is_scheduled=true
+
+%wide.region_0.1_spmd.sunk (wide.param.2: (s32[], f32[1024,1024], bf16[1024,256])) -> (s32[], f32[1024,1024]) {
+  %wide.param.2 = (s32[]{:T(128)}, f32[1024,1024]{1,0:T(8,128)S(1)}, bf16[1024,256]{1,0:T(8,128)(2,1)S(1)}) parameter(0)
+  %get-tuple-element.52 = bf16[1024,256]{1,0:T(8,128)(2,1)S(1)} get-tuple-element(%wide.param.2), index=2
+  %all-gather.8 = bf16[1024,1024]{1,0:T(8,128)(2,1)S(1)} all-gather(%get-tuple-element.52), channel_id=2, dimensions={1}
+  ROOT %tuple.1 = (s32[]{:T(128)}, f32[1024,1024]{1,0:T(8,128)S(1)}) tuple(%all-gather.8)
+}
+
+%wide.region_1.2_spmd (wide.param.1: (s32[], f32[1024,1024])) -> pred[] {
+  %constant.4.clone.1 = s32[]{:T(128)} constant(8)
+  %wide.param.1 = (s32[]{:T(128)}, f32[1024,1024]{1,0:T(8,128)S(1)}) parameter(0)
+  %get-tuple-element.26 = s32[]{:T(128)} get-tuple-element(%wide.param.1), index=0
+  ROOT %lt.3 = pred[]{:T(512)} compare(%get-tuple-element.26, %constant.4.clone.1), direction=LT
+}
+
+%region_2.3.clone (reduce_sum.8: f32[], reduce_sum.9: f32[]) -> f32[] {
+  %reduce_sum.8 = f32[] parameter(0)
+  %reduce_sum.9 = f32[] parameter(1)
+  ROOT %reduce_sum.10 = f32[] add(%reduce_sum.8, %reduce_sum.9)
+}
+
+ENTRY %main.4_spmd (param.3: f32[1024,256], param.2: f32[1024,1024]) -> f32[1024] {
+  %tuple.15 = (s32[]{:T(128)}, f32[1024,1024]{1,0:T(8,128)S(1)}) tuple(%param.2)
+  %while.9 = (s32[]{:T(128)}, f32[1024,1024]{1,0:T(8,128)S(1)}) while(%tuple.15), condition=%wide.region_1.2_spmd, body=%wide.region_0.1_spmd.sunk
+  %reduce = f32[1024]{0:T(1024)S(1)} fusion(%while.9), kind=kLoop, calls=%region_2.3.clone
+  ROOT %all-reduce = f32[1024]{0:T(1024)} all-reduce(%reduce), channel_id=3, to_apply=%region_2.3.clone
+}
+"""
+
+IN_PIECES = """HloModule jit_g
+
+%first (param_0.72: bf16[32,512]) -> bf16[512,512] {
+  %param_0.72 = bf16[32,512]{1,0} parameter(0)
+  ROOT %all-gather.25 = bf16[512,512]{1,0} all-gather(%param_0.72), channel_id=3, dimensions={0}
+}
+
+%second (param_0.75: bf16[32,512]) -> bf16[512,512] {
+  %param_0.75 = bf16[32,512]{1,0} parameter(0)
+  ROOT %all-gather.27 = bf16[512,512]{1,0} all-gather(%param_0.75), channel_id=3, dimensions={0}
+}
+
+ENTRY %main (p: bf16[32,512], q: f32[7]) -> bf16[512,512] {
+  %p = bf16[32,512]{1,0} parameter(0)
+  %q = f32[7]{0} parameter(1)
+  %start = (bf16[32,512]{1,0}, bf16[512,512]{1,0}) all-gather-start(%p), channel_id=5, dimensions={0}
+  %done = bf16[512,512]{1,0} all-gather-done(%start)
+  %summed = (f32[7]{0}, bf16[32,512]{1,0}) all-reduce(%q, /*index=1*/%p), channel_id=6
+  %one = bf16[512,512]{1,0} fusion(%p), kind=kCustom, calls=%first
+  ROOT %two = bf16[512,512]{1,0} fusion(%p), kind=kCustom, calls=%second
+}
+"""
+
+
+def test_collectives_in_a_loop_count_as_often_as_it_runs():
+    assert collectives(IN_A_LOOP) == (
+        Collective('all-gather', 8, 8 * 1024 * 1024 * 2),
+        Collective('all-reduce', 1, 1024 * 4),
+    )
+    assert loops(IN_A_LOOP) == (8,)
+
+
+def test_a_collective_in_pieces_counts_once_and_a_start_without_what_it_is_given():
+    assert collectives(IN_PIECES) == (
+        Collective('all-gather', 2, 2 * 512 * 512 * 2),
+        Collective('all-reduce', 1, 7 * 4 + 32 * 512 * 2),
+    )
+    assert loops(IN_PIECES) == ()

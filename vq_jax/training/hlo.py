@@ -1,0 +1,161 @@
+"""What the text of a compiled program says: HLO, the language of XLA."""
+
+import dataclasses
+import math
+import re
+
+# Kinds of collectives, and whether what a device gets of one is more than what it gives.
+_GROWS = {
+    'all-gather': True,
+    'all-reduce': False,
+    'all-to-all': False,
+    'collective-broadcast': False,
+    'collective-permute': False,
+    'ragged-all-to-all': False,
+    'reduce-scatter': False,
+}
+_COMPUTATION = re.compile(r'(ENTRY )?%?([\w.-]+) \(.*\) -> .* \{$')
+_INSTRUCTION = re.compile(r'\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][a-z0-9-]*)\((.*)$')
+_ARRAY = re.compile(r'\b([a-z]+)(\d*)\w*\[([\d,]*)\]')
+_NAME = re.compile(r'%([\w.-]+)')
+_CALLED = re.compile(
+    r'\b(condition|body|calls|to_apply|true_computation|false_computation|branch_computations)='
+    r'(?:%?([\w.-]+)|\{([^}]*)\})'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """All collectives of one kind in a program.
+
+    Attributes:
+        kind: such as 'all-reduce'.
+        count: how many each device takes part in.
+        bytes: what they work on, on each device: of an all-gather what it gets, of all others what it gives.
+    """
+
+    kind: str
+    count: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+    type: str  # of the result
+    operation: str
+    operands: list[str]
+    called: dict[str, list[str]]
+    text: str
+
+
+def collectives(text: str) -> tuple[Collective, ...]:
+    """The collectives of a compiled program, by kind.
+
+    Those in a loop count as often as it runs, where that is known beforehand. One that is done in pieces
+    beside other work, each of which stands in the text, counts once.
+
+    Args:
+        text: as `jax.stages.Compiled.as_text` returns it.
+    """
+    computations, entry = _read(text)
+    found = {}
+    for computation, times in _times(computations, entry).items():
+        for name, instruction in computations[computation].items():
+            kind = instruction.operation.removesuffix('-start')
+            if kind in _GROWS:
+                channel = re.search(r'channel_id=\d+', instruction.text)  # of all pieces
+                moved = _moved(kind, instruction, computations[computation])
+                found[channel[0] if channel else (computation, name)] = kind, times, times * moved
+    totals: dict[str, tuple[int, int]] = {}
+    for kind, count, moved in found.values():
+        counts, sizes = totals.get(kind, (0, 0))
+        totals[kind] = counts + count, sizes + moved
+    return tuple(Collective(kind, *total) for kind, total in sorted(totals.items()))
+
+
+def loops(text: str) -> tuple[int, ...]:
+    """How often the loops of a compiled program run, where that is more than once and known beforehand."""
+    computations, entry = _read(text)
+    runs = (
+        _runs(computations, instruction)
+        for name in _times(computations, entry)
+        for instruction in computations[name].values()
+        if instruction.operation == 'while'
+    )
+    return tuple(sorted(n for n in runs if n > 1))
+
+
+def _read(text: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
+    """The instructions of each computation by name, and the computation that the program begins with."""
+    computations, entry, current = {}, '', {}
+    for line in text.splitlines():
+        if header := _COMPUTATION.match(line):
+            current = computations[header[2]] = {}
+            entry = header[2] if header[1] else entry
+        elif found := _INSTRUCTION.match(line):
+            operands, attributes = _split_operands(found[4])
+            called = {
+                key: _NAME.findall(several) if several else [one]
+                for key, one, several in _CALLED.findall(attributes)
+            }
+            current[found[1]] = _Instruction(found[2], found[3], _NAME.findall(operands), called, line)
+    return computations, entry
+
+
+def _split_operands(rest: str) -> tuple[str, str]:
+    """What stands before the parenthesis that ends the operands, and what comes after it."""
+    depth = 1
+    for i, character in enumerate(rest):
+        depth += (character == '(') - (character == ')')
+        if not depth:
+            return rest[:i], rest[i:]
+    return rest, ''
+
+
+def _times(computations: dict[str, dict[str, _Instruction]], entry: str) -> dict[str, int]:
+    """How often each computation runs that is reached from the entry."""
+    times: dict[str, int] = {}
+
+    def visit(name: str, n: int) -> None:
+        times[name] = times.get(name, 0) + n
+        for instruction in computations[name].values():
+            if instruction.operation in ('async-update', 'async-done'):  # they name what `async-start` runs
+                continue
+            runs = _runs(computations, instruction)
+            for names in instruction.called.values():
+                for called in names:
+                    visit(called, n * runs)
+
+    visit(entry, 1)
+    return times
+
+
+def _runs(computations: dict[str, dict[str, _Instruction]], instruction: _Instruction) -> int:
+    """How often a loop runs: up to the constant that its condition compares a counter with, or 1."""
+    if instruction.operation != 'while':
+        return 1
+    if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.text):
+        return int(known[1])
+    (condition,) = instruction.called['condition']
+    of_condition = list(computations[condition].values())
+    limits = [re.search(r' constant\((\d+)\)', other.text) for other in of_condition]
+    numbers = [int(limit[1]) for limit in limits if limit]
+    counted = len(numbers) == 1 and any('direction=LT' in other.text for other in of_condition)
+    return numbers[0] if counted else 1
+
+
+def _moved(kind: str, instruction: _Instruction, others: dict[str, _Instruction]) -> int:
+    given = sum(_size(others[name].type) for name in instruction.operands)
+    if not _GROWS[kind]:
+        return given
+    # The result of the start of an asynchronous collective begins with what it is given.
+    return _size(instruction.type) - (given if instruction.operation.endswith('-start') else 0)
+
+
+def _size(type_: str) -> int:
+    """Bytes of the arrays of a type, such as 'f32[8,16]{1,0}' or a tuple of such."""
+    total = 0
+    for letters, digits, shape in _ARRAY.findall(type_):
+        bits = 8 if letters == 'pred' else int(digits or 0)
+        total += math.prod(int(n) for n in shape.split(',') if n) * bits
+    return total // 8
