@@ -414,8 +414,8 @@ def locate(before: BuiltOn, workdir: Path) -> list[Path]:
 
 
 def flatten(value: dict[str, Any]) -> dict[str, Any]:
-    """The values of a nested dict by their dotted keys; an empty dict within it has none."""
-    return flatten_dict(value, sep='.')
+    """The values of a nested dict by their dotted keys; an empty dict within it is a value."""
+    return flatten_dict(value, sep='.', is_leaf=lambda path, inner: path and not inner)
 
 
 def show(value: Any) -> str:
