@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from vq_jax.data.sources.tfds import quiet
 from vq_jax.errors import UserError
-from vq_jax.files import cache_folder
+from vq_jax.files import cache_folder, telling
 
 # Photographs in the scikit-image wheel. Left out: its drawings and text, and motorcycle_right,
 # which shows the scene of motorcycle_left again and would put training pixels into the test set.
@@ -64,6 +64,7 @@ COLOURS = (  # of paper and ink
     (_SKY, _NAVY),
     (_CREAM, _VIOLET),
 )
+_INSTALL = 'install the version in constraints.txt'  # where a package lacks a file
 _GLYPH = 24  # pixels of a side; characters are made to fit into
 _INKED = (22, 18)
 
@@ -137,10 +138,8 @@ def _photographs() -> Iterator[Image.Image]:
 
     folder = Path(skimage.__file__).parent / 'data'
     for name in PHOTOGRAPHS:
-        try:
+        with telling(f"'photos' needs {name!r}, which this scikit-image lacks", _INSTALL):
             photo = Image.open(folder / name, formats=('JPEG', 'PNG')).convert('RGB')
-        except OSError as error:
-            raise _lacking('photos', name, 'scikit-image', error) from error
         photo.thumbnail((_LARGEST, _LARGEST), Image.Resampling.LANCZOS)
         yield photo
 
@@ -201,11 +200,10 @@ def _fonts() -> Iterator[ImageFont.FreeTypeFont]:
 
     folder = Path(matplotlib.get_data_path()) / 'fonts' / 'ttf'
     for name in FONTS:
-        try:
+        with telling(f"'glyphs' needs '{name}.ttf', which this matplotlib lacks", _INSTALL):
             # This layout needs no library of the system, and so draws the same everywhere.
-            yield ImageFont.truetype(folder / f'{name}.ttf', 128, layout_engine=ImageFont.Layout.BASIC)
-        except OSError as error:
-            raise _lacking('glyphs', f'{name}.ttf', 'matplotlib', error) from error
+            font = ImageFont.truetype(folder / f'{name}.ttf', 128, layout_engine=ImageFont.Layout.BASIC)
+        yield font
 
 
 def _shape(font: ImageFont.FreeTypeFont, character: str) -> Image.Image:
@@ -216,13 +214,6 @@ def _shape(font: ImageFont.FreeTypeFont, character: str) -> Image.Image:
     shape = Image.new('L', (_GLYPH, _GLYPH))
     shape.paste(fitted, ((_GLYPH - fitted.width) // 2, (_GLYPH - fitted.height) // 2))
     return shape
-
-
-def _lacking(name: str, file: str, package: str, error: OSError) -> UserError:
-    return UserError(
-        f'{name!r} needs {file!r}, which this {package} lacks ({error}): install the version in '
-        'constraints.txt.'
-    )
 
 
 BUILDERS = {'digits': Digits, 'glyphs': Glyphs, 'photos': Photos}
