@@ -20,11 +20,11 @@ from vq_jax.models.classifier import Classifier
 from vq_jax.models.convolution import Conv, ConvTranspose
 from vq_jax.models.discriminators import Discriminator, PatchDiscriminator, halving_strides
 from vq_jax.models.generator import Generator
-from vq_jax.models.mlp import MLPDecoder, MLPEncoder, MLPSizes
+from vq_jax.models.mlp import MLPEncoder, MLPSizes, mlp_decoder
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.models.observation import Observation
-from vq_jax.models.residual import Downsample, ResidualDecoder, ResidualEncoder, ResidualSizes, Upsample
-from vq_jax.models.strided import FlatDecoder, FlatEncoder, StridedDecoder, StridedEncoder, StridedSizes
+from vq_jax.models.residual import Downsample, ResidualEncoder, ResidualSizes, Upsample, residual_decoder
+from vq_jax.models.strided import FlatEncoder, FlatTrunk, StridedEncoder, StridedSizes, strided_decoder
 from vq_jax.quantizers.gaussian import GaussianBottleneck
 from vq_jax.quantizers.vq import VectorQuantizer
 
@@ -54,7 +54,7 @@ def models(rank):
     shape, strides = SHAPES[rank], STRIDES[rank]
     x = RNG.normal(size=(2, *shape)).astype(np.float32)
     sizes, flat, mlp = residual_sizes(strides), StridedSizes(4, 1, 1, 2, strides), MLPSizes((8,), 'tanh')
-    residual = ResidualEncoder(sizes, 6), ResidualDecoder(sizes, 2)
+    residual = ResidualEncoder(sizes, 6), residual_decoder(sizes, 2)
     return {
         'vqvae': (vqvae(vq(), out_channels=2, stages=1, strides=strides, **SMALL), (x,)),
         'vqvae2': (
@@ -63,8 +63,8 @@ def models(rank):
         ),
         'vqgan': (vqgan(vq(), sizes, out_channels=2, conditional=True), (x, CLASSES)),
         'kl': (vqgan(GaussianBottleneck(2, 3), sizes, out_channels=2), (x,)),
-        'vae mlp': (vae(MLPEncoder(mlp), MLPDecoder(mlp, shape)), (x,)),
-        'vae flat': (vae(FlatEncoder(flat), FlatDecoder(flat, shape)), (x,)),
+        'vae mlp': (vae(MLPEncoder(mlp), mlp_decoder(mlp, shape)), (x,)),
+        'vae flat': (vae(FlatEncoder(flat), strided_decoder(flat, 2, FlatTrunk(flat, shape[:-1]))), (x,)),
         'vae grid': (vae(*residual, features=3), (x,)),
         'generator': (
             Generator(shape, noise_dim=4, channels=4, num_classes=3),
@@ -144,9 +144,9 @@ STILL = [
     (Downsample(), Downsample(strides=(1, 2, 2)), 2),
     (Upsample(), Upsample(strides=(1, 2, 2)), 2),
     (StridedEncoder(STRIDED, 3), StridedEncoder(STRIDED_FILM, 3), 2),
-    (StridedDecoder(STRIDED, 3), StridedDecoder(STRIDED_FILM, 3), 2),
+    (strided_decoder(STRIDED, 3), strided_decoder(STRIDED_FILM, 3), 2),
     (ResidualEncoder(SIZES, 3), ResidualEncoder(FILM, 3), 2),
-    (ResidualDecoder(SIZES, 2), ResidualDecoder(FILM, 2), 3),
+    (residual_decoder(SIZES, 2), residual_decoder(FILM, 2), 3),
     (PatchDiscriminator(4, 1, norm='none'), PatchDiscriminator(4, 1, (1, 2, 2), norm='none'), 2),
 ]
 

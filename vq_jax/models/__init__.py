@@ -7,13 +7,13 @@ from vq_jax.models.decoder import Decoder
 from vq_jax.models.discriminators import Discriminator, PatchDiscriminator
 from vq_jax.models.dit import DiT
 from vq_jax.models.generator import Generator
-from vq_jax.models.mlp import MLPDecoder, MLPEncoder, MLPSizes
+from vq_jax.models.mlp import MLPEncoder, MLPSizes, mlp_decoder
 from vq_jax.models.observation import Observation
 from vq_jax.models.pixelcnn import PixelCNN
-from vq_jax.models.residual import ResidualDecoder, ResidualEncoder, ResidualSizes
-from vq_jax.models.strided import FlatDecoder, FlatEncoder, StridedDecoder, StridedEncoder, StridedSizes
+from vq_jax.models.residual import ResidualEncoder, ResidualSizes, residual_decoder
+from vq_jax.models.strided import FlatEncoder, FlatTrunk, StridedEncoder, StridedSizes, strided_decoder
 from vq_jax.models.transformer import Transformer
-from vq_jax.models.two_scales import TwoScaleBottleneck, TwoScaleDecoder
+from vq_jax.models.two_scales import TwoScaleBottleneck, TwoScaleTrunk
 from vq_jax.models.unet import UNet
 
 __all__ = [
@@ -23,23 +23,23 @@ __all__ = [
     'Decoder',
     'DiT',
     'Discriminator',
-    'FlatDecoder',
     'FlatEncoder',
+    'FlatTrunk',
     'Generator',
-    'MLPDecoder',
     'MLPEncoder',
     'MLPSizes',
     'Observation',
     'PatchDiscriminator',
     'PixelCNN',
-    'ResidualDecoder',
     'ResidualEncoder',
     'ResidualSizes',
-    'StridedDecoder',
     'StridedEncoder',
     'StridedSizes',
     'Transformer',
     'TwoScaleBottleneck',
-    'TwoScaleDecoder',
+    'TwoScaleTrunk',
     'UNet',
+    'mlp_decoder',
+    'residual_decoder',
+    'strided_decoder',
 ]

@@ -1,4 +1,4 @@
-"""What all decoders have in common."""
+"""What all decoders are."""
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +8,23 @@ LAST_KERNEL = ('decoder', 'last', 'kernel')  # where a decoder's last kernel is 
 
 
 class Decoder(nn.Module):
-    """What decoders have in common: a trunk, and a last layer that can be called apart.
+    """A trunk, and a last layer that can be called apart.
 
-    Subclasses make both, `trunk` and `last`, in `setup`.
+    Attributes:
+        trunk: maps vectors [b *grid d] to what the last layer is given.
+        last: maps that to examples [b *grid*factors c].
+        shape: of an example, (*grid, c), if the last layer gives its values as one vector.
     """
 
+    trunk: nn.Module
+    last: nn.Module
+    shape: tuple[int, ...] | None = None
+
     def __call__(self, z: jax.Array) -> jax.Array:
-        """Maps vectors [b *grid d] to examples [b *grid*factors out_channels], float32."""
+        """Maps vectors [b *grid d] to examples [b *grid*factors c], float32."""
         return self.outputs(self.trunk(z))
 
     def outputs(self, features: jax.Array) -> jax.Array:
-        """Examples [b *grid*factors out_channels], float32, of what the trunk returned."""
-        return self.last(features).astype(jnp.float32)
+        """Examples [b *grid*factors c], float32, of what the trunk returned."""
+        outputs = self.last(features).astype(jnp.float32)
+        return outputs if self.shape is None else outputs.reshape(-1, *self.shape)

@@ -67,21 +67,6 @@ class MLPEncoder(nn.Module):
         return MLP(self.sizes.hidden, self.sizes.activation)(values)
 
 
-class MLPDecoder(Decoder):
-    """Maps vectors to examples by fully connected layers.
-
-    Attributes:
-        sizes: see `MLPSizes`.
-        shape: of an example, (*grid, c).
-    """
-
-    sizes: MLPSizes
-    shape: tuple[int, ...]
-
-    def setup(self) -> None:  # noqa: D102 (Flax's)
-        self.trunk = MLP(self.sizes.hidden[::-1], self.sizes.activation)
-        self.last = nn.Dense(math.prod(self.shape))
-
-    def outputs(self, features: jax.Array) -> jax.Array:
-        """Examples [b *grid c] of what the trunk returned [b hidden]."""
-        return self.last(features).reshape(-1, *self.shape)
+def mlp_decoder(sizes: MLPSizes, shape: tuple[int, ...]) -> Decoder:
+    """Maps vectors to examples of a shape (*grid, c) by fully connected layers."""
+    return Decoder(MLP(sizes.hidden[::-1], sizes.activation), nn.Dense(math.prod(shape)), shape)

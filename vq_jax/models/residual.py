@@ -187,20 +187,9 @@ class ResidualTrunk(nn.Module):
         return nn.swish(GroupNorm()(x))
 
 
-class ResidualDecoder(Decoder):
-    """Maps a grid of vectors to examples.
-
-    Attributes:
-        sizes: see `ResidualSizes`.
-        out_channels: of the examples.
-    """
-
-    sizes: ResidualSizes
-    out_channels: int = 3
-
-    def setup(self) -> None:  # noqa: D102 (Flax's)
-        self.trunk = ResidualTrunk(self.sizes)
-        self.last = Conv(self.out_channels, dtype=self.sizes.dtype)
+def residual_decoder(sizes: ResidualSizes, out_channels: int = 3) -> Decoder:
+    """Maps a grid of vectors to examples."""
+    return Decoder(ResidualTrunk(sizes), Conv(out_channels, dtype=sizes.dtype))
 
 
 def check_resolutions(chosen: tuple[int, ...], multipliers: tuple[int, ...]) -> None:

@@ -111,25 +111,13 @@ class StridedTrunk(nn.Module):
         return x
 
 
-def last_layer(sizes: StridedSizes, out_channels: int) -> ConvTranspose:
-    """The transposed convolution that follows a `StridedTrunk`, whatever that is given."""
-    return ConvTranspose(out_channels, strided_sizes(sizes.strides), sizes.strides, dtype=sizes.dtype)
-
-
-class StridedDecoder(Decoder):
+def strided_decoder(sizes: StridedSizes, out_channels: int = 3, trunk: nn.Module | None = None) -> Decoder:
     """The encoder's mirror image: residual blocks, then transposed convolutions.
 
-    Attributes:
-        sizes: see `StridedSizes`.
-        out_channels: of what comes out.
+    Another trunk than a `StridedTrunk`, such as a `FlatTrunk`, makes of other vectors what that makes.
     """
-
-    sizes: StridedSizes
-    out_channels: int = 3
-
-    def setup(self) -> None:  # noqa: D102 (Flax's)
-        self.trunk = StridedTrunk(self.sizes)
-        self.last = last_layer(self.sizes, self.out_channels)
+    last = ConvTranspose(out_channels, strided_sizes(sizes.strides), sizes.strides, dtype=sizes.dtype)
+    return Decoder(trunk or StridedTrunk(sizes), last)
 
 
 class FlatEncoder(nn.Module):
@@ -166,20 +154,3 @@ class FlatTrunk(nn.Module):
         start = (*(n // f for n, f in zip(self.grid, factors, strict=True)), self.sizes.channels)
         x = nn.relu(nn.Dense(math.prod(start))(z)).reshape(-1, *start)
         return StridedTrunk(self.sizes)(x)
-
-
-class FlatDecoder(Decoder):
-    """The strided decoder, whose grid is made of one vector.
-
-    Attributes:
-        sizes: see `StridedSizes`.
-        shape: of an example, (*grid, c).
-    """
-
-    sizes: StridedSizes
-    shape: tuple[int, ...]
-
-    def setup(self) -> None:  # noqa: D102 (Flax's)
-        *grid, c = self.shape
-        self.trunk = FlatTrunk(self.sizes, tuple(grid))
-        self.last = last_layer(self.sizes, c)

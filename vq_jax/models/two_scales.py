@@ -5,7 +5,6 @@ the fine one 'bottom': the fine vectors are made of the example and of the decod
 decoder sees the codes of both.
 """
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -13,14 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.models.convolution import Conv, ConvTranspose, strided_sizes
-from vq_jax.models.decoder import Decoder
-from vq_jax.models.strided import (
-    StridedDecoder,
-    StridedEncoder,
-    StridedSizes,
-    StridedTrunk,
-    last_layer,
-)
+from vq_jax.models.strided import StridedEncoder, StridedSizes, StridedTrunk, strided_decoder
 from vq_jax.ops.parts import Part
 from vq_jax.quantizers.quantizer import Quantized, Quantizer, after_update
 
@@ -42,7 +34,7 @@ class TwoScaleBottleneck(nn.Module):
     def setup(self) -> None:  # noqa: D102 (Flax's)
         dim = self.quantizers[1].dim
         self.encoder = StridedEncoder(self.sizes, dim)
-        self.decoder = StridedDecoder(self.sizes, dim)
+        self.decoder = strided_decoder(self.sizes, dim)
         self.join = Conv(dim, 1, dtype=self.sizes.dtype)
 
     def __call__(
@@ -106,25 +98,6 @@ class TwoScaleTrunk(nn.Module):
             name='enlarge',
         )
         return StridedTrunk(self.sizes)(jnp.concatenate([enlarge(coarse), fine], axis=-1))
-
-
-class TwoScaleDecoder(Decoder):
-    """Decodes the vectors of both scales.
-
-    Attributes:
-        sizes: of the decoder from the fine scale on.
-        coarse_stages: strided convolutions from the fine grid to the coarse one.
-        out_channels: of the examples.
-    """
-
-    sizes: StridedSizes
-    coarse_stages: int = 1
-    out_channels: int = 3
-
-    def setup(self) -> None:  # noqa: D102 (Flax's)
-        s = self.sizes
-        self.trunk = TwoScaleTrunk(s, dataclasses.replace(s, stages=self.coarse_stages).factors)
-        self.last = last_layer(s, self.out_channels)
 
 
 def _of_both(coarse: dict[str, Any], fine: dict[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 from vq_jax.errors import check_least
 from vq_jax.media import Media, show
 from vq_jax.models.autoencoder import Autoencoder
-from vq_jax.models.mlp import MLPDecoder, MLPEncoder, MLPSizes
+from vq_jax.models.mlp import MLPEncoder, MLPSizes, mlp_decoder
 from vq_jax.models.observation import Likelihood, Observation
-from vq_jax.models.residual import ResidualDecoder, ResidualEncoder, ResidualSizes
-from vq_jax.models.strided import FlatDecoder, FlatEncoder, StridedSizes
+from vq_jax.models.residual import ResidualEncoder, ResidualSizes, residual_decoder
+from vq_jax.models.strided import FlatEncoder, FlatTrunk, StridedSizes, strided_decoder
 from vq_jax.ops import gaussians
 from vq_jax.ops.grids import per_axis
 from vq_jax.ops.images import to_float
@@ -113,14 +113,15 @@ class VAETask(AutoencoderTask):
         residual = build(ResidualSizes, config.residual, 'residual')
         factors, grid, features = (1,), (), None
         if options.backbone == 'mlp':
-            encoder, decoder = MLPEncoder(mlp), MLPDecoder(mlp, spec.shape)
+            encoder, decoder = MLPEncoder(mlp), mlp_decoder(mlp, spec.shape)
         elif options.backbone == 'convolutional':
-            encoder, decoder = FlatEncoder(strided), FlatDecoder(strided, spec.shape)
+            encoder, trunk = FlatEncoder(strided), FlatTrunk(strided, spec.grid)
+            decoder = strided_decoder(strided, spec.channels, trunk)
             factors = strided.factors
         else:
             features, factors = residual.features, residual.factors
             encoder = ResidualEncoder(residual, 2 * features)
-            decoder = ResidualDecoder(residual, spec.channels)
+            decoder = residual_decoder(residual, spec.channels)
             along = per_axis(factors, spec.rank, 'strides')
             grid = tuple(n // f for n, f in zip(spec.grid, along, strict=True))
         bottleneck = GaussianBottleneck(options.latent_dim, features, loss.free_bits)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from vq_jax.errors import check_least
 from vq_jax.models.autoencoder import Autoencoder
 from vq_jax.models.discriminators import PatchDiscriminator
-from vq_jax.models.residual import ResidualDecoder, ResidualEncoder, ResidualSizes
+from vq_jax.models.residual import ResidualEncoder, ResidualSizes, residual_decoder
 from vq_jax.quantizers.gaussian import GaussianBottleneck
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import AdversarialConfig, make_adversary
@@ -114,7 +114,7 @@ class VQGANTask(AutoencoderTask):
             model=Autoencoder(
                 ResidualEncoder(sizes, width),
                 bottleneck,
-                ResidualDecoder(sizes, spec.channels),
+                residual_decoder(sizes, spec.channels),
                 conditional=variant.class_conditional,
             ),
             spec=spec,

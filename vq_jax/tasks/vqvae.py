@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 from vq_jax.errors import check_least
 from vq_jax.models.autoencoder import Autoencoder
 from vq_jax.models.observation import Observation
-from vq_jax.models.strided import StridedDecoder, StridedEncoder, StridedSizes
-from vq_jax.models.two_scales import TwoScaleBottleneck, TwoScaleDecoder
+from vq_jax.models.strided import StridedEncoder, StridedSizes, strided_decoder
+from vq_jax.models.two_scales import TwoScaleBottleneck, TwoScaleTrunk
 from vq_jax.spec import Spec
 from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.codebooks import check_quantizer_parts
@@ -71,16 +71,16 @@ class VQVAETask(AutoencoderTask):
         check_quantizer_parts(config, quantizer)
         if sizes.top_stages:
             quantizers = make_quantizer(config), quantizer
+            between = dataclasses.replace(sizes, stages=sizes.top_stages)
             encoder = StridedEncoder(sizes, sizes.channels)
-            bottleneck = TwoScaleBottleneck(quantizers, dataclasses.replace(sizes, stages=sizes.top_stages))
-            decoder = TwoScaleDecoder(sizes, sizes.top_stages, spec.channels)
+            bottleneck = TwoScaleBottleneck(quantizers, between)
+            trunk = TwoScaleTrunk(sizes, between.factors)
         else:
-            encoder, bottleneck = StridedEncoder(sizes, quantizer.dim), quantizer
-            decoder = StridedDecoder(sizes, spec.channels)
+            encoder, bottleneck, trunk = StridedEncoder(sizes, quantizer.dim), quantizer, None
         is_error = loss.reconstruction in ('mse', 'l1')
         head = None if is_error else Observation(loss.reconstruction, spec.dtype)
         return cls(
-            model=Autoencoder(encoder, bottleneck, decoder, head),
+            model=Autoencoder(encoder, bottleneck, strided_decoder(sizes, spec.channels, trunk), head),
             spec=spec,
             factors=dataclasses.replace(sizes, stages=sizes.stages + sizes.top_stages).factors,
             factors_key='config.model.stages and top_stages',
