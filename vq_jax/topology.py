@@ -381,7 +381,7 @@ def _prior_step(task: PriorTask, state: State, batch: Any) -> tuple[Callable[...
         variables, seen = context(given['state'], batch, codes)
         step, _ = network.causal_step(variables, b, seen, sampling)
         logits, grown = step(carried['before'], given['i'], jax.tree.unflatten(structure, leaves))
-        token = sample_categorical(fold_in(_keys(batch), given['i']), sampling.choice().filtered(logits))
+        token = sample_categorical(fold_in(_keys(batch), given['i']), sampling.filtered(logits))
         kept = [x for x, here in zip(jax.tree.leaves(grown), split, strict=True) if here]
         return {'before': token.astype(jnp.int32), 'cache': kept}
 

@@ -68,9 +68,9 @@ def test_guided_samples_are_those_of_both_passes(kind, shape, has_coarser):
         return b + 6.0 * (a - b)
 
     if kind == 'maskgit':
-        wanted = generate_masked(logits, keys, known, steps=3, choice=sampling.choice())
+        wanted = generate_masked(logits, keys, known, steps=3, choice=sampling)
     else:
-        wanted = generate_without_cache(logits, keys, n, sampling.choice(), known)
+        wanted = generate_without_cache(logits, keys, n, sampling, known)
     found, plain = (
         network.sample(variables, keys, context, how, known.reshape(B, *shape))
         for how in (sampling, Sampling(steps=3))

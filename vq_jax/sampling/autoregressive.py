@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from vq_jax.errors import UserError, check_least, on_device
 from vq_jax.ops import logits as ops
 from vq_jax.ops.keys import fold_in
-from vq_jax.ops.traced import differs, is_known
+from vq_jax.ops.traced import differs
 
 _SHORTEST_STRETCH = 64  # tokens: each stretch is compiled apart, and short caches cost little
 
@@ -29,15 +29,15 @@ class Choice:
         top_p: sample from the fewest tokens whose probabilities reach p, after `top_k`; None from all.
     """
 
-    temperature: float | jax.Array = 1.0
+    temperature: float = 1.0
     top_k: int | None = None
-    top_p: float | jax.Array | None = None
+    top_p: float | None = None
 
     def __post_init__(self) -> None:
-        if is_known(self.temperature) and not on_device('temperature', self.temperature) >= 0:
+        if not on_device('temperature', self.temperature) >= 0:
             raise UserError(f'temperature is {self.temperature}; give 0 or more.')
         check_least(1, self, 'top_k')
-        if self.top_p is not None and is_known(self.top_p) and not 0 < on_device('top_p', self.top_p) <= 1:
+        if self.top_p is not None and not 0 < on_device('top_p', self.top_p) <= 1:
             raise UserError(f'top_p is {self.top_p}; give a share above 0, up to 1.')
 
     def filtered(self, logits: jax.Array) -> jax.Array:

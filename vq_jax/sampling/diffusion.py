@@ -18,7 +18,7 @@ from vq_jax.errors import UserError, check_share
 from vq_jax.ops.diffusion import MOST_TIMESTEPS, Process, from_x0, interpolated_log_variance, spread
 from vq_jax.ops.guidance import guide, halves, twice
 from vq_jax.ops.keys import fold_in, normal
-from vq_jax.ops.traced import differs, is_known
+from vq_jax.ops.traced import differs
 
 GridName = Literal['uniform', 'quadratic', 'cubic', 'log_snr', 'karras']
 VarianceName = Literal['posterior', 'forward']
@@ -75,16 +75,16 @@ class Options:
     Attributes:
         eta: of DDIM: how much of the noise of DDPM is added in each step; 0 adds none, 1 as much as DDPM.
             More would leave no variance for the noise that is there, and the sum would be too wide.
-        variance: of a step of DDPM, if it is not learned: that of the 'posterior' of known data or that of
-            the 'forward' step, the least and the most it can be (Ho et al. 2020, section 3.2).
+        variance: of a step of DDPM and, in discrete time, of the bound, if it is not learned: that of the
+            'posterior' of known data or that of the 'forward' step, the least and the most it can be (Ho et
+            al. 2020, section 3.2).
     """
 
-    eta: float | jax.Array = 0.0
+    eta: float = 0.0
     variance: VarianceName = 'posterior'
 
     def __post_init__(self) -> None:
-        if is_known(self.eta):
-            check_share(self, 'eta')
+        check_share(self, 'eta')
 
 
 Stepped = tuple[jax.Array, jax.Array]  # x_s [b ...], and what the network took x_t for [b ...]

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from vq_jax.errors import UserError, check_least, check_share, on_device
 from vq_jax.ops.diffusion import PathName, PredictionName, Process, ScheduleName, Weighting
-from vq_jax.sampling.diffusion import GRIDS, READERS, GridName, Options, SamplerName, VarianceName
+from vq_jax.sampling.diffusion import GRIDS, READERS, GridName, Options, SamplerName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class DiffusionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
+class Sampling(Options):
     """How images are sampled.
 
     Attributes:
@@ -87,9 +87,6 @@ class Sampling:
         steps: how many; 'heun' calls the network twice in each.
         grid: how times are spread (see `vq_jax.sampling.diffusion.time_grid`); None takes the grid that is
             best for the sampler: 'cubic' for 'dpm_solver' and 'unipc', 'quadratic' for the others.
-        eta: of 'ddim', from 0, which adds no noise, to 1, which is 'ddpm'.
-        variance: of a step of 'ddpm' and, in discrete time, of the bound, if it is not learned (see
-            `vq_jax.sampling.diffusion.Options`).
         guidance: towards the context; 1 is the model itself.
         rescale: how far guidance keeps the contrast, from 0 to 1 (Lin et al. 2024, arXiv:2305.08891).
         threshold: what is expected of pixels is clipped to their range ('static'), or shrunk into it
@@ -108,8 +105,6 @@ class Sampling:
     sampler: SamplerName = 'ddim'
     steps: int = 50
     grid: GridName | None = None
-    eta: float = 0.0
-    variance: VarianceName = 'posterior'
     guidance: float = 1.0
     rescale: float = 0.0
     threshold: Literal['static', 'dynamic', 'none'] = 'static'
@@ -117,14 +112,10 @@ class Sampling:
     repeats: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_least(1, self, 'steps', 'repeats')
         on_device('the number of steps times that of repeats', self.steps * self.repeats)
         check_share(self, 'rescale', 'percentile')
-        self.options()  # checks the rest
-
-    def options(self) -> Options:
-        """Of the sampler."""
-        return Options(eta=self.eta, variance=self.variance)
 
     def grid_name(self) -> GridName:
         """The grid that is asked for, or the best for the sampler."""

@@ -355,7 +355,7 @@ class DiffusionSampling(Task):
             fold_in(keys, 1),
             x,
             times,
-            sampling.options(),
+            sampling,
             known,
             sampling.repeats,
             visited,

@@ -64,13 +64,10 @@ class PriorConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
+class Sampling(Choice):
     """How tokens are sampled.
 
     Attributes:
-        temperature: logits are divided by it; 0 takes the most likely token.
-        top_k: sample from the k most likely tokens alone; None from all.
-        top_p: sample from the fewest tokens whose probabilities reach p; None from all.
         guidance: towards the class; 1 is the model itself (see `vq_jax.ops.guidance`).
         steps: of 'maskgit'.
         confidence_temperature: of 'maskgit' (see `vq_jax.sampling.masked.generate_masked`).
@@ -81,21 +78,14 @@ class Sampling:
         {'temperature': 0.0, 'top_p': None, 'guidance': 1.0, 'confidence_temperature': None}
     )
 
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
     guidance: float = 1.0
     steps: int = 12
     confidence_temperature: float = 4.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_least(1, self, 'steps')
         check_least(0, self, 'confidence_temperature')
-        self.choice()  # checks the rest
-
-    def choice(self) -> Choice:
-        """How one token is chosen."""
-        return Choice(self.temperature, self.top_k, self.top_p)
 
     def unused(self) -> dict[str, str]:
         """Keys that change nothing beside the other choices, and why."""

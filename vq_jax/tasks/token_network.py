@@ -129,7 +129,7 @@ class TokenNetwork:
         known = jnp.full((b, n), -1) if known is None else known.reshape(b, n)
         if not self.masked:
             step, cache = self.causal_step(variables, b, context, sampling)
-            tokens = generate(step, cache, keys, n, sampling.choice(), known, self.model.grow)
+            tokens = generate(step, cache, keys, n, sampling, known, self.model.grow)
         else:
             context, both, one = self._guidance(context, sampling)
 
@@ -142,7 +142,7 @@ class TokenNetwork:
                 keys,
                 known,
                 steps=sampling.steps,
-                choice=sampling.choice(),
+                choice=sampling,
                 schedule=self.config.mask_schedule,
                 confidence_temperature=sampling.confidence_temperature,
             )
