@@ -32,11 +32,10 @@ from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.ops.metrics import psnr
 from vq_jax.ops.parts import Part, map_over_parts, over_parts
 from vq_jax.quantizers.gaussian import LATENT
-from vq_jax.quantizers.quantizer import BATCH_MEANS, STATISTICS, StartsFromData
+from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, StartsFromData, revive
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import Adversary, mean_image
 from vq_jax.tasks.code_reports import of_scales, reconstruction_media, summarize, usage_of_batch
-from vq_jax.tasks.codebooks import learn_codes
 from vq_jax.tasks.losses import BottleneckLoss, OutputLoss
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.task import State, Task, check_same_kind, size_keys
@@ -248,7 +247,7 @@ class AutoencoderTask(Task):
             weight = ramp * adversarial_losses.adaptive_weight(*pulls, self.adversary.config.most_adaptive)
             grads = jax.tree.map(lambda x, y: x + weight * y, grads, means['adversarial_gradients'])
         generator, update = generator.apply_gradients(grads, self.optimizer)
-        generator, learned = learn_codes(self.model, generator, means['codebooks'])
+        generator, learned = self._learn_codes(generator, means['codebooks'])
         metrics |= {**usage_of_batch(codes, self.vocabularies), **update, **learned}
         networks = {'generator': generator.finish_step(self.optimizer)}
         if self.adversary:
@@ -373,6 +372,23 @@ class AutoencoderTask(Task):
         """The weighted sum, and each loss by its name, of each example [b]."""
         named = {loss.name: loss.difference(outputs, x, frozen) for loss in self.losses}
         return sum(loss.weight * named[loss.name] for loss in self.losses), named
+
+    def _learn_codes(self, state: TrainState, batch_means: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Lets the codebooks learn what they learn without gradients, and gives metrics of it.
+
+        It is learned after the optimizer's update, of what training calls left in the collection of the same
+        name. A dead code is replaced in the average of the parameters too: halfway to its new place it is no
+        vector of anything, and so would stay dead in evaluation.
+        """
+        variables = {'params': state.params, **state.variables, BATCH_MEANS: batch_means}
+        metrics, changed = self.model.apply(variables, method='after_update', mutable=[STATISTICS, REVIVALS])
+        revivals, averages = changed.pop(REVIVALS, {}), state.ema_params
+        state = state.replace(
+            params=revive(state.params, revivals),
+            ema_params=None if averages is None else revive(averages, revivals),
+            variables={**state.variables, **changed},
+        )
+        return state, metrics
 
     def _at_last_kernel(self, params: Any, features: jax.Array, at_outputs: jax.Array) -> jax.Array:
         """The gradient with respect to the last kernel that one at the outputs amounts to."""

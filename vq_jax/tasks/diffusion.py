@@ -29,7 +29,7 @@ from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.codec import LatentConfig, make_codec
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
 from vq_jax.tasks.diffusion_sampling import LATENT, DiffusionSampling
-from vq_jax.tasks.task import check_decoder, check_labels, size_keys
+from vq_jax.tasks.task import check_decoder, labels_of, size_keys
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch, Engine
@@ -46,7 +46,6 @@ class DiffusionTask(DiffusionSampling):
     Attributes:
         evaluation: see `EvaluationConfig`.
         optimizer: changes the parameters.
-        accumulate: parts of a step's batch.
     """
 
     evaluation: EvaluationConfig
@@ -69,7 +68,7 @@ class DiffusionTask(DiffusionSampling):
     def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'DiffusionTask':
         """The task of a full config, for images [h w c] of so many classes; reads the autoencoder's run."""
         options = build(DiffusionConfig, config.model, 'model')
-        check_labels(options.class_conditional, num_classes, 'model')
+        num_labels = labels_of(options.class_conditional, num_classes, 'model')
         _check_process(options)
         evaluation = build(EvaluationConfig, config.evaluation, 'evaluation')
         if evaluation.flow_steps and options.timesteps:
@@ -84,7 +83,6 @@ class DiffusionTask(DiffusionSampling):
                 f'{"latents (config.latent.workdir)" if latent.workdir else spec.kind} has none; set '
                 'config.evaluation.flow_steps=0.'
             )
-        num_labels = num_classes if options.class_conditional else 0
         codec = make_codec(latent, spec)
         check_decoder('autoencoder', codec.num_labels, num_labels)
         if options.backbone == 'dit':

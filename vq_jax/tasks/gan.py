@@ -21,7 +21,7 @@ from vq_jax.ops.parts import Part
 from vq_jax.ops.quantization import perplexity
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import AdversarialLossConfig, Adversary, make_adversary, mean_image
-from vq_jax.tasks.task import Task, check_labels, check_parts, size_keys
+from vq_jax.tasks.task import Task, check_parts, labels_of, size_keys
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, OptimizerConfig, model_optimizer, schedule_length
 from vq_jax.training.parallel import Batch
@@ -79,8 +79,7 @@ class GANTask(Task):
         """The task of a full config, for images [h w c] of so many classes."""
         check_parts(config, "the generator's batch normalisation", 'config.batch_size to that of a step')
         conditional = build(GANConfig, config.model, 'model').class_conditional
-        check_labels(conditional, num_classes, 'model')
-        num_labels = num_classes if conditional else 0
+        num_labels = labels_of(conditional, num_classes, 'model')
         model = build(Generator, config.generator, 'generator', shape=spec.shape, num_classes=num_labels)
         classes = {'num_classes': num_classes, 'conditional': conditional}
         discriminator = build(Discriminator, config.discriminator, 'discriminator', **classes)

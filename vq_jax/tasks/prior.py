@@ -30,7 +30,7 @@ from vq_jax.tasks.code_reports import code_caption
 from vq_jax.tasks.codec import Codec, TokenizerConfig, make_codec
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.restore import Restored, restore_part
-from vq_jax.tasks.task import Task, check_decoder, check_labels
+from vq_jax.tasks.task import Task, check_decoder, labels_of
 from vq_jax.tasks.token_network import TokenNetwork, make_network
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, model_optimizer
@@ -43,7 +43,7 @@ _MOST_PIXELS = 4_096  # attention is quadratic in them
 
 @dataclasses.dataclass(frozen=True)
 class PriorTask(Task):
-    """See `vq_jax.tasks.task.Task` for what each method does.
+    """See `vq_jax.tasks.task.Task` for what each method does, and for attributes not named here.
 
     A prior learns one scale of codes, in the context of the next coarser one. `state.frozen` is
     `{'codec': its state, 'coarser': those of the priors of coarser scales, the coarsest first}`.
@@ -55,9 +55,6 @@ class PriorTask(Task):
         coarser: the run of the prior of the next coarser scale, if there is one and it is known.
         sampling: see `Sampling`.
         optimizer: changes the parameters.
-        spec: of the examples.
-        num_labels: classes that the model is conditioned on; 0 for none.
-        accumulate: parts of a step's batch.
     """
 
     inference_needs_frozen: ClassVar[bool] = True
@@ -87,8 +84,7 @@ class PriorTask(Task):
     def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'PriorTask':
         """The task of a full config, for examples of so many classes; reads the tokenizer's run."""
         options = build(PriorConfig, config.model, 'model')
-        check_labels(options.class_conditional, num_classes, 'model')
-        num_labels = num_classes if options.class_conditional else 0
+        num_labels = labels_of(options.class_conditional, num_classes, 'model')
         sampling = build(Sampling, config.sampling, 'sampling')
         check_guidance(sampling.guidance, num_labels, options.label_dropout)
         codec = make_codec(build(TokenizerConfig, config.tokenizer, 'tokenizer'), spec)

@@ -14,6 +14,7 @@ from vq_jax.quantizers import (
     ResidualQuantizer,
     VectorQuantizer,
 )
+from vq_jax.tasks.task import check_parts
 from vq_jax.training.config import build, defaults
 from vq_jax.training.extensions import is_own, own_class
 
@@ -65,7 +66,8 @@ def make_quantizer(config: ConfigDict, **given: Any) -> Quantizer:
         **given: the attributes that were left out there.
 
     Raises:
-        UserError: for a value that does not fit.
+        UserError: for a value that does not fit, and for a step in parts with a quantizer whose loss is of
+            the whole batch.
     """
     keys = dict(config.quantizer.items())
     kind = build(QuantizerConfig, {'kind': keys.pop('kind')}, 'quantizer').kind
@@ -73,10 +75,16 @@ def make_quantizer(config: ConfigDict, **given: Any) -> Quantizer:
     fsq = build(FiniteScalarQuantizer, config.fsq, 'fsq', dim=vq.dim)
     lfq = build(LookupFreeQuantizer, config.lfq, 'lfq', dim=vq.dim)
     if is_own(kind):
-        return build(quantizer_class(kind), config.custom_quantizer, 'custom_quantizer', dim=vq.dim)
-    if kind == 'residual':
-        return build(ResidualQuantizer, config.residual, 'residual', quantizer=vq)
-    return {'vq': vq, 'fsq': fsq, 'lfq': lfq}[kind]
+        quantizer = build(quantizer_class(kind), config.custom_quantizer, 'custom_quantizer', dim=vq.dim)
+    elif kind == 'residual':
+        quantizer = build(ResidualQuantizer, config.residual, 'residual', quantizer=vq)
+    else:
+        quantizer = {'vq': vq, 'fsq': fsq, 'lfq': lfq}[kind]
+    if getattr(quantizer, 'depends_on_batch', False):
+        if kind == 'lfq':
+            check_parts(config, 'the entropy of the mean (config.lfq.diversity)', 'config.lfq.diversity=0')
+        check_parts(config, "the quantizer's loss", 'another config.quantizer.kind')
+    return quantizer
 
 
 def quantizer_class(name: str) -> type[Quantizer]:

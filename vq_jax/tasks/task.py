@@ -298,13 +298,14 @@ def check_parts(config: ConfigDict, what: str, remedy: str) -> None:
         )
 
 
-def check_labels(conditional: bool, num_classes: int, section: str) -> None:
-    """Raises `UserError` if a model is to be conditioned on classes that the data does not have."""
+def labels_of(conditional: bool, num_classes: int, section: str) -> int:
+    """How many classes a model is conditioned on, of so many; `UserError` if it needs some and has none."""
     if conditional and not num_classes:
         raise UserError(
             f'config.{section}.class_conditional needs data with labels; set it to false or config.data.name '
             'to a set that has them (vq_jax.summary takes --num_classes).'
         )
+    return num_classes if conditional else 0
 
 
 def check_decoder(name: str, theirs: int, ours: int) -> None:

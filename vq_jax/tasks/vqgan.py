@@ -13,11 +13,10 @@ from vq_jax.quantizers.gaussian import GaussianBottleneck
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import AdversarialConfig, make_adversary
 from vq_jax.tasks.autoencoder import AutoencoderTask
-from vq_jax.tasks.codebooks import check_quantizer_parts
 from vq_jax.tasks.losses import BottleneckLoss, perceptual_loss, reconstruction_loss
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
-from vq_jax.tasks.task import check_labels, check_parts
+from vq_jax.tasks.task import check_parts, labels_of
 from vq_jax.tasks.translation import Source
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import OptimizerConfig, model_optimizer, schedule_length
@@ -86,8 +85,7 @@ class VQGANTask(AutoencoderTask):
     def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'VQGANTask':
         """The task of a full config, for such examples of so many classes."""
         variant = build(VariantConfig, config.variant, 'variant')
-        check_labels(variant.class_conditional, num_classes, 'variant')
-        num_labels = num_classes if variant.class_conditional else 0
+        num_labels = labels_of(variant.class_conditional, num_classes, 'variant')
         sizes = build(ResidualSizes, config.model, 'model')
         loss = build(VQGANLossConfig, config.loss, 'loss')
         perceptual = build(Perceptual, config.perceptual, 'perceptual')
@@ -97,7 +95,6 @@ class VQGANTask(AutoencoderTask):
             bottleneck_loss = BottleneckLoss(loss.kl_weight, per_value=True)
         else:
             width, bottleneck = sizes.features, make_quantizer(config, dim=sizes.features)
-            check_quantizer_parts(config, bottleneck)
             bottleneck_loss = BottleneckLoss(loss.quantizer_weight)
         discriminator = build(
             PatchDiscriminator, config.discriminator, 'discriminator', num_classes=num_labels

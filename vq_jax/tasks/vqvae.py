@@ -12,7 +12,6 @@ from vq_jax.models.strided import StridedEncoder, StridedSizes, strided_decoder
 from vq_jax.models.two_scales import TwoScaleBottleneck, TwoScaleTrunk
 from vq_jax.spec import Spec
 from vq_jax.tasks.autoencoder import AutoencoderTask
-from vq_jax.tasks.codebooks import check_quantizer_parts
 from vq_jax.tasks.losses import BottleneckLoss, reconstruction_loss
 from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
 from vq_jax.training.config import build, defaults
@@ -68,7 +67,6 @@ class VQVAETask(AutoencoderTask):
         sizes = build(VQVAEConfig, config.model, 'model')
         loss = build(LossConfig, config.loss, 'loss')
         quantizer = make_quantizer(config)
-        check_quantizer_parts(config, quantizer)
         if sizes.top_stages:
             quantizers = make_quantizer(config), quantizer
             between = dataclasses.replace(sizes, stages=sizes.top_stages)
