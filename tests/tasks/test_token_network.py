@@ -12,6 +12,7 @@ from vq_jax.models.pixelcnn import PixelCNNSizes
 from vq_jax.models.transformer import TransformerSizes
 from vq_jax.sampling.autoregressive import generate_without_cache
 from vq_jax.sampling.masked import generate_masked
+from vq_jax.spec import CodeSpec
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.token_network import make_network
 
@@ -33,14 +34,10 @@ CASES = [
 
 
 def made(kind, shape, has_coarser):
-    network = make_network(
-        PriorConfig(kind, label_dropout=0.5),
-        SIZES,
-        num_tokens=TOKENS,
-        shape=shape,
-        num_classes=CLASSES,
-        has_coarser=has_coarser,
-    )
+    *grid, depth = shape
+    scales = 2 if has_coarser else 1
+    codes = CodeSpec((tuple(grid),) * scales, ((TOKENS,) * depth,) * scales)
+    network = make_network(PriorConfig(kind, label_dropout=0.5), SIZES, codes, scales - 1, CLASSES)
     coarser = None
     if has_coarser:
         coarser = jnp.arange(B * math.prod(shape) // 4).reshape(B, *(n // 2 for n in shape[:-1]), shape[-1])

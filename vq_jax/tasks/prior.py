@@ -96,14 +96,7 @@ class PriorTask(Task):
             'pixelcnn': build(PixelCNNSizes, config.pixelcnn, 'pixelcnn'),
         }
         return cls(
-            network=make_network(
-                options,
-                sizes,
-                num_tokens=codec.code_spec.largest,
-                shape=codec.code_spec.shapes[scale],
-                num_classes=num_labels,
-                has_coarser=scale > 0,
-            ),
+            network=make_network(options, sizes, codec.code_spec, scale, num_labels),
             codec=codec,
             scale=scale,
             coarser=_coarser_prior(options, codec, scale, num_labels),
@@ -284,18 +277,9 @@ class PriorTask(Task):
     ) -> jax.Array:
         """Samples parts of examples anew, and with them every token that has a value in such a part.
 
-        Values outside of these parts stay as they are.
-
-        Args:
-            state: of the model.
-            keys: a random key for each example [b].
-            images: of any kind, as the spec says [b ...]; what they hold in the mask does not count.
-            mask: True where an example is to be sampled anew, bool [b *grid].
-            labels: int32 [b].
-            sampling: how; by default as the config says.
-
-        Returns:
-            As `images`.
+        Values outside of these parts stay as they are. What examples of any kind, as the spec says [b ...],
+        hold where the mask, bool [b *grid], is True does not count. There is a random key for each example
+        [b], and a class, int32 [b].
         """
         known = [
             jnp.where(any_within(mask, codes.shape[1:-1])[..., None], -1, codes)
@@ -337,13 +321,8 @@ class PriorTask(Task):
     def log_probability(self, state: TrainState, codes: Codes, labels: jax.Array) -> jax.Array:
         """Of the codes of the scale that is learned, given those of the next coarser one, in nats [b].
 
-        Args:
-            state: of the model.
-            codes: as `encode` returns them.
-            labels: int32 [b].
-
-        Raises:
-            UserError: if the model is a masked one, which has no likelihood.
+        Codes are as `encode` returns them, of classes int32 [b]. A masked model, which has no likelihood,
+        raises `UserError`.
         """
         if self.network.masked:
             raise UserError('a masked prior has no likelihood; ask a transformer or a PixelCNN for one.')
@@ -411,24 +390,12 @@ class PriorTask(Task):
         return self.network.context(variables, labels, codes[self.scale - 1] if self.scale else None)
 
     def _predicted(
-        self,
-        variables: Any,
-        codes: Codes,
-        labels: jax.Array,
-        asked: jax.Array,
-        keys: jax.Array | None = None,
+        self, variables: Any, codes: Codes, labels: jax.Array, asked: jax.Array, keys: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """How the tokens that are asked for are predicted.
+        """How the tokens that are asked for, bool [b n], are predicted, of the codes of all scales.
 
-        Args:
-            variables: of the model.
-            codes: of all scales.
-            labels: int32 [b].
-            asked: which tokens, bool [b n].
-            keys: a random key for each example [b], for training; None drops nothing.
-
-        Returns:
-            Nats of each token, and whether it is the likeliest [b n]; 0 and False of those not asked for.
+        The nats of each token, and whether it is the likeliest [b n]; 0 and False of those not asked for. A
+        random key for each example [b] is for training; None drops nothing.
         """
         tokens, context = codes[self.scale].reshape(asked.shape), self._context(variables, labels, codes)
         if keys is not None:

@@ -17,6 +17,7 @@ from vq_jax.ops.masking import random_mask
 from vq_jax.ops.traced import differs
 from vq_jax.sampling.autoregressive import generate
 from vq_jax.sampling.masked import generate_masked
+from vq_jax.spec import CodeSpec
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 
 
@@ -57,13 +58,7 @@ class TokenNetwork:
         return {'params': {**self.model.init(key, tokens, context)['params'], **variables.get('params', {})}}
 
     def context(self, variables: Any, labels: jax.Array, coarser: jax.Array | None = None) -> Context:
-        """The context of examples.
-
-        Args:
-            variables: of model and encoder.
-            labels: int32 [b]; not read for a model that is not conditioned on them.
-            coarser: the codes of the coarser scale, int [b *grid' depth'], if there is one.
-        """
+        """The context of examples (see `ContextEncoder.encode`), with the variables of model and encoder."""
         return self.encoder.apply(variables, labels, coarser, method='encode')
 
     def drop(self, keys: jax.Array, context: Context) -> Context:
@@ -73,11 +68,7 @@ class TokenNetwork:
         )
 
     def asked(self, keys: jax.Array) -> jax.Array:
-        """Which tokens are to be predicted at once, bool [b n]: all, or those in a random mask.
-
-        Args:
-            keys: a random key for each example [b].
-        """
+        """Which tokens are to be predicted at once, bool [b n]: all, or those in a mask of random keys [b]."""
         n = math.prod(self.shape)
         if self.masked:
             return random_mask(keys, n, self.config.mask_schedule)
@@ -192,24 +183,13 @@ def side_by_side(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def make_network(
-    config: PriorConfig,
-    sizes: Mapping[str, Any],
-    *,
-    num_tokens: int,
-    shape: tuple[int, ...],
-    num_classes: int,
-    has_coarser: bool,
+    config: PriorConfig, sizes: Mapping[str, Any], codes: CodeSpec, scale: int, num_classes: int
 ) -> TokenNetwork:
-    """The network of a config.
+    """The network of a config, of a scale of codes, conditioned on so many classes (0 for none).
 
-    Args:
-        config: which, and its context.
-        sizes: of a 'transformer', and of a 'pixelcnn'.
-        num_tokens: how many tokens there are, in each scale at each depth.
-        shape: of the codes of an example [*grid depth].
-        num_classes: classes that it is conditioned on; 0 for none.
-        has_coarser: whether there is a coarser scale, of which these are finer codes.
+    There are sizes of a 'transformer', and of a 'pixelcnn'; all vocabularies of the codes are equal.
     """
+    num_tokens, shape = codes.largest, codes.shapes[scale]
     if config.kind == 'pixelcnn':
         size, grid = sizes['pixelcnn'], shape[:-1]
         model, width = PixelCNN(size, num_tokens, grid, shape[-1]), size.channels
@@ -223,5 +203,5 @@ def make_network(
             grid=grid,
             causal=causal,
         )
-    stack = ConditioningStack(num_tokens, width, grid, dtype=size.dtype) if has_coarser else None
+    stack = ConditioningStack(num_tokens, width, grid, dtype=size.dtype) if scale else None
     return TokenNetwork(model, ContextEncoder(num_classes, stack), config, shape, num_tokens)
