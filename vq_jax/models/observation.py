@@ -74,12 +74,9 @@ class Observation(nn.Module):
     def observe(self, keys: jax.Array, x: jax.Array) -> jax.Array:
         """Brings examples into the form that the likelihood is one of, still in [-1, 1].
 
-        For Bernoulli, samples -1 or 1 with x as the mean; for the Gaussian, spreads each integer evenly
-        as far as the middle between it and its neighbours; for the discretised logistic, leaves x as it is.
-
-        Args:
-            keys: a random key for each [b].
-            x: in [-1, 1] [b *grid c].
+        For Bernoulli, samples -1 or 1 with x [b *grid c] as the mean, by a random key for each example [b];
+        for the Gaussian, spreads each integer evenly as far as the middle between it and its neighbours; for
+        the discretised logistic, leaves x as it is.
         """
         if self.likelihood == 'bernoulli':
             return likelihoods.binarize(keys, x) * 2 - 1

@@ -8,6 +8,7 @@ from flax import linen as nn
 from vq_jax.errors import check_least
 from vq_jax.ops import gaussians
 from vq_jax.ops.collectives import pmean
+from vq_jax.ops.losses import sum_each
 from vq_jax.ops.parts import Part
 from vq_jax.quantizers.quantizer import Quantized
 
@@ -73,14 +74,14 @@ class GaussianBottleneck(nn.Module):
         if train and not self.is_initializing():
             keys = (part or Part.of_device(len(z))).keys(self.make_rng(LATENT))
             latent = gaussians.sample(keys, posterior.mean, posterior.log_variance)
-        units, axes = posterior.kl(), tuple(range(1, z.ndim))
-        metrics = {'kl': jnp.mean(jnp.sum(units, axes))}
+        units = posterior.kl()
+        metrics = {'kl': jnp.mean(sum_each(units))}
         if train and self.free_bits:
             # Whether a dimension is below its free bits is a matter of the whole batch.
             mean = pmean(jax.lax.stop_gradient(jnp.mean(units, 0)), part and part.axis_name)
             units = jnp.where(mean > self.free_bits, units, self.free_bits)
         return Quantized(
-            values=self.lookup(latent), codes=posterior.mean, loss=jnp.sum(units, axes), metrics=metrics
+            values=self.lookup(latent), codes=posterior.mean, loss=sum_each(units), metrics=metrics
         )
 
     def posterior(self, z: jax.Array) -> Posterior:

@@ -43,12 +43,9 @@ class BottleneckLoss:
     per_value: bool = False
 
     def __call__(self, loss: jax.Array, x: jax.Array, step: jax.Array | None = None) -> jax.Array:
-        """The weighted loss [b].
+        """The weighted loss [b], of that of the bottleneck [b] for examples [b ...].
 
-        Args:
-            loss: of the bottleneck [b].
-            x: the examples [b ...].
-            step: of training; None in evaluation, where the weight is the whole one.
+        The step is one of training; None in evaluation, where the weight is the whole one.
         """
         if self.per_value:
             loss = loss / x[0].size

@@ -69,13 +69,10 @@ class Perceptual:
         return jax.eval_shape(_random_network) if self.kind in ('lpips', 'random_vgg') else None
 
     def distance(self, params: Any, x: jax.Array, y: jax.Array, dtype: str) -> jax.Array:
-        """The distance of images [b h w c] in [-1, 1], float32 [b].
+        """The distance of images [b h w c] in [-1, 1], float32 [b]; y is cheaper where only x has a gradient.
 
-        Args:
-            params: what `pretrained` returned, of a kind that is not 'none'.
-            x: images.
-            y: images; cheaper than x where only x has a gradient.
-            dtype: what the network computes in.
+        The parameters are what `pretrained` returned, of a kind that is not 'none', and `dtype` is what the
+        network computes in.
         """
         if self.kind == 'ms_ssim':
             return 1 - ms_ssim(x, y)

@@ -68,7 +68,7 @@ class TokenNetwork:
         )
 
     def asked(self, keys: jax.Array) -> jax.Array:
-        """Which tokens are to be predicted at once, bool [b n]: all, or those in a mask of random keys [b]."""
+        """Which tokens are to be predicted at once, bool [b n]: all, or a random mask, of keys [b]."""
         n = math.prod(self.shape)
         if self.masked:
             return random_mask(keys, n, self.config.mask_schedule)

@@ -21,6 +21,7 @@ from vq_jax.ops.grids import per_axis
 from vq_jax.ops.images import to_float
 from vq_jax.ops.keys import content_keys, fold_in, normal
 from vq_jax.ops.likelihoods import bits_per_dimension
+from vq_jax.ops.losses import sum_each
 from vq_jax.quantizers.gaussian import GaussianBottleneck
 from vq_jax.spec import Spec
 from vq_jax.tasks.autoencoder import AutoencoderTask, errors
@@ -162,11 +163,9 @@ class VAETask(AutoencoderTask):
         variables, keys = state.eval_variables(), content_keys(batch['x'])
         observed = self.seen(to_float(batch['x']))
         posterior = self.model.apply(variables, observed, method='posterior')
-        kl = jnp.sum(posterior.kl(), axis=tuple(range(1, posterior.mean.ndim)))
+        kl = sum_each(posterior.kl())
 
-        def add(
-            sums: tuple[jax.Array, jax.Array], number: jax.Array
-        ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        def add(sums: tuple[jax.Array, ...], number: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
             """Adds a sample to log-sum-exp of the weights, and to the sum of reconstructions."""
             z = gaussians.sample(fold_in(keys, number), posterior.mean, posterior.log_variance)
             outputs = self.model.apply(variables, (z,), method='outputs')
@@ -174,7 +173,7 @@ class VAETask(AutoencoderTask):
             log_ratio = gaussians.log_density(z, 0.0, 0.0) - gaussians.log_density(
                 z, posterior.mean, posterior.log_variance
             )
-            log_weight = reconstruction + jnp.sum(log_ratio, axis=tuple(range(1, z.ndim)))
+            log_weight = reconstruction + sum_each(log_ratio)
             weights, reconstructions = sums
             return (jnp.logaddexp(weights, log_weight), reconstructions + reconstruction), None
 
