@@ -96,11 +96,7 @@ class DiT(nn.Module):
 
 
 class DiTBlock(nn.Module):
-    """Attention, then connected layers, each normalised, scaled, shifted and gated by a vector.
-
-    Attributes:
-        sizes: see `DiTSizes`.
-    """
+    """Attention, then connected layers, each normalised, scaled, shifted and gated by a vector."""
 
     sizes: DiTSizes
 

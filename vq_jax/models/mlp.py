@@ -51,11 +51,7 @@ class MLP(nn.Module):
 
 
 class MLPEncoder(nn.Module):
-    """Maps examples to vectors by fully connected layers.
-
-    Attributes:
-        sizes: see `MLPSizes`.
-    """
+    """Maps examples to vectors by fully connected layers."""
 
     sizes: MLPSizes
 

@@ -162,11 +162,7 @@ class ResidualEncoder(nn.Module):
 
 
 class ResidualTrunk(nn.Module):
-    """The decoder but for its last convolution.
-
-    Attributes:
-        sizes: see `ResidualSizes`.
-    """
+    """The decoder but for its last convolution."""
 
     sizes: ResidualSizes
 

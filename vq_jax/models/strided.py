@@ -90,11 +90,7 @@ class StridedEncoder(nn.Module):
 
 
 class StridedTrunk(nn.Module):
-    """The decoder but for its last transposed convolution.
-
-    Attributes:
-        sizes: see `StridedSizes`.
-    """
+    """The decoder but for its last transposed convolution."""
 
     sizes: StridedSizes
 
@@ -121,11 +117,7 @@ def strided_decoder(sizes: StridedSizes, out_channels: int = 3, trunk: nn.Module
 
 
 class FlatEncoder(nn.Module):
-    """The strided encoder, whose grid becomes one vector.
-
-    Attributes:
-        sizes: see `StridedSizes`.
-    """
+    """The strided encoder, whose grid becomes one vector."""
 
     sizes: StridedSizes
 

@@ -204,11 +204,7 @@ Read = tuple[jax.Array, jax.Array, jax.Array | None]
 
 
 class Block(nn.Module):
-    """Attention, then connected layers, each added to what came in.
-
-    Attributes:
-        sizes: see `TransformerSizes`.
-    """
+    """Attention, then connected layers, each added to what came in."""
 
     sizes: TransformerSizes
 
