@@ -130,8 +130,7 @@ class UNet(nn.Module):
             x = timed(x, number)
             return attended(x) if number in s.attention_resolutions else x
 
-        vector = Conditioning(4 * s.channels, s.channels, s.dtype)(t, context.vector)
-        vector = nn.swish(vector)
+        vector = nn.swish(Conditioning(4 * s.channels, s.channels, s.dtype)(t, context.vector))
         last = len(s.multipliers) - 1
         x = Conv(s.channels, dtype=s.dtype)(to_patches(beside(x, context.grid), s.patch))
         passed = [x]
@@ -149,8 +148,7 @@ class UNet(nn.Module):
             if number > 0:
                 x = Upsample(s.dtype)(x)
         x = nn.swish(GroupNorm()(x))
-        rank = x.ndim - 2
-        features = math.prod(per_axis(s.patch, rank, 'patch')) * self.features
+        features = math.prod(per_axis(s.patch, x.ndim - 2, 'patch')) * self.features
         x = Conv(features, dtype=s.dtype, kernel_init=_ZEROS)(x)
         return from_patches(x, s.patch).astype(jnp.float32)
 

@@ -49,10 +49,6 @@ class FiniteScalarQuantizer(ScalarQuantizer):
             z = math.sqrt(self.dim) * quantization.normalise(z.astype(jnp.float32))
         return scalar.bound(super().project(z), self.levels)
 
-    @property
-    def _radix(self) -> scalar.Levels:
-        return self.levels
-
     def _digits(self, x: jax.Array) -> jax.Array:
         return scalar.nearest_digits(x, self.levels)
 

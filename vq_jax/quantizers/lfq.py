@@ -59,7 +59,8 @@ class LookupFreeQuantizer(ScalarQuantizer):
         return bool(self.entropy * self.diversity)
 
     @property
-    def _radix(self) -> scalar.Levels:
+    def levels(self) -> scalar.Levels:
+        """Two for each bit."""
         return (2,) * self.bits
 
     def _digits(self, x: jax.Array) -> jax.Array:

@@ -23,7 +23,8 @@ MOST_CODES = 2**31 - 1  # codes are counted in 32 bits
 class ScalarQuantizer(nn.Module, abc.ABC):
     """What both have in common: linear maps to the numbers and back, and codes that are made of digits.
 
-    A subclass has the attribute `dim`, and the abstract methods.
+    A subclass has the attributes `dim` and `levels`, how many values each digit has [d], and the abstract
+    methods.
     """
 
     def __post_init__(self) -> None:
@@ -31,7 +32,7 @@ class ScalarQuantizer(nn.Module, abc.ABC):
         super().__post_init__()
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        self.project_in = nn.Dense(len(self._radix))
+        self.project_in = nn.Dense(len(self.levels))
         self.project_out = nn.Dense(self.dim)
 
     def __call__(
@@ -48,7 +49,7 @@ class ScalarQuantizer(nn.Module, abc.ABC):
     @property
     def num_codes(self) -> int:
         """How many codes there are."""
-        return math.prod(self._radix)
+        return math.prod(self.levels)
 
     @property
     def vocabulary(self) -> tuple[int, ...]:
@@ -61,7 +62,7 @@ class ScalarQuantizer(nn.Module, abc.ABC):
 
     def nearest(self, vectors: jax.Array) -> jax.Array:
         """The codes, int32 [... 1], nearest to vectors where codes are compared [... d]."""
-        return scalar.to_codes(self._digits(vectors), self._radix)[..., None]
+        return scalar.to_codes(self._digits(vectors), self.levels)[..., None]
 
     def project(self, z: jax.Array) -> jax.Array:
         """Takes vectors [... dim] to where codes are compared [... d], in float32."""
@@ -70,12 +71,7 @@ class ScalarQuantizer(nn.Module, abc.ABC):
 
     def _vectors(self, codes: jax.Array) -> jax.Array:
         """Codes, int32 [... 1], where they are compared [... d]."""
-        return self._values(scalar.to_digits(codes[..., 0], self._radix))
-
-    @property
-    @abc.abstractmethod
-    def _radix(self) -> scalar.Levels:
-        """How many values each digit has [d]."""
+        return self._values(scalar.to_digits(codes[..., 0], self.levels))
 
     @abc.abstractmethod
     def _digits(self, x: jax.Array) -> jax.Array:

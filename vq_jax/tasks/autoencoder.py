@@ -283,10 +283,8 @@ class AutoencoderTask(Task):
             return {**values, 'kl': quantized.loss}
         values |= of_scales('codes', quantized.codes)
         if self.has_likelihood:
-            nats, scales = (
-                outputs.log_probability(target),
-                zip(quantized.codes, self.vocabularies, strict=True),
-            )
+            nats = outputs.log_probability(target)
+            scales = zip(quantized.codes, self.vocabularies, strict=True)
             kl = sum(codes[0, ..., 0].size * sum(map(math.log, vocabulary)) for codes, vocabulary in scales)
             values |= {
                 'reconstruction': nats,

@@ -155,10 +155,9 @@ class GANTask(Task):
         labels, keys = batch['label'], content_keys(batch['x'])
         # Bytes, which is what people see.
         fake, another = (to_float(self.sample(state, k, labels)) for k in (keys, fold_in(keys, 1)))
-        discriminator = state.discriminator
+        variables = state.discriminator.eval_variables()
         values = {'duplicates': (mean_square(fake, another) < _ALIKE**2).astype(jnp.float32)}
         for name, images in (('real', to_float(batch['x'])), ('fake', fake)):
-            variables = {'params': discriminator.params, **discriminator.variables}
             output = self.adversary.discriminator.apply(variables, images, labels)
             values[f'logits_{name}'] = output.logits
             values[f'{name}_mean'], values[f'{name}_square'] = images, jnp.square(images)
