@@ -17,7 +17,7 @@ from vq_jax.data import eval_batches
 from vq_jax.errors import UserError
 from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.reference import Reference
-from vq_jax.evaluators.sources import ClassifierFeatures, InceptionFeatures
+from vq_jax.evaluators.sources import INCEPTION_NAMES, classifier_features, inception_features
 from vq_jax.models.classifier import Classified
 from vq_jax.models.lpips import LPIPS, params_from_published
 from vq_jax.ops.frechet import frechet_distance
@@ -50,8 +50,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def classifier_features(folder):
-    return ClassifierFeatures(restore(folder / 'classifier'))
+def features_of(folder):
+    return classifier_features(restore(folder / 'classifier'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Copier:
 
 
 def test_numbers_of_the_command_are_those_of_the_images(folder):
-    evaluator = FeatureEvaluator(restore(folder / 'vae'), classifier_features(folder), 'test')
+    evaluator = FeatureEvaluator(restore(folder / 'vae'), features_of(folder), 'test')
     found = evaluator.run(100, seed=3)
     classifier, vae = (vq_jax.load(folder / name) for name in ('classifier', 'vae'))
     batch = next(iter(eval_batches(vae.dataset('test'), batch_size=359)))
@@ -109,7 +109,7 @@ def test_a_notebook_classifies_images_and_compares_runs(folder):
     with pytest.raises(UserError, match='vae cannot tell classes apart; one of classifier can'):
         vae.classify(batch['x'])
     found = vae.compare(str(folder / 'classifier'), num=100, seed=3)
-    wanted = FeatureEvaluator(restore(folder / 'vae'), classifier_features(folder), 'test').run(100, seed=3)
+    wanted = FeatureEvaluator(restore(folder / 'vae'), features_of(folder), 'test').run(100, seed=3)
     assert found['samples']['metrics'] == wanted['samples']['metrics']
     assert found['reconstructions'] == wanted['reconstructions']
     with pytest.raises(UserError, match='resize is for the features inception'):
@@ -118,7 +118,7 @@ def test_a_notebook_classifies_images_and_compares_runs(folder):
 
 def test_the_reference_itself_is_at_no_distance(folder):
     """Samples that are the images of the test set, each once."""
-    vae, classifier = restore(folder / 'vae'), classifier_features(folder)
+    vae, classifier = restore(folder / 'vae'), features_of(folder)
     dataset = vq_jax.load(folder / 'vae').dataset('test')
     batch = next(iter(eval_batches(dataset, batch_size=359)))
     copier = dataclasses.replace(vae, task=Copier(batch['x'], num_labels=359))
@@ -132,7 +132,7 @@ def test_the_reference_itself_is_at_no_distance(folder):
 class Blocks:
     """In place of Inception-v3, with its names: means of 4x4 pixels, and the classes of the images."""
 
-    prefix, names, splits = InceptionFeatures.prefix, InceptionFeatures.names, InceptionFeatures.splits
+    prefix, names, splits = '', INCEPTION_NAMES, 10
     name, record, identity, trained_on, class_names = 'blocks', {}, {'blocks': 4}, None, None
 
     def __init__(self, images, labels):
@@ -184,7 +184,7 @@ def test_reconstructions_are_measured_with_lpips(folder, tmp_path):
     files = [str(tmp_path / name) for name in ('vgg.npz', 'heads.npz')]
     for file, first in zip(files, ('features', 'lin'), strict=True):
         np.savez(file, **{name: x for name, x in weights.items() if name.startswith(first)})
-    vae, classifier = restore(folder / 'vae', overrides={'batch_size': 8}), classifier_features(folder)
+    vae, classifier = restore(folder / 'vae', overrides={'batch_size': 8}), features_of(folder)
     found = FeatureEvaluator(vae, classifier, 'test[:6]', lpips=files).run(6, seed=0)
     images = next(iter(eval_batches(vq_jax.load(folder / 'vae').dataset('test'), batch_size=6)))['x']
     pair = to_float(images), to_float(vq_jax.load(folder / 'vae').reconstruct(images))
@@ -202,7 +202,7 @@ def test_reconstructions_are_measured_with_lpips(folder, tmp_path):
 
 
 def test_a_file_of_reference_statistics(folder, tmp_path):
-    pair = restore(folder / 'vae'), classifier_features(folder)
+    pair = restore(folder / 'vae'), features_of(folder)
     file = tmp_path / 'reference.npz'
     first = FeatureEvaluator(*pair, 'test', file).run(50, seed=0)
     assert file.is_file()
@@ -226,7 +226,7 @@ def test_reference_statistics_are_of_images_and_not_of_a_path(folder, tmp_path):
 
     def evaluate(place):
         vae = restore(folder / 'vae', overrides={'data.name': f'folder:{place}', 'data.pad': 0})
-        return FeatureEvaluator(vae, classifier_features(folder), 'test', file).run(12, seed=0)
+        return FeatureEvaluator(vae, features_of(folder), 'test', file).run(12, seed=0)
 
     file, first, copy = tmp_path / 'reference.npz', tmp_path / 'first', tmp_path / 'copy'
     fill(first, seed=1)
@@ -248,7 +248,7 @@ def test_the_command_on_eight_devices_equals_one(folder, tmp_path):
     printed, _ = run([*arguments, f'--output={output}'], module='vq_jax.evaluate', devices=8)
     assert 'classifier_frechet' in printed
     eight = json.loads(output.read_text())
-    pair = restore(folder / 'vae'), classifier_features(folder)
+    pair = restore(folder / 'vae'), features_of(folder)
     one = FeatureEvaluator(*pair, 'test').run(50, seed=0)
     for kind in ('samples', 'reconstructions'):
         assert eight[kind].pop('metrics') == pytest.approx(one[kind].pop('metrics'), rel=1e-3, abs=1e-4)
@@ -268,21 +268,21 @@ def test_the_command_in_features_of_inception_on_eight_devices_equals_one(folder
     assert 'Inception-v3 (clean resize, ' in ' '.join(printed.split())
     eight = json.loads(output.read_text())
     vae = restore(folder / 'vae', overrides={'batch_size': 16})
-    source = InceptionFeatures(str(tmp_path / 'inception.npz'), 'clean')
+    source = inception_features(str(tmp_path / 'inception.npz'), 'clean')
     one = FeatureEvaluator(vae, source, 'test[:12]', tmp_path / 'reference.npz').run(12, seed=0)
     for kind in ('samples', 'reconstructions'):
         assert eight[kind].pop('metrics') == pytest.approx(one[kind].pop('metrics'), rel=1e-3, abs=1e-4)
     one['run'], eight['run'] = one['run']['checksum'], eight['run']['checksum']
     assert eight == one
     with pytest.raises(UserError, match='of another inception'):
-        source = InceptionFeatures(str(tmp_path / 'inception.npz'))
+        source = inception_features(str(tmp_path / 'inception.npz'))
         FeatureEvaluator(vae, source, 'test[:12]', tmp_path / 'reference.npz').run(12, seed=0)
 
 
 def test_runs_that_do_not_fit(folder):
-    vae, classifier = restore(folder / 'vae'), classifier_features(folder)
+    vae, classifier = restore(folder / 'vae'), features_of(folder)
     with pytest.raises(UserError, match='a run of the task vae; give features'):
-        ClassifierFeatures(vae)
+        classifier_features(vae)
     with pytest.raises(UserError, match='makes no images'):
         FeatureEvaluator(restore(folder / 'classifier'), classifier, 'test')
     arguments = [f'--workdir={folder / "vae"}', '--lpips=download']
@@ -302,4 +302,4 @@ def test_a_run_that_draws_nothing_of_its_own_is_refused_before_any_image_is_read
         restore(folder / 'vae'), task=make_task(config, Spec('image', (16, 16, 1)), 10)
     )
     with pytest.raises(UserError, match='a super-resolution model samples nothing of its own'):
-        FeatureEvaluator(enlarging, classifier_features(folder), 'no such split').run(50, seed=0)
+        FeatureEvaluator(enlarging, features_of(folder), 'no such split').run(50, seed=0)

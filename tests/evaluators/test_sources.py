@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from tests.published import inception_weights
 from vq_jax.errors import UserError
 from vq_jax.evaluators import sources
-from vq_jax.evaluators.sources import InceptionFeatures
+from vq_jax.evaluators.sources import inception_features
 from vq_jax.models.inception import InceptionV3, variables_from_published
 from vq_jax.spec import Spec
 from vq_jax.training import pretrained
@@ -31,7 +31,7 @@ def file(weights, tmp_path_factory):
 
 def test_features_are_the_networks_and_logits_have_no_bias(weights, file):
     images = np.random.RandomState(0).randint(0, 256, (2, 16, 16, 1), 'uint8')
-    source = InceptionFeatures(str(file), 'clean')
+    source = inception_features(str(file), 'clean')
     seen = jax.jit(source.look)(source.weights, images)
     features = jax.jit(InceptionV3('clean').apply)(variables_from_published(weights), images).features
     np.testing.assert_allclose(seen.features, features, rtol=1e-5, atol=1e-5)
@@ -39,20 +39,20 @@ def test_features_are_the_networks_and_logits_have_no_bias(weights, file):
 
 
 def test_the_identity_is_of_the_arrays_and_the_resize_and_the_record_names_the_file(weights, file, tmp_path):
-    source = InceptionFeatures(str(file))
+    source = inception_features(str(file))
     save_file(weights, tmp_path / 'same.safetensors')
-    same = InceptionFeatures(str(tmp_path / 'same.safetensors'))
+    same = inception_features(str(tmp_path / 'same.safetensors'))
     assert same.identity == source.identity
-    assert InceptionFeatures(str(file), 'clean').identity != source.identity
+    assert inception_features(str(file), 'clean').identity != source.identity
     checksum = hashlib.sha256(file.read_bytes()).hexdigest()
     assert source.record['weights'] == {str(file): checksum}
     weights = {**weights, 'fc.bias': weights['fc.bias'] + 1}
     save_file(weights, tmp_path / 'other.safetensors')
-    assert InceptionFeatures(str(tmp_path / 'other.safetensors')).identity != source.identity
+    assert inception_features(str(tmp_path / 'other.safetensors')).identity != source.identity
 
 
 def test_inception_is_of_images(file):
-    source = InceptionFeatures(str(file))
+    source = inception_features(str(file))
     source.check_spec(types.SimpleNamespace(workdir='runs/a', spec=Spec('image', (8, 8, 1))))
     sound = types.SimpleNamespace(workdir='runs/a', spec=Spec('audio', (8, 1), 8000))
     with pytest.raises(UserError, match='runs/a was trained on audio, and Inception-v3 takes images; give'):
@@ -65,14 +65,14 @@ def test_without_a_file_the_published_one_is_downloaded_and_checked(file, tmp_pa
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (file.as_uri(), digest)})
     kept = tmp_path / 'vq_jax' / 'weights' / 'kept.npz'
-    assert list(InceptionFeatures().record['weights']) == [str(kept)]
+    assert list(inception_features().record['weights']) == [str(kept)]
     kept.unlink()
     monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (file.as_uri(), 'f' * 64)})
     with pytest.raises(UserError, match=f'what came is another file: its SHA-256 is {digest} and not ffff'):
-        InceptionFeatures()
+        inception_features()
     missing = (file.parent / 'missing.npz').as_uri()
     monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (missing, digest)})
     with pytest.raises(
         UserError, match=r'cannot be downloaded.*or name your own file by --features=inception:'
     ):
-        InceptionFeatures()
+        inception_features()
