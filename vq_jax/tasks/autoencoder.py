@@ -7,7 +7,7 @@ VQ-VAE, VAE and VQGAN are parts of a model, a list of weighted losses and maybe 
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
@@ -91,7 +91,18 @@ class AutoencoderTask(Task):
     def check_spec(self, spec: Spec) -> None:
         """Raises `UserError` unless the model and all losses can take such examples."""
         check_same_kind(spec, self.spec)
-        check_size(spec, self.factors, self.spec.channels, self.factors_key)
+        along = per_axis(self.factors, spec.rank, 'strides')
+        if any(size % factor for size, factor in zip(spec.grid, along, strict=True)):
+            factor = 'x'.join(map(str, self.factors))
+            raise UserError(
+                f'examples of {spec.size_in_words} cannot be divided by {factor} ({self.factors_key}); use a '
+                f'multiple of {factor}, by {size_keys(spec)}.'
+            )
+        if spec.channels != self.spec.channels:
+            raise UserError(
+                f'the examples have {plural(spec.channels, "channel")} and the model was made for '
+                f'{self.spec.channels}; set config.data.channels to {self.spec.channels}.'
+            )
         self.perceptual.check_spec(spec)
         self.source.check_spec(spec)
         if self.adversary:
@@ -398,32 +409,6 @@ class AutoencoderTask(Task):
 
         _, pull = jax.vjp(outputs, flat[LAST_KERNEL])
         return pull(at_outputs)[0]
-
-
-def check_size(spec: Spec, factors: Sequence[int], channels: int, key: str) -> None:
-    """Checks that a model which divides the sizes of the grid by factors can take examples.
-
-    Args:
-        spec: of the examples.
-        factors: must divide the sizes of their grid; one for all axes or one for each.
-        channels: must be theirs.
-        key: what in the config sets the factors, for the message.
-
-    Raises:
-        UserError: if it cannot.
-    """
-    along = per_axis(factors, spec.rank, 'strides')
-    if any(size % factor for size, factor in zip(spec.grid, along, strict=True)):
-        factor = 'x'.join(map(str, factors))
-        raise UserError(
-            f'examples of {spec.size_in_words} cannot be divided by {factor} ({key}); use a multiple of '
-            f'{factor}, by {size_keys(spec)}.'
-        )
-    if spec.channels != channels:
-        raise UserError(
-            f'the examples have {plural(spec.channels, "channel")} and the model was made for {channels}; '
-            f'set config.data.channels to {channels}.'
-        )
 
 
 def errors(outputs: jax.Array, originals: jax.Array) -> dict[str, jax.Array]:
