@@ -110,7 +110,7 @@ class StridedTrunk(nn.Module):
 def strided_decoder(sizes: StridedSizes, out_channels: int = 3, trunk: nn.Module | None = None) -> Decoder:
     """The encoder's mirror image: residual blocks, then transposed convolutions.
 
-    Another trunk than a `StridedTrunk`, such as a `FlatTrunk`, makes of other vectors what that makes.
+    A trunk that takes other vectors than one grid of them, such as a `FlatTrunk`, can stand for its own.
     """
     last = ConvTranspose(out_channels, strided_sizes(sizes.strides), sizes.strides, dtype=sizes.dtype)
     return Decoder(trunk or StridedTrunk(sizes), last)
