@@ -1,20 +1,20 @@
-"""Speed of diffusion models: training, and sampling against steps, beside the U-Net of diffusers in PyTorch.
+"""Speed of diffusion models: training, and sampling against steps, beside PyTorch where it is installed.
 
     python benchmarks/diffusion.py --config configs/image/ddpm_mnist.py [--sampling_steps 10,25] [--draw 16]
 
 Flags and conditions are those of `train_step.py`: blocks of the two alternate, medians are printed and their
 ratio; of training also our TFLOP/s, and their share of the peak where that is known. Both draw by DDIM,
 without guidance. A latent model is measured by a config whose `config.latent.workdir` is a run; its times
-hold encoding and decoding, and it has no peer. The peer, `torch_unet.py`, has the U-Net alone, the cosine
+hold encoding and decoding, and it has no peer. The peers, `torch_unet.py` and `torch_dit.py`, have the cosine
 schedule and the prediction of v; Fourier features of a config (`config.model.fourier`) are computed by ours
 alone. Parameters of both are counted.
 """
 
 import platform
 import statistics
-import time
 
 import jax
+import measuring
 import numpy as np
 import train_step
 from absl import flags
@@ -33,23 +33,23 @@ def main():
     shape = config.data.image_size, config.data.image_size, config.data.channels
     b = config.batch_size * config.accumulate
     images = np.random.default_rng(0).integers(0, 256, (b, *shape), np.uint8)
-    ours = train_step.Ours(config, images)
-    runners, dtype = {'vq_jax': ours}, train_step.dtype_of(config)
-    if train_step.has_peer(config):
-        runners['torch'] = train_step.Peer(config, images)
+    ours = measuring.Ours(config, images)
+    runners, dtype = {'vq_jax': ours}, measuring.dtype_of(config)
+    if peer := train_step.peer_of(config, images):
+        runners['torch'] = peer
 
-    print(f'{jax.devices()[0].device_kind}, {train_step.cores()} cores, Python {platform.python_version()}')
+    print(f'{jax.devices()[0].device_kind}, {measuring.cores()} cores, Python {platform.python_version()}')
     print(f'jax {jax.__version__}, {shape[0]}x{shape[1]}x{shape[2]}, {dtype}')
     sizes = {'vq_jax': sum(leaf.size for leaf in jax.tree.leaves(ours.state.params))}
     if 'torch' in runners:
-        peer = runners['torch'].module.make(config, shape[-1], 'cpu')
+        peer = runners['torch'].module.make(config, shape[-1])
         sizes['torch'] = sum(parameter.numel() for parameter in peer.parameters())
     print('parameters: ' + '  '.join(f'{name} {size:,}' for name, size in sizes.items()))
     steps = train_step.STEPS.value
     seconds = alternate({name: lambda r=runner: r.run(steps) for name, runner in runners.items()})
     show(f'training, batch {b}, images/s', seconds, lambda s: b * steps / s)
     median = statistics.median(seconds['vq_jax']) / steps
-    print(f'training, vq_jax: {train_step.flop_rate(ours.flops, median, dtype)}', flush=True)
+    print(f'training, vq_jax: {measuring.flop_rate(ours.flops, median, dtype)}', flush=True)
 
     for number in map(int, _SAMPLING_STEPS.value):
         draws = {'vq_jax': ours_drawing(ours, number)}
@@ -78,24 +78,17 @@ def ours_drawing(ours, steps):
 
 def alternate(functions):
     """Seconds of each function, by name, in alternating calls after one to warm up."""
-    seconds = {name: [] for name in functions}
     for function in functions.values():
         function()
-    for _ in range(train_step.ROUNDS.value):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
+    return measuring.alternate(functions, train_step.ROUNDS.value)
 
 
 def show(title, seconds, value):
     """Prints the medians, and the ratio of speeds of each pair of calls."""
     line = '  '.join(f'{name} {value(statistics.median(times)):.4g}' for name, times in seconds.items())
     if 'torch' in seconds:
-        ratios = [b / a for a, b in zip(seconds['vq_jax'], seconds['torch'], strict=True)]
-        line += f'  speed of vq_jax / torch {statistics.median(ratios):.2f}'
-        line += f' ({min(ratios):.2f} to {max(ratios):.2f})'
+        median, least, most = measuring.ratios(seconds['vq_jax'], seconds['torch'])
+        line += f'  speed of vq_jax / torch {median:.2f} ({least:.2f} to {most:.2f})'
     print(f'{title}: {line}', flush=True)
 
 

@@ -13,6 +13,7 @@ printed: each token reads once all weights of layers, in the type that they comp
 vectors, and the cache, as long as it is in its stretch.
 """
 
+import dataclasses
 import importlib.util
 import math
 import os
@@ -49,15 +50,27 @@ _RECOMPUTED = flags.DEFINE_bool('recomputed', True, 'Measure the loops without a
 _PEER = flags.DEFINE_bool('peer', True, 'Measure PyTorch too, if it is installed.')
 
 
-def ours(length, batch):
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """What draws how many tokens; the attributes are those of the flags."""
+
+    network: str
+    depth: int
+    width: int
+    heads: int
+    tokens: int
+    dtype: str
+
+
+def ours(drawn, length, batch):
     """Two functions that sample, the parameters, and how often the first was compiled."""
     side = math.isqrt(length)
-    k = _TOKENS.value
-    if _NETWORK.value == 'pixelcnn':
-        model = PixelCNN(PixelCNNSizes(_DEPTH.value, _WIDTH.value, dtype=_DTYPE.value), k, (side, side))
+    k = drawn.tokens
+    if drawn.network == 'pixelcnn':
+        model = PixelCNN(PixelCNNSizes(drawn.depth, drawn.width, dtype=drawn.dtype), k, (side, side))
         shape = side, side
     else:
-        sizes = TransformerSizes(_DEPTH.value, _WIDTH.value, _HEADS.value, dtype=_DTYPE.value)
+        sizes = TransformerSizes(drawn.depth, drawn.width, drawn.heads, dtype=drawn.dtype)
         model = Transformer(sizes, k, k, (side, side))
         shape = (length,)
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape), int))
@@ -88,50 +101,53 @@ def ours(length, batch):
     )
 
 
-def peers(length, batch):
+def peers(drawn, length, batch):
     """The same two functions in PyTorch."""
     import torch
     import torch_transformer
 
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    sizes = _DEPTH.value, _WIDTH.value, _HEADS.value
-    model = torch_transformer.Transformer(_TOKENS.value, length, *sizes)
-    model = model.to(device, getattr(torch, _DTYPE.value)).eval()
+    sizes = drawn.depth, drawn.width, drawn.heads
+    model = torch_transformer.Transformer(drawn.tokens, length, *sizes)
+    model = model.to(device, getattr(torch, drawn.dtype)).eval()
     return [
         lambda seed, cached=cached: torch_transformer.draw(model, batch, length, cached).cpu()
         for cached in (True, False)
     ]
 
 
-def bytes_a_token(parameters, length, batch):
+def bytes_a_token(drawn, parameters, length, batch):
     """What a transformer with a cache reads for each token, on average."""
-    layers = jnp.dtype(_DTYPE.value).itemsize  # the parameters are converted once, before the loop
+    layers = jnp.dtype(drawn.dtype).itemsize  # the parameters are converted once, before the loop
     read = 0
     for name, part in parameters.items():
         size = sum(x.size for x in jax.tree.leaves(part))
         if name in ('token', 'label', 'position'):  # tables, of which each sequence reads a row
-            read += 4 * batch * _WIDTH.value
+            read += 4 * batch * drawn.width
         else:
             read += size * (4 if name == 'head' else layers)  # logits are float32
     slots = sum(end * (end - start) for start, end in stretches(length)) / length
-    return read + 2 * _DEPTH.value * batch * slots * _WIDTH.value * layers
+    return read + 2 * drawn.depth * batch * slots * drawn.width * layers
 
 
 def main():
     device = jax.devices()[0].device_kind
     cores = len(os.sched_getaffinity(0))
     print(f'{device}, {cores} cores, Python {platform.python_version()}, jax {jax.__version__}')
-    sizes = f'depth {_DEPTH.value}, width {_WIDTH.value}'
-    print(f'{_NETWORK.value}: {sizes}, {_TOKENS.value} tokens, {_DTYPE.value}')
-    has_peer = _PEER.value and _NETWORK.value == 'transformer'
+    drawn = Drawn(
+        _NETWORK.value, _DEPTH.value, _WIDTH.value, _HEADS.value, tokens=_TOKENS.value, dtype=_DTYPE.value
+    )
+    sizes = f'depth {drawn.depth}, width {drawn.width}'
+    print(f'{drawn.network}: {sizes}, {drawn.tokens} tokens, {drawn.dtype}')
+    has_peer = _PEER.value and drawn.network == 'transformer'
     with_torch = has_peer and importlib.util.find_spec('torch') is not None
     for length in map(int, _LENGTHS.value):
         for batch in map(int, _BATCHES.value):
-            cached, recomputed, parameters, compilations = ours(length, batch)
+            cached, recomputed, parameters, compilations = ours(drawn, length, batch)
             runners = {'cached': cached, 'recomputed': recomputed}
             if with_torch:
-                runners['torch, cached'], runners['torch, recomputed'] = peers(length, batch)
+                runners['torch, cached'], runners['torch, recomputed'] = peers(drawn, length, batch)
             if not _RECOMPUTED.value:
                 runners = {name: run for name, run in runners.items() if 'recomputed' not in name}
             seconds = {name: [] for name in runners}
@@ -150,8 +166,8 @@ def main():
                     f'  {name:18} {batch / median:9.2f} samples/s, {median / length * 1e3:8.3f} ms a token, '
                     f'{median / medians["cached"]:6.1f} times the time of the cached loop'
                 )
-            if device in BANDWIDTH and _NETWORK.value == 'transformer':
-                reached = bytes_a_token(parameters, length, batch) * length / medians['cached']
+            if device in BANDWIDTH and drawn.network == 'transformer':
+                reached = bytes_a_token(drawn, parameters, length, batch) * length / medians['cached']
                 print(f'  share of the memory bandwidth: {reached / BANDWIDTH[device]:.3f}')
 
 

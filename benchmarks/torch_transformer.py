@@ -1,6 +1,6 @@
-"""The prior's transformer in PyTorch, drawing tokens: the peer that `sampling.py` measures against.
+"""The prior's transformer in PyTorch, which learns and draws tokens: a peer that benchmarks measure against.
 
-The same layers as `vq_jax.models.transformer` with learned positions, in eager mode. `draw` keeps keys and
+The same layers as `vq_jax.models.transformer` with learned positions. `draw`, in eager mode, keeps keys and
 values of the tokens before, in tensors that are allocated once; without the cache it does what the
 published codes of GPT and VQGAN do, and puts all tokens so far through the network for each new one.
 """
@@ -8,6 +8,7 @@ published codes of GPT and VQGAN do, and puts all tokens so far through the netw
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch_vqvae import adam
 
 
 class Block(nn.Module):
@@ -44,12 +45,38 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, num_tokens)
 
-    def forward(self, tokens, caches=None, slot=0):
-        """The logits after the last token."""
+    def forward(self, tokens, caches=None, slot=0, after_all=False):
+        """The logits after the last token, or after all."""
         x = self.token(tokens) + self.place[slot : slot + tokens.shape[1]]
         for i, block in enumerate(self.blocks):
             x = block(x, None if caches is None else caches[i], slot)
-        return self.head(self.norm(x[:, -1]))
+        return self.head(self.norm(x if after_all else x[:, -1]))
+
+
+def make_step(config, image_channels, device, dtype, prepare):
+    """A training step `images uint8 [b h w c] tensor -> loss` of a prior over the values of pixels.
+
+    `prepare` puts a network on the device, and may compile it.
+    """
+    torch.manual_seed(0)
+    sizes = config.transformer
+    length = config.data.image_size**2 * image_channels
+    model = prepare(Transformer(256, length, sizes.depth, sizes.width, sizes.heads))
+    optimizer = adam(model, config.optimizer)
+    autocast = torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == 'bfloat16')
+
+    def step(images):
+        tokens = images.flatten(1).long()
+        before = F.pad(tokens[:, :-1], (1, 0), value=256)
+        with autocast:
+            logits = model(before, after_all=True)
+        loss = F.cross_entropy(logits.float().transpose(1, 2), tokens)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
 
 
 @torch.inference_mode()

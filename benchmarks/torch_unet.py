@@ -1,18 +1,14 @@
 """A public U-Net in PyTorch, `UNet2DModel` of diffusers: what benchmarks of diffusion measure against.
 
-It has the layers of `vq_jax.models.unet`, but for the number of groups that are normalised. Trained in eager
-mode with Adam and a moving average of the parameters, by the cosine schedule and the prediction of v. Not
-used by the project itself.
+It has the layers of `vq_jax.models.unet`, but for the number of groups that are normalised. Not used by the
+project itself.
 """
-
-import copy
-import itertools
-import math
 
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import nn
+from torch_diffusion import sampler, training_step
 
 
 class UNet(nn.Module):
@@ -42,64 +38,17 @@ class UNet(nn.Module):
         return F.pixel_shuffle(predictions, self.patch)
 
 
-def make(config, channels, device, num_classes=10):
+def make(config, channels, num_classes=10):
     """The network of a config of the task diffusion, whose backbone is the U-Net."""
     torch.manual_seed(0)
-    return UNet(config.unet, channels, num_classes).to(device)
+    return UNet(config.unet, channels, num_classes)
 
 
-def scales(t):
-    """Alpha and sigma of the cosine schedule at times [b], for [b c h w]."""
-    angle = (t + 0.008) / 1.008 * math.pi / 2
-    alpha = (angle.cos() / math.cos(0.008 / 1.008 * math.pi / 2)).clamp(0, 1)[:, None, None, None]
-    return alpha, (1 - alpha**2).clamp(min=1e-6).sqrt()
-
-
-def make_step(config, image_channels, device, dtype):
-    """A training step `images uint8 [b h w c] tensor -> loss`, of the prediction of v."""
-    model = make(config, image_channels, device)
-    average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.optimizer.learning_rate)
-    autocast = torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == 'bfloat16')
-
-    def step(images):
-        x0 = images.permute(0, 3, 1, 2).float() * (2 / 255) - 1
-        t, noise = torch.rand(len(x0), device=device), torch.randn_like(x0)
-        labels = torch.zeros(len(x0), dtype=torch.long, device=device)
-        alpha, sigma = scales(t)
-        with autocast:
-            loss = (
-                (model(alpha * x0 + sigma * noise, t, labels) - (alpha * noise - sigma * x0)).square().mean()
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 0.01)
-        return loss.detach()
-
-    return step
+def make_step(config, image_channels, device, dtype, prepare):
+    """See `torch_diffusion.training_step`."""
+    return training_step(make(config, image_channels), config, device, dtype, prepare)
 
 
 def make_sampler(config, shape, n, device, dtype):
-    """A function `steps -> images` that draws n images of a shape [h w c] by DDIM."""
-    model = make(config, shape[-1], device).eval()
-    autocast = torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == 'bfloat16')
-
-    @torch.no_grad()
-    def sample(steps):
-        h, w, c = shape
-        x = torch.randn(n, c, h, w, device=device)
-        labels = torch.zeros(n, dtype=torch.long, device=device)
-        times = torch.linspace(1, 0, steps + 1, device=device)
-        for t, s in itertools.pairwise(times):
-            alpha, sigma = scales(t.expand(n))
-            with autocast:
-                v = model(x, t.expand(n), labels).float()
-            x0 = (alpha * x - sigma * v).clamp(-1, 1)
-            noise = (x - alpha * x0) / sigma
-            alpha, sigma = scales(s.expand(n))
-            x = alpha * x0 + sigma * noise
-        return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
-
-    return sample
+    """See `torch_diffusion.sampler`."""
+    return sampler(make(config, shape[-1]).to(device), shape, n, device, dtype)

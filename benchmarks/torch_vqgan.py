@@ -1,7 +1,7 @@
-"""VQGAN in PyTorch, as its published training does a step: the peer that `train_step.py` measures against.
+"""VQGAN in PyTorch, as its published training does a step: a peer that benchmarks measure against.
 
-The layers of `vq_jax.models.vqgan` and its losses, but for those choices that `train_step.py` lists as
-lacking here, in eager mode with Adam. A step is that of the published code: each network's optimizer runs the
+The layers of `vq_jax.models.vqgan` and its losses, but for those choices that `measuring.py` lists as
+lacking here, with Adam. A step is that of the published code: each network's optimizer runs the
 autoencoder forward for itself, and the adaptive weight is taken by two calls of `torch.autograd.grad` on the
 last layer. Not used by the project itself.
 """
@@ -9,7 +9,7 @@ last layer. Not used by the project itself.
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch_vqvae import Quantizer
+from torch_vqvae import Quantizer, adam
 
 VGG = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -168,19 +168,23 @@ class LPIPS(nn.Module):
         return total
 
 
-def make_step(config, image_channels, device, dtype):
-    """A training step `images uint8 [b h w c] tensor -> loss` for a VQGAN config of the project."""
+def make_step(config, image_channels, device, dtype, prepare):
+    """A training step `images uint8 [b h w c] tensor -> loss` for a VQGAN config of the project.
+
+    `prepare` puts a network on the device, and may compile it.
+    """
     torch.manual_seed(0)
     q = config.quantizer
     code_dim = q.code_dim or config.model.features
     quantizer = Quantizer(q.num_codes, code_dim, q.decay, q.commitment, q.revive_below)
-    model = VQGAN(config.model, image_channels, quantizer, code_dim).to(device)
+    # `torch.compile` would give away what the second of two backward passes needs again.
+    torch._functorch.config.donated_buffer = False
+    model = prepare(VQGAN(config.model, image_channels, quantizer, code_dim))
     d = config.discriminator
-    discriminator = patch_discriminator(image_channels, d.channels, d.stages).to(device)
-    perceptual = LPIPS().to(device) if config.perceptual.kind in ('lpips', 'random_vgg') else None
-    rates = (config.optimizer.learning_rate, config.discriminator_optimizer.learning_rate)
-    optimizer = torch.optim.Adam(model.parameters(), lr=rates[0], betas=(0.5, 0.9))
-    other = torch.optim.Adam(discriminator.parameters(), lr=rates[1], betas=(0.5, 0.9))
+    discriminator = prepare(patch_discriminator(image_channels, d.channels, d.stages))
+    perceptual = prepare(LPIPS()) if config.perceptual.kind in ('lpips', 'random_vgg') else None
+    optimizer = adam(model, config.optimizer, betas=(0.5, 0.9))
+    other = adam(discriminator, config.discriminator_optimizer, betas=(0.5, 0.9))
     autocast = torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == 'bfloat16')
     last = model.decoder[-1].weight
 

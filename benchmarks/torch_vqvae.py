@@ -1,7 +1,6 @@
-"""The VQ-VAE of `vq_jax.models.autoencoder` in PyTorch: the peer that `train_step.py` measures against.
+"""The VQ-VAE of `vq_jax.models.autoencoder` in PyTorch: a peer that benchmarks measure against.
 
-The same layers, widths, losses and moving-average codebook, in eager mode with Adam. Not used by the
-project itself.
+The same layers, widths, losses and moving-average codebook, with Adam. Not used by the project itself.
 """
 
 import torch
@@ -86,16 +85,25 @@ class VQVAE(nn.Module):
         return self.decoder(values), loss, perplexity
 
 
-def make_step(config, image_channels, device, dtype):
-    """A training step `images uint8 [b h w c] tensor -> loss` for a VQ-VAE config of the project."""
+def adam(network, config, **options):
+    """Adam at the rate of a section of a config; on GPUs in one kernel."""
+    fused = next(network.parameters()).is_cuda
+    return torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=fused, **options)
+
+
+def make_step(config, image_channels, device, dtype, prepare):
+    """A training step `images uint8 [b h w c] tensor -> loss` for a VQ-VAE config of the project.
+
+    `prepare` puts a network on the device, and may compile it.
+    """
     torch.manual_seed(0)
     q = config.quantizer
     quantizer = Quantizer(q.num_codes, q.code_dim or q.dim, q.decay, q.commitment, q.revive_below)
     sizes = {
         name: config.model[name] for name in ('channels', 'stages', 'residual_blocks', 'residual_channels')
     }
-    model = VQVAE(image_channels=image_channels, quantizer=quantizer, **sizes).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.optimizer.learning_rate)
+    model = prepare(VQVAE(image_channels=image_channels, quantizer=quantizer, **sizes))
+    optimizer = adam(model, config.optimizer)
     weight = config.loss.reconstruction_weight
     autocast = torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == 'bfloat16')
 

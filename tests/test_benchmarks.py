@@ -1,5 +1,6 @@
 """The benchmarks of training steps and of diffusion run without a peer, and say what is missing."""
 
+import os
 import re
 
 import pytest
@@ -7,6 +8,12 @@ import pytest
 from tests.runs import ROOT, run
 
 TINY = ['--batch_size=2', '--rounds=1', '--steps=1', '--nopeer', '--config.data.image_size=8']
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_scripts(monkeypatch):
+    """A script finds what lies beside it, but a module does not."""
+    monkeypatch.setenv('PYTHONPATH', f'{ROOT}{os.pathsep}{ROOT / "benchmarks"}')
 
 
 def measure(config, *flags, **options):
@@ -21,8 +28,7 @@ def measure(config, *flags, **options):
         ('vae_mnist', [], 'float32'),
     ],
 )
-def test_a_task_without_a_peer(config, flags, dtype, monkeypatch):
-    monkeypatch.setenv('PYTHONPATH', str(ROOT))  # for the process that measures memory
+def test_a_task_without_a_peer(config, flags, dtype):
     output, _ = measure(config, *TINY, *flags)
     assert f'batch 2, 8x8x1, {dtype}' in output
     assert 'ms a step' in output and 'torch' not in output
@@ -30,8 +36,7 @@ def test_a_task_without_a_peer(config, flags, dtype, monkeypatch):
 
 
 @pytest.mark.slow
-def test_diffusion(monkeypatch):
-    monkeypatch.setenv('PYTHONPATH', str(ROOT / 'benchmarks'))  # which a script has, but a module has not
+def test_diffusion():
     sizes = ['--config.dit.depth=1', '--config.dit.width=16', '--config.dit.heads=2']
     flags = [*TINY, '--config.model.backbone=dit', *sizes, '--sampling_steps=2', '--draw=2']
     output, _ = run(['--config=configs/image/ddpm_mnist.py', *flags], module='benchmarks.diffusion')
