@@ -138,13 +138,35 @@ def test_eight_devices_equal_one_however_codes_are_learned(learning, engine, tmp
     assert_same_descent(tmp_path / 'one', tmp_path / 'eight')
 
 
+SHARDED = ['--config.parallel.engine=jit', '--config.parallel.shard_parameters=true']
+
+
 def test_sharded_parameters_train_the_same(one_device, tmp_path):
-    sharded = ['--config.parallel.engine=jit', '--config.parallel.shard_parameters=true']
-    train(tmp_path / 'eight', *SHORT, *sharded, devices=8)
+    train(tmp_path / 'eight', *SHORT, *SHARDED, '--config.parallel.replicas=2', devices=8)
     assert_same_descent(one_device, tmp_path / 'eight')
 
 
-@pytest.mark.parametrize('engine', ['pmap', pytest.param('jit', marks=pytest.mark.slow)])
+@pytest.mark.slow
+def test_a_sharded_run_goes_on_on_another_mesh(one_device, tmp_path):
+    workdir = tmp_path / 'run'
+    train(workdir, *SHORT, *SHARDED, devices=8)
+    assert_same_descent(one_device, workdir)
+    for step in (3, 4):
+        shutil.rmtree(workdir / 'checkpoints' / str(step))
+    output, _ = train(workdir, *SHORT, *SHARDED, '--config.parallel.replicas=2', devices=4)
+    assert 'resumed at step 2' in output  # and the checksums of all arrays were right
+    assert_same_descent(one_device, workdir)
+
+
+@pytest.mark.parametrize(
+    'engine',
+    [
+        ['--config.parallel.engine=pmap'],
+        pytest.param(['--config.parallel.engine=jit'], marks=pytest.mark.slow),
+        pytest.param(SHARDED, marks=pytest.mark.slow),
+    ],
+    ids=['pmap', 'jit', 'sharded'],
+)
 def test_two_processes_with_two_devices_equal_one_with_one(engine, one_device, tmp_path):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
@@ -155,7 +177,7 @@ def test_two_processes_with_two_devices_equal_one_with_one(engine, one_device, t
             [
                 *SMALL,
                 *SHORT,
-                f'--config.parallel.engine={engine}',
+                *engine,
                 f'--workdir={two}',
                 '--distributed',
                 f'--coordinator=127.0.0.1:{port}',

@@ -17,6 +17,7 @@ from vq_jax.models.normalisation import layer_norm
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.grids import from_patches, per_axis, to_patches
 from vq_jax.ops.keys import fold_in
+from vq_jax.ops.sharding import split_batch
 
 _ZEROS = nn.initializers.zeros_init()
 _XAVIER = nn.initializers.xavier_uniform()
@@ -82,12 +83,12 @@ class DiT(nn.Module):
         x = to_patches(beside(x, context.grid), s.patch)
         b, *grid, _ = x.shape
         x = nn.Dense(s.width, dtype=s.dtype, kernel_init=_XAVIER)(x.reshape(b, math.prod(grid), -1))
-        x = x + positions(grid, s.width).astype(s.dtype)
+        x = split_batch(x + positions(grid, s.width).astype(s.dtype))
         vector = nn.swish(Conditioning(s.width, dtype=s.dtype)(t, context.vector))
         block = nn.remat(DiTBlock) if s.remat else DiTBlock
         for i in range(s.depth):
             # The name is that without remat too.
-            x = block(s, name=f'DiTBlock_{i}')(x, vector, fold_in(keys, i), context)
+            x = split_batch(block(s, name=f'DiTBlock_{i}')(x, vector, fold_in(keys, i), context))
         shift, scale = _changes(vector, 2, s)
         x = _normalised(x) * (1 + scale) + shift
         features = math.prod(s.factors(len(grid))) * self.features

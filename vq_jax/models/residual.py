@@ -18,6 +18,7 @@ from vq_jax.models.decoder import Decoder
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.ops.conv import conv_transpose
 from vq_jax.ops.grids import per_axis
+from vq_jax.ops.sharding import split_batch
 from vq_jax.ops.sums import shift
 
 
@@ -149,7 +150,7 @@ class ResidualEncoder(nn.Module):
         """Maps examples [b *grid c] to vectors [b *grid/factors features]."""
         s = self.sizes
         block, attention = recomputed(s.remat, ResidualBlock, Attention)
-        x = Conv(s.channels, dtype=s.dtype)(x)
+        x = split_batch(Conv(s.channels, dtype=s.dtype)(x))
         for resolution, multiplier in enumerate(s.multipliers):
             for _ in range(s.residual_blocks):
                 x = block(s.channels * multiplier, s.dtype)(x)
@@ -171,7 +172,7 @@ class ResidualTrunk(nn.Module):
         """Maps vectors [b *grid features] to what the last convolution is given [b *grid*factors c]."""
         s = self.sizes
         block, attention = recomputed(s.remat, ResidualBlock, Attention)
-        x = Conv(s.channels * s.multipliers[-1], dtype=s.dtype)(z)
+        x = split_batch(Conv(s.channels * s.multipliers[-1], dtype=s.dtype)(z))
         x = _middle(s, x)
         for resolution in reversed(range(len(s.multipliers))):
             for _ in range(s.residual_blocks + 1):

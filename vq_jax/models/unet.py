@@ -24,6 +24,7 @@ from vq_jax.models.residual import Downsample, Upsample, check_resolutions, reco
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.grids import from_patches, per_axis, to_patches
 from vq_jax.ops.keys import fold_in
+from vq_jax.ops.sharding import split_batch
 
 _ZEROS = nn.initializers.zeros_init()
 
@@ -132,7 +133,8 @@ class UNet(nn.Module):
 
         vector = nn.swish(Conditioning(4 * s.channels, s.channels, s.dtype)(t, context.vector))
         last = len(s.multipliers) - 1
-        x = Conv(s.channels, dtype=s.dtype)(to_patches(beside(x, context.grid), s.patch))
+        x = to_patches(beside(x, context.grid), s.patch)
+        x = split_batch(Conv(s.channels, dtype=s.dtype)(x))
         passed = [x]
         for number in range(last + 1):
             for _ in range(s.residual_blocks):

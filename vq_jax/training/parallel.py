@@ -292,6 +292,8 @@ class JitEngine(Engine):
 
     @property
     def _for_more(self) -> str:
+        if self._mesh.size == 1:
+            return 'use more devices, config.parallel.engine=jit and config.parallel.shard_parameters=true'
         if self._mesh.shape[FSDP] == 1:
             return 'set config.parallel.shard_parameters=true, which splits it over all devices'
         return 'use more devices, or fewer config.parallel.replicas'
