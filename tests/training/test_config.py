@@ -212,6 +212,7 @@ DEEP = (
     'ddpm_imagenette',
     'kl_f8_imagenet',
     'ldm_imagenet',
+    'prior_imagenet',
     'sr_imagenette',
     'vqgan_imagenet',
 )

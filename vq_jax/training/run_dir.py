@@ -44,6 +44,9 @@ _NOT_LEARNED = (
     'best_metric',
     'best_mode',
     'wandb_project',
+    'parallel.engine',
+    'parallel.shard_parameters',
+    'parallel.replicas',
     *(f'data.{key}' for key in READING),
 )
 
