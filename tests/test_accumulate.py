@@ -49,6 +49,7 @@ def images_a_step(workdir):
     return [line['examples_per_second'] * line['seconds_per_step'] for line in speeds]
 
 
+@pytest.mark.slow
 def test_a_run_in_parts_is_the_run_of_whole_batches(tmp_path):
     """From the start of the codebook by k-means to the numbers of the last evaluation."""
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'

@@ -116,6 +116,7 @@ def test_a_prior_over_the_codes_makes_sound(prior):
         opened.denoise(made, 3.0)
 
 
+@pytest.mark.slow
 def test_samples_are_written_by_what_they_are(prior, tmp_path):
     """As a sheet to look at, one sound after the other, arrays, and a file of each."""
     made = vq_jax.load(prior).sample(3)
@@ -181,6 +182,7 @@ def test_a_file_is_brought_to_what_the_model_takes(tokenizer, folder, tmp_path):
         opened.prepare(cut, cut)
 
 
+@pytest.mark.slow
 def test_a_diffusion_model_changes_sounds(folder, tmp_path):
     config = small('diffusion', folder, unet__channels=8, unet__multipliers=(1,), unet__residual_blocks=1)
     config.steps, config.unet.attention_resolutions, config.unet.head_channels = 4, (), 8
@@ -210,7 +212,7 @@ def test_a_diffusion_model_changes_sounds(folder, tmp_path):
         train(config, tmp_path / 'other')
 
 
-@pytest.mark.parametrize('task', ['gan', 'classifier'])
+@pytest.mark.parametrize('task', [pytest.param('gan', marks=pytest.mark.slow), 'classifier'])
 def test_what_needs_no_codes_takes_sounds(task, folder, tmp_path):
     config = small(task, folder)
     config.steps = config.eval_every = config.checkpoint_every = 2

@@ -173,6 +173,7 @@ def test_codes_and_priors_of_another_tokenizer_are_refused(codes, tokenizer, oth
     assert not (tmp_path / 'prior').exists() and not (tmp_path / 'vqvae').exists()
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_is_trained_longer_harms_no_prior(tmp_path):
     """Its checkpoint of that time is pruned, and the prior opens and goes on with its own copy."""
     place, prior, config = tmp_path / 'tokenizer', tmp_path / 'prior', tokenizer_config(10)

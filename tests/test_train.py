@@ -122,6 +122,7 @@ def one_device(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one(one_device, tmp_path):
     train(tmp_path / 'eight', *SHORT, devices=8)
     assert_same_descent(one_device, tmp_path / 'eight')

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.autoencoders import vqvae
+from tests.initialised import initialised
 from vq_jax.quantizers.vq import VectorQuantizer
 
 
@@ -13,7 +14,7 @@ def make(**options):
     sizes = {'channels': 8, 'residual_channels': 3, 'residual_blocks': 2, 'stages': 2}
     model = vqvae(quantizer, **sizes | options)
     images = jax.random.uniform(jax.random.key(0), (2, 16, 24, 3), minval=-1)
-    return model, model.init(jax.random.key(1), images), images
+    return model, initialised(model.init, jax.random.key(1), images), images
 
 
 def test_parameters_by_hand():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.initialised import initialised
 from vq_jax.models.discriminators import BATCH_STATS, Discriminator, PatchDiscriminator
 from vq_jax.models.generator import Generator
 
@@ -23,7 +24,7 @@ def test_patchgan_has_the_published_size():
 def test_a_logit_of_patchgan_sees_70_pixels():
     model = PatchDiscriminator(channels=4, norm='none')
     x = jnp.asarray(RNG.normal(size=(1, 128, 128, 1)), jnp.float32)
-    variables = model.init(jax.random.key(0), x, LABELS[:1])
+    variables = initialised(model.init, jax.random.key(0), x, LABELS[:1])
     logits = lambda x: model.apply(variables, x, LABELS[:1]).logits[0]  # noqa: E731
     middle = logits(x).shape[0] // 2
     seen = np.abs(jax.grad(lambda x: logits(x)[middle, middle])(x))[0, :, :, 0] > 0
@@ -33,7 +34,7 @@ def test_a_logit_of_patchgan_sees_70_pixels():
 @pytest.mark.parametrize('kind', [Discriminator, PatchDiscriminator])
 def test_spectral_norm_brings_the_largest_singular_value_to_one(kind):
     model = kind(channels=8, norm='none', spectral_norm=True)
-    variables = jax.jit(model.init)(jax.random.key(0), IMAGES, LABELS)
+    variables = initialised(model.init, jax.random.key(0), IMAGES, LABELS)
     steps = []
     for _ in range(30):  # the power iteration goes on with each training call
         _, changed = model.apply(variables, IMAGES, LABELS, train=True, mutable=[BATCH_STATS])
@@ -63,14 +64,14 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one(kind):
 def test_a_class_counts_where_it_is_asked_for(kind):
     options = {'conditional': True} if kind is Discriminator else {}
     for model, differs in ((kind(channels=8, num_classes=3, **options), True), (kind(channels=8), False)):
-        variables = model.init(jax.random.key(0), IMAGES, LABELS)
+        variables = initialised(model.init, jax.random.key(0), IMAGES, LABELS)
         a, b = (model.apply(variables, IMAGES, labels).logits for labels in (LABELS, (LABELS + 1) % 3))
         assert np.allclose(a, b) != differs
 
 
 def test_the_probe_gives_the_features_no_gradient():
     model = Discriminator(channels=8, num_classes=3)
-    variables = model.init(jax.random.key(0), IMAGES, LABELS)
+    variables = initialised(model.init, jax.random.key(0), IMAGES, LABELS)
 
     def loss(params):
         judgement = model.apply({**variables, 'params': params}, IMAGES, LABELS)
@@ -86,7 +87,7 @@ def test_the_generator_draws_images_that_depend_on_noise_and_class(size, classes
     model = Generator((size, size, 3), noise_dim=16, channels=8, num_classes=classes)
     noise = RNG.normal(size=(6, 16)).astype(np.float32)
     labels = np.arange(6)
-    variables = model.init(jax.random.key(0), noise, labels)
+    variables = initialised(model.init, jax.random.key(0), noise, labels)
     draw = lambda noise, labels: model.apply(  # noqa: E731
         variables, noise, labels, train=True, mutable=[BATCH_STATS]
     )[0]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.initialised import initialised
 from tests.models.test_unet import CLASSES, OTHERS, T, X, count, moved
 from vq_jax.errors import UserError
 from vq_jax.models.context import Context, class_vector
@@ -18,10 +19,10 @@ SMALL = DiTSizes(patch=2, depth=2, width=16, heads=2)
 def test_every_block_is_the_identity_before_training():
     block = DiTBlock(SMALL)
     x, given = jax.random.normal(jax.random.key(0), (2, 5, 16)), jnp.ones((2, 16))
-    variables = jax.jit(block.init)(jax.random.key(0), x, given, None)
+    variables = initialised(block.init, jax.random.key(0), x, given, None)
     np.testing.assert_array_equal(jax.jit(block.apply)(variables, x, given, None), x)
     model = DiT(SMALL, 3)
-    variables = jax.jit(model.init)(jax.random.key(0), X, T, CLASSES)
+    variables = initialised(model.init, jax.random.key(0), X, T, CLASSES)
     np.testing.assert_array_equal(jax.jit(model.apply)(variables, X, T, CLASSES), 0)
 
 

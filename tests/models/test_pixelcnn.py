@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.initialised import initialised
 from vq_jax.errors import UserError
 from vq_jax.models.conditioning_stack import ConditioningStack
 from vq_jax.models.context import Context, ContextEncoder, class_vector
@@ -37,7 +38,7 @@ def test_a_change_of_a_token_reaches_every_later_one_and_no_other(
     tokens = rng.integers(0, TOKENS, (1, *shape))
     of_grid = jnp.asarray(rng.normal(size=(1, *grid, 5)), jnp.float32) if has_grid else None
     context = Context(vector=class_vector(np.array([1]), 2), grid=of_grid)
-    variables = model.init(jax.random.key(0), tokens, context)
+    variables = initialised(model.init, jax.random.key(0), tokens, context)
     variables = jax.tree.map(lambda p: 2 * p, variables)
     network = jax.jit(lambda tokens: model.apply(variables, tokens, context))
     before = network(tokens)
@@ -52,7 +53,7 @@ def test_the_class_counts_everywhere():
     model = PixelCNN(PixelCNNSizes(depth=2, channels=8), TOKENS, (H, W))
     tokens = np.zeros((1, H, W), int)
     of_class = [Context(vector=class_vector(np.array([label]), 2)) for label in (0, 2)]
-    variables = model.init(jax.random.key(0), tokens, of_class[0])
+    variables = initialised(model.init, jax.random.key(0), tokens, of_class[0])
     a, b = (model.apply(variables, tokens, context) for context in of_class)
     assert (np.abs(np.asarray(a - b)).max(-1) > 0).all()
 
@@ -62,7 +63,7 @@ def test_the_coarser_scale_counts_everywhere():
     encoder = ContextEncoder(conditioning=ConditioningStack(3, 8, (4, 4)))
     tokens, labels, coarser = np.zeros((1, 4, 4), int), np.array([0]), np.zeros((1, 2, 2, 1), int)
     context, weights = encoder.init_with_output(jax.random.key(1), labels, coarser, method='encode')
-    variables = model.init(jax.random.key(0), tokens, context)
+    variables = initialised(model.init, jax.random.key(0), tokens, context)
     other = encoder.apply(weights, labels, coarser + 1, method='encode')
     a, b = (model.apply(variables, tokens, x) for x in (context, other))
     assert (np.abs(np.asarray(a - b)).max(-1) > 0).all()

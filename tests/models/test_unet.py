@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.initialised import initialised
 from tests.jaxprs import recomputed_blocks
 from vq_jax.errors import UserError
 from vq_jax.models.context import NOTHING, Context, class_vector
@@ -26,7 +27,7 @@ def moved(model, *inputs, seed=1):
 
 def test_it_predicts_zeros_before_training_and_gradients_reach_everything_later():
     model = UNet(UNetSizes(**SMALL), features=3)
-    variables = jax.jit(model.init)(jax.random.key(0), X, T, CLASSES)
+    variables = initialised(model.init, jax.random.key(0), X, T, CLASSES)
     np.testing.assert_array_equal(jax.jit(model.apply)(variables, X, T, CLASSES), 0)
     variables = moved(model, X, T, CLASSES)
     # (x - 1)^2, as a norm alone would not see some of the scales
@@ -102,7 +103,7 @@ def test_a_network_has_the_rank_of_its_grid(kind, grid, patch):
     model = unet if kind == 'unet' else dit
     x = jax.random.normal(jax.random.key(0), (2, *grid, 3))
     context = CLASSES.replace(grid=jnp.zeros((2, *grid, 1)))
-    variables = jax.jit(model.init)(jax.random.key(0), x, T, context)
+    variables = initialised(model.init, jax.random.key(0), x, T, context)
     np.testing.assert_array_equal(jax.jit(model.apply)(variables, x, T, context), jnp.zeros_like(x))
     variables = moved(model, x, T, context)
     changes = jax.jit(jax.grad(lambda x, i: jnp.sum(model.apply(variables, x, T, context)[i] ** 2)))(x, 1)

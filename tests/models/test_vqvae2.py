@@ -7,6 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.autoencoders import vqvae2
+from tests.initialised import initialised
 from vq_jax.quantizers.quantizer import BATCH_MEANS, STATISTICS
 from vq_jax.quantizers.vq import VectorQuantizer
 
@@ -18,7 +19,7 @@ def make(**options):
     sizes = {'channels': 8, 'residual_channels': 3, 'residual_blocks': 2, 'stages': 1, 'top_stages': 2}
     model = vqvae2(*quantizers, **sizes | options)
     images = jax.random.uniform(jax.random.key(0), (2, 16, 24, 3), minval=-1)
-    variables = jax.jit(model.init)(jax.random.key(1), images)
+    variables = initialised(model.init, jax.random.key(1), images)
     # Codes far enough apart that more than one of them is chosen.
     for name, key in ((FINE, 2), (COARSE, 3)):
         of_scale = variables[STATISTICS]['bottleneck'][name]

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.initialised import initialised
 from vq_jax.errors import UserError
 from vq_jax.quantizers import ResidualQuantizer, VectorQuantizer
 from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS
@@ -20,7 +21,7 @@ def make(depth=3, **options):
     )
     quantizer = ResidualQuantizer(one, depth)
     z = vectors((2, 30, 4))
-    variables = quantizer.init(jax.random.key(0), z)
+    variables = initialised(quantizer.init, jax.random.key(0), z)
     _, begun = quantizer.apply(
         variables,
         jax.random.key(1),

@@ -28,7 +28,14 @@ def keys(n):
     return jax.random.split(jax.random.key(3), n)
 
 
-@pytest.mark.parametrize('process', [Process('cosine'), Process('straight', 'straight'), Process('linear')])
+@pytest.mark.parametrize(
+    'process',
+    [
+        Process('cosine'),
+        Process('straight', 'straight'),
+        pytest.param(Process('linear'), marks=pytest.mark.slow),
+    ],
+)
 def test_the_bound_of_continuous_time_is_that_of_direct_integration(process):
     """For the exact denoiser all noise levels together are one divergence, of q(x_0' | x) from p(x_0').
 

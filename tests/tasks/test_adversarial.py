@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from tests.initialised import initialised
 from vq_jax.errors import UserError
 from vq_jax.models.context import Context, beside, class_vector
 from vq_jax.models.discriminators import BATCH_STATS, PatchDiscriminator
@@ -56,7 +57,7 @@ def make(name, data, changes, num_classes=3):
             config[section][leaf] = value
     task = make_task(config, Spec('image', data['x'].shape[1:]), num_classes)
     task.check_spec(Spec('image', data['x'].shape[1:]))
-    return task, jax.jit(task.init)(jax.random.key(0), data)
+    return task, initialised(task.init, jax.random.key(0), data)
 
 
 @pytest.fixture(scope='module')
@@ -299,7 +300,7 @@ def test_images_that_are_all_alike_tell_nothing_of_diversity(n):
     adversary = patch_adversary()
     real = np.repeat(RNG.normal(size=(1, 16, 16, 3)), n, 0).astype(np.float32)
     labels = np.zeros(n, np.int32)
-    state = adversary.init(jax.random.key(0), real, labels)
+    state = initialised(adversary.init, jax.random.key(0), real, labels)
     diversity = jax.jit(lambda fake: updated(adversary, state, real, fake, labels)[1]['diversity'])
     for fake in (real, RNG.normal(size=real.shape).astype(np.float32)):
         assert diversity(fake) == pytest.approx(1, abs=1e-6)
@@ -310,7 +311,7 @@ def test_penalties_are_of_the_images_alone():
     adversary = patch_adversary(r1=1.0, gradient_penalty=1.0)
     real, fake, condition = RNG.normal(size=(3, 4, 16, 16, 3)).astype(np.float32)
     labels = np.zeros(4, np.int32)
-    state = adversary.init(jax.random.key(0), beside(real, condition), labels)
+    state = initialised(adversary.init, jax.random.key(0), beside(real, condition), labels)
     penalties = jax.jit(lambda s: updated(adversary, s, real, fake, labels, condition)[1])
     kernel = state.params['Conv_0']['kernel']
     found = {}

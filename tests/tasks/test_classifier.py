@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.initialised import initialised
 from vq_jax.errors import UserError
 from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
@@ -18,7 +19,7 @@ def make(**changes):
     config.model.update({'channels': 8, 'stages': 2, 'features': 12, **changes})
     config.optimizer.learning_rate = 1e-2
     task = make_task(config, Spec('image', (8, 8, 1)), num_classes=3)
-    return task, jax.jit(task.init)(jax.random.key(0), BATCH)
+    return task, initialised(task.init, jax.random.key(0), BATCH)
 
 
 def test_learns_six_images_by_heart():

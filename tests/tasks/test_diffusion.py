@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.initialised import initialised
 from vq_jax.errors import UserError
 from vq_jax.models.context import enlarge
 from vq_jax.ops import diffusion as ops
@@ -51,7 +52,7 @@ def small(**changes):
 
 def started(config, batch=BATCH, num_classes=2):
     task = make_task(config, Spec('image', batch['x'].shape[1:]), num_classes)
-    return task, jax.jit(task.init)(jax.random.key(0), batch)
+    return task, initialised(task.init, jax.random.key(0), batch)
 
 
 def keys(n, seed=1):
@@ -292,6 +293,7 @@ def test_a_variance_out_of_range_finds_its_way_back(answer):
     assert jax.grad(share)(answer) == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one():
     """By the gradients of a step over an axis, which `vmap` stands in for."""
     task, state = started(small(model__class_conditional=True, unet__dropout=0.2))
@@ -435,7 +437,8 @@ def test_what_changes_nothing_for_a_model_is_refused():
             BatchedSampler(task, state, config).sampling('sample', changes)
 
 
-@pytest.mark.parametrize('sampler', diffusion.SAMPLERS)
+# The others are drawn with in tests/sampling/test_diffusion.py.
+@pytest.mark.parametrize('sampler', ['ddpm', 'ddim'])
 def test_options_change_what_their_samplers_draw_alone(learned, sampler):
     task, state = learned
 

@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 from scipy import stats
 
+from tests.initialised import initialised
 from tests.tasks.test_diffusion import BATCH, LABELS, keys, small, started
 from vq_jax.errors import UserError
 from vq_jax.ops import diffusion as ops
@@ -96,7 +97,7 @@ def test_classes_are_kept_from_the_network_as_often_as_asked(dropout, seen):
     config.optimizer.name, config.optimizer.b1 = 'sgd', 0.0
     task = make_task(config, Spec('image', (8, 8, 1)), 2)
     task = dataclasses.replace(task, model=OfClasses())
-    state = task.init(jax.random.key(0), BATCH)
+    state = initialised(task.init, jax.random.key(0), BATCH)
     after, _ = jax.jit(task.train_step)(state, BATCH)
     changed = np.asarray(after.params['numbers'] != state.params['numbers'])
     np.testing.assert_array_equal(changed, np.asarray(seen, bool))

@@ -52,15 +52,23 @@ def autoencoder(request, tmp_path_factory):
     return workdir
 
 
-def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
+@pytest.fixture(scope='module')
+def run(autoencoder, tmp_path_factory):
     config = small(latent__workdir=str(autoencoder), model__class_conditional=True)
     config.steps = config.eval_every = config.log_every = 10
     config.data.name = 'digits'
     config.data.channels = 1
-    numbers = train(config, tmp_path / 'run')
-    assert set(numbers) == {'loss', 'examples'}  # no bound of bytes
-    run = vq_jax.load(tmp_path / 'run')
-    images = next(iter(vq_jax.data.eval_batches(run.dataset('train'), batch_size=512)))['x']
+    workdir = tmp_path_factory.mktemp('latent') / 'run'
+    assert set(train(config, workdir)) == {'loss', 'examples'}  # no bound of bytes
+    return vq_jax.load(workdir)
+
+
+def images_of(run, n):
+    return next(iter(vq_jax.data.eval_batches(run.dataset('train'), batch_size=n)))['x']
+
+
+def test_latents_are_measured_and_drawn(autoencoder, run):
+    images = images_of(run, 512)
     encoded, decoded = jax.jit(run.task.encoded), jax.jit(run.task.decoded)
     latents = np.asarray(encoded(run.state, images))
     np.testing.assert_allclose(latents.mean((0, 1, 2)), 0, atol=0.1)
@@ -74,9 +82,17 @@ def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
     for changes in ({'threshold': 'static'}, {'threshold': 'dynamic', 'percentile': 0.9}):
         with pytest.raises(UserError, match='changes nothing here: latents have no range'):
             run.sample(2, **changes)
-    # Images are changed through their latents.
-    some = images[:2]
-    near = np.abs(run.image_to_image(some, 0.0, 0).astype(int) - np.asarray(back)[:2])
+    with pytest.raises(UserError, match='cannot take noise out of pixels'):
+        run.task.denoise(run.state, keys(8), images[:8], 10.0, np.zeros(8, np.int32))
+    with pytest.raises(UserError, match='evaluate the bound of a diffusion model of pixels'):
+        run.anomaly_score(images[:8])
+
+
+@pytest.mark.slow
+def test_images_are_changed_through_their_latents(run):
+    some, encoded, decoded = images_of(run, 2), jax.jit(run.task.encoded), jax.jit(run.task.decoded)
+    back = decoded(run.state, encoded(run.state, some), np.zeros(2, np.int32))
+    near = np.abs(run.image_to_image(some, 0.0, 0).astype(int) - np.asarray(back))
     assert np.mean(near <= 1) > 0.95
     way = run.interpolate(*some, 3, label=0, steps=4)
     assert way.shape == (3, 8, 8, 1)
@@ -86,7 +102,3 @@ def test_latents_are_measured_and_drawn(autoencoder, tmp_path):
     np.testing.assert_array_equal(drawn[~mask], some[~mask])
     holes = np.where(mask[..., None], 255 - some, some)  # what is in the hole does not count
     np.testing.assert_array_equal(run.inpaint(holes, mask, 0, steps=4), drawn)
-    with pytest.raises(UserError, match='cannot take noise out of pixels'):
-        run.task.denoise(run.state, keys(8), images[:8], 10.0, np.zeros(8, np.int32))
-    with pytest.raises(UserError, match='evaluate the bound of a diffusion model of pixels'):
-        run.anomaly_score(images[:8])

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import vq_jax
+from tests.initialised import initialised
 from tests.runs import DESCENT, assert_same_descent, refused, run
 from vq_jax.errors import UserError
 from vq_jax.media.sheets import grid
@@ -51,7 +52,9 @@ def small(kind, **changes):
     return config
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize(
+    'kind', ['transformer', *(pytest.param(kind, marks=pytest.mark.slow) for kind in ('pixelcnn', 'maskgit'))]
+)
 def test_samples_of_a_class_are_what_the_class_looks_like(kind):
     """Two classes of two black and white images each, which are learned by heart."""
     patterns = np.random.default_rng(0).integers(0, 2, (2, 2, 4, 4, 1)).astype(np.uint8) * 255
@@ -60,7 +63,7 @@ def test_samples_of_a_class_are_what_the_class_looks_like(kind):
     config = small(kind, model__class_conditional=True, tokenizer__levels=2)
     config.optimizer.learning_rate = 1e-3 if kind == 'maskgit' else 3e-3
     task = make_task(config, Spec('image', (4, 4, 1)), num_classes=2)
-    state = jax.jit(task.init)(jax.random.key(0), batch).replace(frozen=task.pretrained())
+    state = initialised(task.init, jax.random.key(0), batch).replace(frozen=task.pretrained())
     step = jax.jit(task.train_step, donate_argnums=0)
     for _ in range(600 if kind == 'maskgit' else 300):
         state, metrics = step(state, batch)
@@ -209,7 +212,7 @@ def test_guidance_of_one_is_the_model_and_zero_forgets_the_class(kind, scale):
     config = small(kind, model__class_conditional=True, tokenizer__levels=4)
     task = make_task(config, Spec('image', (3, 3, 1)), num_classes=2)
     batch = {'x': np.zeros((1, 3, 3, 1), np.uint8), 'label': np.zeros(1, np.int32)}
-    state = jax.jit(task.init)(jax.random.key(0), batch).replace(frozen=task.pretrained())
+    state = initialised(task.init, jax.random.key(0), batch).replace(frozen=task.pretrained())
     state = state.replace(params=jax.tree.map(lambda p: scale * p, state.params))
     keys = jax.random.split(jax.random.key(1), 16)
 

@@ -352,6 +352,7 @@ class Pyramid(Identity):
         return -jnp.mean(jnp.square(x / 255 - codes[-1]), (1, 2, 3))
 
 
+@pytest.mark.slow
 def test_a_chain_of_three_scales(tmp_path, monkeypatch):
     """Each prior but the first is trained over that of the next coarser scale, and keeps all of the chain."""
     monkeypatch.setattr('vq_jax.tasks.prior.make_codec', lambda config, spec: Pyramid(spec, 2))

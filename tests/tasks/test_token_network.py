@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.initialised import initialised
 from vq_jax.models.context import Context, class_vector
 from vq_jax.models.pixelcnn import PixelCNNSizes
 from vq_jax.models.transformer import TransformerSizes
@@ -22,14 +23,12 @@ SIZES = {
     'pixelcnn': PixelCNNSizes(depth=2, channels=8, first_kernel=3),
 }
 CASES = [
-    ('transformer', (5, 1), False),
     ('transformer', (1, 2, 3, 1), False),
     ('transformer', (2, 4, 1), True),
     ('pixelcnn', (6, 1), False),
     ('pixelcnn', (2, 2, 3, 1), False),
     ('pixelcnn', (2, 4, 2), True),
     ('maskgit', (5, 1), False),
-    ('maskgit', (2, 2, 2, 1), False),
 ]
 
 
@@ -42,7 +41,7 @@ def made(kind, shape, has_coarser):
     if has_coarser:
         coarser = jnp.arange(B * math.prod(shape) // 4).reshape(B, *(n // 2 for n in shape[:-1]), shape[-1])
         coarser %= TOKENS
-    variables = network.init(jax.random.key(0), None if coarser is None else coarser[:1])
+    variables = initialised(network.init, jax.random.key(0), None if coarser is None else coarser[:1])
     leaves, tree = jax.tree.flatten(variables)
     noise = zip(leaves, jax.random.split(jax.random.key(4), len(leaves)), strict=True)
     variables = jax.tree.unflatten(tree, [p + 0.5 * jax.random.normal(key, p.shape) for p, key in noise])

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.initialised import initialised
 from vq_jax.errors import UserError
 from vq_jax.ops.images import to_float
 from vq_jax.ops.keys import content_keys
@@ -27,7 +28,7 @@ def make(**changes):
             section, key = name.split('__')
             config[section][key] = value
     task = make_task(config, Spec('image', (8, 8, 1)))
-    return task, task.init(jax.random.key(0), BATCH)
+    return task, initialised(task.init, jax.random.key(0), BATCH)
 
 
 @pytest.mark.parametrize('likelihood', ['bernoulli', 'gaussian', 'discretised_logistic'])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.initialised import initialised
 from vq_jax.errors import UserError
 from vq_jax.ops.images import to_float
 from vq_jax.ops.usage import CodeCounts
@@ -16,7 +17,7 @@ from vq_jax.training.parallel import ParallelConfig, make_engine
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 8, 8, 3), np.uint8)
-LIKELIHOODS = ['bernoulli', 'gaussian', 'discretised_logistic']
+LIKELIHOODS = ['bernoulli', pytest.param('gaussian', marks=pytest.mark.slow), 'discretised_logistic']
 
 
 def batch_of(images):
@@ -36,7 +37,7 @@ def make(reconstruction, images=IMAGES, **changes):
             section, key = name.split('__')
             config[section][key] = value
     task = make_task(config, Spec('image', images.shape[1:]))
-    return task, jax.jit(task.init)(jax.random.key(0), batch_of(images))
+    return task, initialised(task.init, jax.random.key(0), batch_of(images))
 
 
 def test_the_bound_is_that_of_numpy():
@@ -156,7 +157,7 @@ def test_kmeans_places_the_top_and_then_the_bottom_given_it():
         assert error < 0.8 * np.square(z - z.mean(0)).sum()
 
 
-@pytest.mark.parametrize('learning', ['gradient', 'moving_average'])
+@pytest.mark.parametrize('learning', [pytest.param('gradient', marks=pytest.mark.slow), 'moving_average'])
 def test_dead_codes_of_both_levels_are_revived(learning):
     task, state = make('mse', model__top_stages=1, quantizer__learning=learning, quantizer__revive_below=0.5)
     scales = state.variables[STATISTICS]['bottleneck'].items()
