@@ -11,6 +11,7 @@ LEVELS = {
     'errors': -3,
     'processes': -3,
     'files': -2,
+    'buckets': -1,
     'spec': -2,
     'config_files': -1,
     'json_files': -1,

@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn
 
 from absl import app, flags, logging
 
+from vq_jax.buckets import in_addresses, is_address
 from vq_jax.config_files import find_config, get_config, split_config
 from vq_jax.errors import UserError, printable
 from vq_jax.files import WriteError, cache_folder, telling, write_atomically
@@ -27,6 +28,7 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _HELP = ('--help', '-help', '-?', '--?', '--helpshort', '-helpshort')
 flags.disclaim_key_flags()  # those defined here are of the command that asks for them
 _PLACES = ('workdir', 'output', 'reference', 'init_from')  # flags that name something on this machine
+_RUNS = ('workdir', 'init_from')  # those among them that may name a run in a bucket
 
 
 def main(
@@ -59,7 +61,7 @@ def main(
     try:
         app.run(lambda argv: run(*argv[1:]), flags_parser=functools.partial(_parse, required, words))
     except UserError as error:
-        _fail(str(error))
+        _fail(in_addresses(str(error)))
     except OSError as error:
         if error.errno in _DISK:
             where = f' {error.filename}' if error.filename else ''
@@ -319,8 +321,9 @@ def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -
         if flags.FLAGS[name].value is None:
             raise UserError(f'--{name} is missing; see --help.')
     for name in _PLACES:
-        if name in flags.FLAGS and flags.FLAGS[name].value:
-            check_local(f'--{name}', flags.FLAGS[name].value)
+        place = flags.FLAGS[name].value if name in flags.FLAGS else None
+        if place and not (name in _RUNS and is_address(place)):
+            check_local(f'--{name}', place)
     if len(rest) - 1 > len(words) and not (words and '...' in words[-1]):
         raise UserError(f'{rest[-1]!r} is not a flag; flags are written --name=value.')
     for name in words[len(rest) - 1 :]:

@@ -32,7 +32,7 @@ def main(folder: str) -> None:
     if _TABLE_ONLY.value:
         write_table(path)
     else:
-        workdir = Path(_WORKDIR.value or Path('runs') / path.resolve().name)
+        workdir = cli.check_local('--workdir', _WORKDIR.value or Path('runs') / path.resolve().name)
         run_rows(path, workdir, _ROWS.value, _JOBS.value, rerun=_RERUN.value)
     print(f'table: {path / "table.md"}')
 

@@ -36,6 +36,7 @@ def main(*paths: str) -> None:
     from vq_jax.files import write_atomically
     from vq_jax.reporting import find_environment, make_page, read_runs
     from vq_jax.tables import summarize
+    from vq_jax.training.bucket_runs import local_run
     from vq_jax.training.run_dir import is_run
 
     output = cli.check_output(_OUTPUT, '.html')
@@ -45,9 +46,12 @@ def main(*paths: str) -> None:
     os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     command = shlex.join(['python', '-m', 'vq_jax.report', *sys.argv[1:]])
     experiments = list(map(Path, _EXPERIMENTS.value))
+    if _WORKDIR.value:
+        cli.check_local('--workdir', _WORKDIR.value)
     if not paths and not experiments:
         raise UserError('RUN is missing; name runs, or a folder of experiments/ by --experiment.')
-    for path in map(Path, paths):
+    runs = [local_run(path, logs=True) for path in paths]
+    for path in runs:
         if not is_run(path) and (path / 'table.py').is_file():
             raise UserError(
                 f'{path} is no run, but holds a table.py, which is a program; if you trust it, name the '
@@ -62,7 +66,7 @@ def main(*paths: str) -> None:
         for folder in experiments
     ]
     of_rows = [[workdir / row.name for row in table.rows] for table, workdir in tables]
-    runs = read_runs([*paths, *filter(is_run, itertools.chain(*of_rows))])
+    runs = read_runs([*runs, *filter(is_run, itertools.chain(*of_rows))])
     page = make_page(runs, find_environment(), command, tables=tables, max_images=_MAX_IMAGES.value)
     write_atomically(output, page)
     counted = [plural(len(tables), 'table')] if tables else []

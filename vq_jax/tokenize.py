@@ -5,8 +5,6 @@ step. Labels are written with the codes, and beside both, which tokenizer made t
 command again goes on with what is missing.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from vq_jax import cli, run_flags
@@ -23,12 +21,14 @@ def main() -> None:
     """Writes the files, and says what is in them."""
     from vq_jax.tasks.codes import write_codes
     from vq_jax.tasks.restore import config_of
+    from vq_jax.training.bucket_runs import local_run
     from vq_jax.training.extensions import allowing, is_own
     from vq_jax.training.run_dir import read_data_facts
 
     opened = run_flags.opened()
+    workdir = local_run(opened['workdir'])
     with allowing(opened['allow']):
-        config = config_of(opened['workdir'])
+        config = config_of(workdir)
     own = is_own(config.task)  # which is looked at when it is opened
     if (config.task not in ('vqvae', 'vqgan') and not own) or config.get('variant', {}).get(
         'bottleneck'
@@ -45,7 +45,7 @@ def main() -> None:
         shard_batches=_BATCHES.value,
         **opened,
     )
-    plural = read_data_facts(Path(opened['workdir'])).spec.plural
+    plural = read_data_facts(workdir).spec.plural
     for split, examples in written.items():
         print(f'{split}: codes of {examples:,} {plural} in {_OUTPUT.value}')
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from vq_jax.buckets import refuse_address
 from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.media.wav import HIGHEST_RATE
 
@@ -28,8 +29,8 @@ class DataConfig:
       name: A built-in set (`digits`, `glyphs`, `photos`), the name of a data set prepared by
         tensorflow-datasets (`mnist`, `imagenette/160px-v2`, `mnist:3.0.1`, `spoken_digit`),
         `folder:/path` for any folder of images or WAV files, or `codes:/path` for what
-        `vq_jax.tokenize` wrote, which only priors learn from; of the other attributes, codes need the
-        splits, `cache_gib`, `workers` and `prefetch`.
+        `vq_jax.tokenize` wrote (`codes:gs://bucket/path` where it is in a bucket), which only priors learn
+        from; of the other attributes, codes need the splits, `cache_gib`, `workers` and `prefetch`.
       data_dir: Folder that holds the prepared data sets. None means the environment variable
         `TFDS_DATA_DIR`, else `~/tensorflow_datasets`; the built-in sets, which training prepares, are
         kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not used by
@@ -99,6 +100,8 @@ class DataConfig:
                 f'name is {self.name!r}, which names no folder: give --config.data.name={self.name}PATH'
                 f'{config}.'
             )
+        refuse_address('name', self.name.removeprefix('folder:'))
+        refuse_address('data_dir', self.data_dir or '')
         if '\0' in self.name:
             raise UserError(f'name is {self.name!r}, which no data set can be called.')
         if self.channels not in (None, 1, 3):

@@ -1,5 +1,6 @@
 """From a config to the data set that it names."""
 
+from vq_jax.buckets import by_address
 from vq_jax.data.config import DataConfig
 from vq_jax.data.dataset import Dataset
 from vq_jax.data.source import Source
@@ -28,7 +29,8 @@ def open_dataset(config: DataConfig, split: str, *, prepare: bool = False) -> Da
         not for this kind of data.
     """
     if config.name.startswith(PREFIX):
-        return CodeDataset(config, split)
+        with by_address():
+            return CodeDataset(config, split)
     return Dataset(config, open_source(config, split, prepare=prepare))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from vq_jax.buckets import is_address
 from vq_jax.errors import UserError
 from vq_jax.models.classifier import Classified
 from vq_jax.models.inception import InceptionV3, Resize, variables_from_published
@@ -132,7 +133,7 @@ def open_features(name: str, resize: Resize | None = None) -> FeatureSource:
     kind, _, file = name.partition(':')
     if kind == 'inception':
         return inception_features(file or None, resize or 'bilinear')
-    if not Path(name).is_dir():
+    if not is_address(name) and not Path(name).is_dir():
         raise UserError(f'the features are {name!r}; give inception or the directory of a classifier.')
     if resize:
         raise UserError('resize is for the features inception; leave it out.')

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vq_jax.buckets import place_of
 from vq_jax.errors import UserError
 from vq_jax.reporting.curves import make_charts
 from vq_jax.reporting.environment import Environment
@@ -142,7 +143,7 @@ def _legend(runs: Sequence[RecordedRun]) -> str:
 
 def _runs(runs: Sequence[RecordedRun]) -> str:
     facts: dict[str, list[str | None]] = {
-        'directory': [escape(run.workdir) for run in runs],
+        'directory': [escape(place_of(run.workdir)) for run in runs],
         'task': [escape(run.config.get('task', '')) for run in runs],
         'data': [escape(run.config.get('data.name', '')) for run in runs],
         ' and '.join({run.facts.spec.plural: None for run in runs}): [_examples(run) for run in runs],

@@ -13,6 +13,7 @@ from vq_jax.data.sources.codes import PREFIX, CodeFacts, missing_shards, write_f
 from vq_jax.errors import UserError
 from vq_jax.tasks.codec import TokenizerConfig, make_codec
 from vq_jax.tasks.restore import config_of, overridden
+from vq_jax.training.bucket_runs import local_run
 from vq_jax.training.config import build, to_json
 from vq_jax.training.extensions import allowing
 from vq_jax.training.parallel import ParallelConfig, make_engine
@@ -61,7 +62,7 @@ def write_codes(
             f'codes are those of the run as it was trained, and {", ".join(fixed)} cannot be overridden; '
             'override keys of data and parallel alone.'
         )
-    output = Path(output)
+    output, workdir = Path(output), local_run(workdir)
     with allowing(allow):
         recorded = config_of(workdir)
         config = overridden(recorded, overrides, workdir) if overrides else recorded

@@ -64,7 +64,7 @@ def reopen_source(workdir: Path) -> Restored | None:
     began = read_data_facts(workdir).init_from
     if began is None:
         return None
-    there = next((path for path in locate(began, workdir) if path.is_dir()), Path(began['workdir']))
+    there = next((path for path in locate(began, workdir) if path.is_dir()), began['workdir'])
     source = restore(there, began['step'])
     if source.identity()['checksum'] != began['checksum']:
         raise UserError(

@@ -13,11 +13,13 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from vq_jax.buckets import by_address, place_of
 from vq_jax.errors import UserError
 from vq_jax.spec import Spec
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.registry import complete_config, make_task
 from vq_jax.tasks.task import State, Task
+from vq_jax.training.bucket_runs import fetcher, local_run
 from vq_jax.training.checkpoints import Checkpoints, UnreadableError
 from vq_jax.training.config import to_json
 from vq_jax.training.extensions import allowing, check_allowed
@@ -54,7 +56,7 @@ class Restored:
         state: of the checkpoint; its frozen weights are there if inference needs them.
         spec: of the examples it was trained on.
         step: the training step of the checkpoint.
-        workdir: the directory.
+        workdir: the directory, of a run in a bucket that of its copy.
         class_names: of the classes of its data; None if they are not known.
         allow: modules that it may import from (see `vq_jax.training.extensions`).
     """
@@ -80,7 +82,7 @@ class Restored:
 
     def identity(self) -> BuiltOn:
         """What a run that is built on this one keeps of it."""
-        return {'workdir': str(self.workdir), 'step': self.step, 'checksum': self._checksum}
+        return {'workdir': place_of(self.workdir), 'step': self.step, 'checksum': self._checksum}
 
     @functools.cached_property
     def _checksum(self) -> str:
@@ -107,21 +109,21 @@ def restore(
         raise UserError(f'the overrides are {overrides!r}; give a dict of dotted keys.')
     if isinstance(allow, str) or not isinstance(allow, Sequence):
         raise UserError(f"allow is {allow!r}; give a tuple of modules, such as ('mymodule',).")
-    with allowing(allow):
-        return dataclasses.replace(_restore(workdir, step, overrides), allow=tuple(allow))
+    with allowing(allow), by_address():
+        return dataclasses.replace(_restore(local_run(workdir), step, overrides), allow=tuple(allow))
 
 
 def _restore(
-    workdir: str | Path, step: int | Literal['best'] | None, overrides: Mapping[str, Any] | None
+    workdir: Path, step: int | Literal['best'] | None, overrides: Mapping[str, Any] | None
 ) -> Restored:
-    workdir = Path(workdir)
     if isinstance(step, str) and step != 'best':
         raise UserError(f"the step is {step!r}; give the number of a checkpoint, or 'best'.")
     recorded, facts = config_of(workdir), read_data_facts(workdir)
     config = overridden(recorded, overrides, workdir) if overrides else recorded
     plain = to_json(recorded)
     best = {'best': config.best_metric, 'best_mode': config.best_mode}
-    with contextlib.closing(Checkpoints(workdir / CHECKPOINTS, read_only=True, **best)) as checkpoints:
+    options = {'read_only': True, 'fetch': fetcher(workdir), **best}
+    with contextlib.closing(Checkpoints(workdir / CHECKPOINTS, **options)) as checkpoints:
         sealed = checkpoints.sealed() or {}
         if sealed:
             _sealed_config(workdir, sealed, plain)
@@ -228,13 +230,13 @@ def restore_part(key: str, workdir: str, step: int | None) -> Restored:
     Raises:
         UserError: if it cannot be read.
     """
-    if not is_run(workdir):
+    if not is_run(local := local_run(workdir)):
         raise UserError(
             f'config.{key} is {workdir}, where no trained run is; set it to the directory of one, or train '
             'one there first.'
         )
     try:
-        return restore(workdir, step).for_inference()
+        return restore(local, step).for_inference()
     except UnreadableError as error:
         if Path(workdir).parent.name != BUILT_ON:
             raise

@@ -20,6 +20,7 @@ import logging as python_logging
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +49,8 @@ from vq_jax.training.manifest import (
     unseal,
 )
 
-_MANIFEST, _ARRAYS, _DAMAGED, _UNSAVED = 'manifest.json', 'arrays', 'damaged', 'unsaved'
+MANIFEST = 'manifest.json'
+_ARRAYS, _DAMAGED, _UNSAVED = 'arrays', 'damaged', 'unsaved'
 # Orbax looks for files by patterns, Tensorstore takes nothing but UTF-8, and paths have a greatest length.
 _PLAIN = re.compile(r'[A-Za-z0-9 ._/+=,@-]{1,2000}', re.ASCII)
 
@@ -78,6 +80,8 @@ class Checkpoints:
         best_mode: Whether the smallest or the largest value is the best.
         sealed: What each manifest is to hold besides, in JSON values.
         read_only: Nothing in `directory` is changed; `save` is refused.
+        fetch: Brings the files of a checkpoint from elsewhere before it is read; one that was pruned there
+            may be gone then.
 
     Raises:
         UserError: The folder cannot be made.
@@ -92,11 +96,13 @@ class Checkpoints:
         best_mode: Literal['min', 'max'] = 'min',
         sealed: Sealed | None = None,
         read_only: bool = False,
+        fetch: Callable[[int], None] | None = None,
     ) -> None:
         self._directory = Path(directory).absolute()
         self._keep, self._best, self._best_mode = keep, best, best_mode
         self._sealed = sealed
         self._read_only = read_only
+        self._fetch = fetch
         self._open = contextlib.ExitStack()
         self._metric_of_step: dict[int, float | None] = {}
         self._checkpointer = None
@@ -133,7 +139,7 @@ class Checkpoints:
         """What the newest checkpoint whose manifest can be read was sealed with; None if there is none."""
         for step in reversed(self.steps()):
             with contextlib.suppress(DamagedError, OSError):
-                return unseal(self._directory / str(step) / _MANIFEST).get('sealed')
+                return unseal(self._directory / str(step) / MANIFEST).get('sealed')
         return None
 
     def best_step(self) -> int | None:
@@ -323,7 +329,7 @@ class Checkpoints:
             for path in sorted(staged.rglob('*'))
             if path.is_file()
         }
-        write_atomically(staged / _MANIFEST, seal(record))
+        write_atomically(staged / MANIFEST, seal(record))
         staged.rename(self._directory / str(record['step']))
         try:
             (self._directory / _UNSAVED).unlink(missing_ok=True)
@@ -381,6 +387,8 @@ class Checkpoints:
     def _read(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         """Reads one checkpoint, which is not pruned meanwhile; raises `_PrunedError` if it was before."""
         folder = self._directory / str(step)
+        if self._fetch:
+            self._fetch(step)
         with contextlib.ExitStack() as opened:
             there = False
             with contextlib.suppress(FileNotFoundError):
@@ -400,7 +408,7 @@ class Checkpoints:
         folder = self._directory / str(step)
         # The files are shared, so one process reads them through for all.
         _agree_undamaged(self._file_damage(step) if jax.process_index() == 0 else None)
-        record = unseal(folder / _MANIFEST)
+        record = unseal(folder / MANIFEST)
         leaves, treedef = flatten(like)
         self._check_fits(folder, record['arrays'], leaves)
         state, unreadable = None, None
@@ -424,7 +432,7 @@ class Checkpoints:
         """What is wrong with the files of a checkpoint, None if they are as they were written."""
         folder = self._directory / str(step)
         try:
-            record = unseal(folder / _MANIFEST)
+            record = unseal(folder / MANIFEST)
             if record['step'] != step:
                 return f'it is of step {record["step"]}'
             # Whoever reads the arrays would wait for a pipe for ever.
@@ -469,7 +477,7 @@ class Checkpoints:
         if step not in self._metric_of_step:
             folder, value = self._directory / str(step), np.nan
             try:
-                value = unseal(folder / _MANIFEST)['metrics'].get(self._best, np.nan)
+                value = unseal(folder / MANIFEST)['metrics'].get(self._best, np.nan)
             except (DamagedError, OSError) as error:
                 if folder.is_dir():  # else it was pruned just now
                     logging.warning('The metrics of checkpoint %d cannot be read: %s', step, error)

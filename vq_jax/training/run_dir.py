@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from msgspec import Meta
 
+from vq_jax.buckets import is_address
 from vq_jax.data.config import READING
 from vq_jax.errors import UserError
 from vq_jax.files import telling, write_atomically
@@ -261,7 +262,7 @@ class DataFacts:
 
 def write_data_facts(workdir: Path, facts: DataFacts) -> None:
     """Writes `data.json`; raises `UserError` if it cannot be written, or could not be read again."""
-    if source := facts.init_from:
+    if (source := facts.init_from) and not is_address(source['workdir']):
         there = os.path.relpath(Path(source['workdir']).resolve(), workdir.resolve())
         facts = dataclasses.replace(facts, init_from={**source, 'from_here': there})
     path, text = workdir / DATA_NAME, json.dumps(dataclasses.asdict(facts))

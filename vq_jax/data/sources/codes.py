@@ -16,6 +16,7 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 
+from vq_jax.buckets import BucketFolder, copy_of, is_address, place_of
 from vq_jax.data.config import READING, DataConfig
 from vq_jax.data.dataset import Dataset
 from vq_jax.data.source import Examples
@@ -219,6 +220,21 @@ def _write(folder: Path, facts: CodeFacts) -> None:
     write_atomically(folder / _FACTS, json.dumps(dataclasses.asdict(facts), indent=2) + '\n')
 
 
+def _copy(address: str, split: str) -> Path:
+    """A folder on this machine with the codes of a split of a folder in a bucket."""
+    folder, bucket = copy_of(address), BucketFolder(address)
+    bucket.copy_to(folder, lambda name: name == _FACTS)
+    facts = read_facts(folder)
+    shards = facts.shard_paths(folder, split) if split in facts.splits else []
+    for path in shards:
+        known = facts.shards.get(path.name)
+        if path.exists() and (known is None or sha256_of(path) != known.sha256):
+            path.unlink()  # else it might be taken for what is there now
+    names = {path.name for path in shards}
+    bucket.copy_to(folder, lambda name: name in names)
+    return folder
+
+
 def _open_shards(paths: Sequence[Path], facts: CodeFacts) -> Any:
     """Opens files of codes that are as `codes.json` says."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -265,9 +281,10 @@ class CodeDataset(Dataset):
                 'random crops and flips need images, and codes were written without them; set '
                 'config.data.random_crop and config.data.flip to false, or config.data.name to images.'
             )
-        folder = Path(config.name.removeprefix(PREFIX)).expanduser()
+        place = config.name.removeprefix(PREFIX)
+        folder = _copy(place, split) if is_address(place) else Path(place).expanduser()
         self.facts = facts = read_facts(folder)
-        self._describe(config, f'{folder} ({split})', facts.class_names)
+        self._describe(config, f'{place_of(folder)} ({split})', facts.class_names)
         self.spec = facts.spec
         self.item_shape, self.item_dtype = (facts.codes.length,), np.int32
         if split not in facts.splits:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from vq_jax.buckets import refuse_address
 from vq_jax.data.config import DataConfig
 from vq_jax.data.source import known_split
 from vq_jax.errors import UserError, nearest, plural
@@ -315,8 +316,11 @@ def data_dir(given: str | None) -> Path:
     """Returns the folder in which prepared data sets are looked for.
 
     It is the one that is given, else the environment variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+    Raises `UserError` if that is the address of a bucket.
     """
-    return Path(given or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
+    place = given or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+    refuse_address('TFDS_DATA_DIR', place)
+    return Path(place).expanduser()
 
 
 def find(name: str, folder: Path) -> Path | None:

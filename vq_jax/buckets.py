@@ -1,0 +1,243 @@
+"""Folders of buckets (`gs://` and `s3://`), through fsspec, and copies of their files on this machine.
+
+A bucket has objects, each of which is written and read whole, and no folders: no file is renamed, locked or
+added to there, and no link is followed. Whoever wants a file has a copy of it in the user's cache, under
+the parts of its address, so that each of the two paths says what the other is.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import datetime
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vq_jax.errors import UserError, first_line
+from vq_jax.files import cache_folder, telling
+
+COPIES = 'buckets'  # the folder of the cache with what is only read
+_ROOTS = (COPIES,)
+_CLIENTS = {'gs': ('gcsfs', 'gcs'), 's3': ('s3fs', 's3')}  # and the extra that has it
+# Glob characters and '#' mean something to the clients; '' and dots would to a file system.
+_ADDRESS = re.compile(r'(gs|s3):/{1,2}([^/*?#\[\]]+)((?:/[^/*?#\[\]]+)*)/*')
+_AT_ONCE = 16  # objects that are on their way
+
+
+class BucketError(UserError):
+    """A bucket cannot be reached, read or written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """An object of a bucket: its bytes, and when it was written, in seconds since 1970."""
+
+    size: int
+    modified: float
+
+
+def is_address(place: str | Path) -> bool:
+    """Whether it begins as an address of a bucket does; a `Path` of one has lost one of its slashes."""
+    return re.match('(gs|s3):/', str(place)) is not None
+
+
+def copy_of(address: str | Path, root: str = COPIES) -> Path:
+    """Where this machine keeps copies of the files of a folder of a bucket; need not be there."""
+    scheme, *parts = _parts(str(address))
+    return cache_folder(root).joinpath(scheme, *parts)
+
+
+def address_of(path: Path) -> str | None:
+    """The address of the folder that a folder is a copy of; None for all others."""
+    for root in map(cache_folder, _ROOTS):
+        if path.is_relative_to(root) and len(parts := path.relative_to(root).parts) > 1:
+            return f'{parts[0]}://{"/".join(parts[1:])}'
+    return None
+
+
+def place_of(path: Path) -> str:
+    """What to call a folder: by its address if it is a copy."""
+    return address_of(path) or str(path)
+
+
+@contextlib.contextmanager
+def by_address() -> Iterator[None]:
+    """Has the message of a `UserError` call copies by their addresses."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (in_addresses(str(error)),)
+        raise
+
+
+def in_addresses(text: str) -> str:
+    """A text in which the paths of copies are replaced by the addresses that they are of."""
+    roots = '|'.join(re.escape(str(cache_folder(root))) for root in _ROOTS)
+    return re.sub(rf'(?:{roots})/(gs|s3)/', r'\1://', text)
+
+
+def refuse_address(name: str, place: str) -> None:
+    """Raises `UserError` for the address of examples, which are read at random and from files alone."""
+    if is_address(place):
+        raise UserError(
+            f'{name} is {place}, and examples are read from files; mount the bucket, with gcsfuse say, which '
+            'fetches the parts of files that are asked for, and give the folder where it is.'
+        )
+
+
+def _parts(address: str) -> tuple[str, ...]:
+    found = _ADDRESS.fullmatch(address)
+    parts = (found[1], found[2], *filter(None, found[3].split('/'))) if found else ()
+    if not found or not all(_is_name(part) for part in parts):
+        raise UserError(
+            f'{address!r} is no address of a folder in a bucket; write it as gs://BUCKET/FOLDER, without '
+            "'//', '.', '..', '*', '?', '#' and brackets in it."
+        )
+    return parts
+
+
+def _is_name(part: str) -> bool:
+    return part not in ('', '.', '..') and part.isprintable()
+
+
+class BucketFolder:
+    """What is below an address. Names are relative to it, with slashes.
+
+    Attributes:
+        address: as `gs://BUCKET/FOLDER`.
+
+    Raises:
+        UserError: it is no address, or the client for it is not installed.
+    """
+
+    def __init__(self, address: str | Path) -> None:
+        scheme, *parts = _parts(str(address))
+        self._path = '/'.join(parts)
+        self.address = f'{scheme}://{self._path}'
+        self._files = _client(scheme)
+
+    def list(self, below: str = '') -> dict[str, Stored]:
+        """The objects below a name, by their names."""
+        path = f'{self._path}/{below}'.rstrip('/')
+        with self._asking():
+            self._files.invalidate_cache()
+            try:
+                found = self._files.find(path, detail=True)
+            except FileNotFoundError:  # the bucket itself, of some clients
+                return {}
+        # Where there is an object of the very name of the folder, that is found.
+        full = {name.lstrip('/'): entry for name, entry in found.items()}
+        named = {name[len(self._path) + 1 :]: entry for name, entry in full.items() if name != path}
+        return {
+            name: Stored(int(entry['size']), _modified(entry))
+            for name, entry in named.items()
+            if all(map(_is_name, name.split('/')))
+        }
+
+    def read(self, name: str) -> bytes:
+        """The content of an object; raises `FileNotFoundError` if there is none."""
+        with self._asking():
+            return self._files.cat_file(self._full(name))
+
+    def download(self, objects: Mapping[str, Stored], folder: Path) -> None:
+        """Copies objects below a folder, with their times; each file is there whole, or as it was.
+
+        Those that were deleted meanwhile are left out. Raises `UserError` if one cannot be read, or written
+        there.
+        """
+
+        def copy(item: tuple[str, Stored]) -> None:
+            name, stored = item
+            path = folder / name
+            with telling(f'Cannot write {path}', 'make room in the cache (XDG_CACHE_HOME)'):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle, temporary = tempfile.mkstemp(prefix='.', suffix='.tmp', dir=path.parent)
+                os.close(handle)
+            try:
+                with self._asking():
+                    self._files.get_file(self._full(name), temporary)
+                os.utime(temporary, (stored.modified, stored.modified))
+                with telling(f'Cannot write {path}', 'remove what is there'):
+                    os.replace(temporary, path)
+            except FileNotFoundError:
+                return
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+
+        _each(copy, objects.items())
+
+    def copy_to(self, folder: Path, wanted: Callable[[str], bool]) -> None:
+        """Makes the files below a folder that are wanted, by their names, those that are here.
+
+        What has the size and the time of an object is taken for a copy of it.
+        """
+        there = {name: stored for name, stored in self.list().items() if wanted(name)}
+        for path in [path for path in folder.rglob('*') if path.is_file()]:
+            name = path.relative_to(folder).as_posix()
+            if wanted(name) and name not in there:
+                path.unlink(missing_ok=True)
+        self.download({name: x for name, x in there.items() if not _is_copy(folder / name, x)}, folder)
+
+    def _full(self, name: str) -> str:
+        return f'{self._path}/{name}'
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, FileExistsError, MemoryError):
+            raise
+        except Exception as error:  # of kinds of the clients, and of what they are built on
+            raise BucketError(
+                f'{self.address} cannot be used ({type(error).__name__}: {first_line(error)[:300]}); check '
+                'its name, the network, and that you are logged in (as by gcloud auth application-default '
+                'login) and may use it.'
+            ) from error
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name that a stranger wrote, joined to a folder, stays below it."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not PurePosixPath(name).is_absolute() and '..' not in parts
+
+
+def _each(function: Callable[[Any], None], items: Iterable[Any]) -> None:
+    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, thread_name_prefix='bucket') as pool:
+        for _ in pool.map(function, items):
+            pass
+
+
+def _is_copy(path: Path, stored: Stored) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return status.st_size == stored.size and abs(status.st_mtime - stored.modified) < 1e-3
+
+
+def _modified(entry: Mapping[str, Any]) -> float:
+    """When an object was written; each client has a name of its own for that."""
+    time = next(entry[key] for key in ('mtime', 'LastModified', 'created') if entry.get(key) is not None)
+    if isinstance(time, str):
+        time = datetime.datetime.fromisoformat(time)
+    return time if isinstance(time, float) else time.timestamp()
+
+
+def _client(scheme: str) -> Any:
+    try:
+        import fsspec
+
+        return fsspec.filesystem(scheme, use_listings_cache=False)
+    except ImportError as error:
+        package, extra = _CLIENTS[scheme]
+        raise UserError(
+            f"{scheme}:// needs the package {package}; install it by pip install 'vq_jax[{extra}]'."
+        ) from error
+    except Exception as error:  # of kinds of the client, such as for credentials that cannot be found
+        raise BucketError(
+            f'{scheme}:// cannot be used ({type(error).__name__}: {first_line(error)[:300]}); log in, as by '
+            'gcloud auth application-default login.'
+        ) from error
