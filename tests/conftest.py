@@ -36,3 +36,19 @@ def _forget_what_was_compiled() -> Iterator[None]:
     """Compiled functions of one file are of no use to the next, and would add up to gigabytes."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The objects of all buckets, which are in memory, by their names from that of the bucket on."""
+    import fsspec
+
+    from vq_jax import buckets
+
+    files = fsspec.filesystem('memory', skip_instance_cache=True)
+    store = {}
+    monkeypatch.setattr(files, 'store', store)
+    monkeypatch.setattr(files, 'pseudo_dirs', [''])
+    monkeypatch.setattr(buckets, '_client', lambda scheme: files)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    return files

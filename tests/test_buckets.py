@@ -1,5 +1,7 @@
 """Runs and codes in a bucket are opened as those on a disk are, and what is damaged there is noticed."""
 
+import shutil
+
 import fsspec
 import jax
 import numpy as np
@@ -8,7 +10,6 @@ import pytest
 import vq_jax
 from tests.runs import arrays
 from tests.test_sealed import small_config
-from vq_jax import buckets
 from vq_jax.buckets import BucketFolder, address_of, copy_of, is_address, place_of
 from vq_jax.data import CodeDataset, DataConfig, open_dataset
 from vq_jax.errors import UserError
@@ -17,8 +18,9 @@ from vq_jax.reporting import read_runs
 from vq_jax.tasks import default_config
 from vq_jax.tasks.codes import write_codes
 from vq_jax.train import train
+from vq_jax.training import bucket_runs
 from vq_jax.training.bucket_runs import local_run
-from vq_jax.training.run_dir import read_config, read_data_facts
+from vq_jax.training.run_dir import read_data_facts
 
 
 @pytest.fixture(scope='module')
@@ -33,18 +35,6 @@ def codes(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp('codes') / 'digits'
     write_codes(trained, folder, overrides={'data.train_split': 'train[:64]'})
     return folder
-
-
-@pytest.fixture
-def bucket(monkeypatch, tmp_path):
-    """The objects of all buckets, which are in memory, by their names from that of the bucket on."""
-    files = fsspec.filesystem('memory', skip_instance_cache=True)
-    store = {}
-    monkeypatch.setattr(files, 'store', store)
-    monkeypatch.setattr(files, 'pseudo_dirs', [''])
-    monkeypatch.setattr(buckets, '_client', lambda scheme: files)
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    return files
 
 
 def upload(files, folder, name):
@@ -83,7 +73,6 @@ def test_what_is_there_is_not_copied_again_and_what_is_new_is(bucket, trained, m
     monkeypatch.setattr(bucket, 'get_file', lambda name, path: copied.append(name))
     vq_jax.load('gs://bucket/run')
     assert not copied
-    monkeypatch.undo()
 
 
 def test_damage_in_the_bucket_is_named_and_an_older_checkpoint_taken(bucket, trained, caplog):
@@ -93,6 +82,7 @@ def test_damage_in_the_bucket_is_named_and_an_older_checkpoint_taken(bucket, tra
     with pytest.raises(UserError, match=r'^The checkpoint gs://bucket/run/checkpoints/4 is damaged '):
         vq_jax.load('gs://bucket/run', 4)
     bucket.rm_file(array_file(bucket, 2))
+    shutil.rmtree(copy_of('gs://bucket/run'))  # what was copied before is still as its manifest says
     with pytest.raises(UserError, match=r'^Every checkpoint in gs://bucket/run/checkpoints is damaged: 4 '):
         vq_jax.load('gs://bucket/run')
 
@@ -128,8 +118,7 @@ def test_one_that_is_pruned_while_it_is_opened_is_not_missed(bucket, trained, mo
     assert vq_jax.load('gs://bucket/run').step == 2
 
 
-def test_a_manifest_leads_to_no_file_outside(bucket, trained):
-    """Which `_file_damage` refuses too, but only once it would have been written."""
+def test_no_name_leads_out_of_the_copy(bucket, trained):
     upload(bucket, trained, 'bucket/run')
     bucket.pipe_file('/bucket/run/checkpoints/4/../../../../evil', b'x')
     bucket.pipe_file('/bucket/run/built_on/../../config.json', b'x')
@@ -146,10 +135,9 @@ def test_a_prior_on_a_tokenizer_and_codes_in_buckets(bucket, trained, codes, tmp
     config = default_config('prior')
     config.steps, config.batch_size = 1, 8
     config.data.name = 'codes:gs://bucket/codes'
-    config.data.eval_split = 'test'
+    config.data.train_split, config.data.eval_split = 'train[:64]', 'test[:8]'
     config.tokenizer.workdir = 'gs://bucket/run'
     config.transformer.depth, config.transformer.width, config.transformer.heads = 1, 8, 1
-    config.data.train_split = 'train[:64]'
     train(config, tmp_path / 'prior')
     assert read_data_facts(tmp_path / 'prior').built_on['tokenizer']['workdir'] == 'gs://bucket/run'
     upload(bucket, tmp_path / 'prior', 'bucket/prior')
@@ -161,15 +149,15 @@ def test_a_prior_on_a_tokenizer_and_codes_in_buckets(bucket, trained, codes, tmp
 def test_codes_that_are_damaged(bucket, codes):
     upload(bucket, codes, 'bucket/codes')
     config = DataConfig(name='codes:gs://bucket/codes')
-    here = CodeDataset(DataConfig(name=f'codes:{codes}'), 'test')
-    there = open_dataset(config, 'test')
-    assert repr(there).startswith('CodeDataset(gs://bucket/codes (test), ')
+    here = CodeDataset(DataConfig(name=f'codes:{codes}'), 'test[:8]')
+    there = open_dataset(config, 'test[:8]')
+    assert repr(there).startswith('CodeDataset(gs://bucket/codes (test[:8]), ')
     np.testing.assert_array_equal(here.fetch(np.arange(5)).values, there.fetch(np.arange(5)).values)
     assert not list(copy_of('gs://bucket/codes').glob('train*'))  # nobody asked for it
     shard = next(name for name in bucket.find('/bucket/codes') if 'test' in name)
     change(bucket, shard)
-    with pytest.raises(UserError, match=r'^gs://bucket/codes/test-.* is damaged'):
-        open_dataset(config, 'test')
+    with pytest.raises(UserError, match=r'^gs://bucket/codes/test.* is damaged'):
+        open_dataset(config, 'test[:8]')
 
 
 def test_a_report_of_runs_in_buckets(bucket, trained):
@@ -187,6 +175,13 @@ def test_a_report_of_runs_in_buckets(bucket, trained):
 def test_what_is_no_address(bucket, address):
     with pytest.raises(UserError, match='is no address of a folder in a bucket'):
         vq_jax.load(address)
+
+
+def test_what_is_too_large_to_be_what_it_should_be(bucket, trained, monkeypatch):
+    monkeypatch.setattr(bucket_runs, '_MOST_BYTES', 100)
+    upload(bucket, trained, 'bucket/run')
+    with pytest.raises(UserError, match=r'^gs://bucket/run/.* has .* bytes; at most 100 are copied'):
+        vq_jax.load('gs://bucket/run')
 
 
 def test_what_is_not_there(bucket):
@@ -235,9 +230,3 @@ def test_a_client_that_is_not_installed(monkeypatch):
 def test_examples_are_read_from_a_mounted_bucket(key, value):
     with pytest.raises(UserError, match=rf'^{key} is gs://bucket/data, and examples .*; mount the bucket'):
         DataConfig(**{key: value})
-
-
-def test_the_config_of_a_copy_is_not_written(bucket, trained):
-    upload(bucket, trained, 'bucket/run')
-    vq_jax.load('gs://bucket/run')
-    assert read_config(copy_of('gs://bucket/run')) == read_config(trained)

@@ -123,8 +123,8 @@ def test_so_is_one_of_a_prior(parsed, key, now):
         parsed('--config=configs/image/prior_mnist.py', f'--config.model.{key}=top')
 
 
-@pytest.mark.parametrize('place', ['gs://bucket/run', Path('s3://bucket/run')])
-def test_a_run_is_kept_on_this_machine(parse, place, tmp_path, monkeypatch):
+@pytest.mark.parametrize('place', ['hdfs://bucket/run', Path('az://bucket/run')])
+def test_a_run_is_kept_on_this_machine_or_in_a_bucket(parse, place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r'^--workdir is .*; give a path on this machine'):
         parse(f'--workdir={place}')

@@ -19,8 +19,9 @@ from typing import Any
 from vq_jax.errors import UserError, first_line
 from vq_jax.files import cache_folder, telling
 
-COPIES = 'buckets'  # the folder of the cache with what is only read
-_ROOTS = (COPIES,)
+# Folders of the cache: with what is only read, and with runs that are trained here.
+COPIES, SCRATCH = 'buckets', 'training'
+_ROOTS = (COPIES, SCRATCH)
 _CLIENTS = {'gs': ('gcsfs', 'gcs'), 's3': ('s3fs', 's3')}  # and the extra that has it
 # Glob characters and '#' mean something to the clients; '' and dots would to a file system.
 _ADDRESS = re.compile(r'(gs|s3):/{1,2}([^/*?#\[\]]+)((?:/[^/*?#\[\]]+)*)/*')
@@ -169,12 +170,51 @@ class BucketFolder:
 
         _each(copy, objects.items())
 
-    def copy_to(self, folder: Path, wanted: Callable[[str], bool]) -> None:
+    def upload(self, files: Mapping[str, Path]) -> None:
+        """Makes objects of files that nobody changes; raises `UserError` if one cannot be written."""
+
+        def copy(item: tuple[str, Path]) -> None:
+            with self._asking():
+                self._files.put_file(str(item[1]), self._full(item[0]))
+
+        _each(copy, files.items())
+
+    def write(self, name: str, content: bytes, *, new: bool = False) -> None:
+        """Makes or replaces an object.
+
+        Args:
+            name: of the object.
+            content: of it.
+            new: whether there must be none of that name: of several processes, one succeeds.
+
+        Raises:
+            FileExistsError: there is one.
+            UserError: it cannot be written.
+        """
+        with self._asking():
+            self._files.pipe_file(self._full(name), content, mode='create' if new else 'overwrite')
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Deletes objects, as far as they are there; raises `UserError` if one cannot be deleted."""
+
+        def delete(name: str) -> None:
+            with self._asking(), contextlib.suppress(FileNotFoundError):
+                self._files.rm_file(self._full(name))
+
+        _each(delete, names)
+
+    def copy_to(self, folder: Path, wanted: Callable[[str], bool], most_bytes: int | None = None) -> None:
         """Makes the files below a folder that are wanted, by their names, those that are here.
 
-        What has the size and the time of an object is taken for a copy of it.
+        What has the size and the time of an object is taken for a copy of it. Raises `UserError` as
+        `download` does, and for one of more than `most_bytes`.
         """
         there = {name: stored for name, stored in self.list().items() if wanted(name)}
+        for name, stored in there.items():
+            if most_bytes and stored.size > most_bytes:
+                raise UserError(
+                    f'{self.address}/{name} has {stored.size:,} bytes; at most {most_bytes:,} are copied.'
+                )
         for path in [path for path in folder.rglob('*') if path.is_file()]:
             name = path.relative_to(folder).as_posix()
             if wanted(name) and name not in there:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import jax
 from ml_collections import ConfigDict
 
+from vq_jax.buckets import by_address, is_address
 from vq_jax.cli import check_local
 from vq_jax.data import DataConfig, Dataset, open_dataset, train_batches
 from vq_jax.errors import UserError
@@ -24,12 +25,14 @@ from vq_jax.tasks.init_from import arrays_of_other_classes, open_source, reopen_
 from vq_jax.tasks.restore import Restored, identities, keep_built_on
 from vq_jax.tasks.resume import Begun
 from vq_jax.tasks.task import State, Task
+from vq_jax.training.bucket_runs import fetcher, local_run
 from vq_jax.training.checkpoints import Checkpoints
 from vq_jax.training.config import build, defaults, to_json
 from vq_jax.training.extensions import allowing, named_modules
 from vq_jax.training.lock import only_writer
 from vq_jax.training.loop import LoopConfig, run_loop
 from vq_jax.training.manifest import fingerprint
+from vq_jax.training.mirror import Mirror
 from vq_jax.training.optimizer import schedule_length
 from vq_jax.training.parallel import Batch, Engine, ParallelConfig, TrainStep, make_engine, this_process
 from vq_jax.training.progress import Progress
@@ -102,7 +105,9 @@ class Experiment:
             UserError: for what the user can mend.
         """
         progress = progress or Progress(active=False)
-        workdir = None if workdir is None else check_local('workdir', workdir)
+        if workdir is not None:
+            with by_address():
+                workdir = local_run(workdir) if is_address(workdir) else check_local('workdir', workdir)
         allow = frozenset(allow) | named_modules(config)
         with allowing(allow):
             begun = Begun.find(workdir) if workdir else None
@@ -125,7 +130,8 @@ class Experiment:
         """This experiment, or one of its config that knows the run in a directory it was not built for."""
         if self.workdir == workdir or not (self.begun or Begun.find(workdir)):
             return self
-        return Experiment.build(self.config, workdir, allow=tuple(self.allow), progress=progress)
+        options = {'extend_schedule': self.extend_schedule, 'allow': tuple(self.allow)}
+        return Experiment.build(self.config, workdir, progress=progress, **options)
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """This process's share of the training batches, from that of a step on."""
@@ -165,14 +171,16 @@ class Experiment:
             init_from=source and source.identity(),
         )
 
-    def checkpoints(self, workdir: Path, facts: DataFacts) -> Checkpoints:
-        """Those of a run directory, each of which says what the run is."""
+    def checkpoints(self, workdir: Path, facts: DataFacts, mirror: Mirror | None = None) -> Checkpoints:
+        """Those of a run directory, each of which says what the run is, and of its mirror, if any."""
         return Checkpoints(
             workdir / CHECKPOINTS,
             keep=self.loop.keep_checkpoints,
             best=self.loop.best_metric,
             best_mode=self.loop.best_mode,
             sealed={'config': to_json(self.config), 'data': facts_to_seal(facts)},
+            fetch=fetcher(workdir),
+            kept_in=mirror,
         )
 
 
@@ -188,7 +196,8 @@ def fit(
 
     Args:
         experiment: what to train.
-        workdir: made if it is not there; a run in it is gone on with.
+        workdir: made if it is not there; a run in it is gone on with. The address of a folder in a bucket
+            is one too (see `vq_jax.training.mirror`).
         init_from: the directory of another run, whose weights a new run begins with as far as names and
             shapes are the same (see `vq_jax.tasks.init_from`). The run remembers it.
         init_from_step: the checkpoint of that run; None is the newest, 'best' as for `vq_jax.load`.
@@ -200,10 +209,15 @@ def fit(
     Raises:
         UserError: for what the user can mend; what the directory holds of a run stays as it was.
     """
-    workdir = check_local('workdir', workdir)
     with contextlib.ExitStack() as stack:
         stack.enter_context(allowing(experiment.allow))
         progress = progress or stack.enter_context(Progress(active=jax.process_index() == 0))
+        mirror = None
+        if is_address(workdir):
+            stack.enter_context(by_address())
+            progress.doing(f'copying {workdir}')
+            mirror = stack.enter_context(Mirror(workdir).held())
+        workdir = mirror.local if mirror else check_local('workdir', workdir)
         experiment = experiment.built_for(workdir, progress)
         task, engine = experiment.task, experiment.engine
         source = open_source(workdir, init_from, init_from_step, begun=experiment.begun is not None)
@@ -214,7 +228,7 @@ def fit(
         # From here on the directory is written to.
         stack.enter_context(_only_process(experiment, workdir))
         keep_built_on(task, workdir, anew=not experiment.begun)
-        checkpoints = experiment.checkpoints(workdir, facts)
+        checkpoints = experiment.checkpoints(workdir, facts, mirror)
         state, start = _restore_or_begin(experiment, checkpoints, state, source, others, progress)
         del source  # whose arrays are not held while the run goes on
         state = state.replace(frozen=frozen)

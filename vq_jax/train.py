@@ -4,6 +4,7 @@ Every key can be changed by a flag, such as `--config.optimizer.learning_rate=1e
 the same directory goes on where the run was.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from vq_jax.training.run_dir import Extension
 
 _CONFIG = cli.define_config()
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept; resumed if it is there.')
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Where the run is kept, a directory or gs://BUCKET/FOLDER; resumed if it is there.'
+)
 _INIT_FROM = flags.DEFINE_string(
     'init_from', None, 'The directory of another run, whose weights a new run begins with.'
 )
@@ -64,7 +67,7 @@ def main() -> None:
     elif _COORDINATOR.value or _NUM_PROCESSES.value or _PROCESS_ID.value is not None:
         raise UserError('--coordinator, --num_processes and --process_id need --distributed.')
     cli.use_compilation_cache()
-    workdir = Path(_WORKDIR.value)
+    workdir = _WORKDIR.value
     metrics = train(
         config,
         workdir,
@@ -79,8 +82,8 @@ def main() -> None:
         return
     title = f'{config.data.name} {config.data.eval_split} after {config.steps:,} steps'
     print_table(console, title, metrics)
-    console.print(f'images:   {workdir / "images"}', soft_wrap=True)
-    console.print(f'log:      {workdir / "metrics.jsonl"}', soft_wrap=True)
+    console.print(f'images:   {os.path.join(workdir, "images")}', soft_wrap=True)
+    console.print(f'log:      {os.path.join(workdir, "metrics.jsonl")}', soft_wrap=True)
 
 
 def train(

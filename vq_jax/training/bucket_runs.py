@@ -20,6 +20,7 @@ from vq_jax.training.metrics_log import METRICS_NAME
 from vq_jax.training.run_dir import BUILT_ON, CHECKPOINTS, CONFIG_NAME, DATA_NAME
 
 _OPENED = re.compile(rf'({BUILT_ON}/\w+/)*({CONFIG_NAME}|{DATA_NAME}|{CHECKPOINTS}/\d+/{MANIFEST})', re.ASCII)
+_MOST_BYTES = 2**30  # of a file that is copied whenever a run is opened
 _SHOWN = re.compile(rf'{METRICS_NAME}|images/[^/]+\.png|sounds/[^/]+\.wav')
 
 
@@ -50,7 +51,12 @@ def _copy(bucket: BucketFolder, local: Path, *, logs: bool) -> None:
     def wanted(name: str) -> bool:
         return bool(_OPENED.fullmatch(name) or (logs and _SHOWN.fullmatch(name)))
 
-    bucket.copy_to(local, wanted)
+    bucket.copy_to(local, wanted, _MOST_BYTES)
+    remove_incomplete(local)
+
+
+def remove_incomplete(local: Path) -> None:
+    """Removes what is left of checkpoints that are not in the bucket: they have no manifest."""
     for folder in [*local.glob(f'**/{CHECKPOINTS}/*')]:
         if folder.name.isdecimal() and not (folder / MANIFEST).exists():
             with contextlib.suppress(FileNotFoundError), opened_folder(folder) as descriptor:

@@ -22,7 +22,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
+from vq_jax.buckets import BucketError
 from vq_jax.errors import UserError, first_line
 from vq_jax.files import open_itself, sha256_of, telling, write_atomically
 from vq_jax.training.finite import not_finite, some
@@ -67,6 +68,16 @@ class UnreadableError(UserError):
     """A checkpoint that is wanted is damaged, or is not there."""
 
 
+class Elsewhere(Protocol):
+    """Where checkpoints are kept besides the directory in which they are written."""
+
+    def publish(self, step: int) -> None:
+        """Returns when a checkpoint is complete there; raises `UserError` if it cannot be."""
+
+    def remove(self, step: int) -> None:
+        """Removes one that was pruned here; raises `UserError` if it cannot."""
+
+
 class Checkpoints:
     """The checkpoints of one run.
 
@@ -82,6 +93,7 @@ class Checkpoints:
         read_only: Nothing in `directory` is changed; `save` is refused.
         fetch: Brings the files of a checkpoint from elsewhere before it is read; one that was pruned there
             may be gone then.
+        kept_in: Where they are kept besides.
 
     Raises:
         UserError: The folder cannot be made.
@@ -97,12 +109,13 @@ class Checkpoints:
         sealed: Sealed | None = None,
         read_only: bool = False,
         fetch: Callable[[int], None] | None = None,
+        kept_in: Elsewhere | None = None,
     ) -> None:
         self._directory = Path(directory).absolute()
         self._keep, self._best, self._best_mode = keep, best, best_mode
         self._sealed = sealed
         self._read_only = read_only
-        self._fetch = fetch
+        self._fetch, self._kept_in = fetch, kept_in
         self._open = contextlib.ExitStack()
         self._metric_of_step: dict[int, float | None] = {}
         self._checkpointer = None
@@ -213,7 +226,7 @@ class Checkpoints:
         (step, future), self._pending = self._pending, None
         error = future.exception()
         if not _all_processes(error is None):
-            raise self._save_error(step, error) from error
+            raise error if isinstance(error, BucketError) else self._save_error(step, error) from error
 
     def restore(
         self, like: PyTree, step: int | Literal['best'] | None = None
@@ -331,10 +344,12 @@ class Checkpoints:
         }
         write_atomically(staged / MANIFEST, seal(record))
         staged.rename(self._directory / str(record['step']))
+        if self._kept_in:
+            self._kept_in.publish(record['step'])
         try:
             (self._directory / _UNSAVED).unlink(missing_ok=True)
             self._prune()
-        except OSError as error:
+        except (OSError, BucketError) as error:
             logging.warning('Not all that is old in %s could be removed: %s', self._directory, error)
 
     def _save_error(self, step: int, error: BaseException | None) -> UserError:
@@ -343,7 +358,8 @@ class Checkpoints:
             # Space on a full disk is worth having back; what cannot go now goes at the next start.
             for path in self._directory.glob(f'{step}.*'):
                 shutil.rmtree(path, ignore_errors=True)
-        good = [s for s in self.steps() if not self._file_damage(s)]
+        # What is fetched when it is read is not all here.
+        good = [s for s in self.steps() if self._fetch or not self._file_damage(s)]
         left = 'there is no older one'
         if good:
             left = f'still good: {", ".join(map(str, good))}, and starting again resumes from {good[-1]}'
@@ -363,6 +379,8 @@ class Checkpoints:
                 if try_lock(descriptor):  # else it is being read, and goes after the next save
                     # Renamed first: a folder under its final name is never half deleted.
                     shutil.rmtree(path.rename(self._directory / f'{step}.deleted'))
+                    if self._kept_in:
+                        self._kept_in.remove(step)
 
     def _remove_leftovers(self) -> None:
         """Removes what a killed process left of an unfinished save or deletion."""

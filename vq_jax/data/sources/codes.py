@@ -22,7 +22,7 @@ from vq_jax.data.dataset import Dataset
 from vq_jax.data.source import Examples
 from vq_jax.data.transforms.transform import Transform
 from vq_jax.errors import UserError, plural
-from vq_jax.files import WriteError, sha256_of, telling, write_atomically
+from vq_jax.files import MOST_BYTES, WriteError, sha256_of, telling, write_atomically
 from vq_jax.json_files import check_type, read_json
 from vq_jax.spec import CodeSpec, Spec
 
@@ -223,7 +223,7 @@ def _write(folder: Path, facts: CodeFacts) -> None:
 def _copy(address: str, split: str) -> Path:
     """A folder on this machine with the codes of a split of a folder in a bucket."""
     folder, bucket = copy_of(address), BucketFolder(address)
-    bucket.copy_to(folder, lambda name: name == _FACTS)
+    bucket.copy_to(folder, lambda name: name == _FACTS, MOST_BYTES)
     facts = read_facts(folder)
     shards = facts.shard_paths(folder, split) if split in facts.splits else []
     for path in shards:
