@@ -1,0 +1,117 @@
+"""Training in a bucket of Google's protocol, on loopback, with a kill in an upload."""
+
+import importlib.util
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.runs import assert_equal_runs, finish, start, wait_for
+from vq_jax.training.bucket_runs import local_run
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not all(map(importlib.util.find_spec, ('gcsfs', 'gcp_storage_emulator'))),
+        reason='pip install gcsfs gcp-storage-emulator',
+    ),
+]
+
+SMALL = [
+    '--config=tests/digits.py',
+    '--config.steps=4',
+    '--config.log_every=1',
+    '--config.eval_every=2',
+    '--config.checkpoint_every=2',
+    '--config.batch_size=8',
+    '--config.data.eval_split=test[:8]',
+    '--config.model.channels=4',
+]
+
+# The emulator, and what it lacks: an object that is only to be made is not replaced. While the file `hold` is
+# there, it answers nobody who uploads the manifest of step 4, and does not store it.
+EMULATOR = """
+import pathlib, sys, time
+from http import HTTPStatus
+from gcp_storage_emulator.exceptions import NotFound
+from gcp_storage_emulator.handlers import objects
+from gcp_storage_emulator.server import create_server
+
+port, folder = int(sys.argv[1]), pathlib.Path(sys.argv[2])
+upload = objects._multipart_upload
+
+def is_there(request, storage):
+    try:
+        storage.get_file_obj(request.params['bucket_name'], request.data['meta']['name'])
+    except NotFound:
+        return False
+    return True
+
+def conditional(request, response, storage):
+    name = request.data['meta']['name']
+    if request.query.get('ifGenerationMatch') == ['0'] and is_there(request, storage):
+        response.status = HTTPStatus.PRECONDITION_FAILED
+    elif name.endswith('checkpoints/4/manifest.json') and (folder / 'hold').exists():
+        (folder / 'held').write_text(name)
+        while (folder / 'hold').exists():
+            time.sleep(0.05)
+        response.status = HTTPStatus.SERVICE_UNAVAILABLE
+    else:
+        upload(request, response, storage)
+
+objects._multipart_upload = conditional
+create_server('localhost', port, in_memory=True, default_bucket='bucket').run()
+"""
+
+
+@pytest.fixture
+def emulator(tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv('STORAGE_EMULATOR_HOST', f'http://localhost:{port}')
+    monkeypatch.setenv('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
+    monkeypatch.setenv('FSSPEC_GS_TOKEN', 'anon')
+    process = subprocess.Popen(
+        [sys.executable, '-c', EMULATOR, str(port), tmp_path], stderr=subprocess.DEVNULL
+    )
+    while socket.socket().connect_ex(('localhost', port)):
+        assert process.poll() is None
+        time.sleep(0.1)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_kill_in_an_upload(emulator, tmp_path, monkeypatch):
+    train = [*SMALL, '--workdir=gs://bucket/run']
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    finish(start([*SMALL, f'--workdir={tmp_path / "run"}']))
+
+    (tmp_path / 'hold').touch()
+    killed = start(train)
+    wait_for(tmp_path / 'held', killed)
+    killed.send_signal(signal.SIGKILL)
+    finish(killed, status=-signal.SIGKILL)
+    (tmp_path / 'hold').unlink()
+
+    # To another machine it may be training still; this one knows that it is not.
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'another'))
+    _, errors = finish(start(train), status=2)
+    assert f'error: process {killed.pid} of {socket.gethostname()}, since' in errors
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    output, _ = finish(start(train))
+    assert 'resumed at step 2' in output
+
+    # Nothing of what was trained here is needed to open it.
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'third'))
+    assert_equal_runs(local_run('gs://bucket/run', logs=True), tmp_path / 'run')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))  # where the data are
+    evaluated = [
+        finish(start([f'--workdir={workdir}'], module='vq_jax.evaluate'))[0]
+        for workdir in ('gs://bucket/run', tmp_path / 'run')
+    ]
+    assert evaluated[0] == evaluated[1]
