@@ -11,7 +11,7 @@
 #   --project PROJECT  instead of gcloud's default
 #   --env NAME=VALUE   set for the command; may be repeated
 #   --spot             cheaper, and may be taken away; start again to resume
-#   --dry-run          print the commands and run none
+#   --dry-run          print the commands and run none, and the slices that the config is known to fit
 #
 # --workdir must be a folder that all workers see, such as a bucket mounted with gcsfuse. The command runs in
 # the foreground; its output is kept in ~/vq_jax/train.log on each worker. Running this again with the same
@@ -77,7 +77,25 @@ create() {
   run "${tpu[@]}" create "$name" "${where[@]}" --accelerator-type "$type" --version "$version" ${spot:+--spot}
 }
 
+# A line that names the slices which benchmarks/topologies.py found a config to fit as it is, if it found any.
+fitting() {
+  python3 - "$@" <<'PYTHON'
+import json
+import re
+import sys
+
+given = re.search(r'(?:^|\0)--config[=\0](?:[^\0]*/)?([^\0]*)', '\0'.join(sys.argv[1:]))
+name = given[1].replace('.py', '') if given else ''
+with open('benchmarks/topologies.json') as file:
+    records = [record for record in json.load(file) if name in record['names'] and record['fits']]
+if records:
+    slices = (f'{record["topology"]} ({record["accelerator_type"]})' for record in records)
+    print(f'# {name} as it is fits {", ".join(slices)}; see docs/slices.md')
+PYTHON
+}
+
 if [[ $dry_run ]]; then
+  if command -v python3 >/dev/null; then fitting "$@"; fi
   echo "# if there is no TPU VM $name in $zone:"
   [[ $type ]] && create
 elif "${tpu[@]}" describe "$name" "${where[@]}" >/dev/null 2>&1; then

@@ -1,5 +1,6 @@
 """launch_tpu.sh: its dry run, and its calls of a gcloud that only writes them down."""
 
+import json
 import os
 import shlex
 import shutil
@@ -64,6 +65,25 @@ def test_the_dry_run_prints_every_command_and_needs_no_gcloud():
         '--distributed',
         *TRAIN[1:],
     ]
+
+
+def fitting(*train):
+    result = launch('--dry-run', *GIVEN, '--', *train)
+    assert result.returncode == 0, result.stderr
+    return [line for line in result.stdout.splitlines() if ' fits ' in line]
+
+
+def test_the_dry_run_names_the_slices_that_a_config_was_found_to_fit():
+    records = json.loads((ROOT / 'benchmarks' / 'topologies.json').read_text())
+    record = next(record for record in records if record['fits'])
+    for words in (
+        ['--config', record['config']],
+        [f'--config={record["names"][0]}', '--config.batch_size=8'],
+    ):
+        (line,) = fitting('--workdir', 'x', *words)
+        assert record['topology'] in line and record['accelerator_type'] in line
+    assert not fitting('--config', 'configs/image/vqvae_mnist.py')
+    assert not fitting('--workdir', 'configs/image/vqvae_imagenet.py')
 
 
 def test_the_dry_run_equals_what_is_run(tmp_path):

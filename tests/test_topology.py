@@ -16,6 +16,7 @@ from vq_jax.spec import Spec
 from vq_jax.tasks import complete_config, default_config, make_task
 from vq_jax.topology import CHIPS, CompiledStep, Topology, compile_step
 from vq_jax.training.parallel import JitEngine, PmapEngine
+from vq_jax.training.state import abstract_batch
 
 IMAGES = Spec('image', (8, 8, 1))
 
@@ -77,15 +78,15 @@ def test_a_batch_that_the_chips_cannot_share(monkeypatch):
         (
             'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries '
             '(48.00G) exceeds available HBM (15.75G).',
-            48,
+            49,
         ),
         ('RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 1.50T of 15.75G hbm.', 1536),
     ],
 )
 def test_what_the_compiler_says_of_a_program_that_is_too_large(said, gib):
-    assert topology._needed(jax.errors.JaxRuntimeError(said)) == gib * 2**30
+    assert topology._needed(jax.errors.JaxRuntimeError(said), 2**30) == gib * 2**30
     with pytest.raises(jax.errors.JaxRuntimeError, match='INTERNAL'):
-        topology._needed(jax.errors.JaxRuntimeError('INTERNAL: another mistake'))
+        topology._needed(jax.errors.JaxRuntimeError('INTERNAL: another mistake'), 0)
 
 
 def test_the_roofline():
@@ -158,7 +159,7 @@ def test_a_small_step_on_a_slice():
     step = compile_step(config, IMAGES, 'v5e:2x2')
     assert step.fits and step.flops > 0 and step.bytes_accessed > 0
     task = make_task(config, IMAGES)
-    state = jax.eval_shape(task.init, jax.random.key(0), None)
+    state = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, IMAGES))
     sizes = [x.size for network in state.networks.values() for x in jax.tree.leaves(network.params)]
     assert step.arguments['parameters'] == 4 * sum(sizes)
     assert step.arguments['batch'] == math.prod(IMAGES.shape) + 4 + 1  # bytes, label and mask of one example

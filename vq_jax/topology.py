@@ -20,6 +20,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
+from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, first_line
@@ -33,7 +34,7 @@ from vq_jax.tasks.task import Samples, State, Task
 from vq_jax.training.config import build
 from vq_jax.training.extensions import allowing, named_modules
 from vq_jax.training.hlo import Collective, collectives, loops
-from vq_jax.training.parallel import Engine, ParallelConfig, make_engine
+from vq_jax.training.parallel import Engine, ParallelConfig, PmapEngine, make_engine
 from vq_jax.training.state import abstract_batch
 
 What = Literal['train', 'sample']
@@ -243,11 +244,11 @@ def _compile(
     lowered, arguments = lower()
     lower_seconds = time.process_time() - start
     start = time.process_time()
+    sizes = {name: sum(map(_bytes_a_device, jax.tree.leaves(tree))) for name, tree in arguments.items()}
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        compiled, needed = None, _needed(error)
-    sizes = {name: sum(map(_bytes_a_device, jax.tree.leaves(tree))) for name, tree in arguments.items()}
+        compiled, needed = None, _needed(error, sum(sizes.values()))
     step = functools.partial(
         CompiledStep,
         topology=topology,
@@ -273,16 +274,18 @@ def _compile(
     )
 
 
-def _needed(error: jax.errors.JaxRuntimeError) -> int:
-    """The bytes that a program needs of a chip with too few, as the compiler says; raises any other error."""
+def _needed(error: jax.errors.JaxRuntimeError, arguments: int) -> int:
+    """The bytes that a program needs of a chip with too few, as the compiler says; raises any other error.
+
+    It says so of all together, or of what is beside the arguments, of which there are so many bytes.
+    """
     units = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
-    said = str(error)
-    found = re.search(r'\(([\d.]+)([KMGT]?)\) exceeds available HBM', said) or re.search(
-        r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm', said
-    )
-    if not found:
+    of_all = re.search(r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm', str(error))
+    of_some = re.search(r'temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM', str(error))
+    if not (of_all or of_some):
         raise error
-    return int(float(found[1]) * units[found[2]])
+    number, unit = (of_all or of_some).groups()
+    return int(float(number) * units[unit]) + (0 if of_all else arguments)
 
 
 def _bytes_a_device(x: jax.ShapeDtypeStruct) -> int:
@@ -303,7 +306,10 @@ def _lower_sampling(engine: Engine, task: Task, batch_size: int) -> tuple[jax.st
     step, carried = _sampling_step(task, state, batch)
     given = {'state': state, 'i': jax.ShapeDtypeStruct((), jnp.int32)}
     given, (carried, batch) = engine.abstract(given, (carried, batch))
-    mesh = given['i'].sharding.mesh
+    mesh, split = given['i'].sharding.mesh, batch['label'].sharding.spec
+    if isinstance(engine, PmapEngine):
+        specs = PartitionSpec(), split, split
+        step = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         lowered = jax.jit(step, donate_argnums=1).lower(given, carried, batch)
     return lowered, {**_parts(given['state']), 'cache': carried}
@@ -377,9 +383,10 @@ def _prior_step(task: PriorTask, state: State, batch: Any) -> tuple[Callable[...
             next(parts) if here else jnp.zeros(x.shape, x.dtype) for x, here in zip(cache, split, strict=True)
         ]
         # What is made of the context is in the cache: nothing of it is computed here.
-        codes = None if coarser is None else jnp.zeros(coarser.shape, coarser.dtype)
+        n = len(batch['label'])
+        codes = None if coarser is None else jnp.zeros((n, *coarser.shape[1:]), coarser.dtype)
         variables, seen = context(given['state'], batch, codes)
-        step, _ = network.causal_step(variables, b, seen, sampling)
+        step, _ = network.causal_step(variables, n, seen, sampling)
         logits, grown = step(carried['before'], given['i'], jax.tree.unflatten(structure, leaves))
         token = sample_categorical(fold_in(_keys(batch), given['i']), sampling.filtered(logits))
         kept = [x for x, here in zip(jax.tree.leaves(grown), split, strict=True) if here]

@@ -1,0 +1,189 @@
+"""Which TPU slices the ImageNet configs fit, and what a training step takes there.
+
+    pip install "jax[tpu]" -c constraints.txt
+    python benchmarks/topologies.py [--only vqgan_imagenet.py:f16_1024,v5e:4x4]
+
+Compiles the training step of each config for each slice in `ROWS` (see `vq_jax.topology`): without a TPU, on
+one core, from minutes to half an hour each. What is done is kept in `topologies.json` beside this file, so
+that it goes on after a stop; `docs/slices.md` is written anew after each. Where a config is built on the run
+of another, an untrained one stands in.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import platform
+import tempfile
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from vq_jax import cli
+from vq_jax.config_files import get_config
+from vq_jax.files import write_atomically
+from vq_jax.spec import Spec
+from vq_jax.tasks import complete_config, make_task
+from vq_jax.topology import Topology, compile_step
+from vq_jax.training.checkpoints import Checkpoints
+from vq_jax.training.config import to_json
+from vq_jax.training.run_dir import (
+    CHECKPOINTS,
+    DataFacts,
+    facts_to_seal,
+    write_config,
+    write_data_facts,
+)
+from vq_jax.training.state import init_state
+
+ROOT = Path(__file__).parent.parent
+RECORDS = Path(__file__).with_suffix('.json')
+PAGE = ROOT / 'docs' / 'slices.md'
+FOLDER = 'configs/image'
+CLASSES = 1000
+CONFIGS = (
+    'vqvae_imagenet.py',
+    'vqvae2_imagenet.py',
+    'ldm_imagenet.py',
+    'kl_f8_imagenet.py',
+    'vqgan_imagenet.py:f16_1024',
+    'vqgan_imagenet.py:f16_16384',
+    'vqgan_imagenet.py:f8',
+)
+SLICES = ('v5e:4x4', 'v4:2x2x4', 'v6e:2x4', 'v5p:2x2x1')
+LARGE = (('vqvae_imagenet.py', 'v5e:16x16'),)  # a whole pod
+ROWS = (*((config, topology) for topology in SLICES for config in CONFIGS), *LARGE)
+NAMES = tuple(zip(*ROWS, strict=True))  # configs, and slices
+
+_ONLY = flags.DEFINE_list('only', None, 'Names of configs, of slices, or of both, to compile no others.')
+
+HEAD = """# Which TPU slices the ImageNet configs fit
+
+A training step of each config, at its own batch and with all losses, compiled for slices by
+`python benchmarks/topologies.py` (see [Many devices](pods.md#does-it-fit)). Nothing here was run on a TPU.
+For each chip: the memory that the step needs, of what programs may use; operations and bytes; the roofline's
+time for these, and the share of the chip's peak that it allows; what chips send each other.
+
+| config | slice | memory, GiB | fits | TFLOP | GB | roofline, ms | of peak | collectives |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def wanted(row):
+    """Whether --only leaves a row in."""
+    only = set(_ONLY.value or ())
+    return all(name in only or not only & set(names) for name, names in zip(row, NAMES, strict=True))
+
+
+def load_config(name):
+    """The full config of a file of `FOLDER`, and the spec of its images."""
+    config = complete_config(get_config(str(ROOT / FOLDER / name)))
+    size = config.data.image_size
+    return config, Spec('image', (size, size, config.data.channels))
+
+
+def names(name):
+    """What the config may be called, as in `launch_tpu.sh`: also without the argument that is its default."""
+    file, _, argument = name.partition(':')
+    is_default = bool(argument) and load_config(file)[0] == load_config(name)[0]
+    return [name.replace('.py', ''), *([Path(file).stem] if is_default else [])]
+
+
+def make_untrained_run(name, folder):
+    """Writes the run of a config before its first step, as far as inference needs it."""
+    config, spec = load_config(name)
+    task = make_task(config, spec, CLASSES)
+    state = init_state(task.init, jax.random.key(0), spec).for_inference()
+    facts = DataFacts(spec=spec, num_classes=CLASSES)
+    sealed = {'config': to_json(config), 'data': facts_to_seal(facts), 'inference_only': True}
+    with contextlib.closing(Checkpoints(folder / CHECKPOINTS, sealed=sealed)) as checkpoints:
+        checkpoints.save(0, state, {}, None)
+    write_data_facts(folder, facts)
+    write_config(folder, to_json(config))
+
+
+def compile_row(name, topology):
+    """The record of a config on a slice."""
+    config, spec = load_config(name)
+    with tempfile.TemporaryDirectory() as folder:
+        if 'latent' in config and config.latent.workdir:
+            built_on = f'{Path(config.latent.workdir).name}.py'
+            config.latent.workdir = f'{folder}/{built_on}'
+            make_untrained_run(built_on, Path(config.latent.workdir))
+        step = compile_step(config, spec, topology, num_classes=CLASSES)
+    return {
+        **dataclasses.asdict(step),
+        'topology': topology,
+        'config': f'{FOLDER}/{name}',
+        'names': names(name),
+        'usable': step.topology.chip.usable,
+        'accelerator_type': step.topology.accelerator_type,
+        'roofline_seconds': step.roofline_seconds,
+        'share_of_peak': step.share_of_peak,
+        'jax': jax.__version__,
+        'libtpu': importlib.metadata.version('libtpu'),
+        'python': platform.python_version(),
+        'date': str(datetime.date.today()),
+    }
+
+
+def read_records():
+    return json.loads(RECORDS.read_text()) if RECORDS.exists() else []
+
+
+def page(records):
+    """The table of all rows."""
+    done = {(r['config'], r['topology']): r for r in records}
+    lines = []
+    for name, topology in ROWS:
+        named = Topology(topology)
+        slice_ = f'{topology} ({named.accelerator_type})'
+        record = done.get((f'{FOLDER}/{name}', topology))
+        if record is None:
+            lines.append(f'| `{name}` | {slice_} | not run | | | | | | |')
+            continue
+        gib = 2**30
+        memory = f'{record["memory"] / gib:.2f} of {record["usable"] / gib:.2f}'
+        if not record['fits'] and record['flops'] is None:
+            lines.append(f'| `{name}` | {slice_} | at least {memory} | no | | | | | |')
+            continue
+        sent = ', '.join(
+            f'{c["count"]:,} {c["kind"]} of {c["bytes"] / 2**20:,.0f} MiB' for c in record['collectives']
+        )
+        lines.append(
+            f'| `{name}` | {slice_} | {memory} | {"yes" if record["fits"] else "no"} | '
+            f'{record["flops"] / 1e12:.3g} | {record["bytes_accessed"] / 1e9:.3g} | '
+            f'{record["roofline_seconds"] * 1e3:.3g} | {record["share_of_peak"]:.0%} | {sent} |'
+        )
+    versions = sorted({f'jax {r["jax"]}, libtpu {r["libtpu"]}, Python {r["python"]}' for r in records})
+    days = sorted({r['date'] for r in records})
+    minutes = sorted(r['compile_seconds'] / 60 for r in records)
+    tail = ''
+    if records:
+        when = ' to '.join(dict.fromkeys((days[0], days[-1])))
+        tail = (
+            f'\nCompiled with {"; ".join(versions)}, {when}, in {minutes[0]:.0f} to {minutes[-1]:.0f} '
+            'minutes of an x86-64 core each. The compiler counts what a loop does once, and bytes of a '
+            "chip's vector memory with those of its HBM.\n"
+        )
+    return HEAD + '\n'.join(lines) + '\n' + tail
+
+
+def main():
+    jax.config.update('jax_platforms', 'cpu')
+    for name, topology in filter(wanted, ROWS):
+        records = read_records()
+        if any((r['config'], r['topology']) == (f'{FOLDER}/{name}', topology) for r in records):
+            continue
+        print(f'{name} on {topology} ...', flush=True)
+        record = compile_row(name, topology)
+        print(f'  fits: {record["fits"]}, {record["compile_seconds"]:.0f} s', flush=True)
+        write_atomically(RECORDS, json.dumps([*read_records(), record], indent=1) + '\n')
+        write_atomically(PAGE, page(read_records()))
+    write_atomically(PAGE, page(read_records()))
+
+
+if __name__ == '__main__':
+    cli.main(main)
