@@ -43,6 +43,11 @@ RECORDS = Path(__file__).with_suffix('.json')
 PAGE = ROOT / 'docs' / 'slices.md'
 FOLDER = 'configs/image'
 CLASSES = 1000
+# The configs of the runs that others are built on.
+BUILT_ON = {
+    'runs/kl_f8_imagenet': 'kl_f8_imagenet.py',
+    'runs/vqgan_f16_16384': 'vqgan_imagenet.py:f16_16384',
+}
 CONFIGS = (
     'vqvae_imagenet.py',
     'vqvae2_imagenet.py',
@@ -108,10 +113,10 @@ def compile_row(name, topology):
     """The record of a config on a slice."""
     config, spec = load_config(name)
     with tempfile.TemporaryDirectory() as folder:
-        if 'latent' in config and config.latent.workdir:
-            built_on = f'{Path(config.latent.workdir).name}.py'
-            config.latent.workdir = f'{folder}/{built_on}'
-            make_untrained_run(built_on, Path(config.latent.workdir))
+        for section in {'latent', 'tokenizer'} & set(config):
+            if run := config[section].workdir:
+                make_untrained_run(BUILT_ON[run], Path(folder))
+                config[section].workdir = folder
         step = compile_step(config, spec, topology, num_classes=CLASSES)
     return {
         **dataclasses.asdict(step),

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.runs import refused, small_gan
+from benchmarks import topologies
+from tests.runs import ROOT, refused, small_gan
 from vq_jax import topology
 from vq_jax.errors import UserError
 from vq_jax.spec import Spec
@@ -148,6 +149,12 @@ def test_the_step_of_a_prior_makes_the_samples_of_its_loop(kind):
     keys = topology._keys(batch)
     expected = task.sample_codes(state, keys, batch['label']).reshape(b, 4)
     np.testing.assert_array_equal(np.stack(tokens, 1), expected)
+
+
+def test_the_table_of_slices_is_of_all_configs_of_imagenet_and_of_what_was_recorded():
+    files = {path.name for path in (ROOT / 'configs').glob('*/*_imagenet.py')}
+    assert {name.partition(':')[0] for name in topologies.CONFIGS} == files
+    assert topologies.PAGE.read_text() == topologies.page(topologies.read_records())
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Compiles a step for a slice of TPUs that is not there, and says what it takes of each chip.
 
-    step = vq_jax.topology.compile_step(config, spec, 'v5e:4x4')
+    step = compile_step(config, Spec('image', (256, 256, 3)), 'v5e:4x4')
     step.fits, step.memory, step.roofline_seconds
 
 The compiler is libtpu, which runs on any machine with Linux on x86-64: `pip install "jax[tpu]"`.
@@ -202,8 +202,8 @@ def compile_step(
 ) -> CompiledStep:
     """Compiles a step of a config for a slice.
 
-    The training step is that of the engine of the config, with all losses; weights from elsewhere are
-    arguments of it and are not read. A step of sampling is one token with a cache, one evaluation of a masked
+    The training step is that of the engine of the config, with all losses; published weights are arguments
+    of it and are not read. A step of sampling is one token with a cache, one evaluation of a masked
     prior for all tokens, one step of a diffusion sampler, or, of what samples at once, a whole sample; of
     `config.batch_size` examples.
 
