@@ -67,23 +67,27 @@ def test_the_dry_run_prints_every_command_and_needs_no_gcloud():
     ]
 
 
-def fitting(*train):
-    result = launch('--dry-run', *GIVEN, '--', *train)
-    assert result.returncode == 0, result.stderr
-    return [line for line in result.stdout.splitlines() if ' fits ' in line]
+def test_the_dry_run_names_the_slices_that_a_config_was_found_to_fit(tmp_path):
+    def record(name, topology, accelerator_type, fits):
+        names = [name, name.partition(':')[0]]  # it is what the config is without an argument
+        return {'names': names, 'topology': topology, 'accelerator_type': accelerator_type, 'fits': fits}
 
+    shutil.copy(ROOT / 'launch_tpu.sh', tmp_path)
+    subprocess.run(['git', 'init', '--quiet', tmp_path], check=True)
+    records = [record('a:b', 'v5e:2x2', 'v5litepod-4', False), record('a:b', 'v4:2x2x1', 'v4-8', True)]
+    (tmp_path / 'benchmarks').mkdir()
+    (tmp_path / 'benchmarks' / 'topologies.json').write_text(json.dumps(records))
 
-def test_the_dry_run_names_the_slices_that_a_config_was_found_to_fit():
-    records = json.loads((ROOT / 'benchmarks' / 'topologies.json').read_text())
-    record = next(record for record in records if record['fits'])
-    for words in (
-        ['--config', record['config']],
-        [f'--config={record["names"][0]}', '--config.batch_size=8'],
-    ):
-        (line,) = fitting('--workdir', 'x', *words)
-        assert record['topology'] in line and record['accelerator_type'] in line
-    assert not fitting('--config', 'configs/image/vqvae_mnist.py')
-    assert not fitting('--workdir', 'configs/image/vqvae_imagenet.py')
+    def found(*train):
+        command = [BASH, tmp_path / 'launch_tpu.sh', '--dry-run', *GIVEN, '--', *train]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return [line for line in printed.splitlines() if ' fits ' in line]
+
+    for words in (['--config', 'configs/image/a.py:b'], ['--config=a', '--config.batch_size=8']):
+        (line,) = found('--workdir', 'x', *words)
+        assert 'v4:2x2x1 (v4-8)' in line and 'v5e' not in line
+    assert not found('--config', 'c.py')
+    assert not found('--workdir', 'configs/image/a.py', '--config=a:c')
 
 
 def test_the_dry_run_equals_what_is_run(tmp_path):

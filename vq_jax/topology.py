@@ -23,6 +23,7 @@ from jax.experimental import topologies
 from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 
+from vq_jax.data.sources.codes import PREFIX
 from vq_jax.errors import UserError, first_line
 from vq_jax.ops.keys import fold_in
 from vq_jax.ops.logits import sample_categorical
@@ -135,6 +136,8 @@ class Topology:
         os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
         os.environ.setdefault('TPU_ACCELERATOR_TYPE', self.accelerator_type)
         os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
+        # It would keep others from the TPU of this machine, which is not used.
+        os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
         options = {}
         if len(self._shape) == 2 and self.size <= 8:  # all of which one machine holds
             options['chips_per_host_bounds'] = (*self._shape, 1)
@@ -225,15 +228,24 @@ def compile_step(
         task = make_task(config, spec, num_classes)
     if what == 'sample':
         return _compile(slice_, functools.partial(_lower_sampling, engine, task, config.batch_size))
-    step = _compile(slice_, functools.partial(_lower_training, engine, task, config.batch_size))
-    parts = task.accumulate
-    if parts > 1 and step.fits:
+    batch = _batch(config, task, config.batch_size * task.accumulate)
+    step = _compile(slice_, functools.partial(_lower_training, engine, task, batch))
+    if task.accumulate > 1 and step.fits:
         # The compiler counts the loop over parts as one of them.
-        one = dataclasses.replace(task, accumulate=1)
-        part = _compile(slice_, functools.partial(_lower_training, engine, one, config.batch_size))
-        counted = {'flops': parts * part.flops, 'bytes_accessed': parts * part.bytes_accessed}
+        one, batch = dataclasses.replace(task, accumulate=1), _batch(config, task, config.batch_size)
+        part = _compile(slice_, functools.partial(_lower_training, engine, one, batch))
+        counted = {name: task.accumulate * getattr(part, name) for name in ('flops', 'bytes_accessed')}
         step = dataclasses.replace(step, **counted, loops=part.loops)
     return step
+
+
+def _batch(config: ConfigDict, task: Task, b: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes and types of a batch of the data that a config names, which may be written codes."""
+    batch = abstract_batch(b, task.spec)
+    if isinstance(task, PriorTask) and config.data.name.startswith(PREFIX):
+        del batch['x']
+        batch['codes'] = jax.ShapeDtypeStruct((b, task.codec.code_spec.length), jnp.int32)
+    return batch
 
 
 def _compile(
@@ -261,8 +273,9 @@ def _compile(
         return step(memory=max(needed, topology.chip.usable + 1), fits=False, **unknown)
     memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    used = memory.argument_size_in_bytes + results + memory.temp_size_in_bytes
-    used += memory.generated_code_size_in_bytes
+    # What the step does not read, such as the tokenizer of written codes, is in the memory all the same.
+    given = max(memory.argument_size_in_bytes, sum(sizes.values()))
+    used = given + results + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     return step(
         memory=used,
         temporaries=memory.temp_size_in_bytes,
@@ -292,8 +305,7 @@ def _bytes_a_device(x: jax.ShapeDtypeStruct) -> int:
     return math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
 
 
-def _lower_training(engine: Engine, task: Task, batch_size: int) -> tuple[jax.stages.Lowered, dict[str, Any]]:
-    batch = abstract_batch(batch_size * task.accumulate, task.spec)
+def _lower_training(engine: Engine, task: Task, batch: Any) -> tuple[jax.stages.Lowered, dict[str, Any]]:
     state = jax.eval_shape(task.init, jax.random.key(0), batch).replace(frozen=task.pretrained_shapes())
     state, batch = engine.abstract(state, batch)
     return engine.lower_train_step(task.train_step, state, batch), {**_parts(state), 'batch': batch}
