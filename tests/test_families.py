@@ -266,6 +266,7 @@ def test_weights_that_cannot_be_had_stop_the_run_before_it_begins(tmp_path):
     assert not (tmp_path / 'run' / 'config.json').exists()
 
 
+@pytest.mark.slow
 def test_a_discriminator_that_diverges_is_told(tmp_path):
     output, _ = train('gan', tmp_path / 'run', '--config.discriminator_optimizer.learning_rate=30')
     ((step, text),) = re.findall(r'step (\d+)/16  warning: (.*)', output)

@@ -97,6 +97,7 @@ def test_stopped_killed_and_resumed_equals_never_interrupted(whole, interrupted,
     assert_equal_runs(whole[0], workdir)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(whole, interrupted, tmp_path):
     workdir = tmp_path / 'run'
     shutil.copytree(interrupted, workdir)
