@@ -674,7 +674,9 @@ def in_process(group: list[str], seconds: float, runs: Path) -> int | None:
     command = [sys.executable, __file__, f'--parts={",".join(group)}', f'--seconds={seconds}', *flags_of_all]
     # It ends with this process, which closes its input, and is the leader of a group of its own, with which
     # what it started ends.
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=sys.stderr, env=environment, start_new_session=True
+    )
     try:
         return process.wait(seconds + _GRACE)
     except subprocess.TimeoutExpired:
@@ -684,7 +686,7 @@ def in_process(group: list[str], seconds: float, runs: Path) -> int | None:
 
 
 def _with_cpu(platforms: str) -> str:
-    """What JAX_PLATFORMS names, and CPUs, which count operations (see `measuring.count_flops`)."""
+    """What JAX_PLATFORMS names, and CPUs, which count operations (see `count_flops`)."""
     named = platforms.split(',') if platforms else []
     return ','.join([*named, 'cpu'] if named and 'cpu' not in named else named)
 

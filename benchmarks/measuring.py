@@ -19,6 +19,7 @@ from rows import LeftOutError
 from vq_jax.spec import Spec
 from vq_jax.tasks import make_task
 from vq_jax.training.config import build
+from vq_jax.training.flops import count_flops
 from vq_jax.training.parallel import ParallelConfig, make_engine
 from vq_jax.training.run_dir import flatten
 from vq_jax.training.state import abstract_batch, init_state
@@ -144,14 +145,6 @@ class Ours:
         for _ in range(steps):
             self.state, metrics = self.step(self.state, self.batch)
         jax.block_until_ready((self.state, metrics))
-
-
-def count_flops(step, *arguments):
-    """Floating-point operations of a function, as XLA counts them before it optimizes."""
-    # Of all backends, only that of CPUs counts them before it compiles.
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
-    with jax.default_device(jax.devices('cpu')[0]):
-        return jax.jit(step).lower(*shapes).cost_analysis()['flops']
 
 
 def dispatch_seconds(ours, steps):

@@ -27,6 +27,7 @@ from vq_jax.tasks import make_task
 from vq_jax.tasks.task import State, Task
 from vq_jax.topology import CompiledStep, What, compile_step
 from vq_jax.training.extensions import allowing, named_modules
+from vq_jax.training.flops import count_flops
 from vq_jax.training.progress import make_console
 from vq_jax.training.state import AdversarialState, abstract_batch, count_parameters
 
@@ -110,7 +111,7 @@ def _show_modules(config: ConfigDict, spec: Spec) -> None:
 
     state = jax.eval_shape(task.init, key, batch).replace(frozen=task.pretrained_shapes())
     calls = _calls(task, state, batch)
-    step = jax.jit(task.train_step).lower(state, batch)
+    flops = count_flops(task.train_step, state, batch)
     learned = _learned(task, state)
 
     table = Table('module', 'returns', 'parameters')
@@ -125,7 +126,7 @@ def _show_modules(config: ConfigDict, spec: Spec) -> None:
     console = make_console()
     console.print(table)
     console.print(f'examples: {config.batch_size * config.accumulate} x {" x ".join(map(str, spec.shape))}')
-    console.print(f'FLOPs of a training step: {step.cost_analysis()["flops"]:,.0f}')
+    console.print(f'FLOPs of a training step: {flops:,.0f}')
     for root, params in learned.items():
         console.print(f'parameters of {root}: {count_parameters(params):,}')
 
