@@ -102,6 +102,8 @@ def _lines(step: CompiledStep) -> list[str]:
 
 
 def _show_modules(config: ConfigDict, spec: Spec) -> None:
+    if 'transformer' in config:
+        config.transformer.scan = False  # as below, and so that each block is shown
     with allowing(named_modules(config)):
         task = make_task(config, spec, _NUM_CLASSES.value)
     if task.accumulate > 1:  # XLA counts what a loop does once

@@ -56,6 +56,7 @@ def get_config(variant: str = 'b') -> ConfigDict:
     config.transformer.dropout = 0.1
     config.transformer.dtype = 'bfloat16'
     config.transformer.remat = True
+    config.transformer.scan = True
     config.optimizer.name = 'adamw'
     config.optimizer.learning_rate = 1e-4
     config.optimizer.b2 = 0.95

@@ -1,5 +1,6 @@
 """The transformer: what it sees, and that its cache changes nothing."""
 
+import dataclasses
 import math
 
 import jax
@@ -163,3 +164,25 @@ def test_rotary_positions_are_an_equal_share_of_a_head_for_each_axis():
             wanted = [(i + 1) * 10_000 ** (-j / pairs) for i in index for j in range(pairs)]
             np.testing.assert_allclose(angles[slot], wanted, rtol=1e-6)
         np.testing.assert_array_equal(angles[0], 0)
+
+
+@pytest.mark.parametrize('scan, remat', [(True, False), (True, True), (False, True)])
+def test_a_loop_and_recomputation_change_neither_names_nor_gradients(scan, remat):
+    """With all that a context has, and dropout."""
+    context = of_labels(jnp.array([0, CLASSES])).replace(
+        tokens=jax.random.normal(jax.random.key(3), (2, 3, 24)), mask=jnp.array([[1, 1, 0], [1, 1, 1]], bool)
+    )
+    model, variables, tokens, _ = made('rotary', context=context, dropout=0.2)
+    other = model.clone(sizes=dataclasses.replace(model.sizes, scan=scan, remat=remat))
+    keys = jax.random.split(jax.random.key(4), 2)
+
+    def gradient(model):
+        return jax.jit(jax.grad(lambda v: jnp.sum(model.apply(v, tokens, context, keys) ** 2)))(variables)
+
+    shapes = jax.eval_shape(other.init, jax.random.key(0), tokens, context)
+    assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, variables)
+    expected = gradient(model)
+    bound = 1e-6 * max(float(jnp.abs(x).max()) for x in jax.tree.leaves(expected))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, bound), gradient(other), expected)
+    program = jax.make_jaxpr(lambda v: other.apply(v, tokens, context, keys))(variables)
+    assert ('scan' in str(program), 'remat' in str(program)) == (scan, remat)

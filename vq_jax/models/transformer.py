@@ -43,6 +43,8 @@ class TransformerSizes:
         dropout: share of the numbers that training sets to 0, after the embedding and in each block.
         dtype: what the layers compute in; logits are float32.
         remat: compute the insides of blocks again in the backward pass instead of keeping them.
+        scan: compute the blocks in a loop, so that a deep network compiles as fast as a shallow one; a step
+            then holds a second copy of their parameters, and of their gradients.
     """
 
     depth: int = 6
@@ -53,6 +55,7 @@ class TransformerSizes:
     dropout: float = 0.0
     dtype: Literal['float32', 'bfloat16'] = 'float32'
     remat: bool = False
+    scan: bool = False
 
     def __post_init__(self) -> None:
         check_least(1, self, 'depth', 'width', 'heads', 'mlp_ratio')
@@ -123,8 +126,7 @@ class Transformer(nn.Module):
         slots = jnp.arange(x.shape[1])
         x = split_batch(dropout(self._positioned(x, slots), fold_in(keys, 0), self.sizes.dropout))
         mask = causal_mask(len(slots)) if self.causal else None
-        for i, block in enumerate(self.blocks, 1):
-            x = split_batch(block(x, self._angles(slots), mask, block.read(context), fold_in(keys, i)))
+        x = self._all_blocks(x, self._angles(slots), mask, context, keys)
         x = x if self.causal else x[:, 1:]
         return self._logits(x)
 
@@ -166,6 +168,23 @@ class Transformer(nn.Module):
             x, one = block.step(x, self._angles(slots), slot, one, read)
             grown.append(one)
         return self._logits(x)[:, 0], {**cache, 'blocks': grown}
+
+    def _all_blocks(self, x: jax.Array, *given: Any) -> jax.Array:
+        """One block after another; arguments are those of `_one_block`."""
+        s = self.sizes
+        if not s.scan or self.is_initializing():
+            for i, block in enumerate(self.blocks, 1):
+                x = _one_block(block, x, i, *given)
+            return x
+
+        def one(x: jax.Array, block: tuple[Any, jax.Array]) -> tuple[jax.Array, None]:
+            params, number = block
+            return nn.apply(_one_block, Block(s, parent=None))({'params': params}, x, number, *given), None
+
+        # The parameters have the names that they have without the loop.
+        params = jax.tree.map(lambda *x: jnp.stack(x), *(block.variables['params'] for block in self.blocks))
+        one = jax.checkpoint(one, prevent_cse=False) if s.remat else one
+        return jax.lax.scan(one, x, (params, jnp.arange(1, s.depth + 1)))[0]
 
     def _first(self, b: int, context: Context) -> jax.Array:
         """The slot before the tokens [b width]."""
@@ -277,6 +296,19 @@ class Block(nn.Module):
 
     def _mlp(self, x: jax.Array) -> jax.Array:
         return self.narrow(nn.gelu(self.widen(self.before_mlp(x))))
+
+
+def _one_block(
+    block: Block,
+    x: jax.Array,
+    number: int | jax.Array,
+    angles: jax.Array | None,
+    mask: jax.Array | None,
+    context: Context,
+    keys: jax.Array | None,
+) -> jax.Array:
+    """What a block, whose number counts from 1, makes of [b n d]; the other arguments are as for `Block`."""
+    return split_batch(block(x, angles, mask, block.read(context), fold_in(keys, number)))
 
 
 def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
