@@ -13,7 +13,7 @@
 #   --spot             cheaper, and may be taken away; start again to resume
 #   --dry-run          print the commands and run none, and the slices that the config is known to fit
 #
-# --workdir must be a folder that all workers see, such as a bucket mounted with gcsfuse. The command runs in
+# --workdir must be a folder that all workers see, such as gs://BUCKET/FOLDER. The command runs in
 # the foreground; its output is kept in ~/vq_jax/train.log on each worker. Running this again with the same
 # arguments resumes.
 set -euo pipefail

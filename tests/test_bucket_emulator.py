@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.runs import assert_equal_runs, finish, start, wait_for
+from tests.runs import DESCENT, assert_equal_runs, assert_same_descent, finish, start, wait_for
 from vq_jax.training.bucket_runs import local_run
 
 pytestmark = [
@@ -115,3 +115,21 @@ def test_a_kill_in_an_upload(emulator, tmp_path, monkeypatch):
         for workdir in ('gs://bucket/run', tmp_path / 'run')
     ]
     assert evaluated[0] == evaluated[1]
+
+
+def test_two_processes_without_a_disk_that_both_see(emulator, tmp_path, monkeypatch):
+    """Parameters are split over them, and the first writes them for both."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    options = ['--config=tests/digits.py', '--config.model.channels=4', *DESCENT, '--config.eval_every=2']
+    finish(start([*options, f'--workdir={tmp_path / "run"}']))
+    split = ['--config.parallel.engine=jit', '--config.parallel.shard_parameters=true']
+    for steps in 2, 4:  # and the second time it goes on
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            port = free.getsockname()[1]
+        both = ['--distributed', f'--coordinator=127.0.0.1:{port}', '--num_processes=2']
+        command = [*options, *split, *both, f'--config.steps={steps}', '--workdir=gs://bucket/run']
+        processes = [start([*command, f'--process_id={i}'], devices=2) for i in range(2)]
+        for process in processes:
+            finish(process)
+    assert_same_descent(local_run('gs://bucket/run', logs=True), tmp_path / 'run')

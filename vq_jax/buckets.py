@@ -21,7 +21,7 @@ from vq_jax.files import cache_folder, telling
 
 # Folders of the cache: with what is only read, and with runs that are trained here.
 COPIES, SCRATCH = 'buckets', 'training'
-_ROOTS = (COPIES, SCRATCH)
+_ROOTS = re.compile(rf'{COPIES}|{SCRATCH}(-\d+)?')
 _CLIENTS = {'gs': ('gcsfs', 'gcs'), 's3': ('s3fs', 's3')}  # and the extra that has it
 # Glob characters and '#' mean something to the clients; '' and dots would to a file system.
 _ADDRESS = re.compile(r'(gs|s3):/{1,2}([^/*?#\[\]]+)((?:/[^/*?#\[\]]+)*)/*')
@@ -53,10 +53,9 @@ def copy_of(address: str | Path, root: str = COPIES) -> Path:
 
 def address_of(path: Path) -> str | None:
     """The address of the folder that a folder is a copy of; None for all others."""
-    for root in map(cache_folder, _ROOTS):
-        if path.is_relative_to(root) and len(parts := path.relative_to(root).parts) > 1:
-            return f'{parts[0]}://{"/".join(parts[1:])}'
-    return None
+    cache = cache_folder(COPIES).parent
+    root, *parts = path.relative_to(cache).parts if path.is_relative_to(cache) else ('',)
+    return f'{parts[0]}://{"/".join(parts[1:])}' if _ROOTS.fullmatch(root) and len(parts) > 1 else None
 
 
 def place_of(path: Path) -> str:
@@ -76,8 +75,8 @@ def by_address() -> Iterator[None]:
 
 def in_addresses(text: str) -> str:
     """A text in which the paths of copies are replaced by the addresses that they are of."""
-    roots = '|'.join(re.escape(str(cache_folder(root))) for root in _ROOTS)
-    return re.sub(rf'(?:{roots})/(gs|s3)/', r'\1://', text)
+    cache = re.escape(str(cache_folder(COPIES).parent))
+    return re.sub(rf'{cache}/(?:{_ROOTS.pattern})/(gs|s3)/', r'\2://', text)
 
 
 def refuse_address(name: str, place: str) -> None:

@@ -91,8 +91,8 @@ class Experiment:
 
         Args:
             config: such as `vq_jax.tasks.default_config` returns; keys that it lacks have their defaults.
-            workdir: where it is to be trained. Of a run that was begun there, the copies of what it is built
-                on are used, and the lengths of its schedules.
+            workdir: where it is to be trained, as for `fit`. Of a run that was begun there, the copies of
+                what it is built on are used, and the lengths of its schedules.
             extend_schedule: what becomes of the schedules of the learning rates where that run is made
                 longer: 'hold' leaves the rates where they end, 'stretch' makes the schedules for the new
                 length, from the step on at which the run goes on. None refuses to make a run longer if a
@@ -181,6 +181,7 @@ class Experiment:
             sealed={'config': to_json(self.config), 'data': facts_to_seal(facts)},
             fetch=fetcher(workdir),
             kept_in=mirror,
+            shared=mirror is None,
         )
 
 
@@ -227,7 +228,7 @@ def fit(
         frozen, state = engine.put_state(frozen), _new_state(experiment, progress)
         # From here on the directory is written to.
         stack.enter_context(_only_process(experiment, workdir))
-        keep_built_on(task, workdir, anew=not experiment.begun)
+        keep_built_on(task, workdir, anew=not experiment.begun, shared=mirror is None)
         checkpoints = experiment.checkpoints(workdir, facts, mirror)
         state, start = _restore_or_begin(experiment, checkpoints, state, source, others, progress)
         del source  # whose arrays are not held while the run goes on

@@ -192,11 +192,12 @@ def identities(task: Task) -> dict[str, BuiltOn]:
     return {name: part.identity() for name, part in task.built_on().items()}
 
 
-def keep_built_on(task: Task, workdir: Path, *, anew: bool) -> None:
+def keep_built_on(task: Task, workdir: Path, *, anew: bool, shared: bool = True) -> None:
     """Keeps copies of the weights that a task is built on, by which its run is opened from then on.
 
     They are small runs themselves, without what training goes on from. Those that are there, of a run that
-    was not begun, are replaced if `anew`. With several processes all of them call it.
+    was not begun, are replaced if `anew`. With several processes all of them call it, and `shared` says
+    whether they all see the directory.
 
     Raises:
         UserError: if they cannot be written.
@@ -204,20 +205,21 @@ def keep_built_on(task: Task, workdir: Path, *, anew: bool) -> None:
     for name, part in task.built_on().items():
         folder = workdir / BUILT_ON / name
         if anew or not is_run(folder):
-            _keep(part, folder)
+            _keep(part, folder, shared)
 
 
-def _keep(part: Restored, folder: Path) -> None:
+def _keep(part: Restored, folder: Path, shared: bool) -> None:
     first = jax.process_index() == 0
     if first and folder.exists():  # left by a process that was killed
         shutil.rmtree(folder)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f'keep {folder.name}')
-    keep_built_on(part.task, folder, anew=True)
+    keep_built_on(part.task, folder, anew=True, shared=shared)
     config = to_json(part.config)
     facts = read_data_facts(part.workdir)
     sealed: Sealed = {'config': config, 'data': facts_to_seal(facts), 'inference_only': True}
-    with contextlib.closing(Checkpoints(folder / CHECKPOINTS, sealed=sealed)) as checkpoints:
+    options = {'sealed': sealed, 'shared': shared}
+    with contextlib.closing(Checkpoints(folder / CHECKPOINTS, **options)) as checkpoints:
         checkpoints.save(part.step, part.state.for_inference(), {}, None)
     if first:
         write_data_facts(folder, facts)

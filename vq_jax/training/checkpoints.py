@@ -94,6 +94,8 @@ class Checkpoints:
         fetch: Brings the files of a checkpoint from elsewhere before it is read; one that was pruned there
             may be gone then.
         kept_in: Where they are kept besides.
+        shared: Whether all processes see the folder. Else each has one of its own: process 0 writes what all
+            have, and the others read what `fetch` brings.
 
     Raises:
         UserError: The folder cannot be made.
@@ -110,12 +112,13 @@ class Checkpoints:
         read_only: bool = False,
         fetch: Callable[[int], None] | None = None,
         kept_in: Elsewhere | None = None,
+        shared: bool = True,
     ) -> None:
         self._directory = Path(directory).absolute()
         self._keep, self._best, self._best_mode = keep, best, best_mode
         self._sealed = sealed
         self._read_only = read_only
-        self._fetch, self._kept_in = fetch, kept_in
+        self._fetch, self._kept_in, self._shared = fetch, kept_in, shared
         self._open = contextlib.ExitStack()
         self._metric_of_step: dict[int, float | None] = {}
         self._checkpointer = None
@@ -202,12 +205,12 @@ class Checkpoints:
         try:
             import orbax.checkpoint as ocp
 
-            if self._checkpointer is None:
-                _silence_orbax()
-                self._checkpointer = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
-            stored = {name: _host_if_local(x) for name, x in arrays.items() if x.size}
-            args = ocp.args.PyTreeSave(stored)
-            self._checkpointer.save(self._for_orbax / staged.name / _ARRAYS, args=args)
+            to_host = _host_if_local if self._shared else _on_host
+            stored = {name: to_host(x) for name, x in arrays.items() if x.size}
+            if self._shared or jax.process_index() == 0:
+                self._checkpointer = self._checkpointer or _new_checkpointer(self._shared)
+                args = ocp.args.PyTreeSave(stored)
+                self._checkpointer.save(self._for_orbax / staged.name / _ARRAYS, args=args)
         except jax.errors.JaxRuntimeError:  # of a device, such as that its memory is full; not of the disk
             raise
         except (OSError, ValueError, RuntimeError) as error:
@@ -331,7 +334,8 @@ class Checkpoints:
         self, staged: Path, record: dict[str, Any], wanted: dict[str, _Type], checksums: Checksums
     ) -> None:
         """Runs in the worker thread: waits for Orbax, checks, adds the manifest, gives the final name."""
-        self._checkpointer.wait_until_finished()
+        if self._checkpointer is not None:
+            self._checkpointer.wait_until_finished()
         if jax.process_index() != 0:
             return
         _check_complete(self._for_orbax / staged.name / _ARRAYS, wanted)
@@ -545,6 +549,15 @@ def _host_if_local(x: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     return np.asarray(x) if local else x
 
 
+def _on_host(x: jax.Array | np.ndarray) -> np.ndarray:
+    """An array of all processes, which all of them ask for, as that of one."""
+    if not isinstance(x, jax.Array) or x.is_fully_addressable:
+        return np.asarray(x)
+    if x.is_fully_replicated:
+        return np.asarray(x.addressable_data(0))
+    return multihost_utils.process_allgather(x, tiled=True)
+
+
 def _placement(leaf: Any) -> jax.sharding.Sharding | None:
     """Where the caller wants an array; None leaves that to JAX, as for a new array."""
     if isinstance(leaf, jax.Array):
@@ -635,6 +648,18 @@ def _from_first_process(steps: list[int]) -> list[int]:
 
 
 # Orbax.
+
+
+def _new_checkpointer(shared: bool) -> Any:
+    """What writes arrays of all processes that share a folder, or those of process 0 alone."""
+    import orbax.checkpoint as ocp
+
+    _silence_orbax()
+    if shared or jax.process_count() == 1:
+        return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
+    alone = ocp.options.MultiprocessingOptions(active_processes={0}, barrier_sync_key_prefix='process_0')
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.AsyncCheckpointer(handler, multiprocessing_options=alone)
 
 
 def _silence_orbax() -> None:

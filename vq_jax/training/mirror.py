@@ -25,6 +25,7 @@ from typing import NotRequired, TypedDict
 
 import jax
 from absl import logging
+from jax.experimental import multihost_utils
 
 from vq_jax.buckets import SCRATCH, BucketError, BucketFolder, copy_of
 from vq_jax.errors import UserError
@@ -38,9 +39,8 @@ from vq_jax.training.run_dir import CHECKPOINTS, CONFIG_NAME
 LEASE_SECONDS = 180
 _EVERY_SECONDS = 30  # what has changed is copied, and the lease renewed
 _LEASE = '.lease/'
-_IDENTITY = (
-    '.scratch'  # of the directory on this machine: only who holds its lock can have a lease that names it
-)
+# Names the directory of this machine: a lease that was taken from there has ended, as its lock has.
+_IDENTITY = '.scratch'
 # What is being written, is of this machine, or belongs to a checkpoint of the run itself.
 _LEFT_OUT = re.compile(rf'(.*/)?(\.|\d+\.(saving|deleted)).*|{CHECKPOINTS}/(\d+|damaged)/.*', re.ASCII)
 # Of checkpoints, what is copied as training begins; the rest follows when it is read.
@@ -73,7 +73,10 @@ class Mirror:
 
     def __init__(self, address: str) -> None:
         self._bucket = BucketFolder(address)
-        self.address, self.local = self._bucket.address, copy_of(address, SCRATCH)
+        # Several processes of one machine have a directory each.
+        index = jax.process_index()
+        self.address = self._bucket.address
+        self.local = copy_of(address, f'{SCRATCH}-{index}' if index else SCRATCH)
         # Objects, and of what files: None of those that are not there until they are read, and never change.
         self._known: dict[str, tuple[int, int] | None] = {}
         self._pushing = threading.Lock()
@@ -83,22 +86,26 @@ class Mirror:
     def held(self) -> Iterator['Mirror']:
         """Holds the run for this process, and the directory as the bucket is; copies what is written there.
 
+        With several processes all of them call it; process 0 holds the run, and writes it for all.
+
         Raises:
             UserError: another process trains there, or the bucket cannot be read or written.
         """
-        if jax.process_count() > 1:
-            raise UserError(
-                f'--workdir is {self.address}, which one process alone can train in; mount the bucket, with '
-                'gcsfuse say, and give the folder where all processes see it.'
-            )
         lock = self.local.parent / f'.{self.local.name}.lock'
         with telling(f'Cannot write to {self.local}', 'choose another cache (XDG_CACHE_HOME)'):
             self.local.mkdir(parents=True, exist_ok=True)
         with lock_file(lock) as alone:
             if alone is None:
                 raise _taken(self.address, 'another process of this machine')
-            self._acquire()
-            self._begin()
+            first = jax.process_index() == 0
+            if first:
+                self._acquire()
+            if jax.process_count() > 1:
+                multihost_utils.sync_global_devices(f'begin in {self.address}')
+            self._begin(first)
+            if not first:
+                yield self
+                return
             ended = threading.Event()
             thread = threading.Thread(target=self._keep, args=[ended], name='bucket', daemon=True)
             thread.start()
@@ -136,13 +143,13 @@ class Mirror:
         self._bucket.delete([f'{below}{MANIFEST}'])
         self._bucket.delete(self._bucket.list(below))
 
-    def _begin(self) -> None:
-        """Makes the directory what the bucket is, and clears away what a killed process left there."""
+    def _begin(self, first: bool) -> None:
+        """Makes the directory what the bucket is; the first process clears away what a kill left there."""
         self._bucket.copy_to(self.local, lambda name: not (_ARRAYS.fullmatch(name) or name.startswith('.')))
         there = self._bucket.list()
         checkpoint = re.compile(rf'{CHECKPOINTS}/(\d+)/.+', re.ASCII)
         for step in {found[1] for name in there if (found := checkpoint.fullmatch(name))}:
-            if f'{CHECKPOINTS}/{step}/{MANIFEST}' not in there:
+            if first and f'{CHECKPOINTS}/{step}/{MANIFEST}' not in there:
                 self.remove(int(step))
         remove_incomplete(self.local)
         self._known = {name: _stamp(self.local / name) for name in there if not _LEFT_OUT.fullmatch(name)}
@@ -157,7 +164,7 @@ class Mirror:
                 OSError,
             ) as error:  # which ends the run at its next checkpoint, if it is still so
                 if not told:
-                    logging.warning('%s What is logged is copied later.', error)
+                    logging.warning('%s Until then nothing is copied there.', error)
                 told = True
 
     def _push(self) -> None:
