@@ -79,7 +79,7 @@ EQUAL = {
         0.3,
     ),
     'fsq': ('vqvae', {**VQVAE, 'quantizer.kind': 'fsq', 'fsq.levels': (3, 3)}, 0.3),
-    'lfq': ('vqvae', {**VQVAE, 'quantizer.kind': 'lfq', 'lfq.bits': 4, 'lfq.diversity': 0.0}, 0.3),
+    'lfq': ('vqvae', {**VQVAE, 'quantizer.kind': 'lfq', 'lfq.bits': 4, 'lfq.diversity': 0.0}, 0.05),
     'vqgan': (
         'vqgan',
         {
