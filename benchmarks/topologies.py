@@ -23,6 +23,7 @@ from absl import flags
 
 from vq_jax import cli
 from vq_jax.config_files import get_config
+from vq_jax.errors import UserError
 from vq_jax.files import write_atomically
 from vq_jax.spec import Spec
 from vq_jax.tasks import complete_config, make_task
@@ -183,6 +184,10 @@ def page(records):
 
 def main():
     jax.config.update('jax_platforms', 'cpu')
+    if unknown := set(_ONLY.value or ()) - {name for names in NAMES for name in names}:
+        raise UserError(
+            f'--only names {", ".join(sorted(unknown))}; choose among CONFIGS and the slices in ROWS.'
+        )
     for name, topology in filter(wanted, ROWS):
         records = read_records()
         if any((r['config'], r['topology']) == (f'{FOLDER}/{name}', topology) for r in records):
