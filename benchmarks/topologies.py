@@ -160,10 +160,11 @@ def page(records):
         sent = ', '.join(
             f'{c["count"]:,} {c["kind"]} of {c["bytes"] / 2**20:,.0f} MiB' for c in record['collectives']
         )
+        least = 'at least ' if record['loops'] else ''
         lines.append(
             f'| `{name}` | {slice_} | {memory} | {"yes" if record["fits"] else "no"} | '
-            f'{record["flops"] / 1e12:.3g} | {record["bytes_accessed"] / 1e9:.3g} | '
-            f'{record["roofline_seconds"] * 1e3:.3g} | {record["share_of_peak"]:.0%} | {sent} |'
+            f'{least}{record["flops"] / 1e12:.3g} | {least}{record["bytes_accessed"] / 1e9:.3g} | '
+            f'{least}{record["roofline_seconds"] * 1e3:.3g} | {record["share_of_peak"]:.0%} | {sent} |'
         )
     for config in CONFIGS:
         if slices := [topology for name, topology in ROWS if name == config and (name, topology) not in done]:

@@ -168,8 +168,8 @@ class CompiledStep:
         collectives: what the chips send each other, by kind.
         loops: how often each loop runs that runs more than once; the compiler counts the operations, and
             bytes, of a loop once (but those of a step's parts, `config.accumulate`, are counted here).
-        lower_seconds: time to trace and lower.
-        compile_seconds: time to compile.
+        lower_seconds: processor time to trace and lower.
+        compile_seconds: processor time to compile.
     """
 
     topology: Topology
