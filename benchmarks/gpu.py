@@ -665,7 +665,8 @@ def in_process(group: list[str], seconds: float, runs: Path) -> int | None:
         flags_of_all.append(f'--data_dir={_DATA_DIR.value}')
     project = Path(__file__).resolve().parents[1]
     environment = os.environ | {
-        'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {PARTS[group[0]].xla_flags}',
+        # Of blanks alone, XLA takes the first for the name of a file.
+        'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {PARTS[group[0]].xla_flags}'.strip(),
         'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',  # PyTorch needs memory beside us
         'JAX_PLATFORMS': _with_cpu(os.environ.get('JAX_PLATFORMS', '')),
         'JAX_COMPILATION_CACHE_DIR': os.environ.get('JAX_COMPILATION_CACHE_DIR') or str(runs / 'compiled'),
