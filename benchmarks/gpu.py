@@ -15,7 +15,6 @@ A step's FLOP are those that XLA counts in the program before it optimizes, and 
 compiler planned for it, with the state and the batch; of PyTorch, the most that it had allocated.
 """
 
-import contextlib
 import dataclasses
 import functools
 import gc
@@ -683,20 +682,15 @@ def in_process(group: list[str], seconds: float, runs: Path) -> int | None:
     except subprocess.TimeoutExpired:
         return None
     finally:
-        with_group(process)
+        if process.returncode is None:  # else its number may be that of another process by now
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _with_cpu(platforms: str) -> str:
     """What JAX_PLATFORMS names, and CPUs, which count operations (see `count_flops`)."""
     named = platforms.split(',') if platforms else []
     return ','.join([*named, 'cpu'] if named and 'cpu' not in named else named)
-
-
-def with_group(process: subprocess.Popen) -> None:
-    """Ends a process, and what it started."""
-    with contextlib.suppress(ProcessLookupError):  # nothing is left of it
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 if __name__ == '__main__':
