@@ -252,18 +252,20 @@ def test_every_config_trains_a_step(path):
     """One real step on two examples.
 
     Models for images of more than 128 pixels are given 32, and their channels are an eighth; those of
-    VQGAN have one residual block a level. The networks of diffusion models are small.
+    VQGAN have one residual block a level. Transformers have two blocks at most. The networks of diffusion
+    models are small.
     """
     config = without_other_runs(complete_config(read(path).get_config()))
     size = config.data.image_size or 28
     if size > 128:
         size = 32
-        if config.task != 'diffusion':
+        if config.task not in ('diffusion', 'prior'):
             config.model.channels //= 8
         if config.task == 'vqgan':
             config.model.residual_blocks = 1
     if config.task == 'prior':
         size = 8
+        config.transformer.depth = min(config.transformer.depth, 2)
     if config.task == 'diffusion':
         size = 16
         config.unet.channels, config.unet.head_channels, config.unet.residual_blocks = 8, 8, 1
