@@ -13,7 +13,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from vq_jax.errors import UserError, first_line
@@ -202,13 +202,16 @@ class BucketFolder:
 
         _each(delete, names)
 
-    def copy_to(self, folder: Path, wanted: Callable[[str], bool], most_bytes: int | None = None) -> None:
+    def copy_to(
+        self, folder: Path, wanted: Callable[[str], bool], most_bytes: int | None = None
+    ) -> dict[str, Stored]:
         """Makes the files below a folder that are wanted, by their names, those that are here.
 
-        What has the size and the time of an object is taken for a copy of it. Raises `UserError` as
-        `download` does, and for one of more than `most_bytes`.
+        Returns what is in the bucket, wanted or not. What has the size and the time of an object is taken for
+        a copy of it. Raises `UserError` as `download` does, and for one of more than `most_bytes`.
         """
-        there = {name: stored for name, stored in self.list().items() if wanted(name)}
+        found = self.list()
+        there = {name: stored for name, stored in found.items() if wanted(name)}
         for name, stored in there.items():
             if most_bytes and stored.size > most_bytes:
                 raise UserError(
@@ -219,6 +222,7 @@ class BucketFolder:
             if wanted(name) and name not in there:
                 path.unlink(missing_ok=True)
         self.download({name: x for name, x in there.items() if not _is_copy(folder / name, x)}, folder)
+        return found
 
     def _full(self, name: str) -> str:
         return f'{self._path}/{name}'
@@ -235,12 +239,6 @@ class BucketFolder:
                 'its name, the network, and that you are logged in (as by gcloud auth application-default '
                 'login) and may use it.'
             ) from error
-
-
-def is_inside(name: str) -> bool:
-    """Whether a name that a stranger wrote, joined to a folder, stays below it."""
-    parts = PurePosixPath(name).parts
-    return bool(parts) and not PurePosixPath(name).is_absolute() and '..' not in parts
 
 
 def _each(function: Callable[[Any], None], items: Iterable[Any]) -> None:

@@ -12,7 +12,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vq_jax.errors import UserError
 
@@ -69,6 +69,12 @@ def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
             return file.read(most_bytes)
     finally:
         os.close(descriptor)
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name that a stranger wrote, joined to a folder, stays below it."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not PurePosixPath(name).is_absolute() and '..' not in parts
 
 
 def sha256_of(path: Path) -> str:

@@ -35,7 +35,7 @@ from vq_jax.tasks.task import Samples, State, Task
 from vq_jax.training.config import build
 from vq_jax.training.extensions import allowing, named_modules
 from vq_jax.training.hlo import Collective, collectives, loops
-from vq_jax.training.parallel import Engine, ParallelConfig, PmapEngine, make_engine
+from vq_jax.training.parallel import Engine, ParallelConfig, PmapEngine, make_engine, shard_bytes
 from vq_jax.training.state import abstract_batch
 
 What = Literal['train', 'sample']
@@ -256,7 +256,10 @@ def _compile(
     lowered, arguments = lower()
     lower_seconds = time.process_time() - start
     start = time.process_time()
-    sizes = {name: sum(map(_bytes_a_device, jax.tree.leaves(tree))) for name, tree in arguments.items()}
+    sizes = {
+        name: sum(shard_bytes(x, x.sharding) for x in jax.tree.leaves(tree))
+        for name, tree in arguments.items()
+    }
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -299,10 +302,6 @@ def _needed(error: jax.errors.JaxRuntimeError, arguments: int) -> int:
         raise error
     number, unit = (of_all or of_some).groups()
     return int(float(number) * units[unit]) + (0 if of_all else arguments)
-
-
-def _bytes_a_device(x: jax.ShapeDtypeStruct) -> int:
-    return math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
 
 
 def _lower_training(engine: Engine, task: Task, batch: Any) -> tuple[jax.stages.Lowered, dict[str, Any]]:

@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from vq_jax.buckets import BucketFolder, address_of, copy_of, is_address, is_inside
-from vq_jax.files import sha256_of
+from vq_jax.buckets import BucketFolder, address_of, copy_of, is_address
+from vq_jax.files import is_inside, sha256_of
 from vq_jax.training.checkpoints import MANIFEST
 from vq_jax.training.lock import opened_folder, try_lock
 from vq_jax.training.manifest import DamagedError, unseal

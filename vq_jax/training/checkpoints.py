@@ -32,7 +32,7 @@ from jax.experimental import multihost_utils
 
 from vq_jax.buckets import BucketError
 from vq_jax.errors import UserError, first_line
-from vq_jax.files import open_itself, sha256_of, telling, write_atomically
+from vq_jax.files import is_inside, open_itself, sha256_of, telling, write_atomically
 from vq_jax.training.finite import not_finite, some
 from vq_jax.training.lock import is_at, opened_folder, try_lock
 from vq_jax.training.manifest import (
@@ -462,7 +462,7 @@ class Checkpoints:
                 return f'{odd[0].relative_to(folder)} is not a regular file'
             for name, expected in record['files'].items():
                 path = folder / name
-                if Path(name).is_absolute() or '..' in Path(name).parts:
+                if not is_inside(name):
                     return f'the file {name} is not in it'
                 if not path.is_file():
                     return f'the file {name} is missing'

@@ -145,8 +145,9 @@ class Mirror:
 
     def _begin(self, first: bool) -> None:
         """Makes the directory what the bucket is; the first process clears away what a kill left there."""
-        self._bucket.copy_to(self.local, lambda name: not (_ARRAYS.fullmatch(name) or name.startswith('.')))
-        there = self._bucket.list()
+        there = self._bucket.copy_to(
+            self.local, lambda name: not (_ARRAYS.fullmatch(name) or name.startswith('.'))
+        )
         checkpoint = re.compile(rf'{CHECKPOINTS}/(\d+)/.+', re.ASCII)
         for step in {found[1] for name in there if (found := checkpoint.fullmatch(name))}:
             if first and f'{CHECKPOINTS}/{step}/{MANIFEST}' not in there:

@@ -74,7 +74,7 @@ class Engine(abc.ABC):
         """
         shapes = jax.eval_shape(init, key, abstract_batch(1, spec))
         shardings = self.shardings(shapes)
-        self._check_memory(sum(map(_shard_bytes, jax.tree.leaves(shapes), jax.tree.leaves(shardings))))
+        self._check_memory(sum(map(shard_bytes, jax.tree.leaves(shapes), jax.tree.leaves(shardings))))
         return init_state(init, self.put_state(key), spec, shardings)
 
     def _check_memory(self, needed: int) -> None:
@@ -379,7 +379,7 @@ def _abstract(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
-def _shard_bytes(x: Any, sharding: NamedSharding) -> int:
+def shard_bytes(x: Any, sharding: NamedSharding) -> int:
     """Bytes of an array on each device."""
     return math.prod(sharding.shard_shape(x.shape)) * x.dtype.itemsize
 
