@@ -171,12 +171,13 @@ def page(records):
             lines.append(f'| `{config}` | {", ".join(slices)} | not run | | | | | | |')
     versions = sorted({f'jax {r["jax"]}, libtpu {r["libtpu"]}, Python {r["python"]}' for r in records})
     days = sorted({r['date'] for r in records})
-    minutes = sorted(r['compile_seconds'] / 60 for r in records)
+    minutes = [f'{r["compile_seconds"] / 60:.0f}' for r in records]
     tail = ''
     if records:
         when = ' to '.join(dict.fromkeys((days[0], days[-1])))
+        took = ' to '.join(dict.fromkeys((min(minutes, key=int), max(minutes, key=int))))
         tail = (
-            f'\nCompiled with {"; ".join(versions)}, {when}, in {minutes[0]:.0f} to {minutes[-1]:.0f} '
+            f'\nCompiled with {"; ".join(versions)}, {when}, in {took} '
             'minutes of an x86-64 core each. The compiler counts what a loop does once, and bytes of a '
             "chip's vector memory with those of its HBM.\n"
         )

@@ -5,7 +5,9 @@ import re
 
 import pytest
 
+from benchmarks import hosts
 from tests.runs import ROOT, run
+from vq_jax.data import DataConfig
 
 TINY = ['--batch_size=2', '--rounds=1', '--steps=1', '--nopeer', '--config.data.image_size=8']
 
@@ -52,3 +54,11 @@ def test_images_of_unknown_size():
     _, errors = measure('pixelcnn_mnist', status=2)
     last = errors.splitlines()[-1]
     assert last.startswith('error: ') and last.endswith('give --config.data.image_size=NUMBER.')
+
+
+def test_hosts_of_a_pod_read_their_shares(tmp_path):
+    config = DataConfig(name='digits', data_dir=str(tmp_path), image_size=8, cache_gib=0, prefetch=0)
+    (alone, _), four = hosts.measure(config, 1)['megabytes'], hosts.measure(config, 4)
+    assert four['examples'] == hosts.BATCH
+    least, most = four['megabytes']
+    assert alone / 5 < least <= most < alone / 3

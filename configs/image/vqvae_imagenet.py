@@ -7,7 +7,8 @@
         --config configs/image/vqvae_imagenet.py --config.data.data_dir=/mnt/shared/tfds \
         --workdir /mnt/shared/runs/vqvae_imagenet
 
-All workers must see the same folder, such as a bucket mounted with gcsfuse.
+All workers must see the folder of the data, such as a bucket mounted with gcsfuse, and that of the run,
+unless it is named as gs://BUCKET/FOLDER.
 
 Not run: neither ImageNet nor a pod was available.
 """
