@@ -108,6 +108,29 @@ def test_a_key_of_the_config_without_its_prefix(parse, name, meant):
     assert str(caught.value) == f'there is no flag --{name}; did you mean {meant}?'
 
 
+@pytest.mark.parametrize(
+    'flag, is_not',
+    [
+        ('config.quantizer.num_codes=many', 'a whole number'),
+        ('config.quantizer.num_codes=1e3', 'a whole number'),
+        ('config.optimizer.learning_rate=fast', 'a number'),
+    ],
+)
+def test_a_flag_that_is_no_number(parsed, flag, is_not):
+    with pytest.raises(UserError) as caught:
+        parsed('--config=configs/image/quickstart.py', f'--{flag}')
+    assert str(caught.value) == f'flag --{flag} is not {is_not}.'
+
+
+def test_help_may_be_read_in_part():
+    """As by `| head`, which closes the pipe while more is written."""
+    process = start(['--config=quickstart', '--help'])
+    assert process.stdout.readline().startswith('Trains the model')
+    process.stdout.close()
+    assert process.stderr.read() == ''
+    assert process.wait() in (0, -signal.SIGPIPE)  # 0 where all of it fitted into the pipe
+
+
 @pytest.mark.parametrize('section', ['optimizer', 'discriminator_optimizer'])
 def test_a_former_key_is_answered_with_what_stands_for_it(parsed, section):
     with pytest.raises(UserError) as caught:
@@ -264,6 +287,8 @@ def test_config_files_of_the_package_are_named(parsed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert parsed('--config=quickstart').data.name == 'glyphs'
     assert parsed('--config', 'vqvae_imagenet', '--config.steps=7').steps == 7
+    with pytest.raises(UserError, match=r'^there is no config file foldr:a:b; did you mean folder:a:b\?$'):
+        parsed('--config=foldr:a:b')
     with pytest.raises(UserError, match=r'^there is no config file quikstart; did you mean quickstart\?$'):
         parsed('--config=quikstart')
 

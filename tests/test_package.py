@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -44,6 +45,18 @@ def test_the_commands_are_listed(tmp_path):
     assert all('`' not in about and len(about) > 10 for about in names.values())
     for name in COMMANDS:
         assert (ROOT / 'vq_jax' / f'{name}.py').is_file()
+
+
+@pytest.mark.parametrize(
+    'word, hint',
+    [('trian', 'did you mean python -m vq_jax.train?'), ('zzz', f'there are {", ".join(COMMANDS)}.')],
+)
+def test_a_command_that_is_written_otherwise(monkeypatch, capsys, word, hint):
+    monkeypatch.setattr(sys, 'argv', ['vq_jax', word])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module('vq_jax', run_name='__main__')
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (f'error: commands are started as python -m vq_jax.COMMAND; {hint}\n')
 
 
 def test_listing_the_commands_imports_no_large_package(tmp_path):

@@ -29,6 +29,11 @@ _HELP = ('--help', '-help', '-?', '--?', '--helpshort', '-helpshort')
 flags.disclaim_key_flags()  # those defined here are of the command that asks for them
 _PLACES = ('workdir', 'output', 'reference', 'init_from')  # flags that name something on this machine
 _RUNS = ('workdir', 'init_from')  # those among them that may name a run in a bucket
+# What Python says of text that is no number, and what that means.
+_NOT_NUMBERS = {
+    'invalid literal for int()': 'a whole number',
+    'could not convert string to float': 'a number',
+}
 
 
 def main(
@@ -314,6 +319,8 @@ def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -
             raise
         raise UserError(mistake) from error
     if explained:
+        # A reader such as `head` may close the pipe before the end, which is no error.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         app.usage(shorthelp=True, writeto_stdout=True)
         _print_keys(flags.FLAGS['config'])
         sys.exit()
@@ -382,7 +389,12 @@ def _mistake(error: Exception) -> str | None:
         return of_config[0]
     if isinstance(error, flags.UnrecognizedFlagError) and (keys := _config_keys(error.flagname)):
         return f'there is no flag --{error.flagname}; did you mean {" or ".join(keys)}?'
-    return f'{error}; see --help.' if isinstance(error, flags.Error) else None
+    if not isinstance(error, flags.Error):
+        return None
+    for of_python, instead in _NOT_NUMBERS.items():
+        if of_python in str(error):
+            return f'{str(error).partition(": " + of_python)[0]} is not {instead}.'
+    return f'{error}; see --help.'
 
 
 def _mistake_in_config(error: BaseException) -> str | None:

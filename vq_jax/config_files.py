@@ -31,8 +31,11 @@ def find_config(name: str, folders: Sequence[Path] = (Path(),)) -> str:
         for path in [*paths, of_package[file]] if file in of_package else paths:
             if os.path.isfile(path):
                 return str(path) if argument is None else f'{path}:{argument}'
-    near = nearest(Path(name.partition(':')[0]).stem, of_package)
-    hint = f'did you mean {near[0]}?' if near else f'the package has {", ".join(of_package)}.'
+    file, colon, argument = name.partition(':')
+    near = nearest(Path(file).stem, of_package)
+    hint = (
+        f'did you mean {near[0]}{colon}{argument}?' if near else f'the package has {", ".join(of_package)}.'
+    )
     raise UserError(f'there is no config file {name}; {hint}')
 
 
