@@ -13,6 +13,7 @@ from benchmarks import topologies
 from tests.runs import ROOT, refused, small_gan
 from vq_jax import topology
 from vq_jax.errors import UserError
+from vq_jax.ops.conv import conv
 from vq_jax.spec import Spec
 from vq_jax.tasks import complete_config, default_config, make_task
 from vq_jax.topology import CHIPS, CompiledStep, Topology, compile_step
@@ -157,10 +158,27 @@ def test_the_table_of_slices_is_of_all_configs_of_imagenet_and_of_what_was_recor
     assert topologies.PAGE.read_text() == topologies.page(topologies.read_records())
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
+with_libtpu = pytest.mark.skipif(
     importlib.util.find_spec('libtpu') is None, reason='libtpu is not installed (pip install "jax[tpu]")'
 )
+
+
+@pytest.mark.slow
+@with_libtpu
+def test_convolutions_of_few_examples_move_no_more_than_they_must():
+    def step(state, batch, axis_name):
+        y = conv(conv(batch['x'], state['kernel']), state['kernel'])
+        return state, {'mean': jnp.mean(y, dtype=jnp.float32)}
+
+    kernel, x = (jax.ShapeDtypeStruct((n, k, 128, 128), jnp.bfloat16) for n, k in ((3, 3), (4, 128)))
+    engine = JitEngine(devices=Topology('v5e:1x1').devices())
+    lowered = engine.lower_train_step(step, *engine.abstract({'kernel': kernel}, {'x': x}))
+    # One convolution reads and writes, and the other, of which a mean is taken, reads.
+    assert lowered.compile().cost_analysis()['bytes accessed'] < 4 * 2 * x.size
+
+
+@pytest.mark.slow
+@with_libtpu
 def test_a_small_step_on_a_slice():
     config = complete_config(small_gan())
     step = compile_step(config, IMAGES, 'v5e:2x2')

@@ -48,4 +48,5 @@ def get_config() -> ConfigDict:
         optimizer.learning_rate = 4.5e-6 * 96
         optimizer.b1 = 0.5
         optimizer.b2 = 0.9
+    config.parallel.engine = 'jit'  # of few examples a chip: see docs/pods.md
     return config

@@ -411,13 +411,20 @@ def _sums_and_integers(
 
 
 def _compiler_options(platform: str) -> dict[str, str] | None:
-    """On CPUs, keeps XLA from handing convolutions to YNNPACK, which is slower at some of them.
+    """What XLA leaves out that costs more than it gains.
 
-    Seen with jaxlib 0.10.2; a later one may not know the option, and then needs none.
+    On TPUs, where a device has fewer than eight examples, it would move parts of the grid into the batch
+    before each convolution: matrix units are used better, but arrays are copied so often that a residual
+    block moves more than three times as many bytes.
+
+    On CPUs it would hand convolutions to YNNPACK, which is slower at some of them. Seen with jaxlib 0.10.2; a
+    later one may not know the option, and then needs none.
     """
-    options = {'xla_cpu_experimental_ynn_fusion_type': ''}
+    if platform == 'tpu':
+        return {'xla_disable_hlo_passes': 'space-to-batch-converter'}
     if platform != 'cpu':
         return None
+    options = {'xla_cpu_experimental_ynn_fusion_type': ''}
     try:
         jax.jit(lambda: 0.0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError as error:
