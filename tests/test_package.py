@@ -67,6 +67,26 @@ def test_listing_the_commands_imports_no_large_package(tmp_path):
     assert not {'jax', 'flax', 'absl'} & set(printed.split())
 
 
+def test_help_imports_no_jax():
+    """Whoever asks for it waits for a fraction of a second."""
+    code = (
+        'import atexit, runpy, sys\n'
+        'name = sys.argv[1]\n'
+        "atexit.register(lambda: print('jax' in sys.modules))\n"
+        "runpy.run_module(f'vq_jax.{name}', run_name='__main__', alter_sys=True)\n"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, '-c', code, name, '--help'], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for name in COMMANDS
+    ]
+    for name, process in zip(COMMANDS, started, strict=True):
+        printed, _ = process.communicate()
+        assert '--help' in printed or 'flags:' in printed, name
+        assert printed.splitlines()[-1] == 'False', name
+
+
 def test_configs_are_those_of_the_project():
     paths = sorted((ROOT / 'configs').glob('*/*.py'))
     assert sorted(CONFIGS.glob('*/*.py')) == [CONFIGS / path.relative_to(ROOT / 'configs') for path in paths]

@@ -7,29 +7,18 @@ With `--topology=v5e:4x4` it says instead what a step takes of each chip of such
 operations, bytes, and what the chips send each other. It compiles the step for them, which takes minutes.
 """
 
-import dataclasses
-import functools
-import typing
-from typing import Any
+from typing import TYPE_CHECKING
 
-import jax
 from absl import flags
-from flax import linen as nn
-from ml_collections import ConfigDict
-from rich.table import Table
 
 from vq_jax import cli
 from vq_jax.errors import UserError, on_device, plural
-from vq_jax.models.context import ContextEncoder
-from vq_jax.quantizers.quantizer import Quantized
 from vq_jax.spec import Spec
-from vq_jax.tasks import make_task
-from vq_jax.tasks.task import State, Task
-from vq_jax.topology import CompiledStep, What, compile_step
-from vq_jax.training.extensions import allowing, named_modules
-from vq_jax.training.flops import count_flops
-from vq_jax.training.progress import make_console
-from vq_jax.training.state import AdversarialState, abstract_batch, count_parameters
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from vq_jax.topology import CompiledStep
 
 _CONFIG = cli.define_config()
 _ALLOW_IMPORT = cli.define_allow_import()
@@ -49,13 +38,19 @@ _TOPOLOGY = flags.DEFINE_string(
 _WHAT = flags.DEFINE_enum(
     'what',
     'train',
-    typing.get_args(What),
+    ['train', 'sample'],
     'The step to compile for --topology: of training, or of sampling (one token, or one step of a sampler).',
 )
 
 
 def main() -> None:
     """Prints the table; the last lines say how many parameters there are."""
+    import jax
+
+    from vq_jax.modules import print_modules
+    from vq_jax.topology import compile_step
+    from vq_jax.training.extensions import allowing
+
     if _TOPOLOGY.value is not None:
         jax.config.update('jax_platforms', 'cpu')  # which may have the compiler of TPUs, and no TPU
     elif _WHAT.present:
@@ -69,10 +64,10 @@ def main() -> None:
             options = {'what': _WHAT.value, 'num_classes': _NUM_CLASSES.value}
             print('\n'.join(_lines(compile_step(config, spec, _TOPOLOGY.value, **options))))
         else:
-            _show_modules(config, spec)
+            print_modules(config, spec, _NUM_CLASSES.value)
 
 
-def _lines(step: CompiledStep) -> list[str]:
+def _lines(step: 'CompiledStep') -> list[str]:
     """What a compiled step takes of each chip."""
     topology, gib = step.topology, 2**30
     lines = [f'{topology.name}: {plural(topology.size, "chip")} ({topology.accelerator_type}); of each chip:']
@@ -105,78 +100,7 @@ def _lines(step: CompiledStep) -> list[str]:
     return lines
 
 
-def _show_modules(config: ConfigDict, spec: Spec) -> None:
-    if 'transformer' in config:
-        config.transformer.scan = False  # as below, and so that each block is shown
-    with allowing(named_modules(config)):
-        task = make_task(config, spec, _NUM_CLASSES.value)
-    if task.accumulate > 1:  # XLA counts what a loop does once
-        task = dataclasses.replace(task, accumulate=1)
-    batch = abstract_batch(config.batch_size * config.accumulate, spec)
-    key = jax.random.key(0)
-
-    state = jax.eval_shape(task.init, key, batch).replace(frozen=task.pretrained_shapes())
-    calls = _calls(task, state, batch)
-    flops = count_flops(task.train_step, state, batch)
-    learned = _learned(task, state)
-
-    table = Table('module', 'returns', 'parameters')
-    for (root, path), output in calls.items():
-        params = learned.get(root)
-        known = params is not None
-        if known:
-            params = functools.reduce(lambda tree, name: tree.get(name, {}), path, params)
-        table.add_row(
-            '/'.join((root, *path)), _shape(output), f'{count_parameters(params):,}' if known else 'frozen'
-        )
-    console = make_console()
-    console.print(table)
-    console.print(f'examples: {config.batch_size * config.accumulate} x {" x ".join(map(str, spec.shape))}')
-    console.print(f'FLOPs of a training step: {flops:,.0f}')
-    for root, params in learned.items():
-        console.print(f'parameters of {root}: {count_parameters(params):,}')
-
-
-def _learned(task: Task, state: State) -> dict[str, Any]:
-    """The parameters that are learned, by the name of their module."""
-    if isinstance(state, AdversarialState):
-        return {
-            type(task.model).__name__: state.generator.params,
-            type(task.adversary.discriminator).__name__: state.discriminator.params,
-        }
-    return {type(task.model).__name__: state.params}
-
-
-def _calls(task: Task, state: State, batch: Any) -> dict[tuple[str, tuple[str, ...]], Any]:
-    """What the call of each module in a step returns, by its outermost module and its path therein.
-
-    What makes contexts has its parameters among those of the model.
-    """
-    calls = {}
-
-    def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        output = call(*args, **kwargs)
-        if context.method_name == '__call__':
-            root = context.module
-            while isinstance(root.parent, nn.Module):
-                root = root.parent
-            name = type(task.model if isinstance(root, ContextEncoder) else root).__name__
-            shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), output)
-            calls[name, context.module.path] = shapes
-        return output
-
-    with nn.intercept_methods(record):
-        jax.eval_shape(task.train_step, state, batch)
-    return calls
-
-
-def _shape(output: Any) -> str:
-    """The first array of a module's output, such as the images of an autoencoder."""
-    first = output.values if isinstance(output, Quantized) else jax.tree.leaves(output)[0]
-    return f'{first.dtype} {list(first.shape)}'
-
-
-def _spec(data: ConfigDict) -> Spec:
+def _spec(data: 'ConfigDict') -> Spec:
     if _SHAPE.value:
         try:
             shape = tuple(map(int, _SHAPE.value))

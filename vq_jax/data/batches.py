@@ -1,12 +1,14 @@
 """The order of the examples, and the batches made of them ahead of need."""
 
+import collections
 import functools
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
@@ -110,29 +112,20 @@ class Batches(Iterator[Batch]):
       close: Function that stops them, also called when the iterator is dropped and at exit.
     """
 
-    def __init__(self, dataset: Dataset, make: Any, start: int, stop: int) -> None:
+    def __init__(self, dataset: Dataset, make: Callable[[int], Batch], start: int, stop: int) -> None:
         """Starts making batches, from the number `start` to that before `stop`.
 
         `make` is a picklable function from the number of a batch to the batch, with the undecodable examples
         met in the making under `faults`.
         """
-        import grain
-
-        config, ahead = dataset.config, dataset.config.prefetch
-        numbers = grain.MapDataset.range(start, stop).map(make)
+        workers, ahead = dataset.config.workers, dataset.config.prefetch
         self._dataset = dataset
-        self._shared = config.workers > 0 and not dataset.cached
+        self._shared = workers > 0 and not dataset.cached
         if self._shared:
-            if not flags.FLAGS.is_parsed():  # which Grain reads, as in a notebook
-                flags.FLAGS.mark_as_parsed()
-            batches = numbers.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
-                grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=max(ahead, 1)),
-                worker_init_fn=_start_worker,
-            )
+            batches = _in_workers(make, start, stop, workers, max(ahead, 1))
         else:
-            threads = min(ahead, os.cpu_count() or 1)
-            batches = numbers.to_iter_dataset(grain.ReadOptions(threads, ahead))
-        self._running = [iter(batches)]
+            batches = _InThreads(make, range(start, stop), ahead)
+        self._running = [batches]
         # Also runs at exit, while what Grain needs to stop is still there.
         self.close = weakref.finalize(self, _stop, self._running)
 
@@ -145,6 +138,42 @@ class Batches(Iterator[Batch]):
         if self._shared:  # memory that Grain takes back
             batch = {key: np.array(value) for key, value in batch.items()}
         return batch
+
+
+class _InThreads(Iterator[Batch]):
+    """Makes batches in threads, so many ahead of need, from when the first is asked for.
+
+    Grain could too, but importing it, and with it Orbax, takes longer than the first batches of a small set.
+    """
+
+    def __init__(self, make: Callable[[int], Batch], numbers: Iterable[int], ahead: int) -> None:
+        self._make, self._numbers, self._ahead = make, iter(numbers), ahead
+        self._threads = futures.ThreadPoolExecutor(max(1, min(ahead, os.cpu_count() or 1)))
+        self._begun: collections.deque[futures.Future[Batch]] = collections.deque()
+
+    def __next__(self) -> Batch:
+        for number in itertools.islice(self._numbers, self._ahead + 1 - len(self._begun)):
+            self._begun.append(self._threads.submit(self._make, number))
+        if not self._begun:
+            raise StopIteration
+        return self._begun.popleft().result()
+
+    def close(self) -> None:
+        """Stops the threads, each when its batch is made."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_workers(
+    make: Callable[[int], Batch], start: int, stop: int, workers: int, ahead: int
+) -> Iterator[Batch]:
+    """Makes batches in worker processes of Grain's, each so many ahead of need."""
+    import grain
+
+    if not flags.FLAGS.is_parsed():  # which Grain reads, as in a notebook
+        flags.FLAGS.mark_as_parsed()
+    numbers = grain.MapDataset.range(start, stop).map(make).to_iter_dataset(grain.ReadOptions(0, 0))
+    options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=ahead)
+    return iter(numbers.mp_prefetch(options, worker_init_fn=_start_worker))
 
 
 def _stop(running: list[Any]) -> None:
