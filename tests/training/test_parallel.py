@@ -12,7 +12,7 @@ from vq_jax.errors import UserError
 from vq_jax.ops.sharding import split_batch
 from vq_jax.spec import Spec
 from vq_jax.training import parallel
-from vq_jax.training.parallel import ParallelConfig, PmapEngine, make_engine
+from vq_jax.training.parallel import JitEngine, ParallelConfig, PmapEngine, make_engine
 
 
 def test_states_and_batches_are_split_over_eight_devices():
@@ -33,6 +33,19 @@ def test_outside_of_a_mesh_a_batch_is_left_as_it_is():
 def init(key, batch):
     """2^20 numbers, 4 MiB."""
     return {'kernel': jnp.zeros((2**10, 2**10))}
+
+
+@pytest.mark.parametrize('engine', [JitEngine, PmapEngine])
+def test_a_state_is_traced_once(engine):
+    """Tracing is much of the time that a run takes to start."""
+    keys = []
+
+    def counted(key, batch):
+        keys.append(key)
+        return init(key, batch)
+
+    engine().init_state(counted, jax.random.key(0), Spec('image', (4, 4, 1)))
+    assert len(keys) == 1
 
 
 @pytest.mark.parametrize('mib, says', [(None, ''), (8, ''), (6, 'shard_parameters=true'), (3, 'error')])

@@ -72,10 +72,12 @@ class Engine(abc.ABC):
         Raises:
             UserError: the memory of a device is less than its part of the state.
         """
+        # Where the key lies is part of what is traced: so, once for the shapes and the state.
+        key = self.put_state(key)
         shapes = jax.eval_shape(init, key, abstract_batch(1, spec))
         shardings = self.shardings(shapes)
         self._check_memory(sum(map(shard_bytes, jax.tree.leaves(shapes), jax.tree.leaves(shardings))))
-        return init_state(init, self.put_state(key), spec, shardings)
+        return init_state(init, key, spec, shardings)
 
     def _check_memory(self, needed: int) -> None:
         """Says when a device cannot hold its part of the state, or hardly, and what to do."""
