@@ -73,11 +73,12 @@ HEAD = """# Which TPU slices the ImageNet configs fit
 
 A training step of each config, at its own batch and with all losses, compiled for slices by
 `python benchmarks/topologies.py` (see [Many devices](pods.md#does-it-fit)). Nothing here was run on a TPU.
-For each chip: the memory that the step needs, of what programs may use; operations and bytes; the roofline's
-time for these, and the share of the chip's peak that it allows; what chips send each other.
+For each chip: the memory that the step needs, of what programs may use; operations; bytes to and from HBM,
+and those that the compiler counts, vector memory among them; the roofline's time for operations and HBM,
+and the share of the chip's peak that it allows; what chips send each other.
 
-| config | slice | memory, GiB | fits | TFLOP | GB | roofline, ms | of peak | collectives |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| config | slice | memory, GiB | fits | TFLOP | HBM, GB | accessed, GB | roofline, ms | of peak | sent |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -155,20 +156,22 @@ def page(records):
         gib = 2**30
         memory = f'{record["memory"] / gib:.2f} of {record["usable"] / gib:.2f}'
         if not record['fits'] and record['flops'] is None:
-            lines.append(f'| `{name}` | {slice_} | at least {memory} | no | | | | | |')
+            lines.append(f'| `{name}` | {slice_} | at least {memory} | no | | | | | | |')
             continue
         sent = ', '.join(
             f'{c["count"]:,} {c["kind"]} of {c["bytes"] / 2**20:,.0f} MiB' for c in record['collectives']
         )
         least = 'at least ' if record['loops'] else ''
+        # Records of before it was counted have none, and a roofline of all bytes.
+        hbm = f'{least}{record["hbm_bytes"] / 1e9:.3g}' if 'hbm_bytes' in record else 'not counted'
         lines.append(
             f'| `{name}` | {slice_} | {memory} | {"yes" if record["fits"] else "no"} | '
-            f'{least}{record["flops"] / 1e12:.3g} | {least}{record["bytes_accessed"] / 1e9:.3g} | '
+            f'{least}{record["flops"] / 1e12:.3g} | {hbm} | {least}{record["bytes_accessed"] / 1e9:.3g} | '
             f'{least}{record["roofline_seconds"] * 1e3:.3g} | {record["share_of_peak"]:.0%} | {sent} |'
         )
     for config in CONFIGS:
         if slices := [topology for name, topology in ROWS if name == config and (name, topology) not in done]:
-            lines.append(f'| `{config}` | {", ".join(slices)} | not run | | | | | | |')
+            lines.append(f'| `{config}` | {", ".join(slices)} | not run | | | | | | | |')
     versions = sorted({f'jax {r["jax"]}, libtpu {r["libtpu"]}, Python {r["python"]}' for r in records})
     days = sorted({r['date'] for r in records})
     minutes = [f'{r["compile_seconds"] / 60:.0f}' for r in records]
@@ -178,8 +181,7 @@ def page(records):
         took = ' to '.join(dict.fromkeys((min(minutes, key=int), max(minutes, key=int))))
         tail = (
             f'\nCompiled with {"; ".join(versions)}, {when}, in {took} '
-            'minutes of an x86-64 core each. The compiler counts what a loop does once, and bytes of a '
-            "chip's vector memory with those of its HBM.\n"
+            'minutes of an x86-64 core each. What a loop does counts once.\n'
         )
     return HEAD + '\n'.join(lines) + '\n' + tail
 

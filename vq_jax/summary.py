@@ -86,7 +86,8 @@ def _lines(step: 'CompiledStep') -> list[str]:
         least = 'at least ' if step.loops else ''
         lines += [
             f'operations: {least}{step.flops:.4g} FLOP',
-            f'bytes read and written: {least}{step.bytes_accessed:.4g}',
+            f'bytes: {least}{step.hbm_bytes:.4g} to and from HBM, {least}{step.bytes_accessed:.4g} with '
+            'vector memory as the compiler counts',
             f'roofline: {least}{step.roofline_seconds * 1e3:.4g} ms, by the {bound}, which allows '
             f'{step.share_of_peak:.1%} of {topology.chip.flops / 1e12:.0f} TFLOP/s',
         ]

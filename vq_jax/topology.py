@@ -34,7 +34,7 @@ from vq_jax.tasks.prior import PriorTask
 from vq_jax.tasks.task import Samples, State, Task
 from vq_jax.training.config import build
 from vq_jax.training.extensions import allowing, named_modules
-from vq_jax.training.hlo import Collective, collectives, loops
+from vq_jax.training.hlo import Collective, collectives, hbm_bytes, loops
 from vq_jax.training.parallel import Engine, ParallelConfig, PmapEngine, make_engine, shard_bytes
 from vq_jax.training.state import abstract_batch
 
@@ -163,8 +163,9 @@ class CompiledStep:
         temporaries: bytes of what it computes on the way; None where it does not fit.
         fits: whether the memory of a chip suffices.
         flops: floating-point operations; None, as all that follows, where it does not fit.
-        bytes_accessed: bytes that operations read and write. Those of arrays in a chip's vector memory are
-            among them, so that less is moved to and from its HBM.
+        bytes_accessed: bytes that operations read and write, by the compiler's count: those of arrays in a
+            chip's vector memory are among them, and what an operation uses several times counts as often.
+        hbm_bytes: bytes moved to and from its HBM (see `vq_jax.training.hlo.hbm_bytes`).
         collectives: what the chips send each other, by kind.
         loops: how often each loop runs that runs more than once; the compiler counts the operations, and
             bytes, of a loop once (but those of a step's parts, `config.accumulate`, are counted here).
@@ -179,6 +180,7 @@ class CompiledStep:
     fits: bool
     flops: float | None
     bytes_accessed: float | None
+    hbm_bytes: int | None
     collectives: tuple[Collective, ...] | None
     loops: tuple[int, ...] | None
     lower_seconds: float
@@ -186,11 +188,11 @@ class CompiledStep:
 
     @property
     def roofline_seconds(self) -> float | None:
-        """The least time of a step: all operations at the chip's peak, or all bytes at its bandwidth."""
+        """The least time of a step: all operations at the chip's peak, or all bytes of HBM at its rate."""
         if self.flops is None:
             return None
         chip = self.topology.chip
-        return max(self.flops / chip.flops, self.bytes_accessed / chip.bandwidth)
+        return max(self.flops / chip.flops, self.hbm_bytes / chip.bandwidth)
 
     @property
     def share_of_peak(self) -> float | None:
@@ -234,7 +236,8 @@ def compile_step(
         # The compiler counts the loop over parts as one of them.
         one, batch = dataclasses.replace(task, accumulate=1), _batch(config, task, config.batch_size)
         part = _compile(slice_, functools.partial(_lower_training, engine, one, batch))
-        counted = {name: task.accumulate * getattr(part, name) for name in ('flops', 'bytes_accessed')}
+        names = 'flops', 'bytes_accessed', 'hbm_bytes'
+        counted = {name: task.accumulate * getattr(part, name) for name in names}
         step = dataclasses.replace(step, **counted, loops=part.loops)
     return step
 
@@ -272,7 +275,8 @@ def _compile(
         compile_seconds=time.process_time() - start,
     )
     if compiled is None:
-        unknown = dict.fromkeys(('temporaries', 'flops', 'bytes_accessed', 'collectives', 'loops'))
+        names = 'temporaries', 'flops', 'bytes_accessed', 'hbm_bytes', 'collectives', 'loops'
+        unknown = dict.fromkeys(names)
         return step(memory=max(needed, topology.chip.usable + 1), fits=False, **unknown)
     memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
@@ -285,6 +289,7 @@ def _compile(
         fits=used <= topology.chip.usable,
         flops=cost['flops'],
         bytes_accessed=cost['bytes accessed'],
+        hbm_bytes=hbm_bytes(text),
         collectives=collectives(text),
         loops=loops(text),
     )

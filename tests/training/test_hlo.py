@@ -1,7 +1,7 @@
 # ruff: noqa: E501 (lines of programs are as long as they are)
 """What is read in the text of compiled programs, against numbers counted by hand."""
 
-from vq_jax.training.hlo import Collective, collectives, loops
+from vq_jax.training.hlo import Collective, collectives, hbm_bytes, loops
 
 # Of the program of libtpu 0.0.42.1 for a v5e:2x2, in which 8 products with a matrix that is split over the
 # chips follow each other in a loop; shortened.
@@ -57,6 +57,59 @@ ENTRY %main (p: bf16[32,512], q: f32[7]) -> bf16[512,512] {
   ROOT %two = bf16[512,512]{1,0} fusion(%p), kind=kCustom, calls=%second
 }
 """
+
+# Six examples fill eight places of a tile, and what has S(1) lies in vector memory.
+THROUGH_HBM = """HloModule jit_h, is_scheduled=true
+
+%normalised (param_0: bf16[6,256,128], param_1: bf16[6,256,128], param_2: f32[16,8,128]) -> (f32[6,128], bf16[6,256,128]) {
+  %param_0 = bf16[6,256,128]{2,0,1:T(8,128)(2,1)} parameter(0)
+  %param_1 = bf16[6,256,128]{2,0,1:T(8,128)(2,1)} parameter(1)
+  %param_2 = f32[16,8,128]{2,1,0:T(8,128)} parameter(2)
+  %row = f32[1,8,128]{2,1,0:T(8,128)} dynamic-slice(%param_2), dynamic_slice_sizes={1,8,128}
+  %sums = f32[6,128]{1,0:T(8,128)} reduce(%param_0, %row), to_apply=%add
+  %product = bf16[6,256,128]{2,0,1:T(8,128)(2,1)} multiply(%param_0, %param_1)
+  ROOT %tuple.1 = (f32[6,128]{1,0:T(8,128)}, bf16[6,256,128]{2,0,1:T(8,128)(2,1)}) tuple(%sums, %product)
+}
+
+%kept (param_0.1: f32[16,8,128], param_1.1: f32[1,8,128]) -> f32[16,8,128] {
+  %param_0.1 = f32[16,8,128]{2,1,0:T(8,128)} parameter(0)
+  %param_1.1 = f32[1,8,128]{2,1,0:T(8,128)} parameter(1)
+  ROOT %updated = f32[16,8,128]{2,1,0:T(8,128)} dynamic-update-slice(%param_0.1, %param_1.1)
+}
+
+%body (state: (f32[16,8,128], f32[1,8,128])) -> (f32[16,8,128], f32[1,8,128]) {
+  %state = (f32[16,8,128]{2,1,0:T(8,128)}, f32[1,8,128]{2,1,0:T(8,128)S(1)}) parameter(0)
+  %table = f32[16,8,128]{2,1,0:T(8,128)} get-tuple-element(%state), index=0
+  %new = f32[1,8,128]{2,1,0:T(8,128)S(1)} get-tuple-element(%state), index=1
+  %next = f32[16,8,128]{2,1,0:T(8,128)} fusion(%table, %new), kind=kLoop, calls=%kept
+  ROOT %tuple.2 = (f32[16,8,128]{2,1,0:T(8,128)}, f32[1,8,128]{2,1,0:T(8,128)S(1)}) tuple(%next, %new)
+}
+
+%condition (state.1: (f32[16,8,128], f32[1,8,128])) -> pred[] {
+  %state.1 = (f32[16,8,128]{2,1,0:T(8,128)}, f32[1,8,128]{2,1,0:T(8,128)S(1)}) parameter(0)
+  ROOT %true = pred[]{:T(512)} constant(true)
+}
+
+ENTRY %main (x: bf16[6,256,128], table: f32[16,8,128]) -> f32[16,8,128] {
+  %x = bf16[6,256,128]{2,0,1:T(8,128)(2,1)} parameter(0)
+  %table.1 = f32[16,8,128]{2,1,0:T(8,128)} parameter(1)
+  %copy-start = (bf16[6,256,128]{2,0,1:T(8,128)(2,1)S(1)}, bf16[6,256,128]{2,0,1:T(8,128)(2,1)}, u32[]{:S(2)}) copy-start(%x)
+  %copy-done = bf16[6,256,128]{2,0,1:T(8,128)(2,1)S(1)} copy-done(%copy-start)
+  %fusion = (f32[6,128]{1,0:T(8,128)S(1)}, bf16[6,256,128]{2,0,1:T(8,128)(2,1)}) fusion(%x, %copy-done, %table.1), kind=kOutput, calls=%normalised
+  %sums.1 = f32[6,128]{1,0:T(8,128)S(1)} get-tuple-element(%fusion), index=0
+  %first = f32[1,8,128]{2,1,0:T(8,128)S(1)} slice(%table.1), slice={[0:1], [0:8], [0:128]}
+  %tuple.3 = (f32[16,8,128]{2,1,0:T(8,128)}, f32[1,8,128]{2,1,0:T(8,128)S(1)}) tuple(%table.1, %first)
+  %while = (f32[16,8,128]{2,1,0:T(8,128)}, f32[1,8,128]{2,1,0:T(8,128)S(1)}) while(%tuple.3), condition=%condition, body=%body
+  ROOT %result = f32[16,8,128]{2,1,0:T(8,128)} get-tuple-element(%while), index=0
+}
+"""
+
+
+def test_bytes_of_hbm_are_those_that_move():
+    examples, row = 8 * 256 * 128 * 2, 8 * 128 * 4
+    copied, fused = examples, examples + row + examples  # read; read, of the table a row, and written
+    sliced, updated = row, row
+    assert hbm_bytes(THROUGH_HBM) == copied + fused + sliced + updated
 
 
 def test_collectives_in_a_loop_count_as_often_as_it_runs():

@@ -16,12 +16,30 @@ _GROWS = {
 }
 _COMPUTATION = re.compile(r'(ENTRY )?%?([\w.-]+) \(.*\) -> .* \{$')
 _INSTRUCTION = re.compile(r'\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][a-z0-9-]*)\((.*)$')
-_ARRAY = re.compile(r'\b([a-z]+)(\d*)\w*\[([\d,]*)\]')
+_ARRAY = re.compile(r'\b([a-z]+)(\d*)\w*\[([\d,]*)\](?:\{([\d,]*):?([^}]*)\})?')
 _NAME = re.compile(r'%([\w.-]+)')
 _CALLED = re.compile(
     r'\b(condition|body|calls|to_apply|true_computation|false_computation|branch_computations)='
     r'(?:%?([\w.-]+)|\{([^}]*)\})'
 )
+# What runs a computation as often as it says; others, such as fusions, are one operation with what they call.
+_CONTROL = {'while', 'conditional', 'call', 'async-start'}
+# What moves nothing itself.
+_FREE = {
+    *_CONTROL,
+    'after-all',
+    'async-done',
+    'async-update',
+    'bitcast',
+    'constant',
+    'get-tuple-element',
+    'parameter',
+    'partition-id',
+    'replica-id',
+    'tuple',
+}
+_SLICES = {'dynamic-slice', 'gather', 'slice'}
+_COPIES = {'copy', 'slice'}  # whose start and done are one operation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +101,29 @@ def loops(text: str) -> tuple[int, ...]:
         if instruction.operation == 'while'
     )
     return tuple(sorted(n for n in runs if n > 1))
+
+
+def hbm_bytes(text: str) -> int:
+    """The bytes that a compiled program for a TPU reads and writes in the chip's HBM, each loop run once.
+
+    Arrays that lie in another memory, such as vector memory, count nothing, and others with what fills up
+    their tiles. Of an array of which an operation reads slices alone, these count, and of one that is updated
+    in place what is new. Each operation is taken to read what it is given once.
+
+    Args:
+        text: as `jax.stages.Compiled.as_text` returns it.
+    """
+    computations, entry = _read(text)
+    seen, waiting, total = {entry}, [entry], 0
+    while waiting:
+        computation = computations[waiting.pop()]
+        for instruction in computation.values():
+            total += _through_hbm(computations, computation, instruction)
+            if instruction.operation in _CONTROL:
+                called = {name for names in instruction.called.values() for name in names} - seen
+                seen |= called
+                waiting += called
+    return total
 
 
 def _read(text: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
@@ -152,10 +193,93 @@ def _moved(kind: str, instruction: _Instruction, others: dict[str, _Instruction]
     return _size(instruction.type) - (given if instruction.operation.endswith('-start') else 0)
 
 
+def _through_hbm(
+    computations: dict[str, dict[str, _Instruction]],
+    others: dict[str, _Instruction],
+    instruction: _Instruction,
+) -> int:
+    """Bytes that one instruction of a computation reads and writes there."""
+    operation, operands = instruction.operation, [others[name] for name in instruction.operands]
+    stem, _, stage = operation.rpartition('-')
+    if operation in _FREE or (stage == 'start' and stem in _COPIES) or '"AllocateBuffer"' in instruction.text:
+        return 0
+    if stage == 'done' and stem in _COPIES:
+        source = _hbm_size(others[operands[0].operands[0]].type)
+        return _hbm_size(instruction.type) + (
+            source if stem == 'copy' else min(source, _size(instruction.type))
+        )
+    if stage == 'start' and stem in _GROWS:
+        return sum(_hbm_size(operand.type) for operand in operands)
+    if stage == 'done' and stem in _GROWS:
+        return _hbm_size(instruction.type)
+    if operation in ('fusion', 'custom-call') and 'calls' in instruction.called:
+        fused = computations[instruction.called['calls'][0]]
+    else:  # the same with parameters
+        parameters = {
+            f'{i}': _Instruction(x.type, 'parameter', [], {}, f'parameter({i})')
+            for i, x in enumerate(operands)
+        }
+        itself = dataclasses.replace(instruction, operands=[*parameters], text=f'ROOT {instruction.text}')
+        fused = {**parameters, 'itself': itself}
+    numbers = {name: re.search(r'\bparameter\((\d+)\)', x.text) for name, x in fused.items()}
+    given = {int(number[1]): name for name, number in numbers.items() if number}
+    read = sum(min(_hbm_size(x.type), _read_of(fused, given[i])) for i, x in enumerate(operands))
+    (root,) = (x for x in fused.values() if x.text.lstrip().startswith('ROOT'))
+    roots = [fused[name] for name in root.operands] if root.operation == 'tuple' else [root]
+    arrays = [found[0] for found in _ARRAY.finditer(instruction.type)]
+    if len(arrays) != len(roots):
+        return read + _hbm_size(instruction.type)
+    written = (min(_hbm_size(x), _new_of(fused, root)) for x, root in zip(arrays, roots, strict=True))
+    return read + sum(written)
+
+
+def _read_of(fused: dict[str, _Instruction], name: str) -> float:
+    """At most so many bytes of an array are read by what a fusion does with it."""
+    total = 0
+    for other, user in fused.items():
+        if name not in user.operands:
+            continue
+        if user.operation == 'bitcast':
+            total += _read_of(fused, other)
+        elif user.operation == 'dynamic-update-slice' and name not in user.operands[1:]:
+            continue
+        else:
+            total += _size(user.type) if user.operation in _SLICES else math.inf
+    return total
+
+
+def _new_of(fused: dict[str, _Instruction], root: _Instruction) -> float:
+    """At most so many bytes are written of what comes out of a fusion."""
+    while root.operation == 'bitcast':
+        root = fused[root.operands[0]]
+    if root.operation == 'dynamic-update-slice':
+        return _size(fused[root.operands[1]].type)
+    return math.inf
+
+
 def _size(type_: str) -> int:
     """Bytes of the arrays of a type, such as 'f32[8,16]{1,0}' or a tuple of such."""
     total = 0
-    for letters, digits, shape in _ARRAY.findall(type_):
+    for letters, digits, shape, _, _ in _ARRAY.findall(type_):
         bits = 8 if letters == 'pred' else int(digits or 0)
         total += math.prod(int(n) for n in shape.split(',') if n) * bits
+    return total // 8
+
+
+def _hbm_size(type_: str) -> int:
+    """Bytes that the arrays of a type take of HBM, whose layout names no other memory, in whole tiles.
+
+    In 'bf16[6,256,128]{2,0,1:T(8,128)(2,1)S(1)}' the last axis is the innermost, next to it is the first, and
+    of these two 8 x 128 numbers are a tile; the memory is number 1.
+    """
+    total = 0
+    for letters, digits, shape, order, rest in _ARRAY.findall(type_):
+        if re.search(r'S\([1-9]', rest):
+            continue
+        sizes = [int(n) for n in shape.split(',') if n]
+        tile = re.search(r'T\(([\d,]+)\)', rest)
+        inner = [int(axis) for axis in order.split(',') if axis]
+        for axis, n in zip(inner, reversed(tile[1].split(',') if tile else ()), strict=False):
+            sizes[axis] = -(-sizes[axis] // int(n)) * int(n)
+        total += math.prod(sizes) * (8 if letters == 'pred' else int(digits or 0))
     return total // 8
