@@ -83,6 +83,8 @@ def main() -> None:
     title = f'{config.data.name} {config.data.eval_split} after {config.steps:,} steps'
     print_table(console, title, metrics)
     console.print(f'images:   {os.path.join(workdir, "images")}', soft_wrap=True)
+    if os.path.isdir(sounds := os.path.join(workdir, 'sounds')):
+        console.print(f'sounds:   {sounds}', soft_wrap=True)
     console.print(f'log:      {os.path.join(workdir, "metrics.jsonl")}', soft_wrap=True)
 
 

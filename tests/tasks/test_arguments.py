@@ -66,6 +66,14 @@ def test_what_a_run_cannot_do(run, call, words):
     assert words in str(raised.value)
 
 
+def test_what_is_told_of_a_tokenizer_of_sound():
+    spec = Spec('audio', (64, 1), rate=8000)
+    task = make_task(default_config('vqvae'), spec)
+    run = Run(Restored(default_config('vqvae'), task, None, spec, 0, Path()))
+    with pytest.raises(UserError, match=r'cannot sample sounds; .* \(configs/audio/speech_prior.py with '):
+        run.sample(1)
+
+
 def test_an_autoencoder_of_latents_leads_to_latent_diffusion():
     run = opened('vqgan', variant__bottleneck='gaussian', perceptual__kind='none', discriminator__stages=1)
     with pytest.raises(UserError, match=r'config\.latent\.workdir=RUN'):

@@ -7,7 +7,7 @@ import types
 import jax
 import pytest
 
-from vq_jax.training.progress import Progress, peak_memory
+from vq_jax.training.progress import Progress, make_console, peak_memory, print_table
 
 
 class Terminal(io.StringIO):
@@ -50,6 +50,14 @@ def test_elsewhere_everything_is_a_plain_line(capsys):
         'step 6/10  loss 0.5  50 examples/s  1.2 GiB at most  0:00:08 left',
         'step 7/10  loss 0.25',
     ]
+
+
+def test_the_title_of_a_table_is_one_line(capsys):
+    title = 'data:[of a long name] test after 1,000 steps'
+    print_table(make_console(), title, {'mse': 0.25})
+    first, *table = capsys.readouterr().out.splitlines()
+    assert first == title
+    assert max(map(len, table)) < len(title)  # narrower than what stands above it
 
 
 def test_output_that_cannot_be_written_ends_nothing(monkeypatch, caplog):

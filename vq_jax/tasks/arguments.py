@@ -36,7 +36,8 @@ def check_can(name: str, task: Task, spec: Spec, method: str, ability: str | Non
         return
     able = [other for other, cls in TASKS.items() if issubclass(cls, protocol)]
     if 'prior' in able and task.vocabularies:
-        remedy = 'train a prior on its codes (configs/image/prior_mnist.py with config.tokenizer.workdir=RUN)'
+        config = 'audio/speech_prior.py' if spec.kind == 'audio' else 'image/prior_mnist.py'
+        remedy = f'train a prior on its codes (configs/{config} with config.tokenizer.workdir=RUN)'
     elif 'diffusion' in able and name == 'vqgan':
         remedy = (
             'train one on its latents that can (configs/image/ldm_imagenette.py, config.latent.workdir=RUN)'

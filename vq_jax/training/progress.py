@@ -168,8 +168,9 @@ def track(items: Sequence[T], what: str, *, shown: bool = True) -> Iterator[T]:
 
 
 def print_table(console: Console, title: str, metrics: Mapping[str, float]) -> None:
-    """Prints metrics as a table."""
-    table = Table('metric', 'value', title=title, title_justify='left')
+    """Prints metrics as a table, under a title that keeps its line however narrow they are."""
+    console.print(title, soft_wrap=True)
+    table = Table('metric', 'value')
     for name, value in metrics.items():
         table.add_row(name, f'{value:,}' if isinstance(value, int) else f'{value:.6g}')
     console.print(table)
