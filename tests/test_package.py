@@ -37,6 +37,26 @@ def test_the_version_is_said_once():
     assert 'version' in project['project']['dynamic'] and 'version' not in project['project']
 
 
+def test_the_folder_of_a_clone_is_not_taken_for_the_package(tmp_path):
+    """Where both are called vq_jax, a path to the package comes first, which `package-dir` lets pip write."""
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
+    folder = ROOT / project['tool']['setuptools']['package-dir']['']
+    (tmp_path / 'vq_jax').mkdir()
+    code = f'import site; site.addsitedir({str(tmp_path / "site")!r}); import vq_jax; print(vq_jax.__file__)'
+    (tmp_path / 'site').mkdir()
+    (tmp_path / 'site' / 'editable.pth').write_text(str(folder))
+    environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+    printed = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert Path(printed.strip()) == ROOT / 'vq_jax' / '__init__.py'
+
+
 def test_the_commands_are_listed(tmp_path):
     heading, blank, *lines = elsewhere(tmp_path, 'vq_jax').splitlines()
     assert vq_jax.__version__ in heading and not blank
