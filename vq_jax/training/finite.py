@@ -12,7 +12,7 @@ from vq_jax.training.manifest import start_each
 def not_finite(arrays: Mapping[str, Any]) -> list[str]:
     """The names of arrays, as `manifest.flatten` gives those of a state, with a number that is not finite."""
     floats = {n: x for n, x in arrays.items() if jnp.issubdtype(getattr(x, 'dtype', int), jnp.inexact)}
-    return [name for name, good in start_each(_all_finite, floats)().items() if not good]
+    return [name for name, good in start_each(_finite, floats)().items() if not good]
 
 
 def some(names: list[str]) -> str:
@@ -22,5 +22,5 @@ def some(names: list[str]) -> str:
 
 
 @jax.jit
-def _all_finite(arrays: list[jax.Array]) -> jax.Array:
-    return jnp.array([jnp.isfinite(x).all() for x in arrays], bool)
+def _finite(x: jax.Array) -> jax.Array:
+    return jnp.isfinite(x).all()

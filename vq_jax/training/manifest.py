@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from vq_jax.errors import UserError
 from vq_jax.json_files import parse_json, read_file
+from vq_jax.training.parallel import one_at_a_time
 
 PyTree = Any
 Checksums = Callable[[], dict[str, int]]  # waits for them: unsigned 32-bit numbers, by name
@@ -107,33 +108,28 @@ def plain_type(leaf: Any) -> tuple[tuple[int, ...], Any]:
 def start_checksums(arrays: dict[str, jax.Array | np.ndarray]) -> Checksums:
     """Starts the checksums of arrays on the devices."""
     words = {name: x if isinstance(x, jax.Array) else _host_words(x) for name, x in arrays.items()}
-    return start_each(_checksum_all, words)
+    return start_each(_checksum, words)
 
 
 def start_each(
-    function: Callable[[list[Any]], jax.Array], arrays: Mapping[str, jax.Array | np.ndarray]
+    function: Callable[[Any], jax.Array], arrays: Mapping[str, jax.Array | np.ndarray]
 ) -> Callable[[], dict[str, Any]]:
-    """Starts one computation for all arrays that lie on the same devices.
+    """Starts a computation for each array.
+
+    A state has many arrays of few shapes, and each of these is compiled once; one program of all of them
+    would take longer to compile, and be of use to no other state.
 
     Args:
-        function: a compiled one, of arrays to a number for each [n].
+        function: a compiled one, of an array to a number.
         arrays: by name.
 
     Returns:
         A function that waits for the numbers, by name.
     """
-    groups: dict[Any, dict[str, Any]] = {}
-    for name, x in arrays.items():
-        placed = isinstance(x, jax.Array) and x.committed
-        devices = tuple(sorted(d.id for d in x.sharding.device_set)) if placed else None
-        groups.setdefault(devices, {})[name] = x
-    # The names alone: a function that is kept for later would keep the arrays with it.
-    started = [(list(group), function([*group.values()])) for group in groups.values()]
-    return lambda: {
-        name: number
-        for names, numbers in started
-        for name, number in zip(names, np.asarray(numbers.addressable_data(0)).tolist(), strict=True)
-    }
+    start = one_at_a_time(function)
+    numbers = {name: start(x).addressable_data(0) for name, x in arrays.items()}
+    # The numbers alone: a function that is kept for later would keep the arrays with it.
+    return lambda: {name: number.item() for name, number in jax.device_get(numbers).items()}
 
 
 def _host_words(x: np.ndarray) -> np.ndarray:
@@ -143,11 +139,7 @@ def _host_words(x: np.ndarray) -> np.ndarray:
 
 
 @jax.jit
-def _checksum_all(arrays: list[jax.Array]) -> jax.Array:
-    return jnp.stack([checksum(x) for x in arrays])
-
-
-def checksum(x: jax.Array) -> jax.Array:
+def _checksum(x: jax.Array) -> jax.Array:
     """Sum modulo 2^32 of the array's words, each mixed with its position.
 
     For a given position the mixing is a bijection of the word (the finalizer of MurmurHash3,

@@ -123,7 +123,7 @@ class Engine(abc.ABC):
             sums, kept = _sums_and_integers(step(state, batch), batch['mask'])
             return jax.lax.psum(sums, self._axis) if self._axis else sums, kept
 
-        compiled = _one_at_a_time(self._compile(reduced, (None, 0)))
+        compiled = one_at_a_time(self._compile(reduced, (None, 0)))
 
         def run(state: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, np.ndarray]]:
             sums, kept = compiled(state, self.put_batch(batch))
@@ -249,7 +249,7 @@ class PmapEngine(Engine):
             # find the arrays deleted.
             donate_argnums=(0,) if jax.process_count() == 1 else (),
         )
-        return _one_at_a_time(compiled)
+        return one_at_a_time(compiled)
 
     def lower_train_step(self, step: Step, state: Any, batch: Batch) -> jax.stages.Lowered:
         """What JAX makes of `pmap`, which itself takes only devices that are there."""
@@ -316,7 +316,7 @@ class JitEngine(Engine):
 
     def train_step(self, step: Step) -> TrainStep:
         """See `Engine.train_step`."""
-        return _one_at_a_time(self._jitted(step))
+        return one_at_a_time(self._jitted(step))
 
     def lower_train_step(self, step: Step, state: Any, batch: Batch) -> jax.stages.Lowered:
         """See `Engine.lower_train_step`."""
@@ -435,7 +435,7 @@ def _compiler_options(platform: str) -> dict[str, str] | None:
     return options
 
 
-def _one_at_a_time(step: Callable[..., Any]) -> Callable[..., Any]:
+def one_at_a_time(step: Callable[..., Any]) -> Callable[..., Any]:
     """On several devices made of one CPU, waits for each step.
 
     Steps in the queue there take each other's threads, and a collective can wait for ever.
