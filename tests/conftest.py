@@ -5,10 +5,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 # Nearly all of the time of a test is XLA's compilation, and what is compiled runs once: all that makes the
-# program fast is left out. Processes that tests start inherit it.
+# program fast is left out. Processes that tests start inherit it, and share what is compiled, which a flag
+# of their own would keep from them. With the last one, XLA does not end a process one of whose devices is 40
+# seconds late for the others.
 os.environ['XLA_FLAGS'] = (
     f'{os.environ.get("XLA_FLAGS", "")} '
-    '--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1'
+    '--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 '
+    '--xla_cpu_collective_call_terminate_timeout_seconds=3600'
 )
 # XLA ends a process that is given a flag it does not know, as jaxlib 0.11 and 0.12 do not know this one.
 if tuple(map(int, version('jaxlib').split('.')[:2])) < (0, 11):
