@@ -1,6 +1,7 @@
 """How states lie on devices, and what is said when a device cannot hold them."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 from tests.runs import run
 from vq_jax.errors import UserError
+from vq_jax.ops.barrier import cpu_barrier
 from vq_jax.ops.sharding import split_batch
 from vq_jax.spec import Spec
 from vq_jax.training import parallel
@@ -74,3 +76,19 @@ def test_pmap_says_when_a_state_is_too_large_for_a_device(mib, says, monkeypatch
 def test_keys_that_contradict_each_other_are_refused(config, says):
     with pytest.raises(UserError, match=says):
         make_engine(config, 4)
+
+
+def test_what_a_barrier_returns_is_computed_once_in_a_training_step():
+    """Else loops that read it compute it again, each for itself."""
+
+    def step(state, batch, axis_name):
+        (x,) = cpu_barrier(batch['x'] + state)
+        return state + jnp.sum(x.T * 3), {'rows': jnp.sum(x + 1)}
+
+    engine = make_engine(ParallelConfig(), 8, jax.devices()[:1])
+    arguments = engine.abstract(jnp.zeros(()), {'x': jnp.zeros((8, 4))})
+    compiled = engine.lower_train_step(step, *arguments).compile()
+    state, metrics = compiled(*jax.tree.map(lambda x: jnp.ones(x.shape), arguments))
+    assert (float(state), float(metrics['rows'])) == (193.0, 96.0)
+    fused = re.findall(r'(\S+) = f32\[8,4\]\S* (?:fusion|add)\(', compiled.as_text().split('ENTRY')[1])
+    assert len(fused) == 1, compiled.as_text()

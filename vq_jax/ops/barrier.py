@@ -4,7 +4,11 @@ import jax
 
 
 def cpu_barrier(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """The arrays as they are: on CPUs computed before, and apart from, what reads them."""
+    """The arrays as they are: on CPUs computed before, and apart from, what reads them.
+
+    XLA takes barriers away before it fuses loops, unless compiled as `vq_jax.training.parallel.JitEngine`
+    compiles the training step; elsewhere they only keep equal operations from becoming one.
+    """
     return jax.lax.platform_dependent(*arrays, cpu=_together, default=lambda *arrays: arrays)
 
 

@@ -46,8 +46,6 @@ def conv(
     """
     rank = kernel.ndim - 2
     strides, size = per_axis(strides, rank, 'strides'), kernel.shape[:rank]
-    if math.prod(size) == math.prod(strides) == 1 and padding in ('SAME', 'VALID'):
-        return jnp.einsum('...c,cd->...d', x, kernel[(0,) * rank])  # a matrix product is faster on CPUs
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:-1], size, strides, padding)
     return _down(x, kernel, strides, _as_pads(per_axis(padding, rank, 'padding')))
@@ -108,6 +106,9 @@ def _correlate(x: jax.Array, y: jax.Array, strides: _Sizes, pads: _Pads, size: _
     """X [b *grid c], y [b *grid' d] -> kernel [*size c d]."""
     # Else what x and y are computed from is computed again where they are read, transposed.
     x, y = cpu_barrier(x, y)
+    if _is_product(size, strides, pads):
+        c, d = x.shape[-1], y.shape[-1]
+        return (x.reshape(-1, c).T @ y.reshape(-1, d)).reshape(*size, c, d)
     transposed = functools.partial(_correlate_by_transposing, strides=strides, pads=pads, size=size)
     plain = functools.partial(_plain_correlate, strides=strides, pads=pads, size=size)
     return lax.platform_dependent(x, y, cpu=transposed, default=plain)
@@ -141,6 +142,9 @@ def _correlate_by_transposing(
 
 
 def _plain_down(x: jax.Array, kernel: jax.Array, *, strides: _Sizes, pads: _Pads) -> jax.Array:
+    size = kernel.shape[:-2]
+    if _is_product(size, strides, pads):
+        return x @ kernel[(0,) * len(size)]
     return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_layout(len(strides)))
 
 
@@ -149,6 +153,8 @@ def _up_by_spreading(
 ) -> jax.Array:
     """A convolution of the elements of y spread `strides` apart, with zeros between."""
     rank, around = len(size), []
+    if _is_product(kernel.shape[:rank], strides, pads):
+        return y @ kernel[(0,) * rank].T
     for n, k, s, (low, _), out in zip(y.shape[1:-1], kernel.shape[:rank], strides, pads, size, strict=True):
         before = k - 1 - low
         around.append((before, out + k - 2 - (n - 1) * s - before))
@@ -185,6 +191,11 @@ def _up_by_regrouping(
     crop = [(-low, low + out - n) for (low, _), out, n in zip(pads, size, blocks.shape[1:-1], strict=True)]
     zero = jnp.zeros((), blocks.dtype)
     return lax.pad(blocks, zero, [(0, 0, 0), *((*edge, 0) for edge in crop), (0, 0, 0)])
+
+
+def _is_product(size: _Sizes, strides: _Sizes, pads: _Pads) -> bool:
+    """Whether a convolution is a matrix product, which is faster on CPUs."""
+    return math.prod(size) == math.prod(strides) == 1 and not any(map(any, pads))
 
 
 def _adjoint(kernel: jax.Array) -> jax.Array:

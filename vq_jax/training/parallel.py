@@ -26,6 +26,20 @@ from vq_jax.spec import Spec
 from vq_jax.training.state import abstract_batch, init_state
 
 _LEAST_SPLIT = 2**16  # numbers: to gather fewer saves no memory worth the wait
+_TPU_OPTIONS = {
+    # Where a device has fewer than eight examples, this pass would move parts of the grid into the batch before
+    # each convolution: matrix units are used better, but arrays are copied so often that a residual block moves
+    # more than three times as many bytes.
+    'xla_disable_hlo_passes': 'space-to-batch-converter',
+}
+_CPU_OPTIONS = {
+    # YNNPACK, to which jaxlib 0.10.2 hands convolutions, is slower at kernel gradients. A later XLA may not
+    # know the option, and then needs none.
+    'xla_cpu_experimental_ynn_fusion_type': '',
+    # Without this pass, `vq_jax.ops.barrier.cpu_barrier` holds until loops are fused, and what it returns is
+    # computed once. With it, gradients are computed again wherever they are read, transposed too.
+    'xla_disable_hlo_passes': 'cse_barrier_expander',
+}
 
 Batch = dict[str, Any]
 Step = Callable[..., tuple[Any, dict[str, jax.Array]]]
@@ -413,26 +427,19 @@ def _sums_and_integers(
 
 
 def _compiler_options(platform: str) -> dict[str, str] | None:
-    """What XLA leaves out that costs more than it gains.
-
-    On TPUs, where a device has fewer than eight examples, it would move parts of the grid into the batch
-    before each convolution: matrix units are used better, but arrays are copied so often that a residual
-    block moves more than three times as many bytes.
-
-    On CPUs it would hand convolutions to YNNPACK, which is slower at some of them. Seen with jaxlib 0.10.2; a
-    later one may not know the option, and then needs none.
-    """
+    """What a training step is compiled with."""
     if platform == 'tpu':
-        return {'xla_disable_hlo_passes': 'space-to-batch-converter'}
-    if platform != 'cpu':
-        return None
-    options = {'xla_cpu_experimental_ynn_fusion_type': ''}
+        return _TPU_OPTIONS
+    return dict(filter(_is_known, _CPU_OPTIONS.items())) if platform == 'cpu' else None
+
+
+def _is_known(option: tuple[str, str]) -> bool:
     try:
-        jax.jit(lambda: 0.0, compiler_options=options).lower().compile()
+        jax.jit(lambda: 0.0, compiler_options=dict([option])).lower().compile()
     except jax.errors.JaxRuntimeError as error:
-        logging.info('XLA compiles without %s: %s', options, error)
-        return None
-    return options
+        logging.info('XLA compiles without %s=%s: %s', *option, error)
+        return False
+    return True
 
 
 def one_at_a_time(step: Callable[..., Any]) -> Callable[..., Any]:
