@@ -35,6 +35,7 @@ def shift(x: jax.Array, summand: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def scale_and_shift(x: jax.Array, factor: jax.Array, summand: jax.Array) -> jax.Array:
     """Multiplies each channel of each example [b *grid c] by a number, and adds one, both [b c]."""
+    factor, summand = cpu_barrier(factor, summand)
     return x * over_grid(factor, x) + over_grid(summand, x)
 
 
@@ -43,6 +44,7 @@ def _shift_fwd(x, summand):  # noqa: ANN001, ANN202
 
 
 def _shift_bwd(_, g):  # noqa: ANN001, ANN202
+    (g,) = cpu_barrier(g)
     return g, jnp.sum(sum_positions(g), axis=0)
 
 
