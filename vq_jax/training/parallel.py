@@ -27,17 +27,17 @@ from vq_jax.training.state import abstract_batch, init_state
 
 _LEAST_SPLIT = 2**16  # numbers: to gather fewer saves no memory worth the wait
 _TPU_OPTIONS = {
-    # Where a device has fewer than eight examples, this pass would move parts of the grid into the batch before
-    # each convolution: matrix units are used better, but arrays are copied so often that a residual block moves
-    # more than three times as many bytes.
+    # Where a device has fewer than eight examples, this pass would move parts of the grid into the batch
+    # before each convolution: matrix units are used better, but arrays are copied so often that a residual
+    # block moves more than three times as many bytes.
     'xla_disable_hlo_passes': 'space-to-batch-converter',
 }
 _CPU_OPTIONS = {
     # YNNPACK, to which jaxlib 0.10.2 hands convolutions, is slower at kernel gradients. A later XLA may not
     # know the option, and then needs none.
     'xla_cpu_experimental_ynn_fusion_type': '',
-    # Without this pass, `vq_jax.ops.barrier.cpu_barrier` holds until loops are fused, and what it returns is
-    # computed once. With it, gradients are computed again wherever they are read, transposed too.
+    # Without this pass, `vq_jax.ops.barrier.cpu_barrier` holds until loops are fused, and what it returns
+    # is computed once. With it, gradients are computed again wherever they are read, transposed too.
     'xla_disable_hlo_passes': 'cse_barrier_expander',
 }
 
