@@ -78,6 +78,8 @@ def test_sounds_are_encoded_and_come_back(tokenizer):
 
 
 def test_an_evaluation_is_looked_at_and_listened_to(tokenizer):
+    log = (tokenizer / 'metrics.jsonl').read_text()
+    assert '"snr"' in log and '"psnr"' not in log
     assert (tokenizer / 'images' / 'reconstructions_0000040.png').exists()
     with wave.open(str(tokenizer / 'sounds' / 'reconstructions_sound_0000040.wav')) as file:
         assert file.getframerate() == RATE and file.getsampwidth() == 2 and file.getnframes() > 512

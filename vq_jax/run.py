@@ -429,7 +429,7 @@ class Run:
         split = split or self.config.data.eval_split
         file = None if reference is None else Path(reference)
         with allowing(self._restored.allow):
-            source = open_features(features, resize)
+            source = open_features(features, resize, self._restored)
         return FeatureEvaluator(self._restored, source, split, file, lpips).run(num, seed)
 
     def dataset(self, split: str) -> Dataset:

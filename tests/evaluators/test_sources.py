@@ -59,6 +59,13 @@ def test_inception_is_of_images(file):
         source.check_spec(sound)
 
 
+def test_nothing_is_downloaded_for_sound(monkeypatch):
+    monkeypatch.setattr(sources, 'download', lambda *_: pytest.fail('the weights are downloaded'))
+    sound = types.SimpleNamespace(workdir='runs/a', spec=Spec('audio', (8, 1), 8000))
+    with pytest.raises(UserError, match='Inception-v3 takes images'):
+        sources.open_features('inception', of=sound)
+
+
 def test_without_a_file_the_published_one_is_downloaded_and_checked(file, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     monkeypatch.setattr(pretrained, '_SCHEMES', ('file',))

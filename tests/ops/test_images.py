@@ -56,6 +56,16 @@ def test_losses_are_per_example():
     np.testing.assert_allclose(losses.mean_absolute(x, y), np.abs(x - y).mean((1, 2, 3)), rtol=1e-5)
 
 
+def test_snr():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(-(2**15), 2**15, (2, 3, 50, 1), np.int16)
+    power, noise = (np.square(np.float64(z)).sum((1, 2)) for z in (y, np.float64(y) - x))
+    np.testing.assert_allclose(metrics.snr(x, y), 10 * np.log10(power / noise), rtol=1e-4)
+    silence = np.zeros_like(y)
+    np.testing.assert_allclose(metrics.snr(silence, y), 0, atol=1e-5)
+    assert metrics.snr(silence, silence)[0] == 0 and np.isfinite(metrics.snr(y, y)).all()
+
+
 def test_psnr():
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (2, 3, 8, 8, 3), np.uint8)

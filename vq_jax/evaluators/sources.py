@@ -106,16 +106,9 @@ def inception_features(file: str | None = None, resize: Resize = 'bilinear') -> 
         seen = model.apply(weights, images)
         return seen.replace(logits=seen.logits - weights['params']['fc']['bias'])
 
-    def check_spec(run: Restored) -> None:
-        if run.spec.kind != 'image':
-            raise UserError(
-                f'{run.workdir} was trained on {run.spec.kind}, and Inception-v3 takes images; give features '
-                'the run of a classifier of such.'
-            )
-
     return FeatureSource(
         look=look,
-        check_spec=check_spec,
+        check_spec=_check_images,
         weights=weights,
         record={'kind': 'pool of Inception-v3', **identity, 'weights': found.checksums},
         identity={'inception': identity},
@@ -124,14 +117,29 @@ def inception_features(file: str | None = None, resize: Resize = 'bilinear') -> 
     )
 
 
-def open_features(name: str, resize: Resize | None = None) -> FeatureSource:
+def _check_images(run: Restored) -> None:
+    if run.spec.kind != 'image':
+        raise UserError(
+            f'{run.workdir} was trained on {run.spec.kind}, and Inception-v3 takes images; give features '
+            'the run of a classifier of such.'
+        )
+
+
+def open_features(name: str, resize: Resize | None = None, of: Restored | None = None) -> FeatureSource:
     """The network that a user names (see `features` and `resize` of `vq_jax.Run.compare`).
+
+    Args:
+        name: of the network.
+        resize: of images, for Inception-v3.
+        of: the run that it is for; no weights are downloaded for one that it cannot take.
 
     Raises:
         UserError: if it cannot be had.
     """
     kind, _, file = name.partition(':')
     if kind == 'inception':
+        if of is not None:
+            _check_images(of)
         return inception_features(file or None, resize or 'bilinear')
     if not is_address(name) and not Path(name).is_dir():
         raise UserError(f'the features are {name!r}; give inception or the directory of a classifier.')

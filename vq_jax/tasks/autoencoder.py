@@ -29,7 +29,7 @@ from vq_jax.ops.images import to_float, to_integers
 from vq_jax.ops.keys import content_keys
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.losses import mean_absolute, mean_square
-from vq_jax.ops.metrics import psnr
+from vq_jax.ops.metrics import psnr, snr
 from vq_jax.ops.parts import Part, map_over_parts, over_parts
 from vq_jax.quantizers.gaussian import LATENT
 from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, StartsFromData, revive
@@ -419,11 +419,13 @@ def errors(outputs: jax.Array, originals: jax.Array) -> dict[str, jax.Array]:
         originals: as they travel, integers [b *grid c].
 
     Returns:
-        'mse' and 'l1' of the outputs as they are, 'psnr' of the integers that they become.
+        'mse' and 'l1' of the outputs as they are, and of the integers that they become 'psnr', or of sound,
+        most of which is far from its peak, 'snr'.
     """
     x = to_float(originals)
+    name, ratio = ('snr', snr) if originals.dtype == jnp.int16 else ('psnr', psnr)
     return {
         'mse': mean_square(outputs, x),
         'l1': mean_absolute(outputs, x),
-        'psnr': psnr(to_integers(outputs, originals.dtype), originals),
+        name: ratio(to_integers(outputs, originals.dtype), originals),
     }
