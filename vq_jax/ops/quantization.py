@@ -1,9 +1,14 @@
 """Vector quantization as pure functions: gradients, losses, codebook statistics."""
 
+from collections.abc import Callable
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
 from vq_jax.ops.losses import mean_square
+
+Estimator = Literal['straight_through', 'rotation']  # names of `ESTIMATORS`
 
 
 def straight_through(z: jax.Array, e: jax.Array) -> jax.Array:
@@ -12,6 +17,40 @@ def straight_through(z: jax.Array, e: jax.Array) -> jax.Array:
     Bengio et al. 2013 (arXiv:1308.3432).
     """
     return z + jax.lax.stop_gradient(e - z)
+
+
+def rotation(z: jax.Array, e: jax.Array) -> jax.Array:
+    """The value of `e`, the vectors of codes [... d], with the gradient of `z` turned towards them.
+
+    The rotation trick of Fifty et al. 2024 (arXiv:2410.06424), section 4.2. Around `z`, the vector that is
+    quantized [... d], the code is `|e| / |z| R z` with the rotation `R = I - 2 w w' + 2 e^ z^'`, where z^ and
+    e^ are directions and `w = (z^ + e^) / |z^ + e^|`; scale and R have no gradient. Angles between gradient
+    and vector are thus the same before and after. The value is that of `e` to the last bit.
+
+    In float32, all is finite. Nearly opposite directions (`|z^ + e^| < 1e-3`) lie in no one plane: there w is
+    shortened towards 0, at which R is the reflection that turns z^ around. A vector or code shorter than 1e-6
+    has no direction, and the gradient is that of `straight_through`.
+    """
+    z, e = z.astype(jnp.float32), jax.lax.stop_gradient(e.astype(jnp.float32))
+    fixed = jax.lax.stop_gradient(z)
+    lengths = [jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (fixed, e)]
+    directed = (lengths[0] >= 1e-6) & (lengths[1] >= 1e-6)
+    ratio = lengths[1] / jnp.where(directed, lengths[0], 1)
+    from_z, to_e = normalise(fixed), normalise(e)
+    w = normalise(from_z + to_e, 1e-6)
+
+    def along(direction: jax.Array) -> jax.Array:
+        return jnp.sum(direction * z, axis=-1, keepdims=True)
+
+    moved = jnp.where(directed, ratio * (z - 2 * along(w) * w + 2 * along(from_z) * to_e), z)
+    return e + (moved - jax.lax.stop_gradient(moved))
+
+
+# What passes on the value of a code with a gradient for what was quantized.
+ESTIMATORS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    'straight_through': straight_through,
+    'rotation': rotation,
+}
 
 
 def codebook_loss(z: jax.Array, e: jax.Array) -> jax.Array:
@@ -29,6 +68,19 @@ def commitment_loss(z: jax.Array, e: jax.Array) -> jax.Array:
     The third term of the same equation, without its weight, for each example [b].
     """
     return mean_square(z, jax.lax.stop_gradient(e))
+
+
+def orthogonality_loss(codebook: jax.Array) -> jax.Array:
+    """The mean squared cosine between codes [k d], without those between a code and itself: a scalar.
+
+    Shin et al. 2021 (arXiv:2112.00384), equation 2: `|C C' - I|^2 / k^2` with codes C at unit length. It is
+    computed from the matrix `C' C` [d d], whose squares have the same sum, and so of all codes, however
+    many; 0 if all are at right angles.
+    """
+    codes = normalise(codebook.astype(jnp.float32))
+    products = jnp.einsum('ki,kj->ij', codes, codes, precision=jax.lax.Precision.HIGHEST)
+    of_themselves = jnp.sum(jnp.square(jnp.sum(jnp.square(codes), axis=-1)))
+    return (jnp.sum(jnp.square(products)) - of_themselves) / len(codes) ** 2
 
 
 def normalise(x: jax.Array, epsilon: float = 1e-12) -> jax.Array:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 from vq_jax.ops.parts import Part
+from vq_jax.ops.quantization import ESTIMATORS
 
 STATISTICS = 'codebook'  # the collection of what a codebook learns without gradients
 BATCH_MEANS = 'batch_means'  # the collection of what it learns that from, means over examples
@@ -122,6 +123,22 @@ class StartsFromData(Protocol):
         """
 
 
+@runtime_checkable
+class DecodesFewer(Protocol):
+    """A quantizer of which the first codes of a position stand for a vector without the others.
+
+    Attributes:
+        decodable: how many codes `lookup` takes of a position, in ascending order.
+    """
+
+    decodable: tuple[int, ...]
+
+
+def decodable(quantizer: Quantizer) -> tuple[int, ...]:
+    """How many codes the `lookup` of a quantizer takes of a position: all, or as `DecodesFewer` says."""
+    return quantizer.decodable if isinstance(quantizer, DecodesFewer) else (len(quantizer.vocabulary),)
+
+
 def after_update(quantizer: Any) -> dict[str, jax.Array]:
     """Lets a bottleneck learn what it learns without gradients; see `LearnsWithoutGradients`."""
     return quantizer.after_update() if isinstance(quantizer, LearnsWithoutGradients) else {}
@@ -142,6 +159,12 @@ def revive(params: Any, revivals: Any) -> Any:
         dead, vectors = revivals
         return jnp.where(dead, vectors, params)
     return {k: revive(v, revivals[k]) if k in revivals else v for k, v in params.items()}
+
+
+def check_estimator(name: str) -> None:
+    """Raises `UserError` unless an estimator is one of `vq_jax.ops.quantization.ESTIMATORS`."""
+    if name not in ESTIMATORS:
+        raise UserError(f'estimator is {name!r}; give {" or ".join(map(repr, ESTIMATORS))}.')
 
 
 def check_width(z: jax.Array, dim: int) -> None:

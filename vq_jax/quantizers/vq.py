@@ -12,14 +12,22 @@ from vq_jax.ops import quantization
 from vq_jax.ops.kmeans import kmeans
 from vq_jax.ops.nearest import nearest_code
 from vq_jax.ops.parts import Part
-from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, Quantized, check_width
+from vq_jax.quantizers.quantizer import (
+    BATCH_MEANS,
+    REVIVALS,
+    STATISTICS,
+    Quantized,
+    check_estimator,
+    check_width,
+)
 
 
 class VectorQuantizer(nn.Module):
     """The quantizer of van den Oord et al. 2017 (arXiv:1711.00937).
 
-    Its codebook learns by the gradient of the codebook loss (their equation 3) or by moving averages
-    (their appendix A.1), in which case it lives in the mutable collection 'codebook'.
+    A vector z has the nearest code e. The loss is `||sg(z) - e||^2 + commitment ||z - sg(e)||^2` (their
+    equation 3) where the codebook learns by gradient. Where it learns by moving averages (their appendix
+    A.1), it is the second term alone, and the codebook lives in the mutable collection 'codebook'.
 
     Attributes:
         num_codes: the number of codes, k.
@@ -29,6 +37,9 @@ class VectorQuantizer(nn.Module):
             in the input's own space, of width `dim`.
         learning: how the codebook learns.
         cosine: compare directions: inputs and codes are brought to unit length (ibid.).
+        unit_length: with `cosine`, whether vectors and codes are kept at unit length; if not, they are
+            brought to it for the search alone, and values, losses and codebook keep their lengths, as in DAC
+            (Kumar et al. 2023, arXiv:2306.06546).
         commitment: weight of the commitment loss, beta in equation 3.
         decay: of the moving averages of code use, and of the codebook if it learns by them.
         codebook_init: 'kmeans' begins with the centres of the first batches' vectors (see `init_from_data`);
@@ -36,6 +47,11 @@ class VectorQuantizer(nn.Module):
         kmeans_batches: how many batches k-means is given.
         revive_below: a code used less than this share of an even share, 1/k, is dead, and is moved
             onto a vector of the current batch. 0 never revives.
+        estimator: how gradients pass through the choice of a code: 'straight_through' passes them on as they
+            are (Bengio et al. 2013, arXiv:1308.3432), 'rotation' turns them with the vector (Fifty et al.
+            2024, arXiv:2410.06424).
+        orthogonality: weight of the mean squared cosine between different codes (Shin et al. 2021,
+            arXiv:2112.00384, equation 2); of a codebook that learns by gradient.
     """
 
     num_codes: int = 512
@@ -48,12 +64,23 @@ class VectorQuantizer(nn.Module):
     codebook_init: Literal['kmeans', 'random'] = 'kmeans'
     kmeans_batches: int = 4
     revive_below: float = 0.1
+    estimator: quantization.Estimator = 'straight_through'
+    orthogonality: float = 0.0
+    unit_length: bool = True
 
     def __post_init__(self) -> None:
         check_least(1, self, 'num_codes', 'dim', 'code_dim', 'kmeans_batches')
         if self.learning not in ('gradient', 'moving_average'):
             raise UserError(f"learning is {self.learning!r}; give 'gradient' or 'moving_average'.")
-        check_least(0, self, 'commitment')
+        check_estimator(self.estimator)
+        check_least(0, self, 'commitment', 'orthogonality')
+        if self.orthogonality and self.learning != 'gradient':
+            raise UserError(
+                f'orthogonality is {self.orthogonality}, and a codebook of moving averages has no gradient; '
+                'set it to 0, or learning=gradient.'
+            )
+        if not (self.unit_length or self.cosine):
+            raise UserError('unit_length is False, and nothing but cosine makes it so; set cosine=True.')
         check_share(self, 'decay', one=False)
         check_share(self, 'revive_below')
         super().__post_init__()
@@ -66,7 +93,7 @@ class VectorQuantizer(nn.Module):
 
         def first_codes(key: jax.Array) -> jax.Array:
             codes = jax.random.uniform(key, (k, d), jnp.float32, -1 / k, 1 / k)
-            return quantization.normalise(codes) if self.cosine else codes
+            return self._scaled(codes)
 
         if self.learning == 'gradient':
             self.codebook = self.param('codebook', first_codes)
@@ -87,12 +114,16 @@ class VectorQuantizer(nn.Module):
         there. Dead codes are revived with the random stream 'codebook', whose key must be equal in all parts
         of a batch.
         """
+        quantized, compared = self.quantize(z)
+        if train and not self.is_initializing():
+            self.observe(compared, quantized.codes, part)
+        return quantized
+
+    def quantize(self, z: jax.Array) -> tuple[Quantized, jax.Array]:
+        """What a call returns for vectors [b ... dim], and they as they were compared [b ... code_dim]."""
         z = self.project(z)
-        codebook = self.vectors()
-        flat = z.reshape(-1, z.shape[-1])
-        flat_codes = nearest_code(flat, codebook)
-        codes = flat_codes.reshape(*z.shape[:-1], 1)
-        e = codebook[flat_codes].reshape(z.shape)
+        codes = self.nearest(z)
+        e = self.vectors()[codes[..., 0]]
 
         commitment = quantization.commitment_loss(z, e)
         loss = self.commitment * commitment
@@ -101,18 +132,37 @@ class VectorQuantizer(nn.Module):
             codebook_loss = quantization.codebook_loss(z, e)
             loss += codebook_loss
             metrics['codebook_loss'] = jnp.mean(codebook_loss)
+        if self.orthogonality:
+            metrics['orthogonality_loss'] = quantization.orthogonality_loss(self.vectors())
+            loss += self.orthogonality * metrics['orthogonality_loss']
 
-        if train and not self.is_initializing():
-            means = {'shares': quantization.code_shares(flat_codes, self.num_codes)}
-            flat = jax.lax.stop_gradient(flat)
-            if self.learning == 'moving_average':
-                means['sums'] = quantization.code_sums(flat, flat_codes, self.num_codes)
-            if self.revive_below:
-                means['vectors'] = self._sample_vectors(flat, part or Part.of_device(len(z)))
-            self.put_variable(BATCH_MEANS, 'codebook', means)  # an error where that is not mutable
+        values = self._leave(quantization.ESTIMATORS[self.estimator](z, e))
+        return Quantized(values=values, codes=codes, loss=loss, metrics=metrics), z
 
-        values = self._leave(quantization.straight_through(z, e))
-        return Quantized(values=values, codes=codes, loss=loss, metrics=metrics)
+    def observe(
+        self, vectors: jax.Array, codes: jax.Array, part: Part | None, used: jax.Array | None = None
+    ) -> None:
+        """Leaves what `after_update` learns from in the collection 'batch_means', which must be mutable.
+
+        Args:
+            vectors: as they were compared [b ... code_dim].
+            codes: of each, int32 [b ... 1].
+            part: see `Quantizer`.
+            used: which of them the codebook learns from, bool, of a shape that broadcasts to [b ...]; None is
+                all.
+        """
+        flat, flat_codes = jax.lax.stop_gradient(vectors.reshape(-1, vectors.shape[-1])), codes.reshape(-1)
+        means = {}
+        if used is not None:
+            means['used'] = jnp.mean(used)
+            used = jnp.broadcast_to(used, codes.shape[:-1]).reshape(-1)
+            flat_codes = jnp.where(used, flat_codes, self.num_codes)  # there is no such code to be counted
+        means['shares'] = quantization.code_shares(flat_codes, self.num_codes)
+        if self.learning == 'moving_average':
+            means['sums'] = quantization.code_sums(flat, flat_codes, self.num_codes)
+        if self.revive_below:
+            means['vectors'] = self._sample_vectors(flat, part or Part.of_device(len(vectors)))
+        self.put_variable(BATCH_MEANS, 'codebook', means)  # an error where that is not mutable
 
     @property
     def vocabulary(self) -> tuple[int, ...]:
@@ -132,7 +182,8 @@ class VectorQuantizer(nn.Module):
                 f'{self.kmeans_batches} batches; raise kmeans_batches or the batch size, or set '
                 'codebook_init=random.'
             )
-        self.set_codes(*kmeans(key, self.project(z), k=self.num_codes, cosine=self.cosine))
+        cosine = self.cosine and self.unit_length
+        self.set_codes(*kmeans(key, self.project(z), k=self.num_codes, cosine=cosine))
 
     def lookup(self, codes: jax.Array) -> jax.Array:
         """The vectors [... dim] that stand for codes, int32 [... 1]."""
@@ -140,21 +191,22 @@ class VectorQuantizer(nn.Module):
 
     def nearest(self, vectors: jax.Array) -> jax.Array:
         """The codes, int32 [... 1], nearest to vectors where codes are compared [... code_dim]."""
-        flat = vectors.reshape(-1, vectors.shape[-1])
-        return nearest_code(flat, self.vectors()).reshape(*vectors.shape[:-1], 1)
+        flat, codebook = vectors.reshape(-1, vectors.shape[-1]), self.vectors()
+        if self.cosine and not self.unit_length:
+            flat, codebook = quantization.normalise(flat), quantization.normalise(codebook)
+        return nearest_code(flat, codebook).reshape(*vectors.shape[:-1], 1)
 
     def project(self, z: jax.Array) -> jax.Array:
         """Takes vectors [... dim] to where codes are compared [... code_dim], in float32."""
         check_width(z, self.dim)
         z = z if self.code_dim is None else self.project_in(z)
-        z = z.astype(jnp.float32)
-        return quantization.normalise(z) if self.cosine else z
+        return self._scaled(z.astype(jnp.float32))
 
     def vectors(self) -> jax.Array:
         """The codebook as it is compared with vectors [k code_dim], float32."""
         if self.learning == 'moving_average':
             return self.moving_codebook.value
-        return quantization.normalise(self.codebook) if self.cosine else self.codebook
+        return self._scaled(self.codebook)
 
     def set_codes(self, centres: jax.Array, shares: jax.Array) -> None:
         """Sets the codes; the collections of the codebook must be mutable.
@@ -179,6 +231,10 @@ class VectorQuantizer(nn.Module):
         self._update_statistics(batch_means)
         return {'codes_revived': self._revive(batch_means['vectors'])} if self.revive_below else {}
 
+    def _scaled(self, x: jax.Array) -> jax.Array:
+        """Vectors or codes at the length at which they are kept."""
+        return quantization.normalise(x) if self.cosine and self.unit_length else x
+
     def _leave(self, e: jax.Array) -> jax.Array:
         return e if self.code_dim is None else self.project_out(e)
 
@@ -189,14 +245,19 @@ class VectorQuantizer(nn.Module):
         makes it independent of the batch size. Codes that the batch did not choose stay as they are
         (their sum and share shrink alike), so no share is ever divided by that could be zero.
         """
-        self.shares.value = _average(self.shares.value, batch_means['shares'], self.decay)
+        decay = self.decay
+        if 'used' in batch_means:  # then shares of the positions that are; without any, all stays
+            used = batch_means['used']
+            shared_by = jnp.where(used > 0, used, 1)
+            batch_means = {name: x / shared_by for name, x in batch_means.items() if name != 'vectors'}
+            decay = jnp.where(used > 0, decay, 1)
+        self.shares.value = _average(self.shares.value, batch_means['shares'], decay)
         if self.learning == 'gradient':
             return
-        self.sums.value = _average(self.sums.value, batch_means['sums'], self.decay)
+        self.sums.value = _average(self.sums.value, batch_means['sums'], decay)
         chosen = (batch_means['shares'] > 0)[:, None]
         means = self.sums.value / jnp.where(chosen, self.shares.value[:, None], 1)
-        means = quantization.normalise(means) if self.cosine else means
-        self.moving_codebook.value = jnp.where(chosen, means, self.moving_codebook.value)
+        self.moving_codebook.value = jnp.where(chosen, self._scaled(means), self.moving_codebook.value)
 
     def _sample_vectors(self, z: jax.Array, part: Part) -> jax.Array:
         """A vector of the batch for each code to be moved onto if it is dead, as `Part.take` gives them.
@@ -227,5 +288,5 @@ class VectorQuantizer(nn.Module):
         return jnp.sum(dead)
 
 
-def _average(old: jax.Array, new: jax.Array, decay: float) -> jax.Array:
+def _average(old: jax.Array, new: jax.Array, decay: float | jax.Array) -> jax.Array:
     return decay * old + (1 - decay) * new
