@@ -69,6 +69,16 @@ def test_sounds_are_encoded_and_come_back(tokenizer):
     rebuilt = np.asarray(opened.decode(codes))
     assert rebuilt.shape == sounds.shape and rebuilt.dtype == np.int16
     np.testing.assert_array_equal(rebuilt, opened.reconstruct(sounds))
+    first = opened.decode(codes, depths=1)
+    np.testing.assert_array_equal(first, opened.decode(codes[..., :1]))
+    assert (first != rebuilt).any()
+    for wrong, depths, words in (
+        (codes, 3, 'depths is 3, and this model has 2 at a position and decodes one of 1, 2'),
+        (codes[..., :1], 2, 'depths is 2, and the codes have 1 at a position'),
+        (np.concatenate([codes, codes], -1), None, r'2 of a position, or the first 1 alone'),
+    ):
+        with pytest.raises(vq_jax.UserError, match=words):
+            opened.decode(wrong, depths=depths)
     longer = np.concatenate([sounds, sounds], axis=1)
     assert opened.encode(longer).shape == (len(sounds), 64, 2)
     with pytest.raises(vq_jax.UserError, match=r'sounds must be int16 \[b t c\], .* give sounds\[None\]'):

@@ -25,6 +25,7 @@ from vq_jax.tasks.arguments import (
     checked_codes,
     checked_examples,
     checked_numbers,
+    first_depths,
 )
 from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.batched_sampling import BatchedSampler, check_number
@@ -124,16 +125,22 @@ class Run:
         self._needs('encode')
         return self._plain(self._jit(self.task.encode)(self.state, self._checked(examples)))
 
-    def decode(self, codes: Codes, label: Label = None) -> jax.Array:
+    def decode(self, codes: Codes, label: Label = None, *, depths: int | None = None) -> jax.Array:
         """Codes, or latents, to examples [b ...] as `spec` says.
 
         Args:
-            codes: what `encode` returns.
+            codes: what `encode` returns; of a residual quantizer also the first depths alone, int32
+                [b *grid n].
             label: the class of all, or of each [b], for a decoder that is conditioned on it: a number from
                 0, or a name of `class_names`. Digits in a text are a number only where no class is called so.
+            depths: decode from the first so many codes of each position alone, where a quantizer can (see
+                `config.residual.dropout`); None for all that are given.
         """
         self._needs('decode')
-        codes = checked_codes(codes, self._encoded, self.task.vocabularies)
+        fewer = self.task.decodable if isinstance(self.task, AutoencoderTask) else None
+        codes = checked_codes(codes, self._encoded, self.task.vocabularies, fewer)
+        if depths is not None:
+            codes = first_depths(codes, depths, self.task.vocabularies, fewer)
         codes = self._with_depth(codes)
         labels = self._labels(len(jax.tree.leaves(codes)[0]), label, needed=self.task.decoder_labels > 0)
         return self._jit(self.task.decode)(self.state, codes, labels)

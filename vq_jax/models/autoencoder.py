@@ -12,7 +12,7 @@ from vq_jax.models.observation import Distribution, Observation, expected
 from vq_jax.ops.grids import over_grid
 from vq_jax.ops.parts import Part
 from vq_jax.quantizers.gaussian import GaussianBottleneck, Posterior
-from vq_jax.quantizers.quantizer import Multiscale, Quantized, Quantizer, after_update
+from vq_jax.quantizers.quantizer import Multiscale, Quantized, Quantizer, after_update, decodable
 
 Codes = tuple[jax.Array, ...]  # codes, int32 [b *grid depth], or latents [b ... d], from coarse to fine
 
@@ -55,6 +55,11 @@ class Autoencoder(nn.Module):
     def vocabularies(self) -> tuple[tuple[int, ...], ...]:
         """How many codes there are, of each scale at each depth; empty for continuous latents."""
         return tuple(tuple(quantizer.vocabulary) for quantizer in self.quantizers)
+
+    @property
+    def decodable(self) -> tuple[tuple[int, ...], ...]:
+        """How many codes of a position can be decoded, of each scale (see `DecodesFewer`)."""
+        return tuple(decodable(quantizer) for quantizer in self.quantizers)
 
     def __call__(
         self,

@@ -90,25 +90,32 @@ def checked_examples(x: np.ndarray | jax.Array, spec: Spec) -> np.ndarray | jax.
     return x
 
 
-def checked_codes(codes: Any, like: Any, vocabularies: Sequence[Sequence[int]]) -> Any:
+def checked_codes(
+    codes: Any,
+    like: Any,
+    vocabularies: Sequence[Sequence[int]],
+    decodable: Sequence[Sequence[int]] | None = None,
+) -> Any:
     """Latents or codes of any number of examples as `Run.encode` returns them; raises `UserError` for others.
 
     Args:
         codes: of several scales a tuple, from coarse to fine.
         like: shapes and types of what `Run.encode` returns for one example.
         vocabularies: how many codes there are, of each scale at each depth; empty for latents.
+        decodable: of each scale, how many codes of a position may be given, the first so many; None for all.
     """
+    decodable = decodable or [(len(vocabulary),) for vocabulary in vocabularies]
     if not vocabularies:
         return _checked_latents(as_array(codes, 'latents'), like)
     if not isinstance(like, tuple):
         if isinstance(codes, tuple):
             raise UserError(f'this model has one scale of codes; give one array, int {_axes(like)}.')
-        return _checked_grid(codes, like, vocabularies[0])
+        return _checked_grid(codes, like, vocabularies[0], decodable[0])
     if not isinstance(codes, tuple) or len(codes) != len(like):
         raise UserError(
             f'codes must be a tuple of {len(like)} scales, from coarse to fine, as encode returns them.'
         )
-    scales = [_checked_grid(*each) for each in zip(codes, like, vocabularies, strict=True)]
+    scales = [_checked_grid(*each) for each in zip(codes, like, vocabularies, decodable, strict=True)]
     for scale, one in zip(scales, like, strict=True):
         axes = zip(scale.shape[1:], like[0].shape[1:], scales[0].shape[1:], one.shape[1:], strict=True)
         if len(scale) != len(scales[0]) or any(a * b != c * d for a, b, c, d in axes):
@@ -118,6 +125,39 @@ def checked_codes(codes: Any, like: Any, vocabularies: Sequence[Sequence[int]]) 
                 f'{" and ".join(str(scale.shape) for scale in scales)}.'
             )
     return tuple(scales)
+
+
+def first_depths(
+    codes: Any,
+    depths: int,
+    vocabularies: Sequence[Sequence[int]],
+    decodable: Sequence[Sequence[int]] | None,
+) -> Any:
+    """The first so many codes of each position; raises `UserError` where a model cannot decode these alone.
+
+    Args:
+        codes: as `checked_codes` returns them.
+        depths: how many.
+        vocabularies: as for it.
+        decodable: as for it.
+    """
+    decodable = decodable or [(len(vocabulary),) for vocabulary in vocabularies]
+    if not decodable:
+        raise UserError(f'depths is {depths}, and this model has latents, without depths; leave it out.')
+    scales = codes if isinstance(codes, tuple) else (codes,)
+    cut = []
+    for scale, vocabulary, allowed in zip(scales, vocabularies, decodable, strict=True):
+        given = 1 if len(vocabulary) == 1 else scale.shape[-1]
+        if depths not in allowed:
+            known = 'only all of them' if len(allowed) == 1 else f'one of {", ".join(map(str, allowed))}'
+            raise UserError(
+                f'depths is {depths}, and this model has {len(vocabulary)} at a position and decodes '
+                f'{known}; give that, or leave depths out.'
+            )
+        if depths > given:
+            raise UserError(f'depths is {depths}, and the codes have {given} at a position; give no more.')
+        cut.append(scale if len(vocabulary) == 1 else scale[..., :depths])
+    return tuple(cut) if isinstance(codes, tuple) else cut[0]
 
 
 def checked_numbers(codes: Any, vocabularies: Sequence[Sequence[int]]) -> tuple[np.ndarray, ...]:
@@ -169,8 +209,8 @@ def _checked_latents(latents: np.ndarray, like: Any) -> np.ndarray:
     return latents
 
 
-def _checked_grid(codes: Any, like: Any, vocabulary: Sequence[int]) -> np.ndarray:
-    """Codes of one scale, int32 [b *grid] or, of several depths, [b *grid depth]."""
+def _checked_grid(codes: Any, like: Any, vocabulary: Sequence[int], decodable: Sequence[int]) -> np.ndarray:
+    """Codes of one scale, int32 [b *grid] or, of several depths, [b *grid depth]; or of fewer of these."""
     codes = as_array(codes, 'codes')
     depth = len(vocabulary)
     if not np.issubdtype(codes.dtype, np.integer) or codes.ndim != len(like.shape):
@@ -178,9 +218,10 @@ def _checked_grid(codes: Any, like: Any, vocabulary: Sequence[int]) -> np.ndarra
             f'codes must be integers, as encode returns them, {_axes(like)}; these are {codes.dtype} of '
             f'shape {codes.shape}.'
         )
-    if depth > 1 and codes.shape[-1] != depth:
+    if depth > 1 and codes.shape[-1] not in decodable:
+        few = f', or the first {", ".join(map(str, decodable[:-1]))} alone' if len(decodable) > 1 else ''
         raise UserError(
-            f'codes must be {_axes(like)}, {depth} of a position; these are of shape {codes.shape}.'
+            f'codes must be {_axes(like)}, {depth} of a position{few}; these are of shape {codes.shape}.'
         )
     if not codes.size:
         raise UserError(

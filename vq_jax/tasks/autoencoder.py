@@ -84,6 +84,11 @@ class AutoencoderTask(Task):
         return self.model.vocabularies
 
     @property
+    def decodable(self) -> tuple[tuple[int, ...], ...]:
+        """How many codes of a position `decode` takes, of each scale: all, or the first so many."""
+        return self.model.decodable
+
+    @property
     def has_likelihood(self) -> bool:
         """Whether the decoder is a likelihood, so that there is `log_likelihood`."""
         return self.model.head is not None
