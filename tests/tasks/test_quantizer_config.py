@@ -5,15 +5,21 @@ import pytest
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
-from vq_jax.quantizers.fsq import FiniteScalarQuantizer
-from vq_jax.quantizers.lfq import LookupFreeQuantizer
-from vq_jax.quantizers.vq import VectorQuantizer
+from vq_jax.quantizers import (
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    LookupFreeQuantizer,
+    ResidualQuantizer,
+    SimVectorQuantizer,
+    VectorQuantizer,
+)
 from vq_jax.spec import Spec
 from vq_jax.tasks import complete_config, make_task
 from vq_jax.training.state import AdversarialState, TrainState, abstract_batch
 
 CHOICES = {
     'vq': VectorQuantizer(num_codes=7, dim=8),
+    'simvq': SimVectorQuantizer(5, dim=8),
     'fsq': FiniteScalarQuantizer((3, 4), dim=8),
     'lfq': LookupFreeQuantizer(3, dim=8, entropy=0.2),
 }
@@ -25,6 +31,7 @@ def task_of(task, kind='vq', **changes):
             {
                 'task': task,
                 'quantizer': {'kind': kind, 'num_codes': 7},
+                'simvq': {'num_codes': 5},
                 'fsq': {'levels': (3, 4)},
                 'lfq': {'bits': 3, 'entropy': 0.2},
             }
@@ -48,8 +55,27 @@ def test_each_kind_is_made_of_its_section(kind):
     assert two.quantizers == (CHOICES[kind],) * 2
     task = task_of('vqgan', kind)
     assert task.model.bottleneck == CHOICES[kind]
-    assert task.vocabularies == (({'vq': 7, 'fsq': 12, 'lfq': 8}[kind],),) == (CHOICES[kind].vocabulary,)
+    assert (
+        task.vocabularies
+        == (({'vq': 7, 'simvq': 5, 'fsq': 12, 'lfq': 8}[kind],),)
+        == (CHOICES[kind].vocabulary,)
+    )
     assert not task_of('vqgan', kind, **{'variant.bottleneck': 'gaussian'}).vocabularies
+
+
+def test_groups_are_of_any_kind():
+    changes = {'quantizer.groups': 2, 'residual.depth': 2, 'residual.shared': True, 'residual.dropout': 0.5}
+    task = task_of('vqgan', 'residual', **changes)
+    of_group = ResidualQuantizer(VectorQuantizer(num_codes=7, dim=4), 2, shared=True, dropout=0.5)
+    assert task.model.bottleneck == GroupedQuantizer(of_group, 2)
+    assert task.vocabularies == ((7, 7, 7, 7),) and task.decodable == ((2, 4),)
+    batch = abstract_batch(2, Spec('image', (16, 16, 3)))
+    state = jax.eval_shape(task.init, jax.random.key(0), batch)
+    after, metrics = jax.eval_shape(task.train_step, state, batch)
+    assert jax.tree.leaves(after) == jax.tree.leaves(state)
+    assert {'perplexity_depth_3', 'codebook_usage_depth_0', 'codes_revived'} <= set(metrics)
+    of_group = task_of('vqvae', 'simvq', **{'quantizer.groups': 4}).model.bottleneck.quantizer
+    assert of_group == SimVectorQuantizer(5, dim=2)
 
 
 @pytest.mark.parametrize('name, kind, top_stages', [('vqvae', 'lfq', 1), ('vqgan', 'fsq', 0)])
@@ -71,7 +97,7 @@ def test_a_step_and_an_evaluation_fit_the_state(name, kind, top_stages):
         assert values[f'codes{suffix}'].shape == (2, side, side, 1)
 
 
-@pytest.mark.parametrize('kind', ['fsq', 'lfq'])
+@pytest.mark.parametrize('kind', ['simvq', 'fsq', 'lfq'])
 def test_nothing_is_placed_before_the_first_step(kind):
     state = TrainState(*[None] * 6)
     assert task_of('vqvae', kind).init_from_data(None, state, None, None) is state
@@ -82,9 +108,21 @@ def test_nothing_is_placed_before_the_first_step(kind):
 @pytest.mark.parametrize(
     'changes, words',
     [
-        ({'quantizer.kind': 'lqf'}, r"config.quantizer.kind is 'lqf'; choose one of vq, residual, fsq, lfq"),
+        (
+            {'quantizer.kind': 'lqf'},
+            r"config.quantizer.kind is 'lqf'; choose one of vq, residual, simvq, fsq, lfq",
+        ),
         ({'fsq.levels': (8.5,)}, 'config.fsq.levels is .* not of type tuple of int'),
         ({'quantizer.kind': 'fsq', 'lfq.bits': 'x'}, 'config.lfq.bits'),
+        ({'quantizer.groups': 3}, 'config.quantizer.groups is 3, and vectors of 64 numbers cannot be split'),
+        ({'quantizer.groups': 0}, 'config.quantizer.groups is 0; give'),
+        (
+            {'quantizer.estimator': 'x'},
+            "config.quantizer.estimator is 'x'; choose one of straight_through, rot",
+        ),
+        ({'quantizer.orthogonality': 0.1}, 'config.quantizer.orthogonality is 0.1, and a codebook of moving'),
+        ({'quantizer.unit_length': False}, 'config.quantizer.unit_length is False, and nothing but cosine'),
+        ({'simvq.num_codes': 0}, 'config.simvq.num_codes is 0'),
     ],
 )
 def test_mistakes(changes, words):

@@ -2,18 +2,22 @@
 
 from vq_jax.quantizers.fsq import FiniteScalarQuantizer
 from vq_jax.quantizers.gaussian import GaussianBottleneck, Posterior
+from vq_jax.quantizers.grouped import GroupedQuantizer
 from vq_jax.quantizers.lfq import LookupFreeQuantizer
 from vq_jax.quantizers.quantizer import Quantized, Quantizer
 from vq_jax.quantizers.residual import ResidualQuantizer
+from vq_jax.quantizers.simvq import SimVectorQuantizer
 from vq_jax.quantizers.vq import VectorQuantizer
 
 __all__ = [
     'FiniteScalarQuantizer',
     'GaussianBottleneck',
+    'GroupedQuantizer',
     'LookupFreeQuantizer',
     'Posterior',
     'Quantized',
     'Quantizer',
     'ResidualQuantizer',
+    'SimVectorQuantizer',
     'VectorQuantizer',
 ]

@@ -6,19 +6,27 @@ from typing import Any
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from vq_jax.errors import UserError, nearest
+from vq_jax.errors import UserError, check_least, nearest
 from vq_jax.quantizers import (
     FiniteScalarQuantizer,
+    GroupedQuantizer,
     LookupFreeQuantizer,
     Quantizer,
     ResidualQuantizer,
+    SimVectorQuantizer,
     VectorQuantizer,
 )
 from vq_jax.tasks.task import check_parts
 from vq_jax.training.config import build, defaults
 from vq_jax.training.extensions import is_own, own_class
 
-_KINDS = ('vq', 'residual', 'fsq', 'lfq')
+# The kinds with a section of their own, named after them, that holds all of their attributes but the width.
+_SECTIONS = {
+    'simvq': SimVectorQuantizer,
+    'fsq': FiniteScalarQuantizer,
+    'lfq': LookupFreeQuantizer,
+}
+_KINDS = ('vq', 'residual', *_SECTIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +35,19 @@ class QuantizerConfig:
 
     Attributes:
         kind: 'vq' has a codebook, and the other keys of the section 'quantizer' are its; 'residual' (section
-            'residual') has one of these at each depth; 'fsq' (section
-            'fsq') and 'lfq' (section 'lfq') have none, and read no other key of that section but `dim`; nor
-            does 'module:Class', a quantizer of one's own (section 'custom_quantizer').
+            'residual') has one of these at each depth; 'simvq' (section 'simvq') moves a random codebook by a
+            linear map; 'fsq' (section 'fsq') and 'lfq' (section 'lfq') have none. These three read no other
+            keys of that section but `dim` and `groups`; nor does 'module:Class', a quantizer of one's own
+            (section 'custom_quantizer').
+        groups: vectors are split into so many, each with a quantizer of its own (product quantization): a
+            position has `groups` times as many codes.
     """
 
     kind: str = 'vq'
+    groups: int = 1
 
     def __post_init__(self) -> None:
+        check_least(1, self, 'groups')
         if self.kind not in _KINDS and not is_own(self.kind):
             near = nearest(self.kind, _KINDS)
             hint = f' (did you mean {near[0]!r}?)' if near else ''
@@ -45,7 +58,7 @@ class QuantizerConfig:
 
 
 def quantizer_sections(*, without: tuple[str, ...] = ()) -> dict[str, ConfigDict]:
-    """Sections 'quantizer', 'residual', 'fsq' and 'lfq'.
+    """Sections 'quantizer' and 'residual', and one for each kind that does not read the former.
 
     Args:
         without: attributes of `VectorQuantizer` that code provides.
@@ -53,8 +66,7 @@ def quantizer_sections(*, without: tuple[str, ...] = ()) -> dict[str, ConfigDict
     return {
         'quantizer': defaults(VectorQuantizer, QuantizerConfig, without=without),
         'residual': defaults(ResidualQuantizer, without=('quantizer',)),
-        'fsq': defaults(FiniteScalarQuantizer, without=('dim',)),
-        'lfq': defaults(LookupFreeQuantizer, without=('dim',)),
+        **{kind: defaults(cls, without=('dim',)) for kind, cls in _SECTIONS.items()},
     }
 
 
@@ -70,21 +82,27 @@ def make_quantizer(config: ConfigDict, **given: Any) -> Quantizer:
             the whole batch.
     """
     keys = dict(config.quantizer.items())
-    kind = build(QuantizerConfig, {'kind': keys.pop('kind')}, 'quantizer').kind
+    chosen = build(QuantizerConfig, {name: keys.pop(name) for name in ('kind', 'groups')}, 'quantizer')
+    kind, groups = chosen.kind, chosen.groups
     vq = build(VectorQuantizer, keys, 'quantizer', **given)
-    fsq = build(FiniteScalarQuantizer, config.fsq, 'fsq', dim=vq.dim)
-    lfq = build(LookupFreeQuantizer, config.lfq, 'lfq', dim=vq.dim)
+    if vq.dim % groups:
+        raise UserError(
+            f'config.quantizer.groups is {groups}, and vectors of {vq.dim} numbers cannot be split into so '
+            f'many; give a divisor of {vq.dim}.'
+        )
+    vq = vq.clone(dim=vq.dim // groups)
+    others = {other: build(cls, config[other], other, dim=vq.dim) for other, cls in _SECTIONS.items()}
     if is_own(kind):
         quantizer = build(quantizer_class(kind), config.custom_quantizer, 'custom_quantizer', dim=vq.dim)
     elif kind == 'residual':
         quantizer = build(ResidualQuantizer, config.residual, 'residual', quantizer=vq)
     else:
-        quantizer = {'vq': vq, 'fsq': fsq, 'lfq': lfq}[kind]
+        quantizer = {'vq': vq, **others}[kind]
     if getattr(quantizer, 'depends_on_batch', False):
         if kind == 'lfq':
             check_parts(config, 'the entropy of the mean (config.lfq.diversity)', 'config.lfq.diversity=0')
         check_parts(config, "the quantizer's loss", 'another config.quantizer.kind')
-    return quantizer
+    return quantizer if groups == 1 else GroupedQuantizer(quantizer, groups)
 
 
 def quantizer_class(name: str) -> type[Quantizer]:

@@ -1,0 +1,82 @@
+"""Whole runs with kinds of codebooks: opened in a notebook, on several devices, stopped and resumed."""
+
+import signal
+
+import numpy as np
+import pytest
+
+import vq_jax
+from tests.runs import DESCENT, assert_equal_runs, assert_same_descent, run
+from vq_jax.tasks import default_config
+from vq_jax.tasks.codec import LatentConfig, TokenizerConfig, make_codec
+from vq_jax.train import train
+
+SMALL = {
+    'batch_size': 32,
+    'model.stages': 1,
+    'model.channels': 8,
+    'model.residual_channels': 8,
+    'quantizer.dim': 8,
+    'quantizer.num_codes': 16,
+    'quantizer.groups': 2,
+}
+KINDS = {
+    'residual': {
+        'quantizer.kind': 'residual',
+        'quantizer.estimator': 'rotation',
+        'residual.depth': 2,
+        'residual.dropout': 0.5,
+        'residual.shared': True,
+    },
+    'dac': {
+        'quantizer.kind': 'residual',
+        'quantizer.learning': 'gradient',
+        'quantizer.code_dim': 2,
+        'quantizer.cosine': True,
+        'quantizer.unit_length': False,
+        'quantizer.orthogonality': 0.1,
+        'residual.depth': 2,
+        'residual.dropout': 1.0,
+    },
+    'simvq': {'quantizer.kind': 'simvq', 'simvq.num_codes': 16, 'simvq.estimator': 'rotation'},
+}
+
+
+@pytest.mark.slow
+def test_a_run_trains_and_its_first_depths_are_decoded(tmp_path):
+    config = default_config('vqvae')
+    config.update_from_flattened_dict(SMALL | KINDS['residual'])
+    config.steps = config.eval_every = config.checkpoint_every = 30
+    config.optimizer.learning_rate, config.model.dtype = 5e-3, 'bfloat16'
+    metrics = train(config, tmp_path / 'run')
+    assert metrics['perplexity_depth_0'] > 2 and 'codebook_usage_depth_3' in metrics
+    opened = vq_jax.load(tmp_path / 'run')
+    images = next(iter(vq_jax.data.eval_batches(opened.dataset('test'), batch_size=8)))['x']
+    codes = opened.encode(images)
+    assert codes.shape == (8, 4, 4, 4) and opened.task.vocabularies == ((16,) * 4,)
+    errors = [np.square(np.float64(opened.decode(codes, depths=depths)) - images).mean() for depths in (2, 4)]
+    assert errors[1] < errors[0] < np.square(np.float64(images)).mean()
+    with pytest.raises(vq_jax.UserError, match=r'depths is 3, and this model has 4 .* one of 2, 4; give'):
+        opened.decode(codes, depths=3)
+
+    codec = make_codec(TokenizerConfig(str(tmp_path / 'run')), opened.spec)
+    assert codec.code_spec.shapes == ((4, 4, 4),)
+    codec = make_codec(LatentConfig(str(tmp_path / 'run')), opened.spec)
+    latents = codec.latents(codec.state(), images)
+    np.testing.assert_array_equal(
+        codec.decode_latents(codec.state(), latents, None), opened.reconstruct(images)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('engine, kind', [('pmap', 'residual'), ('jit', 'dac'), ('pmap', 'simvq')])
+def test_eight_devices_equal_one_and_a_stop_changes_nothing(engine, kind, tmp_path):
+    changes = [f'--config.{key}={value}' for key, value in (SMALL | KINDS[kind]).items()]
+    arguments = ['--config=tests/digits.py', *changes, f'--config.parallel.engine={engine}', *DESCENT]
+    one, eight, stopped = (tmp_path / name for name in ('one', 'eight', 'stopped'))
+    run([*arguments, f'--workdir={one}'])
+    run([*arguments, f'--workdir={eight}'], devices=8)
+    assert_same_descent(one, eight)
+    run([*arguments, f'--workdir={stopped}'], signalled=(stopped / 'checkpoints' / '2', signal.SIGTERM))
+    run([*arguments, f'--workdir={stopped}'])
+    assert_equal_runs(one, stopped)
