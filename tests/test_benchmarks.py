@@ -1,4 +1,4 @@
-"""The benchmarks of training steps and of diffusion run without a peer, and say what is missing."""
+"""Benchmarks run without a peer, and say what is missing."""
 
 import os
 import re
@@ -62,3 +62,11 @@ def test_hosts_of_a_pod_read_their_shares(tmp_path):
     assert four['examples'] == hosts.BATCH
     least, most = four['megabytes']
     assert alone / 5 < least <= most < alone / 3
+
+
+@pytest.mark.slow
+def test_start_up():
+    output, _ = run(['--config=tests/digits.py', '--rounds=1', '--cold=0'], module='benchmarks.start_up')
+    _, *lines = output.splitlines()
+    assert [line[:30].strip() for line in lines][-2:] == ['vq_jax.train --help', 'first step, warm']
+    assert all(re.search(r' \d+\.\d\d s \(.*\), of the processor ', line) for line in lines)
