@@ -2,10 +2,10 @@
 
 A folder has a `table.py`, whose `get_table()` says what the rows are: the tables of papers in `experiments/`,
 or a sweep of your own with a row for each setting (docs/sweeps.md). It may lie anywhere, and be started from
-anywhere. The command runs the rows that were not run yet, each after those that it builds on, and writes
+anywhere. The command runs the rows that have no result yet, each after the rows that it builds on, and writes
 `table.md`, `table.csv` and plots. Started again after an interruption, it goes on where it was.
-Rows that need an accelerator, or data that not everyone has, are run only where they are named. Rows that
-were run, wherever that was, are run again with `--rerun`: trained, or gone on with where the run is there.
+Rows that need an accelerator, or data that not everyone has, are run only if they are named. With `--rerun`
+rows that have a result are run again: trained, or only evaluated and sampled if their whole run is there.
 """
 
 from pathlib import Path
