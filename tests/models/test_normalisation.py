@@ -9,7 +9,7 @@ from flax import linen as nn
 from vq_jax.models.discriminators import Discriminator, PatchDiscriminator
 from vq_jax.models.dit import DiT, DiTSizes
 from vq_jax.models.generator import Generator
-from vq_jax.models.normalisation import batch_norm, layer_norm
+from vq_jax.models.normalisation import GroupNorm, batch_norm, layer_norm
 from vq_jax.models.transformer import Transformer, TransformerSizes
 
 X = np.float32(1000 + 0.1 * np.random.default_rng(0).normal(size=(64, 16)))
@@ -24,6 +24,21 @@ def test_values_far_from_zero(axis):
     x = np.float64(X)
     wanted = (x - x.mean(axis, keepdims=True)) / x.std(axis, keepdims=True)
     np.testing.assert_allclose(found, wanted, atol=2e-2)
+
+
+@pytest.mark.parametrize('dtype, mean', [('float32', 10_000), ('bfloat16', 100)])
+@pytest.mark.parametrize('deviation', [1, 0])
+def test_groups_far_from_zero(dtype, mean, deviation):
+    """Numbers of bfloat16 are rounded before, and are normalised as those that they are then."""
+    x = mean + deviation * np.random.default_rng(0).normal(size=(2, 32, 32, 16))
+    x = jnp.asarray(x, dtype)
+    module = GroupNorm()
+    found = jax.jit(module.apply)(module.init(jax.random.key(0), x), x)
+    assert found.dtype == x.dtype
+    groups = np.float64(x).reshape(2, 32 * 32, 4, 4)
+    mean, variance = (f(groups, axis=(1, 3), keepdims=True) for f in (np.mean, np.var))
+    wanted = ((groups - mean) / np.sqrt(variance + 1e-6)).reshape(x.shape)
+    np.testing.assert_allclose(np.float64(found), wanted, atol={'float32': 1e-2, 'bfloat16': 4e-2}[dtype])
 
 
 def _models():

@@ -1,4 +1,4 @@
-"""Normalisations. The variance of each is that of differences from the mean.
+"""Normalisations. The variance of each is that of differences from the mean, in float32.
 
 Flax's default, the mean square less the square of the mean, is wrong where the mean is large beside the
 deviation: in float32 nothing is left of a deviation of 0.1 around 1,000.
@@ -79,12 +79,15 @@ class GroupNorm(nn.Module):
 
         wide = x.astype(jnp.float32)
         mean = of_groups(wide)
-        # A constant may be taken from all values. The mean that is left is zero, but has a gradient.
-        constant = jax.lax.stop_gradient(mean)
-        centred, mean = wide - over_grid(constant, x), mean - constant
-        variance = of_groups(jnp.square(centred)) - jnp.square(mean)
+        if x.dtype == jnp.float32:
+            # A constant may be taken from all values. The mean that is left is zero, but has a gradient.
+            constant = jax.lax.stop_gradient(mean)
+            wide, mean = wide - over_grid(constant, x), mean - constant
+        # Else the values have so few digits that float32 loses none of them, and both sums can be taken at
+        # once, where the values are computed.
+        variance = jnp.maximum(of_groups(jnp.square(wide)) - jnp.square(mean), 0)
         factor = scale * jax.lax.rsqrt(variance + self.epsilon)
         summand = bias - mean * factor
         if scale_by is not None:
             factor, summand = factor * (1 + scale_by), summand * (1 + scale_by) + shift_by
-        return scale_and_shift(centred, factor, summand).astype(x.dtype)
+        return scale_and_shift(wide, factor, summand).astype(x.dtype)
