@@ -95,6 +95,14 @@ def check_least(least: float, owner: Any, *names: str) -> None:
             raise UserError(f'{name} is {value}; give {least} or more.')
 
 
+def check_positive(owner: Any, *names: str) -> None:
+    """Raises `UserError` for the first attribute that is, on devices, not above 0."""
+    for name in names:
+        value = getattr(owner, name)
+        if not on_device(name, value) > 0:
+            raise UserError(f'{name} is {value}; give a number above 0.')
+
+
 def check_share(owner: Any, *names: str, one: bool = True) -> None:
     """Raises `UserError` for the first attribute that is, on devices, not from 0 to 1.
 

@@ -1,13 +1,18 @@
 """Every quantizer in every model that has one, chosen in a config."""
 
+import re
+
 import jax
 import pytest
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 from vq_jax.quantizers import (
+    BinarySphericalQuantizer,
     FiniteScalarQuantizer,
     GroupedQuantizer,
+    GumbelQuantizer,
+    IndexBackpropagationQuantizer,
     LookupFreeQuantizer,
     ResidualQuantizer,
     SimVectorQuantizer,
@@ -22,6 +27,18 @@ CHOICES = {
     'simvq': SimVectorQuantizer(5, dim=8),
     'fsq': FiniteScalarQuantizer((3, 4), dim=8),
     'lfq': LookupFreeQuantizer(3, dim=8, entropy=0.2),
+    'bsq': BinarySphericalQuantizer(36, dim=8, group_bits=12),
+    'ibq': IndexBackpropagationQuantizer(11, dim=8, code_dim=4),
+    'gumbel': GumbelQuantizer(9, dim=8),
+}
+VOCABULARIES = {
+    'vq': (7,),
+    'simvq': (5,),
+    'fsq': (12,),
+    'lfq': (8,),
+    'bsq': (4096,) * 3,
+    'ibq': (11,),
+    'gumbel': (9,),
 }
 
 
@@ -34,6 +51,9 @@ def task_of(task, kind='vq', **changes):
                 'simvq': {'num_codes': 5},
                 'fsq': {'levels': (3, 4)},
                 'lfq': {'bits': 3, 'entropy': 0.2},
+                'bsq': {'bits': 36, 'group_bits': 12},
+                'ibq': {'num_codes': 11, 'code_dim': 4},
+                'gumbel': {'num_codes': 9},
             }
         )
     )
@@ -55,11 +75,7 @@ def test_each_kind_is_made_of_its_section(kind):
     assert two.quantizers == (CHOICES[kind],) * 2
     task = task_of('vqgan', kind)
     assert task.model.bottleneck == CHOICES[kind]
-    assert (
-        task.vocabularies
-        == (({'vq': 7, 'simvq': 5, 'fsq': 12, 'lfq': 8}[kind],),)
-        == (CHOICES[kind].vocabulary,)
-    )
+    assert task.vocabularies == (VOCABULARIES[kind],) == (CHOICES[kind].vocabulary,)
     assert not task_of('vqgan', kind, **{'variant.bottleneck': 'gaussian'}).vocabularies
 
 
@@ -78,7 +94,9 @@ def test_groups_are_of_any_kind():
     assert of_group == SimVectorQuantizer(5, dim=2)
 
 
-@pytest.mark.parametrize('name, kind, top_stages', [('vqvae', 'lfq', 1), ('vqgan', 'fsq', 0)])
+@pytest.mark.parametrize(
+    'name, kind, top_stages', [('vqvae', 'lfq', 1), ('vqgan', 'fsq', 0), ('vqvae', 'gumbel', 1)]
+)
 def test_a_step_and_an_evaluation_fit_the_state(name, kind, top_stages):
     """Traced, of which nothing is computed."""
     task = task_of(name, kind, **({'model.top_stages': 1} if top_stages else {}))
@@ -97,7 +115,7 @@ def test_a_step_and_an_evaluation_fit_the_state(name, kind, top_stages):
         assert values[f'codes{suffix}'].shape == (2, side, side, 1)
 
 
-@pytest.mark.parametrize('kind', ['simvq', 'fsq', 'lfq'])
+@pytest.mark.parametrize('kind', [kind for kind in CHOICES if kind != 'vq'])
 def test_nothing_is_placed_before_the_first_step(kind):
     state = TrainState(*[None] * 6)
     assert task_of('vqvae', kind).init_from_data(None, state, None, None) is state
@@ -106,11 +124,35 @@ def test_nothing_is_placed_before_the_first_step(kind):
 
 
 @pytest.mark.parametrize(
+    'kind, words',
+    [
+        ('bsq', r'Raise config.bsq.diversity'),
+        ('ibq', r'Raise config.ibq.diversity'),
+        ('fsq', r'Give fewer config.fsq.levels'),
+        ('gumbel', r'Raise config.gumbel.kl'),
+        ('vq', r'Set config.quantizer.revive_below=0.1 .* lower config.quantizer.num_codes'),
+    ],
+)
+def test_few_codes_in_use_are_told_with_what_to_do(kind, words):
+    task = task_of('vqvae', kind)
+    depths = range(len(VOCABULARIES[kind]))
+    usage = {'codebook_usage' + (f'_depth_{i}' if len(depths) > 1 else ''): 0.5 for i in depths}
+    assert task.watch_evaluation({**usage, 'examples': 1000}) is None
+    name = list(usage)[-1]
+    text = task.watch_evaluation({**usage, name: 0.01, 'examples': 1000})
+    assert text.startswith(f'few codes are in use: {name} is 1.00% of {VOCABULARIES[kind][-1]:,}. ')
+    assert re.search(words, text)
+    # Of few examples there cannot be many codes.
+    if kind == 'bsq':
+        assert task.watch_evaluation(dict.fromkeys(usage, 0.003) | {'examples': 1}) is None
+
+
+@pytest.mark.parametrize(
     'changes, words',
     [
         (
             {'quantizer.kind': 'lqf'},
-            r"config.quantizer.kind is 'lqf'; choose one of vq, residual, simvq, fsq, lfq",
+            r"config.quantizer.kind is 'lqf'; choose one of vq, residual, simvq, fsq, lfq, bsq",
         ),
         ({'fsq.levels': (8.5,)}, 'config.fsq.levels is .* not of type tuple of int'),
         ({'quantizer.kind': 'fsq', 'lfq.bits': 'x'}, 'config.lfq.bits'),
@@ -123,6 +165,10 @@ def test_nothing_is_placed_before_the_first_step(kind):
         ({'quantizer.orthogonality': 0.1}, 'config.quantizer.orthogonality is 0.1, and a codebook of moving'),
         ({'quantizer.unit_length': False}, 'config.quantizer.unit_length is False, and nothing but cosine'),
         ({'simvq.num_codes': 0}, 'config.simvq.num_codes is 0'),
+        (
+            {'quantizer.kind': 'ibq', 'accumulate': 2},
+            'the mean .config.ibq.diversity.* config.ibq.diversity=0',
+        ),
     ],
 )
 def test_mistakes(changes, words):

@@ -55,6 +55,16 @@ def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) 
     return jax.lax.while_loop(lambda state: jnp.any(state[1]), search_again, (codes, unsure))[0]
 
 
+def largest_product(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) -> jax.Array:
+    """The index of the code [k d] with the largest product `z.e` with each vector [n d], int32 [n].
+
+    Of several with the same product the first is chosen. See `nearest_code` for `max_scores`.
+    """
+    z = jax.lax.stop_gradient(z.astype(jnp.float32))
+    codebook = jax.lax.stop_gradient(codebook.astype(jnp.float32))
+    return _search(z, codebook, jnp.zeros(len(codebook)), _products, max_scores)[1]
+
+
 # With squared distances of less than this share of the squared distance from the mean, scores, which err by
 # up to about 2^-23 of the latter, may mistake codes for others that are farther away by some percent.
 _CANCELLED = 2**-15

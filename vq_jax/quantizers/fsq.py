@@ -14,7 +14,9 @@ from vq_jax.quantizers.scalar import MOST_CODES, ScalarQuantizer
 class FiniteScalarQuantizer(ScalarQuantizer):
     """FSQ, the quantizer of Mentzer et al. 2023 (arXiv:2309.15505).
 
-    Each number is bounded and rounded to one of its levels. There is no loss.
+    Each number is bounded and rounded to one of its levels; levels of an even count are shifted by half of
+    one, as in the authors' code (google-research/fsq). There is no loss. As published is `normalise=False`,
+    the rest is the same.
 
     Attributes:
         levels: how many each number has; their product is the number of codes. The paper (table 1) has

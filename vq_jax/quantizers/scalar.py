@@ -21,7 +21,7 @@ MOST_CODES = 2**31 - 1  # codes are counted in 32 bits
 
 
 class ScalarQuantizer(nn.Module, abc.ABC):
-    """What both have in common: linear maps to the numbers and back, and codes that are made of digits.
+    """What all have in common: linear maps to the numbers and back, and codes that are made of digits.
 
     A subclass has the attributes `dim` and `levels`, how many values each digit has [d], and the abstract
     methods.
@@ -43,35 +43,50 @@ class ScalarQuantizer(nn.Module, abc.ABC):
         codes = self.nearest(x)
         e = self._vectors(codes)
         loss, metrics = self._loss(x, e, train, part)
-        values = self.project_out(quantization.straight_through(x, e))
+        values = self.project_out(self._pass(x, e))
         return Quantized(values=values, codes=codes, loss=loss, metrics=metrics)
 
     @property
     def num_codes(self) -> int:
-        """How many codes there are."""
+        """How many there are of all codes of a position together."""
         return math.prod(self.levels)
+
+    @property
+    def depth(self) -> int:
+        """How many codes the digits of a position make, each of equally many with the same levels."""
+        return 1
 
     @property
     def vocabulary(self) -> tuple[int, ...]:
         """See `Quantizer`."""
-        return (self.num_codes,)
+        return (math.prod(self._levels_of_code),) * self.depth
 
     def lookup(self, codes: jax.Array) -> jax.Array:
-        """The vectors [... dim] that stand for codes, int32 [... 1]."""
+        """The vectors [... dim] that stand for codes, int32 [... depth]."""
         return self.project_out(self._vectors(codes))
 
     def nearest(self, vectors: jax.Array) -> jax.Array:
-        """The codes, int32 [... 1], nearest to vectors where codes are compared [... d]."""
-        return scalar.to_codes(self._digits(vectors), self.levels)[..., None]
+        """The codes, int32 [... depth], nearest to vectors where codes are compared [... d]."""
+        digits = self._digits(vectors)
+        return scalar.to_codes(digits.reshape(*digits.shape[:-1], self.depth, -1), self._levels_of_code)
 
     def project(self, z: jax.Array) -> jax.Array:
         """Takes vectors [... dim] to where codes are compared [... d], in float32."""
         check_width(z, self.dim)
         return self.project_in(z).astype(jnp.float32)
 
+    @property
+    def _levels_of_code(self) -> scalar.Levels:
+        return tuple(self.levels[: len(self.levels) // self.depth])
+
     def _vectors(self, codes: jax.Array) -> jax.Array:
-        """Codes, int32 [... 1], where they are compared [... d]."""
-        return self._values(scalar.to_digits(codes[..., 0], self.levels))
+        """Codes, int32 [... depth], where they are compared [... d]."""
+        digits = scalar.to_digits(codes, self._levels_of_code)
+        return self._values(digits.reshape(*codes.shape[:-1], -1))
+
+    def _pass(self, x: jax.Array, e: jax.Array) -> jax.Array:
+        """The value of codes where they are compared, with a gradient of what was quantized [b ... d]."""
+        return quantization.straight_through(x, e)
 
     @abc.abstractmethod
     def _digits(self, x: jax.Array) -> jax.Array:

@@ -8,8 +8,11 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, check_least, nearest
 from vq_jax.quantizers import (
+    BinarySphericalQuantizer,
     FiniteScalarQuantizer,
     GroupedQuantizer,
+    GumbelQuantizer,
+    IndexBackpropagationQuantizer,
     LookupFreeQuantizer,
     Quantizer,
     ResidualQuantizer,
@@ -25,6 +28,9 @@ _SECTIONS = {
     'simvq': SimVectorQuantizer,
     'fsq': FiniteScalarQuantizer,
     'lfq': LookupFreeQuantizer,
+    'bsq': BinarySphericalQuantizer,
+    'ibq': IndexBackpropagationQuantizer,
+    'gumbel': GumbelQuantizer,
 }
 _KINDS = ('vq', 'residual', *_SECTIONS)
 
@@ -35,10 +41,10 @@ class QuantizerConfig:
 
     Attributes:
         kind: 'vq' has a codebook, and the other keys of the section 'quantizer' are its; 'residual' (section
-            'residual') has one of these at each depth; 'simvq' (section 'simvq') moves a random codebook by a
-            linear map; 'fsq' (section 'fsq') and 'lfq' (section 'lfq') have none. These three read no other
-            keys of that section but `dim` and `groups`; nor does 'module:Class', a quantizer of one's own
-            (section 'custom_quantizer').
+            'residual') has one of these at each depth. The others read a section of the same name, and of
+            'quantizer' nothing but `dim` and `groups`: 'simvq' moves a random codebook by a linear map,
+            'fsq', 'lfq' and 'bsq' have no codebook, 'ibq' and 'gumbel' have one of their own. A quantizer
+            of one's own, 'module:Class', reads the section 'custom_quantizer'.
         groups: vectors are split into so many, each with a quantizer of its own (product quantization): a
             position has `groups` times as many codes.
     """
@@ -99,8 +105,9 @@ def make_quantizer(config: ConfigDict, **given: Any) -> Quantizer:
     else:
         quantizer = {'vq': vq, **others}[kind]
     if getattr(quantizer, 'depends_on_batch', False):
-        if kind == 'lfq':
-            check_parts(config, 'the entropy of the mean (config.lfq.diversity)', 'config.lfq.diversity=0')
+        if kind in _SECTIONS:  # by the term of this name, and no other
+            key = f'config.{kind}.diversity'
+            check_parts(config, f'the entropy of the mean ({key})', f'{key}=0')
         check_parts(config, "the quantizer's loss", 'another config.quantizer.kind')
     return quantizer if groups == 1 else GroupedQuantizer(quantizer, groups)
 
