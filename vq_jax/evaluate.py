@@ -72,6 +72,8 @@ def _evaluate() -> None:
     metrics = run.evaluate(split, progress=True).metrics
     console = make_console()
     print_table(console, f'{run.config.data.name} {split}, step {run.step:,}', metrics)
+    if warning := run.task.watch_evaluation(metrics):
+        console.print(f'warning: {warning}', soft_wrap=True)
     if run.task.classes_read and run.class_names:
         console.print(f'classes: {shown(run.class_names)}', soft_wrap=True)
     made = {

@@ -244,6 +244,7 @@ def fit(
                 batches=experiment.batches(start),
                 evaluate=MeanEvaluator(task, engine, eval_set, loop.batch_size, loop.num_shown).run,
                 watch=task.watch,
+                watch_evaluation=task.watch_evaluation,
                 checkpoints=checkpoints,
                 writer=log,
                 progress=progress,

@@ -44,13 +44,22 @@ class Saved:
 
 
 def loop(
-    metrics, watch=lambda values: None, *, learned=(), saved=None, evaluation=None, batches=None, **changes
+    metrics,
+    watch=lambda values: None,
+    *,
+    watch_evaluation=lambda values: None,
+    learned=(),
+    saved=None,
+    evaluation=None,
+    batches=None,
+    **changes,
 ):
     """Runs one step for each of `metrics`, and logs all of them.
 
     Args:
         metrics: of each step.
         watch: as in `run_loop`.
+        watch_evaluation: as in `run_loop`.
         learned: what is learned after each step, and before the first.
         saved: keeps what is saved and written.
         batches: in place of as many as there are steps.
@@ -74,10 +83,16 @@ def loop(
             if callable(evaluation)
             else lambda state: evaluation or evaluated(metrics={'psnr': 20.0 + state.step}, media={}),
             watch=watch,
+            watch_evaluation=watch_evaluation,
             checkpoints=saved,
             writer=saved,
             progress=progress,
         )
+
+
+def test_an_evaluation_can_warn(capsys):
+    loop([{'loss': 1.0}], watch_evaluation=lambda values: f'too dark: {values["psnr"]}. Do something.')
+    assert 'step 1/1  warning: too dark: 21.0. Do something.' in capsys.readouterr().out
 
 
 def test_a_warning_is_shown_once_for_as_long_as_it_holds(capsys):

@@ -35,7 +35,13 @@ from vq_jax.quantizers.gaussian import LATENT
 from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, StartsFromData, revive
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import Adversary, mean_image
-from vq_jax.tasks.code_reports import of_scales, reconstruction_media, summarize, usage_of_batch
+from vq_jax.tasks.code_reports import (
+    of_scales,
+    reconstruction_media,
+    summarize,
+    usage_of_batch,
+    watch_usage,
+)
 from vq_jax.tasks.losses import BottleneckLoss, OutputLoss
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.task import State, Task, check_same_kind, size_keys
@@ -63,6 +69,7 @@ class AutoencoderTask(Task):
         adversary: the discriminator, and how it learns; None without, as a model with a head must be.
         perceptual: the perceptual loss among `losses`, if it is there.
         source: what the encoder sees of an example.
+        more_codes: a sentence that says how more of the codes come into use.
     """
 
     model: Autoencoder
@@ -75,6 +82,7 @@ class AutoencoderTask(Task):
     adversary: Adversary | None = None
     perceptual: Perceptual = _NO_PERCEPTUAL
     source: Source = _ITSELF
+    more_codes: str = ''
     num_labels: int = 0
     accumulate: int = 1
 
@@ -276,6 +284,13 @@ class AutoencoderTask(Task):
     def watch(self, metrics: dict[str, float]) -> str | None:
         """A warning if generator or discriminator has won, once the one feels what the other says."""
         return self.adversary.watch(metrics) if metrics.get('adversarial_weight') else None
+
+    def watch_evaluation(self, metrics: dict[str, float]) -> str | None:
+        """A warning if few of the codes are in use (see `watch_usage`)."""
+        along = per_axis(self.factors, self.spec.rank, 'strides')
+        coarsest = math.prod(size // factor for size, factor in zip(self.spec.grid, along, strict=True))
+        positions = int(metrics['examples']) * coarsest
+        return watch_usage(metrics, self.vocabularies, positions, self.more_codes)
 
     def eval_step(self, state: State, batch: Batch) -> dict[str, jax.Array]:
         """Losses without the adversarial one, errors, and the codes of each scale.

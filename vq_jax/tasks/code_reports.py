@@ -1,12 +1,14 @@
 """What a log and a page say of codes, of each scale and depth: metrics of usage, maps, histograms."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from vq_jax.errors import plural
 from vq_jax.media import Media, code_images, image_size, sheets, show
 from vq_jax.models.autoencoder import Codes
 from vq_jax.ops.usage import CodeCounts, usage
@@ -36,6 +38,28 @@ def summarize(means: dict[str, Any], vocabularies: Sequence[Sequence[int]] = ())
     numbers = {name: value for name, value in means.items() if not isinstance(value, tuple)}
     numbers |= _named(counts, vocabularies, lambda scale, depth, k: scale[depth].usage(k))
     return {name: float(value) for name, value in numbers.items()}
+
+
+def watch_usage(
+    metrics: dict[str, float], vocabularies: Sequence[Sequence[int]], positions: int, remedy: str
+) -> str | None:
+    """A warning if, at some scale or depth, few codes are in use.
+
+    That is less than a tenth of those that would be if all were as likely.
+
+    Args:
+        metrics: as `summarize` gives them.
+        vocabularies: how many codes there are, of each scale at each depth.
+        positions: how many positions, at least, were counted of each scale.
+        remedy: a sentence that says what to do.
+    """
+    sizes = _named(vocabularies, vocabularies, lambda _, depth, k: {'codebook_usage': k})
+    few = [name for name, k in sizes.items() if metrics[name] < -0.1 * math.expm1(-positions / k)]
+    if not few:
+        return None
+    least = min(few, key=metrics.get)
+    others = f', and {plural(len(few) - 1, "other")} are like it' if few[1:] else ''
+    return f'few codes are in use: {least} is {metrics[least]:.2%} of {sizes[least]:,}{others}. {remedy}'
 
 
 def reconstruction_media(

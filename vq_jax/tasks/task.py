@@ -105,6 +105,10 @@ class Task(abc.ABC):
         """
         return None
 
+    def watch_evaluation(self, metrics: dict[str, float]) -> str | None:
+        """The same, of the metrics of an evaluation, 'examples' among them."""
+        return None
+
     # Of the data.
 
     def check_spec(self, spec: Spec) -> None:

@@ -15,7 +15,7 @@ from vq_jax.tasks.adversarial import AdversarialConfig, make_adversary
 from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.losses import BottleneckLoss, perceptual_loss, reconstruction_loss
 from vq_jax.tasks.perceptual import Perceptual
-from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
+from vq_jax.tasks.quantizer_config import make_quantizer, more_codes, quantizer_sections
 from vq_jax.tasks.task import check_parts, labels_of
 from vq_jax.tasks.translation import Source
 from vq_jax.training.config import build, defaults
@@ -124,5 +124,6 @@ class VQGANTask(AutoencoderTask):
             perceptual=perceptual,
             source=Source(variant.source),
             num_labels=num_labels,
+            more_codes=more_codes(config),
             accumulate=config.accumulate,
         )

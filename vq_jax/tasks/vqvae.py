@@ -13,7 +13,7 @@ from vq_jax.models.two_scales import TwoScaleBottleneck, TwoScaleTrunk
 from vq_jax.spec import Spec
 from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.losses import BottleneckLoss, reconstruction_loss
-from vq_jax.tasks.quantizer_config import make_quantizer, quantizer_sections
+from vq_jax.tasks.quantizer_config import make_quantizer, more_codes, quantizer_sections
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import model_optimizer
 
@@ -85,5 +85,6 @@ class VQVAETask(AutoencoderTask):
             losses=(reconstruction_loss(loss.reconstruction, loss.reconstruction_weight),),
             bottleneck_loss=BottleneckLoss(),
             optimizer=model_optimizer(config),
+            more_codes=more_codes(config),
             accumulate=config.accumulate,
         )

@@ -84,6 +84,7 @@ def run_loop(
     batches: Iterator[Batch],
     evaluate: Callable[[Any], Any],
     watch: Callable[[dict[str, float]], str | None],
+    watch_evaluation: Callable[[dict[str, float]], str | None],
     checkpoints: Checkpoints,
     writer: MetricWriter,
     progress: Progress,
@@ -102,6 +103,7 @@ def run_loop(
         batches: host batches, from the one of this step on.
         evaluate: gives the `Evaluation` of a state.
         watch: gives a warning for the metrics of a step, or None.
+        watch_evaluation: gives one for those of an evaluation, or None.
         checkpoints: where states are saved.
         writer: where metrics, warnings and images go.
         progress: shows them to the user.
@@ -205,6 +207,7 @@ def run_loop(
                     writer.media(step, name, media)
                 progress.evaluated(step, evaluation.metrics)
                 warn('eval', _unknown_best(config, evaluation.metrics))
+                warn('evaluation', watch_evaluation(evaluation.metrics))
             if saving:
                 save(evaluation.metrics if evaluation else None)
             if stopped and not last:
