@@ -112,6 +112,24 @@ def make_quantizer(config: ConfigDict, **given: Any) -> Quantizer:
     return quantizer if groups == 1 else GroupedQuantizer(quantizer, groups)
 
 
+def more_codes(config: ConfigDict) -> str:
+    """What a user can do where few of the codes are in use, in one sentence, by the keys of a full config."""
+    kind = config.quantizer.kind
+    if kind == 'fsq':
+        first = '' if config.fsq.normalise else 'Set config.fsq.normalise=true, or give '
+        return f'{first or "Give "}fewer config.fsq.levels.'
+    if kind == 'gumbel':
+        return 'Raise config.gumbel.kl, lower config.optimizer.learning_rate, or give fewer codes.'
+    if hasattr(_SECTIONS.get(kind), 'diversity'):
+        return f'Raise config.{kind}.diversity or entropy, or config.{kind}.temperature.'
+    if kind in ('vq', 'residual'):
+        return (
+            'Set config.quantizer.revive_below=0.1 and config.quantizer.codebook_init=kmeans in a new run, '
+            'compare in fewer dimensions (config.quantizer.code_dim), or lower config.quantizer.num_codes.'
+        )
+    return 'Give fewer codes, or lower config.optimizer.learning_rate.'
+
+
 def quantizer_class(name: str) -> type[Quantizer]:
     """A quantizer of one's own.
 
