@@ -1,5 +1,6 @@
 """Benchmarks run without a peer, and say what is missing."""
 
+import json
 import os
 import re
 
@@ -62,6 +63,19 @@ def test_hosts_of_a_pod_read_their_shares(tmp_path):
     assert four['examples'] == hosts.BATCH
     least, most = four['megabytes']
     assert alone / 5 < least <= most < alone / 3
+
+
+@pytest.mark.slow
+def test_scaling(tmp_path):
+    path, image = tmp_path / 'scaling.json', tmp_path / 'scaling.png'
+    output, _ = run(
+        [f'--output={path}', f'--plot={image}', '--tiny', '--minutes=0'], module='benchmarks.scaling'
+    )
+    measured = json.loads(path.read_text())
+    assert image.read_bytes().startswith(b'\x89PNG')
+    for name, (less, more) in measured['scales'].items():
+        assert more['size'] > less['size'] and f'{name}: each time as large' in output
+        assert more['gflop'] > less['gflop'] > 0 and more['mib'] > less['mib'] > 0
 
 
 @pytest.mark.slow
