@@ -149,3 +149,17 @@ def test_loops_keep_the_layout_that_is_fast_on_cpus():
     compiled = jax.jit(gradients).lower(jnp.ones((3, 2, 8, 8, 3)), jnp.ones((4, 4, 3, 5))).compile()
     layouts = re.findall(r'dim_labels=(\S+?),? ', compiled.as_text())
     assert len(layouts) >= 6 and set(layouts) == {'b01f_01io->b01f'}
+
+
+@pytest.mark.parametrize('platform', ['cpu', 'cuda', 'tpu'])
+@pytest.mark.parametrize('f', [conv.conv, conv.conv_transpose])
+def test_what_cpus_need_is_in_no_program_for_others(f, platform):
+    """Programs are also made for devices that are not there, by a process whose own are CPUs."""
+
+    def gradients(x, kernel):
+        return jax.vjp(lambda x, kernel: f(x, kernel, 2), x, kernel)[1](f(x, kernel, 2))
+
+    traced = jax.jit(gradients).trace(jnp.ones((2, 8, 8, 3)), jnp.ones((4, 4, 3, 5)))
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert program.count('stablehlo.convolution') == 3
+    assert ('optimization_barrier' in program) == ('stablehlo.pad' in program) == (platform == 'cpu')
