@@ -203,34 +203,38 @@ def _through_hbm(
     stem, _, stage = operation.rpartition('-')
     if operation in _FREE or (stage == 'start' and stem in _COPIES) or '"AllocateBuffer"' in instruction.text:
         return 0
-    if stage == 'done' and stem in _COPIES:
-        source = _hbm_size(others[operands[0].operands[0]].type)
-        return _hbm_size(instruction.type) + (
-            source if stem == 'copy' else min(source, _size(instruction.type))
-        )
     if stage == 'start' and stem in _GROWS:
         return sum(_hbm_size(operand.type) for operand in operands)
+    written = _hbm_size(instruction.type)
     if stage == 'done' and stem in _GROWS:
-        return _hbm_size(instruction.type)
-    if operation in ('fusion', 'custom-call') and 'calls' in instruction.called:
+        return written
+    if stage == 'done' and stem in _COPIES:
+        source = _hbm_size(others[operands[0].operands[0]].type)
+        return written + (source if stem == 'copy' else min(source, _size(instruction.type)))
+
+    if 'calls' in instruction.called:
         fused = computations[instruction.called['calls'][0]]
-    else:  # the same with parameters
-        parameters = {
-            f'{i}': _Instruction(x.type, 'parameter', [], {}, f'parameter({i})')
-            for i, x in enumerate(operands)
-        }
-        itself = dataclasses.replace(instruction, operands=[*parameters], text=f'ROOT {instruction.text}')
-        fused = {**parameters, 'itself': itself}
+    else:
+        fused = _alone(instruction, operands)
     numbers = {name: re.search(r'\bparameter\((\d+)\)', x.text) for name, x in fused.items()}
-    given = {int(number[1]): name for name, number in numbers.items() if number}
-    read = sum(min(_hbm_size(x.type), _read_of(fused, given[i])) for i, x in enumerate(operands))
+    parameters = {int(number[1]): name for name, number in numbers.items() if number}
+    read = sum(min(_hbm_size(x.type), _read_of(fused, parameters[i])) for i, x in enumerate(operands))
     (root,) = (x for x in fused.values() if x.text.lstrip().startswith('ROOT'))
     roots = [fused[name] for name in root.operands] if root.operation == 'tuple' else [root]
     arrays = [found[0] for found in _ARRAY.finditer(instruction.type)]
-    if len(arrays) != len(roots):
-        return read + _hbm_size(instruction.type)
-    written = (min(_hbm_size(x), _new_of(fused, root)) for x, root in zip(arrays, roots, strict=True))
-    return read + sum(written)
+    if len(arrays) == len(roots):
+        pairs = zip(arrays, roots, strict=True)
+        written = sum(min(_hbm_size(array), _new_of(fused, root)) for array, root in pairs)
+    return read + written
+
+
+def _alone(instruction: _Instruction, operands: list[_Instruction]) -> dict[str, _Instruction]:
+    """A fusion of one instruction."""
+    parameters = {
+        str(i): _Instruction(x.type, 'parameter', [], {}, f'parameter({i})') for i, x in enumerate(operands)
+    }
+    root = dataclasses.replace(instruction, operands=[*parameters], text=f'ROOT {instruction.text}')
+    return {**parameters, 'root': root}
 
 
 def _read_of(fused: dict[str, _Instruction], name: str) -> float:
