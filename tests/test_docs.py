@@ -13,7 +13,14 @@ from vq_jax.training.run_dir import flatten
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / 'README.md', ROOT / 'ARCHITECTURE.md', *sorted((ROOT / 'docs').glob('*.md'))]
 # Files, and keys of code of one's own.
-OTHERS = {'json', 'py', 'brightness', 'custom_quantizer.anneal_steps', 'custom_quantizer.num_codes'}
+OTHERS = {
+    'json',
+    'py',
+    'brightness',
+    'custom_quantizer.anneal_steps',
+    'custom_quantizer.num_codes',
+    'custom_conditioner.width',
+}
 page = pytest.mark.parametrize('page', PAGES, ids=lambda path: path.stem)
 
 

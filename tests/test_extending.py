@@ -1,21 +1,28 @@
-"""The tasks and quantizers of one's own in docs/extending.md, and that nobody else's are imported."""
+"""The classes of one's own in docs/extending.md, and that nobody else's are imported."""
 
 import json
 import re
 import shutil
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import vq_jax
 from tests.runs import ROOT, refused, run
+from vq_jax.data import DataConfig, eval_batches, open_dataset
 from vq_jax.errors import UserError
+from vq_jax.evaluators.features import FeatureEvaluator
+from vq_jax.evaluators.sources import FeatureSource
+from vq_jax.extensions import allowing, named_modules
+from vq_jax.models.classifier import Classified
 from vq_jax.spec import Spec
 from vq_jax.tasks import complete_config, default_config, make_task
 from vq_jax.tasks.codes import write_codes
+from vq_jax.tasks.restore import restore
 from vq_jax.train import train
-from vq_jax.training.extensions import allowing, named_modules
 from vq_jax.training.manifest import seal, unseal
 
 
@@ -24,8 +31,9 @@ def folder(tmp_path_factory):
     """Where the code of the page is, and Python finds it."""
     folder = tmp_path_factory.mktemp('own')
     page = (ROOT / 'docs' / 'extending.md').read_text()
-    for name, code in re.findall(r'```python\n# (\w+\.py)\n(.*?)```', page, re.DOTALL):
-        (folder / name).write_text(code)
+    for name, code in re.findall(r'```python\n# (\w+\.py)(?:, continued)?\n(.*?)```', page, re.DOTALL):
+        with (folder / name).open('a') as file:
+            file.write(code)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         patch.setenv('PYTHONPATH', f'{folder}:{ROOT}')
@@ -111,14 +119,19 @@ def test_commands_with_code_of_ones_own(folder, workdir, prior, tmp_path):
 
 def test_a_run_of_a_stranger_imports_nothing(folder, workdir, tmp_path):
     (folder / 'payload.py').write_text(f'open({str(tmp_path / "ran")!r}, "w")\nclass Payload: pass\n')
-    for key in ('task', 'quantizer'):
+    named = {
+        'task': 'payload:Payload',
+        'quantizer': {'kind': 'payload:Payload'},
+        'conditioner': {'kind': 'payload:Payload'},
+        'data': {'name': 'class:payload:Payload'},
+    }
+    for key, value in named.items():
         stranger = tmp_path / key
         stranger.mkdir()
-        config = json.loads((workdir / 'config.json').read_text())
-        config |= {'task': 'payload:Payload'} if key == 'task' else {'quantizer': {'kind': 'payload:Payload'}}
+        config = json.loads((workdir / 'config.json').read_text()) | {key: value}
         (stranger / 'config.json').write_text(json.dumps(config))
         (stranger / 'data.json').write_text((workdir / 'data.json').read_text())
-    runs, out = [tmp_path / 'task', tmp_path / 'quantizer'], f'--output={tmp_path / "out.png"}'
+    runs, out = [tmp_path / key for key in named], f'--output={tmp_path / "out.png"}'
     for module, more in (
         ('evaluate', []),
         ('sample', [out]),
@@ -196,3 +209,140 @@ def test_a_task_of_ones_own(folder):
         complete_config(config)
     with pytest.raises(UserError, match='--allow_import=brightness'):  # of whoever wrote it
         complete_config(config)
+
+
+def bars(task, **sections):
+    config = short(default_config(task, conditioner='bars:Text'))
+    config.data.name = 'class:bars:Bars'
+    config.custom_conditioner.width = 8
+    config.sampling.guidance = 2.0
+    config.sampling.steps = config.num_shown = 2
+    for name, keys in sections.items():
+        config[name].update(keys)
+    return config
+
+
+@pytest.fixture(scope='module')
+def drawn(folder):
+    """A diffusion model of the bars of a text."""
+    sizes = {'channels': 8, 'multipliers': (1, 1), 'residual_blocks': 1, 'head_channels': 8}
+    config = bars('diffusion', unet=sizes, evaluation={'times': 1})
+    train(config, folder / 'drawn')
+    config.steps = 4
+    train(config, folder / 'drawn')
+    return folder / 'drawn'
+
+
+@pytest.fixture(scope='module')
+def written(folder):
+    """A prior of codes of the bars, which were written with their texts, and the folder of the codes."""
+    config = short(default_config('vqvae'))
+    config.data.name = 'class:bars:Bars'
+    config.model.channels = 4
+    config.quantizer.num_codes = 8
+    train(config, folder / 'tokenizer')
+    with pytest.raises(UserError, match='--allow_import=bars'):
+        vq_jax.load(folder / 'tokenizer')
+    splits = ['train[:16]', 'test[:8]']
+    write_codes(folder / 'tokenizer', folder / 'codes', splits=splits, batch_size=8, allow=('bars',))
+    config = bars('prior', transformer={'width': 8, 'depth': 1, 'heads': 2})
+    config.tokenizer.workdir = str(folder / 'tokenizer')
+    config.data.name, config.data.train_split = f'codes:{folder / "codes"}', 'train[:16]'
+    train(config, folder / 'written', allow=('bars',))
+    return folder / 'written', folder / 'codes'
+
+
+def test_a_condition_of_ones_own_is_learned_and_sampled(drawn, written):
+    for workdir in (drawn, written[0]):
+        run = vq_jax.load(workdir, allow=('bars',))
+        key, _ = jax.random.split(jax.random.key(run.config.seed))  # as when it was begun
+        before, now = run.task.init(key, None).params['conditioner'], run.state.params['conditioner']
+        changed = jax.tree.map(lambda a, b: jnp.abs(a - b).max() > 1e-4, before, now)
+        assert changed['Embed_0']['embedding'] and changed['positions']
+        red, blue = {'text': 'red flat'}, {'text': 'blue steep'}
+        both = run.sample(2, conditions=[red, blue], seed=1, guidance=4.0)
+        np.testing.assert_array_equal(run.sample(2, conditions=red, seed=1, guidance=4.0)[0], both[0])
+        # Guidance 0 leaves nothing of the text.
+        free = [run.sample(2, conditions=text, seed=1, guidance=0.0) for text in (red, blue)]
+        np.testing.assert_array_equal(*free)
+        assert run.evaluate().metrics['examples'] == 8
+
+
+def test_likelihoods_and_changes_are_those_of_a_text(drawn, written):
+    prior = vq_jax.load(written[0], allow=('bars',))
+    codes = np.zeros((2, 2, 2), np.int32)
+    of_texts = prior.log_prob(codes, conditions=[{'text': 'red flat'}, {'text': 'blue steep'}])
+    np.testing.assert_allclose(of_texts[1], prior.log_prob(codes, conditions={'text': 'blue steep'})[1])
+    assert of_texts[0] != of_texts[1]
+    run, images = vq_jax.load(drawn, allow=('bars',)), np.zeros((2, 8, 8, 3), np.uint8)
+    mask = np.arange(8) < 4
+    changed = run.inpaint(images, np.outer(mask, mask), conditions={'text': 'red flat'}, seed=3)
+    assert not changed[:, 4:].any() and not changed[:, :, 4:].any()
+    assert run.interpolate(*images, n=3, conditions={'text': 'red flat'}).shape == (3, 8, 8, 3)
+
+
+def test_conditions_are_written_with_codes(folder, written):
+    with allowing(['bars']):
+        source = open_dataset(DataConfig(name='class:bars:Bars'), 'test[:8]')
+    codes = open_dataset(DataConfig(name=f'codes:{written[1]}'), 'test[:8]')
+    assert codes.conditions == source.conditions
+    texts = [
+        np.concatenate([batch['text'] for batch in eval_batches(data, batch_size=3)])
+        for data in (source, codes)
+    ]
+    assert bytes(texts[0][0][:3]).decode() in ('red', 'gre', 'blu')
+    np.testing.assert_array_equal(*texts)
+
+
+@pytest.mark.parametrize(
+    'given, words',
+    [
+        (None, 'conditioned on text, and was given nothing; give each by its name'),
+        ({'txt': 'red'}, 'conditioned on text, and was given txt; give each by its name'),
+        ([{'text': 'red'}], 'one for each of 2 examples'),
+    ],
+)
+def test_conditions_that_do_not_fit(drawn, given, words):
+    run = vq_jax.load(drawn, allow=('bars',))
+    with pytest.raises(UserError, match=words):
+        run.sample(2, conditions=given)
+
+
+def test_data_must_have_what_a_conditioner_reads(folder):
+    config = bars('diffusion')
+    config.data.name = 'digits'
+    with pytest.raises(
+        UserError, match=r'has the conditions none, and this model reads text \(int32 \[12\]\)'
+    ):
+        train(config, folder / 'none')
+
+
+@pytest.mark.slow
+def test_commands_with_a_condition(drawn, tmp_path):
+    texts = ['--condition=text=red flat', '--condition=text=blue steep']
+    given = ['--workdir', drawn, '--allow_import=bars', '--num=3', *texts]
+    run([*given, f'--output={tmp_path / "x.npz"}'], module='vq_jax.sample')
+    opened = vq_jax.load(drawn, allow=('bars',))
+    turns = [{'text': text} for text in ('red flat', 'blue steep', 'red flat')]
+    with np.load(tmp_path / 'x.npz') as file:
+        np.testing.assert_array_equal(file['images'], opened.sample(3, conditions=turns))
+    [error] = refused(
+        'vq_jax.sample', ['--workdir', drawn, '--allow_import=bars', f'--output={tmp_path / "y.png"}']
+    )
+    assert '--condition name=value' in error
+
+
+def test_samples_are_compared_with_examples_of_their_texts(drawn):
+    restored = restore(drawn, allow=('bars',))
+
+    def look(weights, images):
+        features = images.mean((1, 2))
+        return Classified(features=features, logits=features)
+
+    network = FeatureSource(look, lambda run: None, {}, {'kind': 'mean'}, {})
+    evaluator = FeatureEvaluator(restored, network, 'test[:6]')
+    found = evaluator.run(7, 0)['samples']
+    assert found['images'] == 7 and np.isfinite(found['metrics']['frechet'])
+    [batch] = eval_batches(vq_jax.load(drawn, allow=('bars',)).dataset('test[:6]'), batch_size=6)
+    _, given = evaluator._asked(7)
+    np.testing.assert_array_equal(given['conditions']['text'], batch['text'][[0, 1, 2, 3, 4, 5, 0]])

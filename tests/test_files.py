@@ -41,7 +41,7 @@ def test_codes_are_not_written_through_a_link_nor_where_they_cannot_be_read(tmp_
     (shard,) = facts.shard_paths(tmp_path, 'test')
     (tmp_path / 'other').write_text('precious')
     shard.with_suffix('.partial').symlink_to(tmp_path / 'other')
-    write_shard(shard, facts, [(0, np.array([3]))])
+    write_shard(shard, facts, [(0, np.array([3]), {})])
     assert (tmp_path / 'other').read_text() == 'precious' and not shard.is_symlink()
     with pytest.raises(UserError, match=r"udcff' is no text in UTF-8, and ArrayRecord takes no other path"):
         write_facts(tmp_path / os.fsdecode(b'\xff'), facts)

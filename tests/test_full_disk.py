@@ -116,11 +116,11 @@ def test_a_shard_of_codes_is_there_whole_or_not_at_all(tmp_path, small_files):
     codes = np.random.default_rng(0).integers(0, 2**16, 1024)
     write_facts(tmp_path, facts)
     good, bad = facts.shard_paths(tmp_path, 'train')
-    write_shard(good, facts, [(0, codes)])
+    write_shard(good, facts, [(0, codes, {})])
     with pytest.raises(
         WriteError, match=rf'Cannot write {bad} \(.*File too large\); make room, and the same'
     ):
-        write_shard(bad, facts, [(0, codes)] * 256)
+        write_shard(bad, facts, [(0, codes, {})] * 256)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(['codes.json', good.name])
 
 

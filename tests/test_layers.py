@@ -14,6 +14,7 @@ LEVELS = {
     'buckets': -1,
     'spec': -2,
     'config_files': -1,
+    'extensions': -1,
     'json_files': -1,
     'npz_files': -1,
     'ops': 0,

@@ -192,8 +192,8 @@ def read_config(flag: flags.FlagHolder | flags.Flag) -> Any:
     """The config of a `--config` flag, complete and checked (see `vq_jax.tasks.complete_config`)."""
     from ml_collections import ConfigDict
 
+    from vq_jax.extensions import allowing, named_modules
     from vq_jax.tasks import complete_config
-    from vq_jax.training.extensions import allowing, named_modules
 
     config = flag.value
     if not isinstance(config, ConfigDict):

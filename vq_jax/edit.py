@@ -62,6 +62,7 @@ def main() -> None:
     name = Path(_INPUT.value).name
     options = {
         'label': sample_flags.label(run, n),
+        'conditions': sample_flags.conditions(n),
         'seed': sample_flags.SEED.value,
         'progress': True,
         **sample_flags.sampling(),
@@ -78,7 +79,8 @@ def main() -> None:
     elif _TO.value is not None:
         title = f'from {name} to {Path(_TO.value).name}'
         ends = [run.prepare(path)[0] for path in (_INPUT.value, _TO.value)]
-        made = np.asarray(run.interpolate(*ends, n, options['label'], **sample_flags.sampling()))
+        given = {name: options[name] for name in ('label', 'conditions')}
+        made = np.asarray(run.interpolate(*ends, n, **given, **sample_flags.sampling()))
     else:
         example, mask = run.prepare(_INPUT.value, _MASK.value)
         copies = np.repeat(example[None], n, axis=0)

@@ -12,12 +12,12 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 from rich.table import Table
 
+from vq_jax.extensions import allowing, named_modules
 from vq_jax.models.context import ContextEncoder
 from vq_jax.quantizers.quantizer import Quantized
 from vq_jax.spec import Spec
 from vq_jax.tasks import make_task
 from vq_jax.tasks.task import State, Task
-from vq_jax.training.extensions import allowing, named_modules
 from vq_jax.training.flops import count_flops
 from vq_jax.training.progress import make_console
 from vq_jax.training.state import AdversarialState, abstract_batch, count_parameters
@@ -40,7 +40,7 @@ def print_modules(config: ConfigDict, spec: Spec, num_classes: int = 0) -> None:
         task = make_task(config, spec, num_classes)
     if task.accumulate > 1:  # XLA counts what a loop does once
         task = dataclasses.replace(task, accumulate=1)
-    batch = abstract_batch(config.batch_size * config.accumulate, spec)
+    batch = abstract_batch(config.batch_size * config.accumulate, spec, task.condition_specs)
     key = jax.random.key(0)
 
     state = jax.eval_shape(task.init, key, batch).replace(frozen=task.pretrained_shapes())

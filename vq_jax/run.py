@@ -17,6 +17,8 @@ from vq_jax.errors import UserError, on_device
 from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.evaluators.sources import open_features
+from vq_jax.extensions import allowing
+from vq_jax.models.context import prepared
 from vq_jax.models.inception import Resize
 from vq_jax.tasks.arguments import (
     as_array,
@@ -34,7 +36,6 @@ from vq_jax.tasks.restore import Restored, restore
 from vq_jax.tasks.task import Edits, Encodes, LooksUp, State
 from vq_jax.tasks.vae import VAETask
 from vq_jax.training.config import build
-from vq_jax.training.extensions import allowing
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import ParallelConfig, make_engine
 from vq_jax.training.run_dir import check_published
@@ -42,6 +43,8 @@ from vq_jax.training.state import abstract_examples
 
 _MOST_BETWEEN = 1024  # examples of an interpolation, which are one batch
 
+# What a model is conditioned on beside classes, by name: of all examples, or of each.
+Conditions = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 # The class of all examples or of each: numbers from 0, or names (see `vq_jax.tasks.classes.checked_labels`).
 Label = int | str | Sequence[int | str] | np.ndarray | None
 Array = np.ndarray | jax.Array
@@ -63,7 +66,7 @@ def load(
         overrides: other values for keys of its config, by their dotted names, such as
             `{'model.importance_samples': 5000}`. What the parameters depend on must stay.
         allow: modules that this run, and those that it is built on or compared with, may import: those of
-            tasks and quantizers of one's own. Importing runs code; name what you trust.
+            classes of one's own. Importing runs code; name what you trust.
 
     Raises:
         UserError: if the directory holds no run, no checkpoint that can be read, one of another model than
@@ -170,7 +173,14 @@ class Run:
         return self.decode(self.encode(examples), label)
 
     def sample(
-        self, n: int, label: Label = None, seed: int = 0, *, progress: bool = False, **sampling: Any
+        self,
+        n: int,
+        label: Label = None,
+        seed: int = 0,
+        *,
+        conditions: Conditions = None,
+        progress: bool = False,
+        **sampling: Any,
     ) -> np.ndarray:
         """Samples examples, on all devices.
 
@@ -181,6 +191,8 @@ class Run:
             label: the class of all, or of each [n], for a model that is conditioned on it; None samples
                 all classes in turn.
             seed: the same gives the same examples.
+            conditions: what else the model is conditioned on, by name: of all, or a sequence of those of each
+                [n]. What a name may be given is up to the conditioner of the run (`task.conditioner`).
             progress: show a bar.
             **sampling: for a prior or a diffusion model, other values for keys of the section 'sampling'
                 of its config.
@@ -191,7 +203,8 @@ class Run:
         self._needs('sample')
         check_number(n, what=self.spec.plural)
         labels = self._labels(n, label, needed=False)
-        return self._sampled(self.task.sample, n, labels, seed, sampling, progress=progress)
+        given = self._conditions(n, conditions)
+        return self._sampled(self.task.sample, n, labels, seed, sampling, given, progress=progress)
 
     def inpaint(
         self,
@@ -200,6 +213,7 @@ class Run:
         label: Label = None,
         seed: int = 0,
         *,
+        conditions: Conditions = None,
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
@@ -212,6 +226,7 @@ class Run:
                 outside of it stays as it is.
             label: the class of all, or of each [b], for a model that is conditioned on it.
             seed: as for `sample`, like all that follows.
+            conditions: of all, or of each [b].
             progress: show a bar.
             **sampling: other values for keys of the section 'sampling'.
 
@@ -228,7 +243,7 @@ class Run:
                 f'{mask.shape}.'
             )
         given = {'images': examples, 'mask': np.broadcast_to(mask, (b, *grid))}
-        return self._edit(self.task.inpaint, given, label, seed, progress, sampling)
+        return self._edit(self.task.inpaint, given, label, conditions, seed, progress, sampling)
 
     def image_to_image(
         self,
@@ -237,6 +252,7 @@ class Run:
         label: Label = None,
         seed: int = 0,
         *,
+        conditions: Conditions = None,
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
@@ -249,7 +265,9 @@ class Run:
         if not isinstance(strength, numbers.Real) or not 0 <= on_device('the strength', strength) <= 1:
             raise UserError(f'the strength is {strength!r}; give a number from 0 to 1.')
         given = {'images': self._checked(examples)}
-        return self._edit(self.task.image_to_image, given, label, seed, progress, sampling, strength=strength)
+        return self._edit(
+            self.task.image_to_image, given, label, conditions, seed, progress, sampling, strength=strength
+        )
 
     def denoise(
         self,
@@ -258,6 +276,7 @@ class Run:
         label: Label = None,
         seed: int = 0,
         *,
+        conditions: Conditions = None,
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
@@ -272,10 +291,17 @@ class Run:
             unit = 'grey levels' if self.spec.dtype == np.uint8 else 'steps of int16'
             raise UserError(f'sigma is {sigma!r}; give a number of {unit} above 0.')
         given = {'images': self._checked(examples)}
-        return self._edit(self.task.denoise, given, label, seed, progress, sampling, sigma=sigma)
+        return self._edit(self.task.denoise, given, label, conditions, seed, progress, sampling, sigma=sigma)
 
     def upscale(
-        self, images: Array, label: Label = None, seed: int = 0, *, progress: bool = False, **sampling: Any
+        self,
+        images: Array,
+        label: Label = None,
+        seed: int = 0,
+        *,
+        conditions: Conditions = None,
+        progress: bool = False,
+        **sampling: Any,
     ) -> np.ndarray:
         """Makes large images, uint8 [b h w c], of small ones, with a diffusion model trained for it.
 
@@ -284,7 +310,7 @@ class Run:
         """
         self._needs('upscale')
         given = {'small': checked_examples(images, self.spec)}
-        return self._edit(self.task.upscale, given, label, seed, progress, sampling)
+        return self._edit(self.task.upscale, given, label, conditions, seed, progress, sampling)
 
     def prepare(self, file: Any, mask: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Brings an image or a sound, and a mask for `inpaint`, to what the model takes, as its data were.
@@ -304,7 +330,7 @@ class Run:
         config = build(DataConfig, self.config.data, 'data')
         return TRANSFORMS.get(self.spec.kind, Transform).prepare(file, mask, self.spec, config)
 
-    def log_prob(self, codes: Codes, label: Label = None) -> jax.Array:
+    def log_prob(self, codes: Codes, label: Label = None, *, conditions: Conditions = None) -> jax.Array:
         """The log-likelihood of codes, as `encode` makes them, under a prior in nats, float32 [b].
 
         Of a prior of a finer scale, given the coarser one. The codes are as many as `encode` makes of an
@@ -313,15 +339,24 @@ class Run:
         self._needs('log_probability')
         codes = checked_codes(codes, self._encoded, self.task.vocabularies)
         check_whole_grids(codes, self._encoded)
-        labels = self._labels(len(jax.tree.leaves(codes)[0]), label)
-        return self._jit(self.task.log_probability)(self.state, self._with_depth(codes), labels)
+        n = len(jax.tree.leaves(codes)[0])
+        given = self._conditions(n, conditions)
+        probability = self._jit(self.task.log_probability)
+        return probability(self.state, self._with_depth(codes), self._labels(n, label), **given)
 
     def labels(self, n: int, label: Label) -> np.ndarray | None:
         """Checked classes for n examples, int32 [n]; None if the model is not conditioned on any."""
         return checked_labels(n, label, self.task.num_labels, self.class_names)
 
     def interpolate(
-        self, a: np.ndarray, b: np.ndarray, n: int = 8, label: Label = None, **sampling: Any
+        self,
+        a: np.ndarray,
+        b: np.ndarray,
+        n: int = 8,
+        label: Label = None,
+        *,
+        conditions: Conditions = None,
+        **sampling: Any,
     ) -> jax.Array:
         """Examples on the way from one to another.
 
@@ -332,6 +367,7 @@ class Run:
             b: where to end, alike.
             n: how many, both ends included, up to 1,024: all are made at once.
             label: as for `decode`.
+            conditions: as for `sample`.
             **sampling: as for `sample`.
 
         Returns:
@@ -344,10 +380,11 @@ class Run:
             raise UserError(f'interpolation is between {names} of one shape, not of {a.shape} and {b.shape}.')
         ends = self._checked(np.stack([a, b]))
         if isinstance(self.task, Edits):
-            labels = self._labels(n, label)
+            labels, given = self._labels(n, label), self._conditions(n, conditions)
             options = self._batched_sampler.sampling('interpolate', sampling) or self.task.sampling
             between = self._jit(self.task.interpolate, static_argnames=('n', 'sampling'))
-            return between(self.state, *ends, n=n, labels=labels, sampling=options)
+            return between(self.state, *ends, n=n, labels=labels, sampling=options, **given)
+        self._conditions(n, conditions)  # of which such a run has none
         if not isinstance(self.task, Encodes):
             raise UserError(
                 f'a run of the task {self.config.task} cannot interpolate between {names}; one of vae or '
@@ -443,7 +480,8 @@ class Run:
         """A split of the run's data set, preprocessed as in training."""
         if not isinstance(split, str):
             raise UserError(f"the split is {split!r}; give a text such as 'test' or 'train[:1000]'.")
-        return open_dataset(build(DataConfig, self.config.data, 'data'), split)
+        with allowing(self._restored.allow):
+            return open_dataset(build(DataConfig, self.config.data, 'data'), split)
 
     @functools.cached_property
     def _encoded(self) -> Any:
@@ -463,6 +501,7 @@ class Run:
         method: Callable[..., jax.Array],
         given: Mapping[str, np.ndarray],
         label: Label,
+        conditions: Conditions,
         seed: int,
         progress: bool,
         sampling: dict[str, Any],
@@ -471,6 +510,7 @@ class Run:
         """Makes examples of others, by a method of the task."""
         n = len(next(iter(given.values())))
         labels = self._labels(n, label)
+        given = {**given, **self._conditions(n, conditions)}
         return self._sampled(method, n, labels, seed, sampling, given, constants, progress=progress)
 
     def _sampled(
@@ -485,6 +525,20 @@ class Run:
             raise UserError('this model is conditioned on classes; give a label, one for all or for each.')
         labels = self.labels(n, label)
         return np.zeros(n, np.int32) if labels is None else labels
+
+    def _conditions(self, n: int, given: Conditions) -> dict[str, dict[str, np.ndarray]]:
+        """The argument of the task for conditions of n examples, each [n ...]; empty if it has none."""
+        conditioner = self.task.conditioner
+        if conditioner is None:
+            if given is not None:
+                raise UserError('this model is conditioned on nothing but classes; leave the conditions out.')
+            return {}
+        given = {} if given is None else given  # of which the message says what is missing
+        each = [given] * n if isinstance(given, Mapping) else list(given)
+        if len(each) != n or not all(isinstance(one, Mapping) for one in each):
+            raise UserError(f'conditions must be a dict, or one for each of {n} examples.')
+        ready = [prepared(conditioner, one) for one in each]
+        return {'conditions': {name: np.stack([one[name] for one in ready]) for name in ready[0]}}
 
     def _elbo(self, state: State, examples: jax.Array) -> jax.Array:
         batch = {'x': examples, 'label': jnp.zeros(len(examples), jnp.int32)}

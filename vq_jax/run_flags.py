@@ -35,8 +35,13 @@ def _overrides(overrides: Sequence[str]) -> dict[str, Any]:
         key, equals, value = override.partition('=')
         if not equals:
             raise UserError(f'--override is {override!r}; write it as key=value.')
-        try:
-            parsed[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            parsed[key] = _WORDS.get(value.lower(), value)
+        parsed[key] = literal(value)
     return parsed
+
+
+def literal(text: str) -> Any:
+    """A value that is written as in Python, or after `--config.`; anything else is a text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return _WORDS.get(text.lower(), text)

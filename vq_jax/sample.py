@@ -24,7 +24,8 @@ def main() -> None:
     run = load(**run_flags.opened())
     sample_flags.check_fits(output, n, run.spec)
     label = sample_flags.label(run, n)
-    samples = run.sample(n, label, sample_flags.SEED.value, progress=True, **sample_flags.sampling())
+    options = {'conditions': sample_flags.conditions(n), 'progress': True, **sample_flags.sampling()}
+    samples = run.sample(n, label, sample_flags.SEED.value, **options)
     labels = run.labels(n, label)
     names = None if labels is None or run.class_names is None else np.asarray(run.class_names)
     title = f'{n} samples of {run.name}, step {run.step:,}'

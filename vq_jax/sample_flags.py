@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from vq_jax import cli
+from vq_jax import cli, run_flags
 from vq_jax.errors import UserError
 from vq_jax.media import SHOWN, Sound, as_images, image_size, sheets, wav
 from vq_jax.media.captions import captioned
@@ -28,6 +28,12 @@ _LABEL = flags.DEFINE_multi_string(
     None,
     'The name of a class, or its number, counted from 0, where none is called so. Of several, separated by '
     'commas or given by flags of their own, one after the other is sampled.',
+)
+_CONDITION = flags.DEFINE_multi_string(
+    'condition',
+    [],
+    'What else a model is conditioned on, as name=value, such as "text=a red circle" or angle=0.5. Of '
+    'several of one name, one after the other is sampled.',
 )
 SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same samples.')
 OUTPUT = flags.DEFINE_string(
@@ -71,6 +77,19 @@ def label(run: 'Run', n: int) -> list[str] | None:
         known = value in (run.class_names or ())
         names += [value] if known else [part.strip() for part in value.split(',')]
     return [names[i % len(names)] for i in range(n)]
+
+
+def conditions(n: int) -> list[dict[str, Any]] | None:
+    """The conditions that the flags give, in turn for n examples; None if they give none."""
+    values: dict[str, list[Any]] = {}
+    for given in _CONDITION.value:
+        name, equals, value = given.partition('=')
+        if not equals:
+            raise UserError(f'--condition is {given!r}; write it as name=value.')
+        values.setdefault(name, []).append(run_flags.literal(value))
+    return (
+        [{name: turn[i % len(turn)] for name, turn in values.items()} for i in range(n)] if values else None
+    )
 
 
 def captions(run: 'Run', labels: np.ndarray | None) -> list[str] | None:

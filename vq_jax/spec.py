@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from msgspec import Meta
@@ -94,6 +95,50 @@ class Spec:
     def __str__(self) -> str:
         """Kind and shape, such as 'image of 32x32x3'."""
         return f'{self.kind} of {"x".join(map(str, self.shape))}'
+
+
+@dataclasses.dataclass(frozen=True)
+class ConditionSpec:
+    """What an array is that a data set gives of each example beside the example and its class.
+
+    Such as the tokens of its text, or the angle from which it is seen.
+
+    Attributes:
+        shape: of one example's; empty for a number.
+        dtype: its type, in a batch and on the devices.
+    """
+
+    shape: tuple[Annotated[int, Meta(ge=1, le=2**31)], ...]
+    dtype: Literal['float32', 'int32', 'bool'] = 'float32'
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ('float32', 'int32', 'bool') or min(self.shape, default=1) < 1:
+            raise UserError(
+                f'a condition of the type {self.dtype!r} and the shape {self.shape} cannot be given; let it '
+                'be float32, int32 or bool, with sizes of 1 or more.'
+            )
+
+    def array(self, value: Any, what: str) -> np.ndarray:
+        """One example's, of what a data set or a user gives; `UserError` for what cannot be such.
+
+        In the message it is called `what`.
+        """
+        try:
+            array = np.asarray(value)
+        except ValueError:  # of parts that differ in shape
+            array = np.asarray(value, object)
+        if array.shape != self.shape or not np.can_cast(array.dtype, self.dtype, 'same_kind'):
+            raise UserError(f'{what} is {array.dtype} [{" ".join(map(str, array.shape))}]; give {self}.')
+        return array.astype(self.dtype)
+
+    def __str__(self) -> str:
+        """Type and shape, such as 'int32 [16]'."""
+        return f'{self.dtype} [{" ".join(map(str, self.shape))}]'
+
+
+def blank_conditions(specs: Mapping[str, ConditionSpec], n: int) -> dict[str, np.ndarray]:
+    """Zeros [n ...] for each condition, by name."""
+    return {name: np.zeros((n, *spec.shape), spec.dtype) for name, spec in specs.items()}
 
 
 @dataclasses.dataclass(frozen=True)

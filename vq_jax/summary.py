@@ -47,9 +47,9 @@ def main() -> None:
     """Prints the table; the last lines say how many parameters there are."""
     import jax
 
+    from vq_jax.extensions import allowing
     from vq_jax.modules import print_modules
     from vq_jax.topology import compile_step
-    from vq_jax.training.extensions import allowing
 
     if _TOPOLOGY.value is not None:
         jax.config.update('jax_platforms', 'cpu')  # which may have the compiler of TPUs, and no TPU

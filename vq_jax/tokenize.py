@@ -19,10 +19,10 @@ _BATCHES = flags.DEFINE_integer('shard_batches', 256, 'Batches of examples whose
 
 def main() -> None:
     """Writes the files, and says what is in them."""
+    from vq_jax.extensions import allowing, is_own
     from vq_jax.tasks.codes import write_codes
     from vq_jax.tasks.restore import config_of
     from vq_jax.training.bucket_runs import local_run
-    from vq_jax.training.extensions import allowing, is_own
     from vq_jax.training.run_dir import read_data_facts
 
     opened = run_flags.opened()

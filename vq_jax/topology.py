@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.data.sources.codes import PREFIX
 from vq_jax.errors import UserError, first_line
+from vq_jax.extensions import allowing, named_modules
 from vq_jax.ops.keys import fold_in
 from vq_jax.ops.logits import sample_categorical
 from vq_jax.spec import Spec
@@ -33,7 +34,6 @@ from vq_jax.tasks.diffusion_sampling import DiffusionSampling
 from vq_jax.tasks.prior import PriorTask
 from vq_jax.tasks.task import Samples, State, Task
 from vq_jax.training.config import build
-from vq_jax.training.extensions import allowing, named_modules
 from vq_jax.training.hlo import Collective, collectives, hbm_bytes, loops
 from vq_jax.training.parallel import Engine, ParallelConfig, PmapEngine, make_engine, shard_bytes
 from vq_jax.training.state import abstract_batch
@@ -244,7 +244,7 @@ def compile_step(
 
 def _batch(config: ConfigDict, task: Task, b: int) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes and types of a batch of the data that a config names, which may be written codes."""
-    batch = abstract_batch(b, task.spec)
+    batch = abstract_batch(b, task.spec, task.condition_specs)
     if isinstance(task, PriorTask) and config.data.name.startswith(PREFIX):
         del batch['x']
         batch['codes'] = jax.ShapeDtypeStruct((b, task.codec.code_spec.length), jnp.int32)
@@ -317,7 +317,7 @@ def _lower_training(engine: Engine, task: Task, batch: Any) -> tuple[jax.stages.
 
 def _lower_sampling(engine: Engine, task: Task, batch_size: int) -> tuple[jax.stages.Lowered, dict[str, Any]]:
     state = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, task.spec)).for_inference()
-    batch = abstract_batch(batch_size, task.spec)
+    batch = abstract_batch(batch_size, task.spec, task.condition_specs)
     batch['number'] = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
     step, carried = _sampling_step(task, state, batch)
     given = {'state': state, 'i': jax.ShapeDtypeStruct((), jnp.int32)}
@@ -355,7 +355,8 @@ def _sampling_step(task: Task, state: State, batch: Any) -> tuple[Callable[..., 
         sampling = dataclasses.replace(task.sampling, steps=1)
 
         def denoise(given: Any, carried: Any, batch: Any) -> Any:
-            context = task.context(batch['label'], batch['x'])
+            variables = given['state'].eval_variables()
+            context = task.context(variables, batch['label'], task.conditions_of(batch), batch['x'])
             return task.visit(given['state'], _keys(batch), context, sampling)[0]
 
         return denoise, ()
@@ -372,7 +373,7 @@ def _prior_step(task: PriorTask, state: State, batch: Any) -> tuple[Callable[...
 
     def context(state: State, batch: Any, coarser: Any) -> tuple[Any, Any]:
         variables = state.eval_variables()
-        return variables, network.context(variables, batch['label'], coarser)
+        return variables, network.context(variables, batch['label'], coarser, task.conditions_of(batch))
 
     if network.masked:
         once = dataclasses.replace(sampling, steps=1)

@@ -11,7 +11,7 @@ import pytest
 from absl import logging
 from PIL import Image
 
-from vq_jax.data import DataConfig, eval_batches, open_dataset, train_batches
+from vq_jax.data import DataConfig, Record, Source, eval_batches, open_dataset, train_batches
 from vq_jax.errors import UserError
 
 
@@ -263,11 +263,10 @@ def test_unequal_sizes(write_images, mode):
         list(eval_batches(data, batch_size=2))
 
 
-class Labelled:
+class Labelled(Source):
     """A source whose labels are wrong."""
 
-    name, class_names, kind, shape, rate = 'wrong', ('a', 'b'), 'image', (8, 8, 1), None
-    use_orientation = False
+    name, class_names, kind, shape = 'wrong', ('a', 'b'), 'image', (8, 8, 1)
 
     def __init__(self, label):
         self.label = label
@@ -276,7 +275,7 @@ class Labelled:
         return 1
 
     def read(self, indices):
-        return [(b'', self.label) for _ in indices]
+        return [Record(b'', self.label) for _ in indices]
 
     def describe(self, index):
         return f'record {index}'

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vq_jax.models.context import Context, class_vector, without_class
+from vq_jax.models.context import Context, ContextEncoder, class_vector
 from vq_jax.ops.guidance import drop, guide, halves, pair, twice
 
 RNG = np.random.default_rng(0)
@@ -16,7 +16,8 @@ CLASSES = np.arange(4000, dtype=np.int32) % 7
 def dropped(keys, classes, rate, num_classes=7):
     """The classes that are left, and `num_classes` where they are dropped."""
     context = Context(vector=class_vector(classes, num_classes))
-    return np.asarray(drop(keys, rate, context, without_class(context, num_classes)).vector).argmax(1)
+    encoder = ContextEncoder(num_classes, label_dropout=rate)
+    return np.asarray(encoder.drop(keys, context).vector).argmax(1)
 
 
 @pytest.mark.parametrize('share', [0.0, 0.1, 0.7, 1.0])

@@ -160,7 +160,9 @@ def test_more_steps_than_times_up_to_the_start(sampler):
     config = small(model__timesteps=20, model__learned_variance=True, sampling__sampler=sampler)
     task, state = started(config)
     change = jax.jit(
-        lambda state, t, x: task.visit(state, keys(16), task.context(LABELS), task.sampling, t, x)[0]
+        lambda state, t, x: task.visit(
+            state, keys(16), task.context(state.eval_variables(), LABELS), task.sampling, t, x
+        )[0]
     )
     x = jax.random.normal(jax.random.key(0), (16, 8, 8, 1))
     assert np.isfinite(change(state, 0.2, x)).all()
@@ -462,7 +464,9 @@ def test_the_dynamic_threshold_is_that_of_its_percentile():
     def drawn(**changes):
         sampling = Sampling(steps=1, **changes)
         visit = jax.jit(
-            lambda x: task.visit(state, keys(4), task.context(LABELS[:4]), sampling, start=0.5, x=x)[0]
+            lambda x: task.visit(
+                state, keys(4), task.context(state.eval_variables(), LABELS[:4]), sampling, start=0.5, x=x
+            )[0]
         )
         return np.asarray(visit(x))
 

@@ -71,7 +71,9 @@ def test_the_threshold_and_the_grid_are_those_asked_for():
     def drawn(steps=1, **changes):
         sampling = Sampling(steps=steps, **changes)
         visit = jax.jit(
-            lambda x: task.visit(state, keys(4), task.context(LABELS[:4]), sampling, start=0.5, x=x)[0]
+            lambda x: task.visit(
+                state, keys(4), task.context(state.eval_variables(), LABELS[:4]), sampling, start=0.5, x=x
+            )[0]
         )
         return np.asarray(visit(x))
 

@@ -81,7 +81,7 @@ def test_classes_alone_are_dropped(has_coarser):
     network, variables, coarser = made('transformer', (2, 4, 1), has_coarser)
     context = network.context(variables, jnp.zeros(B, int), coarser)
     keys = jax.random.split(jax.random.key(2), B)
-    dropped = network.drop(keys, context)
+    dropped = network.encoder.drop(keys, context)
     chosen = np.asarray(jax.vmap(lambda key: jax.random.bernoulli(key, 0.5))(keys))
     np.testing.assert_array_equal(dropped.vector.argmax(1), np.where(chosen, CLASSES, 0))
     assert 0 < chosen.sum() < B

@@ -4,6 +4,7 @@ from vq_jax.data.batches import Batch, Batches, eval_batches, train_batches
 from vq_jax.data.config import DataConfig
 from vq_jax.data.dataset import Dataset
 from vq_jax.data.open import open_dataset
+from vq_jax.data.source import Record, Source, parts_of
 from vq_jax.data.sources.codes import CodeDataset
 
 __all__ = [
@@ -12,7 +13,10 @@ __all__ = [
     'CodeDataset',
     'DataConfig',
     'Dataset',
+    'Record',
+    'Source',
     'eval_batches',
     'open_dataset',
+    'parts_of',
     'train_batches',
 ]

@@ -19,8 +19,10 @@ import numpy as np
 from absl import flags
 
 from vq_jax.data.dataset import Dataset
+from vq_jax.data.source import Examples
 from vq_jax.errors import UserError
 from vq_jax.processes import end_with
+from vq_jax.spec import blank_conditions
 
 Batch = dict[str, np.ndarray]
 _ORDER, _AUGMENTATION = 0, 1  # keep the two streams of random numbers of one seed apart
@@ -59,8 +61,9 @@ def train_batches(
 
     Returns:
       An iterator over `{'x': [b ...] as the spec says, 'label': int32 [b], 'mask': bool [b]}` with b
-      the rows of this process, `mask` all True and `label` 0 if the set has none; written codes have
-      'codes': int32 [b n] for 'x'. Leaving it, or its `close`, stops its threads or processes.
+      the rows of this process, `mask` all True and `label` 0 if the set has none, and the conditions of the
+      set [b ...] by their names; written codes have 'codes': int32 [b n] for 'x'. Leaving it, or its
+      `close`, stops its threads or processes.
 
     Raises:
       UserError: If the sizes do not fit; while iterating, if too many examples are undecodable,
@@ -278,18 +281,22 @@ def _train_batch(data: Dataset, batch_size: int, seed: int, rows: slice, number:
     indices = order(seed, first + rows.start, first + rows.stop, len(data))
     examples = data.fetch(indices)
     faults = data.faults(indices[~examples.good])
-    values, labels = examples.values, examples.labels
+    values, labels, conditions = examples.values, examples.labels, examples.conditions
     for row in np.flatnonzero(~examples.good):
-        values[row], labels[row] = _substitute(data, int(indices[row]), faults)
+        other = _substitute(data, int(indices[row]), faults)
+        values[row], labels[row] = other.values[0], other.labels[0]
+        for name, known in other.conditions.items():
+            conditions[name][row] = known[0]
     k = data.transform.uniforms
     if k:
         random = np.random.default_rng([_AUGMENTATION, seed, number])
         # Sampled for the rows of all processes.
         values = data.transform.augment(values, random.random((batch_size, k))[rows])
-    return {data.key: values, 'label': labels, 'mask': np.ones(len(indices), bool), 'faults': faults}
+    mask = np.ones(len(indices), bool)
+    return {data.key: values, 'label': labels, **conditions, 'mask': mask, 'faults': faults}
 
 
-def _substitute(data: Dataset, index: int, faults: dict[int, str]) -> tuple[np.ndarray, int]:
+def _substitute(data: Dataset, index: int, faults: dict[int, str]) -> Examples:
     """Returns the next decodable example, and adds the undecodable ones on the way to `faults`.
 
     The search ends when as many are undecodable as stop the run anyway.
@@ -298,9 +305,10 @@ def _substitute(data: Dataset, index: int, faults: dict[int, str]) -> tuple[np.n
         candidate = np.array([(index + step) % len(data)])
         found = data.fetch(candidate)
         if found.good[0]:
-            return found.values[0], int(found.labels[0])
+            return found
         faults.update(data.faults(candidate))
-    return np.zeros(data.spec.shape, data.spec.dtype), 0
+    blank = np.zeros((1, *data.spec.shape), data.spec.dtype)
+    return Examples(blank, np.zeros(1, np.int32), np.zeros(1, bool), blank_conditions(data.conditions, 1))
 
 
 def _eval_batch(data: Dataset, batch_size: int, rows: slice, pad: bool, number: int) -> dict[str, Any]:
@@ -309,15 +317,18 @@ def _eval_batch(data: Dataset, batch_size: int, rows: slice, pad: bool, number: 
     indices = np.arange(first + rows.start, min(first + rows.stop, len(data)))
     items = np.zeros((count, *data.item_shape), data.item_dtype)
     label, mask = np.zeros(count, np.int32), np.zeros(count, bool)
+    conditions = blank_conditions(data.conditions, count)
     faults = {}
     if len(indices):
         examples = data.fetch(indices)
         for row in np.flatnonzero(examples.good):
             items[row] = data.transform.centre(examples.values[row])
             label[row] = examples.labels[row]
+            for name, known in examples.conditions.items():
+                conditions[name][row] = known[row]
         mask[: len(indices)] = examples.good
         faults = data.faults(indices)
-    batch = {data.key: items, 'label': label, 'mask': mask}
+    batch = {data.key: items, 'label': label, **conditions, 'mask': mask}
     if not pad:
         batch = {name: values[mask] for name, values in batch.items()}
     return {**batch, 'faults': faults}

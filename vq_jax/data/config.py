@@ -30,7 +30,8 @@ class DataConfig:
         tensorflow-datasets (`mnist`, `imagenette/160px-v2`, `mnist:3.0.1`, `spoken_digit`),
         `folder:/path` for any folder of images or WAV files, or `codes:/path` for what
         `vq_jax.tokenize` wrote (`codes:gs://bucket/path` where it is in a bucket), which only priors learn
-        from; of the other attributes, codes need the splits, `cache_gib`, `workers` and `prefetch`.
+        from, or `class:module:Class` for a source of one's own (docs/extending.md); of the other
+        attributes, codes need the splits, `cache_gib`, `workers` and `prefetch`.
       data_dir: Folder that holds the prepared data sets. None means the environment variable
         `TFDS_DATA_DIR`, else `~/tensorflow_datasets`; the built-in sets, which training prepares, are
         kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not used by

@@ -7,12 +7,14 @@ import numpy as np
 from absl import logging
 
 from vq_jax.data.config import DataConfig
-from vq_jax.data.source import Examples, Source
+from vq_jax.data.source import Examples, Record, Source
 from vq_jax.data.transforms import Undecodable, make_transform
 from vq_jax.errors import UserError, plural
-from vq_jax.spec import Spec
+from vq_jax.spec import ConditionSpec, Spec, blank_conditions
 
 _PROBES = 16  # examples decoded to estimate how much memory all need
+# What else batches have, by names that no condition can have.
+_RESERVED = ('x', 'codes', 'label', 'mask', 'faults', 'asked')
 
 
 class Dataset:
@@ -23,6 +25,7 @@ class Dataset:
       name: Data set and split, for messages.
       class_names: Names of the classes in the order of the labels; empty if there are no labels.
       num_classes: Their number; 0 if there are no labels.
+      conditions: What else batches have of each example, by name.
       spec: What every example of a batch is.
       transform: Decodes and augments examples.
       cached: Whether examples are kept in memory once they are decoded.
@@ -40,7 +43,7 @@ class Dataset:
         Raises:
           UserError: If none of them can be decoded, or a key of the config is not for their kind.
         """
-        self._describe(config, source.name, tuple(source.class_names))
+        self._describe(config, source.name, tuple(source.class_names), source.conditions)
         self._source = source
         share = config.max_undecodable
         self.tolerated = max(1, int(share * len(self))) if share else 0
@@ -49,8 +52,20 @@ class Dataset:
         self.item_shape, self.item_dtype = self.spec.shape, self.spec.dtype
         self._kept = _Kept(self) if self._bytes() <= config.cache_gib * 2**30 else None
 
-    def _describe(self, config: DataConfig, name: str, class_names: tuple[str, ...]) -> None:
+    def _describe(
+        self,
+        config: DataConfig,
+        name: str,
+        class_names: tuple[str, ...],
+        conditions: Mapping[str, ConditionSpec],
+    ) -> None:
         """Says what is known before an example is read; none is known to be undecodable."""
+        if taken := [key for key in conditions if key in _RESERVED]:
+            raise UserError(
+                f'{name} has conditions of the names {", ".join(taken)}, which batches have for something '
+                'else; call them otherwise.'
+            )
+        self.conditions = dict(conditions)
         self.config, self.name = config, name
         self.class_names, self.num_classes = class_names, len(class_names)
         self.tolerated = 0
@@ -81,27 +96,30 @@ class Dataset:
         """
         if self._kept is not None:
             return self._kept.fetch(indices)
-        values, labels = self.decode(indices)
+        values, labels, conditions = self.decode(indices)
         good = np.array([value is not None for value in values], bool)
         if not self.transform.varied:
             blank = np.zeros(self.spec.shape, self.spec.dtype)
             values = np.stack([blank if value is None else value for value in values])
-        return Examples(values, labels, good)
+        return Examples(values, labels, good, conditions)
 
-    def decode(self, indices: Sequence[int]) -> tuple[list[np.ndarray | None], np.ndarray]:
+    def decode(
+        self, indices: Sequence[int]
+    ) -> tuple[list[np.ndarray | None], np.ndarray, dict[str, np.ndarray]]:
         """Reads and decodes examples by their indices [b].
 
         Returns:
           What the transform makes of each, larger than `spec` says if a random crop is still to be cut out,
-          or None where the example is undecodable; and the labels, int32 [b].
+          or None where the example is undecodable; the labels, int32 [b]; and the conditions [b ...].
 
         Raises:
-          UserError: If an example has another size than the rest, or a label is out of range.
+          UserError: If an example has another size than the rest, a label is out of range, or a condition is
+            not as the source says.
         """
         values: list[np.ndarray | None] = []
-        labels = np.zeros(len(indices), np.int32)
-        for row, (stored, label) in enumerate(self._source.read(indices)):
-            index = int(indices[row])
+        labels, conditions = np.zeros(len(indices), np.int32), blank_conditions(self.conditions, len(indices))
+        for row, record in enumerate(self._source.read(indices)):
+            index, label = int(indices[row]), record.label
             if self.num_classes and not 0 <= label < self.num_classes:
                 raise UserError(
                     f'{self._source.describe(index)} has label {label}, but the labels of {self.num_classes} '
@@ -109,29 +127,33 @@ class Dataset:
                 )
             labels[row] = label
             try:
-                values.append(self.transform.decode(_readable(stored), self._source.describe(index)))
+                values.append(self.transform.decode(_readable(record), self._source.describe(index)))
+                for name, spec in self.conditions.items():
+                    what = f'the condition {name} of {self._source.describe(index)}'
+                    conditions[name][row] = spec.array(record.conditions.get(name), what)
             except Undecodable as error:
                 self._faults[index] = str(error)
                 values.append(None)
-        return values, labels
+        return values, labels, conditions
 
     def _measured(self) -> Spec:
         """Returns the spec that the first decodable example has."""
         for index in range(len(self)):
-            stored, _ = self._source.read([index])[0]
+            [record] = self._source.read([index])
             try:
-                return self.transform.measure(_readable(stored), self._source.describe(index))
+                return self.transform.measure(_readable(record), self._source.describe(index))
             except Undecodable as error:
                 self.report({index: str(error)})
         raise AssertionError('report stops before all are found undecodable')
 
     def _bytes(self) -> float:
         """Estimates how much memory the examples need once they are decoded."""
+        beside = sum(blank.nbytes for blank in blank_conditions(self.conditions, 1).values())
         if not self.transform.varied:
-            return len(self) * float(self.spec.size * np.dtype(self.spec.dtype).itemsize)
+            return len(self) * (float(self.spec.size * np.dtype(self.spec.dtype).itemsize) + beside)
         some = np.unique(np.linspace(0, len(self) - 1, _PROBES).astype(int))
         sizes = [value.nbytes for value in self.decode(some)[0] if value is not None]
-        return len(self) * float(np.mean(sizes or [0]))
+        return len(self) * (float(np.mean(sizes or [0])) + beside)
 
     def faults(self, indices: Sequence[int]) -> dict[int, str]:
         """Returns those of the examples that were found undecodable, and why."""
@@ -159,8 +181,9 @@ class Dataset:
             )
 
 
-def _readable(stored: Any) -> Any:
+def _readable(record: Record) -> Any:
     """Returns what is stored of an example; raises `Undecodable` where a source has an error instead."""
+    stored = record.stored
     if isinstance(stored, Exception):
         raise Undecodable(getattr(stored, 'strerror', None) or str(stored))
     return stored
@@ -180,6 +203,7 @@ class _Kept:
         if not dataset.transform.varied:
             self._values = np.zeros((number, *dataset.spec.shape), dataset.spec.dtype)
         self._labels = np.zeros(number, np.int32)
+        self._conditions = blank_conditions(dataset.conditions, number)
         self._known = np.zeros(number, bool)
         self._good = np.zeros(number, bool)
 
@@ -187,8 +211,10 @@ class _Kept:
         """Does what `Dataset.fetch` does."""
         unknown = np.unique(indices[~self._known[indices]])
         if len(unknown):
-            values, labels = self._dataset.decode(unknown)
+            values, labels, conditions = self._dataset.decode(unknown)
             self._labels[unknown] = labels
+            for name, known in conditions.items():
+                self._conditions[name][unknown] = known
             for index, value in zip(unknown, values, strict=True):
                 if value is not None:
                     self._values[index] = value
@@ -196,4 +222,5 @@ class _Kept:
             self._known[unknown] = True
         varied = self._dataset.transform.varied
         values = [self._values[index] for index in indices] if varied else self._values[indices]
-        return Examples(values, self._labels[indices], self._good[indices])
+        conditions = {name: known[indices] for name, known in self._conditions.items()}
+        return Examples(values, self._labels[indices], self._good[indices], conditions)

@@ -7,6 +7,8 @@ from vq_jax.data.source import Source
 from vq_jax.data.sources.codes import PREFIX, CodeDataset
 from vq_jax.data.sources.folder import FolderSource
 from vq_jax.data.sources.tfds import TfdsSource, data_dir, find, missing
+from vq_jax.errors import UserError
+from vq_jax.extensions import SOURCE_PREFIX, own_class
 
 BUILT_IN = ('digits', 'glyphs', 'photos')
 
@@ -37,6 +39,8 @@ def open_dataset(config: DataConfig, split: str, *, prepare: bool = False) -> Da
 def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Source:
     """Opens one split of what a config names, still encoded, as `open_dataset` does."""
     name = config.name
+    if name.startswith(SOURCE_PREFIX):
+        return _own(name.removeprefix(SOURCE_PREFIX), config, split)
     if name.startswith('folder:'):
         return FolderSource(name.removeprefix('folder:'), split, config.split_key(split))
     if name in BUILT_IN:
@@ -50,3 +54,14 @@ def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Sou
         if folder is None:
             raise missing(name, data_dir(config.data_dir), BUILT_IN)
     return TfdsSource(folder, split, config)
+
+
+def _own(name: str, config: DataConfig, split: str) -> Source:
+    """A split of a source of one's own, 'module:Class'; raises `UserError` if there is no such source."""
+    found = own_class(name, 'config.data.name')
+    if not issubclass(found, Source):
+        raise UserError(
+            f'config.data.name is {SOURCE_PREFIX}{name}, which is no subclass of vq_jax.data.Source; make it '
+            'one.'
+        )
+    return found(config, split)

@@ -1,13 +1,16 @@
 """What all sources of data have in common."""
 
+import abc
 import dataclasses
 import re
-from collections.abc import Collection, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from vq_jax.spec import Kind
+from vq_jax.errors import UserError
+from vq_jax.spec import ConditionSpec, Kind
 
 # Names that one split goes by.
 SPLIT_NAMES = (('train', 'training'), ('validation', 'val', 'valid', 'dev'), ('test', 'testing'))
@@ -22,19 +25,39 @@ class Examples:
         their own sizes; anything where an example is undecodable.
       labels: int32 [b].
       good: bool [b], False where the example is undecodable.
+      conditions: [b ...] by their names, as the source says.
     """
 
     values: np.ndarray | list[np.ndarray | None]
     labels: np.ndarray
     good: np.ndarray
+    conditions: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
-class Source(Protocol):
+class Record(NamedTuple):
+    """What a source stores of an example.
+
+    Attributes:
+      stored: The example, for its `Transform` to decode: of an image, the content of a file or uint8 [h w c];
+        of sound, that of a WAV file or integers of 16 bits [n c] and their rate; of other kinds the array.
+        Where it cannot be read, the `Exception` that says why.
+      label: Number of its class; 0 without labels.
+      conditions: Arrays by their names, as `Source.conditions` says; of an example that cannot be read, none.
+    """
+
+    stored: Any
+    label: int = 0
+    conditions: Mapping[str, Any] = MappingProxyType({})
+
+
+class Source(abc.ABC):
     """Examples in a fixed order, still encoded; pickled into worker processes.
 
     Attributes:
       name: What to call the data set and split in messages.
       class_names: Names of the classes, in the order of the labels; empty if there are no labels.
+      conditions: What else there is of each example, by the names that it has in batches, such as
+        `{'text': ConditionSpec((16,), 'int32')}`.
       kind: What all examples are.
       shape: Of every example as the data set declares it, `(*grid, channels)`; a size of the grid that it
         does not declare is None.
@@ -43,24 +66,24 @@ class Source(Protocol):
     """
 
     name: str
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
+    conditions: Mapping[str, ConditionSpec] = MappingProxyType({})
     kind: Kind
     shape: tuple[int | None, ...]
-    rate: float | None
-    use_orientation: bool
+    rate: float | None = None
+    use_orientation: bool = False
 
+    @abc.abstractmethod
     def __len__(self) -> int:
         """Returns the number of examples."""
 
-    def read(self, indices: Sequence[int]) -> list[tuple[Any, int]]:
-        """Returns what is stored of each example, for its `Transform` to decode, and its label.
-
-        A source without labels gives 0 for each. For what cannot be read there is the `Exception` that says
-        why.
-        """
+    @abc.abstractmethod
+    def read(self, indices: Sequence[int]) -> list[Record]:
+        """Returns what is stored of each example."""
 
     def describe(self, index: int) -> str:
         """Returns what a person needs to find the example: a path, or a record number."""
+        return f'{self.name} example {index}'
 
 
 def known_split(split: str, known: Collection[str]) -> str:
@@ -78,3 +101,31 @@ def known_split(split: str, known: Collection[str]) -> str:
         return name
 
     return re.sub(r'[A-Za-z_]\w*', by_known_name, split)
+
+
+def parts_of(split: str, sizes: Mapping[str, int]) -> list[tuple[str, range]]:
+    """Returns the stretches of a data set's parts that a split is, in the syntax of tensorflow-datasets.
+
+    With a part 'train' of 100 examples, 'train[90%:]' is `[('train', range(90, 100))]`.
+
+    Args:
+      split: As in a config.
+      sizes: How many examples each part has, by its name.
+
+    Raises:
+      UserError: If it is none of them.
+    """
+    import tensorflow_datasets as tfds  # takes half a second
+
+    infos = {
+        name: tfds.core.SplitInfo(name=name, shard_lengths=[size], num_bytes=0)
+        for name, size in sizes.items()
+    }
+    try:
+        parts = tfds.core.ReadInstruction.from_spec(known_split(split, sizes)).to_absolute(infos)
+    except (ValueError, NotImplementedError) as error:  # the latter of a part of 'all'
+        raise UserError(
+            f'there is no split {split!r}; the data set has {", ".join(sizes)}, and parts of these such as '
+            "'train[90%:]'."
+        ) from error
+    return [(part.splitname, range(sizes[part.splitname])[part.from_ : part.to]) for part in parts]

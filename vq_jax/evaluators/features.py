@@ -18,6 +18,7 @@ from vq_jax.data.transforms import TRANSFORMS
 from vq_jax.errors import UserError
 from vq_jax.evaluators.reference import ADVICE, MOST_KEPT, Reference, content_of
 from vq_jax.evaluators.sources import FeatureSource
+from vq_jax.extensions import allowing
 from vq_jax.files import WriteError
 from vq_jax.models.lpips import LEAST_SIZE, LPIPS
 from vq_jax.ops.frechet import frechet_distance
@@ -28,7 +29,7 @@ from vq_jax.ops.metrics import psnr, snr
 from vq_jax.ops.moments import Moments
 from vq_jax.ops.neighbourhoods import density_and_coverage, precision_and_recall
 from vq_jax.ops.similarity import WINDOW, ms_ssim, ssim
-from vq_jax.spec import Kind
+from vq_jax.spec import Kind, blank_conditions
 from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.batched_sampling import BatchedSampler
 from vq_jax.tasks.classes import check_class_names, difference
@@ -146,22 +147,24 @@ class FeatureEvaluator:
 
     def _check_sampling(self) -> None:
         """Raises what sampling does, before the reference is computed for nothing: it is only traced."""
+        task = self._run.task
 
-        def sample(state: Any, labels: jax.Array) -> jax.Array:
-            return self._run.task.sample(state, jax.random.split(jax.random.key(0), 1), labels)
+        def sample(state: Any, labels: jax.Array, given: Any) -> jax.Array:
+            return task.sample(state, jax.random.split(jax.random.key(0), 1), labels, **given)
 
-        jax.eval_shape(sample, self._run.state, jax.ShapeDtypeStruct((1,), jnp.int32))
+        labels, blank = jax.ShapeDtypeStruct((1,), jnp.int32), blank_conditions(task.condition_specs, 1)
+        jax.eval_shape(sample, self._run.state, labels, {'conditions': blank} if blank else {})
 
     def _samples(self, reference: Reference, num: int, seed: int) -> dict[str, Any]:
         run = self._run
         k = run.task.num_labels
-        labels = (np.arange(num) % k if k else np.zeros(num)).astype(np.int32)
+        labels, given = self._asked(num)
         sampler = BatchedSampler(run.task, run.state, run.config)
         seconds = []  # of each batch, an image
 
         def batches() -> Iterator[Batch]:
             first = 0
-            samples = sampler.batches(run.task.sample, num, labels, seed, {}, progress=True)
+            samples = sampler.batches(run.task.sample, num, labels, seed, {}, given, progress=True)
             started = time.perf_counter()
             for images in samples:
                 seconds.append((time.perf_counter() - started) / len(images))
@@ -175,11 +178,30 @@ class FeatureEvaluator:
         made = {
             'images': num,
             'seed': seed,
-            'classes': 'all in turn' if k else None,
+            'classes': ('those of the split' if given else 'all in turn') if k else None,
             'sampling': sampling,
             'seconds_per_sample': float(np.mean(seconds[1:])) if len(seconds) > 1 else None,
         }
         return {**made, 'metrics': self._metrics(reference, seen, labelled=k > 0)}
+
+    def _asked(self, num: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """The classes that samples are to be of, int32 [n], and the further arguments of the task.
+
+        Of a run that is conditioned on classes alone, all in turn; of others, what the examples of the split
+        are of.
+        """
+        task, k = self._run.task, self._run.task.num_labels
+        if not task.condition_specs:
+            return (np.arange(num) % k if k else np.zeros(num)).astype(np.int32), {}
+        task.check_conditions(self._dataset)
+        kept: list[dict[str, np.ndarray]] = []
+        for batch in self._batches():
+            kept.append({name: batch[name][batch['mask']] for name in ('label', *task.condition_specs)})
+            if sum(len(part['label']) for part in kept) >= num:
+                break
+        rows = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
+        rows = {name: values[np.arange(num) % len(values)] for name, values in rows.items()}
+        return rows.pop('label'), {'conditions': rows}
 
     def _reconstructions(self, reference: Reference) -> dict[str, Any]:
         task = self._run.task
@@ -303,7 +325,8 @@ class FeatureEvaluator:
     def _dataset(self) -> Dataset:
         # Nothing is cropped at random here, and so images of one size are kept.
         config = dataclasses.replace(build(DataConfig, self._run.config.data, 'data'), random_crop=False)
-        dataset = open_dataset(config, self._split)
+        with allowing(self._run.allow):
+            dataset = open_dataset(config, self._split)
         if dataset.key != 'x':
             raise UserError(
                 f'{dataset.name} holds codes; name a set of {self._run.spec.plural} by '

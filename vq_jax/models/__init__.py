@@ -2,7 +2,7 @@
 
 from vq_jax.models.autoencoder import Autoencoder
 from vq_jax.models.classifier import Classifier
-from vq_jax.models.context import Context
+from vq_jax.models.context import Conditioner, Context
 from vq_jax.models.decoder import Decoder
 from vq_jax.models.discriminators import Discriminator, PatchDiscriminator
 from vq_jax.models.dit import DiT
@@ -19,6 +19,7 @@ from vq_jax.models.unet import UNet
 __all__ = [
     'Autoencoder',
     'Classifier',
+    'Conditioner',
     'Context',
     'Decoder',
     'DiT',

@@ -4,13 +4,22 @@ A class, a text, a low-resolution image, a coarser scale of codes and the frames
 `Context`, and networks take no other condition. Guidance acts on it as a whole (`vq_jax.ops.guidance`).
 """
 
+import inspect
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 
+from vq_jax.errors import UserError
 from vq_jax.models.conditioning_stack import ConditioningStack
 from vq_jax.models.convolution import Initializer
+from vq_jax.ops.guidance import drop
+from vq_jax.spec import ConditionSpec
 
 
 @struct.dataclass
@@ -32,30 +41,165 @@ class Context:
 
 
 NOTHING = Context()
+Conditions = Mapping[str, jax.Array]  # [b ...] by name
+NO_CONDITIONS: Conditions = MappingProxyType({})
+
+
+class Conditioner(nn.Module):
+    """A module that encodes conditions, such as a text or an angle, and learns together with its model.
+
+    A subclass has `specs` and `__call__`, and `prepare` where users write something else than data sets hold.
+    Of what it encodes, training drops a share of the examples, in whose place there are zeros, and a mask
+    without tokens; guidance leans to it.
+    """
+
+    def specs(self) -> dict[str, ConditionSpec]:
+        """The conditions that are read, by the names that they have in the data set."""
+        raise NotImplementedError
+
+    def __call__(self, **conditions: jax.Array) -> Context:
+        """The context of conditions [b ...], given by name.
+
+        Its vector [b d] and its tokens [b m d] have any width. A grid is as large as what is learned: of a
+        diffusion model [b *grid c], of a transformer or a PixelCNN [b *grid width].
+        """
+        raise NotImplementedError
+
+    def prepare(self, **given: Any) -> Mapping[str, Any]:
+        """The conditions of one example, by name, of what a user gives of it; by default the same.
+
+        A subclass names its arguments, as `prepare(self, text)`, and users give each by that name.
+        """
+        return given
+
+
+def prepared(conditioner: Conditioner, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The conditions of one example, as the conditioner takes them, of what a user gives of it.
+
+    Raises:
+        UserError: if something is missing, unknown, or of another shape or type.
+    """
+    specs, taken = conditioner.specs(), inspect.signature(conditioner.prepare)
+    names = ' and '.join(name for name, one in taken.parameters.items() if one.kind is not one.VAR_KEYWORD)
+    told = UserError(
+        f'this model is conditioned on {names or described(specs)}, and was given '
+        f'{" and ".join(map(str, given)) or "nothing"}; give each by its name (--condition name=value).'
+    )
+    try:
+        taken.bind(**given)
+    except TypeError as error:
+        raise told from error
+    found = conditioner.prepare(**given)
+    if found.keys() != specs.keys():
+        raise told
+    return {name: spec.array(found[name], f'the condition {name}') for name, spec in specs.items()}
+
+
+def described(specs: Mapping[str, ConditionSpec]) -> str:
+    """Names, types and shapes of conditions, for messages."""
+    return ' and '.join(f'{name} ({spec})' for name, spec in specs.items())
 
 
 class ContextEncoder(nn.Module):
-    """Classes and coarser scales, as a batch has them, to a context.
+    """Classes, conditions and coarser scales, as a batch has them, to a context.
 
-    Its parameters, those of `conditioning` alone, lie beside those of the network that takes the context.
+    Its parameters, those of `conditioning` and of `conditioner`, lie beside those of the network that takes
+    the context. The vector is that of the class, with that of the conditioner after it.
 
     Attributes:
         num_classes: classes that examples can have; one more stands for none. 0 leaves the vector out.
         conditioning: makes the grid of the codes of a coarser scale, if there is one.
+        conditioner: encodes what else is known of an example, if there is anything.
+        label_dropout: the share of the training examples whose class is dropped.
+        dropout: the share of those whose vector and tokens of the conditioner are dropped.
+        grid_dropout: the share of those whose grid is dropped. What is dropped by a smaller share is dropped
+            by all larger ones too.
     """
 
     num_classes: int = 0
     conditioning: ConditioningStack | None = None
+    conditioner: Conditioner | None = None
+    label_dropout: float = 0.0
+    dropout: float = 0.0
+    grid_dropout: float = 0.0
 
-    def encode(self, labels: jax.Array, coarser: jax.Array | None = None) -> Context:
+    @property
+    def specs(self) -> dict[str, ConditionSpec]:
+        """The conditions that are read of a batch, by name."""
+        return self.conditioner.specs() if self.conditioner else {}
+
+    @property
+    def conditional(self) -> bool:
+        """Whether there is anything in a context that guidance could lean to."""
+        return bool(self.num_classes or self.conditioner or self.grid_dropout)
+
+    @property
+    def most_dropped(self) -> float:
+        """The largest share of the training examples of which something is dropped."""
+        of_classes = self.label_dropout if self.num_classes else 0.0
+        return max(of_classes, self.dropout if self.conditioner else 0.0, self.grid_dropout)
+
+    def encode(
+        self,
+        labels: jax.Array,
+        coarser: jax.Array | None = None,
+        conditions: Conditions = NO_CONDITIONS,
+        grid: jax.Array | None = None,
+    ) -> Context:
         """The context of examples.
 
         Args:
             labels: classes, int [b]; `num_classes` stands for none. They are not read if that is 0.
             coarser: codes of the coarser scale, int [b *grid' depth], where there is `conditioning`.
+            conditions: [b ...] by name, with those of `specs` among them.
+            grid: of the context, where it is known already [b *grid c].
         """
-        grid = None if coarser is None else self.conditioning(coarser)
-        return Context(vector=class_vector(labels, self.num_classes), grid=grid)
+        grid = grid if coarser is None else self.conditioning(coarser)
+        classes = Context(vector=class_vector(labels, self.num_classes))
+        if self.conditioner is None:
+            return classes.replace(grid=grid)
+        own = self.conditioner(**{name: conditions[name] for name in self.specs})
+        if own.grid is not None and grid is not None:
+            raise UserError(
+                'the conditioner makes a grid, and that of the context is a coarser scale or a small image; '
+                'let it make a vector or tokens.'
+            )
+        if own.tokens is not None and own.mask is None:  # without one, they could not be dropped
+            own = own.replace(mask=jnp.ones(own.tokens.shape[:2], bool))
+        return _joined(classes, own, own.grid if grid is None else grid)
+
+    def drop(self, keys: jax.Array, context: Context) -> Context:
+        """A context with parts of some examples dropped, for training with a random key for each [b]."""
+        rates = self.label_dropout, self.dropout, self.grid_dropout
+        parts = zip(rates, self._parts(context), self._parts(self.without(context)), strict=True)
+        return _joined(*(drop(keys, rate, part, none) for rate, part, none in parts))
+
+    def without(self, context: Context) -> Context:
+        """A context without all that training drops, which guidance leans away from."""
+        classes, own, grid = self._parts(context)
+        if self.num_classes and self.label_dropout:
+            none = jnp.full(len(classes.vector), self.num_classes)
+            classes = classes.replace(vector=class_vector(none, self.num_classes))
+        if self.dropout:
+            own = jax.tree.map(jnp.zeros_like, own)
+        if self.grid_dropout:  # zeros are a grey image
+            grid = jax.tree.map(jnp.zeros_like, grid)
+        return _joined(classes, own, grid)
+
+    def _parts(self, context: Context) -> tuple[Context, Context, jax.Array | None]:
+        """What a context knows of the class, what the conditioner makes, and the grid; see `_joined`."""
+        n = self.num_classes and self.num_classes + 1
+        if context.vector is None or n in (0, context.vector.shape[-1]):
+            of_class, of_own = (context.vector, None) if n else (None, context.vector)
+        else:
+            of_class, of_own = jnp.split(context.vector, [n], axis=-1)
+        return Context(vector=of_class), context.replace(vector=of_own, grid=None), context.grid
+
+
+def _joined(classes: Context, own: Context, grid: jax.Array | None) -> Context:
+    vectors = [part.vector for part in (classes, own) if part.vector is not None]
+    vector = jnp.concatenate(vectors, axis=-1) if vectors[1:] else next(iter(vectors), None)
+    return own.replace(vector=vector, grid=grid)
 
 
 class VectorEmbedding(nn.Module):
@@ -82,14 +226,6 @@ def class_vector(labels: jax.Array, num_classes: int) -> jax.Array | None:
     None where there are 0 classes.
     """
     return jax.nn.one_hot(labels, num_classes + 1) if num_classes else None
-
-
-def without_class(context: Context, num_classes: int) -> Context:
-    """The context of the same examples, but of no class; unchanged where there are 0 classes."""
-    if not num_classes:
-        return context
-    none = jnp.full(len(context.vector), num_classes)
-    return context.replace(vector=class_vector(none, num_classes))
 
 
 def vector_or_ones(context: Context, b: int) -> jax.Array:

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from vq_jax.config_files import find_config, get_config, run_file, split_config
 from vq_jax.errors import UserError
+from vq_jax.extensions import named_modules
 from vq_jax.training.config import explain, to_json
-from vq_jax.training.extensions import named_modules
 from vq_jax.training.run_dir import flatten, is_run
 
 INCEPTION = 'inception'

@@ -22,11 +22,11 @@ _MOST_SAMPLES = 10**7  # of a call, with all of which in memory it ends
 _MOST_GUIDANCE = 2**20  # of more, a sum in single precision keeps nothing of what is guided
 
 
-def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> None:
+def check_guidance(guidance: float, conditional: int, dropout: float) -> None:
     """Raises `UserError` if a model is to be guided that was not trained for it, or by too much.
 
-    A guidance of 1 is the model itself, and needs nothing. Any other needs classes that it is conditioned on,
-    and a share of its training examples that it saw without theirs.
+    A guidance of 1 is the model itself, and needs nothing. Any other needs classes, or something else, that
+    it is conditioned on, and a share of its training examples that it saw without.
     """
     if on_device('guidance', guidance) == 1:
         return
@@ -35,15 +35,16 @@ def check_guidance(guidance: float, num_labels: int, label_dropout: float) -> No
             f'guidance is {guidance}, of which single precision leaves no sample; give a number from '
             f'-{_MOST_GUIDANCE} to {_MOST_GUIDANCE}.'
         )
-    if not num_labels:
+    if not conditional:
         raise UserError(
             f'guidance is {guidance}, which needs a model that is conditioned on classes; set '
             'config.sampling.guidance=1 or config.model.class_conditional=true.'
         )
-    if not label_dropout:
+    if not dropout:
         raise UserError(
             f'guidance is {guidance}, which needs a model that was also trained without classes; set it to 1 '
-            '(config.sampling.guidance), or train one with config.model.label_dropout above 0.'
+            '(config.sampling.guidance), or train one with config.model.label_dropout above 0 (of other '
+            'conditions, config.conditioner.dropout).'
         )
 
 
@@ -77,7 +78,7 @@ class BatchedSampler:
         labels: np.ndarray,
         seed: int,
         changes: Mapping[str, Any],
-        given: Mapping[str, np.ndarray] = MappingProxyType({}),
+        given: Mapping[str, Any] = MappingProxyType({}),
         constants: Mapping[str, float] = MappingProxyType({}),
         *,
         progress: bool = False,
@@ -92,7 +93,7 @@ class BatchedSampler:
             labels: int32 [n].
             seed: from 0 to 2^31 - 1.
             changes: other values for keys of the config's section 'sampling'.
-            given: arrays with a row for each sample [n ...].
+            given: arrays with a row for each sample [n ...], or trees of them.
             constants: numbers that are the same for all.
             progress: show a bar.
 
@@ -113,7 +114,7 @@ class BatchedSampler:
             batch = {
                 'seed': np.full(b, seed),
                 'number': number,
-                'given': {name: np.asarray(x)[number % n] for name, x in given.items()},
+                'given': jax.tree.map(lambda x, rows=number % n: np.asarray(x)[rows], given),
                 'constants': {name: np.full(b, x, np.float32) for name, x in constants.items()},
                 'sampling': {name: np.full(b, x, np.float32) for name, x in numbers.items()},
             }

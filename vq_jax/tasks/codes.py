@@ -11,11 +11,11 @@ import numpy as np
 from vq_jax.data import CodeDataset, DataConfig, eval_batches, open_dataset
 from vq_jax.data.sources.codes import PREFIX, CodeFacts, missing_shards, write_facts, write_shard
 from vq_jax.errors import UserError
+from vq_jax.extensions import allowing
 from vq_jax.tasks.codec import TokenizerConfig, make_codec
 from vq_jax.tasks.restore import config_of, overridden
 from vq_jax.training.bucket_runs import local_run
 from vq_jax.training.config import build, to_json
-from vq_jax.training.extensions import allowing
 from vq_jax.training.parallel import ParallelConfig, make_engine
 from vq_jax.training.progress import track
 
@@ -70,7 +70,9 @@ def write_codes(
     # The order is that of the data set, so that a shard holds the same examples whenever it is written.
     data = dataclasses.replace(build(DataConfig, config.data, 'data'), random_crop=False, flip=False)
     engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), batch_size)
-    datasets = {split: open_dataset(data, split) for split in splits or (data.train_split, data.eval_split)}
+    splits = splits or (data.train_split, data.eval_split)
+    with allowing(allow):
+        datasets = {split: open_dataset(data, split) for split in splits}
     first = next(iter(datasets.values()))
     if first.key != 'x':
         raise UserError(f'{first.name} holds codes already; set data.name to a set of examples.')
@@ -84,19 +86,22 @@ def write_codes(
         codes=codec.code_spec,
         splits={split: len(dataset) for split, dataset in datasets.items()},
         shard_size=batch_size * shard_batches,
+        conditions=first.conditions,
     )
     facts = write_facts(output, facts)
     encode = engine.per_example(lambda state, batch: codec.encode(state, batch['x']))
     state = engine.put_state(codec.state())
 
-    def examples(split: str, number: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Label and codes of the examples of a shard."""
+    def examples(split: str, number: int) -> Iterator[tuple[int, np.ndarray, dict[str, np.ndarray]]]:
+        """Label, codes and conditions of the examples of a shard."""
         start = number * shard_batches
         batches = eval_batches(datasets[split], batch_size=batch_size, start=start, pad=True)
         for batch in islice(batches, shard_batches):
             scales = [codes.reshape(batch_size, -1) for codes in encode(state, batch)]
-            rows = np.concatenate([batch['label'][:, None], *scales], axis=1)[batch['mask']]
-            yield from ((row[0], row[1:]) for row in rows)
+            codes = np.concatenate(scales, axis=1)
+            for i in np.flatnonzero(batch['mask']):
+                conditions = {name: batch[name][i] for name in facts.conditions}
+                yield batch['label'][i], codes[i], conditions
         batches.close()
 
     written = {}

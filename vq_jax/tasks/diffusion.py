@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
 from vq_jax.media import Media, show
+from vq_jax.models.context import ContextEncoder
 from vq_jax.models.dit import DiT, DiTSizes
 from vq_jax.models.unet import UNet, UNetSizes
 from vq_jax.ops import diffusion as ops
@@ -24,9 +25,10 @@ from vq_jax.ops.metrics import psnr
 from vq_jax.ops.parts import Part, map_over_parts
 from vq_jax.sampling.diffusion import Denoised, clipped
 from vq_jax.sampling.likelihood import bound, decoder_log_likelihood, flow_log_likelihood, step_divergence
-from vq_jax.spec import Spec
+from vq_jax.spec import Spec, blank_conditions
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.codec import LatentConfig, make_codec
+from vq_jax.tasks.conditioner_config import ConditionerConfig, make_conditioner
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
 from vq_jax.tasks.diffusion_sampling import LATENT, DiffusionSampling
 from vq_jax.tasks.task import check_decoder, labels_of, size_keys
@@ -54,10 +56,11 @@ class DiffusionTask(DiffusionSampling):
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
-        """Sections 'latent', 'model', 'unet', 'dit', 'sampling' and 'evaluation'."""
+        """Sections 'latent', 'model', 'conditioner', 'unet', 'dit', 'sampling' and 'evaluation'."""
         return {
             'latent': defaults(LatentConfig),
             'model': defaults(DiffusionConfig),
+            'conditioner': defaults(ConditionerConfig),
             'unet': defaults(UNetSizes),
             'dit': defaults(DiTSizes),
             'sampling': defaults(Sampling),
@@ -99,8 +102,17 @@ class DiffusionTask(DiffusionSampling):
             )
         if options.upscale > 1:
             _check_upscale(options.upscale, latent, spec)
+        conditioner, dropout = make_conditioner(config)
+        encoder = ContextEncoder(
+            num_labels,
+            conditioner=conditioner,
+            label_dropout=options.label_dropout,
+            dropout=dropout,
+            grid_dropout=options.image_dropout if options.upscale > 1 else dropout,
+        )
         task = cls(
             model=network(sizes, c * (2 if options.learned_variance else 1)),
+            encoder=encoder,
             codec=codec,
             config=options,
             sampling=build(Sampling, config.sampling, 'sampling'),
@@ -124,9 +136,18 @@ class DiffusionTask(DiffusionSampling):
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
-        context = self.context(batch['label'][:1], batch['x'][:1])
+        small = jnp.zeros((1, *self.codec.latent_shape)) if self.config.upscale > 1 else None
+        context, of_context = self.encoder.init_with_output(
+            params_key,
+            jnp.zeros(1, jnp.int32),
+            None,
+            blank_conditions(self.condition_specs, 1),
+            small,
+            method='encode',
+        )
         x = self.features(jnp.zeros((1, *self.codec.latent_shape)))
         variables = dict(self.model.init(params_key, x, jnp.zeros(1), context))
+        variables['params'] = {**variables['params'], **of_context.get('params', {})}
         if not self.learns_pixels:
             c = self.codec.latent_shape[-1]
             variables[LATENT] = {'mean': jnp.zeros(c), 'scale': jnp.ones(c)}
@@ -166,8 +187,10 @@ class DiffusionTask(DiffusionSampling):
             x0, keys = self.encoded(state, batch['x']), part.keys(step_key)
             # Times are spread evenly over the batch (Kingma et al. 2021, appendix I.1).
             t = self._time((jax.random.uniform(times_key) + part.index / part.size) % 1.0)
-            context = self.drop(fold_in(keys, 0), self.context(batch['label'], batch['x']))
-            network = self.network({'params': params}, context, fold_in(keys, 1))
+            variables = {'params': params}
+            context = self.context(variables, batch['label'], self.conditions_of(batch), batch['x'])
+            context = self.encoder.drop(fold_in(keys, 0), context)
+            network = self.network(variables, context, fold_in(keys, 1))
             losses = self._losses(network, x0, fold_in(keys, 2), t)
             metrics = {name: jnp.mean(value) for name, value in losses.items()}
             return metrics['loss'], metrics
@@ -186,8 +209,9 @@ class DiffusionTask(DiffusionSampling):
         """
         images, n = batch['x'], self.evaluation.times
         x0, keys = self.encoded(state, images), content_keys(images)
-        context = self.context(batch['label'], images)
-        network = self.network(state.eval_variables(), context)
+        variables = state.eval_variables()
+        context = self.context(variables, batch['label'], self.conditions_of(batch), images)
+        network = self.network(variables, context)
 
         def losses(i: jax.Array) -> jax.Array:
             own = fold_in(keys, i)
@@ -196,7 +220,8 @@ class DiffusionTask(DiffusionSampling):
 
         values = {'loss': jnp.mean(jax.lax.map(losses, jnp.arange(n)), axis=0)}
         denoise, apart = self.denoiser(network), fold_in(keys, n)
-        if self._is_of_bytes and context.grid is None:
+        is_upscaled = self.config.upscale > 1
+        if self._is_of_bytes and not is_upscaled:
             # What is expected of pixels is kept in their range, as Ho et al. 2020 do.
             parts = bound(clipped(denoise), self.process, apart, x0, n, self.sampling.variance)
             values |= {'prior': parts.prior, 'diffusion': parts.diffusion, 'decoder': parts.decoder}
@@ -205,7 +230,7 @@ class DiffusionTask(DiffusionSampling):
             steps, probes = self.evaluation.flow_steps, self.evaluation.flow_probes
             nats = flow_log_likelihood(denoise, self.process, apart, spread_out, steps, probes)
             values['flow'] = nats + x0[0].size * math.log(likelihoods.LEVEL)
-        if context.grid is not None:
+        if is_upscaled:
             sampled, _ = self.visit(state, fold_in(keys, n + 2), context, self.sampling)
             values['psnr'] = psnr(self.decoded(state, sampled, batch['label']), images)
             values['psnr_cubic'] = psnr(to_uint8(context.grid), images)
@@ -238,11 +263,12 @@ class DiffusionTask(DiffusionSampling):
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Images, a sample of the class of each, and the way to it from noise [b 8 h w c]."""
         images, labels = batch['x'], batch['label']
-        context, keys = self.context(labels, images), content_keys(images)
+        context = self.context(state.eval_variables(), labels, self.conditions_of(batch), images)
+        keys = content_keys(images)
         _, seen = self.visit(state, keys, context, self.sampling, visited=self._visited)
         chain = jax.vmap(lambda x: self.decoded(state, x, labels))(seen)
         shown = {'images': images, 'chain': jnp.moveaxis(chain, 0, 1), 'samples': chain[-1]}
-        if context.grid is not None:
+        if self.config.upscale > 1:
             shown['small'] = self.codec.decode_latents(state.frozen, context.grid, labels)
         return shown
 

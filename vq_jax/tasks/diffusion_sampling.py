@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from vq_jax.errors import UserError
-from vq_jax.models.context import Context, class_vector, enlarge, without_class
+from vq_jax.models.context import NO_CONDITIONS, Conditioner, Conditions, Context, ContextEncoder, enlarge
 from vq_jax.models.dit import DiT
 from vq_jax.models.unet import UNet
 from vq_jax.ops.diffusion import Process, spread, to_x0
 from vq_jax.ops.grids import any_within, to_patches
-from vq_jax.ops.guidance import drop, pair
+from vq_jax.ops.guidance import pair
 from vq_jax.ops.images import fill, level, to_float
 from vq_jax.ops.keys import fold_in, normal
 from vq_jax.ops.traced import differs
@@ -45,11 +45,12 @@ class DiffusionSampling(Task):
     """The part of a diffusion task that needs no training; `state.frozen` is the autoencoder's.
 
     What makes examples takes a random key for each [b], classes, int32 [b], which have no meaning for a model
-    that is not conditioned on them, and how to sample, by default as the config says. It returns examples as
-    the spec says [b ...].
+    that is not conditioned on them, how to sample, by default as the config says, and the conditions [b ...]
+    of a model with a conditioner. It returns examples as the spec says [b ...].
 
     Attributes:
         model: noisy examples, times and contexts to predictions.
+        encoder: classes, conditions and small images to contexts; its parameters lie beside the model's.
         codec: images to what is learned, and back.
         config: see `DiffusionConfig`.
         sampling: see `Sampling`.
@@ -58,11 +59,17 @@ class DiffusionSampling(Task):
     inference_needs_frozen: ClassVar[bool] = True
 
     model: UNet | DiT
+    encoder: ContextEncoder
     codec: Codec
     config: DiffusionConfig
     sampling: Sampling
     spec: Spec
     num_labels: int
+
+    @property
+    def conditioner(self) -> Conditioner | None:
+        """What encodes the conditions."""
+        return self.encoder.conditioner
 
     @property
     def learns_pixels(self) -> bool:
@@ -77,7 +84,7 @@ class DiffusionSampling(Task):
     def unused(self, sampling: Sampling, method: str) -> dict[str, str]:
         """Keys that change nothing in a method of this model, beside the other choices, and why."""
         unused = sampling.unused(method)
-        if not self._guided_by:
+        if not self.encoder.conditional:
             unused['rescale'] = 'this model is not conditioned on classes'
         if not self.learns_pixels:
             unused |= dict.fromkeys(('threshold', 'percentile'), 'latents have no range')
@@ -87,18 +94,21 @@ class DiffusionSampling(Task):
 
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises `UserError` if this model cannot be sampled in this way."""
-        check_guidance(
-            sampling.guidance, self._guided_by, self.config.image_dropout or self.config.label_dropout
-        )
+        check_guidance(sampling.guidance, self.encoder.conditional, self.encoder.most_dropped)
         check_steps(sampling.steps, self.process)
 
     def sample(
-        self, state: TrainState, keys: jax.Array, labels: jax.Array, sampling: Sampling | None = None
+        self,
+        state: TrainState,
+        keys: jax.Array,
+        labels: jax.Array,
+        sampling: Sampling | None = None,
+        conditions: Conditions = NO_CONDITIONS,
     ) -> jax.Array:
         """Examples [n ...] of the classes int32 [n] if the model is conditioned on them."""
         if self.config.upscale > 1:
             raise UserError('a super-resolution model samples nothing of its own; give it small images.')
-        x, _ = self.visit(state, keys, self.context(labels), sampling)
+        x, _ = self.visit(state, keys, self.context(state.eval_variables(), labels, conditions), sampling)
         return self.decoded(state, x, labels)
 
     def upscale(
@@ -108,6 +118,7 @@ class DiffusionSampling(Task):
         small: jax.Array,
         labels: jax.Array,
         sampling: Sampling | None = None,
+        conditions: Conditions = NO_CONDITIONS,
     ) -> jax.Array:
         """Large images, uint8 [b h w c], of small ones, uint8 [b h/upscale w/upscale c]."""
         factor = self.config.upscale
@@ -121,7 +132,7 @@ class DiffusionSampling(Task):
                 f'this model makes images of {self.spec.shape} of ones reduced by {factor} '
                 f'(config.model.upscale); these are {small.shape[1:]}.'
             )
-        context = self._given(labels, to_float(small))
+        context = self._given(state.eval_variables(), labels, conditions, to_float(small))
         x, _ = self.visit(state, keys, context, sampling)
         return self.decoded(state, x, labels)
 
@@ -133,6 +144,7 @@ class DiffusionSampling(Task):
         mask: jax.Array,
         labels: jax.Array,
         sampling: Sampling | None = None,
+        conditions: Conditions = NO_CONDITIONS,
     ) -> jax.Array:
         """Samples a part of examples anew; all else stays as it is, byte for byte.
 
@@ -144,7 +156,9 @@ class DiffusionSampling(Task):
         self._needs_no_small_image('sample a part of an image anew')
         parts = any_within(mask, self.codec.latent_shape[:-1])[..., None]
         known = Known(x0=self.encoded(state, fill(images, mask)), mask=parts)
-        x, _ = self.visit(state, keys, self.context(labels), sampling, known=known)
+        x, _ = self.visit(
+            state, keys, self.context(state.eval_variables(), labels, conditions), sampling, known=known
+        )
         return jnp.where(mask[..., None], self.decoded(state, x, labels), images)
 
     def denoise(
@@ -155,6 +169,7 @@ class DiffusionSampling(Task):
         sigma: float | jax.Array,
         labels: jax.Array,
         sampling: Sampling | None = None,
+        conditions: Conditions = NO_CONDITIONS,
     ) -> jax.Array:
         """Takes normal noise out of examples, from the time at which there is as much of it.
 
@@ -170,7 +185,9 @@ class DiffusionSampling(Task):
         noise = jnp.maximum(sigma * level(self.spec.dtype), 1e-6)
         t = self._known_time(self.process.time(-2 * jnp.log(noise)))
         alpha, _ = self.process.scales(t)
-        x, _ = self.visit(state, keys, self.context(labels), sampling, t, alpha * x)
+        x, _ = self.visit(
+            state, keys, self.context(state.eval_variables(), labels, conditions), sampling, t, alpha * x
+        )
         return self.decoded(state, x, labels)
 
     def image_to_image(
@@ -181,6 +198,7 @@ class DiffusionSampling(Task):
         strength: float | jax.Array,
         labels: jax.Array,
         sampling: Sampling | None = None,
+        conditions: Conditions = NO_CONDITIONS,
     ) -> jax.Array:
         """Adds noise to examples, and takes it out again (Meng et al. 2022, SDEdit, arXiv:2108.01073).
 
@@ -191,7 +209,7 @@ class DiffusionSampling(Task):
         t = self._known_time(jnp.asarray(strength, jnp.float32))
         x0 = self.encoded(state, images)
         x = self.process.diffuse(x0, normal(fold_in(keys, 0), x0.shape[1:]), t)
-        context = self.context(labels, images)
+        context = self.context(state.eval_variables(), labels, conditions, images)
         x, _ = self.visit(state, keys, context, sampling, t, x)
         return self.decoded(state, x, labels)
 
@@ -203,6 +221,7 @@ class DiffusionSampling(Task):
         n: int,
         labels: jax.Array,
         sampling: Sampling | None = None,
+        conditions: Conditions = NO_CONDITIONS,
     ) -> jax.Array:
         """Examples [n ...] on the way from one to another, through the noise that DDIM finds for both.
 
@@ -224,7 +243,9 @@ class DiffusionSampling(Task):
         ends = jnp.stack([a, b])
         times = time_grid(sampling.grid_name(), self.process, sampling.steps)
         keys = jax.random.split(jax.random.key(0), n)  # of no effect: no noise is added
-        of_ends = self.context(jnp.stack([labels[0], labels[-1]]), ends)
+        variables, first_and_last = state.eval_variables(), jnp.array([0, n - 1])
+        given = jax.tree.map(lambda x: x[first_and_last], (labels, dict(conditions)))
+        of_ends = self.context(variables, *given, ends)
         noise, _ = solve(
             SAMPLERS['ddim'],
             self.sampling_denoiser(state, of_ends, sampling),
@@ -234,8 +255,8 @@ class DiffusionSampling(Task):
             times[::-1],
         )
         x = arc(noise[0], noise[1], jnp.linspace(0, 1, n))
-        context, grid = self.context(labels), of_ends.grid
-        if grid is not None:
+        context, grid = self.context(variables, labels, conditions), of_ends.grid
+        if self.config.upscale > 1:
             share = spread(jnp.linspace(0, 1, n), x)
             context = context.replace(grid=(1 - share) * grid[0] + share * grid[1])
         x, _ = self.visit(state, keys, context, sampling, x=x)
@@ -256,39 +277,31 @@ class DiffusionSampling(Task):
             x = x * measured['scale'] + measured['mean']
         return self.codec.decode_latents(state.frozen, x, labels)
 
-    def context(self, labels: jax.Array, images: jax.Array | None = None) -> Context:
+    def context(
+        self,
+        variables: Any,
+        labels: jax.Array,
+        conditions: Conditions = NO_CONDITIONS,
+        images: jax.Array | None = None,
+    ) -> Context:
         """The context of examples.
 
         Args:
+            variables: of the encoder, beside those of the model.
             labels: int32 [b]; not read for a model that is not conditioned on them.
+            conditions: [b ...] by name, of a model with a conditioner.
             images: uint8 [b *grid c], which super-resolution is given at low resolution; None without it.
         """
         factor = self.config.upscale
         small = to_float(reduce(images, factor)) if images is not None and factor > 1 else None
-        return self._given(labels, small)
+        return self._given(variables, labels, conditions, small)
 
-    def _given(self, labels: jax.Array, small: jax.Array | None) -> Context:
-        """The context of examples of classes and, in super-resolution, of small ones in [-1, 1]."""
+    def _given(
+        self, variables: Any, labels: jax.Array, conditions: Conditions, small: jax.Array | None
+    ) -> Context:
+        """The context of examples and, in super-resolution, of small ones in [-1, 1]."""
         grid = None if small is None else enlarge(small, self.config.upscale)
-        return Context(vector=class_vector(labels, self.num_labels), grid=grid)
-
-    def drop(self, keys: jax.Array, context: Context) -> Context:
-        """The context with parts of some examples dropped, for training with a key for each example [b]."""
-        none, c = self._unconditional(context), self.config
-        return context.replace(
-            vector=drop(keys, c.label_dropout, context.vector, none.vector),
-            grid=drop(keys, c.image_dropout, context.grid, none.grid),
-        )
-
-    def _unconditional(self, context: Context) -> Context:
-        """The context without all parts that training drops; a grid of zeros is a grey image."""
-        none = without_class(context, self.num_labels) if self.config.label_dropout else context
-        return none.replace(grid=jnp.zeros_like(context.grid)) if self.config.image_dropout else none
-
-    @property
-    def _guided_by(self) -> int:
-        """How many classes, or images of low resolution, guidance can lean towards; 0 if to nothing."""
-        return self.num_labels or int(self.config.image_dropout > 0)
+        return self.encoder.apply(variables, labels, None, conditions, grid, method='encode')
 
     def features(self, x: jax.Array) -> jax.Array:
         """What the network sees of noisy examples [b *grid c]: further channels beside them."""
@@ -320,9 +333,9 @@ class DiffusionSampling(Task):
 
     def sampling_denoiser(self, state: TrainState, context: Context, sampling: Sampling) -> Denoiser:
         """The denoiser with guidance and threshold."""
-        is_guided = self._guided_by and differs(sampling.guidance, 1)
+        is_guided = self.encoder.most_dropped and differs(sampling.guidance, 1)
         if is_guided:
-            context = pair(context, self._unconditional(context))
+            context = pair(context, self.encoder.without(context))
         denoise = self.denoiser(self.network(state.eval_variables(), context))
         if is_guided:
             denoise = guided(denoise, sampling.guidance, sampling.rescale)

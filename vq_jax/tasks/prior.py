@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -14,7 +15,7 @@ from vq_jax.data import CodeDataset, Dataset
 from vq_jax.errors import UserError
 from vq_jax.media import Media, code_images, image_size, show
 from vq_jax.models.autoencoder import Codes
-from vq_jax.models.context import Context
+from vq_jax.models.context import NO_CONDITIONS, Conditioner, Conditions, Context, described
 from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
 from vq_jax.models.transformer import Transformer, TransformerSizes
 from vq_jax.ops.collectives import pmean
@@ -23,11 +24,12 @@ from vq_jax.ops.images import fill
 from vq_jax.ops.keys import content_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.parts import Part
-from vq_jax.spec import Spec
+from vq_jax.spec import ConditionSpec, Spec
 from vq_jax.tasks.batched_sampling import check_guidance
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.code_reports import code_caption
 from vq_jax.tasks.codec import Codec, TokenizerConfig, make_codec
+from vq_jax.tasks.conditioner_config import ConditionerConfig, make_conditioner
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.restore import Restored, restore_part
 from vq_jax.tasks.task import Task, check_decoder, labels_of
@@ -71,10 +73,11 @@ class PriorTask(Task):
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
-        """Sections 'tokenizer', 'model', 'transformer', 'pixelcnn' and 'sampling'."""
+        """Sections 'tokenizer', 'model', 'conditioner', 'transformer', 'pixelcnn' and 'sampling'."""
         return {
             'tokenizer': defaults(TokenizerConfig),
             'model': defaults(PriorConfig, without=('coarser_step',)),
+            'conditioner': defaults(ConditionerConfig),
             'transformer': defaults(TransformerSizes),
             'pixelcnn': defaults(PixelCNNSizes),
             'sampling': defaults(Sampling),
@@ -86,7 +89,7 @@ class PriorTask(Task):
         options = build(PriorConfig, config.model, 'model')
         num_labels = labels_of(options.class_conditional, num_classes, 'model')
         sampling = build(Sampling, config.sampling, 'sampling')
-        check_guidance(sampling.guidance, num_labels, options.label_dropout)
+        conditioner, dropout = make_conditioner(config)
         codec = make_codec(build(TokenizerConfig, config.tokenizer, 'tokenizer'), spec)
         check_decoder('tokenizer', codec.num_labels, num_labels)
         _check_codes(options, codec)
@@ -95,11 +98,13 @@ class PriorTask(Task):
             'transformer': build(TransformerSizes, config.transformer, 'transformer'),
             'pixelcnn': build(PixelCNNSizes, config.pixelcnn, 'pixelcnn'),
         }
+        network = make_network(options, sizes, codec.code_spec, scale, num_labels, conditioner, dropout)
+        check_guidance(sampling.guidance, network.encoder.conditional, network.encoder.most_dropped)
         return cls(
-            network=make_network(options, sizes, codec.code_spec, scale, num_labels),
+            network=network,
             codec=codec,
             scale=scale,
-            coarser=_coarser_prior(options, codec, scale, num_labels),
+            coarser=_coarser_prior(options, codec, scale, num_labels, network.encoder.specs),
             num_labels=num_labels,
             sampling=sampling,
             optimizer=model_optimizer(config),
@@ -111,6 +116,11 @@ class PriorTask(Task):
     def model(self) -> Transformer | PixelCNN:
         """The Flax module."""
         return self.network.model
+
+    @property
+    def conditioner(self) -> Conditioner | None:
+        """What encodes the conditions."""
+        return self.network.encoder.conditioner
 
     @property
     def vocabularies(self) -> tuple[tuple[int, ...], ...]:
@@ -126,6 +136,7 @@ class PriorTask(Task):
         """Raises `UserError` if a data set does not fit, or holds the codes of another tokenizer."""
         self.check_spec(dataset.spec)
         self.check_classes(dataset)
+        self.check_conditions(dataset)
         if not isinstance(dataset, CodeDataset):
             return
         theirs, run = dataset.facts.tokenizer, self.codec.run
@@ -180,7 +191,8 @@ class PriorTask(Task):
 
         def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, dict[str, jax.Array]]:
             codes, keys, asked = self._codes(state, batch), part.keys(key), batch['asked']
-            nats, right = self._predicted({'params': params}, codes, batch['label'], asked, keys)
+            given = batch['label'], self.conditions_of(batch)
+            nats, right = self._predicted({'params': params}, codes, *given, asked, keys)
             # Over all tokens that were asked for, in whatever part and on whatever device.
             loss = jnp.mean(nats) / share
             return loss, {'loss': loss, 'accuracy': jnp.mean(right) / share}
@@ -193,15 +205,15 @@ class PriorTask(Task):
         Where all scales have a prior with a likelihood, and so has the tokenizer, also the nats of the
         images given their tokens.
         """
-        codes, labels = self._codes(state, batch), batch['label']
+        codes, labels, conditions = self._codes(state, batch), batch['label'], self.conditions_of(batch)
         asked = self.network.asked(content_keys(codes[self.scale]))
-        nats, right = self._predicted(state.eval_variables(), codes, labels, asked)
+        nats, right = self._predicted(state.eval_variables(), codes, labels, conditions, asked)
         values = {'nats': jnp.sum(nats, -1), 'right': jnp.mean(right, -1), 'asked': jnp.mean(asked, -1)}
         priors = self._priors(state)
         if any(task.network.masked for task, _ in priors):
             return values
         if self.coarser:
-            coarser = (task.log_probability(at, codes, labels) for task, at in priors[:-1])
+            coarser = (task.log_probability(at, codes, labels, conditions) for task, at in priors[:-1])
             values['coarser_nats'] = -sum(coarser)
         whole = self._is_finest and (self.coarser or not self.scale)
         if whole and self.codec.has_likelihood and 'x' in batch:
@@ -233,14 +245,16 @@ class PriorTask(Task):
 
         Codes of a coarser scale are not decoded by themselves: of those there are maps.
         """
-        codes, labels = self._codes(state, batch), batch['label']
+        codes, labels, conditions = self._codes(state, batch), batch['label'], self.conditions_of(batch)
         learned = codes[self.scale]
         keys = content_keys(learned)
         shown = {'images': batch['x']} if 'x' in batch else {}
         if self._is_finest and self.coarser:
-            samples = self.sample(state, keys, labels)
+            samples = self.sample(state, keys, labels, conditions=conditions)
         else:
-            sampled = self.sample_codes(state, keys, labels, coarser=codes[: self.scale])
+            sampled = self.sample_codes(
+                state, keys, labels, coarser=codes[: self.scale], conditions=conditions
+            )
             if not self._is_finest:
                 return {**shown, 'codes': learned, 'sampled_codes': sampled}
             samples = self.decode(state, (*codes[:-1], sampled), labels)
@@ -257,14 +271,20 @@ class PriorTask(Task):
         return show('samples', rows, self.spec)
 
     def sample(
-        self, state: TrainState, keys: jax.Array, labels: jax.Array, sampling: Sampling | None = None
+        self,
+        state: TrainState,
+        keys: jax.Array,
+        labels: jax.Array,
+        sampling: Sampling | None = None,
+        conditions: Conditions = NO_CONDITIONS,
     ) -> jax.Array:
         """Examples [n ...] of the classes int32 [n] if the model is conditioned on them.
 
         Raises:
             UserError: if this is not a prior of all scales of codes.
         """
-        return self._sample(state, keys, labels, [None] * self.codec.code_spec.num_scales, sampling)
+        known = [None] * self.codec.code_spec.num_scales
+        return self._sample(state, keys, labels, conditions, known, sampling)
 
     def inpaint(
         self,
@@ -274,6 +294,7 @@ class PriorTask(Task):
         mask: jax.Array,
         labels: jax.Array,
         sampling: Sampling | None = None,
+        conditions: Conditions = NO_CONDITIONS,
     ) -> jax.Array:
         """Samples parts of examples anew, and with them every token that has a value in such a part.
 
@@ -285,7 +306,7 @@ class PriorTask(Task):
             jnp.where(any_within(mask, codes.shape[1:-1])[..., None], -1, codes)
             for codes in self.encode(state, fill(images, mask))
         ]
-        sampled = self._sample(state, keys, labels, known, sampling)
+        sampled = self._sample(state, keys, labels, conditions, known, sampling)
         return jnp.where(mask[..., None], sampled, images)
 
     def unused(self, sampling: Sampling, method: str) -> dict[str, str]:
@@ -300,8 +321,9 @@ class PriorTask(Task):
 
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises `UserError` if codes, or those of coarser scales, cannot be sampled in this way."""
-        check_guidance(sampling.guidance, self.num_labels, self.network.config.label_dropout)
-        if self.coarser and self.coarser.task.num_labels:
+        encoder = self.network.encoder
+        check_guidance(sampling.guidance, encoder.conditional, encoder.most_dropped)
+        if self.coarser and self.coarser.task.network.encoder.conditional:
             self.coarser.task.check_sampling(sampling)
 
     def sample_codes(
@@ -312,13 +334,20 @@ class PriorTask(Task):
         known: jax.Array | None = None,
         sampling: Sampling | None = None,
         coarser: Codes = (),
+        conditions: Conditions = NO_CONDITIONS,
     ) -> jax.Array:
         """Samples codes of the scale that is learned, int32 [b *grid depth] (see `TokenNetwork.sample`)."""
         variables = state.eval_variables()
-        context = self._context(variables, labels, coarser)
+        context = self._context(variables, labels, conditions, coarser)
         return self.network.sample(variables, keys, context, sampling or self.sampling, known)
 
-    def log_probability(self, state: TrainState, codes: Codes, labels: jax.Array) -> jax.Array:
+    def log_probability(
+        self,
+        state: TrainState,
+        codes: Codes,
+        labels: jax.Array,
+        conditions: Conditions = NO_CONDITIONS,
+    ) -> jax.Array:
         """Of the codes of the scale that is learned, given those of the next coarser one, in nats [b].
 
         Codes are as `encode` returns them, of classes int32 [b]. A masked model, which has no likelihood,
@@ -327,7 +356,7 @@ class PriorTask(Task):
         if self.network.masked:
             raise UserError('a masked prior has no likelihood; ask a transformer or a PixelCNN for one.')
         asked = jnp.ones((len(labels), math.prod(self.network.shape)), bool)
-        nats, _ = self._predicted(state.eval_variables(), codes, labels, asked)
+        nats, _ = self._predicted(state.eval_variables(), codes, labels, conditions, asked)
         return -jnp.sum(nats, -1)
 
     def encode(self, state: TrainState, examples: jax.Array) -> Codes:
@@ -347,6 +376,7 @@ class PriorTask(Task):
         state: TrainState,
         keys: jax.Array,
         labels: jax.Array,
+        conditions: Conditions,
         known: list[jax.Array | None],
         sampling: Sampling | None,
     ) -> jax.Array:
@@ -364,7 +394,7 @@ class PriorTask(Task):
         codes: Codes = ()
         for i, (task, at) in enumerate(self._priors(state)):
             own = fold_in(keys, i) if self.scale else keys
-            codes += (task.sample_codes(at, own, labels, known[i], sampling, codes),)
+            codes += (task.sample_codes(at, own, labels, known[i], sampling, codes, conditions),)
         return self.decode(state, codes, labels)
 
     @property
@@ -385,21 +415,29 @@ class PriorTask(Task):
         parts = jnp.split(batch['codes'], np.cumsum([math.prod(shape) for shape in shapes])[:-1], axis=1)
         return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
 
-    def _context(self, variables: Any, labels: jax.Array, codes: Codes) -> Context:
+    def _context(self, variables: Any, labels: jax.Array, conditions: Conditions, codes: Codes) -> Context:
         """The context of the scale that is learned, of which the codes of all coarser ones are given."""
-        return self.network.context(variables, labels, codes[self.scale - 1] if self.scale else None)
+        coarser = codes[self.scale - 1] if self.scale else None
+        return self.network.context(variables, labels, coarser, conditions)
 
     def _predicted(
-        self, variables: Any, codes: Codes, labels: jax.Array, asked: jax.Array, keys: jax.Array | None = None
+        self,
+        variables: Any,
+        codes: Codes,
+        labels: jax.Array,
+        conditions: Conditions,
+        asked: jax.Array,
+        keys: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """How the tokens that are asked for, bool [b n], are predicted, of the codes of all scales.
 
         The nats of each token, and whether it is the likeliest [b n]; 0 and False of those not asked for. A
         random key for each example [b] is for training; None drops nothing.
         """
-        tokens, context = codes[self.scale].reshape(asked.shape), self._context(variables, labels, codes)
+        tokens = codes[self.scale].reshape(asked.shape)
+        context = self._context(variables, labels, conditions, codes)
         if keys is not None:
-            context = self.network.drop(fold_in(keys, 0), context)
+            context = self.network.encoder.drop(fold_in(keys, 0), context)
         logits = self.network.logits(variables, tokens, asked, context, fold_in(keys, 2))
         nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
         return nats * asked, (jnp.argmax(logits, -1) == tokens) & asked
@@ -421,7 +459,13 @@ def _check_codes(config: PriorConfig, codec: Codec) -> None:
         )
 
 
-def _coarser_prior(options: PriorConfig, codec: Codec, scale: int, num_labels: int) -> Restored | None:
+def _coarser_prior(
+    options: PriorConfig,
+    codec: Codec,
+    scale: int,
+    num_labels: int,
+    conditions: Mapping[str, ConditionSpec],
+) -> Restored | None:
     """The prior of the next coarser scale that a config names, once it is known to fit."""
     workdir = options.coarser_workdir
     if not workdir:
@@ -443,6 +487,11 @@ def _coarser_prior(options: PriorConfig, codec: Codec, scale: int, num_labels: i
         raise UserError(
             f'the prior {workdir} is conditioned on {task.num_labels} classes and this one on {num_labels}; '
             'set config.model.class_conditional alike.'
+        )
+    if not task.condition_specs.items() <= conditions.items():
+        raise UserError(
+            f'the prior {workdir} is conditioned on {described(task.condition_specs)} and this one on '
+            f'{described(conditions) or "nothing of that kind"}; set config.conditioner alike.'
         )
     return restored
 

@@ -7,6 +7,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, check_least, nearest
+from vq_jax.extensions import is_own, own_class
 from vq_jax.quantizers import (
     BinarySphericalQuantizer,
     FiniteScalarQuantizer,
@@ -21,7 +22,6 @@ from vq_jax.quantizers import (
 )
 from vq_jax.tasks.task import check_parts
 from vq_jax.training.config import build, defaults
-from vq_jax.training.extensions import is_own, own_class
 
 # The kinds with a section of their own, named after them, that holds all of their attributes but the width.
 _SECTIONS = {

@@ -6,13 +6,14 @@ from ml_collections import ConfigDict
 
 from vq_jax.data import DataConfig
 from vq_jax.errors import UserError, printable
+from vq_jax.extensions import allowing, is_own, named_modules, own_class
 from vq_jax.spec import Spec
 from vq_jax.tasks.classes import ClassNames, difference
+from vq_jax.tasks.conditioner_config import conditioner_class
 from vq_jax.tasks.prior_config import FORMER_KEYS as OF_A_PRIOR
 from vq_jax.tasks.quantizer_config import quantizer_class
 from vq_jax.tasks.task import Task
 from vq_jax.training.config import build, check_keys, check_values, defaults
-from vq_jax.training.extensions import allowing, is_own, named_modules, own_class
 from vq_jax.training.loop import LoopConfig
 from vq_jax.training.optimizer import FORMER_KEYS, OptimizerConfig
 from vq_jax.training.parallel import ParallelConfig
@@ -21,22 +22,25 @@ from vq_jax.training.parallel import ParallelConfig
 TASKS: dict[str, type[Task]] = {}
 
 
-def default_config(task: str, quantizer: str | None = None) -> ConfigDict:
+def default_config(task: str, quantizer: str | None = None, conditioner: str | None = None) -> ConfigDict:
     """The config of a task with every key at its default, for a config file to change.
 
     Args:
         task: a name in `TASKS`, or 'module:Class', a `Task` of one's own.
         quantizer: what `config.quantizer.kind` is to be, such as 'module:Class', one of one's own.
+        conditioner: what `config.conditioner.kind` is to be, 'module:Class'.
 
     Returns:
         A locked `ConfigDict`: the loop's keys at the top, and the sections 'data', 'optimizer' and
-        'parallel' beside the task's own. That of a quantizer of one's own is 'custom_quantizer'.
+        'parallel' beside the task's own. That of a quantizer of one's own is 'custom_quantizer', and that of
+        a conditioner 'custom_conditioner'.
     """
-    with allowing(named_modules({'task': task, 'quantizer': {'kind': quantizer}})):  # the caller names them
-        return _default_config(task, quantizer)
+    named = {'task': task, 'quantizer': {'kind': quantizer}, 'conditioner': {'kind': conditioner}}
+    with allowing(named_modules(named)):  # the caller names them
+        return _default_config(task, quantizer, conditioner)
 
 
-def _default_config(task: str, quantizer: str | None) -> ConfigDict:
+def _default_config(task: str, quantizer: str | None, conditioner: str | None) -> ConfigDict:
     config = defaults(LoopConfig).unlock()
     config.task = task
     config.data = defaults(DataConfig)
@@ -49,13 +53,18 @@ def _default_config(task: str, quantizer: str | None) -> ConfigDict:
         config.quantizer.kind = quantizer
         if is_own(quantizer):
             config.custom_quantizer = defaults(quantizer_class(quantizer), without=('dim',))
+    if conditioner is not None:
+        if 'conditioner' not in config:
+            raise UserError(f'a model of the task {task} has no conditioner; leave that out.')
+        config.conditioner.kind = conditioner
+        config.custom_conditioner = defaults(conditioner_class(conditioner))
     return config.lock()
 
 
 def complete_config(config: ConfigDict) -> ConfigDict:
     """Checks every key and type of a config, and fills those left out with their defaults.
 
-    Code of the user's own that it names must be allowed (see `vq_jax.training.extensions`).
+    Code of the user's own that it names must be allowed (see `vq_jax.extensions`).
 
     Raises:
         UserError: naming the first key that nothing reads, or value that does not fit.
@@ -63,9 +72,12 @@ def complete_config(config: ConfigDict) -> ConfigDict:
     if not isinstance(config.get('task'), str):
         raise UserError(f'the config has no key task; set it to one of {", ".join(TASKS)}.')
     config = _without_former_keys(config)
-    quantizer = config.get('quantizer')
-    own = named_modules({'quantizer': quantizer})
-    full = _default_config(config.task, quantizer.kind if own else None)
+    own = {
+        name: config[name].kind
+        for name in ('quantizer', 'conditioner')
+        if named_modules({name: config.get(name)})
+    }
+    full = _default_config(config.task, own.get('quantizer'), own.get('conditioner'))
     check_keys(config, full, '')
     for name, value in config.items():
         _check_section(name, value, full[name])

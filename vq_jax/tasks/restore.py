@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.buckets import by_address, place_of
 from vq_jax.errors import UserError
+from vq_jax.extensions import allowing, check_allowed
 from vq_jax.spec import Spec
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.registry import complete_config, make_task
@@ -22,7 +23,6 @@ from vq_jax.tasks.task import State, Task
 from vq_jax.training.bucket_runs import fetcher, local_run
 from vq_jax.training.checkpoints import Checkpoints, UnreadableError
 from vq_jax.training.config import to_json
-from vq_jax.training.extensions import allowing, check_allowed
 from vq_jax.training.manifest import Sealed, fingerprint
 from vq_jax.training.run_dir import (
     BUILT_ON,
@@ -58,7 +58,7 @@ class Restored:
         step: the training step of the checkpoint.
         workdir: the directory, of a run in a bucket that of its copy.
         class_names: of the classes of its data; None if they are not known.
-        allow: modules that it may import from (see `vq_jax.training.extensions`).
+        allow: modules that it may import from (see `vq_jax.extensions`).
     """
 
     config: ConfigDict

@@ -12,7 +12,8 @@ from vq_jax.data import Dataset
 from vq_jax.errors import UserError
 from vq_jax.media import Media
 from vq_jax.models.classifier import Classified
-from vq_jax.spec import Spec
+from vq_jax.models.context import Conditioner, described
+from vq_jax.spec import ConditionSpec, Spec
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import AdversarialState, TrainState
@@ -23,14 +24,16 @@ State = TrainState | AdversarialState
 class Task(abc.ABC):
     """What is being learned: a model, its losses, and how a step changes the state.
 
-    Batches are `{'x': as the spec of the data says, 'label': int32 [b], 'mask': bool [b]}`. Steps are pure
-    and written once for every engine: with `axis_name` they see one device's share of the batch, without it
-    the whole. What only some tasks can do is in the protocols below, such as `Samples`.
+    Batches are `{'x': as the spec of the data says, 'label': int32 [b], 'mask': bool [b]}`, and have the
+    conditions of the data [b ...] by their names. Steps are pure and written once for every engine: with
+    `axis_name` they see one device's share of the batch, without it the whole. What only some tasks can do
+    is in the protocols below, such as `Samples`.
 
     Attributes:
         model: the Flax module that `state.eval_variables()` belong to.
         spec: of the examples that it was made for.
         num_labels: how many classes the model is conditioned on; 0 for none.
+        conditioner: encodes what else it is conditioned on; None for nothing.
         vocabularies: of a task that encodes to codes, how many there are, of each scale at each depth; empty
             for all others.
         inference_needs_frozen: whether encoding, decoding and sampling read `state.frozen`.
@@ -40,6 +43,7 @@ class Task(abc.ABC):
     model: Any
     spec: Spec
     num_labels: int = 0
+    conditioner: Conditioner | None = None
     vocabularies: tuple[tuple[int, ...], ...] = ()
     accumulate: int = 1
     inference_needs_frozen: ClassVar[bool] = False
@@ -124,6 +128,7 @@ class Task(abc.ABC):
             )
         self.check_spec(dataset.spec)
         self.check_classes(dataset)
+        self.check_conditions(dataset)
 
     def check_classes(self, dataset: Dataset) -> None:
         """Raises `UserError` if labels are read, and those of a data set are of other classes."""
@@ -132,6 +137,25 @@ class Task(abc.ABC):
                 f'{dataset.name} has {dataset.num_classes or "no"} classes and the model was made for '
                 f'{self.classes_read}; set config.data.name to a set with as many.'
             )
+
+    def check_conditions(self, dataset: Dataset) -> None:
+        """Raises `UserError` if a data set lacks conditions that are read, or has others by their names."""
+        for name, spec in self.condition_specs.items():
+            if dataset.conditions.get(name) != spec:
+                raise UserError(
+                    f'{dataset.name} has the conditions {described(dataset.conditions) or "none"}, and this '
+                    f'model reads {described(self.condition_specs)}; set config.data.name to a set with '
+                    'these, or config.conditioner to what reads those.'
+                )
+
+    @property
+    def condition_specs(self) -> dict[str, ConditionSpec]:
+        """What is read of each example beside itself and its class, by the names that batches have for it."""
+        return self.conditioner.specs() if self.conditioner else {}
+
+    def conditions_of(self, batch: Batch) -> dict[str, jax.Array]:
+        """Those conditions of a batch that are read [b ...], by name."""
+        return {name: batch[name] for name in self.condition_specs}
 
     @property
     def classes_read(self) -> int:
@@ -168,7 +192,8 @@ class Task(abc.ABC):
 
 
 # What only some tasks can do. Examples are as the spec of the data says, labels are int32 [b], and arguments
-# beyond those that are named here have defaults.
+# beyond those that are named here have defaults. Where labels are given, a task with a conditioner is given
+# the conditions [b ...] too, as the argument `conditions`.
 
 
 @runtime_checkable

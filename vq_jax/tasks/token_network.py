@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from vq_jax.models.conditioning_stack import ConditioningStack
-from vq_jax.models.context import NOTHING, Context, ContextEncoder, without_class
+from vq_jax.models.context import NO_CONDITIONS, NOTHING, Conditioner, Conditions, Context, ContextEncoder
 from vq_jax.models.pixelcnn import PixelCNN
 from vq_jax.models.transformer import Transformer
-from vq_jax.ops.guidance import drop, guide, halves, pair, twice
+from vq_jax.ops.guidance import guide, halves, pair, twice
 from vq_jax.ops.masking import random_mask
 from vq_jax.ops.traced import differs
 from vq_jax.sampling.autoregressive import generate
 from vq_jax.sampling.masked import generate_masked
-from vq_jax.spec import CodeSpec
+from vq_jax.spec import CodeSpec, blank_conditions
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 
 
@@ -27,7 +27,8 @@ class TokenNetwork:
 
     Attributes:
         model: tokens and a context to logits.
-        encoder: classes and the coarser scale to a context; its variables lie beside those of the model.
+        encoder: classes, conditions and the coarser scale to a context; its variables lie beside those of the
+            model.
         config: see `PriorConfig`.
         shape: of the codes of an example [*grid depth].
         num_tokens: how many there are, k, at each depth.
@@ -52,20 +53,20 @@ class TokenNetwork:
     def init(self, key: jax.Array, coarser: jax.Array | None) -> Any:
         """The random variables of model and encoder; `coarser` as for `context`, of one example."""
         context, variables = self.encoder.init_with_output(
-            key, jnp.zeros(1, jnp.int32), coarser, method='encode'
+            key, jnp.zeros(1, jnp.int32), coarser, blank_conditions(self.encoder.specs, 1), method='encode'
         )
         tokens = jnp.zeros((1, *self._inputs), jnp.int32)
         return {'params': {**self.model.init(key, tokens, context)['params'], **variables.get('params', {})}}
 
-    def context(self, variables: Any, labels: jax.Array, coarser: jax.Array | None = None) -> Context:
+    def context(
+        self,
+        variables: Any,
+        labels: jax.Array,
+        coarser: jax.Array | None = None,
+        conditions: Conditions = NO_CONDITIONS,
+    ) -> Context:
         """The context of examples (see `ContextEncoder.encode`), with the variables of model and encoder."""
-        return self.encoder.apply(variables, labels, coarser, method='encode')
-
-    def drop(self, keys: jax.Array, context: Context) -> Context:
-        """The context with some classes dropped, for training with a random key for each example [b]."""
-        return drop(
-            keys, self.config.label_dropout, context, without_class(context, self.encoder.num_classes)
-        )
+        return self.encoder.apply(variables, labels, coarser, conditions, method='encode')
 
     def asked(self, keys: jax.Array) -> jax.Array:
         """Which tokens are to be predicted at once, bool [b n]: all, or a random mask, of keys [b]."""
@@ -163,11 +164,11 @@ class TokenNetwork:
     def _guidance(self, context: Context, sampling: Sampling) -> tuple[Context, Any, Any]:
         """The context of what the model sees, and functions of its inputs and of its logits.
 
-        With guidance it sees each example twice, the second time without its class.
+        With guidance it sees each example twice, the second time without its class and its conditions.
         """
-        if not (self.encoder.num_classes and differs(sampling.guidance, 1)):
+        if not (self.encoder.most_dropped and differs(sampling.guidance, 1)):
             return context, lambda x: x, lambda x: x
-        context = pair(context, without_class(context, self.encoder.num_classes))
+        context = pair(context, self.encoder.without(context))
         return context, twice, lambda logits: guide(*halves(logits), sampling.guidance)
 
     @property
@@ -183,11 +184,24 @@ def side_by_side(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def make_network(
-    config: PriorConfig, sizes: Mapping[str, Any], codes: CodeSpec, scale: int, num_classes: int
+    config: PriorConfig,
+    sizes: Mapping[str, Any],
+    codes: CodeSpec,
+    scale: int,
+    num_classes: int,
+    conditioner: Conditioner | None = None,
+    dropout: float = 0.0,
 ) -> TokenNetwork:
-    """The network of a config, of a scale of codes, conditioned on so many classes (0 for none).
+    """The network of a config.
 
-    There are sizes of a 'transformer', and of a 'pixelcnn'; all vocabularies of the codes are equal.
+    Args:
+        config: says which.
+        sizes: of a 'transformer', and of a 'pixelcnn'.
+        codes: all vocabularies of which are equal.
+        scale: of the codes, that is learned.
+        num_classes: that it is conditioned on; 0 for none.
+        conditioner: of what else it is conditioned on.
+        dropout: the share of the training examples for which that is dropped.
     """
     num_tokens, shape = codes.largest, codes.shapes[scale]
     if config.kind == 'pixelcnn':
@@ -204,4 +218,12 @@ def make_network(
             causal=causal,
         )
     stack = ConditioningStack(num_tokens, width, grid, dtype=size.dtype) if scale else None
-    return TokenNetwork(model, ContextEncoder(num_classes, stack), config, shape, num_tokens)
+    encoder = ContextEncoder(
+        num_classes,
+        stack,
+        conditioner,
+        label_dropout=config.label_dropout,
+        dropout=dropout,
+        grid_dropout=0.0 if stack else dropout,
+    )
+    return TokenNetwork(model, encoder, config, shape, num_tokens)

@@ -1,7 +1,8 @@
 """The state of a training run: one pytree, changed only by steps."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from flax import struct
 
 from vq_jax.models.normalisation import BATCH_STATS
 from vq_jax.ops.parts import Part, mean_over_parts
-from vq_jax.spec import Spec
+from vq_jax.spec import ConditionSpec, Spec
 from vq_jax.training.optimizer import Optimizer
 
 
@@ -210,9 +211,12 @@ def abstract_examples(b: int, spec: Spec) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((b, *spec.shape), spec.dtype)
 
 
-def abstract_batch(b: int, spec: Spec) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes and types of a batch of b examples."""
+def abstract_batch(
+    b: int, spec: Spec, conditions: Mapping[str, ConditionSpec] = MappingProxyType({})
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes and types of a batch of b examples, with conditions by name if a step reads them."""
     return {
+        **{name: jax.ShapeDtypeStruct((b, *one.shape), one.dtype) for name, one in conditions.items()},
         'x': abstract_examples(b, spec),
         'label': jax.ShapeDtypeStruct((b,), jnp.int32),
         'mask': jax.ShapeDtypeStruct((b,), jnp.bool_),

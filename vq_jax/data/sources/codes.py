@@ -3,12 +3,12 @@
 A folder holds `codes.json` and, for each split, shards `SPLIT-00000-of-00004.array_record`, of which the
 former names the number of examples and the SHA-256. A shard has its final name only when it is complete, so
 that what a kill leaves can be gone on with. A record is the label and the codes of one example, as
-little-endian unsigned integers.
+little-endian unsigned integers, and after them its conditions, if there are any, in the order of their names.
 """
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypedDict
 from urllib.parse import quote
@@ -24,7 +24,7 @@ from vq_jax.data.transforms.transform import Transform
 from vq_jax.errors import UserError, plural
 from vq_jax.files import MOST_BYTES, WriteError, sha256_of, telling, write_atomically
 from vq_jax.json_files import check_type, read_json
-from vq_jax.spec import CodeSpec, Spec
+from vq_jax.spec import CodeSpec, ConditionSpec, Spec
 
 # What the files of a folder mean, which `codes.json` says; those of another number are refused.
 FORMAT = 2
@@ -72,6 +72,7 @@ class CodeFacts:
         splits: how many examples each has.
         shard_size: examples of a shard, the last of a split excepted.
         shards: what is in those that are complete, by the names of their files.
+        conditions: what else there is of each example, by name.
         format: see `FORMAT`.
     """
 
@@ -83,6 +84,7 @@ class CodeFacts:
     splits: dict[str, _Count]
     shard_size: _Count
     shards: dict[str, ShardFacts] = dataclasses.field(default_factory=dict)
+    conditions: dict[str, ConditionSpec] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -90,6 +92,14 @@ class CodeFacts:
         """What records are made of: the smallest type that holds labels and codes."""
         largest = max(self.codes.largest, len(self.class_names), 1) - 1
         return np.min_scalar_type(largest).newbyteorder('<')
+
+    @property
+    def record(self) -> np.dtype:
+        """A whole record: 'codes' [1 + n], the label first, and the conditions."""
+        parts = [('codes', self.dtype, (1 + self.codes.length,))]
+        for name, spec in sorted(self.conditions.items()):
+            parts.append((name, np.dtype(spec.dtype).newbyteorder('<'), spec.shape))
+        return np.dtype(parts)
 
     def shard_paths(self, folder: Path, split: str) -> list[Path]:
         """Where the shards of a split are, or will be; raises `UserError` if they are too many."""
@@ -176,8 +186,12 @@ def read_facts(folder: Path) -> CodeFacts:
     return check_type(facts, CodeFacts, where=str(path), advice=_AGAIN)
 
 
-def write_shard(path: Path, facts: CodeFacts, examples: Iterable[tuple[int, np.ndarray]]) -> None:
-    """Writes one shard, the label and codes, int [n], of each example, and into `codes.json` what is in it.
+def write_shard(
+    path: Path, facts: CodeFacts, examples: Iterable[tuple[int, np.ndarray, Mapping[str, np.ndarray]]]
+) -> None:
+    """Writes one shard, and into `codes.json` what is in it.
+
+    Of each example there are the label, the codes, int [n], and the conditions by name.
 
     It has its name, one of `CodeFacts.shard_paths`, only when that is done.
 
@@ -191,8 +205,12 @@ def write_shard(path: Path, facts: CodeFacts, examples: Iterable[tuple[int, np.n
     try:
         partial.unlink(missing_ok=True)  # a link would be written through
         writer = ArrayRecordWriter(str(partial), 'group_size:1')
-        for label, codes in examples:
-            writer.write(np.concatenate([[label], codes]).astype(facts.dtype).tobytes())
+        for label, codes, conditions in examples:
+            record = np.zeros((), facts.record)
+            record['codes'] = label, *codes
+            for name, value in conditions.items():
+                record[name] = value
+            writer.write(record.tobytes())
             count += 1
         try:
             writer.close()
@@ -284,7 +302,8 @@ class CodeDataset(Dataset):
         place = config.name.removeprefix(PREFIX)
         folder = _copy(place, split) if is_address(place) else Path(place).expanduser()
         self.facts = facts = read_facts(folder)
-        self._describe(config, f'{place_of(folder)} ({split})', facts.class_names)
+        name = f'{place_of(folder)} ({split})'
+        self._describe(config, name, facts.class_names, facts.conditions)
         self.spec = facts.spec
         self.item_shape, self.item_dtype = (facts.codes.length,), np.int32
         if split not in facts.splits:
@@ -300,9 +319,8 @@ class CodeDataset(Dataset):
             )
         self.transform = Transform()
         self._source = _open_shards(shards, facts)
-        self._record_size = (facts.codes.length + 1) * facts.dtype.itemsize  # a label and codes, in bytes
         self._read([0])
-        small = len(self) * self._record_size <= config.cache_gib * 2**30
+        small = len(self) * facts.record.itemsize <= config.cache_gib * 2**30
         self._kept = self._read(range(len(self))) if small else None
 
     def __repr__(self) -> str:
@@ -311,20 +329,21 @@ class CodeDataset(Dataset):
     def fetch(self, indices: np.ndarray) -> Examples:
         """The codes and labels of examples, all of which are good."""
         rows = self._read(indices) if self._kept is None else self._kept[indices]
-        labels, codes = rows[:, 0].astype(np.int32), rows[:, 1:].astype(np.int32)
-        return Examples(codes, labels, np.ones(len(rows), bool))
+        codes = rows['codes'].astype(np.int32)
+        conditions = {name: rows[name].astype(spec.dtype) for name, spec in self.conditions.items()}
+        return Examples(codes[:, 1:], codes[:, 0], np.ones(len(rows), bool), conditions)
 
     def _read(self, indices: Sequence[int]) -> np.ndarray:
-        """Labels and codes [b 1+n]; raises `UserError` for what `codes.json` does not say."""
+        """Records [b]; raises `UserError` for what `codes.json` does not say."""
         facts = self.facts
         try:
             records = self._source.__getitems__([int(index) for index in indices])
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f'the codes of {self.name} cannot be read ({error}); {_AGAIN}.') from error
-        if any(len(record) != self._record_size for record in records):
+        if any(len(record) != facts.record.itemsize for record in records):
             raise UserError(f'codes of {self.name} are not of {facts.codes.length} positions; {_AGAIN}.')
-        rows = np.frombuffer(b''.join(records), facts.dtype).reshape(len(records), 1 + facts.codes.length)
-        labels, codes = rows[:, 0].max(), rows[:, 1:].max()
+        rows = np.frombuffer(b''.join(records), facts.record)
+        labels, codes = rows['codes'][:, 0].max(), rows['codes'][:, 1:].max()
         if codes >= facts.codes.largest or labels >= max(1, self.num_classes):
             raise UserError(
                 f'{self.name} holds the code {codes} and the label {labels}, and there are '

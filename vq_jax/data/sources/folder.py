@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import logging
 
-from vq_jax.data.source import SPLIT_NAMES, known_split
+from vq_jax.data.source import SPLIT_NAMES, Record, Source, parts_of
 from vq_jax.data.transforms import TRANSFORMS
 from vq_jax.errors import UserError, plural
 from vq_jax.files import read_file
@@ -19,7 +19,7 @@ _SPLIT_FOLDERS = tuple(name for names in SPLIT_NAMES for name in names)
 TEST_SHARE = 0.1
 
 
-class FolderSource:
+class FolderSource(Source):
     """Files found anywhere below a folder, of the kind of data that most of them are of.
 
     If the folder has a sub-folder `train`, then its sub-folders of the names in `SPLIT_NAMES`, in
@@ -29,7 +29,6 @@ class FolderSource:
     ordered by that hash too, so that a slice such as `train[90%:]` is a fair sample of all classes.
     """
 
-    rate = None
     use_orientation = True
 
     def __init__(self, folder: str, split: str, split_key: str = 'the split') -> None:
@@ -67,9 +66,9 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self._paths)
 
-    def read(self, indices: Sequence[int]) -> list[tuple[bytes | Exception, int]]:
+    def read(self, indices: Sequence[int]) -> list[Record]:
         """Returns the content of each file, or why it cannot be read, and its label."""
-        return [(self._content(index), self._labels[index]) for index in indices]
+        return [Record(self._content(index), self._labels[index]) for index in indices]
 
     def _content(self, index: int) -> bytes | Exception:
         try:
@@ -159,21 +158,15 @@ def _split_folders(paths: list[str]) -> dict[str, list[str]]:
 
 def _select(split: str, splits: dict[str, list[str]], root: str, split_key: str, noun: str) -> list[str]:
     """Returns the files of a split in the syntax of tensorflow-datasets."""
-    import tensorflow_datasets as tfds
-
-    infos = {
-        name: tfds.core.SplitInfo(name=name, shard_lengths=[len(paths)], num_bytes=0)
-        for name, paths in splits.items()
-    }
     there = ', '.join(f'{name} ({plural(len(paths), noun)})' for name, paths in splits.items())
     try:
-        parts = tfds.core.ReadInstruction.from_spec(known_split(split, splits)).to_absolute(infos)
-    except (ValueError, NotImplementedError) as error:  # the latter of a part of 'all'
+        parts = parts_of(split, {name: len(paths) for name, paths in splits.items()})
+    except UserError as error:
         raise UserError(
             f'Split {split!r} of folder {root!r} cannot be read: it has {there}; set {split_key} to one of '
             "them, to a part such as 'train[90%:]', or to 'all'."
         ) from error
-    chosen = [path for part in parts for path in splits[part.splitname][part.from_ : part.to]]
+    chosen = [splits[name][i] for name, indices in parts for i in indices]
     if not chosen:
         raise UserError(
             f'Split {split!r} of folder {root!r} has no {noun}s: it has {there}; set {split_key} to another, '

@@ -16,7 +16,7 @@ from absl import logging
 
 from vq_jax.buckets import refuse_address
 from vq_jax.data.config import DataConfig
-from vq_jax.data.source import known_split
+from vq_jax.data.source import Record, Source, known_split
 from vq_jax.errors import UserError, nearest, plural
 from vq_jax.files import telling
 from vq_jax.json_files import read_json
@@ -37,7 +37,7 @@ class _Configs:
     default_config_name: str = ''
 
 
-class TfdsSource:
+class TfdsSource(Source):
     """One split of a data set that tensorflow-datasets has written to disk.
 
     The data set is opened from its folder and not through tensorflow-datasets' registry of names,
@@ -99,7 +99,7 @@ class TfdsSource:
     def __len__(self) -> int:
         return len(self._records)
 
-    def read(self, indices: Sequence[int]) -> list[tuple[Any, int]]:
+    def read(self, indices: Sequence[int]) -> list[Record]:
         """Returns what is stored and the label of each record; or why it cannot be read, and 0.
 
         Of images, and of sound that is stored in files, that is the content of a file, and of other sound its
@@ -118,18 +118,18 @@ class TfdsSource:
         except _DAMAGE as error:
             return error
 
-    def _example(self, record: bytes | Exception) -> tuple[Any, int]:
+    def _example(self, record: bytes | Exception) -> Record:
         if isinstance(record, Exception):
-            return record, 0
+            return Record(record)
         try:
             example = self._features.deserialize_example_np(record, decoders=self._decoders)
             stored = example[self._key]
             stored = (stored, self.rate) if isinstance(stored, np.ndarray) else stored
-            return stored, int(example.get(self._label_key, 0))
+            return Record(stored, int(example.get(self._label_key, 0)))
         except MemoryError:
             raise
         except Exception as error:  # records that hold something else make it raise many kinds
-            return error, 0
+            return Record(error)
 
     def describe(self, index: int) -> str:
         """Returns the name of the data set and the number of the record within the split."""

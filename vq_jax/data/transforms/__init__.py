@@ -6,7 +6,7 @@ from vq_jax.data.config import DataConfig
 from vq_jax.data.source import Source
 from vq_jax.data.transforms.audio import AudioTransform
 from vq_jax.data.transforms.image import ImageTransform
-from vq_jax.data.transforms.transform import Transform, Undecodable
+from vq_jax.data.transforms.transform import ArrayTransform, Transform, Undecodable
 from vq_jax.errors import UserError
 from vq_jax.spec import Kind
 
@@ -32,4 +32,4 @@ def make_transform(config: DataConfig, source: Source) -> Transform:
                 f'config.data.{field.name} is {value!r}, which is for {" and ".join(kinds)}, and '
                 f'{source.name} holds {source.kind}; leave it out.'
             )
-    return TRANSFORMS[source.kind](config, source)
+    return TRANSFORMS.get(source.kind, ArrayTransform)(config, source)

@@ -45,13 +45,13 @@ class ImageTransform(Transform):
         elif None not in sizes:
             self.spec = Spec('image', (*(length + border for length in sizes), self._channels))
 
-    def measure(self, stored: bytes, name: str) -> Spec:
+    def measure(self, stored: bytes | np.ndarray, name: str) -> Spec:
         """See `Transform`."""
         image = decode(stored, self._channels, self._use_orientation, name)
         border = 2 * self._config.pad
         return Spec('image', (image.height + border, image.width + border, self._channels))
 
-    def decode(self, stored: bytes, name: str) -> np.ndarray:
+    def decode(self, stored: bytes | np.ndarray, name: str) -> np.ndarray:
         """See `Transform`; uint8 [h w c]."""
         array = arrange(decode(stored, self._channels, self._use_orientation, name), self._config)
         if self._config.image_size is not None:
@@ -114,7 +114,10 @@ class ImageTransform(Transform):
 
 
 def decode(
-    data: bytes | Image.Image, channels: int, use_orientation: bool = False, name: str = 'an image'
+    data: bytes | Image.Image | np.ndarray,
+    channels: int,
+    use_orientation: bool = False,
+    name: str = 'an image',
 ) -> Image.Image:
     """Decodes the first frame of an image file.
 
@@ -122,7 +125,8 @@ def decode(
     whose range no format fixes, it is undecodable.
 
     Args:
-      data: Content of the file, in one of `FORMATS`, or an image that Pillow has opened.
+      data: Content of the file, in one of `FORMATS`, an image that Pillow has opened, or an array (see
+        `ImageLike`).
       channels: 1 for a grey result, 3 for RGB.
       use_orientation: Turn the image the way its EXIF orientation says. An image whose EXIF is broken is
         left as it is, with a warning for the first one.
@@ -133,7 +137,10 @@ def decode(
 
     Raises:
       Undecodable: If Pillow cannot read it.
+      UserError: If it is an array of something else.
     """
+    if isinstance(data, np.ndarray):
+        data = _as_image(data, name)
     try:
         if isinstance(data, Image.Image):
             image = data.copy()  # because it is turned in place

@@ -1,4 +1,4 @@
-"""Tasks and quantizers of one's own, which a config names as 'module:Class'.
+"""Tasks, quantizers, conditioners and data sets of one's own, which a config names as 'module:Class'.
 
 A run directory keeps the names, and whoever wrote the directory chose them. Importing a module runs its code,
 so the configs of run directories are completed only as far as the user allows: nothing is imported that the
@@ -10,11 +10,12 @@ import contextlib
 import contextvars
 import importlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from vq_jax.errors import UserError, nearest
 
+SOURCE_PREFIX = 'class:'  # of `config.data.name`, before the name of a source of one's own
 _NAME = re.compile(r'[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*')
 _allowed: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar('allowed', default=frozenset())
 
@@ -25,7 +26,7 @@ def is_own(name: str) -> bool:
 
 
 def named_modules(config: Any) -> frozenset[str]:
-    """The modules whose classes a config names, as task or as quantizer; it need not be complete."""
+    """The modules whose classes a config names; it need not be complete."""
     return frozenset(name.partition(':')[0] for name in _own_names(config))
 
 
@@ -99,6 +100,14 @@ def _check_allowed(name: str, who: str) -> None:
 
 
 def _own_names(config: Any) -> list[str]:
-    quantizer = config.get('quantizer')
-    kind = quantizer.get('kind') if hasattr(quantizer, 'get') else None
-    return [name for name in (config.get('task'), kind) if isinstance(name, str) and is_own(name)]
+    names = [config.get('task'), _value(config, 'quantizer', 'kind'), _value(config, 'conditioner', 'kind')]
+    data = _value(config, 'data', 'name')
+    if isinstance(data, str) and data.startswith(SOURCE_PREFIX):
+        names.append(data.removeprefix(SOURCE_PREFIX))
+    return [name for name in names if isinstance(name, str) and is_own(name)]
+
+
+def _value(config: Mapping[str, Any], section: str, key: str) -> Any:
+    """The value of a key that a stranger may have left out, or put something else for its section."""
+    found = config.get(section)
+    return found.get(key) if hasattr(found, 'get') else None
