@@ -1,5 +1,6 @@
 """What the commands share: flags, error messages, the compilation cache, several processes."""
 
+import ast
 import contextlib
 import errno
 import functools
@@ -28,6 +29,7 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _HELP = ('--help', '-help', '-?', '--?', '--helpshort', '-helpshort')
 flags.disclaim_key_flags()  # those defined here are of the command that asks for them
 _PLACES = ('workdir', 'output', 'reference', 'init_from')  # flags that name something on this machine
+_WORDS = {'true': True, 'false': False}
 _RUNS = ('workdir', 'init_from')  # those among them that may name a run in a bucket
 # What Python says of text that is no number, and what that means.
 _NOT_NUMBERS = {
@@ -210,6 +212,14 @@ def use_compilation_cache() -> None:
         jax.config.update('jax_compilation_cache_dir', str(cache_folder('compiled')))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+
+
+def literal(text: str) -> Any:
+    """A value that is written as in Python, or after `--config.`; anything else is a text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return _WORDS.get(text.lower(), text)
 
 
 def check_output(flag: flags.FlagHolder, *endings: str) -> Path:

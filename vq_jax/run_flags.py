@@ -1,6 +1,5 @@
 """What the commands that open a trained run share: --workdir, --step, --override and --allow_import."""
 
-import ast
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ _OVERRIDE = flags.DEFINE_multi_string(
     'override', [], "Another value for a key of the run's config, such as model.coarser_workdir=runs/coarse."
 )
 _ALLOW_IMPORT = cli.define_allow_import()
-_WORDS = {'true': True, 'false': False}
 
 
 def opened() -> dict[str, Any]:
@@ -35,13 +33,5 @@ def _overrides(overrides: Sequence[str]) -> dict[str, Any]:
         key, equals, value = override.partition('=')
         if not equals:
             raise UserError(f'--override is {override!r}; write it as key=value.')
-        parsed[key] = literal(value)
+        parsed[key] = cli.literal(value)
     return parsed
-
-
-def literal(text: str) -> Any:
-    """A value that is written as in Python, or after `--config.`; anything else is a text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return _WORDS.get(text.lower(), text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from vq_jax import cli, run_flags
+from vq_jax import cli
 from vq_jax.errors import UserError
 from vq_jax.media import SHOWN, Sound, as_images, image_size, sheets, wav
 from vq_jax.media.captions import captioned
@@ -86,7 +86,7 @@ def conditions(n: int) -> list[dict[str, Any]] | None:
         name, equals, value = given.partition('=')
         if not equals:
             raise UserError(f'--condition is {given!r}; write it as name=value.')
-        values.setdefault(name, []).append(run_flags.literal(value))
+        values.setdefault(name, []).append(cli.literal(value))
     return (
         [{name: turn[i % len(turn)] for name, turn in values.items()} for i in range(n)] if values else None
     )
