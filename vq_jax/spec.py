@@ -15,6 +15,7 @@ Kind = Literal['image', 'video', 'audio', 'text']
 _AXES = {'image': 'h w c', 'video': 't h w c', 'audio': 't c', 'text': 'n'}
 _PLURALS = {'image': 'images', 'video': 'videos', 'audio': 'sounds', 'text': 'texts'}
 _MOST_VALUES = 2**31 - 1  # positions are counted in 32 bits
+_MOST_OF_A_CONDITION = 2**24  # values
 _DTYPES = {'image': np.uint8, 'video': np.uint8, 'audio': np.int16, 'text': np.int32}
 
 
@@ -112,10 +113,11 @@ class ConditionSpec:
     dtype: Literal['float32', 'int32', 'bool'] = 'float32'
 
     def __post_init__(self) -> None:
-        if self.dtype not in ('float32', 'int32', 'bool') or min(self.shape, default=1) < 1:
+        possible = self.dtype in ('float32', 'int32', 'bool') and min(self.shape, default=1) >= 1
+        if not possible or math.prod(self.shape) > _MOST_OF_A_CONDITION:
             raise UserError(
                 f'a condition of the type {self.dtype!r} and the shape {self.shape} cannot be given; let it '
-                'be float32, int32 or bool, with sizes of 1 or more.'
+                f'be float32, int32 or bool, of 1 to {_MOST_OF_A_CONDITION:,} values.'
             )
 
     def array(self, value: Any, what: str) -> np.ndarray:
