@@ -225,10 +225,8 @@ def bars(task, **sections):
 @pytest.fixture(scope='module')
 def drawn(folder):
     """A diffusion model of the bars of a text."""
-    sizes = {'channels': 8, 'multipliers': (1, 1), 'residual_blocks': 1, 'head_channels': 8}
-    config = bars('diffusion', unet=sizes, evaluation={'times': 1})
-    train(config, folder / 'drawn')
-    config.steps = 4
+    sizes = {'depth': 1, 'width': 16, 'heads': 2, 'patch': 4}
+    config = bars('diffusion', model={'backbone': 'dit'}, dit=sizes, evaluation={'times': 1})
     train(config, folder / 'drawn')
     return folder / 'drawn'
 
