@@ -288,7 +288,7 @@ def test_conditions_are_written_with_codes(folder, written):
         np.concatenate([batch['text'] for batch in eval_batches(data, batch_size=3)])
         for data in (source, codes)
     ]
-    assert bytes(texts[0][0][:3]).decode() in ('red', 'gre', 'blu')
+    assert bytes(texts[0][0][:3].tolist()).decode() in ('red', 'gre', 'blu')
     np.testing.assert_array_equal(*texts)
 
 
