@@ -266,6 +266,7 @@ def test_a_condition_of_ones_own_is_learned_and_sampled(drawn, written):
         assert run.evaluate().metrics['examples'] == 8
 
 
+@pytest.mark.slow
 def test_likelihoods_and_changes_are_those_of_a_text(drawn, written):
     prior = vq_jax.load(written[0], allow=('bars',))
     codes = np.zeros((2, 2, 2), np.int32)
@@ -330,6 +331,7 @@ def test_commands_with_a_condition(drawn, tmp_path):
     assert '--condition name=value' in error
 
 
+@pytest.mark.slow
 def test_samples_are_compared_with_examples_of_their_texts(drawn):
     restored = restore(drawn, allow=('bars',))
 
