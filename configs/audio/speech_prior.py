@@ -3,7 +3,8 @@
     python -m vq_jax.train --config configs/audio/vqvae_speech.py --workdir runs/vqvae_speech
     python -m vq_jax.train --config configs/audio/speech_prior.py --workdir runs/speech_prior
 
-Not run yet.
+Not run to its end yet. Stopped after 112 steps of a run of 800 (`--config.steps=800`), it had 4.77 bits per
+code on the last tenth of the data, and its samples were bursts of noise with pauses.
 """
 
 from ml_collections import ConfigDict

@@ -90,7 +90,8 @@ def test_the_kind_of_a_folder_is_that_of_most_files(folder, monkeypatch):
     [
         (
             {'image_size': 8},
-            'config.data.image_size is 8, which is for image, and .* holds audio; leave it out',
+            'config.data.image_size is 8, which is for image, and .* holds audio; leave it out, or set it to '
+            'None',
         ),
         ({'flip': True}, 'config.data.flip is True, which is for image'),
         ({'image_key': 'photo'}, 'config.data.image_key'),

@@ -30,6 +30,7 @@ def make_transform(config: DataConfig, source: Source) -> Transform:
         if kinds and source.kind not in kinds and value != field.default:
             raise UserError(
                 f'config.data.{field.name} is {value!r}, which is for {" and ".join(kinds)}, and '
-                f'{source.name} holds {source.kind}; leave it out.'
+                f'{source.name} holds {source.kind}; leave it out, or set it to '
+                f'{field.default!r}.'
             )
     return TRANSFORMS.get(source.kind, ArrayTransform)(config, source)
