@@ -54,9 +54,10 @@ def finish(process, *, status=0):
 # Reads the libraries, and then runs the commands that it is told, each in a process of its own.
 FORKS = """
 import gc, json, os, runpy, sys
-import vq_jax.run, vq_jax.fitting  # and with them nearly everything; nothing is computed yet
+import orbax.checkpoint, vq_jax.data.sources.builtin, vq_jax.fitting, vq_jax.run  # nothing is computed yet
 
 gc.freeze()
+gc.set_threshold(100_000)  # as in tests/conftest.py
 for line in sys.stdin:
     if not (pid := os.fork()):
         break

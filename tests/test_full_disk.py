@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runs import start
+from tests.runs import run
 from vq_jax import cli, sample_flags
 from vq_jax.data.sources.codes import CodeFacts, write_facts, write_shard
 from vq_jax.files import AppendedFile, WriteError, write_atomically
@@ -152,16 +152,12 @@ def test_a_run_on_a_full_disk_ends_with_a_sentence_and_goes_on_later(tiny_disk):
         '--config.quantizer.num_codes=32',
     ]
     (tiny_disk / 'filler').write_bytes(bytes(1_500_000))
-    process = start(command)
-    _, errors = process.communicate()
-    assert process.returncode == 2, errors
+    _, errors = run(command, status=2)
     *warnings, last = errors.splitlines()
     assert last.startswith('error: ') and 'No space left on device' in last
     assert all('No space left on device' in line for line in warnings), errors
     assert not list(tiny_disk.rglob('*.tmp')) and not list(tiny_disk.rglob('*.saving*'))
     (tiny_disk / 'filler').unlink()
-    process = start(command)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    run(command)
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     assert [line['step'] for line in lines if line['split'] == 'train'] == list(range(1, 41))
