@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 import vq_jax
-from tests.tasks.test_diffusion import keys, small
+from tests.tasks.test_diffusion import keys, small, started
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config
 from vq_jax.tasks.diffusion_sampling import LATENT
 from vq_jax.train import train
+from vq_jax.training.parallel import ParallelConfig, make_engine
 
 
 @pytest.fixture(
@@ -67,6 +68,28 @@ def images_of(run, n):
     return next(iter(vq_jax.data.eval_batches(run.dataset('train'), batch_size=n)))['x']
 
 
+def test_latents_of_a_run_are_scaled_and_come_back(autoencoder):
+    """As below, without a diffusion model that has learned anything."""
+    opened = vq_jax.load(autoencoder)
+    task, state = started(small(latent__workdir=str(autoencoder), model__class_conditional=True))
+    batches = list(vq_jax.data.eval_batches(opened.dataset('train'), batch_size=128))[:4]
+    state = task.init_from_data(jax.random.key(0), state, batches, make_engine(ParallelConfig(), 128))
+    state, images = state.replace(frozen=task.pretrained()), batches[0]['x']
+    encoded, decoded = jax.jit(task.encoded), jax.jit(task.decoded)
+    latents = np.concatenate([encoded(state, batch['x']) for batch in batches])
+    np.testing.assert_allclose(latents.mean((0, 1, 2)), 0, atol=1e-3)
+    np.testing.assert_allclose(latents.std((0, 1, 2)), 1, atol=1e-3)
+    assert set(state.variables) == {LATENT}
+    back = decoded(state, latents[:8], np.zeros(8, np.int32))
+    wanted = np.asarray(opened.reconstruct(images[:8])).astype(int)
+    assert np.mean(np.abs(np.asarray(back).astype(int) - wanted) <= 1) > 0.98
+    unused = task.unused(task.sampling, 'sample')
+    assert unused['threshold'] == unused['percentile'] == 'latents have no range'
+    with pytest.raises(UserError, match='cannot take noise out of pixels'):
+        task.denoise(state, keys(8), images[:8], 10.0, np.zeros(8, np.int32))
+
+
+@pytest.mark.slow
 def test_latents_are_measured_and_drawn(autoencoder, run):
     images = images_of(run, 512)
     encoded, decoded = jax.jit(run.task.encoded), jax.jit(run.task.decoded)
