@@ -52,6 +52,7 @@ def digits():
     return np.round(load_digits().images[-16:, ..., None] * (255 / 16)).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_both_levels_are_in_the_log_and_the_images(whole):
     last = {line['split']: line for line in logged(whole)}
     for scale in ('_scale_0', '_scale_1'):
@@ -89,6 +90,7 @@ def test_eight_devices_equal_one(engine, learning, tmp_path):
     assert_same_descent(tmp_path / 'one', tmp_path / 'eight')
 
 
+@pytest.mark.slow
 def test_codes_and_back(whole, digits):
     opened = vq_jax.load(whole)
     top, bottom = opened.encode(digits)
@@ -108,6 +110,7 @@ def test_codes_and_back(whole, digits):
     assert error((top, bottom)) < error((top, np.asarray(bottom)[order]))
 
 
+@pytest.mark.slow
 def test_wrong_codes(whole):
     opened = vq_jax.load(whole)
     top, bottom = np.zeros((1, 2, 2), int), np.zeros((1, 4, 4), int)

@@ -12,6 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 import vq_jax
+from tests.runs import logged
 from vq_jax.data import eval_batches
 from vq_jax.errors import UserError
 from vq_jax.ops.grids import to_patches
@@ -91,6 +92,27 @@ def fine(folder):
 def some(run, n=6):
     batch = next(iter(eval_batches(run.dataset('test'), batch_size=n)))
     return batch['x'], batch['label']
+
+
+def test_a_run_of_a_tokenizer_tells_of_both_scales(folder):
+    last = {line['split']: line for line in logged(folder / 'tokenizer')}
+    names = {path.name for path in (folder / 'tokenizer' / 'images').iterdir()}
+    for scale in (0, 1):
+        numbers = {f'{name}_scale_{scale}' for name in ('perplexity', 'code_entropy_bits', 'codebook_usage')}
+        assert numbers <= last['eval'].keys() and numbers <= last['train'].keys()
+        assert f'code_usage_scale_{scale}_0000030.png' in names
+    tokenizer = vq_jax.load(folder / 'tokenizer')
+    coarse, fine = np.zeros((1, 2, 2), int), np.zeros((1, 4, 4), int)
+    for codes in (
+        fine,
+        (coarse,),
+        (fine, coarse),
+        (coarse, fine + 8),
+        (coarse + 0.5, fine),
+        (coarse[[0, 0]], fine),
+    ):
+        with pytest.raises(UserError, match='codes must be'):
+            tokenizer.decode(codes)
 
 
 def test_a_finer_prior_is_given_the_coarser_codes(folder, fine):
