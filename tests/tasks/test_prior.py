@@ -391,25 +391,37 @@ def test_inpainting_draws_the_codes_in_the_mask_and_no_other_pixels(prior):
     np.testing.assert_array_equal(prior.inpaint(images, np.zeros((8, 8), bool), label=labels), images)
 
 
-def test_the_edit_command(prior, workdir, tmp_path):
-    images, labels = images_of(prior, 1)
+@pytest.fixture
+def command(prior, workdir, tmp_path):
+    """Of `vq_jax.edit` for a digit, of which the lower half is drawn, as its mask and label are given."""
+    images, _ = images_of(prior, 1)
     mask = np.zeros((8, 8), bool)
     mask[4:] = True
     Image.fromarray(images[0, ..., 0]).save(tmp_path / 'digit.png')
     Image.fromarray(mask).convert('L').save(tmp_path / 'mask.png')
     Image.fromarray(np.zeros((4, 8), np.uint8)).save(tmp_path / 'small.png')
 
-    def command(mask, label):
+    def words(mask, label):
         files = [f'--input={tmp_path}/digit.png', f'--mask={tmp_path}/{mask}', f'--output={tmp_path}/x.npz']
         return [f'--workdir={workdir}', *files, *label, '--num=3', '--seed=5']
 
+    return words
+
+
+@pytest.mark.slow
+def test_the_edit_command(prior, command, tmp_path):
+    images, labels = images_of(prior, 1)
     run(command('mask.png', [f'--label={labels[0]}']), module='vq_jax.edit')
     repeated = np.repeat(images, 3, axis=0)
+    mask = np.repeat(np.arange(8)[:, None] >= 4, 8, axis=1)
     expected = prior.inpaint(repeated, mask, label=int(labels[0]), seed=5)
     np.testing.assert_array_equal(np.load(tmp_path / 'x.npz')['images'], expected)
     captioned = [arg.replace('x.npz', 'x.png') for arg in command('mask.png', [f'--label={labels[0]}'])]
     run(captioned, module='vq_jax.edit')
     assert Image.open(tmp_path / 'x.png').height > grid(np.asarray(expected)).shape[0]
+
+
+def test_mistakes_of_the_edit_command(command, tmp_path):
     mistakes = (
         ('small.png', ['--label=1'], 'error: the image is 8x8 pixels and the mask 8x4; make them alike.'),
         ('nosuch.png', ['--label=1'], f'error: {tmp_path}/nosuch.png cannot be read'),
