@@ -89,7 +89,13 @@ def models(rank):
 
 # But for what is made of parts that another of the same rank has too.
 @pytest.mark.parametrize(
-    'name, rank', sorted({*itertools.product(models(1), (1, 3))} - {('vqgan', 1), ('kl', 1), ('vae grid', 3)})
+    'name, rank',
+    [
+        pytest.param(*case, marks=pytest.mark.slow) if case == ('kl', 3) else case
+        for case in sorted(
+            {*itertools.product(models(1), (1, 3))} - {('vqgan', 1), ('kl', 1), ('vae grid', 3)}
+        )
+    ],
 )
 def test_shapes_and_gradients(name, rank):
     """Outputs have the shape of an example, or are one for each; all parameters have finite gradients."""

@@ -166,7 +166,9 @@ def test_rotary_positions_are_an_equal_share_of_a_head_for_each_axis():
         np.testing.assert_array_equal(angles[0], 0)
 
 
-@pytest.mark.parametrize('scan, remat', [(True, False), (True, True), (False, True)])
+@pytest.mark.parametrize(
+    'scan, remat', [(True, False), (False, True), pytest.param(True, True, marks=pytest.mark.slow)]
+)
 def test_a_loop_and_recomputation_change_neither_names_nor_gradients(scan, remat):
     """With all that a context has, and dropout."""
     context = of_labels(jnp.array([0, CLASSES])).replace(

@@ -95,8 +95,15 @@ def test_every_part_of_a_context_counts_for_its_own_example(make):
     np.testing.assert_allclose(hidden, out, atol=1e-5)
 
 
-@pytest.mark.parametrize('grid, patch', [((8,), 2), ((2, 4, 4), (1, 2, 2))])
-@pytest.mark.parametrize('kind', ['unet', 'dit'])
+@pytest.mark.parametrize(
+    'kind, grid, patch',
+    [
+        ('unet', (8,), 2),
+        ('dit', (8,), 2),
+        ('dit', (2, 4, 4), (1, 2, 2)),
+        pytest.param('unet', (2, 4, 4), (1, 2, 2), marks=pytest.mark.slow),
+    ],
+)
 def test_a_network_has_the_rank_of_its_grid(kind, grid, patch):
     """Of sound and of video: zeros at first; later each position counts, for its own example alone."""
     unet, dit = UNet(UNetSizes(**SMALL, patch=patch), 3), DiT(DiTSizes(patch, 1, 12, 2), 3)

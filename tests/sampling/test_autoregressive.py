@@ -146,10 +146,10 @@ def test_frequencies_of_samples_are_the_probabilities(make, choice):
         (transformer, (3, 5), Choice(temperature=0), 0.0),
         (transformer, (10, 13), Choice(), 0.4),  # long enough for its cache to grow on the way
         (colours, (5, 6), Choice(), 0.4),
-        (rotary, (9,), Choice(), 0.4),
+        pytest.param(rotary, (9,), Choice(), 0.4, marks=pytest.mark.slow),
         (rotary, (2, 3, 2), Choice(), 0.4),
         (pixelcnn, (9,), Choice(), 0.4),
-        (colours, (2, 2, 6), Choice(), 0.4),
+        pytest.param(colours, (2, 2, 6), Choice(), 0.4, marks=pytest.mark.slow),
     ],
 )
 def test_with_a_cache_the_same_tokens_come(make, grid, choice, given_share):
@@ -173,7 +173,7 @@ def test_with_a_cache_the_same_tokens_come(make, grid, choice, given_share):
     'shape, per_position, kernel, dtype, has_grid, error',
     [
         ((4, 6), 1, 3, 'float32', True, 1e-4),
-        ((4, 6), 3, 1, 'float32', False, 1e-4),
+        pytest.param((4, 6), 3, 1, 'float32', False, 1e-4, marks=pytest.mark.slow),
         ((4, 6), 1, 3, 'bfloat16', False, 0.1),
         ((24,), 3, 3, 'float32', True, 1e-4),
         ((2, 3, 4), 1, 3, 'float32', True, 1e-4),

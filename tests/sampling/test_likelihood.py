@@ -32,7 +32,7 @@ def keys(n):
     'process',
     [
         Process('cosine'),
-        Process('straight', 'straight'),
+        pytest.param(Process('straight', 'straight'), marks=pytest.mark.slow),
         pytest.param(Process('linear'), marks=pytest.mark.slow),
     ],
 )

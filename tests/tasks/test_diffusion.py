@@ -209,14 +209,17 @@ def test_interpolation_begins_and_ends_with_what_it_is_given(learned):
             {'model__path': 'straight', 'model__schedule': 'straight', 'model__prediction': 'velocity'},
             marks=pytest.mark.slow,
         ),
-        {
-            'model__timesteps': 20,
-            'model__schedule': 'linear',
-            'model__prediction': 'noise',
-            'model__learned_variance': True,
-            'model__weighting': 'min_snr',
-            'sampling__sampler': 'ddpm',
-        },
+        pytest.param(
+            {
+                'model__timesteps': 20,
+                'model__schedule': 'linear',
+                'model__prediction': 'noise',
+                'model__learned_variance': True,
+                'model__weighting': 'min_snr',
+                'sampling__sampler': 'ddpm',
+            },
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {
                 'model__prediction': 'x0',
