@@ -127,6 +127,10 @@ def _correlate_by_transposing(
 
     XLA's CPU compiler brings others into it, but not inside a loop, where they take seventy times as long.
     """
+    if math.prod(strides) == 1 and x.shape[-1] > y.shape[-1]:
+        # Patches are made of the first of the two: fewer, if it has fewer channels.
+        mirrored = tuple((k - 1 - low, 0) for k, (low, _) in zip(size, pads, strict=True))
+        return _adjoint(_correlate_by_transposing(y, x, strides=strides, pads=mirrored, size=size))
     rank, axes = len(size), zip(x.shape[1:-1], y.shape[1:-1], size, strides, pads, strict=True)
     around = [(low, k + s * (m - 1) - n - low) for n, m, k, s, (low, _) in axes]
     grid = range(1, rank + 1)
