@@ -232,8 +232,8 @@ def drawn(folder):
 
 
 @pytest.fixture(scope='module')
-def written(folder):
-    """A prior of codes of the bars, which were written with their texts, and the folder of the codes."""
+def codes(folder):
+    """The codes of the bars, which were written with their texts."""
     config = short(default_config('vqvae'))
     config.data.name = 'class:bars:Bars'
     config.model.channels = 4
@@ -243,35 +243,41 @@ def written(folder):
         vq_jax.load(folder / 'tokenizer')
     splits = ['train[:16]', 'test[:8]']
     write_codes(folder / 'tokenizer', folder / 'codes', splits=splits, batch_size=8, allow=('bars',))
+    return folder / 'codes'
+
+
+@pytest.fixture(scope='module')
+def prior_of_texts(folder, codes):
+    """A prior that learns from them."""
     config = bars('prior', transformer={'width': 8, 'depth': 1, 'heads': 2})
     config.tokenizer.workdir = str(folder / 'tokenizer')
-    config.data.name, config.data.train_split = f'codes:{folder / "codes"}', 'train[:16]'
-    train(config, folder / 'written', allow=('bars',))
-    return folder / 'written', folder / 'codes'
+    config.data.name, config.data.train_split = f'codes:{codes}', 'train[:16]'
+    train(config, folder / 'prior_of_texts', allow=('bars',))
+    return folder / 'prior_of_texts'
 
 
-def test_a_condition_of_ones_own_is_learned_and_sampled(drawn, written):
-    for workdir in (drawn, written[0]):
-        run = vq_jax.load(workdir, allow=('bars',))
-        key, _ = jax.random.split(jax.random.key(run.config.seed))  # as when it was begun
-        before, now = run.task.init(key, None).params['conditioner'], run.state.params['conditioner']
-        changed = jax.tree.map(lambda a, b: jnp.abs(a - b).max() > 1e-4, before, now)
-        assert changed['Embed_0']['embedding'] and changed['positions']
-        red, blue = {'text': 'red flat'}, {'text': 'blue steep'}
-        both = run.sample(2, conditions=[red, blue], seed=1, guidance=4.0)
-        np.testing.assert_array_equal(run.sample(2, conditions=red, seed=1, guidance=4.0)[0], both[0])
-        # Guidance 0 leaves nothing of the text.
-        free = [run.sample(2, conditions=text, seed=1, guidance=0.0) for text in (red, blue)]
-        np.testing.assert_array_equal(*free)
-        assert run.evaluate().metrics['examples'] == 8
+@pytest.mark.parametrize('model', ['prior_of_texts', pytest.param('drawn', marks=pytest.mark.slow)])
+def test_a_condition_of_ones_own_is_learned_and_sampled(model, request):
+    run = vq_jax.load(request.getfixturevalue(model), allow=('bars',))
+    key, _ = jax.random.split(jax.random.key(run.config.seed))  # as when it was begun
+    before, now = run.task.init(key, None).params['conditioner'], run.state.params['conditioner']
+    changed = jax.tree.map(lambda a, b: jnp.abs(a - b).max() > 1e-4, before, now)
+    assert changed['Embed_0']['embedding'] and changed['positions']
+    red, blue = {'text': 'red flat'}, {'text': 'blue steep'}
+    both = run.sample(2, conditions=[red, blue], seed=1, guidance=4.0)
+    np.testing.assert_array_equal(run.sample(2, conditions=red, seed=1, guidance=4.0)[0], both[0])
+    # Guidance 0 leaves nothing of the text.
+    free = [run.sample(2, conditions=text, seed=1, guidance=0.0) for text in (red, blue)]
+    np.testing.assert_array_equal(*free)
+    assert run.evaluate().metrics['examples'] == 8
 
 
 @pytest.mark.slow
-def test_likelihoods_and_changes_are_those_of_a_text(drawn, written):
-    prior = vq_jax.load(written[0], allow=('bars',))
-    codes = np.zeros((2, 2, 2), np.int32)
-    of_texts = prior.log_prob(codes, conditions=[{'text': 'red flat'}, {'text': 'blue steep'}])
-    np.testing.assert_allclose(of_texts[1], prior.log_prob(codes, conditions={'text': 'blue steep'})[1])
+def test_likelihoods_and_changes_are_those_of_a_text(drawn, prior_of_texts):
+    prior = vq_jax.load(prior_of_texts, allow=('bars',))
+    grids = np.zeros((2, 2, 2), np.int32)
+    of_texts = prior.log_prob(grids, conditions=[{'text': 'red flat'}, {'text': 'blue steep'}])
+    np.testing.assert_allclose(of_texts[1], prior.log_prob(grids, conditions={'text': 'blue steep'})[1])
     assert of_texts[0] != of_texts[1]
     run, images = vq_jax.load(drawn, allow=('bars',)), np.zeros((2, 8, 8, 3), np.uint8)
     mask = np.arange(8) < 4
@@ -280,14 +286,14 @@ def test_likelihoods_and_changes_are_those_of_a_text(drawn, written):
     assert run.interpolate(*images, n=3, conditions={'text': 'red flat'}).shape == (3, 8, 8, 3)
 
 
-def test_conditions_are_written_with_codes(folder, written):
+def test_conditions_are_written_with_codes(codes):
     with allowing(['bars']):
         source = open_dataset(DataConfig(name='class:bars:Bars'), 'test[:8]')
-    codes = open_dataset(DataConfig(name=f'codes:{written[1]}'), 'test[:8]')
-    assert codes.conditions == source.conditions
+    written = open_dataset(DataConfig(name=f'codes:{codes}'), 'test[:8]')
+    assert written.conditions == source.conditions
     texts = [
         np.concatenate([batch['text'] for batch in eval_batches(data, batch_size=3)])
-        for data in (source, codes)
+        for data in (source, written)
     ]
     assert bytes(texts[0][0][:3].tolist()).decode() in ('red', 'gre', 'blu')
     np.testing.assert_array_equal(*texts)
@@ -301,8 +307,8 @@ def test_conditions_are_written_with_codes(folder, written):
         ([{'text': 'red'}], 'one for each of 2 examples'),
     ],
 )
-def test_conditions_that_do_not_fit(drawn, given, words):
-    run = vq_jax.load(drawn, allow=('bars',))
+def test_conditions_that_do_not_fit(prior_of_texts, given, words):
+    run = vq_jax.load(prior_of_texts, allow=('bars',))
     with pytest.raises(UserError, match=words):
         run.sample(2, conditions=given)
 
