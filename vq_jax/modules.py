@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 from ml_collections import ConfigDict
-from rich.table import Table
+from rich.table import Column, Table
 
 from vq_jax.extensions import allowing, named_modules
 from vq_jax.models.context import ContextEncoder
@@ -48,7 +48,7 @@ def print_modules(config: ConfigDict, spec: Spec, num_classes: int = 0) -> None:
     flops = count_flops(task.train_step, state, batch)
     learned = _learned(task, state)
 
-    table = Table('module', 'returns', 'parameters')
+    table = Table(Column('module', overflow='fold'), 'returns', 'parameters')
     for (root, path), output in calls.items():
         params = learned.get(root)
         known = params is not None
