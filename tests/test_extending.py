@@ -128,7 +128,8 @@ def test_a_run_of_a_stranger_imports_nothing(folder, workdir, tmp_path):
     for key, value in named.items():
         stranger = tmp_path / key
         stranger.mkdir()
-        config = json.loads((workdir / 'config.json').read_text()) | {key: value}
+        config = json.loads((workdir / 'config.json').read_text())
+        config |= {'quantizer': {'kind': 'vq'}, key: value}
         (stranger / 'config.json').write_text(json.dumps(config))
         (stranger / 'data.json').write_text((workdir / 'data.json').read_text())
     runs, out = [tmp_path / key for key in named], f'--output={tmp_path / "out.png"}'
