@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -60,6 +61,7 @@ class Copier:
 
     images: np.ndarray
     num_labels: int = 0
+    condition_specs = types.MappingProxyType({})
 
     def sample(self, state, keys, labels):
         return jax.numpy.asarray(self.images)[labels]
