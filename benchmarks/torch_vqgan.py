@@ -7,6 +7,7 @@ last layer. Not used by the project itself.
 """
 
 import torch
+import torch._functorch.config
 import torch.nn.functional as F
 from torch import nn
 from torch_vqvae import Quantizer, adam
