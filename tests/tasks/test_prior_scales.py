@@ -226,9 +226,12 @@ def test_a_run_keeps_the_weights_that_it_is_built_on(project, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path / 'elsewhere')
     assert checksums(moved) == before
     other = configs['tokenizer'].copy_and_resolve_references()
-    other.steps = 1
+    other.seed = 1
     train(other, 'runs/tokenizer')
     assert checksums(moved) == before
+    overrides = {'tokenizer.workdir': str(Path('runs/tokenizer').absolute())}
+    with pytest.raises(UserError, match=r'trained with the tokenizer of step 30 .* holds other weights'):
+        vq_jax.load(project / 'runs' / 'coarse', overrides=overrides)
     opened = vq_jax.load(moved)
     np.testing.assert_array_equal(opened.sample(2, label=label), begun.sample(2, label=label))
     assert train(configs['fine'], moved) is not None  # which goes on, here from the end
@@ -260,6 +263,7 @@ def test_a_copy_that_is_damaged_can_be_moved_away(project, tmp_path, monkeypatch
     assert checksums('runs/coarse') == before
 
 
+@pytest.mark.slow
 def test_what_is_named_anew_must_hold_the_same_weights(project, tmp_path, monkeypatch):
     """Wherever it is; where a run of before keeps no copy, it is named so."""
     project, configs = project
