@@ -47,7 +47,7 @@ class Counted:
         """What the source has of the examples."""
         examples = self._source.read(indices)
         self.reads.update(map(int, indices))
-        self.bytes += sum(len(stored) for stored, _ in examples)
+        self.bytes += sum(len(example.stored) for example in examples)
         return examples
 
 

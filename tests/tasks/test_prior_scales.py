@@ -322,10 +322,8 @@ def test_guidance_needs_both_scales_to_be_trained_without_classes(fine):
     """The coarse codes are drawn with the same choices."""
     task = fine.task
     task.check_sampling(Sampling(guidance=2.0))
-    network = dataclasses.replace(
-        task.coarser.task.network,
-        config=dataclasses.replace(task.coarser.task.network.config, label_dropout=0.0),
-    )
+    network = task.coarser.task.network
+    network = dataclasses.replace(network, encoder=network.encoder.clone(label_dropout=0.0))
     coarser = dataclasses.replace(task.coarser, task=dataclasses.replace(task.coarser.task, network=network))
     task = dataclasses.replace(task, coarser=coarser)
     task.check_sampling(Sampling(guidance=1.0))
