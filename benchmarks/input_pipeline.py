@@ -60,8 +60,8 @@ def plain(config, seconds):
     channels = config.channels or source.channels
     done, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds:
-        for data, _ in source.read([i % len(source) for i in range(done, done + BATCH)]):
-            images.arrange(images.decode(data, channels), config)
+        for record in source.read([i % len(source) for i in range(done, done + BATCH)]):
+            images.arrange(images.decode(record.stored, channels), config)
         done += BATCH
     return done / (time.perf_counter() - begin)
 
