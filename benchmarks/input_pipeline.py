@@ -57,7 +57,7 @@ def write_folder(root, number=1000, side=256):
 def plain(config, seconds):
     """Images per second of a loop that reads a batch and decodes one image after the other."""
     source = open_source(config, config.train_split, prepare=True)
-    channels = config.channels or source.channels
+    channels = config.channels or source.shape[-1]
     done, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds:
         for record in source.read([i % len(source) for i in range(done, done + BATCH)]):

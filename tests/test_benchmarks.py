@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks import hosts
+from benchmarks import hosts, input_pipeline
 from tests.runs import ROOT, run
 from vq_jax.data import DataConfig
 
@@ -55,6 +55,11 @@ def test_images_of_unknown_size():
     _, errors = measure('pixelcnn_mnist', status=2)
     last = errors.splitlines()[-1]
     assert last.startswith('error: ') and last.endswith('give --config.data.image_size=NUMBER.')
+
+
+def test_images_are_decoded_one_after_the_other_beside_the_pipeline(tmp_path):
+    config = DataConfig(name='digits', data_dir=str(tmp_path), image_size=8)
+    assert input_pipeline.plain(config, 0.01) > 0
 
 
 def test_hosts_of_a_pod_read_their_shares(tmp_path):
