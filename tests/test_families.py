@@ -261,7 +261,8 @@ def test_evaluate_gives_the_numbers_of_the_log(whole, tmp_path):
 
 
 def test_weights_that_cannot_be_had_stop_the_run_before_it_begins(tmp_path):
-    changes = ['--config.perceptual.kind=lpips', '--config.perceptual.weights=("/nonexistent.npz",)']
+    weights = '--config.perceptual.weights=("/nonexistent.npz",)'
+    changes = ['--config.perceptual.kind=lpips', weights, '--config.data.image_size=16']
     _, errors = train('vqgan', tmp_path / 'run', *changes, status=2)
     assert errors.startswith('error: ') and '/nonexistent.npz' in errors and errors.count('\n') == 1
     assert not (tmp_path / 'run' / 'config.json').exists()
