@@ -63,9 +63,9 @@ def test_a_run_trains_and_its_first_depths_are_decoded(tmp_path):
     assert codec.code_spec.shapes == ((4, 4, 4),)
     codec = make_codec(LatentConfig(str(tmp_path / 'run')), opened.spec)
     latents = codec.latents(codec.state(), images)
-    np.testing.assert_array_equal(
-        codec.decode_latents(codec.state(), latents, None), opened.reconstruct(images)
-    )
+    # Two programs in bfloat16, which may round a grey level to either side.
+    decoded = np.asarray(codec.decode_latents(codec.state(), latents, None), int)
+    np.testing.assert_allclose(decoded, np.asarray(opened.reconstruct(images), int), atol=1)
 
 
 @pytest.mark.slow
