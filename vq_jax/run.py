@@ -534,10 +534,12 @@ class Run:
                 raise UserError('this model is conditioned on nothing but classes; leave the conditions out.')
             return {}
         given = {} if given is None else given  # of which the message says what is missing
-        each = [given] * n if isinstance(given, Mapping) else list(given)
-        if len(each) != n or not all(isinstance(one, Mapping) for one in each):
+        if isinstance(given, Mapping):
+            ready = [prepared(conditioner, given)] * n
+        elif len(each := list(given)) == n and all(isinstance(one, Mapping) for one in each):
+            ready = [prepared(conditioner, one) for one in each]
+        else:
             raise UserError(f'conditions must be a dict, or one for each of {n} examples.')
-        ready = [prepared(conditioner, one) for one in each]
         return {'conditions': {name: np.stack([one[name] for one in ready]) for name in ready[0]}}
 
     def _elbo(self, state: State, examples: jax.Array) -> jax.Array:

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vq_jax.ops.blocks import from_blocks, in_blocks
+
 
 def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) -> jax.Array:
     """The index of the code with the least Euclidean distance to each vector.
@@ -98,7 +100,7 @@ def _search(
     # Blocks as near to square as the table allows: the matrix product then does most work per byte.
     k_block = min(k, max(1, int(max_scores**0.5) * 4))
     n_block = min(n, max(1, max_scores // k_block))
-    k_pad, n_pad = -k % k_block, -n % n_block
+    k_pad = -k % k_block
     codes = jnp.pad(codebook, ((0, k_pad), (0, 0))).reshape(-1, k_block, d)
     summands = jnp.pad(summands, (0, k_pad), constant_values=jnp.inf).reshape(-1, k_block)
     first = jnp.arange(codes.shape[0], dtype=jnp.int32) * k_block
@@ -114,9 +116,8 @@ def _search(
         start = (jnp.full(n_block, jnp.inf, jnp.float32), jnp.zeros(n_block, jnp.int32))
         return jax.lax.scan(step, start, (codes, summands, first))[0]
 
-    # A block takes every so-many-th vector: of a batch that is split over devices it has a part of each's.
-    blocks = jnp.pad(z, ((0, n_pad), (0, 0))).reshape(n_block, -1, d).swapaxes(0, 1)
-    return jax.tree.map(lambda x: x.T.reshape(-1)[:n], jax.lax.map(search, blocks))
+    found = jax.lax.map(search, in_blocks(z, n_block))
+    return jax.tree.map(lambda x: from_blocks(x, n), found)
 
 
 def _middle(codebook: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -6,6 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from vq_jax.ops.blocks import in_blocks
 from vq_jax.ops.losses import mean_square
 
 Estimator = Literal['straight_through', 'rotation']  # names of `ESTIMATORS`
@@ -111,13 +112,8 @@ def code_sums(z: jax.Array, codes: jax.Array, k: int, *, max_scores: int = 2**24
     if block == n:
         sums = block_sums(z, codes)
     else:
-        pad = -n % block
-        # A code of -1 has an all-zero row. A block takes every so-many-th position: of a batch that is
-        # split over devices it has a part of each's.
-        blocks = (
-            jnp.pad(z, ((0, pad), (0, 0))).reshape(block, -1, d).swapaxes(0, 1),
-            jnp.pad(codes, (0, pad), constant_values=-1).reshape(block, -1).T,
-        )
+        # A code of -1 has an all-zero row.
+        blocks = in_blocks(z, block), in_blocks(codes, block, fill=-1)
         sums, _ = jax.lax.scan(
             lambda total, b: (total + block_sums(*b), None), jnp.zeros((k, d), jnp.float32), blocks
         )

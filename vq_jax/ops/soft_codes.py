@@ -4,6 +4,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from vq_jax.ops.blocks import from_blocks, in_blocks
+
 
 @chex.dataclass(frozen=True)
 class SoftCodes:
@@ -35,10 +37,8 @@ def soft_codes(
             that of `means` has a temperature of 1.
         max_scores: how many products (4 bytes each) may be held at once, of one position at least.
     """
-    n, d = z.shape
-    k = len(codebook)
+    n, k = len(z), len(codebook)
     block = min(n, max(1, max_scores // k))
-    pad = -n % block
 
     def of_block(z: jax.Array, real: jax.Array, codebook: jax.Array) -> tuple[jax.Array, ...]:
         products = jnp.einsum('nd,kd->nk', z, codebook, precision=jax.lax.Precision.HIGHEST)
@@ -52,13 +52,9 @@ def soft_codes(
         means, entropy, more = jax.checkpoint(of_block)(*block, codebook)
         return shares + more, (means, entropy)
 
-    # A block takes every so-many-th position: of a batch that is split over devices it has a part of each's.
-    blocks = (
-        jnp.pad(z, ((0, pad), (0, 0))).reshape(block, -1, d).swapaxes(0, 1),
-        jnp.pad(jnp.ones(n, jnp.float32), (0, pad)).reshape(block, -1).T,
-    )
+    blocks = in_blocks(z, block), in_blocks(jnp.ones(n, jnp.float32), block)
     shares, found = jax.lax.scan(add, jnp.zeros(k, jnp.float32), blocks)
-    means, entropy = (x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:n] for x in found)
+    means, entropy = (from_blocks(x, n) for x in found)
     return SoftCodes(means=means, entropy=entropy, shares=shares / n)
 
 

@@ -22,7 +22,7 @@ _MOST_SAMPLES = 10**7  # of a call, with all of which in memory it ends
 _MOST_GUIDANCE = 2**20  # of more, a sum in single precision keeps nothing of what is guided
 
 
-def check_guidance(guidance: float, conditional: int, dropout: float) -> None:
+def check_guidance(guidance: float, conditional: bool, dropout: float) -> None:
     """Raises `UserError` if a model is to be guided that was not trained for it, or by too much.
 
     A guidance of 1 is the model itself, and needs nothing. Any other needs classes, or something else, that
