@@ -115,6 +115,7 @@ def test_configs_are_those_of_the_project():
     assert [Path(find_config(path.stem)).resolve() for path in paths] == paths
 
 
+@pytest.mark.slow
 def test_a_sweep_is_run_from_anywhere(tmp_path):
     """The code of docs/sweeps.md, with fewer steps."""
     (code,) = re.findall(

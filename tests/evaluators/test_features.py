@@ -244,6 +244,7 @@ def test_reference_statistics_are_of_images_and_not_of_a_path(folder, tmp_path):
         evaluate(copy)
 
 
+@pytest.mark.slow
 def test_the_command_on_eight_devices_equals_one(folder, tmp_path):
     arguments = [f'--workdir={folder / "vae"}', f'--features={folder / "classifier"}', '--num=50']
     output = tmp_path / 'eight.json'

@@ -148,7 +148,7 @@ def numbers_of(tree):
 
 
 # Further networks and quantizers of tasks that the others show.
-FURTHER = ('pixelcnn', 'two levels', 'fsq', 'kl autoencoder', 'super-resolution')
+FURTHER = ('vqgan', 'pixelcnn', 'two levels', 'fsq', 'kl autoencoder', 'super-resolution')
 
 
 @pytest.mark.parametrize(

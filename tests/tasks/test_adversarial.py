@@ -159,6 +159,7 @@ def test_the_generator_runs_once_and_the_discriminator_twice(vqgan):
     assert calls.count('PatchDiscriminator') == 2  # on real and on generated images
 
 
+@pytest.mark.slow
 def test_before_the_start_a_broken_discriminator_changes_nothing(vqgan):
     task, state, data = vqgan
     task = against(task, start=10, warmup=4)
