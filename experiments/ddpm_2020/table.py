@@ -74,6 +74,21 @@ def get_table() -> Table:
                 {'data.pad': 0, 'data.image_size': 28},
             ),
             Row('mnist', 'MNIST: likelihood', 'configs/image/ddpm_mnist.py', {BITS: 'bits_per_dimension'}),
+            Row(
+                'cifar10_short',
+                'CIFAR-10, the network of MNIST: likelihood',
+                'configs/image/ddpm_mnist.py',
+                {BITS: 'bits_per_dimension'},
+                {
+                    'data.name': 'cifar10',
+                    'data.image_size': 32,
+                    'data.channels': 3,
+                    'data.flip': True,
+                    'model.class_conditional': False,
+                    'sampling.guidance': 1.0,
+                    'unet.channels': 48,
+                },
+            ),
             *(
                 Row(
                     f'{sampler}_{steps}',

@@ -11,6 +11,11 @@ from vq_jax.tables import read_table, write_table
 from vq_jax.tables.definition import INCEPTION
 from vq_jax.tasks import complete_config, make_task
 
+SPLITS = {
+    'cifar10': ('train', 'test'),
+    'mnist': ('train', 'test'),
+    'imagenette/160px-v2': ('train', 'validation'),
+}
 FOLDERS = sorted(path.parent for path in (ROOT / 'experiments').glob('*/table.py'))
 
 
@@ -57,11 +62,10 @@ def test_rows_read_splits_that_their_sets_have(folder, monkeypatch, tmp_path):
     seen = set()
     for row in table.rows:
         config = config_of(table, row, tmp_path)
-        if config.data.name in ('cifar10', 'mnist'):
+        if config.data.name in SPLITS:
             splits = config.data.train_split, config.data.eval_split, row.comparison and row.comparison.split
-            seen |= {(row.name, split.partition('[')[0]) for split in splits if split}
-    assert not [(name, split) for name, split in seen if split not in ('train', 'test')]
-    assert seen or folder.name == 'vqgan_2021'  # which has neither set
+            seen |= {(config.data.name, split.partition('[')[0]) for split in splits if split}
+    assert seen and not [(name, split) for name, split in seen if split not in SPLITS[name]]
 
 
 @pytest.mark.parametrize('folder', FOLDERS, ids=lambda path: path.name)
@@ -73,7 +77,7 @@ def test_what_is_written_down_was_made_of_the_results(folder, monkeypatch, tmp_p
         if path.is_file():
             (copy / path.name).write_bytes(path.read_bytes())
     write_table(copy)
-    for name in ('table.csv', 'configs.json'):
+    for name in {'table.csv', 'configs.json'} & {path.name for path in folder.iterdir()}:
         assert (copy / name).read_text() == (folder / name).read_text()
     drawn = {path.name for path in folder.glob('plot_*.svg')}
     assert {path.name for path in copy.glob('plot_*.svg')} == drawn
@@ -83,5 +87,5 @@ def test_what_is_written_down_was_made_of_the_results(folder, monkeypatch, tmp_p
 
 
 def test_every_folder_is_found():
-    names = {'vqvae_2017', 'codebook_size', 'vqgan_2021', 'priors', 'ddpm_2020'}
+    names = {'vqvae_2017', 'codebook_size', 'quantizers_imagenette', 'vqgan_2021', 'priors', 'ddpm_2020'}
     assert {path.name for path in FOLDERS} >= names

@@ -19,7 +19,7 @@ one = {'steps': 2, 'eval_every': 2, 'log_every': 1}
 padded = {'data.name': 'digits', 'data.channels': 1, 'data.pad': 4, 'data.image_size': 16}
 """
 TWO = """
-    Row('first', 'First', 'tests/digits.py', {'MSE': 'mse'}, fast, {'MSE': '0.01'}),
+    Row('first', 'First', 'tests/digits.py', {'MSE': 'mse'}, fast, {'MSE': '0.01', 'FID': '7'}),
     Row('second', 'Second', 'tests/digits.py', {'use': 'codebook_usage'}, {**fast, 'seed': SEED}),
     Row('large', 'Large', 'tests/digits.py', {'MSE': 'mse'}, large=True),
 """
@@ -43,6 +43,7 @@ def test_rows_are_run_once_and_written_down(write, tmp_path):
     mse = logged(work / 'first', 'eval')[-1]['mse']
     table = rows_of(folder)
     assert table['First']['MSE, ours'] == f'{mse:.4g}' and table['First']['MSE, paper'] == '0.01'
+    assert table['First']['FID, paper'] == '7' and 'FID, ours' not in table['First']
     assert table['First']['data'] == 'digits test' and table['First']['steps'] == '2'
     assert table['Second']['use, ours'] == 'not run'
     text = (folder / 'table.md').read_text()

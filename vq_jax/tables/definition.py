@@ -173,11 +173,13 @@ class Table:
 
     @property
     def columns(self) -> list[tuple[str, str]]:
-        """The numbers that rows have, in order: the paper's where it has any, and ours."""
-        names = dict.fromkeys(column for row in self.rows for column in row.metrics)
-        papers = {column for row in self.rows for column in row.paper}
-        both, one = ('paper', 'ours'), ('ours',)
-        return [(name, whose) for name in names for whose in (both if name in papers else one)]
+        """The numbers that rows have, in order: the paper's where it has any, and ours where one is seen."""
+        whose = {
+            'paper': {column for row in self.rows for column in row.paper},
+            'ours': {column for row in self.rows for column in row.metrics},
+        }
+        names = dict.fromkeys(column for row in self.rows for column in (*row.metrics, *row.paper))
+        return [(name, one) for name in names for one, columns in whose.items() if name in columns]
 
     @functools.cached_property
     def fingerprints(self) -> dict[str, str]:
