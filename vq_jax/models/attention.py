@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from vq_jax.models.convolution import Conv, Initializer
 from vq_jax.models.normalisation import GroupNorm, layer_norm
-from vq_jax.ops.barrier import computed_once
+from vq_jax.ops.barrier import cpu_barrier
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -73,7 +73,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b *grid c] to the same."""
-        x = computed_once(x)
+        (x,) = cpu_barrier(x)
         c = x.shape[-1]
         normal = GroupNorm()(x)
         query, key, value = (

@@ -16,7 +16,7 @@ from vq_jax.models.attention import Attention
 from vq_jax.models.convolution import Conv, check_strides
 from vq_jax.models.decoder import Decoder
 from vq_jax.models.normalisation import GroupNorm
-from vq_jax.ops.barrier import computed_once
+from vq_jax.ops.barrier import cpu_barrier
 from vq_jax.ops.conv import conv_transpose
 from vq_jax.ops.grids import per_axis
 from vq_jax.ops.sharding import split_batch
@@ -76,7 +76,8 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b *grid c] to [b *grid features]."""
-        h = x = computed_once(x)
+        (x,) = cpu_barrier(x)
+        h = x
         for _ in range(2):
             h = Conv(self.features, dtype=self.dtype)(nn.swish(GroupNorm()(h)))
         if x.shape[-1] != self.features:

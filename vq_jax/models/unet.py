@@ -21,7 +21,7 @@ from vq_jax.models.context import NOTHING, Context, beside
 from vq_jax.models.convolution import Conv
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.models.residual import Downsample, Upsample, check_resolutions, recomputed
-from vq_jax.ops.barrier import computed_once
+from vq_jax.ops.barrier import cpu_barrier
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.grids import from_patches, per_axis, to_patches
 from vq_jax.ops.keys import fold_in
@@ -172,7 +172,7 @@ class TimedBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, vector: jax.Array, keys: jax.Array | None) -> jax.Array:
         """Maps grids [b *grid c], with the vector of time and context [b d], to [b *grid features]."""
-        x = computed_once(x)
+        (x,) = cpu_barrier(x)
         h = Conv(self.features, dtype=self.dtype)(nn.swish(GroupNorm()(x)))
         # In float32, as the normalisation that they change.
         scale, shift = jnp.split(nn.Dense(2 * self.features)(vector), 2, axis=-1)
