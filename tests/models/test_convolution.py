@@ -42,3 +42,30 @@ def test_without_bias():
 def test_sizes_below_one_are_a_mistake(module):
     with pytest.raises(UserError, match='give 1 or more'):
         module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 2)))
+
+
+@pytest.mark.parametrize('module, axis', [(Conv, 1), (ConvTranspose, 0)])
+def test_weight_norm(module, axis):
+    """A length and a direction, whose gradient is orthogonal to it; at first the layer is as without."""
+    x = jax.random.normal(jax.random.key(0), (2, 9, 3))
+    layer, plain = module(5, 4, weight_norm=True), module(5, 4)
+    params = layer.init(jax.random.key(1), x)['params']
+    kernel, scale = np.asarray(params['kernel']), params['scale']
+    length = np.sqrt(np.square(kernel).sum((0, 2 - axis), keepdims=True))
+    np.testing.assert_allclose(scale, length.ravel(), rtol=1e-6)
+    assert jax.tree.map(jnp.shape, plain.init(jax.random.key(1), x)['params']) == {
+        'kernel': kernel.shape,
+        'bias': (5,),
+    }
+    changed = {**params, 'scale': 2 * scale}
+    doubled = {'kernel': 2 * kernel, 'bias': params['bias']}
+    np.testing.assert_allclose(
+        layer.apply({'params': changed}, x), plain.apply({'params': doubled}, x), rtol=1e-5, atol=1e-5
+    )
+    gradient = jax.grad(lambda p: jnp.sum(jnp.sin(layer.apply({'params': p}, x))))(changed)
+    of_plain = jax.grad(lambda p: jnp.sum(jnp.sin(plain.apply({'params': p}, x))))(doubled)['kernel']
+    along = (of_plain * kernel / length).sum((0, 2 - axis))
+    np.testing.assert_allclose(gradient['scale'], along, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        gradient['kernel'], 2 * (of_plain - along.reshape(length.shape) * kernel / length), atol=1e-4
+    )

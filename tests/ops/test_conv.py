@@ -76,6 +76,39 @@ def test_values_and_two_orders_of_gradients(ours, reference, grid, size, strides
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * max(scale, 1))
 
 
+@pytest.mark.parametrize(
+    'grid, size, strides, dilation, padding, channels',
+    [
+        ((17,), (7,), (1,), (3,), 'SAME', (3, 4)),
+        ((17,), (3,), (1,), (9,), ((18, 0),), (4, 3)),
+        ((9, 8), (3, 4), (2, 1), (2, 3), 'SAME', (3, 4)),
+    ],
+)
+def test_dilation(grid, size, strides, dilation, padding, channels):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, *grid, channels[0])), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(*size, *channels)) * 0.3, jnp.float32)
+
+    def reference(x, kernel):
+        layout = LAYOUTS[len(grid)]
+        return lax.conv_general_dilated(
+            x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=layout
+        )
+
+    def everything(f):
+        def loss(x, kernel):
+            return jnp.sum(jnp.sin(f(x, kernel)))
+
+        def penalty(x, kernel):
+            return jnp.sum(jnp.square(jax.grad(loss)(x, kernel)))
+
+        return jax.jit(lambda x, k: (f(x, k), jax.grad(loss, (0, 1))(x, k), jax.grad(penalty, 1)(x, k)))
+
+    got = everything(lambda x, kernel: conv.conv(x, kernel, strides, padding, dilation))(x, kernel)
+    expected = everything(reference)(x, kernel)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, expected)
+
+
 def test_explicit_padding():
     x = jnp.arange(2 * 5 * 6 * 2, dtype=jnp.float32).reshape(2, 5, 6, 2) / 100
     kernel = jnp.linspace(-1, 1, 3 * 2 * 2 * 3).reshape(3, 2, 2, 3)
@@ -109,7 +142,8 @@ def test_both_forms_of_the_transpose_are_the_adjoint(grid, size, strides):
     down = lax_conv(x, kernel, strides, pads)
     y = jnp.asarray(rng.normal(size=down.shape), jnp.float32)
     for up in (conv._up_by_spreading, conv._up_by_regrouping):
-        back = up(y, kernel, strides=strides, pads=pads, size=grid)
+        spread = {'apart': (1,) * len(grid)} if up is conv._up_by_spreading else {}
+        back = up(y, kernel, strides=strides, pads=pads, size=grid, **spread)
         np.testing.assert_allclose(jnp.vdot(down, y), jnp.vdot(x, back), rtol=1e-4)
 
 

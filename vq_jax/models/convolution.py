@@ -23,6 +23,11 @@ class Conv(nn.Module):
         kernel_size: of the kernel along each axis, one size for all or one for each.
         strides: step along each axis, one for all or one for each.
         padding: 'SAME', 'VALID', or the zeros before and after each axis, one pair for all or one for each.
+        dilation: distance between the inputs that neighbouring weights are for, along all axes or each.
+        weight_norm: learn the length of the weights of each channel, `scale`, apart from their direction,
+            `kernel` (Salimans and Kingma 2016, arXiv:1602.07868), as `torch.nn.utils.weight_norm` does: of
+            each channel of the result, or where a convolution is transposed, of each that comes in. Lengths
+            begin as those of the kernel, unlike `flax.linen.WeightNorm`'s, which are 1.
         use_bias: add a learned number to each channel.
         dtype: what is computed in; parameters are float32.
         kernel_init: how the kernel starts.
@@ -32,6 +37,8 @@ class Conv(nn.Module):
     kernel_size: int | tuple[int, ...] = 3
     strides: int | tuple[int, ...] = 1
     padding: Padding = 'SAME'
+    dilation: int | tuple[int, ...] = 1
+    weight_norm: bool = False
     use_bias: bool = True
     dtype: str = 'float32'
     kernel_init: Initializer = nn.initializers.lecun_normal()
@@ -39,8 +46,8 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b *grid c] to [b *grid' features]."""
-        x, kernel, bias = _inputs(self, x)
-        x = conv(x, kernel, self.strides, self.padding)
+        x, kernel, bias = _inputs(self, x, normed=-1)
+        x = conv(x, kernel, self.strides, self.padding, self.dilation)
         return x if bias is None else shift(x, bias)
 
 
@@ -48,13 +55,13 @@ class ConvTranspose(Conv):
     """`flax.linen.ConvTranspose`: the same parameters and the same result.
 
     Its attributes are those of `Conv`, but that strides say how much larger the result is along each axis,
-    and padding is 'SAME' or 'VALID'.
+    padding is 'SAME' or 'VALID', and dilation is 1.
     """
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b *grid c] to [b *grid*strides features] (with 'SAME' padding)."""
-        x, kernel, bias = _inputs(self, x)
+        x, kernel, bias = _inputs(self, x, normed=-2)
         x = conv_transpose(x, kernel, self.strides, self.padding)
         return x if bias is None else shift(x, bias)
 
@@ -73,8 +80,8 @@ def strided_sizes(strides: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(max(3, 2 * stride) for stride in strides)
 
 
-def _inputs(module: Conv, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """Input, kernel and bias in the type to compute in."""
+def _inputs(module: Conv, x: jax.Array, *, normed: int) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Input, kernel and bias in the type to compute in; an axis of the kernel has the channels of lengths."""
     size = per_axis(module.kernel_size, x.ndim - 2, 'kernel_size')
     strides = per_axis(module.strides, x.ndim - 2, 'strides')
     if min(module.features, *size, *strides) < 1:
@@ -83,9 +90,13 @@ def _inputs(module: Conv, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array
             'more to each.'
         )
     shape = (*size, x.shape[-1], module.features)
-    kernel = module.param('kernel', module.kernel_init, shape, jnp.float32).astype(module.dtype)
-    bias = None
+    kernel, bias = module.param('kernel', module.kernel_init, shape, jnp.float32), None
+    if module.weight_norm:
+        others = tuple(axis for axis in range(kernel.ndim) if axis != kernel.ndim + normed)
+        length = jnp.sqrt(jnp.sum(jnp.square(kernel), others, keepdims=True))
+        scale = module.param('scale', lambda _: length.reshape(-1))
+        kernel = kernel * (scale.reshape(length.shape) / length)
     if module.use_bias:
         zeros = nn.initializers.zeros_init()
         bias = module.param('bias', zeros, (module.features,), jnp.float32).astype(module.dtype)
-    return x.astype(module.dtype), kernel, bias
+    return x.astype(module.dtype), kernel.astype(module.dtype), bias

@@ -30,7 +30,11 @@ _Pads = tuple[tuple[int, int], ...]
 
 
 def conv(
-    x: jax.Array, kernel: jax.Array, strides: int | Sequence[int] = 1, padding: Padding = 'SAME'
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = 'SAME',
+    dilation: int | Sequence[int] = 1,
 ) -> jax.Array:
     """A convolution, as `jax.lax.conv_general_dilated` computes it.
 
@@ -40,15 +44,17 @@ def conv(
         strides: step along each axis, one for all or one for each.
         padding: 'SAME' (a size n becomes ceil(n / stride)), 'VALID', or the zeros before and after each
             axis, one pair for all or one for each.
+        dilation: distance between the inputs that neighbouring weights are for, along all axes or each.
 
     Returns:
         [b *grid' d].
     """
     rank = kernel.ndim - 2
-    strides, size = per_axis(strides, rank, 'strides'), kernel.shape[:rank]
+    strides, apart = per_axis(strides, rank, 'strides'), per_axis(dilation, rank, 'dilation')
     if isinstance(padding, str):
-        padding = lax.padtype_to_pads(x.shape[1:-1], size, strides, padding)
-    return _down(x, kernel, strides, _as_pads(per_axis(padding, rank, 'padding')))
+        reach = [d * (k - 1) + 1 for k, d in zip(kernel.shape[:rank], apart, strict=True)]
+        padding = lax.padtype_to_pads(x.shape[1:-1], reach, strides, padding)
+    return _down(x, kernel, strides, apart, _as_pads(per_axis(padding, rank, 'padding')))
 
 
 def conv_transpose(
@@ -82,46 +88,53 @@ def conv_transpose(
             sizes.append(n * s + max(k - s, 0))
         low = k - 1 - before
         pads.append((low, s * (n - 1) + k - sizes[-1] - low))
-    return _up(x, _adjoint(kernel), strides, _as_pads(pads), tuple(sizes))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _down(x: jax.Array, kernel: jax.Array, strides: _Sizes, pads: _Pads) -> jax.Array:
-    """X [b *grid c], kernel [*size c d] -> y [b *grid' d]."""
-    return _plain_down(x, kernel, strides=strides, pads=pads)
+    return _up(x, _adjoint(kernel), strides, (1,) * rank, _as_pads(pads), tuple(sizes))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _up(y: jax.Array, kernel: jax.Array, strides: _Sizes, pads: _Pads, size: _Sizes) -> jax.Array:
+def _down(x: jax.Array, kernel: jax.Array, strides: _Sizes, apart: _Sizes, pads: _Pads) -> jax.Array:
+    """X [b *grid c], kernel [*size c d] -> y [b *grid' d]."""
+    return _plain_down(x, kernel, strides=strides, apart=apart, pads=pads)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _up(
+    y: jax.Array, kernel: jax.Array, strides: _Sizes, apart: _Sizes, pads: _Pads, size: _Sizes
+) -> jax.Array:
     """Y [b *grid' d], kernel [*size c d] -> x [b *grid c] with the given grid."""
-    spread = functools.partial(_up_by_spreading, strides=strides, pads=pads, size=size)
-    if math.prod(strides) == 1:
+    spread = functools.partial(_up_by_spreading, strides=strides, apart=apart, pads=pads, size=size)
+    if math.prod(strides) == 1 or math.prod(apart) > 1:
         return spread(y, kernel)
     regroup = functools.partial(_up_by_regrouping, strides=strides, pads=pads, size=size)
     return lax.platform_dependent(y, kernel, cpu=regroup, default=spread)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _correlate(x: jax.Array, y: jax.Array, strides: _Sizes, pads: _Pads, size: _Sizes) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _correlate(
+    x: jax.Array, y: jax.Array, strides: _Sizes, apart: _Sizes, pads: _Pads, size: _Sizes
+) -> jax.Array:
     """X [b *grid c], y [b *grid' d] -> kernel [*size c d]."""
     # Else what x and y are computed from is computed again where they are read, transposed.
     x, y = cpu_barrier(x, y)
     if _is_product(size, strides, pads):
         c, d = x.shape[-1], y.shape[-1]
         return (x.reshape(-1, c).T @ y.reshape(-1, d)).reshape(*size, c, d)
-    transposed = functools.partial(_correlate_by_transposing, strides=strides, pads=pads, size=size)
-    plain = functools.partial(_plain_correlate, strides=strides, pads=pads, size=size)
+    options = {'strides': strides, 'apart': apart, 'pads': pads, 'size': size}
+    transposed = functools.partial(_correlate_by_transposing, **options)
+    plain = functools.partial(_plain_correlate, **options)
     return lax.platform_dependent(x, y, cpu=transposed, default=plain)
 
 
-def _plain_correlate(x: jax.Array, y: jax.Array, *, strides: _Sizes, pads: _Pads, size: _Sizes) -> jax.Array:
+def _plain_correlate(
+    x: jax.Array, y: jax.Array, *, strides: _Sizes, apart: _Sizes, pads: _Pads, size: _Sizes
+) -> jax.Array:
     kernel = jax.ShapeDtypeStruct((*size, x.shape[-1], y.shape[-1]), x.dtype)
-    down = functools.partial(_plain_down, x, strides=strides, pads=pads)
+    down = functools.partial(_plain_down, x, strides=strides, apart=apart, pads=pads)
     return jax.linear_transpose(down, kernel)(y)[0]
 
 
 def _correlate_by_transposing(
-    x: jax.Array, y: jax.Array, *, strides: _Sizes, pads: _Pads, size: _Sizes
+    x: jax.Array, y: jax.Array, *, strides: _Sizes, apart: _Sizes, pads: _Pads, size: _Sizes
 ) -> jax.Array:
     """A convolution of channels as examples, in the usual layout.
 
@@ -129,15 +142,16 @@ def _correlate_by_transposing(
     """
     if math.prod(strides) == 1 and x.shape[-1] > y.shape[-1]:
         # Patches are made of the first of the two: fewer, if it has fewer channels.
-        mirrored = tuple((k - 1 - low, 0) for k, (low, _) in zip(size, pads, strict=True))
-        return _adjoint(_correlate_by_transposing(y, x, strides=strides, pads=mirrored, size=size))
-    rank, axes = len(size), zip(x.shape[1:-1], y.shape[1:-1], size, strides, pads, strict=True)
-    around = [(low, k + s * (m - 1) - n - low) for n, m, k, s, (low, _) in axes]
+        mirrored = tuple((a * (k - 1) - low, 0) for k, a, (low, _) in zip(size, apart, pads, strict=True))
+        swapped = _correlate_by_transposing(y, x, strides=strides, apart=apart, pads=mirrored, size=size)
+        return _adjoint(swapped)
+    rank, axes = len(size), zip(x.shape[1:-1], y.shape[1:-1], size, strides, apart, pads, strict=True)
+    around = [(low, a * (k - 1) + 1 + s * (m - 1) - n - low) for n, m, k, s, a, (low, _) in axes]
     grid = range(1, rank + 1)
     kernel = lax.conv_general_dilated(
         x.transpose(rank + 1, *grid, 0),
         y.transpose(*grid, 0, rank + 1),
-        (1,) * rank,
+        apart,
         around,
         rhs_dilation=strides,
         dimension_numbers=_layout(rank),
@@ -145,25 +159,34 @@ def _correlate_by_transposing(
     return kernel.transpose(*grid, 0, rank + 1)
 
 
-def _plain_down(x: jax.Array, kernel: jax.Array, *, strides: _Sizes, pads: _Pads) -> jax.Array:
+def _plain_down(x: jax.Array, kernel: jax.Array, *, strides: _Sizes, apart: _Sizes, pads: _Pads) -> jax.Array:
     size = kernel.shape[:-2]
     if _is_product(size, strides, pads):
         return x @ kernel[(0,) * len(size)]
-    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_layout(len(strides)))
+    return lax.conv_general_dilated(
+        x, kernel, strides, pads, rhs_dilation=apart, dimension_numbers=_layout(len(strides))
+    )
 
 
 def _up_by_spreading(
-    y: jax.Array, kernel: jax.Array, *, strides: _Sizes, pads: _Pads, size: _Sizes
+    y: jax.Array, kernel: jax.Array, *, strides: _Sizes, apart: _Sizes, pads: _Pads, size: _Sizes
 ) -> jax.Array:
     """A convolution of the elements of y spread `strides` apart, with zeros between."""
     rank, around = len(size), []
     if _is_product(kernel.shape[:rank], strides, pads):
         return y @ kernel[(0,) * rank].T
-    for n, k, s, (low, _), out in zip(y.shape[1:-1], kernel.shape[:rank], strides, pads, size, strict=True):
-        before = k - 1 - low
-        around.append((before, out + k - 2 - (n - 1) * s - before))
+    axes = zip(y.shape[1:-1], kernel.shape[:rank], strides, apart, pads, size, strict=True)
+    for n, k, s, a, (low, _), out in axes:
+        before = a * (k - 1) - low
+        around.append((before, out + a * (k - 1) - 1 - (n - 1) * s - before))
     return lax.conv_general_dilated(
-        y, _adjoint(kernel), (1,) * rank, around, lhs_dilation=strides, dimension_numbers=_layout(rank)
+        y,
+        _adjoint(kernel),
+        (1,) * rank,
+        around,
+        lhs_dilation=strides,
+        rhs_dilation=apart,
+        dimension_numbers=_layout(rank),
     )
 
 
@@ -213,39 +236,39 @@ def _layout(rank: int) -> tuple[str, str, str]:
     return f'N{grid}C', f'{grid}IO', f'N{grid}C'
 
 
-def _down_fwd(x, kernel, strides, pads):  # noqa: ANN001, ANN202
-    return _down(x.value, kernel.value, strides, pads), _saved(x, kernel)
+def _down_fwd(x, kernel, strides, apart, pads):  # noqa: ANN001, ANN202
+    return _down(x.value, kernel.value, strides, apart, pads), _saved(x, kernel)
 
 
-def _down_bwd(strides, pads, saved, g):  # noqa: ANN001, ANN202
+def _down_bwd(strides, apart, pads, saved, g):  # noqa: ANN001, ANN202
     (x, kernel), wanted = saved
     return _wanted_in_order(
         wanted,
-        lambda: _up(g, kernel, strides, pads, x.shape[1:-1]),
-        lambda: _correlate(x, g, strides, pads, kernel.shape[:-2]),
+        lambda: _up(g, kernel, strides, apart, pads, x.shape[1:-1]),
+        lambda: _correlate(x, g, strides, apart, pads, kernel.shape[:-2]),
     )
 
 
-def _up_fwd(y, kernel, strides, pads, size):  # noqa: ANN001, ANN202
-    return _up(y.value, kernel.value, strides, pads, size), _saved(y, kernel)
+def _up_fwd(y, kernel, strides, apart, pads, size):  # noqa: ANN001, ANN202
+    return _up(y.value, kernel.value, strides, apart, pads, size), _saved(y, kernel)
 
 
-def _up_bwd(strides, pads, size, saved, g):  # noqa: ANN001, ANN202
+def _up_bwd(strides, apart, pads, size, saved, g):  # noqa: ANN001, ANN202
     (y, kernel), wanted = saved
     return _wanted_in_order(
         wanted,
-        lambda: _down(g, kernel, strides, pads),
-        lambda: _correlate(g, y, strides, pads, kernel.shape[:-2]),
+        lambda: _down(g, kernel, strides, apart, pads),
+        lambda: _correlate(g, y, strides, apart, pads, kernel.shape[:-2]),
     )
 
 
-def _correlate_fwd(x, y, strides, pads, size):  # noqa: ANN001, ANN202
-    return _correlate(x, y, strides, pads, size), (x, y)
+def _correlate_fwd(x, y, strides, apart, pads, size):  # noqa: ANN001, ANN202
+    return _correlate(x, y, strides, apart, pads, size), (x, y)
 
 
-def _correlate_bwd(strides, pads, size, saved, g):  # noqa: ANN001, ANN202
+def _correlate_bwd(strides, apart, pads, size, saved, g):  # noqa: ANN001, ANN202
     x, y = saved
-    return _up(y, g, strides, pads, x.shape[1:-1]), _down(x, g, strides, pads)
+    return _up(y, g, strides, apart, pads, x.shape[1:-1]), _down(x, g, strides, apart, pads)
 
 
 def _saved(x: CustomVJPPrimal, kernel: CustomVJPPrimal):  # noqa: ANN202
