@@ -162,6 +162,12 @@ def test_only_keys_that_differ_come_first(two):
     assert 'data.name' in details
 
 
+def test_of_several_tasks_the_keys_of_all_come_first(two, tmp_path):
+    page = page_of(two[1], trained(tmp_path / 'other', task='prior'))
+    assert page.table('Keys that differ').keys() == {'', 'task', 'quantizer.num_codes'}
+    assert 'extra' in next(text for _, text in page.all('details'))
+
+
 def test_equal_configs_say_so(two, tmp_path):
     page = page_of(two[0], trained(tmp_path / 'again'))
     assert ({}, 'The configs do not differ.') in page.all('p')

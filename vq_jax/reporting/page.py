@@ -220,7 +220,11 @@ def _config(runs: Sequence[RecordedRun]) -> str:
     whole = f'All keys ({len(keys)})'
     if len(runs) == 1:
         return f'<details><summary>{whole}</summary>{_table(runs, values)}</details>'
-    differing = {key: row for key, row in values.items() if len(set(row)) > 1}
+    # Of several tasks, keys of one alone would hide what the runs have in common and differ in.
+    one_task = len({run.config.get('task') for run in runs}) == 1
+    differing = {
+        key: row for key, row in values.items() if len(set(row)) > 1 and (one_task or None not in row)
+    }
     first = (
         f'<h3>Keys that differ</h3>{_table(runs, differing)}'
         if differing
