@@ -184,7 +184,10 @@ def test_a_file_is_brought_to_what_the_model_takes(tokenizer, folder, tmp_path):
     (tmp_path / 'text.wav').write_text('no sound')
     for given, words in (
         (tmp_path / 'none.wav', r'none.wav cannot be read \(No such file or directory\); give a WAV file'),
-        (tmp_path / 'text.wav', r'text.wav cannot be decoded \(it is not a WAV file\); give a WAV file'),
+        (
+            tmp_path / 'text.wav',
+            r'text.wav cannot be decoded \(it is not a WAV file, nor FLAC, .*\); give a WAV file',
+        ),
         (cut / 2, 'the sound is float64; give a path, the content of a WAV file, or an array, int16'),
         (None, 'the sound is of type NoneType; give a path'),
     ):

@@ -13,6 +13,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from vq_jax.errors import UserError
 
@@ -54,21 +55,26 @@ def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
         UserError: it is no regular file (a folder, a pipe, a device), or larger than that, or no file can be
             called so.
     """
+    with open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most_bytes:
+            raise UserError(f'{path} has {size:,} bytes; at most {most_bytes:,} are read.')
+        return file.read(most_bytes)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a regular file to read bytes of it; arguments and errors are those of `read_file`."""
     # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError as error:
         raise UserError(f'{str(path)!r} is a name that no file can have ({error}).') from error
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UserError(f'{path} is not a regular file.')
-        if status.st_size > most_bytes:
-            raise UserError(f'{path} has {status.st_size:,} bytes; at most {most_bytes:,} are read.')
-        with open(descriptor, 'rb', closefd=False) as file:
-            return file.read(most_bytes)
-    finally:
+        return open(descriptor, 'rb')
+    except BaseException:
         os.close(descriptor)
+        raise
 
 
 def is_inside(name: str) -> bool:

@@ -117,7 +117,7 @@ def _spec(data: 'ConfigDict') -> Spec:
     if data.image_size and data.channels:
         return Spec('image', (data.image_size, data.image_size, data.channels))
     if data.num_samples:
-        return Spec('audio', (data.num_samples, 1))
+        return Spec('audio', (data.num_samples, data.channels or 1))
     raise UserError(
         'the config leaves the size of the examples to the data set; give --shape=h,w,c (of sound t,c), or '
         'set config.data.image_size and config.data.channels (of sound config.data.num_samples).'

@@ -11,7 +11,12 @@ from vq_jax.errors import UserError
     ('options', 'words'),
     [
         ({'name': ''}, 'name is empty'),
-        ({'channels': 2}, 'channels is 2'),
+        ({'channels': 4}, 'channels is 4'),
+        ({'loudness': 3.0}, 'loudness is 3.0: use -70 to 0 LUFS'),
+        ({'whole_recordings': True}, 'whole_recordings is true and num_samples is not set'),
+        ({'name_pattern': '(a'}, "name_pattern is '(a', which is no regular expression"),
+        ({'name_pattern': '(a)'}, "name_pattern is '(a)', which has no named group"),
+        ({'name_pattern': '(?P<label>a)' + 200 * 'b'}, 'no named group or more than 200 characters'),
         ({'fit': 'squeeze'}, "fit is 'squeeze': use one of crop, pad, stretch"),
         ({'pad': -1}, 'pad'),
         ({'workers': -1}, 'workers'),

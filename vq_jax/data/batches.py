@@ -119,7 +119,7 @@ class Batches(Iterator[Batch]):
         """Starts making batches, from the number `start` to that before `stop`.
 
         `make` is a picklable function from the number of a batch to the batch, with the undecodable examples
-        met in the making under `faults`.
+        met in the making under `faults`, and those that are odd under `oddities`.
         """
         workers, ahead = dataset.config.workers, dataset.config.prefetch
         self._dataset = dataset
@@ -138,6 +138,7 @@ class Batches(Iterator[Batch]):
             raise StopIteration
         batch = _from_workers(self._running[0]) if self._shared else next(self._running[0])
         self._dataset.report(batch.pop('faults'))
+        self._dataset.tell(batch.pop('oddities'))
         if self._shared:  # memory that Grain takes back
             batch = {key: np.array(value) for key, value in batch.items()}
         return batch
@@ -293,7 +294,8 @@ def _train_batch(data: Dataset, batch_size: int, seed: int, rows: slice, number:
         # Sampled for the rows of all processes.
         values = data.transform.augment(values, random.random((batch_size, k))[rows])
     mask = np.ones(len(indices), bool)
-    return {data.key: values, 'label': labels, **conditions, 'mask': mask, 'faults': faults}
+    found = {'faults': faults, 'oddities': data.oddities(indices)}
+    return {data.key: values, 'label': labels, **conditions, 'mask': mask, **found}
 
 
 def _substitute(data: Dataset, index: int, faults: dict[int, str]) -> Examples:
@@ -331,4 +333,4 @@ def _eval_batch(data: Dataset, batch_size: int, rows: slice, pad: bool, number: 
     batch = {data.key: items, 'label': label, **conditions, 'mask': mask}
     if not pad:
         batch = {name: values[mask] for name, values in batch.items()}
-    return {**batch, 'faults': faults}
+    return {**batch, 'faults': faults, 'oddities': data.oddities(indices)}

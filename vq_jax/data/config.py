@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from vq_jax.buckets import refuse_address
+from vq_jax.data.names import compiled
 from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.media.wav import HIGHEST_RATE
 
@@ -11,6 +12,7 @@ FITS = ('crop', 'pad', 'stretch')
 MOST_PIXELS = 2**26  # of an image that is padded or resized; Pillow itself bounds what is decoded
 _LONGEST = math.isqrt(MOST_PIXELS)  # the side of a square of as many
 MOST_SAMPLES = 2**26  # of a recording, in each channel
+LEAST_LOUD = -70.0  # LUFS; what is quieter counts as silence
 
 # Keys that say how examples are read and not which: nothing that is made of examples depends on them.
 READING = ('data_dir', 'workers', 'prefetch', 'cache_gib', 'max_undecodable')
@@ -21,14 +23,14 @@ class DataConfig:
     """Where the examples come from and how they reach the model.
 
     Images take these steps, in this order: decode, convert to `channels`, add `pad` border pixels, `fit` to
-    `image_size`, and in training the random crop and the flip. Sound: decode, mix into one channel,
-    resample to `sample_rate`, crop to `num_samples` (at random in training, with `random_crop`) or add
-    silence. A key that is not for the kind of the data is refused where it is set.
+    `image_size`, and in training the random crop and the flip. Sound: decode, mix into `channels`,
+    resample to `sample_rate`, bring to `loudness`, crop to `num_samples` (at random in training, with
+    `random_crop`) or add silence. A key that is not for the kind of the data is refused where it is set.
 
     Attributes:
       name: A built-in set (`digits`, `glyphs`, `photos`), the name of a data set prepared by
         tensorflow-datasets (`mnist`, `imagenette/160px-v2`, `mnist:3.0.1`, `spoken_digit`),
-        `folder:/path` for any folder of images or WAV files, or `codes:/path` for what
+        `folder:/path` for any folder of images or recordings, or `codes:/path` for what
         `vq_jax.tokenize` wrote (`codes:gs://bucket/path` where it is in a bucket), which only priors learn
         from, or `class:module:Class` for a source of one's own (docs/extending.md); of the other
         attributes, codes need the splits, `cache_gib`, `workers` and `prefetch`.
@@ -43,8 +45,16 @@ class DataConfig:
       audio_key: Name of the sound among those features, where there are no images.
       label_key: Name of the class label among those features; a set that has no `label` gives no
         labels.
-      channels: Of images, 1 for grey, 3 for RGB, None for as many as the data set declares (3 for a
-        folder). Sound has one.
+      name_pattern: Regular expression that is searched in the name of each example: the path of a file below
+        the folder, or the text `name_key` of a record. It has named groups: what `(?P<label>...)` finds is
+        the class of the example, what `(?P<split>...)` finds the name of its split (`train` where it finds
+        nothing), and what another finds, such as `(?P<speaker>...)`, a condition of that name: a number,
+        int32, counted from 0 in the sorted order of all that it finds in the set. Without such a group, class
+        and split are those of folders and records.
+      name_key: Name of the text that `name_pattern` is searched in, among the features of a record.
+      channels: Of images, 1 for grey, 3 for RGB, None for as many as the data set declares (3 for a folder).
+        Of sound, 1 (which None means too) for the mean of all channels, or 2, of which a mono recording has
+        twice the same, and one of more than two is undecodable.
       pad: Black pixels added on every side before anything is resized (2 makes MNIST's 28x28
         32x32).
       image_size: Side in pixels of the square images given to the model; None leaves them as they
@@ -57,8 +67,14 @@ class DataConfig:
       flip: Mirror half of the training images left to right.
       num_samples: Length of the sound given to the model; None leaves recordings as they are, and then
         all must have one length.
+      whole_recordings: Make as many examples of a recording as it has stretches of `num_samples`, the last
+        one filled up with silence, and read no more of it than a stretch at a time. Evaluation then is of all
+        that was recorded, and longer recordings are more of the training. Otherwise each is one example, of
+        which evaluation sees the middle.
       sample_rate: Samples in a second of the sound given to the model; None leaves the rate as it is, and
         then all recordings must have one.
+      loudness: Integrated loudness, in LUFS (ITU-R BS.1770-4), to which each recording as a whole is brought,
+        as -23; less where it would clip. Silence stays silent. None leaves it as it is.
       cache_gib: A set that needs no more than this much memory, in GiB, once decoded is kept there
         after it was first read; 0 always reads from disk.
       workers: Processes that read and decode a set that is too large to keep; 0 uses threads.
@@ -75,6 +91,8 @@ class DataConfig:
     image_key: str = 'image'
     audio_key: str = 'audio'
     label_key: str = 'label'
+    name_pattern: str | None = None
+    name_key: str = 'audio/filename'
     channels: int | None = None
     pad: int = 0
     image_size: int | None = None
@@ -83,7 +101,9 @@ class DataConfig:
     random_crop: bool = False
     flip: bool = False
     num_samples: int | None = None
+    whole_recordings: bool = False
     sample_rate: int | None = None
+    loudness: float | None = None
     cache_gib: float = 1.0
     workers: int = 0
     prefetch: int = 4
@@ -105,8 +125,10 @@ class DataConfig:
         refuse_address('data_dir', self.data_dir or '')
         if '\0' in self.name:
             raise UserError(f'name is {self.name!r}, which no data set can be called.')
-        if self.channels not in (None, 1, 3):
-            raise UserError(f'channels is {self.channels}: use 1 (grey), 3 (RGB) or None.')
+        if self.name_pattern is not None:
+            compiled(self.name_pattern)
+        if self.channels not in (None, 1, 2, 3):
+            raise UserError(f'channels is {self.channels}: use 1 (grey, mono), 2 (stereo), 3 (RGB) or None.')
         if self.fit not in FITS:
             raise UserError(f'fit is {self.fit!r}: use one of {", ".join(FITS)}.')
         check_least(0, self, 'pad', 'workers', 'prefetch', 'cache_gib')
@@ -122,6 +144,12 @@ class DataConfig:
             value = getattr(self, key)
             if value is not None and not 1 <= value <= most:
                 raise UserError(f'{key} is {value}: use 1 to {most:,}, or None.')
+        if self.loudness is not None and not LEAST_LOUD <= self.loudness <= 0:
+            raise UserError(f'loudness is {self.loudness}: use {LEAST_LOUD:g} to 0 LUFS, or None.')
+        if self.whole_recordings and not self.num_samples:
+            raise UserError(
+                'whole_recordings is true and num_samples is not set: set it to the length of a stretch.'
+            )
         needs_crop = [key for key in ('resize', 'random_crop') if getattr(self, key)]
         cropped = (self.image_size and self.fit == 'crop') or (self.num_samples and not self.resize)
         if needs_crop and not cropped:

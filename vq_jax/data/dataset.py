@@ -14,7 +14,7 @@ from vq_jax.spec import ConditionSpec, Spec, blank_conditions
 
 _PROBES = 16  # examples decoded to estimate how much memory all need
 # What else batches have, by names that no condition can have.
-_RESERVED = ('x', 'codes', 'label', 'mask', 'faults', 'asked')
+_RESERVED = ('x', 'codes', 'label', 'mask', 'faults', 'oddities', 'asked')
 
 
 class Dataset:
@@ -71,6 +71,8 @@ class Dataset:
         self.tolerated = 0
         self._faults: dict[int, str] = {}
         self._reported: set[int] = set()
+        self._oddities: dict[int, str] = {}
+        self._told: dict[str, set[int]] = {}
 
     def __len__(self) -> int:
         """Returns the number of examples, undecodable ones included."""
@@ -126,14 +128,17 @@ class Dataset:
                     f'classes go from 0 to {self.num_classes - 1}: repair the data set.'
                 )
             labels[row] = label
+            told: list[str] = []
             try:
-                values.append(self.transform.decode(_readable(record), self._source.describe(index)))
+                values.append(self.transform.decode(_readable(record), self._source.describe(index), told))
                 for name, spec in self.conditions.items():
                     what = f'the condition {name} of {self._source.describe(index)}'
                     conditions[name][row] = spec.array(record.conditions.get(name), what)
             except Undecodable as error:
                 self._faults[index] = str(error)
                 values.append(None)
+            if told:
+                self._oddities[index] = told[0]
         return values, labels, conditions
 
     def _measured(self) -> Spec:
@@ -158,6 +163,23 @@ class Dataset:
     def faults(self, indices: Sequence[int]) -> dict[int, str]:
         """Returns those of the examples that were found undecodable, and why."""
         return {int(i): self._faults[int(i)] for i in indices if int(i) in self._faults}
+
+    def oddities(self, indices: Sequence[int]) -> dict[int, str]:
+        """Returns those of the examples of which a person should know something, and what."""
+        return {int(i): self._oddities[int(i)] for i in indices if int(i) in self._oddities}
+
+    def tell(self, oddities: Mapping[int, str]) -> None:
+        """Counts what `oddities` returns, and tells the count in the log as it comes to 1, 10, 100, ..."""
+        for index, oddity in oddities.items():
+            known = self._told.setdefault(oddity, set())
+            if index not in known:
+                known.add(index)
+                if set(str(len(known))[1:]) <= {'0'} and str(len(known))[0] == '1':
+                    number, where = (
+                        plural(len(known), f'{oddity} {self.transform.noun}'),
+                        self._source.describe(index),
+                    )
+                    logging.warning('%s of %s so far: %s', number, f'{len(self):,}', where)
 
     def report(self, faults: Mapping[int, str]) -> None:
         """Counts undecodable examples, as from `faults`, and names each in the log, once.

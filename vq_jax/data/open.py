@@ -6,6 +6,7 @@ from vq_jax.data.dataset import Dataset
 from vq_jax.data.source import Source
 from vq_jax.data.sources.codes import PREFIX, CodeDataset
 from vq_jax.data.sources.folder import FolderSource
+from vq_jax.data.sources.stretches import StretchSource
 from vq_jax.data.sources.tfds import TfdsSource, data_dir, find, missing
 from vq_jax.errors import UserError
 from vq_jax.extensions import SOURCE_PREFIX, own_class
@@ -33,7 +34,10 @@ def open_dataset(config: DataConfig, split: str, *, prepare: bool = False) -> Da
     if config.name.startswith(PREFIX):
         with by_address():
             return CodeDataset(config, split)
-    return Dataset(config, open_source(config, split, prepare=prepare))
+    source = open_source(config, split, prepare=prepare)
+    if config.whole_recordings and source.kind == 'audio':  # of others, the data set refuses the key
+        source = StretchSource(source, config)
+    return Dataset(config, source)
 
 
 def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Source:
@@ -42,7 +46,7 @@ def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Sou
     if name.startswith(SOURCE_PREFIX):
         return _own(name.removeprefix(SOURCE_PREFIX), config, split)
     if name.startswith('folder:'):
-        return FolderSource(name.removeprefix('folder:'), split, config.split_key(split))
+        return FolderSource(name.removeprefix('folder:'), split, config.split_key(split), config.name_pattern)
     if name in BUILT_IN:
         # Imported here because tensorflow-datasets takes half a second.
         from vq_jax.data.sources import builtin

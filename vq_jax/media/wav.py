@@ -4,8 +4,10 @@ The format is that of Microsoft and IBM, Multimedia Programming Interface and Da
 with the extensible header of 2001, which files of 24 bits often have.
 """
 
+import io
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -16,6 +18,7 @@ _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 HIGHEST_RATE = 384_000  # in use anywhere
 _MOST_BYTES = 2**32 - 37  # of samples in one file, whose sizes have 32 bits
 _MOST_CHUNKS = 1000  # in use are a few
+_LONGEST_FORM = 64  # bytes of what a file says of its samples; of PCM there are 40
 
 
 def encode(samples: np.ndarray, rate: float) -> bytes:
@@ -53,6 +56,10 @@ def write(path: str | Path, samples: np.ndarray, rate: float) -> None:
     write_atomically(Path(path), encode(samples, rate))
 
 
+class NotPcm(ValueError):
+    """A file that another reader may know: no WAV file, or one whose samples are not integers."""
+
+
 def read(content: bytes) -> tuple[np.ndarray, int]:
     """Decodes a WAV file of 8, 16, 24 or 32 bits a sample.
 
@@ -63,43 +70,79 @@ def read(content: bytes) -> tuple[np.ndarray, int]:
         int16 [n c], rounded where the file has more bits, and samples in a second.
 
     Raises:
-        ValueError: if it is no such file: of floats, compressed, damaged or cut short.
+        ValueError: if it is no such file (see `Reader`).
     """
-    chunks = _chunks(content)
-    form, data = chunks.get(b'fmt ', b''), chunks[b'data']
-    if len(form) < 16:
-        raise ValueError('it does not say what its samples are')
-    kind, channels, rate, _, frame, bits = struct.unpack_from('<HHIIHH', form)
-    if kind == _EXTENSIBLE and len(form) >= 26:
-        (kind,) = struct.unpack_from('<H', form, 24)
-    if kind == _FLOAT:
-        raise ValueError('its samples are floating-point; convert it to 16-bit PCM')
-    if kind != _PCM:
-        raise ValueError(f'its samples are compressed (format {kind}); convert it to 16-bit PCM')
-    width = bits // 8
-    if bits not in (8, 16, 24, 32) or not channels or frame != width * channels:
-        raise ValueError(f'{channels} channels of {bits} bits in {frame} bytes are not read')
-    if not 1 <= rate <= HIGHEST_RATE:
-        raise ValueError(f'its rate is {rate}, not 1 to {HIGHEST_RATE:,}')
-    if len(data) % frame:
-        raise ValueError('it ends in the middle of a sample')
-    return _as_int16(np.frombuffer(data, np.uint8).reshape(-1, width)).reshape(-1, channels), rate
+    reader = Reader(io.BytesIO(content))
+    return reader.read(0, reader.length), reader.rate
 
 
-def _chunks(content: bytes) -> dict[bytes, bytes]:
-    """Returns the parts of a file by their names, up to the samples, which are `data`."""
-    if content[:4] != b'RIFF' or content[8:12] != b'WAVE':
-        raise ValueError('it is not a WAV file')
-    chunks, position = {}, 12
+class Reader:
+    """Reads stretches of a WAV file of 8, 16, 24 or 32 bits a sample, and nothing else of it.
+
+    Attributes:
+        length: how many samples each channel has.
+        channels: how many there are.
+        rate: samples in a second.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Reads what stands before the samples.
+
+        Args:
+            file: open, and seekable; it stays the caller's to close.
+
+        Raises:
+            NotPcm: if it is no WAV file, or one of floats or compressed.
+            ValueError: if it is damaged or cut short.
+        """
+        form, self._first, size = _before_samples(file)
+        if len(form) < 16:
+            raise ValueError('it does not say what its samples are')
+        kind, self.channels, self.rate, _, frame, bits = struct.unpack_from('<HHIIHH', form)
+        if kind == _EXTENSIBLE and len(form) >= 26:
+            (kind,) = struct.unpack_from('<H', form, 24)
+        if kind == _FLOAT:
+            raise NotPcm('its samples are floating-point; convert it to 16-bit PCM')
+        if kind != _PCM:
+            raise NotPcm(f'its samples are compressed (format {kind}); convert it to 16-bit PCM')
+        self._width = bits // 8
+        if bits not in (8, 16, 24, 32) or not self.channels or frame != self._width * self.channels:
+            raise ValueError(f'{self.channels} channels of {bits} bits in {frame} bytes are not read')
+        if not 1 <= self.rate <= HIGHEST_RATE:
+            raise ValueError(f'its rate is {self.rate}, not 1 to {HIGHEST_RATE:,}')
+        if size % frame:
+            raise ValueError('it ends in the middle of a sample')
+        self.length = size // frame
+        self._file = file
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Reads so many samples of each channel, from one on, that are all there: int16 [count c]."""
+        frame = self._width * self.channels
+        self._file.seek(self._first + start * frame)
+        raw = np.frombuffer(self._file.read(count * frame), np.uint8)
+        return _as_int16(raw.reshape(-1, self._width)).reshape(-1, self.channels)
+
+
+def _before_samples(file: BinaryIO) -> tuple[bytes, int, int]:
+    """Returns what a file says of its samples, where they begin, and how many bytes they are."""
+    size_of_file = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] != b'RIFF' or head[8:12] != b'WAVE':
+        raise NotPcm('it is not a WAV file')
+    form, position = b'', 12
     for _ in range(_MOST_CHUNKS):
-        if position + 8 > len(content):
+        if position + 8 > size_of_file:
             break
-        name, size = struct.unpack_from('<4sI', content, position)
-        chunks[name] = chunk = content[position + 8 : position + 8 + size]
-        if len(chunk) < size:
-            raise ValueError(f'it is cut short: {len(chunk):,} of {size:,} bytes of {name!r} are there')
+        file.seek(position)
+        name, size = struct.unpack('<4sI', file.read(8))
+        there = size_of_file - position - 8
+        if there < size:
+            raise ValueError(f'it is cut short: {there:,} of {size:,} bytes of {name!r} are there')
         if name == b'data':
-            return chunks
+            return form, position + 8, size
+        if name == b'fmt ':
+            form = file.read(min(size, _LONGEST_FORM))
         position += 8 + size + size % 2
     raise ValueError('it ends before its samples')
 

@@ -2,6 +2,7 @@
 
 from vq_jax.data.sources.codes import CodeDataset
 from vq_jax.data.sources.folder import FolderSource
+from vq_jax.data.sources.stretches import StretchSource
 from vq_jax.data.sources.tfds import TfdsSource
 
-__all__ = ['CodeDataset', 'FolderSource', 'TfdsSource']
+__all__ = ['CodeDataset', 'FolderSource', 'StretchSource', 'TfdsSource']

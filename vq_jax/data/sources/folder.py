@@ -3,11 +3,12 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import logging
 
+from vq_jax.data.names import Names
 from vq_jax.data.source import SPLIT_NAMES, Record, Source, parts_of
 from vq_jax.data.transforms import TRANSFORMS
 from vq_jax.errors import UserError, plural
@@ -25,18 +26,24 @@ class FolderSource(Source):
     If the folder has a sub-folder `train`, then its sub-folders of the names in `SPLIT_NAMES`, in
     upper case or lower, are the splits. Otherwise every file goes to `train` or, one in ten, to `test`
     by a hash of its path below the folder, so that adding files moves none of the others. Below
-    a split, the first level of folders gives the classes if every file is in one. Examples are
+    a split, the first level of folders gives the classes if every file is in one. A pattern may
+    give splits and classes by the names of the files instead. Examples are
     ordered by that hash too, so that a slice such as `train[90%:]` is a fair sample of all classes.
     """
 
     use_orientation = True
 
-    def __init__(self, folder: str, split: str, split_key: str = 'the split') -> None:
+    def __init__(
+        self, folder: str, split: str, split_key: str = 'the split', name_pattern: str | None = None
+    ) -> None:
         """Lists the files of a split, in the syntax of tensorflow-datasets; in paths `~` is understood.
 
+        What `name_pattern` finds in the paths below the folder comes before what folders say (see
+        `DataConfig`).
+
         Raises:
-          UserError: If the folder or the split is not there or has no such files, or a folder below
-            cannot be read.
+          UserError: If the folder or the split is not there or has no such files, a folder below cannot be
+            read, or the pattern does not fit a path.
         """
         root = Path(folder).expanduser()
         if not folder or not os.path.isdir(root):
@@ -47,32 +54,42 @@ class FolderSource(Source):
         transform = TRANSFORMS[self.kind]
         self.shape = transform.file_shape
         noun = transform.noun
-        if any(name.lower() in SPLIT_NAMES[0] and os.path.isdir(root / name) for name in os.listdir(root)):
+        self._names = Names(name_pattern, paths, f'folder {root}')
+        below = {path: path for path in paths}
+        if self._names.splits is not None:
+            splits = {name: [paths[i] for i in members] for name, members in self._names.splits.items()}
+        elif any(name.lower() in SPLIT_NAMES[0] and os.path.isdir(root / name) for name in os.listdir(root)):
             splits = _split_folders(paths)
             below = {path: path.split('/', 1)[1] for paths in splits.values() for path in paths}
         else:
             splits = _hashed(paths)
-            below = {path: path for path in paths}
-        in_folder = ['/' in path for path in below.values()]
-        if any(in_folder) and not all(in_folder):
-            logging.warning('folder %s: not every %s is in a sub-folder, so there are no classes', root, noun)
-        classes = {path: rest.split('/')[0] for path, rest in below.items()} if all(in_folder) else {}
-        self.class_names = tuple(sorted(set(classes.values())))
-        number = {name: label for label, name in enumerate(self.class_names)}
         self._root = str(root)
         self._paths = _select(split, splits, self._root, split_key, noun)
-        self._labels = [number[classes[path]] if classes else 0 for path in self._paths]
+        self._by_path = transform.by_path
+        if self._names.class_names is not None:
+            self.class_names = self._names.class_names
+            self._labels = [self._names.label(path) for path in self._paths]
+        else:
+            self.class_names, labels = _labels_by_folder(below, root, noun)
+            self._labels = [labels[path] for path in self._paths]
+        self.conditions = self._names.conditions
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def read(self, indices: Sequence[int]) -> list[Record]:
-        """Returns the content of each file, or why it cannot be read, and its label."""
-        return [Record(self._content(index), self._labels[index]) for index in indices]
+        """Returns the content of each file, its path, or why it cannot be read; its label; its conditions."""
+        return [
+            Record(self._stored(index), self._labels[index], self._names.conditions_of(self._paths[index]))
+            for index in indices
+        ]
 
-    def _content(self, index: int) -> bytes | Exception:
+    def _stored(self, index: int) -> bytes | Path | Exception:
+        path = Path(self.describe(index))
+        if self._by_path:
+            return path
         try:
-            return read_file(Path(self.describe(index)))
+            return read_file(path)
         except (OSError, UserError) as error:
             return error
 
@@ -154,6 +171,30 @@ def _split_folders(paths: list[str]) -> dict[str, list[str]]:
         if below and folder.lower() in _SPLIT_FOLDERS:
             splits.setdefault(folder.lower(), []).append(path)
     return {name: splits[name] for name in _SPLIT_FOLDERS if name in splits}
+
+
+def _labels_by_folder(
+    below: Mapping[str, str], root: Path, noun: str
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Takes the first level of folders for classes, if every file is in one.
+
+    Args:
+      below: By the path of each file, what it is below its split.
+      root: For messages.
+      noun: The same.
+
+    Returns:
+      The names of the classes, and the number of the class of each path.
+    """
+    in_folder = ['/' in path for path in below.values()]
+    if any(in_folder) and not all(in_folder):
+        logging.warning('folder %s: not every %s is in a sub-folder, so there are no classes', root, noun)
+    if not all(in_folder):
+        return (), dict.fromkeys(below, 0)
+    classes = {path: rest.split('/')[0] for path, rest in below.items()}
+    names = tuple(sorted(set(classes.values())))
+    number = {name: label for label, name in enumerate(names)}
+    return names, {path: number[name] for path, name in classes.items()}
 
 
 def _select(split: str, splits: dict[str, list[str]], root: str, split_key: str, noun: str) -> list[str]:

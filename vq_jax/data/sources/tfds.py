@@ -16,7 +16,8 @@ from absl import logging
 
 from vq_jax.buckets import refuse_address
 from vq_jax.data.config import DataConfig
-from vq_jax.data.source import Record, Source, known_split
+from vq_jax.data.names import Names
+from vq_jax.data.source import Record, Source, known_split, parts_of
 from vq_jax.errors import UserError, nearest, plural
 from vq_jax.files import telling
 from vq_jax.json_files import read_json
@@ -81,7 +82,13 @@ class TfdsSource(Source):
             )
         wanted = {key: features[key]}
         label = features.get(label_key)
-        if isinstance(label, tfds.features.ClassLabel) and label.num_classes:
+        self._names, self._name_key = self._named(builder, features, config)
+        self.conditions = self._names.conditions
+        if config.name_pattern is not None:
+            wanted[self._name_key] = features[self._name_key]
+        if self._names.class_names is not None:
+            self.class_names = self._names.class_names
+        elif isinstance(label, tfds.features.ClassLabel) and label.num_classes:
             wanted[label_key] = label
             self.class_names = tuple(label.names)
         elif label is None and label_key == 'label':
@@ -94,10 +101,48 @@ class TfdsSource(Source):
         self._key, self._label_key = key, label_key
         self._features = tfds.features.FeaturesDict(wanted)
         self._decoders = {key: tfds.decode.SkipDecoding()} if self.kind == 'image' else {}
-        self._records = _records(builder, name, split, config.split_key(split))
+        if self._names.splits is None:
+            self._records = _records(builder, name, split, config.split_key(split))
+            self._chosen = None
+        else:
+            self._records = _records(builder, name, 'all', config.split_key(split))
+            self._chosen = self._split_by_name(split, config)
+
+    def _named(self, builder: Any, features: Any, config: DataConfig) -> tuple[Names, str]:
+        """Searches the names of all records, of all splits, and returns also the feature that they are."""
+        import tensorflow_datasets as tfds
+
+        key = config.name_key
+        if config.name_pattern is None:
+            return Names(None, (), config.name), key
+        if not isinstance(features.get(key), tfds.features.Text):
+            raise UserError(
+                f'{config.name} has no text under the name {key!r} that config.data.name_pattern could be '
+                f'searched in: set config.data.name_key to one of {_keys(features, tfds.features.Text)}.'
+            )
+        texts = tfds.features.FeaturesDict({key: features[key]})
+        records = _records(builder, config.name, 'all', 'the split')
+        try:
+            names = [_text(texts.deserialize_example_np(records[i])[key]) for i in range(len(records))]
+        except _DAMAGE as error:
+            raise UserError(f'{config.name} has records without a name ({error}): {_AGAIN}.') from error
+        return Names(config.name_pattern, names, config.name), key
+
+    def _split_by_name(self, split: str, config: DataConfig) -> list[int]:
+        """Returns the numbers of the records of a split that names give."""
+        splits = self._names.splits
+        try:
+            parts = parts_of(split, {name: len(members) for name, members in splits.items()})
+        except UserError as error:
+            there = ', '.join(f'{name} ({plural(len(of), "example")})' for name, of in splits.items())
+            raise UserError(
+                f'Split {split!r} of {config.name} cannot be read: by config.data.name_pattern it has '
+                f"{there}; set {config.split_key(split)} to one of them, or to a part such as 'train[90%:]'."
+            ) from error
+        return [splits[name][i] for name, indices in parts for i in indices]
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._records) if self._chosen is None else len(self._chosen)
 
     def read(self, indices: Sequence[int]) -> list[Record]:
         """Returns what is stored and the label of each record; or why it cannot be read, and 0.
@@ -105,7 +150,7 @@ class TfdsSource(Source):
         Of images, and of sound that is stored in files, that is the content of a file, and of other sound its
         samples [n] or [n c] and their rate.
         """
-        numbers = [int(index) for index in indices]
+        numbers = [int(index) if self._chosen is None else self._chosen[int(index)] for index in indices]
         try:
             records = self._records.__getitems__(numbers)
         except _DAMAGE:  # of one record or more
@@ -125,7 +170,12 @@ class TfdsSource(Source):
             example = self._features.deserialize_example_np(record, decoders=self._decoders)
             stored = example[self._key]
             stored = (stored, self.rate) if isinstance(stored, np.ndarray) else stored
-            return Record(stored, int(example.get(self._label_key, 0)))
+            label, conditions = int(example.get(self._label_key, 0)), {}
+            if self._name_key in example:
+                text = _text(example[self._name_key])
+                label = label if self._names.class_names is None else self._names.label(text)
+                conditions = self._names.conditions_of(text)
+            return Record(stored, label, conditions)
         except MemoryError:
             raise
         except Exception as error:  # records that hold something else make it raise many kinds
@@ -145,6 +195,11 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
+
+
+def _text(value: Any) -> str:
+    """A text as a record holds it, as Python does."""
+    return value.decode('utf-8', 'replace') if isinstance(value, bytes) else str(value)
 
 
 def _keys(features: Any, kind: type) -> str:

@@ -36,6 +36,8 @@ class ImageTransform(Transform):
         self._config = config
         self._use_orientation = source.use_orientation
         *sizes, channels = source.shape
+        if config.channels == 2:
+            raise UserError('config.data.channels is 2, which is for sound: use 1 (grey), 3 (RGB) or None.')
         self._channels = config.channels or channels
         self.varied = config.random_crop
         self.uniforms = 3 if config.random_crop or config.flip else 0
@@ -51,7 +53,7 @@ class ImageTransform(Transform):
         border = 2 * self._config.pad
         return Spec('image', (image.height + border, image.width + border, self._channels))
 
-    def decode(self, stored: bytes | np.ndarray, name: str) -> np.ndarray:
+    def decode(self, stored: bytes | np.ndarray, name: str, told: list[str] | None = None) -> np.ndarray:
         """See `Transform`; uint8 [h w c]."""
         array = arrange(decode(stored, self._channels, self._use_orientation, name), self._config)
         if self._config.image_size is not None:

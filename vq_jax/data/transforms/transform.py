@@ -26,6 +26,7 @@ class Transform:
       keys: The keys of `DataConfig` that are read for this kind of data, and not for every kind.
       suffixes: How the names of files of this kind end, in lower case.
       file_shape: Of what is in such files, with None for a size of the grid.
+      by_path: Whether it is given the paths of files, to read what it needs of them, and not their content.
       spec: Of the examples; None as long as it has to be measured on one of them.
       varied: Whether decoded examples may be larger than `spec` says, each by itself, and are cut by
         `augment` and `centre`.
@@ -36,6 +37,7 @@ class Transform:
     keys: ClassVar[tuple[str, ...]] = ()
     suffixes: ClassVar[tuple[str, ...]] = ()
     file_shape: ClassVar[tuple[int | None, ...]] = ()
+    by_path: ClassVar[bool] = False
     spec: Spec | None = None
     varied: bool = False
     uniforms: int = 0
@@ -44,15 +46,17 @@ class Transform:
         """Returns the spec of a data set with this example; arguments and `Undecodable` as for `decode`."""
         raise NotImplementedError
 
-    def decode(self, stored: Any, name: str) -> np.ndarray:
+    def decode(self, stored: Any, name: str, told: list[str] | None = None) -> Any:
         """Does everything that is the same at every visit of an example, so that the result can be kept.
 
         Args:
           stored: As `Source.read` returns it.
           name: What to call the example in messages.
+          told: Gets what a person should know of an example that can be decoded, such as 'silent'.
 
         Returns:
-          An array as `spec` says, larger where `varied`.
+          An array as `spec` says; where `varied`, a larger one or something else that `augment` and `centre`
+          cut it out of, and that says how many bytes it has (`nbytes`).
 
         Raises:
           Undecodable: If it cannot be decoded.
@@ -60,7 +64,7 @@ class Transform:
         """
         raise NotImplementedError
 
-    def augment(self, values: np.ndarray | list[np.ndarray], uniforms: np.ndarray) -> np.ndarray:
+    def augment(self, values: Any, uniforms: np.ndarray) -> np.ndarray:
         """Changes examples at random, for training: to [b ...] as `spec` says.
 
         Args:
@@ -69,7 +73,7 @@ class Transform:
         """
         return np.asarray(values)
 
-    def centre(self, value: np.ndarray) -> np.ndarray:
+    def centre(self, value: Any) -> np.ndarray:
         """Returns what evaluation sees of a decoded example: the middle, where `varied`."""
         return window(value, self.spec.grid) if self.varied else value
 
@@ -101,7 +105,7 @@ class ArrayTransform(Transform):
         """See `Transform`."""
         return Spec(self._source.kind, np.shape(stored), self._source.rate)
 
-    def decode(self, stored: np.ndarray, name: str) -> np.ndarray:
+    def decode(self, stored: np.ndarray, name: str, told: list[str] | None = None) -> np.ndarray:
         """See `Transform`."""
         array = np.asarray(stored)
         if array.shape != self.spec.shape or array.dtype != self.spec.dtype:
