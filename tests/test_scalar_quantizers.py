@@ -57,7 +57,12 @@ def test_a_run_trains_and_is_opened(kind, tmp_path, digits):
     for depth in depths:
         assert {f'perplexity{depth}', f'codebook_usage{depth}'} <= set(last['train'])
         assert last['eval'][f'perplexity{depth}'] > 2
+        assert last['eval'][f'dead_codes{depth}'] == round(
+            (1 - last['eval'][f'codebook_usage{depth}']) * VOCABULARIES[kind][0]
+        )
         assert (workdir / 'images' / f'code_usage{depth}_0000060.png').exists()
+    assert last['eval']['quantization_error'] > 0 and last['eval']['gradient_ratio'] > 0
+    assert (workdir / 'images' / 'codebook_0000060.png').exists()
     entropies = {'commitment_loss', 'code_entropy', 'entropy_of_mean'} <= set(last['train'])
     assert entropies == (kind in ('lfq', 'bsq', 'ibq'))
 

@@ -56,6 +56,7 @@ def tokenizer(folder, tmp_path_factory):
     config.optimizer.learning_rate = 3e-3
     metrics = train(config, workdir)
     assert metrics['l1'] < 0.18 and {'perplexity_depth_0', 'codebook_usage_depth_1'} <= set(metrics)
+    assert metrics['quantization_error'] < metrics['quantization_error_depth_0'] < 1
     return workdir
 
 

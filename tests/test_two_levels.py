@@ -60,6 +60,8 @@ def test_both_levels_are_in_the_log_and_the_images(whole):
         assert names <= set(last['eval']) and names <= set(last['train'])
         assert {f'commitment_loss{scale}', f'codes_revived{scale}'} <= set(last['train'])
         assert last['eval'][f'perplexity{scale}'] > 2
+        assert 0 < last['eval'][f'quantization_error{scale}'] < 1
+        assert last['eval'][f'gradient_ratio{scale}'] == pytest.approx(1, rel=1e-4)
     bits = [line['bits_per_dimension_uniform_prior'] for line in logged(whole) if line['split'] == 'eval']
     assert bits[-1] < bits[0]
     names = {p.name for p in (whole / 'images').iterdir()}

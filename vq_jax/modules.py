@@ -22,6 +22,8 @@ from vq_jax.training.flops import count_flops
 from vq_jax.training.progress import make_console
 from vq_jax.training.state import AdversarialState, abstract_batch, count_parameters
 
+_SHOWN = ('__call__', 'quantize')  # the latter is how residual quantization calls what each depth is
+
 
 def print_modules(config: ConfigDict, spec: Spec, num_classes: int = 0) -> None:
     """Prints the table, the FLOPs of a training step, and the parameters of each network.
@@ -84,7 +86,7 @@ def _calls(task: Task, state: State, batch: Any) -> dict[tuple[str, tuple[str, .
 
     def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         output = call(*args, **kwargs)
-        if context.method_name == '__call__':
+        if context.method_name in _SHOWN:
             root = context.module
             while isinstance(root.parent, nn.Module):
                 root = root.parent
@@ -100,5 +102,6 @@ def _calls(task: Task, state: State, batch: Any) -> dict[tuple[str, tuple[str, .
 
 def _shape(output: Any) -> str:
     """The first array of a module's output, such as the images of an autoencoder."""
+    output = output[0] if isinstance(output, tuple) else output
     first = output.values if isinstance(output, Quantized) else jax.tree.leaves(output)[0]
     return f'{first.dtype} {list(first.shape)}'

@@ -72,3 +72,32 @@ def test_padding_is_not_drawn():
     found = MeanEvaluator(Brightness(), JitEngine(), few, 8, 8).run({})
     assert found.metrics['examples'] == 5
     np.testing.assert_array_equal(found.images['images'], few.fetch(np.arange(5)).values)
+
+
+@dataclasses.dataclass
+class Coded(Brightness):
+    """Shows a codebook too, and measures something of the first batch alone."""
+
+    vocabularies: tuple[tuple[int, ...], ...] = ((2,),)
+
+    def eval_first_step(self, state, batch):
+        self.asked.append(len(batch['label']))
+        return {'of first': jnp.mean(batch['x'], axis=(1, 2, 3))}
+
+    def summarize(self, means):
+        return {name: float(x) for name, x in means.items()}
+
+    def codebook(self, predictions, means):
+        assert 'brightness' in means
+        return {'codebook': Sheet(predictions['images'])}
+
+
+def test_of_one_batch_there_are_metrics_and_a_codebook(digits):
+    task = Coded()
+    found = MeanEvaluator(task, JitEngine(), digits, 50, 3).run({})
+    first = digits.fetch(np.arange(50)).values
+    assert found.metrics['of first'] == pytest.approx(np.mean(first), rel=1e-5)
+    # As many at once as are shown, as often as there are so many.
+    assert task.asked == [50, 3]
+    np.testing.assert_array_equal(found.images['codebook'], first[:48])
+    np.testing.assert_array_equal(found.images['images'], first[:3])

@@ -20,8 +20,15 @@ def test_both_equal_the_definition(largest):
     found = jax.jit(usage, static_argnums=1)(codes.astype(np.int32), largest + 1)
     assert found == pytest.approx(expected, rel=1e-5)
     halves = CodeCounts.of(codes[:1]) + CodeCounts.of(codes[1:])
+    expected['dead_codes'] = largest + 1 - len(p)
     assert halves.usage(largest + 1) == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(halves.shares, np.sort(p)[::-1])
+
+
+def test_the_most_used_codes_come_first():
+    counts = CodeCounts.of(np.array([7, 2, 2, 2, 9, 9, 4]))
+    # Of equally many, that of the smaller number is.
+    assert list(counts.by_use.items()) == [(2, 3 / 7), (9, 2 / 7), (4, 1 / 7), (7, 1 / 7)]
 
 
 def test_one_code_alone():

@@ -129,7 +129,7 @@ def test_the_codes_of_both_levels_cost():
     for i, scale in enumerate(codes):
         np.testing.assert_array_equal(values[f'codes_scale_{i}'], scale)
         counts[f'codes_scale_{i}'] = (CodeCounts.of(values.pop(f'codes_scale_{i}')),)
-    metrics = task.summarize({name: np.mean(np.float64(v)) for name, v in values.items()} | counts)
+    metrics = task.summarize({name: np.mean(np.float64(v), axis=0) for name, v in values.items()} | counts)
     p = np.bincount(np.asarray(codes[0]).reshape(-1), minlength=8) / codes[0].size
     assert metrics['perplexity_scale_0'] == pytest.approx(
         np.exp(-np.sum(p[p > 0] * np.log(p[p > 0]))), rel=1e-4

@@ -2,6 +2,7 @@
 
 import dataclasses
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from vq_jax.data import Dataset, eval_batches
 from vq_jax.errors import UserError
 from vq_jax.media import Media, Sheet
 from vq_jax.ops.usage import CodeCounts
-from vq_jax.tasks.task import Task
+from vq_jax.tasks.task import EvaluatesFirst, ShowsCodebook, Task
 from vq_jax.training.parallel import Engine, this_process
 from vq_jax.training.progress import track
 
@@ -56,6 +57,8 @@ class MeanEvaluator:
         self.batch_size = batch_size
         self.num_shown = num_shown
         self._step = engine.eval_step(task.eval_step)
+        first_step = task.eval_first_step if isinstance(task, EvaluatesFirst) else None
+        self._first_step = first_step and engine.eval_step(first_step)
         self._predict = engine.per_example(
             lambda state, batch: (task.predict(state, batch), batch['label'], batch['mask'])
         )
@@ -79,19 +82,36 @@ class MeanEvaluator:
                 found = tuple(CodeCounts.of(codes[..., i]) for i in range(codes.shape[-1]))
                 before = counts.get(name)
                 counts[name] = found if before is None else tuple(map(operator.add, before, found))
-        totals = jax.tree.map(lambda *x: np.sum(np.float64(x), axis=0), *jax.device_get(sums))
-        examples = totals.pop('examples')
+        means, examples = _means(sums)
         if not examples:
             raise UserError(f'no example of {self.dataset.name} could be decoded; check the data.')
-        means = {name: total / examples for name, total in totals.items()} | counts
+        means |= counts
+        if self._first_step:
+            means |= _means([self._first_step(state, first)[0]])[0]
         # An example does not depend on its batch, and sampling one can take a thousand passes. The first
         # examples are those of process 0, and all processes must bring equally many.
-        devices = jax.local_device_count()
-        n = -(-self.num_shown // devices) * devices
-        predictions, labels, real = self._predict(state, {name: x[:n] for name, x in first.items()})
-        shown = {name: np.asarray(x)[real][: self.num_shown] for name, x in predictions.items()}
+        devices, batch_size = jax.local_device_count(), len(first['mask'])
+        n = min(-(-self.num_shown // devices) * devices, batch_size)
+        has_codebook = isinstance(self.task, ShowsCodebook) and self.task.vocabularies
+        starts = range(0, batch_size - n + 1, n) if has_codebook else [0]
+        found = [self._predict(state, {name: x[i : i + n] for name, x in first.items()}) for i in starts]
+        predictions, labels, real = jax.tree.map(lambda *x: np.concatenate(x), *found)
+        predictions = {name: x[real] for name, x in predictions.items()}
+        shown = {name: x[: self.num_shown] for name, x in predictions.items()}
         media = self.task.media(shown, means) if real.any() else {}
+        if real.any() and has_codebook:
+            media |= self.task.codebook(predictions, means)
         if self.task.classes_read:
             classes = [self.dataset.class_names[i] for i in labels[real][: self.num_shown]]
             media = {name: shown.of_columns(classes) for name, shown in media.items()}
         return Evaluation({**self.task.summarize(means), 'examples': int(examples)}, media)
+
+
+def _means(sums: Sequence[dict[str, jax.Array]]) -> tuple[dict[str, np.ndarray], float]:
+    """The means over the examples of batches, of whose values there are the sums; and how many there are.
+
+    Of no examples, nothing.
+    """
+    totals = jax.tree.map(lambda *x: np.sum(np.float64(x), axis=0), *jax.device_get(sums))
+    examples = totals.pop('examples')
+    return {name: total / examples for name, total in totals.items() if examples}, examples

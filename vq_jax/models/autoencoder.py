@@ -89,9 +89,17 @@ class Autoencoder(nn.Module):
         self, x: jax.Array, context: Context = NOTHING, **training: Any
     ) -> tuple[jax.Array, Quantized]:
         """All but the last layer, which is `last`; the arguments are those of a call."""
-        quantized = self.bottleneck(self.encoder(x), **training)
-        features = self._trunk(quantized.values, context)
-        return features, dataclasses.replace(quantized, codes=_scales(quantized.codes))
+        quantized = self.quantized(self.encoder(x), **training)
+        return self._trunk(quantized.values, context), quantized
+
+    def quantized(self, z: jax.Array, **training: Any) -> Quantized:
+        """What the bottleneck makes of what the encoder returns [b ... d]: what `__call__` returns second."""
+        quantized = self.bottleneck(z, **training)
+        return dataclasses.replace(quantized, codes=_scales(quantized.codes))
+
+    def reconstruct(self, values: Any, context: Context = NOTHING) -> jax.Array | Distribution:
+        """What `__call__` returns first, of the values that the bottleneck passes on."""
+        return self.last(self._trunk(values, context))
 
     def last(self, features: jax.Array) -> jax.Array | Distribution:
         """The last layer, and the head if there is one, of what `features` returned."""
@@ -104,7 +112,7 @@ class Autoencoder(nn.Module):
 
     def outputs(self, codes: Codes, context: Context = NOTHING) -> jax.Array | Distribution:
         """What `__call__` returns first, of codes or latents."""
-        return self.last(self._trunk(self.bottleneck.lookup(_bare(codes)), context))
+        return self.reconstruct(self.bottleneck.lookup(_bare(codes)), context)
 
     def decode(self, codes: Codes, context: Context = NOTHING) -> jax.Array:
         """Examples [b *grid c], about in [-1, 1], of codes or latents; expected ones, if there is a head."""
@@ -120,7 +128,10 @@ class Autoencoder(nn.Module):
 
     def vectors(self, x: jax.Array, scale: int = 0) -> jax.Array:
         """What the quantizer of a scale is given of examples in [-1, 1]: [b *grid' dim]."""
-        z = self.encoder(x)
+        return self.given(self.encoder(x), scale)
+
+    def given(self, z: jax.Array, scale: int = 0) -> jax.Array:
+        """The same, of what the encoder returns [b ... d]."""
         return self.bottleneck.vectors(z, scale) if isinstance(self.bottleneck, Multiscale) else z
 
     def project(self, x: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from vq_jax.ops.collectives import gather, global_size, pmean
+from vq_jax.ops.keys import content_words
 
 
 @struct.dataclass
@@ -33,6 +34,14 @@ class Part:
         """All that a device has: examples i*n to (i+1)*n of the whole for device i, or the whole."""
         first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * n
         return cls(index=first + jnp.arange(n), size=global_size(n, axis_name), axis_name=axis_name)
+
+    @classmethod
+    def of_contents(cls, items: jax.Array) -> 'Part':
+        """A whole batch, integers [b ...], where the keys of an example depend on its content alone.
+
+        So evaluation samples (see `content_keys`). Where examples stand is not known, so `take` has no use.
+        """
+        return cls(index=content_words(items), size=len(items))
 
     def keys(self, key: jax.Array) -> jax.Array:
         """A random key for each example [b], the same in whatever part it is; `key` is equal in all."""

@@ -56,11 +56,19 @@ class CodeCounts:
         """The share of all codes that each is, float64 [n], the largest first."""
         return np.sort(self.counts)[::-1] / max(1, self.counts.sum())
 
+    @property
+    def by_use(self) -> dict[int, float]:
+        """The share of all codes that each is, the largest first."""
+        order = np.argsort(-self.counts, kind='stable')
+        shares = self.counts / max(1, self.counts.sum())
+        return dict(zip(self.codes[order].tolist(), shares[order].tolist(), strict=True))
+
     def usage(self, vocabulary: int) -> dict[str, float]:
-        """See `usage`, in float64."""
+        """See `usage`, in float64; and 'dead_codes', how many of the vocabulary do not occur."""
         shares = self.shares
         nats = -float(np.sum(shares * np.log(shares)))
-        return _named(math.exp(nats), nats, len(shares) / vocabulary)
+        named = _named(math.exp(nats), nats, len(shares) / vocabulary)
+        return {**named, 'dead_codes': vocabulary - len(shares)}
 
 
 def _named(perplexity, nats, share):  # noqa: ANN001, ANN202

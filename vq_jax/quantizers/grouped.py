@@ -13,6 +13,7 @@ from vq_jax.quantizers.quantizer import (
     after_update,
     check_width,
     decodable,
+    unquantized,
 )
 
 
@@ -109,6 +110,12 @@ class GroupedQuantizer(nn.Module):
         """The codes, int32 [... groups*depth], nearest to vectors as `project` gives them."""
         split = zip(self.members, self._split(vectors), strict=True)
         return _in_turn([member.nearest(x) for member, x in split])
+
+    def unquantized(self, z: jax.Array) -> jax.Array | None:
+        """See `PassesUnquantized`."""
+        split = zip(self.members, self._split(z), strict=True)
+        found = [unquantized(member, x) for member, x in split]
+        return None if any(x is None for x in found) else jnp.concatenate(found, axis=-1)
 
     def after_update(self) -> dict[str, jax.Array]:
         """See `LearnsWithoutGradients`; numbers are sums over the groups."""

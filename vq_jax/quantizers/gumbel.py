@@ -93,6 +93,11 @@ class GumbelQuantizer(nn.Module):
         check_width(z, self.dim)
         return self.to_logits(z).astype(jnp.float32)
 
+    def unquantized(self, z: jax.Array) -> jax.Array:
+        """The mean of the codes' vectors by their probabilities; see `PassesUnquantized`."""
+        shares = jax.nn.softmax(self.project(z))
+        return jnp.einsum('...k,kd->...d', shares, self.codebook, precision=jax.lax.Precision.HIGHEST)
+
     def _temperature(self, step: jax.Array | None) -> jax.Array:
         if step is None:
             raise UserError('the temperature falls by steps; give the steps done (step) in training.')

@@ -110,5 +110,9 @@ class IndexBackpropagationQuantizer(nn.Module):
         check_width(z, self.dim)
         return (z if self.code_dim is None else self.project_in(z)).astype(jnp.float32)
 
+    def unquantized(self, z: jax.Array) -> jax.Array:
+        """See `PassesUnquantized`."""
+        return self._leave(self.project(z))
+
     def _leave(self, e: jax.Array) -> jax.Array:
         return e if self.code_dim is None else self.project_out(e)

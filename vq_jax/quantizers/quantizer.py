@@ -134,6 +134,23 @@ class DecodesFewer(Protocol):
     decodable: tuple[int, ...]
 
 
+@runtime_checkable
+class PassesUnquantized(Protocol):
+    """A quantizer of which is known what it would pass on if it chose no codes."""
+
+    def unquantized(self, z: jax.Array) -> jax.Array | None:
+        """What would go out for vectors [... dim], through the maps before and after the choice of codes.
+
+        Float32 [... dim], of which what `lookup` gives is the quantized form; None where a part of the
+        quantizer does not know.
+        """
+
+
+def unquantized(quantizer: Quantizer, z: jax.Array) -> jax.Array | None:
+    """What a quantizer would pass on if it chose no codes (see `PassesUnquantized`); None if not known."""
+    return quantizer.unquantized(z) if isinstance(quantizer, PassesUnquantized) else None
+
+
 def decodable(quantizer: Quantizer) -> tuple[int, ...]:
     """How many codes the `lookup` of a quantizer takes of a position: all, or as `DecodesFewer` says."""
     return quantizer.decodable if isinstance(quantizer, DecodesFewer) else (len(quantizer.vocabulary),)

@@ -150,6 +150,10 @@ class ResidualQuantizer(nn.Module):
         check_width(z, self.dim)
         return z.astype(jnp.float32)
 
+    def unquantized(self, z: jax.Array) -> jax.Array:
+        """See `PassesUnquantized`."""
+        return self.project(z)
+
     def after_update(self) -> dict[str, jax.Array]:
         """See `LearnsWithoutGradients`; numbers are sums over the codebooks."""
         metrics = [after_update(stage) for stage in self.stages]

@@ -75,6 +75,10 @@ class ScalarQuantizer(nn.Module, abc.ABC):
         check_width(z, self.dim)
         return self.project_in(z).astype(jnp.float32)
 
+    def unquantized(self, z: jax.Array) -> jax.Array:
+        """See `PassesUnquantized`."""
+        return self.project_out(self.project(z))
+
     @property
     def _levels_of_code(self) -> scalar.Levels:
         return tuple(self.levels[: len(self.levels) // self.depth])

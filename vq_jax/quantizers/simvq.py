@@ -80,6 +80,10 @@ class SimVectorQuantizer(nn.Module):
         check_width(z, self.dim)
         return z.astype(jnp.float32)
 
+    def unquantized(self, z: jax.Array) -> jax.Array:
+        """See `PassesUnquantized`."""
+        return self.project(z)
+
     def vectors(self) -> jax.Array:
         """The codebook as it is compared with vectors [k dim], float32."""
         return self.map(self.frozen.value)

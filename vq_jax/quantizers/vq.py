@@ -202,6 +202,10 @@ class VectorQuantizer(nn.Module):
         z = z if self.code_dim is None else self.project_in(z)
         return self._scaled(z.astype(jnp.float32))
 
+    def unquantized(self, z: jax.Array) -> jax.Array:
+        """See `PassesUnquantized`."""
+        return self._leave(self.project(z))
+
     def vectors(self) -> jax.Array:
         """The codebook as it is compared with vectors [k code_dim], float32."""
         if self.learning == 'moving_average':

@@ -36,12 +36,14 @@ from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, Start
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import Adversary, mean_image
 from vq_jax.tasks.code_reports import (
+    codebook_media,
     of_scales,
     reconstruction_media,
     summarize,
     usage_of_batch,
     watch_usage,
 )
+from vq_jax.tasks.diagnostics import gradient_norms, quantization_metrics, vector_moments
 from vq_jax.tasks.losses import BottleneckLoss, OutputLoss
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.task import State, Task, check_same_kind, size_keys
@@ -293,7 +295,7 @@ class AutoencoderTask(Task):
         return watch_usage(metrics, self.vocabularies, positions, self.more_codes)
 
     def eval_step(self, state: State, batch: Batch) -> dict[str, jax.Array]:
-        """Losses without the adversarial one, errors, and the codes of each scale.
+        """Losses without the adversarial one, errors, and the codes of each scale with their error.
 
         With codes and a likelihood also, in nats, 'reconstruction', `log p(x | z)`, and 'kl_uniform_prior',
         what the codes cost if all are equally likely; and the bits per dimension of both together, an upper
@@ -301,8 +303,10 @@ class AutoencoderTask(Task):
         """
         x = to_float(batch['x'])
         target = self._target(x)
-        inputs = self.source(target), self._context(batch['label'])
-        outputs, quantized = self.model.apply(state.eval_variables(), *inputs)
+        variables, context = state.eval_variables(), self._context(batch['label'])
+        z = self.model.apply(variables, self.source(target), method='encoder')
+        quantized = self.model.apply(variables, z, method='quantized')
+        outputs = self.model.apply(variables, quantized.values, context, method='reconstruct')
         loss, named = self._output_losses(outputs, target, state.frozen)
         values = {
             'loss': loss + self.bottleneck_loss(quantized.loss, x),
@@ -313,6 +317,7 @@ class AutoencoderTask(Task):
         if not self.vocabularies:
             return {**values, 'kl': quantized.loss}
         values |= of_scales('codes', quantized.codes)
+        values |= self.model.apply(variables, z, quantized.codes, method=vector_moments)
         if self.has_likelihood:
             nats = outputs.log_probability(target)
             scales = zip(quantized.codes, self.vocabularies, strict=True)
@@ -324,9 +329,25 @@ class AutoencoderTask(Task):
             }
         return values
 
+    def eval_first_step(self, state: State, batch: Batch) -> dict[str, jax.Array]:
+        """The norms of gradients, those of the weighted losses of the outputs, around quantizers."""
+        if not self.vocabularies:
+            return {}
+        x = to_float(batch['x'])
+        target = self._target(x)
+        variables, context = state.eval_variables(), self._context(batch['label'])
+
+        def loss(values: Any) -> jax.Array:
+            outputs = self.model.apply(variables, values, context, method='reconstruct')
+            return jnp.sum(self._output_losses(outputs, target, state.frozen)[0])
+
+        z = self.model.apply(variables, self.source(target), method='encoder')
+        part = Part.of_contents(batch['x'])
+        return gradient_norms(self.model, variables, z, loss, part=part, step=state.step)
+
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
-        """The means, with the use of codes over the whole set."""
-        return summarize(means, self.vocabularies)
+        """The means, with the use of codes over the whole set, and how well quantizers do."""
+        return {**summarize(means, self.vocabularies), **quantization_metrics(means, self.decodable)}
 
     def predict(self, state: State, batch: Batch) -> dict[str, jax.Array]:
         """Examples, what the encoder saw if that is another thing, codes, and what these decode to."""
@@ -345,6 +366,10 @@ class AutoencoderTask(Task):
             rows = {caption: predictions[name] for caption, name in names.items()}
             shown['translations'] = sheets.rows(rows)
         return {**shown, **reconstruction_media(predictions, means, self.vocabularies, self.spec)}
+
+    def codebook(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
+        """What the codes of each scale that are used most decode to."""
+        return codebook_media(predictions, means, self.vocabularies, self.spec)
 
     def seen(self, x: jax.Array) -> jax.Array:
         """What the encoder is given of examples [b *grid c] in [-1, 1]; a function of their bytes."""

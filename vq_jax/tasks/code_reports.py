@@ -1,6 +1,7 @@
 """What a log and a page say of codes, of each scale and depth: metrics of usage, maps, histograms."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,10 +10,13 @@ import jax
 import numpy as np
 
 from vq_jax.errors import plural
-from vq_jax.media import Media, code_images, image_size, sheets, show
+from vq_jax.media import Media, as_images, code_images, image_size, sheets, show
+from vq_jax.media.captions import captioned
 from vq_jax.models.autoencoder import Codes
 from vq_jax.ops.usage import CodeCounts, usage
 from vq_jax.spec import Spec
+
+_MOST_SHOWN = 36  # codes of a codebook
 
 
 def of_scales(name: str, scales: Sequence[Any]) -> dict[str, Any]:
@@ -31,11 +35,12 @@ def summarize(means: dict[str, Any], vocabularies: Sequence[Sequence[int]] = ())
     """The means, with the use of codes over the whole set for their counts.
 
     Args:
-        means: numbers, and 'codes' of each scale (see `of_scales`), a `CodeCounts` for each depth.
+        means: numbers, arrays of which other metrics are made, and 'codes' of each scale (see `of_scales`), a
+            `CodeCounts` for each depth.
         vocabularies: how many codes there are, of each scale at each depth.
     """
     counts = _counts(means, vocabularies)
-    numbers = {name: value for name, value in means.items() if not isinstance(value, tuple)}
+    numbers = {name: value for name, value in means.items() if np.ndim(value) == 0}
     numbers |= _named(counts, vocabularies, lambda scale, depth, k: scale[depth].usage(k))
     return {name: float(value) for name, value in numbers.items()}
 
@@ -94,6 +99,63 @@ def reconstruction_media(
         **show('reconstructions', shown, spec),
         **_named(_counts(means, vocabularies), vocabularies, histogram),
     }
+
+
+def codebook_media(
+    predictions: dict[str, np.ndarray],
+    means: dict[str, Any],
+    vocabularies: Sequence[Sequence[int]],
+    spec: Spec,
+) -> dict[str, Media]:
+    """What the codes that are used most decode to: the mean of reconstructions where each is used.
+
+    Of images and video; of sound, waves of all phases would cancel. Of several depths, the codes are those of
+    the first. A scale is left out if its grid does not divide the examples.
+
+    Args:
+        predictions: 'reconstructions' and 'codes', as for `reconstruction_media`; codes that do not occur in
+            them are left out.
+        means: counts of codes, as for `summarize`, by which codes are chosen.
+        vocabularies: as for `summarize`.
+        spec: of the examples.
+
+    Returns:
+        'codebook' of each scale (see `of_scales`), with the numbers of the codes and their shares of use.
+    """
+    if spec.kind not in ('image', 'video'):
+        return {}
+    rebuilt = predictions['reconstructions']
+    codes = [predictions[name][..., 0] for name in of_scales('codes', vocabularies)]
+    scales = zip(codes, _counts(means, vocabularies), vocabularies, strict=True)
+    found = [_codebook(rebuilt, codes, depths[0], k, spec) for codes, depths, (k, *_) in scales]
+    return {name: sheet for name, sheet in of_scales('codebook', found).items() if sheet}
+
+
+def _codebook(
+    rebuilt: np.ndarray, codes: np.ndarray, counts: CodeCounts, k: int, spec: Spec
+) -> sheets.Sheet | None:
+    """The sheet of a scale with the codes [b *grid], out of k; None if the grid does not divide examples."""
+    grid = codes.shape[1:]
+    if any(n % cells for n, cells in zip(rebuilt.shape[1:-1], grid, strict=True)):
+        return None
+    patches, codes = _patches(rebuilt, grid), codes.reshape(-1)
+    occurring = set(codes.tolist())
+    chosen = [(code, share) for code, share in counts.by_use.items() if code in occurring][:_MOST_SHOWN]
+    decoded = np.stack([patches[codes == code].mean(0) for code, _ in chosen]).round().astype(np.uint8)
+    images = as_images(decoded, dataclasses.replace(spec, shape=decoded.shape[1:]))
+    shown = captioned(images, [f'{code}: {share:.1%}' for code, share in chosen])
+    caption = f'what {len(chosen)} of {k:,} codes decode to, in the mean; the most used first'
+    return sheets.Sheet(sheets.grid(shown), (caption,))
+
+
+def _patches(examples: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """What lies in each cell of a grid over examples [b *size c]: [b*cells *patch c]."""
+    patch = [n // cells for n, cells in zip(examples.shape[1:-1], grid, strict=True)]
+    sizes = itertools.chain(*zip(grid, patch, strict=True))
+    split = examples.reshape(len(examples), *sizes, examples.shape[-1])
+    last = split.ndim - 1
+    cells_first = split.transpose(0, *range(1, last, 2), *range(2, last, 2), last)
+    return cells_first.reshape(-1, *patch, examples.shape[-1])
 
 
 def code_caption(name: str, codes: np.ndarray, num_codes: int) -> str:

@@ -197,6 +197,14 @@ class Task(abc.ABC):
 
 
 @runtime_checkable
+class EvaluatesFirst(Protocol):
+    """A task with metrics that one batch is enough for, such as those of gradients."""
+
+    def eval_first_step(self, state: State, batch: Batch) -> dict[str, jax.Array]:
+        """As `Task.eval_step`, for the first batch of an evaluation alone: floats [b ...], no codes."""
+
+
+@runtime_checkable
 class Encodes(Protocol):
     """A task that turns examples into codes or latents, and back."""
 
@@ -205,6 +213,14 @@ class Encodes(Protocol):
 
     def decode(self, state: State, codes: Any, labels: jax.Array) -> jax.Array:
         """Examples of what `encode` returns, and of classes."""
+
+
+@runtime_checkable
+class ShowsCodebook(Protocol):
+    """A task that shows what its codes stand for."""
+
+    def codebook(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
+        """What people look at, by name; as `Task.media`, but of the predictions of a whole batch."""
 
 
 @runtime_checkable
