@@ -330,7 +330,7 @@ class AutoencoderTask(Task):
         return values
 
     def eval_first_step(self, state: State, batch: Batch) -> dict[str, jax.Array]:
-        """The norms of gradients, those of the weighted losses of the outputs, around quantizers."""
+        """The norms of the gradient of the outputs' losses before and after it passes the bottleneck."""
         if not self.vocabularies:
             return {}
         x = to_float(batch['x'])

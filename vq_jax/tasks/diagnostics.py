@@ -57,45 +57,33 @@ def gradient_norms(
     part: Part,
     step: jax.Array,
 ) -> dict[str, jax.Array]:
-    """The squared norms of a gradient before and after it passes the quantizer of each scale.
-
-    It passes as in training, by the straight-through estimator or what a quantizer has in its place.
+    """The squared norms of a gradient before and after it passes the bottleneck, as it does in training.
 
     Args:
         model: not bound.
-        variables: for training.
+        variables: of the model.
         z: what the encoder returns [b ... d].
-        loss: a scalar, of what the bottleneck passes on; no function of the parameters is asked for.
+        loss: a scalar, of what the bottleneck passes on.
         part: see `Quantizer`.
         step: likewise.
 
     Returns:
-        Of each scale, for each example, float32 [b 2]: with respect to what its quantizer passes on, and,
-        by way of the former alone, with respect to what the quantizer is given.
+        For each example, float32 [b 2]: of the gradient with respect to what the bottleneck passes on, and
+        with respect to z by way of that.
     """
 
-    def passed_on(given: jax.Array, scale: int) -> jax.Array:
-        def quantize(model: Autoencoder) -> jax.Array:
-            return model.quantizers[scale](given, train=True, part=part, step=step).values
-
+    def passed_on(z: jax.Array) -> Any:
+        training = {'train': True, 'part': part, 'step': step, 'mutable': [BATCH_MEANS]}
         rngs = {'codebook': jax.random.key(0)}
-        return model.apply(variables, method=quantize, mutable=[BATCH_MEANS], rngs=rngs)[0]
+        return model.apply(variables, z, method='quantized', rngs=rngs, **training)[0].values
 
-    def squared_norm(gradient: jax.Array) -> jax.Array:
-        return sum_each(jnp.square(gradient.astype(jnp.float32)))
+    def squared_norm(gradient: Any) -> jax.Array:
+        leaves = jax.tree.leaves(gradient)
+        return sum(sum_each(jnp.square(leaf.astype(jnp.float32))) for leaf in leaves)
 
-    values, pulls = [], []
-    for scale in range(len(model.quantizers)):
-        given = model.apply(variables, z, scale, method='given')
-        value, pull = jax.vjp(lambda x, scale=scale: passed_on(x, scale), given)
-        values.append(value)
-        pulls.append(pull)
-    gradients = jax.grad(lambda values: loss(values if len(values) > 1 else values[0]))(tuple(values))
-    norms = [
-        jnp.stack([squared_norm(x), squared_norm(pull(x)[0])], axis=-1)
-        for x, pull in zip(gradients, pulls, strict=True)
-    ]
-    return of_scales(_NORMS, norms)
+    values, pull = jax.vjp(passed_on, z)
+    gradient = jax.grad(loss)(values)
+    return {_NORMS: jnp.stack([squared_norm(gradient), squared_norm(pull(gradient))], axis=-1)}
 
 
 def quantization_metrics(means: dict[str, np.ndarray], fewer: Sequence[Sequence[int]]) -> dict[str, float]:
@@ -108,20 +96,21 @@ def quantization_metrics(means: dict[str, np.ndarray], fewer: Sequence[Sequence[
     Returns:
         Of each scale 'quantization_error', the mean squared error over the variance of the vectors, and that
         of the first codes alone as '..._depth_i', i being the last of them; and 'gradient_ratio', the norm of
-        the gradient behind the quantizer over that before it. A ratio is not there if its divisor is 0, of a
+        the gradient after the bottleneck over that before it. A ratio is not there if its divisor is 0, of a
         variance as far as float32 can tell.
     """
     metrics = {}
     for suffix, counts in of_scales('', fewer).items():
-        if (moments := means.get(f'{_MOMENTS}{suffix}')) is not None:
-            square, *errors = moments[: 1 + len(counts)]
-            variance = square - np.sum(np.square(moments[1 + len(counts) :]))
-            if variance > 1e-6 * square:
-                *depths, whole = (error / variance for error in errors)
-                metrics[f'quantization_error{suffix}'] = whole
-                depths = zip(counts, depths, strict=False)
-                metrics |= {f'quantization_error{suffix}_depth_{n - 1}': error for n, error in depths}
-        before, after = means.get(f'{_NORMS}{suffix}', (0.0, 0.0))
-        if before > 0:
-            metrics[f'gradient_ratio{suffix}'] = math.sqrt(after / before)
+        if (moments := means.get(f'{_MOMENTS}{suffix}')) is None:
+            continue
+        square, *errors = moments[: 1 + len(counts)]
+        variance = square - np.sum(np.square(moments[1 + len(counts) :]))
+        if variance > 1e-6 * square:
+            *depths, whole = (error / variance for error in errors)
+            metrics[f'quantization_error{suffix}'] = whole
+            depths = zip(counts, depths, strict=False)
+            metrics |= {f'quantization_error{suffix}_depth_{n - 1}': error for n, error in depths}
+    before, after = means.get(_NORMS, (0.0, 0.0))
+    if before > 0:
+        metrics['gradient_ratio'] = math.sqrt(after / before)
     return {name: float(value) for name, value in metrics.items()}
