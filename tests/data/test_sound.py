@@ -219,6 +219,7 @@ def voice(seconds=1.0, rate=8000):
         ('a.wav', {'format': 'WAV', 'subtype': 'ULAW'}, 700),
         ('a.ogg', {'format': 'OGG', 'subtype': 'VORBIS'}, 2000),
         ('a.mp3', {'format': 'MP3'}, 2000),
+        ('a.mp3', {'format': 'MP3', 'bitrate_mode': 'CONSTANT'}, 2000),
     ],
 )
 def test_formats(tmp_path, name, options, error):
@@ -268,8 +269,8 @@ def test_files_that_are_no_recordings(tmp_path, monkeypatch):
     for name, (_, reason) in files.items():
         assert any(f'/{name}' in line and reason in line for line in told), (name, told)
     assert len(told) == len(files)
-    stretches = opened(tmp_path, 'all', **options, num_samples=2000, whole_recordings=True)
-    assert sum(len(batch['x']) for batch in eval_batches(stretches, batch_size=4)) < len(stretches)
+    excerpts = opened(tmp_path, 'all', **options, num_samples=2000, whole_recordings=True)
+    assert sum(len(batch['x']) for batch in eval_batches(excerpts, batch_size=4)) < len(excerpts)
 
 
 def test_without_soundfile(tmp_path, monkeypatch):

@@ -67,8 +67,8 @@ class DataConfig:
       flip: Mirror half of the training images left to right.
       num_samples: Length of the sound given to the model; None leaves recordings as they are, and then
         all must have one length.
-      whole_recordings: Make as many examples of a recording as it has stretches of `num_samples`, the last
-        one filled up with silence, and read no more of it than a stretch at a time. Evaluation then is of all
+      whole_recordings: Make as many examples of a recording as it has excerpts of `num_samples`, the last one
+        filled up with silence, and read no more of it than an excerpt at a time. Evaluation then is of all
         that was recorded, and longer recordings are more of the training. Otherwise each is one example, of
         which evaluation sees the middle.
       sample_rate: Samples in a second of the sound given to the model; None leaves the rate as it is, and
@@ -148,7 +148,7 @@ class DataConfig:
             raise UserError(f'loudness is {self.loudness}: use {LEAST_LOUD:g} to 0 LUFS, or None.')
         if self.whole_recordings and not self.num_samples:
             raise UserError(
-                'whole_recordings is true and num_samples is not set: set it to the length of a stretch.'
+                'whole_recordings is true and num_samples is not set: set it to the length of an excerpt.'
             )
         needs_crop = [key for key in ('resize', 'random_crop') if getattr(self, key)]
         cropped = (self.image_size and self.fit == 'crop') or (self.num_samples and not self.resize)

@@ -5,8 +5,8 @@ from vq_jax.data.config import DataConfig
 from vq_jax.data.dataset import Dataset
 from vq_jax.data.source import Source
 from vq_jax.data.sources.codes import PREFIX, CodeDataset
+from vq_jax.data.sources.excerpts import ExcerptSource
 from vq_jax.data.sources.folder import FolderSource
-from vq_jax.data.sources.stretches import StretchSource
 from vq_jax.data.sources.tfds import TfdsSource, data_dir, find, missing
 from vq_jax.errors import UserError
 from vq_jax.extensions import SOURCE_PREFIX, own_class
@@ -36,7 +36,7 @@ def open_dataset(config: DataConfig, split: str, *, prepare: bool = False) -> Da
             return CodeDataset(config, split)
     source = open_source(config, split, prepare=prepare)
     if config.whole_recordings and source.kind == 'audio':  # of others, the data set refuses the key
-        source = StretchSource(source, config)
+        source = ExcerptSource(source, config)
     return Dataset(config, source)
 
 

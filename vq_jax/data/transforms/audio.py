@@ -25,13 +25,13 @@ _CLIPPED = 3  # samples of full scale in a row, which no wave that fits has
 SoundLike = bytes | str | Path | np.ndarray
 
 
-class Stretch(NamedTuple):
-    """One of the stretches of `num_samples` that a recording is cut into.
+class Excerpt(NamedTuple):
+    """One of the excerpts of `num_samples` that a recording is cut into.
 
     Attributes:
       stored: The recording.
       recording: Its number in the data set.
-      number: That of the stretch in it.
+      number: That of the excerpt in it.
     """
 
     stored: Stored
@@ -64,11 +64,11 @@ class AudioTransform(Transform):
     """Decodes, mixes channels, resamples, changes the loudness, and pads or crops to a number of samples.
 
     Silence is added at the end. A random crop of training is a stretch at a random position. Evaluation sees
-    the middle of a recording, or, where whole recordings are asked for, all stretches of it, one after the
-    other; a random crop is then moved by up to half of its length from where its stretch is.
+    the middle of a recording, or, where whole recordings are asked for, all excerpts that it is cut
+    into, one after the other; a random crop then begins up to half of its length before or after its excerpt.
     """
 
-    noun: ClassVar[str] = 'recording'
+    noun = 'recording'
     keys: ClassVar[tuple[str, ...]] = ('audio_key', 'channels', 'num_samples', 'whole_recordings')
     keys += ('sample_rate', 'loudness', 'random_crop')
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
@@ -87,25 +87,26 @@ class AudioTransform(Transform):
             config.sample_rate,
             config.loudness,
         )
-        self._gains: dict[int, float] = {}
+        self._gains: dict[int, float | Undecodable] = {}
+        self.noun = 'excerpt' if config.whole_recordings else 'recording'
         self.varied = config.random_crop
         self.uniforms = int(config.random_crop)
         rate = config.sample_rate or source.rate
         if config.num_samples and rate:
             self.spec = Spec('audio', (config.num_samples, self._channels), float(rate))
 
-    def measure(self, stored: Stored | Stretch, name: str) -> Spec:
+    def measure(self, stored: Stored | Excerpt, name: str) -> Spec:
         """See `Transform`; where no length is asked for, it is that of this recording."""
-        with open_recording(stored.stored if isinstance(stored, Stretch) else stored) as recording:
+        with open_recording(stored.stored if isinstance(stored, Excerpt) else stored) as recording:
             rate = self._wanted_rate(recording, name)
             length = self._num_samples or Resampling.of(recording.rate, rate).length(recording.length)
         return Spec('audio', (length, self._channels), rate and float(rate))
 
     def decode(
-        self, stored: Stored | Stretch, name: str, told: list[str] | None = None
+        self, stored: Stored | Excerpt, name: str, told: list[str] | None = None
     ) -> np.ndarray | _Around:
         """See `Transform`; int16 [n c], or around it where there are random crops."""
-        whole = stored.stored if isinstance(stored, Stretch) else stored
+        whole = stored.stored if isinstance(stored, Excerpt) else stored
         told = [] if told is None else told
         with open_recording(whole) as recording:
             rate = self._wanted_rate(recording, name)
@@ -121,7 +122,7 @@ class AudioTransform(Transform):
                     f'{name} has {length:,} samples, not {n:,} as the others: set config.data.num_samples to '
                     'bring all recordings to one length.'
                 )
-            if isinstance(stored, Stretch):
+            if isinstance(stored, Excerpt):
                 first = stored.number * n
                 start, stop = first, min(first + n, length)
                 if self.varied:
@@ -129,6 +130,8 @@ class AudioTransform(Transform):
             else:
                 first = max(0, length - n) // 2
                 start, stop = (0, length) if self.varied else (first, min(first + n, length))
+            if stop <= start:
+                raise Undecodable(f'it has {length:,} samples, fewer than when the data set was opened')
             first_read, last_read = resampling.inputs(start, stop, recording.length)
             _check_length(max(stop - start, last_read - first_read))
             samples = _mixed(recording, first_read, last_read, self._channels, told)
@@ -186,15 +189,21 @@ class AudioTransform(Transform):
                 raise UserError(f'{name} does not say its rate: leave config.data.{key} out.')
         return self._rate or recording.rate
 
-    def _gain(self, stored: Stored | Stretch) -> float:
+    def _gain(self, stored: Stored | Excerpt) -> float:
         """Returns the factor that brings a recording to the loudness that is asked for."""
         if self._loudness is None:
             return 1.0
-        if not isinstance(stored, Stretch):
+        if not isinstance(stored, Excerpt):
             return self._measured_gain(stored)
         if stored.recording not in self._gains:  # which takes reading all of it
-            self._gains[stored.recording] = self._measured_gain(stored.stored)
-        return self._gains[stored.recording]
+            try:
+                self._gains[stored.recording] = self._measured_gain(stored.stored)
+            except Undecodable as error:
+                self._gains[stored.recording] = error
+        gain = self._gains[stored.recording]
+        if isinstance(gain, Undecodable):
+            raise gain
+        return gain
 
     def _measured_gain(self, stored: Stored) -> float:
         with open_recording(stored) as recording:
@@ -203,8 +212,8 @@ class AudioTransform(Transform):
             return _gain_of(mixed, recording.rate, self._loudness)
 
 
-def stretches_of(stored: Stored, config: DataConfig) -> int:
-    """Returns how many stretches of `config.num_samples` a recording has, at the rate of the config.
+def count_excerpts(stored: Stored, config: DataConfig) -> int:
+    """Returns how many excerpts of `config.num_samples` a recording has, at the rate of the config.
 
     Raises:
       Undecodable: If it is none.
@@ -274,7 +283,7 @@ def _check_length(length: int) -> None:
     if length > MOST_SAMPLES:
         raise Undecodable(
             f'it has {length:,} samples, not 1 to {MOST_SAMPLES:,}; cut it, or set '
-            'config.data.whole_recordings, which reads a stretch at a time'
+            'config.data.whole_recordings, which reads an excerpt at a time'
         )
 
 

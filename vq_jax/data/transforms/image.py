@@ -25,7 +25,7 @@ _WHITE_IS_ZERO, _UNSIGNED = 0, (1, 4)  # their values; 4 is 'undefined', which i
 class ImageTransform(Transform):
     """Decodes, converts to `channels`, pads, fits to `image_size`; in training, crops and flips at random."""
 
-    noun: ClassVar[str] = 'image'
+    noun = 'image'
     keys: ClassVar[tuple[str, ...]] = ('image_key', 'channels', 'pad', 'image_size', 'fit', 'resize')
     keys += ('random_crop', 'flip')
     suffixes: ClassVar[tuple[str, ...]] = ('.avif', '.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.pbm', '.pgm')

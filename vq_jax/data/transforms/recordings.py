@@ -19,6 +19,9 @@ from vq_jax.media import wav
 
 SUFFIXES = ('.flac', '.mp3', '.oga', '.ogg', '.opus', '.wav')
 _STARTS = (b'RIFF', b'RF64', b'fLaC', b'OggS', b'ID3')  # of files; MP3 without tags starts with 11 ones
+# MP3 says how long it is in a header that not all files have. Without it the length is a guess by the size of
+# the file, which may be too large by this, or by a hundredth.
+_TWO_FRAMES = 2 * 1152
 _BLOCK = 2**20  # values of all channels that are decoded at a time
 _RANGE = np.iinfo(np.int16)
 
@@ -123,6 +126,9 @@ class _Coded:
         except self._error as error:
             raise Undecodable(_reason(error)) from error
         self._position = start + len(samples)
+        missing = count - len(samples)
+        if self._sound.format == 'MP3' and 0 < missing <= max(_TWO_FRAMES, self.length // 100):
+            samples = np.pad(samples, ((0, missing), (0, 0)))
         if not np.isfinite(samples).all():
             raise Undecodable('it has samples that are not finite')
         return np.clip(np.rint(samples * -_RANGE.min), _RANGE.min, _RANGE.max).astype(np.int16)

@@ -33,7 +33,7 @@ class Transform:
       uniforms: How many uniform random numbers `augment` takes for an example; 0 where it changes nothing.
     """
 
-    noun: ClassVar[str] = 'example'
+    noun: str = 'example'
     keys: ClassVar[tuple[str, ...]] = ()
     suffixes: ClassVar[tuple[str, ...]] = ()
     file_shape: ClassVar[tuple[int | None, ...]] = ()
