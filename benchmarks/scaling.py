@@ -31,7 +31,7 @@ _TINY = flags.DEFINE_bool('tiny', False, 'The two least sizes of each alone.')
 
 _STEPS = 3  # of a size in a round, at most
 _SECONDS = 0.3  # of a size in a round, after which there is no other step
-_TABLE = 2**24  # numbers of the tables of `ops.nearest` and of `ops.quantization`, at most
+_TABLE = 2**20  # numbers of the table of `ops.nearest` on CPUs, at most
 
 
 def vqvae(batch, side, codes):

@@ -41,6 +41,16 @@ def _forget_what_was_compiled() -> Iterator[None]:
     jax.clear_caches()
 
 
+@pytest.fixture(params=['cpu', 'default'])
+def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is done in one way on CPUs and in another elsewhere: either, here."""
+
+    def choose(*arrays, **ways):
+        return ways[request.param](*arrays)
+
+    monkeypatch.setattr(jax.lax, 'platform_dependent', choose)
+
+
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """The objects of all buckets, which are in memory, by their names from that of the bucket on."""

@@ -84,6 +84,17 @@ def test_scaling(tmp_path):
 
 
 @pytest.mark.slow
+def test_quantizers():
+    kinds = 'vq,residual,ibq,bsq_groups,gumbel'
+    output, _ = run(['--tiny', '--rounds=1', '--nopeer', f'--kinds={kinds}'], module='benchmarks.quantizers')
+    lines = output.splitlines()
+    rows = [json.loads(line) for line in lines if line.startswith('{')]
+    assert [row['kind'] for row in rows] == 2 * kinds.split(',')
+    assert all(row['train'] > 0 and row['encode'] > 0 and row['vectors'] == 256 for row in rows)
+    assert lines[-len(rows)].startswith('| vq | 16, 64 | 256 | ') and 'torch' not in lines[-1]
+
+
+@pytest.mark.slow
 def test_start_up():
     output, _ = run(['--config=tests/digits.py', '--rounds=1', '--cold=0'], module='benchmarks.start_up')
     _, *lines = output.splitlines()

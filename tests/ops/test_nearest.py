@@ -15,7 +15,7 @@ def direct(z, codebook):
 
 
 @pytest.mark.parametrize('max_scores', [2**24, 2**12, 2**6])
-def test_random_vectors(max_scores):
+def test_random_vectors(max_scores, platform):
     rng = np.random.default_rng(0)
     z, codebook = rng.normal(size=(301, 8)), rng.normal(size=(1003, 8))
     found = nearest_code(jnp.asarray(z, 'f4'), jnp.asarray(codebook, 'f4'), max_scores=max_scores)
@@ -24,7 +24,7 @@ def test_random_vectors(max_scores):
 
 
 @pytest.mark.parametrize('max_scores', [2**24, 2**10, 2**6, 1])
-def test_ties_go_to_the_first_code(max_scores):
+def test_ties_go_to_the_first_code(max_scores, platform):
     """Whole numbers are exact in float32, so equal distances are equal; codes repeat across blocks."""
     rng = np.random.default_rng(1)
     z = rng.integers(-2, 3, (67, 3))
@@ -73,7 +73,7 @@ def test_ties_in_clusters_go_to_the_first_code():
         np.testing.assert_array_equal(found, direct(z, codebook))
 
 
-def test_a_large_search_fits_in_two_gigabytes():
+def test_a_large_search_fits_in_two_gigabytes(platform):
     z = jax.ShapeDtypeStruct((65_536, 8), jnp.float32)
     codebook = jax.ShapeDtypeStruct((262_144, 8), jnp.float32)
     memory = jax.jit(nearest_code).lower(z, codebook).compile().memory_analysis()

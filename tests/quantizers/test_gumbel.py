@@ -59,6 +59,21 @@ def test_an_example_has_the_same_noise_in_any_part(variables):
         np.testing.assert_allclose(part.values, whole.values[index], rtol=1e-5)
 
 
+def test_the_table_of_positions_and_codes_is_never_held():
+    """In training and in evaluation; the table alone would be 4 GiB."""
+    quantizer = GumbelQuantizer(2**14, 8)
+    z = jax.ShapeDtypeStruct((256, 256, 8), jnp.float32)
+    variables = jax.eval_shape(quantizer.init, jax.random.key(0), z)
+
+    def loss(variables, z):
+        quantized = train(z, variables, quantizer)
+        return jnp.mean(quantized.loss) + jnp.sum(quantized.values)
+
+    for function in (jax.grad(loss, (0, 1)), quantizer.apply):
+        compiled = jax.jit(function).lower(variables, z).compile()
+        assert compiled.memory_analysis().temp_size_in_bytes < 2**30
+
+
 def test_bfloat16_vectors(variables):
     z = jax.ShapeDtypeStruct((2, 5, 4), jnp.bfloat16)
     quantized = jax.eval_shape(lambda z: train(z, variables), z)

@@ -8,7 +8,7 @@ import pytest
 from tests.initialised import initialised
 from vq_jax.errors import UserError
 from vq_jax.ops.parts import mean_over_parts
-from vq_jax.quantizers import ResidualQuantizer, VectorQuantizer
+from vq_jax.quantizers import FiniteScalarQuantizer, ResidualQuantizer, VectorQuantizer
 from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS
 
 # Of ResidualVectorQuantize of descript-audio-codec (commit c7cfc5d, PyTorch 2.13.0, CPU) with these weights,
@@ -319,3 +319,8 @@ def test_more_depths_than_were_learned_are_refused():
 def test_what_does_not_fit_is_refused(options, of_one, words):
     with pytest.raises(UserError, match=words):
         ResidualQuantizer(VectorQuantizer(num_codes=4, dim=3, **of_one), **options)
+
+
+def test_each_depth_is_a_vector_quantizer():
+    with pytest.raises(UserError, match=r'^quantizer is a FiniteScalarQuantizer, .* give one\.'):
+        ResidualQuantizer(FiniteScalarQuantizer((3, 4), dim=3), 2)

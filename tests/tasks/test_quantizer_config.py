@@ -166,6 +166,14 @@ def test_few_codes_in_use_are_told_with_what_to_do(kind, words):
         ({'quantizer.unit_length': False}, 'config.quantizer.unit_length is False, and nothing but cosine'),
         ({'simvq.num_codes': 0}, 'config.simvq.num_codes is 0'),
         (
+            {'quantizer.kind': 'fsq', 'quantizer.cosine': True},
+            'config.quantizer.cosine is True, .*kind=fsq does not read; set it to False, or another',
+        ),
+        (
+            {'quantizer.kind': 'simvq', 'quantizer.estimator': 'rotation'},
+            'quantizer.estimator is rotation, .* set it to straight_through, and give config.simvq.estimator',
+        ),
+        (
             {'quantizer.kind': 'ibq', 'accumulate': 2},
             'the mean .config.ibq.diversity.* config.ibq.diversity=0',
         ),

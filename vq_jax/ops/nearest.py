@@ -1,5 +1,6 @@
 """Nearest-code search that never holds the whole table of distances when it is large."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from vq_jax.ops.blocks import from_blocks, in_blocks
 
 
-def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) -> jax.Array:
+def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int | None = None) -> jax.Array:
     """The index of the code with the least Euclidean distance to each vector.
 
     Of several codes at the same distance the first is chosen, as `argmin` does. Since
@@ -31,7 +32,8 @@ def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) 
         z: vectors [n d].
         codebook: codes [k d].
         max_scores: how many scores (4 bytes each) may be held at once. A table of up to this size is
-            searched directly; a larger one in blocks of positions and codes.
+            searched directly; a larger one in blocks of positions and codes. None is 2^20 on CPUs, of whose
+            caches that much is found again, and 2^24 elsewhere.
 
     Returns:
         int32 [n].
@@ -57,7 +59,7 @@ def nearest_code(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) 
     return jax.lax.while_loop(lambda state: jnp.any(state[1]), search_again, (codes, unsure))[0]
 
 
-def largest_product(z: jax.Array, codebook: jax.Array, *, max_scores: int = 2**24) -> jax.Array:
+def largest_product(z: jax.Array, codebook: jax.Array, *, max_scores: int | None = None) -> jax.Array:
     """The index of the code [k d] with the largest product `z.e` with each vector [n d], int32 [n].
 
     Of several with the same product the first is chosen. See `nearest_code` for `max_scores`.
@@ -73,6 +75,7 @@ _CANCELLED = 2**-15
 # With less than this share of the squared length, a vector is its code but for the rounding of its numbers.
 _ROUNDING = 2**-42
 _BLOCK = 64  # how many vectors are searched for again at once
+_GROUP = 32  # how many codes are a group of `_least_by_groups`
 
 
 def _search(
@@ -80,22 +83,32 @@ def _search(
     codebook: jax.Array,
     summands: jax.Array,
     scores: Callable[[jax.Array, jax.Array], jax.Array],
-    max_scores: int,
+    max_scores: int | None,
 ) -> tuple[jax.Array, jax.Array]:
     """The least score of each vector [n], and the first code that has it, int32 [n].
 
     Scores are `scores` of vectors [n d] and codes [k d], [n k], with a summand for each code [k].
     """
+    ways = {
+        'cpu': functools.partial(_search_blocks, scores, _least_by_groups, max_scores or 2**20),
+        'default': functools.partial(_search_blocks, scores, _least, max_scores or 2**24),
+    }
+    return jax.lax.platform_dependent(z, codebook, summands, **ways)
+
+
+def _search_blocks(
+    scores: Callable[[jax.Array, jax.Array], jax.Array],
+    least: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+    max_scores: int,
+    z: jax.Array,
+    codebook: jax.Array,
+    summands: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """See `_search`; `least` is what finds the least of a block's scores."""
     n, d = z.shape
     k = len(codebook)
-
-    def least(z: jax.Array, codes: jax.Array, summands: jax.Array) -> tuple[jax.Array, jax.Array]:
-        table = summands + scores(z, codes)
-        index = jnp.argmin(table, axis=-1).astype(jnp.int32)
-        return jnp.take_along_axis(table, index[:, None], axis=-1)[:, 0], index
-
     if n * k <= max_scores:
-        return least(z, codebook, summands)
+        return least(scores(z, codebook), summands)
 
     # Blocks as near to square as the table allows: the matrix product then does most work per byte.
     k_block = min(k, max(1, int(max_scores**0.5) * 4))
@@ -107,17 +120,44 @@ def _search(
 
     def search(block: jax.Array) -> jax.Array:
         def step(best: Any, codes_of_step: Any) -> tuple[Any, None]:
-            score, index = least(block, *codes_of_step[:2])
+            codes, summands, first = codes_of_step
+            score, index = least(scores(block, codes), summands)
             # Strictly less: at a tie the earlier block, and so the lower index, stays.
             better = score < best[0]
-            index = jnp.where(better, index + codes_of_step[2], best[1])
-            return (jnp.where(better, score, best[0]), index), None
+            return (jnp.where(better, score, best[0]), jnp.where(better, index + first, best[1])), None
 
         start = (jnp.full(n_block, jnp.inf, jnp.float32), jnp.zeros(n_block, jnp.int32))
         return jax.lax.scan(step, start, (codes, summands, first))[0]
 
     found = jax.lax.map(search, in_blocks(z, n_block))
     return jax.tree.map(lambda x: from_blocks(x, n), found)
+
+
+def _least(table: jax.Array, summands: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The least of `table + summands` [n k] in each row [n], and the first column that has it, int32 [n]."""
+    table += summands
+    index = jnp.argmin(table, axis=-1).astype(jnp.int32)
+    return jnp.take_along_axis(table, index[:, None], axis=-1)[:, 0], index
+
+
+def _least_by_groups(table: jax.Array, summands: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same, faster on CPUs, where XLA makes of `argmin` a loop over single numbers, and not of `min`.
+
+    So of groups of columns the least are found first, and of the first group that has the least of all, which
+    column it is.
+    """
+    k = len(summands)
+    if k % _GROUP:
+        pad = -k % _GROUP
+        table = jnp.pad(table, ((0, 0), (0, pad)))
+        summands = jnp.pad(summands, (0, pad), constant_values=jnp.inf)
+    groups, summands = table.reshape(len(table), -1, _GROUP), summands.reshape(-1, _GROUP)
+    # Table and summands are added up twice, so that XLA does not keep their sum too.
+    group = jnp.argmin(jnp.min(groups + summands, axis=-1), axis=-1)
+    row = jnp.take_along_axis(groups, group[:, None, None], axis=1)[:, 0] + summands[group]
+    column = jnp.argmin(row, axis=-1)
+    index = (group * _GROUP + column).astype(jnp.int32)
+    return jnp.take_along_axis(row, column[:, None], axis=-1)[:, 0], index
 
 
 def _middle(codebook: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -132,7 +172,7 @@ def _middle(codebook: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _products(z: jax.Array, codes: jax.Array) -> jax.Array:
     """`-z.e` of vectors [n d] and codes [k d], [n k]."""
-    return -jnp.einsum('nd,kd->nk', z, codes, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum('nd,kd->nk', z, -codes, precision=jax.lax.Precision.HIGHEST)
 
 
 def _half_distances(z: jax.Array, codes: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """Vector quantization as pure functions: gradients, losses, codebook statistics."""
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -97,12 +98,23 @@ def code_shares(codes: jax.Array, k: int) -> jax.Array:
 def code_sums(z: jax.Array, codes: jax.Array, k: int, *, max_scores: int = 2**24) -> jax.Array:
     """For each of k codes the sum of the vectors [n d] that chose it, int32 [n], by n: float32 [k d].
 
-    A product with one-hot rows, not a scatter: a scatter of floats adds in no fixed order on a GPU, and a run
-    could not be repeated bit for bit. Many positions are taken in blocks, so that the one-hot table has at
-    most `max_scores` elements at once.
+    A scatter on CPUs. Elsewhere a product with one-hot rows: a scatter of floats adds in no fixed order on a
+    GPU, and a run could not be repeated bit for bit. Many positions are then taken in blocks, so that the
+    one-hot table has at most `max_scores` elements at once.
     """
+    product = functools.partial(_sums_by_product, k=k, max_scores=max_scores)
+    sums = jax.lax.platform_dependent(
+        z.astype(jnp.float32), codes, cpu=functools.partial(_sums_by_scatter, k=k), default=product
+    )
+    return sums / len(z)
+
+
+def _sums_by_scatter(z: jax.Array, codes: jax.Array, *, k: int) -> jax.Array:
+    return jnp.zeros((k, z.shape[-1]), jnp.float32).at[codes].add(z, mode='drop')
+
+
+def _sums_by_product(z: jax.Array, codes: jax.Array, *, k: int, max_scores: int) -> jax.Array:
     n, d = z.shape
-    z = z.astype(jnp.float32)
 
     def block_sums(z: jax.Array, codes: jax.Array) -> jax.Array:
         chosen = jax.nn.one_hot(codes, k, dtype=jnp.float32)
@@ -110,14 +122,12 @@ def code_sums(z: jax.Array, codes: jax.Array, k: int, *, max_scores: int = 2**24
 
     block = min(n, max(1, max_scores // k))
     if block == n:
-        sums = block_sums(z, codes)
-    else:
-        # A code of -1 has an all-zero row.
-        blocks = in_blocks(z, block), in_blocks(codes, block, fill=-1)
-        sums, _ = jax.lax.scan(
-            lambda total, b: (total + block_sums(*b), None), jnp.zeros((k, d), jnp.float32), blocks
-        )
-    return sums / n
+        return block_sums(z, codes)
+    # A code of -1 has an all-zero row.
+    blocks = in_blocks(z, block), in_blocks(codes, block, fill=-1)
+    return jax.lax.scan(
+        lambda total, b: (total + block_sums(*b), None), jnp.zeros((k, d), jnp.float32), blocks
+    )[0]
 
 
 def entropy(shares: jax.Array) -> jax.Array:

@@ -44,6 +44,9 @@ def soft_codes(
         products = jnp.einsum('nd,kd->nk', z, codebook, precision=jax.lax.Precision.HIGHEST)
         mixture, constant = jax.nn.softmax(products), jax.lax.stop_gradient(codebook)
         means = jnp.einsum('nk,kd->nd', mixture, constant, precision=jax.lax.Precision.HIGHEST)
+        # Moved before it is divided: of large products the compiler may round one quotient and not the other
+        # that is subtracted from it, and what should be 0 or less was in the thousands.
+        products -= jax.lax.stop_gradient(jnp.max(products, axis=-1, keepdims=True))
         log_p = jax.nn.log_softmax(products / temperature)
         p = jnp.exp(log_p)
         return means, -jnp.sum(p * log_p, axis=-1), real @ p

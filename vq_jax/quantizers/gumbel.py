@@ -5,10 +5,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least, check_positive
+from vq_jax.ops.blocks import map_blocks
 from vq_jax.ops.losses import mean_each
 from vq_jax.ops.parts import Part
 from vq_jax.ops.soft_codes import gumbel_softmax
 from vq_jax.quantizers.quantizer import Quantized, check_width
+
+_MAX_LOGITS = 2**22  # that may be held at once, of one position at least
 
 
 class GumbelQuantizer(nn.Module):
@@ -56,23 +59,43 @@ class GumbelQuantizer(nn.Module):
         """Quantizes vectors [b ... dim]; the arguments are those of `Quantizer`.
 
         Codes are sampled with the random stream 'codebook', whose key must be equal in all parts of a batch.
+        Positions are taken in blocks: the table of their logits is never held when it is large.
         """
-        logits = self.project(z)
-        log_p = jax.nn.log_softmax(logits)
-        divergence = jnp.sum(jnp.exp(log_p) * (log_p + jnp.log(self.num_codes)), axis=-1)
-        divergence = mean_each(divergence.reshape(len(z), -1))
+        check_width(z, self.dim)
+        sampled = train and not self.is_initializing()
+        if self.is_initializing():
+            self.to_logits(z)
+        layer, variables = self.to_logits.unbind()
+        temperature = self._temperature(step) if sampled else None
+        # That of an example is the same on whatever device, and in whatever part of the batch, it is.
+        keys = (part or Part.of_device(len(z))).keys(self.make_rng('codebook')) if sampled else None
+        flat = z.reshape(-1, self.dim)
+        positions = len(flat) // len(z)
+
+        def gumbel(i: jax.Array) -> jax.Array:
+            return jax.random.gumbel(
+                jax.random.fold_in(keys[i // positions], i % positions), [self.num_codes]
+            )
+
+        def of_block(z: jax.Array, i: jax.Array) -> tuple[jax.Array, ...]:
+            logits = layer.apply(variables, z).astype(jnp.float32)
+            log_p = jax.nn.log_softmax(logits)
+            divergence = jnp.sum(jnp.exp(log_p) * (log_p + jnp.log(self.num_codes)), axis=-1)
+            if not sampled:
+                return divergence, self.nearest(logits)
+            noise = jax.vmap(gumbel)(i)
+            shares = gumbel_softmax(logits, noise, temperature, self.straight_through)
+            values = jnp.einsum('nk,kd->nd', shares, self.codebook, precision=jax.lax.Precision.HIGHEST)
+            return divergence, self.nearest(logits + noise), values
+
+        rows = flat, jnp.arange(len(flat))
+        found = map_blocks(of_block, rows, max(1, _MAX_LOGITS // self.num_codes))
+        divergence = mean_each(found[0].reshape(len(z), -1))
+        codes = found[1].reshape(*z.shape[:-1], 1)
         metrics = {'kl_uniform': jnp.mean(divergence)}
-        if train and not self.is_initializing():
-            metrics['temperature'] = self._temperature(step)
-            # That of an example is the same on whatever device, and in whatever part of the batch, it is.
-            keys = (part or Part.of_device(len(z))).keys(self.make_rng('codebook'))
-            noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys)
-            shares = gumbel_softmax(logits, noise, metrics['temperature'], self.straight_through)
-            values = jnp.einsum('...k,kd->...d', shares, self.codebook, precision=jax.lax.Precision.HIGHEST)
-            codes = self.nearest(logits + noise)
-        else:
-            codes = self.nearest(logits)
-            values = self.lookup(codes)
+        if sampled:
+            metrics['temperature'] = temperature
+        values = found[2].reshape(z.shape) if sampled else self.lookup(codes)
         return Quantized(values=values, codes=codes, loss=self.kl * divergence, metrics=metrics)
 
     @property

@@ -44,6 +44,11 @@ class ResidualQuantizer(nn.Module):
     def __post_init__(self) -> None:
         check_least(1, self, 'depth')
         check_share(self, 'dropout')
+        if not isinstance(self.quantizer, VectorQuantizer):
+            raise UserError(
+                f'quantizer is a {type(self.quantizer).__name__}, and each depth of a residual quantizer is '
+                'a VectorQuantizer; give one.'
+            )
         if self.quantizer.cosine and self.quantizer.unit_length and self.quantizer.code_dim is None:
             raise UserError(
                 'a residual quantizer subtracts codes, and with cosine those of its quantizer are of unit '

@@ -41,6 +41,7 @@ from vq_jax.training.run_dir import COARSER
 from vq_jax.training.state import TrainState
 
 _MOST_PIXELS = 4_096  # attention is quadratic in them
+_MOST_CODES = 2**22  # of each there is an embedding, and a logit at each position
 
 
 @dataclasses.dataclass(frozen=True)
@@ -444,12 +445,18 @@ class PriorTask(Task):
 
 
 def _check_codes(config: PriorConfig, codec: Codec) -> None:
-    """Raises `UserError` for codes of several vocabularies, and for a transformer over large images."""
+    """Raises `UserError` for codes that no prior learns, and for a transformer over large images."""
     spec = codec.code_spec
     if len({k for vocabulary in spec.vocabularies for k in vocabulary}) > 1:
         raise UserError(
             f'the codes of {codec.run.workdir} have vocabularies of several sizes, {spec.vocabularies}, and '
             'a prior takes those of one; set config.tokenizer.workdir to a run with equal ones.'
+        )
+    if spec.largest > _MOST_CODES:
+        raise UserError(
+            f'the codes of {codec.run.workdir} are of {spec.largest:,}, and a prior learns each, of at most '
+            f'{_MOST_CODES:,}; set config.tokenizer.workdir to a run with more codes of fewer bits each '
+            '(config.lfq.group_bits or config.bsq.group_bits), or with fewer levels (config.fsq.levels).'
         )
     if codec.run is None and config.kind != 'pixelcnn' and spec.length > _MOST_PIXELS:
         raise UserError(

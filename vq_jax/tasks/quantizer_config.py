@@ -91,6 +91,8 @@ def make_quantizer(config: ConfigDict, **given: Any) -> Quantizer:
     chosen = build(QuantizerConfig, {name: keys.pop(name) for name in ('kind', 'groups')}, 'quantizer')
     kind, groups = chosen.kind, chosen.groups
     vq = build(VectorQuantizer, keys, 'quantizer', **given)
+    if kind not in ('vq', 'residual'):
+        _check_unread(vq, kind)
     if vq.dim % groups:
         raise UserError(
             f'config.quantizer.groups is {groups}, and vectors of {vq.dim} numbers cannot be split into so '
@@ -110,6 +112,23 @@ def make_quantizer(config: ConfigDict, **given: Any) -> Quantizer:
             check_parts(config, f'the entropy of the mean ({key})', f'{key}=0')
         check_parts(config, "the quantizer's loss", 'another config.quantizer.kind')
     return quantizer if groups == 1 else GroupedQuantizer(quantizer, groups)
+
+
+def _check_unread(vq: VectorQuantizer, kind: str) -> None:
+    """Raises `UserError` for what is asked of a codebook where the kind has none that could do it.
+
+    Other keys, such as the number of codes, are left over where a config is given another kind.
+    """
+    for name in ('cosine', 'estimator', 'orthogonality'):
+        value, default = getattr(vq, name), getattr(VectorQuantizer, name)
+        if value == default:
+            continue
+        has = name in getattr(_SECTIONS.get(kind), '__annotations__', {})
+        instead = f', and give config.{kind}.{name}' if has else ', or another config.quantizer.kind'
+        raise UserError(
+            f'config.quantizer.{name} is {value}, which config.quantizer.kind={kind} does not read; set it '
+            f'to {default}{instead}.'
+        )
 
 
 def more_codes(config: ConfigDict) -> str:
