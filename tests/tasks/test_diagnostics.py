@@ -45,7 +45,7 @@ def errors_of(model, variables, z):
     @jax.jit
     def moments(z):
         codes = model.apply(variables, z, method='quantized').codes
-        return model.apply(variables, z, codes, method=vector_moments)
+        return model.apply(variables, z, codes, model.decodable, method=vector_moments)
 
     (name, means), *others = [(name, np.float64(x)) for z in (z[:2], z[2:]) for name, x in moments(z).items()]
     means = np.concatenate([means, *(x for _, x in others)]).mean(0)
@@ -72,9 +72,9 @@ def test_the_error_is_a_share_of_the_variance(offset):
         GroupedQuantizer(ResidualQuantizer(VectorQuantizer(num_codes=3, dim=2), depth=2)),
         VectorQuantizer(num_codes=5, dim=4, code_dim=2, cosine=True),
         FiniteScalarQuantizer((3, 4), dim=4),
-        GumbelQuantizer(5, dim=4),
+        GroupedQuantizer(GumbelQuantizer(5, dim=2)),
     ],
-    ids=lambda quantizer: type(quantizer).__name__,
+    ids=['groups of residuals', 'fewer dimensions', 'fsq', 'groups of gumbel'],
 )
 def test_the_error_of_each_kind_is_that_of_numpy(quantizer):
     """Of what goes out with codes against what would go out without, and of the first codes alone."""

@@ -317,7 +317,7 @@ class AutoencoderTask(Task):
         if not self.vocabularies:
             return {**values, 'kl': quantized.loss}
         values |= of_scales('codes', quantized.codes)
-        values |= self.model.apply(variables, z, quantized.codes, method=vector_moments)
+        values |= self.model.apply(variables, z, quantized.codes, self.decodable, method=vector_moments)
         if self.has_likelihood:
             nats = outputs.log_probability(target)
             scales = zip(quantized.codes, self.vocabularies, strict=True)

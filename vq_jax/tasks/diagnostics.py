@@ -14,24 +14,27 @@ import numpy as np
 from vq_jax.models.autoencoder import Autoencoder, Codes
 from vq_jax.ops.losses import sum_each
 from vq_jax.ops.parts import Part
-from vq_jax.quantizers.quantizer import BATCH_MEANS, decodable, unquantized
+from vq_jax.quantizers.quantizer import BATCH_MEANS, unquantized
 from vq_jax.tasks.code_reports import of_scales
 
 _MOMENTS, _NORMS = 'vector_moments', 'gradient_norms'
 
 
-def vector_moments(model: Autoencoder, z: jax.Array, codes: Codes) -> dict[str, jax.Array]:
+def vector_moments(
+    model: Autoencoder, z: jax.Array, codes: Codes, fewer: Sequence[Sequence[int]]
+) -> dict[str, jax.Array]:
     """What the quantization error is made of.
 
     Args:
         model: bound to its variables, as `model.apply(variables, ..., method=vector_moments)` does.
         z: what the encoder returns [b ... d].
         codes: that they have, of each scale.
+        fewer: how many codes of a position can be decoded, of each scale, in ascending order.
 
     Returns:
         Of each scale of which it is known what would go out unquantized, means over the positions of an
         example, float32 [b 1+n+d]: the squared length of those vectors; their squared distance from what
-        their codes stand for, for each number of codes that can be decoded, in ascending order; the vectors.
+        their codes stand for, for each of the n numbers of codes that can be decoded; the vectors.
         Vectors are less one that is the same in all examples, and near them: a code.
     """
     found = {}
@@ -39,8 +42,8 @@ def vector_moments(model: Autoencoder, z: jax.Array, codes: Codes) -> dict[str, 
         vectors = unquantized(quantizer, model.given(z, i))
         if vectors is None:
             continue
-        near = quantizer.lookup(jnp.zeros(len(quantizer.vocabulary), jnp.int32))
-        decoded = [quantizer.lookup(codes[i][..., :n]) for n in decodable(quantizer)]
+        near = quantizer.lookup(jnp.zeros(codes[i].shape[-1], jnp.int32))
+        decoded = [quantizer.lookup(codes[i][..., :n]) for n in fewer[i]]
         vectors, near, *decoded = (x.astype(jnp.float32) for x in (vectors, near, *decoded))
         lengths = [jnp.sum(jnp.square(vectors - x), -1, keepdims=True) for x in (near, *decoded)]
         of_positions = jnp.concatenate([*lengths, vectors - near], axis=-1)
@@ -91,7 +94,7 @@ def quantization_metrics(means: dict[str, np.ndarray], fewer: Sequence[Sequence[
 
     Args:
         means: by name.
-        fewer: how many codes of a position can be decoded, of each scale, in ascending order.
+        fewer: as for `vector_moments`.
 
     Returns:
         Of each scale 'quantization_error', the mean squared error over the variance of the vectors, and that
