@@ -62,9 +62,14 @@ CONFIGS = (
     'prior_imagenet.py:xl',
     'prior_imagenet.py:xxl',
 )
-SLICES = ('v5e:4x4', 'v4:2x2x4', 'v6e:2x4', 'v5p:2x2x1')
-LARGE = (('vqvae_imagenet.py', 'v5e:16x16'),)  # a whole pod
-ROWS = (*((config, topology) for topology in SLICES for config in CONFIGS), *LARGE)
+# Each config on one slice, two that compile quickly on others too, and one on a whole pod.
+OTHERS = ('v4:2x2x4', 'v6e:2x4', 'v5p:2x2x1')
+QUICK = ('vqvae_imagenet.py', 'prior_imagenet.py:b')
+ROWS = (
+    *((config, 'v5e:4x4') for config in CONFIGS),
+    *((config, topology) for topology in OTHERS for config in QUICK),
+    ('vqvae_imagenet.py', 'v5e:16x16'),
+)
 NAMES = tuple(zip(*ROWS, strict=True))  # configs, and slices
 
 _ONLY = flags.DEFINE_list('only', None, 'Names of configs, of slices, or of both, to compile no others.')
