@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -140,13 +141,21 @@ class Run:
                 `config.residual.dropout`); None for all that are given.
         """
         self._needs('decode')
-        fewer = self.task.decodable if isinstance(self.task, AutoencoderTask) else None
-        codes = checked_codes(codes, self._encoded, self.task.vocabularies, fewer)
-        if depths is not None:
-            codes = first_depths(codes, depths, self.task.vocabularies, fewer)
-        codes = self._with_depth(codes)
-        labels = self._labels(len(jax.tree.leaves(codes)[0]), label, needed=self.task.decoder_labels > 0)
-        return self._jit(self.task.decode)(self.state, codes, labels)
+        return self._jit(self.task.decode)(self.state, *self._decodable(codes, label, depths))
+
+    def stream(self) -> 'Stream':
+        """Begins to encode or decode sound chunk by chunk, with a causal codec (see `Stream`).
+
+        Raises:
+            UserError: if the model is not causal.
+        """
+        if not isinstance(self.task, AutoencoderTask) or not self.task.streams:
+            raise UserError(
+                f'this run of the task {self.config.task} cannot be streamed; one of vqgan with '
+                'config.variant.backbone=seanet can, where config.seanet.causal is true and '
+                'config.seanet.padding zeros.'
+            )
+        return Stream(self)
 
     def lookup(self, codes: Codes) -> jax.Array | tuple[jax.Array, ...]:
         """The vectors that stand for codes, with which the decoder begins.
@@ -519,6 +528,17 @@ class Run:
         """All samples at once, [n ...], of which `BatchedSampler.batches` gives one batch after the other."""
         return np.concatenate(list(self._batched_sampler.batches(method, n, *arguments, **options)))[:n]
 
+    def _decodable(
+        self, codes: Codes, label: Label, depths: int | None
+    ) -> tuple[tuple[Array, ...], np.ndarray]:
+        """What the task decodes, of what `decode` is given: codes of all scales, and classes int32 [b]."""
+        fewer = self.task.decodable if isinstance(self.task, AutoencoderTask) else None
+        codes = checked_codes(codes, self._encoded, self.task.vocabularies, fewer)
+        if depths is not None:
+            codes = first_depths(codes, depths, self.task.vocabularies, fewer)
+        codes = self._with_depth(codes)
+        return codes, self._labels(len(codes[0]), label, needed=self.task.decoder_labels > 0)
+
     def _labels(self, n: int, label: Label, *, needed: bool = True) -> np.ndarray:
         """As `labels`, which may have to be given; zeros for a model that is not conditioned on any."""
         if needed and self.task.num_labels and label is None:
@@ -570,3 +590,60 @@ class Run:
         depths = map(len, self.task.vocabularies)
         scales = zip(scales, depths, strict=True)
         return tuple(x[..., None] if depth == 1 else x for x, depth in scales)
+
+
+class Stream:
+    """A sound, or several at once, encoded or decoded one chunk after the other (see `Run.stream`).
+
+    What comes out, chunk after chunk, is that of the whole sound but for rounding, which may choose another
+    of two codes that are all but equally near. Encoding and decoding do not wait for each other, and either
+    can be done alone. Each length of chunks is compiled once: let them be of one.
+
+    Attributes:
+        hop: samples of a position of codes; chunks have a multiple of it.
+        latency: samples that must have come in before the first of them can be decoded: those of a position,
+            since nothing looks further ahead.
+        latency_ms: the same in milliseconds; None if the rate is not known.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._past: dict[str, Any] = {}
+        self._sounds: dict[str, int] = {}
+        self.hop = math.prod(run.task.factors)
+        self.latency = self.hop
+        self.latency_ms = 1000 * self.latency / run.spec.rate if run.spec.rate else None
+
+    def encode(self, chunk: Array) -> jax.Array:
+        """The codes or latents of the next chunk, as `Run.encode` gives them.
+
+        Args:
+            chunk: int16 [b n c], n a multiple of `hop`, b as in the chunks before.
+        """
+        run = self._run
+        chunk = checked_examples(chunk, run.spec)
+        if chunk.shape[1] % self.hop:
+            raise UserError(
+                f'the chunk has {chunk.shape[1]:,} samples; give a multiple of {self.hop}, with zeros after '
+                'the end of a sound.'
+            )
+        run._checked(chunk)
+        return run._plain(self._next('encode', run.task.encode_chunk, chunk))
+
+    def decode(self, codes: Codes, label: Label = None, *, depths: int | None = None) -> jax.Array:
+        """The next chunk, int16 [b n c], of its codes; the arguments are those of `Run.decode`."""
+        return self._next('decode', self._run.task.decode_chunk, *self._run._decodable(codes, label, depths))
+
+    def _next(self, way: str, method: Callable[..., tuple[Any, Any]], x: Any, *labels: np.ndarray) -> Any:
+        """What a method of the task makes of the next chunk, whose past is kept for the one after it."""
+        n = len(jax.tree.leaves(x)[0])
+        if n != self._sounds.setdefault(way, n):
+            raise UserError(
+                f'this chunk is of {n}, and those before were of {self._sounds[way]}; begin another stream.'
+            )
+        run = self._run
+        if way not in self._past:  # silence, so that the first chunk needs no program of its own
+            _, shapes = jax.eval_shape(method, run.state, {}, x, *labels)
+            self._past[way] = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
+        made, self._past[way] = run._jit(method)(run.state, self._past[way], x, *labels)
+        return made

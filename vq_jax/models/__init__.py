@@ -11,6 +11,7 @@ from vq_jax.models.mlp import MLPEncoder, MLPSizes, mlp_decoder
 from vq_jax.models.observation import Observation
 from vq_jax.models.pixelcnn import PixelCNN
 from vq_jax.models.residual import ResidualEncoder, ResidualSizes, residual_decoder
+from vq_jax.models.seanet import SEANetEncoder, SEANetSizes, seanet_decoder
 from vq_jax.models.strided import FlatEncoder, FlatTrunk, StridedEncoder, StridedSizes, strided_decoder
 from vq_jax.models.transformer import Transformer
 from vq_jax.models.two_scales import TwoScaleBottleneck, TwoScaleTrunk
@@ -34,6 +35,8 @@ __all__ = [
     'PixelCNN',
     'ResidualEncoder',
     'ResidualSizes',
+    'SEANetEncoder',
+    'SEANetSizes',
     'StridedEncoder',
     'StridedSizes',
     'Transformer',
@@ -42,5 +45,6 @@ __all__ = [
     'UNet',
     'mlp_decoder',
     'residual_decoder',
+    'seanet_decoder',
     'strided_decoder',
 ]

@@ -46,7 +46,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b *grid c] to [b *grid' features]."""
-        x, kernel, bias = _inputs(self, x, normed=-1)
+        x, kernel, bias = layer_inputs(self, x, normed=-1)
         x = conv(x, kernel, self.strides, self.padding, self.dilation)
         return x if bias is None else shift(x, bias)
 
@@ -61,7 +61,7 @@ class ConvTranspose(Conv):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b *grid c] to [b *grid*strides features] (with 'SAME' padding)."""
-        x, kernel, bias = _inputs(self, x, normed=-2)
+        x, kernel, bias = layer_inputs(self, x, normed=-2)
         x = conv_transpose(x, kernel, self.strides, self.padding)
         return x if bias is None else shift(x, bias)
 
@@ -80,8 +80,11 @@ def strided_sizes(strides: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(max(3, 2 * stride) for stride in strides)
 
 
-def _inputs(module: Conv, x: jax.Array, *, normed: int) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """Input, kernel and bias in the type to compute in; an axis of the kernel has the channels of lengths."""
+def layer_inputs(module: Conv, x: jax.Array, *, normed: int) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Input, kernel and bias of a layer in the type to compute in; called inside its compact method.
+
+    The axis `normed` of the kernel is that of the channels whose lengths weight normalisation learns.
+    """
     size = per_axis(module.kernel_size, x.ndim - 2, 'kernel_size')
     strides = per_axis(module.strides, x.ndim - 2, 'strides')
     if min(module.features, *size, *strides) < 1:

@@ -14,11 +14,13 @@ class Decoder(nn.Module):
         trunk: maps vectors [b *grid d] to what the last layer is given.
         last: maps that to examples [b *grid*factors c].
         shape: of an example, (*grid, c), if the last layer gives its values as one vector.
+        tanh: bound examples to [-1, 1] by the hyperbolic tangent.
     """
 
     trunk: nn.Module
     last: nn.Module
     shape: tuple[int, ...] | None = None
+    tanh: bool = False
 
     def __call__(self, z: jax.Array) -> jax.Array:
         """Maps vectors [b *grid d] to examples [b *grid*factors c], float32."""
@@ -27,4 +29,5 @@ class Decoder(nn.Module):
     def outputs(self, features: jax.Array) -> jax.Array:
         """Examples [b *grid*factors c], float32, of what the trunk returned."""
         outputs = self.last(features).astype(jnp.float32)
+        outputs = jnp.tanh(outputs) if self.tanh else outputs
         return outputs if self.shape is None else outputs.reshape(-1, *self.shape)

@@ -22,6 +22,7 @@ from vq_jax.models.autoencoder import Autoencoder, Codes
 from vq_jax.models.context import Context, beside, class_vector
 from vq_jax.models.decoder import LAST_KERNEL
 from vq_jax.models.observation import expected
+from vq_jax.models.seanet import STREAM
 from vq_jax.ops import adversarial_losses
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.grids import per_axis
@@ -72,6 +73,7 @@ class AutoencoderTask(Task):
         perceptual: the perceptual loss among `losses`, if it is there.
         source: what the encoder sees of an example.
         more_codes: a sentence that says how more of the codes come into use.
+        streams: whether the model can be applied to one chunk of an example after the other.
     """
 
     model: Autoencoder
@@ -85,6 +87,7 @@ class AutoencoderTask(Task):
     perceptual: Perceptual = _NO_PERCEPTUAL
     source: Source = _ITSELF
     more_codes: str = ''
+    streams: bool = False
     num_labels: int = 0
     accumulate: int = 1
 
@@ -383,6 +386,25 @@ class AutoencoderTask(Task):
         """Examples as the spec says, of codes or latents, and of classes int32 [b] if it is conditioned."""
         decoded = self.model.apply(state.eval_variables(), codes, self._context(labels), method='decode')
         return to_integers(decoded, self.spec.dtype)
+
+    def encode_chunk(self, state: State, past: Any, x: jax.Array) -> tuple[Codes, Any]:
+        """Codes, or latents, of the next chunk [b t c] of examples; only if it `streams`.
+
+        Args:
+            state: as for `encode`.
+            past: what this returned of the chunk before; empty, or all zeros, for the first.
+            x: the chunk, as the spec says, of a multiple of `factors` samples.
+        """
+        variables = {**state.eval_variables(), **past}
+        seen = self.seen(to_float(x))
+        return self.model.apply(variables, seen, method='encode', mutable=[STREAM])
+
+    def decode_chunk(self, state: State, past: Any, codes: Codes, labels: jax.Array) -> tuple[jax.Array, Any]:
+        """The next chunk of examples, of its codes or latents; only if it `streams`. See `encode_chunk`."""
+        variables = {**state.eval_variables(), **past}
+        inputs = codes, self._context(labels)
+        decoded, past = self.model.apply(variables, *inputs, method='decode', mutable=[STREAM])
+        return to_integers(decoded, self.spec.dtype), past
 
     def lookup(self, state: State, codes: Codes) -> Codes:
         """The vectors [... d] that stand for codes, int32 [... depth] of each scale."""

@@ -1,14 +1,15 @@
-"""VQGAN, and the KL autoencoder, as a config describes them."""
+"""VQGAN, the KL autoencoder and the neural codec of sound, as a config describes them."""
 
 import dataclasses
 from typing import Literal
 
 from ml_collections import ConfigDict
 
-from vq_jax.errors import check_least
+from vq_jax.errors import UserError, check_least
 from vq_jax.models.autoencoder import Autoencoder
 from vq_jax.models.discriminators import PatchDiscriminator
 from vq_jax.models.residual import ResidualEncoder, ResidualSizes, residual_decoder
+from vq_jax.models.seanet import SEANetEncoder, SEANetSizes, seanet_decoder
 from vq_jax.quantizers.gaussian import GaussianBottleneck
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import AdversarialConfig, make_adversary
@@ -27,6 +28,8 @@ class VariantConfig:
     """Which kind of autoencoder.
 
     Attributes:
+        backbone: encoder and decoder: VQGAN's blocks (section 'model'), or, of sound, the convolutions over
+            time of neural codecs (section 'seanet').
         bottleneck: 'quantizer' (see `QuantizerConfig`) makes VQGAN, 'gaussian' (section 'gaussian') the KL
             autoencoder of latent diffusion.
         source: what the encoder sees: the image itself; or, to translate one image into another
@@ -35,6 +38,7 @@ class VariantConfig:
         class_conditional: decoder and discriminator are given the class.
     """
 
+    backbone: Literal['residual', 'seanet'] = 'residual'
     bottleneck: Literal['quantizer', 'gaussian'] = 'quantizer'
     source: Literal['image', 'grey', 'small'] = 'image'
     class_conditional: bool = False
@@ -64,7 +68,7 @@ class VQGANLossConfig:
 
 
 class VQGANTask(AutoencoderTask):
-    """The autoencoder of residual blocks, with a perceptual loss and a discriminator."""
+    """The autoencoder of residual blocks, or SEANet's, with a perceptual loss and a discriminator."""
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
@@ -72,6 +76,7 @@ class VQGANTask(AutoencoderTask):
         return {
             'variant': defaults(VariantConfig),
             'model': defaults(ResidualSizes),
+            'seanet': defaults(SEANetSizes),
             **quantizer_sections(without=('dim',)),
             'gaussian': defaults(GaussianBottleneck, without=('dim', 'free_bits')),
             'discriminator': defaults(PatchDiscriminator, without=('num_classes',)),
@@ -87,6 +92,14 @@ class VQGANTask(AutoencoderTask):
         variant = build(VariantConfig, config.variant, 'variant')
         num_labels = labels_of(variant.class_conditional, num_classes, 'variant')
         sizes = build(ResidualSizes, config.model, 'model')
+        seanet = build(SEANetSizes, config.seanet, 'seanet')
+        if variant.backbone == 'seanet':
+            if spec.kind != 'audio':
+                raise UserError(
+                    'config.variant.backbone is seanet, which is of sound, and these are '
+                    f'{spec.plural}; set it to residual.'
+                )
+            sizes = seanet
         loss = build(VQGANLossConfig, config.loss, 'loss')
         perceptual = build(Perceptual, config.perceptual, 'perceptual')
         if variant.bottleneck == 'gaussian':
@@ -107,16 +120,16 @@ class VQGANTask(AutoencoderTask):
         losses = [reconstruction_loss(loss.reconstruction, loss.reconstruction_weight)]
         if perceptual.kind != 'none':
             losses.append(perceptual_loss(perceptual, loss.perceptual_weight, sizes.dtype))
+        if variant.backbone == 'seanet':
+            encoder, decoder = SEANetEncoder(sizes, width), seanet_decoder(sizes, spec.channels)
+        else:
+            encoder, decoder = ResidualEncoder(sizes, width), residual_decoder(sizes, spec.channels)
         return cls(
-            model=Autoencoder(
-                ResidualEncoder(sizes, width),
-                bottleneck,
-                residual_decoder(sizes, spec.channels),
-                conditional=variant.class_conditional,
-            ),
+            model=Autoencoder(encoder, bottleneck, decoder, conditional=variant.class_conditional),
             spec=spec,
             factors=sizes.factors,
-            factors_key='config.model.multipliers',
+            factors_key=f'config.{"seanet.strides" if sizes is seanet else "model.multipliers"}',
+            streams=sizes is seanet and seanet.streams,
             losses=tuple(losses),
             bottleneck_loss=bottleneck_loss,
             optimizer=model_optimizer(config),

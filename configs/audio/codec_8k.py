@@ -1,0 +1,49 @@
+"""A neural codec of speech at 8 kHz: 50 positions a second of up to 12 codes of 10 bits each.
+
+    python -m vq_jax.prepare spoken_digit
+    python -m vq_jax.train --config configs/audio/codec_8k.py --workdir runs/codec_8k
+
+One model for 0.5 to 6 kbit/s: the first 3, 6 or 12 codes of each position are 1.5, 3 or 6 kbit/s. It is
+causal: sound can be streamed, 20 ms at a time. Encoder and decoder have 617,264 and 617,378 parameters.
+
+Not run to its end yet.
+"""
+
+from ml_collections import ConfigDict
+
+from vq_jax.tasks import default_config
+
+
+def get_config() -> ConfigDict:
+    """Small enough for a laptop's CPU."""
+    config = default_config('vqgan')
+    config.steps = 2_000
+    config.batch_size = 16
+    config.eval_every = 500
+    config.checkpoint_every = 500
+    config.data.name = 'spoken_digit'
+    config.data.train_split = 'train[:90%]'
+    config.data.eval_split = 'train[90%:]'
+    config.data.num_samples = 4000
+    config.data.random_crop = True
+    config.variant.backbone = 'seanet'
+    config.seanet.channels = 16
+    config.seanet.strides = (2, 4, 4, 5)
+    config.seanet.features = 64
+    config.seanet.dilations = (1, 3)
+    config.seanet.shortcut = False
+    config.seanet.activation = 'snake'
+    config.seanet.lstm = 0
+    config.seanet.tanh = True
+    config.quantizer.kind = 'residual'
+    config.residual.depth = 12
+    config.residual.dropout = 0.5
+    config.quantizer.num_codes = 1024
+    config.loss.reconstruction_weight = 10.0
+    config.perceptual.kind = 'none'
+    config.adversarial.start = 1_000_000  # beyond the end: without a discriminator
+    config.optimizer.name = 'adamw'
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = 'cosine'
+    config.optimizer.warmup_steps = 100
+    return config
