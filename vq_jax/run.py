@@ -20,6 +20,7 @@ from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.evaluators.sources import open_features
 from vq_jax.extensions import allowing
 from vq_jax.models.context import prepared
+from vq_jax.models.convolution import fold_weight_norm
 from vq_jax.models.inception import Resize
 from vq_jax.tasks.arguments import (
     as_array,
@@ -608,6 +609,8 @@ class Stream:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        state = run.state.for_inference()
+        self._state = state.replace(params=fold_weight_norm(state.params))
         self._past: dict[str, Any] = {}
         self._sounds: dict[str, int] = {}
         self.hop = math.prod(run.task.factors)
@@ -641,9 +644,8 @@ class Stream:
             raise UserError(
                 f'this chunk is of {n}, and those before were of {self._sounds[way]}; begin another stream.'
             )
-        run = self._run
         if way not in self._past:  # silence, so that the first chunk needs no program of its own
-            _, shapes = jax.eval_shape(method, run.state, {}, x, *labels)
+            _, shapes = jax.eval_shape(method, self._state, {}, x, *labels)
             self._past[way] = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
-        made, self._past[way] = run._jit(method)(run.state, self._past[way], x, *labels)
+        made, self._past[way] = self._run._jit(method)(self._state, self._past[way], x, *labels)
         return made

@@ -1,6 +1,7 @@
 """Convolutions with the parameters of Flax's own, computed by `vq_jax.ops.conv`, over 1 to 3 axes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +81,25 @@ def strided_sizes(strides: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(max(3, 2 * stride) for stride in strides)
 
 
+def fold_weight_norm(params: Any) -> Any:
+    """Parameters of a network with those of weight normalisation folded into its kernels.
+
+    The network computes the same of them, and need not normalise them at every call.
+    """
+    if not isinstance(params, Mapping):
+        return params
+    if {'kernel', 'scale'} <= set(params) and params['kernel'].ndim == params['scale'].ndim:
+        kernel, scale = params['kernel'], params['scale']
+        others = tuple(axis for axis in range(kernel.ndim) if scale.shape[axis] == 1)
+        rest = {name: value for name, value in params.items() if name != 'scale'}
+        return {**rest, 'kernel': kernel * (scale / _length(kernel, others))}
+    return {name: fold_weight_norm(inner) for name, inner in params.items()}
+
+
+def _length(kernel: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    return jnp.sqrt(jnp.sum(jnp.square(kernel), axes, keepdims=True))
+
+
 def layer_inputs(module: Conv, x: jax.Array, *, normed: int) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Input, kernel and bias of a layer in the type to compute in; called inside its compact method.
 
@@ -94,11 +114,10 @@ def layer_inputs(module: Conv, x: jax.Array, *, normed: int) -> tuple[jax.Array,
         )
     shape = (*size, x.shape[-1], module.features)
     kernel, bias = module.param('kernel', module.kernel_init, shape, jnp.float32), None
-    if module.weight_norm:
+    if module.weight_norm and (module.is_initializing() or module.has_variable('params', 'scale')):
         others = tuple(axis for axis in range(kernel.ndim) if axis != kernel.ndim + normed)
-        length = jnp.sqrt(jnp.sum(jnp.square(kernel), others, keepdims=True))
-        scale = module.param('scale', lambda _: length.reshape(-1))
-        kernel = kernel * (scale.reshape(length.shape) / length)
+        length = _length(kernel, others)
+        kernel = kernel * (module.param('scale', lambda _: length) / length)
     if module.use_bias:
         zeros = nn.initializers.zeros_init()
         bias = module.param('bias', zeros, (module.features,), jnp.float32).astype(module.dtype)
