@@ -62,6 +62,7 @@ _PEERS = {
             'torch',
             {
                 **_QUANTIZER,
+                'variant.backbone': ('residual',),
                 'variant.bottleneck': ('quantizer',),
                 'variant.class_conditional': (False,),
                 'variant.source': ('image',),

@@ -180,8 +180,9 @@ def test_chunks_are_as_the_whole(sizes):
         part, past = step(past, x[:, start : start + chunk])
         parts.append(part)
     whole = jax.jit(network.apply)(variables, x)
-    assert np.abs(whole).max() > 1e-2
-    np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-6)
+    largest = np.abs(whole).max()
+    assert largest > 1e-4
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-5 * largest)
 
 
 def test_impossible_sizes_are_a_mistake():
