@@ -22,7 +22,7 @@ SOUNDS = np.round(8000 * np.random.default_rng(0).normal(size=(2, 80, 1))).astyp
 def codec_config(**changes):
     config = default_config('vqgan')
     config.variant.backbone = 'seanet'
-    config.seanet.channels, config.seanet.features, config.seanet.strides = 4, 8, (2, 5)
+    config.seanet.channels, config.seanet.features, config.seanet.strides = 4, 8, (10,)
     config.seanet.lstm = 1
     config.quantizer.kind, config.residual.depth, config.quantizer.num_codes = 'residual', 3, 16
     config.quantizer.code_dim = 4
@@ -51,11 +51,10 @@ def test_a_stream_is_as_the_whole():
     assert (stream.hop, stream.latency, stream.latency_ms) == (10, 10, 1.25)
     codes = [stream.encode(SOUNDS[:, start : start + 40]) for start in (0, 40)]
     np.testing.assert_array_equal(np.concatenate(codes, 1), whole)
-    for depths in (None, 1):
-        other = run.stream()
-        sounds = np.concatenate([other.decode(part, depths=depths) for part in codes], 1)
-        expected = np.asarray(run.decode(whole, depths=depths))
-        assert sounds.dtype == np.int16 and np.abs(sounds.astype(int) - expected).max() <= 1
+    sounds = np.concatenate([stream.decode(part, depths=2) for part in codes], 1)
+    expected = np.asarray(run.decode(whole, depths=2))
+    assert sounds.dtype == np.int16 and np.abs(sounds.astype(int) - expected).max() <= 1
+    assert np.ptp(expected) > 20
     with pytest.raises(vq_jax.UserError, match='the chunk has 15 samples; give a multiple of 10'):
         stream.encode(SOUNDS[:, :15])
     with pytest.raises(vq_jax.UserError, match='this chunk is of 1, and those before were of 2; begin'):
