@@ -8,7 +8,7 @@ whole (`--strength`, from 0 to 1) and take noise out of it (`--sigma`, in grey l
 images between two (`--to other.png`). Without any of these, a model that was trained for it makes a small
 image large, which is taken as it is. Any other image that is not of the model's size is padded, cropped and
 resized as the model's data were, and its mask with it; if those were not (no `config.data.image_size`), it
-must have their size. Of sound it is the same, with WAV files, which are brought to the model's rate and
+must have their size. Of sound it is the same: recordings are brought to the model's rate, channels and
 length, `--sigma` in steps of 16 bits, and no `--mask` (`vq_jax.Run.inpaint` takes one).
 """
 
@@ -22,7 +22,7 @@ from vq_jax.errors import UserError, on_device
 
 flags.adopt_module_key_flags(sample_flags)  # for --help
 flags.adopt_module_key_flags(run_flags)  # for --help
-_INPUT = flags.DEFINE_string('input', None, 'The file of an image, or a WAV file.')
+_INPUT = flags.DEFINE_string('input', None, 'The file of an image, or of a recording.')
 _MASK = flags.DEFINE_string(
     'mask', None, 'An image of the same size as --input, white where it is sampled anew.'
 )

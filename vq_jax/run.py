@@ -327,7 +327,8 @@ class Run:
 
         Args:
             file: the path or the content of a file; or an image of Pillow or an array, uint8 [h w] or
-                [h w c]; of sound a WAV file, or an array of the model's rate, int16 [t] or [t c].
+                [h w c]; of sound a recording (WAV, FLAC, Ogg, MP3), or an array of the model's
+                rate, int16 [t] or [t c].
             mask: of an image, the same for one of the same size, white where it is to be sampled anew, or
                 bool [h w], True there. Sounds have none here.
 
