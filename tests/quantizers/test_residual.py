@@ -108,8 +108,9 @@ def test_each_depth_has_the_nearest_code_of_what_is_left_over(learning):
     assert out.codes.shape == (2, 30, 3) and quantizer.vocabulary == (8, 8, 8)
 
 
-def test_kmeans_begins_each_depth_in_what_is_left_over():
-    quantizer, variables, z = make()
+@pytest.mark.parametrize('learning', ['moving_average', 'gradient'])
+def test_kmeans_begins_each_depth_in_what_is_left_over(learning):
+    quantizer, variables, z = make(learning=learning)
     codes = quantizer.apply(variables, z).codes
     errors = [
         float(jnp.mean((quantizer.apply(variables, codes[..., :n], method='lookup') - z) ** 2))

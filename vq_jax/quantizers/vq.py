@@ -96,7 +96,7 @@ class VectorQuantizer(nn.Module):
             return self._scaled(codes)
 
         if self.learning == 'gradient':
-            self.codebook = self.param('codebook', first_codes)
+            self.param('codebook', first_codes)
         else:
             self.moving_codebook = self.variable(
                 STATISTICS, 'codebook', lambda: first_codes(self.make_rng('params'))
@@ -210,7 +210,8 @@ class VectorQuantizer(nn.Module):
         """The codebook as it is compared with vectors [k code_dim], float32."""
         if self.learning == 'moving_average':
             return self.moving_codebook.value
-        return self._scaled(self.codebook)
+        # Read where it is kept: `set_codes` may have put another there after `setup`.
+        return self._scaled(self.get_variable('params', 'codebook'))
 
     def set_codes(self, centres: jax.Array, shares: jax.Array) -> None:
         """Sets the codes; the collections of the codebook must be mutable.
