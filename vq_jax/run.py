@@ -30,6 +30,7 @@ from vq_jax.tasks.arguments import (
     checked_examples,
     checked_numbers,
     first_depths,
+    first_scales,
 )
 from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.batched_sampling import BatchedSampler, check_number
@@ -130,19 +131,28 @@ class Run:
         self._needs('encode')
         return self._plain(self._jit(self.task.encode)(self.state, self._checked(examples)))
 
-    def decode(self, codes: Codes, label: Label = None, *, depths: int | None = None) -> jax.Array:
+    def decode(
+        self,
+        codes: Codes,
+        label: Label = None,
+        *,
+        depths: int | None = None,
+        scales: int | None = None,
+    ) -> jax.Array:
         """Codes, or latents, to examples [b ...] as `spec` says.
 
         Args:
             codes: what `encode` returns; of a residual quantizer also the first depths alone, int32
-                [b *grid n].
+                [b *grid n], and of a multi-scale quantizer the first scales, a tuple of fewer.
             label: the class of all, or of each [b], for a decoder that is conditioned on it: a number from
                 0, or a name of `class_names`. Digits in a text are a number only where no class is called so.
             depths: decode from the first so many codes of each position alone, where a quantizer can (see
                 `config.residual.dropout`); None for all that are given.
+            scales: decode from the first so many scales alone, where a quantizer can (`multi_scale`); None
+                for all that are given.
         """
         self._needs('decode')
-        return self._jit(self.task.decode)(self.state, *self._decodable(codes, label, depths))
+        return self._jit(self.task.decode)(self.state, *self._decodable(codes, label, depths, scales))
 
     def stream(self) -> 'Stream':
         """Begins to encode or decode sound chunk by chunk, with a causal codec (see `Stream`).
@@ -531,11 +541,14 @@ class Run:
         return np.concatenate(list(self._batched_sampler.batches(method, n, *arguments, **options)))[:n]
 
     def _decodable(
-        self, codes: Codes, label: Label, depths: int | None
+        self, codes: Codes, label: Label, depths: int | None, scales: int | None = None
     ) -> tuple[tuple[Array, ...], np.ndarray]:
-        """What the task decodes, of what `decode` is given: codes of all scales, and classes int32 [b]."""
-        fewer = self.task.decodable if isinstance(self.task, AutoencoderTask) else None
-        codes = checked_codes(codes, self._encoded, self.task.vocabularies, fewer)
+        """What the task decodes, of what `decode` is given: codes of the scales, and classes int32 [b]."""
+        own = isinstance(self.task, AutoencoderTask)
+        fewer, fewer_scales = (self.task.decodable, self.task.decodable_scales) if own else (None, None)
+        if scales is not None:
+            codes = first_scales(codes, scales, self.task.vocabularies, fewer_scales)
+        codes = checked_codes(codes, self._encoded, self.task.vocabularies, fewer, fewer_scales)
         if depths is not None:
             codes = first_depths(codes, depths, self.task.vocabularies, fewer)
         codes = self._with_depth(codes)
@@ -590,7 +603,7 @@ class Run:
         if not self.task.vocabularies:
             return scales
         depths = map(len, self.task.vocabularies)
-        scales = zip(scales, depths, strict=True)
+        scales = zip(scales, depths, strict=False)  # or the first scales alone
         return tuple(x[..., None] if depth == 1 else x for x, depth in scales)
 
 

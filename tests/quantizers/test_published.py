@@ -13,6 +13,11 @@ weights of `normal`, of the sum of the loss and the product of weights and value
   gamma=1.3, zeta=0.7, group_size=3, l2_norm=True`. The first bit of a group counts most, and the commitment
   loss is a sum.
 
+- var, var_cosine: `VectorQuantizer2` of FoundationVision/VAR (commit 78b9539), which computes in float32,
+  `beta=0.25, v_patch_nums=(1, 2, 3, 4, 6), quant_resi=0.5, share_quant_resi=4`, without and with
+  `using_znorm`; 'first_3' is the sum of the first three scales that `embed_to_fhat` gives, and 'convolutions'
+  says which one each of the ten scales of the published model has.
+
 What ibq and lfq add in a logarithm was 0.
 """
 
@@ -29,6 +34,8 @@ from vq_jax.quantizers import (
     BinarySphericalQuantizer,
     IndexBackpropagationQuantizer,
     LookupFreeQuantizer,
+    MultiScaleQuantizer,
+    VectorQuantizer,
 )
 
 PUBLISHED = json.loads(Path(__file__).with_name('published.json').read_text())
@@ -101,3 +108,39 @@ def test_gumbel(hard):
     np.testing.assert_array_equal(jnp.argmax(logits + noise, -1), published['codes'])
     np.testing.assert_allclose(d_logits, published['d_z'], atol=1e-5)
     np.testing.assert_allclose(d_codebook, published['d_codebook'], atol=1e-5)
+
+
+@pytest.mark.parametrize('cosine', [False, True])
+def test_var(cosine):
+    published = PUBLISHED['var_cosine' if cosine else 'var']
+    one = VectorQuantizer(8, 4, learning='gradient', cosine=cosine, unit_length=not cosine)
+    quantizer = MultiScaleQuantizer(one, (6, 6), (1, 2, 3, 4, 6))
+    z, weight = normal(0, 2, 6, 6, 4), normal(2, 2, 6, 6, 4)
+    kernels = [(0.2 * normal(3 + i, 3, 3, 4, 4), 0.2 * normal(7 + i, 4)) for i in range(4)]
+    params = {f'phi_{i}': {'kernel': kernel, 'bias': bias} for i, (kernel, bias) in enumerate(kernels)}
+    params['quantizer'] = {'codebook': normal(1, 8, 4)}
+    statistics = {'quantizer': {'shares': jnp.full(8, 1 / 8)}}  # which change nothing here
+
+    def total(params, z):
+        quantized = quantizer.apply({'params': params, 'codebook': statistics}, z)
+        return jnp.mean(quantized.loss) + jnp.vdot(weight, quantized.values), quantized
+
+    (d_params, d_z), quantized = jax.jit(jax.grad(total, (0, 1), has_aux=True))(params, z)
+    for codes, expected in zip(quantized.codes, published['codes'], strict=True):
+        np.testing.assert_array_equal(codes[..., 0], expected)
+    np.testing.assert_allclose(quantized.values, published['values'], atol=1e-5)
+    assert jnp.mean(quantized.loss) == pytest.approx(published['loss'], rel=1e-5)
+    np.testing.assert_allclose(d_z, published['d_z'], atol=1e-5)
+    np.testing.assert_allclose(d_params['quantizer']['codebook'], published['d_codebook'], atol=1e-5)
+    if not cosine:
+        for name in ('kernel', 'bias'):
+            found = [d_params[f'phi_{i}'][name] for i in range(4)]
+            np.testing.assert_allclose(found, published[f'd_{name}'], atol=1e-5)
+        variables = {'params': params, 'codebook': statistics}
+        first = quantizer.apply(variables, quantized.codes[:3], method='lookup')
+        np.testing.assert_allclose(first, published['first_3'], atol=1e-5)
+
+
+def test_which_convolution_each_scale_of_var_has():
+    quantizer = MultiScaleQuantizer(VectorQuantizer(8, 2), (16, 16))
+    assert [quantizer._phi_of(scale) for scale in range(10)] == PUBLISHED['var']['convolutions']

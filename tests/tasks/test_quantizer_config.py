@@ -3,10 +3,13 @@
 import re
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
+from vq_jax.ops.usage import CodeCounts
 from vq_jax.quantizers import (
     BinarySphericalQuantizer,
     FiniteScalarQuantizer,
@@ -14,12 +17,14 @@ from vq_jax.quantizers import (
     GumbelQuantizer,
     IndexBackpropagationQuantizer,
     LookupFreeQuantizer,
+    MultiScaleQuantizer,
     ResidualQuantizer,
     SimVectorQuantizer,
     VectorQuantizer,
 )
 from vq_jax.spec import Spec
 from vq_jax.tasks import complete_config, make_task
+from vq_jax.tasks.code_reports import summarize, usage_of_batch
 from vq_jax.training.state import AdversarialState, TrainState, abstract_batch
 
 CHOICES = {
@@ -31,6 +36,7 @@ CHOICES = {
     'ibq': IndexBackpropagationQuantizer(11, dim=8, code_dim=4),
     'gumbel': GumbelQuantizer(9, dim=8),
 }
+MULTI_SCALE = {'quantizer.kind': 'multi_scale', 'multi_scale.scales': (1, 2, 4)}
 VOCABULARIES = {
     'vq': (7,),
     'simvq': (5,),
@@ -94,6 +100,48 @@ def test_groups_are_of_any_kind():
     assert of_group == SimVectorQuantizer(5, dim=2)
 
 
+def test_a_multi_scale_quantizer_has_the_grid_of_the_model_and_a_scale_of_codes_for_each():
+    by_angle = {'cosine': True, 'unit_length': False}
+    changes = {'multi_scale.scales': (1, 3, 8), 'multi_scale.convolutions': 2}
+    changes |= {f'quantizer.{key}': value for key, value in by_angle.items()}
+    task = task_of('vqgan', 'multi_scale', **changes)
+    vq = VectorQuantizer(num_codes=7, dim=8, **by_angle)
+    assert task.model.bottleneck == MultiScaleQuantizer(vq, (8, 8), (1, 3, 8), convolutions=2)
+    assert task.vocabularies == ((7,),) * 3 and task.decodable_scales == (1, 2, 3)
+    two = task_of('vqvae', 'vq', **{'model.top_stages': 1})
+    assert two.decodable_scales == (2,) and not two.model.shared_codebook
+
+    batch = abstract_batch(2, Spec('image', (16, 16, 3)))
+    state = jax.eval_shape(task.init, jax.random.key(0), batch)
+    after, metrics = jax.eval_shape(task.train_step, state, batch)
+    assert jax.tree.leaves(after) == jax.tree.leaves(state)
+    names = {
+        f'{name}{of}' for name in ('perplexity', 'codebook_usage') for of in ('', '_scale_0', '_scale_2')
+    }
+    assert names | {'codes_revived', 'commitment_loss', 'codebook_loss'} <= set(metrics)
+    values = jax.eval_shape(task.eval_step, state, batch)
+    assert [values[f'codes_scale_{i}'].shape for i in range(3)] == [(2, n, n, 1) for n in (1, 3, 8)]
+    # Of what scales share, the use by all of them counts.
+    usage = {f'codebook_usage_scale_{i}': 0.01 for i in range(3)} | {'examples': 1000}
+    assert task.watch_evaluation({**usage, 'codebook_usage': 0.5}) is None
+    text = task.watch_evaluation({**usage, 'codebook_usage': 0.01})
+    assert re.search('codebook_usage is 1.00% of 7. Set .* fewer dimensions .config.model.features', text)
+
+
+def test_the_use_of_a_shared_codebook_is_that_of_all_scales_together():
+    codes = np.array([[[0, 0], [1, 0]]])[..., None], np.array([[[2]]])[..., None]
+    named = {f'codes_scale_{i}': (CodeCounts.of(scale),) for i, scale in enumerate(codes)}
+    vocabularies = (4,), (4,)
+    expected = CodeCounts.of(np.array([0, 0, 1, 0, 2])).usage(4)
+    summary = summarize(named, vocabularies, shared_codebook=True)
+    batch = usage_of_batch(tuple(map(jnp.asarray, codes)), vocabularies, shared_codebook=True)
+    for name, value in expected.items():
+        assert summary[name] == pytest.approx(value)
+        assert name == 'dead_codes' or batch[name] == pytest.approx(value, rel=1e-6)
+    assert summary['codebook_usage_scale_0'] == 0.5 and summary['codebook_usage_scale_1'] == 0.25
+    assert 'codebook_usage' not in summarize(named, vocabularies)
+
+
 @pytest.mark.parametrize(
     'name, kind, top_stages', [('vqvae', 'lfq', 1), ('vqgan', 'fsq', 0), ('vqvae', 'gumbel', 1)]
 )
@@ -152,7 +200,7 @@ def test_few_codes_in_use_are_told_with_what_to_do(kind, words):
     [
         (
             {'quantizer.kind': 'lqf'},
-            r"config.quantizer.kind is 'lqf'; choose one of vq, residual, simvq, fsq, lfq, bsq",
+            r"config.quantizer.kind is 'lqf'; choose one of vq, residual, multi_scale, simvq, fsq, lfq, bsq",
         ),
         ({'fsq.levels': (8.5,)}, 'config.fsq.levels is .* not of type tuple of int'),
         ({'quantizer.kind': 'fsq', 'lfq.bits': 'x'}, 'config.lfq.bits'),
@@ -172,6 +220,19 @@ def test_few_codes_in_use_are_told_with_what_to_do(kind, words):
         (
             {'quantizer.kind': 'simvq', 'quantizer.estimator': 'rotation'},
             'quantizer.estimator is rotation, .* set it to straight_through, and give config.simvq.estimator',
+        ),
+        (
+            {'quantizer.kind': 'multi_scale'},
+            r'config.multi_scale.scales is .* 16\), and the vectors have a grid of 4x4; let the last be 4',
+        ),
+        ({**MULTI_SCALE, 'quantizer.groups': 2}, 'config.quantizer.groups is 2, and the quantizer multi_sc'),
+        (
+            {**MULTI_SCALE, 'quantizer.code_dim': 2},
+            'config.multi_scale: a multi-scale .* code_dim of 2; leave',
+        ),
+        (
+            {**MULTI_SCALE, 'model.top_stages': 1},
+            'which has scales of its own; set config.model.top_stages to',
         ),
         (
             {'quantizer.kind': 'ibq', 'accumulate': 2},

@@ -12,7 +12,14 @@ from vq_jax.models.observation import Distribution, Observation, expected
 from vq_jax.ops.grids import over_grid
 from vq_jax.ops.parts import Part
 from vq_jax.quantizers.gaussian import GaussianBottleneck, Posterior
-from vq_jax.quantizers.quantizer import Multiscale, Quantized, Quantizer, after_update, decodable
+from vq_jax.quantizers.quantizer import (
+    Multiscale,
+    Quantized,
+    Quantizer,
+    StartsFromData,
+    after_update,
+    decodable,
+)
 
 Codes = tuple[jax.Array, ...]  # codes, int32 [b *grid depth], or latents [b ... d], from coarse to fine
 
@@ -26,12 +33,12 @@ class Autoencoder(nn.Module):
 
     Attributes:
         encoder: maps examples [b *grid c] to what the bottleneck is given [b ... d].
-        bottleneck: a quantizer, several of them as `Multiscale`, or a Gaussian.
+        bottleneck: a quantizer, one or several of them as `Multiscale`, or a Gaussian.
         decoder: maps what the bottleneck passes on to examples [b *grid c].
         head: the likelihood of examples, whose parameters the decoder's outputs are; None if they are the
             reconstructions.
         conditional: whether the decoder is given the vector of a context, such as a class, too; only around
-            one scale, whose bottleneck has a `dim`.
+            a bottleneck with a `dim`, whose values are one array.
     """
 
     encoder: nn.Module
@@ -60,6 +67,21 @@ class Autoencoder(nn.Module):
     def decodable(self) -> tuple[tuple[int, ...], ...]:
         """How many codes of a position can be decoded, of each scale (see `DecodesFewer`)."""
         return tuple(decodable(quantizer) for quantizer in self.quantizers)
+
+    @property
+    def decodable_scales(self) -> tuple[int, ...]:
+        """Of how many scales `decode` takes the codes, the first so many, in ascending order."""
+        return self.bottleneck.decodable_scales if isinstance(self.bottleneck, Multiscale) else (1,)
+
+    @property
+    def shared_codebook(self) -> bool:
+        """Whether several scales take their codes from one codebook."""
+        return isinstance(self.bottleneck, Multiscale) and self.bottleneck.shared_codebook
+
+    @property
+    def beginners(self) -> tuple[Any, ...]:
+        """What may begin from data (see `StartsFromData`): the bottleneck, or its quantizers one by one."""
+        return (self.bottleneck,) if isinstance(self.bottleneck, StartsFromData) else self.quantizers
 
     def __call__(
         self,
@@ -112,15 +134,19 @@ class Autoencoder(nn.Module):
 
     def outputs(self, codes: Codes, context: Context = NOTHING) -> jax.Array | Distribution:
         """What `__call__` returns first, of codes or latents."""
-        return self.reconstruct(self.bottleneck.lookup(_bare(codes)), context)
+        codes = codes if isinstance(self.bottleneck, Multiscale) else codes[0]
+        return self.reconstruct(self.bottleneck.lookup(codes), context)
 
     def decode(self, codes: Codes, context: Context = NOTHING) -> jax.Array:
-        """Examples [b *grid c], about in [-1, 1], of codes or latents; expected ones, if there is a head."""
+        """Examples [b *grid c], about in [-1, 1], of codes or latents; expected ones, if there is a head.
+
+        Of several scales, the first alone will do if so many are among `decodable_scales`.
+        """
         return expected(self.outputs(codes, context))
 
     def lookup(self, codes: Codes) -> Codes:
         """The vectors [... dim] that stand for codes, int32 [... depth] of each scale."""
-        return _scales(self.bottleneck.lookup(_bare(codes)))
+        return tuple(quantizer.lookup(scale) for quantizer, scale in zip(self.quantizers, codes, strict=True))
 
     def posterior(self, x: jax.Array) -> Posterior:
         """The Gaussian of examples in [-1, 1] [b *grid c]; only of a Gaussian bottleneck."""
@@ -142,9 +168,13 @@ class Autoencoder(nn.Module):
         """The codes nearest to vectors [... code_dim]; only of one scale."""
         return _scales(self.bottleneck.nearest(vectors))
 
-    def init_codes(self, key: jax.Array, vectors: jax.Array, scale: int = 0) -> None:
-        """Lets the quantizer of a scale begin from data (see `StartsFromData`)."""
-        self.quantizers[scale].init_from_data(key, vectors)
+    def beginning(self, x: jax.Array, i: int) -> jax.Array:
+        """The vectors [b *grid' dim] of examples in [-1, 1] from which one of `beginners` may begin."""
+        return self.encoder(x) if isinstance(self.bottleneck, StartsFromData) else self.vectors(x, i)
+
+    def init_codes(self, key: jax.Array, vectors: jax.Array, i: int) -> None:
+        """Lets one of `beginners` begin from vectors (see `StartsFromData`)."""
+        self.beginners[i].init_from_data(key, vectors)
 
     def after_update(self) -> dict[str, jax.Array]:
         """See `LearnsWithoutGradients`."""
@@ -159,8 +189,3 @@ class Autoencoder(nn.Module):
 def _scales(codes: Any) -> Codes:
     """What a bottleneck has of each scale; one of a single scale gives it as it is."""
     return codes if isinstance(codes, tuple) else (codes,)
-
-
-def _bare(scales: Codes) -> Any:
-    """What there is of each scale as a bottleneck takes it: as it is, where there is one."""
-    return scales[0] if len(scales) == 1 else scales

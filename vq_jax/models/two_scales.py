@@ -5,7 +5,7 @@ the fine one 'bottom': the fine vectors are made of the example and of the decod
 decoder sees the codes of both.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,12 @@ class TwoScaleBottleneck(nn.Module):
         quantizers: of the coarse and of the fine scale, whose vectors are equally wide.
         sizes: of encoder and decoder between the scales; its stages are those from the fine grid to the
             coarse one.
+        shared_codebook: see `Multiscale`, as for what follows.
+        decodable_scales: both.
     """
+
+    shared_codebook: ClassVar[bool] = False
+    decodable_scales: ClassVar[tuple[int, ...]] = (2,)
 
     quantizers: tuple[Quantizer, Quantizer]
     sizes: StridedSizes

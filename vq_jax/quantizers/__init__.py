@@ -7,6 +7,7 @@ from vq_jax.quantizers.grouped import GroupedQuantizer
 from vq_jax.quantizers.gumbel import GumbelQuantizer
 from vq_jax.quantizers.ibq import IndexBackpropagationQuantizer
 from vq_jax.quantizers.lfq import LookupFreeQuantizer
+from vq_jax.quantizers.multi_scale import MultiScaleQuantizer
 from vq_jax.quantizers.quantizer import Quantized, Quantizer
 from vq_jax.quantizers.residual import ResidualQuantizer
 from vq_jax.quantizers.simvq import SimVectorQuantizer
@@ -20,6 +21,7 @@ __all__ = [
     'GumbelQuantizer',
     'IndexBackpropagationQuantizer',
     'LookupFreeQuantizer',
+    'MultiScaleQuantizer',
     'Posterior',
     'Quantized',
     'Quantizer',

@@ -26,8 +26,8 @@ class Quantized:
 
     Attributes:
         values: the quantized vectors, with the straight-through gradient [b ... d]; of several scales (see
-            `Multiscale`) a tuple.
-        codes: the codes chosen, int32 [b ... depth]; likewise.
+            `Multiscale`) a tuple, if they are not one sum.
+        codes: the codes chosen, int32 [b ... depth]; of several scales a tuple.
         loss: the quantizer's own losses, such as that of the codebook, weighted, of each example [b].
         metrics: named scalars, means over the examples.
     """
@@ -74,16 +74,20 @@ class Quantizer(Protocol):
 
 @runtime_checkable
 class Multiscale(Protocol):
-    """A bottleneck of several scales, each with a quantizer of its own.
+    """A bottleneck of several scales of codes.
 
-    It is called as a `Quantizer` is, and has its `lookup` and, if one of them has it, `after_update`; values
-    and codes are tuples, from coarse to fine.
+    It is called as a `Quantizer` is, and has its `lookup` and, if one of its quantizers has it,
+    `after_update`; codes are a tuple, from coarse to fine, and values what the decoder is given.
 
     Attributes:
         quantizers: of each scale.
+        shared_codebook: whether these are one and the same.
+        decodable_scales: of how many scales `lookup` takes the codes, the first so many, in ascending order.
     """
 
     quantizers: tuple[Quantizer, ...]
+    shared_codebook: bool
+    decodable_scales: tuple[int, ...]
 
     def vectors(self, z: jax.Array, scale: int) -> jax.Array:
         """What the quantizer of a scale is given [b *grid dim] of what the bottleneck is given."""
@@ -116,7 +120,7 @@ class StartsFromData(Protocol):
 
         Args:
             key: a random key.
-            z: vectors of the first batches [n dim].
+            z: vectors of the first batches [n dim], those of an example one after another.
 
         Raises:
             UserError: if they are too few.

@@ -95,6 +95,7 @@ def checked_codes(
     like: Any,
     vocabularies: Sequence[Sequence[int]],
     decodable: Sequence[Sequence[int]] | None = None,
+    decodable_scales: Sequence[int] | None = None,
 ) -> Any:
     """Latents or codes of any number of examples as `Run.encode` returns them; raises `UserError` for others.
 
@@ -103,7 +104,9 @@ def checked_codes(
         like: shapes and types of what `Run.encode` returns for one example.
         vocabularies: how many codes there are, of each scale at each depth; empty for latents.
         decodable: of each scale, how many codes of a position may be given, the first so many; None for all.
+        decodable_scales: of how many scales codes may be given, the first so many; None for all.
     """
+    decodable_scales = decodable_scales or (len(vocabularies),)
     decodable = decodable or [(len(vocabulary),) for vocabulary in vocabularies]
     if not vocabularies:
         return _checked_latents(as_array(codes, 'latents'), like)
@@ -111,11 +114,13 @@ def checked_codes(
         if isinstance(codes, tuple):
             raise UserError(f'this model has one scale of codes; give one array, int {_axes(like)}.')
         return _checked_grid(codes, like, vocabularies[0], decodable[0])
-    if not isinstance(codes, tuple) or len(codes) != len(like):
+    if not isinstance(codes, tuple) or len(codes) not in decodable_scales:
+        few = ', or of the first of them' if len(decodable_scales) > 1 else ''
         raise UserError(
-            f'codes must be a tuple of {len(like)} scales, from coarse to fine, as encode returns them.'
+            f'codes must be a tuple of {len(like)} scales, from coarse to fine, as encode returns them{few}.'
         )
-    scales = [_checked_grid(*each) for each in zip(codes, like, vocabularies, decodable, strict=True)]
+    like = like[: len(codes)]
+    scales = [_checked_grid(*each) for each in zip(codes, like, vocabularies, decodable, strict=False)]
     for scale, one in zip(scales, like, strict=True):
         axes = zip(scale.shape[1:], like[0].shape[1:], scales[0].shape[1:], one.shape[1:], strict=True)
         if len(scale) != len(scales[0]) or any(a * b != c * d for a, b, c, d in axes):
@@ -158,6 +163,33 @@ def first_depths(
             raise UserError(f'depths is {depths}, and the codes have {given} at a position; give no more.')
         cut.append(scale if len(vocabulary) == 1 else scale[..., :depths])
     return tuple(cut) if isinstance(codes, tuple) else cut[0]
+
+
+def first_scales(
+    codes: Any, scales: int, vocabularies: Sequence[Sequence[int]], decodable_scales: Sequence[int] | None
+) -> Any:
+    """The first so many scales of codes; raises `UserError` where a model cannot decode these alone.
+
+    Args:
+        codes: not checked yet; if they are no tuple, they come back as they are.
+        scales: how many.
+        vocabularies: as for `checked_codes`.
+        decodable_scales: as for it.
+    """
+    if not vocabularies:
+        raise UserError(f'scales is {scales}, and this model has latents, without scales; leave it out.')
+    allowed = decodable_scales or (len(vocabularies),)
+    if scales not in allowed:
+        known = 'only all of them' if len(allowed) == 1 else f'one of {", ".join(map(str, allowed))}'
+        raise UserError(
+            f'scales is {scales}, and this model has {len(vocabularies)} and decodes {known}; give that, or '
+            'leave scales out.'
+        )
+    if not isinstance(codes, tuple):
+        return codes
+    if scales > len(codes):
+        raise UserError(f'scales is {scales}, and there are codes of {len(codes)}; give no more.')
+    return codes[:scales]
 
 
 def checked_numbers(codes: Any, vocabularies: Sequence[Sequence[int]]) -> tuple[np.ndarray, ...]:

@@ -7,7 +7,7 @@ VQ-VAE, VAE and VQGAN are parts of a model, a list of weighted losses and maybe 
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -102,6 +102,11 @@ class AutoencoderTask(Task):
         return self.model.decodable
 
     @property
+    def decodable_scales(self) -> tuple[int, ...]:
+        """Of how many scales `decode` takes the codes: of all, or of the first so many."""
+        return self.model.decodable_scales
+
+    @property
     def has_likelihood(self) -> bool:
         """Whether the decoder is a likelihood, so that there is `log_likelihood`."""
         return self.model.head is not None
@@ -109,13 +114,7 @@ class AutoencoderTask(Task):
     def check_spec(self, spec: Spec) -> None:
         """Raises `UserError` unless the model and all losses can take such examples."""
         check_same_kind(spec, self.spec)
-        along = per_axis(self.factors, spec.rank, 'strides')
-        if any(size % factor for size, factor in zip(spec.grid, along, strict=True)):
-            factor = 'x'.join(map(str, self.factors))
-            raise UserError(
-                f'examples of {spec.size_in_words} cannot be divided by {factor} ({self.factors_key}); use a '
-                f'multiple of {factor}, by {size_keys(spec)}.'
-            )
+        encoded_grid(spec, self.factors, self.factors_key)
         if spec.channels != self.spec.channels:
             raise UserError(
                 f'the examples have {plural(spec.channels, "channel")} and the model was made for '
@@ -161,28 +160,26 @@ class AutoencoderTask(Task):
         """
         generator = state.networks['generator']
 
-        def vectors(generator: TrainState, batch: Batch, scale: int) -> jax.Array:
+        def vectors(generator: TrainState, batch: Batch, i: int) -> jax.Array:
             def of_part(batch: Batch) -> jax.Array:
                 seen = self.seen(to_float(batch['x']))
-                return self.model.apply(generator.eval_variables(), seen, scale, method='vectors')
+                return self.model.apply(generator.eval_variables(), seen, i, method='beginning')
 
             return map_over_parts(of_part, batch, self.accumulate)
 
-        def begin(variables: Any, key: jax.Array, vectors: jax.Array, scale: int) -> Any:
+        def begin(variables: Any, key: jax.Array, vectors: jax.Array, i: int) -> Any:
             mutable = ['params', STATISTICS]
-            return self.model.apply(variables, key, vectors, scale, method='init_codes', mutable=mutable)[1]
+            return self.model.apply(variables, key, vectors, i, method='init_codes', mutable=mutable)[1]
 
-        for scale, quantizer in enumerate(self.model.quantizers):
-            if not isinstance(quantizer, StartsFromData) or not quantizer.init_batches:
+        for i, beginner in enumerate(self.model.beginners):
+            if not isinstance(beginner, StartsFromData) or not beginner.init_batches:
                 continue
-            compiled = engine.per_example(functools.partial(vectors, scale=scale))
-            taken = [compiled(generator, batch) for batch in islice(batches, quantizer.init_batches)]
+            compiled = engine.per_example(functools.partial(vectors, i=i))
+            taken = [compiled(generator, batch) for batch in islice(batches, beginner.init_batches)]
             found = np.concatenate(taken).reshape(-1, taken[0].shape[-1])
             variables = {'params': generator.params, **generator.variables}
             try:
-                placed = jax.jit(functools.partial(begin, scale=scale))(
-                    variables, jax.random.fold_in(key, scale), found
-                )
+                placed = jax.jit(functools.partial(begin, i=i))(variables, jax.random.fold_in(key, i), found)
             except UserError as error:  # of attributes of the quantizer, which are keys of this section
                 raise UserError(f'config.quantizer: {error}') from error
             placed = jax.device_get(placed)
@@ -277,7 +274,11 @@ class AutoencoderTask(Task):
             grads = jax.tree.map(lambda x, y: x + weight * y, grads, means['adversarial_gradients'])
         generator, update = generator.apply_gradients(grads, self.optimizer)
         generator, learned = self._learn_codes(generator, means['codebooks'])
-        metrics |= {**usage_of_batch(codes, self.vocabularies), **update, **learned}
+        metrics |= {
+            **usage_of_batch(codes, self.vocabularies, self.model.shared_codebook),
+            **update,
+            **learned,
+        }
         networks = {'generator': generator.finish_step(self.optimizer)}
         if self.adversary:
             metrics['adversarial_weight'] = weight
@@ -292,10 +293,12 @@ class AutoencoderTask(Task):
 
     def watch_evaluation(self, metrics: dict[str, float]) -> str | None:
         """A warning if few of the codes are in use (see `watch_usage`)."""
-        along = per_axis(self.factors, self.spec.rank, 'strides')
-        coarsest = math.prod(size // factor for size, factor in zip(self.spec.grid, along, strict=True))
-        positions = int(metrics['examples']) * coarsest
-        return watch_usage(metrics, self.vocabularies, positions, self.more_codes)
+        positions = int(metrics['examples']) * math.prod(
+            encoded_grid(self.spec, self.factors, self.factors_key)
+        )
+        # A codebook that scales share is used by all of them together, of which the finest has that grid.
+        vocabularies = self.vocabularies[:1] if self.model.shared_codebook else self.vocabularies
+        return watch_usage(metrics, vocabularies, positions, self.more_codes)
 
     def eval_step(self, state: State, batch: Batch) -> dict[str, jax.Array]:
         """Losses without the adversarial one, errors, and the codes of each scale with their error.
@@ -350,7 +353,8 @@ class AutoencoderTask(Task):
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """The means, with the use of codes over the whole set, and how well quantizers do."""
-        return {**summarize(means, self.vocabularies), **quantization_metrics(means, self.decodable)}
+        usage = summarize(means, self.vocabularies, self.model.shared_codebook)
+        return {**usage, **quantization_metrics(means, self.decodable)}
 
     def predict(self, state: State, batch: Batch) -> dict[str, jax.Array]:
         """Examples, what the encoder saw if that is another thing, codes, and what these decode to."""
@@ -476,6 +480,27 @@ class AutoencoderTask(Task):
 
         _, pull = jax.vjp(outputs, flat[LAST_KERNEL])
         return pull(at_outputs)[0]
+
+
+def encoded_grid(spec: Spec, factors: Sequence[int], factors_key: str) -> tuple[int, ...]:
+    """The sizes of the axes of an example's vectors.
+
+    Args:
+        spec: of the examples.
+        factors: by how much the encoder divides the sizes of the grid, along all axes or each.
+        factors_key: what in the config sets them.
+
+    Raises:
+        UserError: if the sizes cannot be divided by them.
+    """
+    along = per_axis(factors, spec.rank, 'strides')
+    if any(size % factor for size, factor in zip(spec.grid, along, strict=True)):
+        factor = 'x'.join(map(str, factors))
+        raise UserError(
+            f'examples of {spec.size_in_words} cannot be divided by {factor} ({factors_key}); use a '
+            f'multiple of {factor}, by {size_keys(spec)}.'
+        )
+    return tuple(size // factor for size, factor in zip(spec.grid, along, strict=True))
 
 
 def errors(outputs: jax.Array, originals: jax.Array) -> dict[str, jax.Array]:

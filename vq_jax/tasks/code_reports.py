@@ -1,12 +1,15 @@
 """What a log and a page say of codes, of each scale and depth: metrics of usage, maps, histograms."""
 
 import dataclasses
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vq_jax.errors import plural
@@ -26,22 +29,37 @@ def of_scales(name: str, scales: Sequence[Any]) -> dict[str, Any]:
     return {f'{name}_scale_{i}': x for i, x in enumerate(scales)}
 
 
-def usage_of_batch(codes: Codes, vocabularies: Sequence[Sequence[int]]) -> dict[str, jax.Array]:
-    """How the codes of a batch are used (see `vq_jax.ops.usage`), of each scale and depth."""
-    return _named(codes, vocabularies, lambda scale, depth, k: usage(scale[..., depth], k))
+def usage_of_batch(
+    codes: Codes, vocabularies: Sequence[Sequence[int]], shared_codebook: bool = False
+) -> dict[str, jax.Array]:
+    """How the codes of a batch are used (see `vq_jax.ops.usage`), of each scale and depth.
+
+    If the scales share a codebook of one depth, then also of all together, by the names without a number.
+    """
+    named = _named(codes, vocabularies, lambda scale, depth, k: usage(scale[..., depth], k))
+    if shared_codebook:
+        together = jnp.concatenate([scale.reshape(-1) for scale in codes])
+        named |= usage(together, vocabularies[0][0])
+    return named
 
 
-def summarize(means: dict[str, Any], vocabularies: Sequence[Sequence[int]] = ()) -> dict[str, float]:
+def summarize(
+    means: dict[str, Any], vocabularies: Sequence[Sequence[int]] = (), shared_codebook: bool = False
+) -> dict[str, float]:
     """The means, with the use of codes over the whole set for their counts.
 
     Args:
         means: numbers, arrays of which other metrics are made, and 'codes' of each scale (see `of_scales`), a
             `CodeCounts` for each depth.
         vocabularies: how many codes there are, of each scale at each depth.
+        shared_codebook: as for `usage_of_batch`.
     """
     counts = _counts(means, vocabularies)
     numbers = {name: value for name, value in means.items() if np.ndim(value) == 0}
     numbers |= _named(counts, vocabularies, lambda scale, depth, k: scale[depth].usage(k))
+    if shared_codebook:
+        together = functools.reduce(operator.add, (scale[0] for scale in counts))
+        numbers |= together.usage(vocabularies[0][0])
     return {name: float(value) for name, value in numbers.items()}
 
 

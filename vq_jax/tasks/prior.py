@@ -95,6 +95,7 @@ class PriorTask(Task):
         check_decoder('tokenizer', codec.num_labels, num_labels)
         _check_codes(options, codec)
         scale = options.scale_of(codec.code_spec.num_scales)
+        _check_grids(codec, scale)
         sizes = {
             'transformer': build(TransformerSizes, config.transformer, 'transformer'),
             'pixelcnn': build(PixelCNNSizes, config.pixelcnn, 'pixelcnn'),
@@ -463,6 +464,18 @@ def _check_codes(config: PriorConfig, codec: Codec) -> None:
             'without config.tokenizer.workdir the tokens are the pixels, of which these images have '
             f'{spec.length:,}; a {config.kind} is made for at most {_MOST_PIXELS:,}; set '
             'config.model.kind=pixelcnn, or config.tokenizer.workdir to a run of vqvae or vqgan.'
+        )
+
+
+def _check_grids(codec: Codec, scale: int) -> None:
+    """Raises `UserError` unless a scale's grid is a multiple of that of the next coarser one."""
+    coarse, fine = codec.code_spec.grids[max(0, scale - 1)], codec.code_spec.grids[scale]
+    if any(n % m for n, m in zip(fine, coarse, strict=True)):
+        coarse, fine = ('x'.join(map(str, grid)) for grid in (coarse, fine))
+        raise UserError(
+            f'scale {scale} of the codes of {codec.run.workdir} has a grid of {fine}, no multiple of the '
+            f'{coarse} of the coarser scale, as a prior needs; set config.tokenizer.workdir to a run whose '
+            'grids are, such as one with config.multi_scale.scales=(1,2,4,8).'
         )
 
 

@@ -15,11 +15,13 @@ from vq_jax.quantizers import (
     GumbelQuantizer,
     IndexBackpropagationQuantizer,
     LookupFreeQuantizer,
+    MultiScaleQuantizer,
     Quantizer,
     ResidualQuantizer,
     SimVectorQuantizer,
     VectorQuantizer,
 )
+from vq_jax.quantizers.quantizer import Multiscale
 from vq_jax.tasks.task import check_parts
 from vq_jax.training.config import build, defaults
 
@@ -32,7 +34,8 @@ _SECTIONS = {
     'ibq': IndexBackpropagationQuantizer,
     'gumbel': GumbelQuantizer,
 }
-_KINDS = ('vq', 'residual', *_SECTIONS)
+_OF_VQ = ('vq', 'residual', 'multi_scale')  # the kinds that read the section 'quantizer'
+_KINDS = (*_OF_VQ, *_SECTIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +44,8 @@ class QuantizerConfig:
 
     Attributes:
         kind: 'vq' has a codebook, and the other keys of the section 'quantizer' are its; 'residual' (section
-            'residual') has one of these at each depth. The others read a section of the same name, and of
+            'residual') has one of these at each depth, 'multi_scale' (section 'multi_scale') one for grids of
+            several sizes. The others read a section of the same name, and of
             'quantizer' nothing but `dim` and `groups`: 'simvq' moves a random codebook by a linear map,
             'fsq', 'lfq' and 'bsq' have no codebook, 'ibq' and 'gumbel' have one of their own. A quantizer
             of one's own, 'module:Class', reads the section 'custom_quantizer'.
@@ -64,7 +68,7 @@ class QuantizerConfig:
 
 
 def quantizer_sections(*, without: tuple[str, ...] = ()) -> dict[str, ConfigDict]:
-    """Sections 'quantizer' and 'residual', and one for each kind that does not read the former.
+    """Sections 'quantizer', 'residual' and 'multi_scale', and one for each kind that does not read the first.
 
     Args:
         without: attributes of `VectorQuantizer` that code provides.
@@ -72,15 +76,17 @@ def quantizer_sections(*, without: tuple[str, ...] = ()) -> dict[str, ConfigDict
     return {
         'quantizer': defaults(VectorQuantizer, QuantizerConfig, without=without),
         'residual': defaults(ResidualQuantizer, without=('quantizer',)),
+        'multi_scale': defaults(MultiScaleQuantizer, without=('quantizer', 'grid')),
         **{kind: defaults(cls, without=('dim',)) for kind, cls in _SECTIONS.items()},
     }
 
 
-def make_quantizer(config: ConfigDict, **given: Any) -> Quantizer:
+def make_quantizer(config: ConfigDict, grid: tuple[int, ...] | None, **given: Any) -> Quantizer | Multiscale:
     """The quantizer of a full config.
 
     Args:
         config: has the sections of `quantizer_sections`.
+        grid: of the vectors of an example; None for one of several quantizers, each of a scale.
         **given: the attributes that were left out there.
 
     Raises:
@@ -91,7 +97,7 @@ def make_quantizer(config: ConfigDict, **given: Any) -> Quantizer:
     chosen = build(QuantizerConfig, {name: keys.pop(name) for name in ('kind', 'groups')}, 'quantizer')
     kind, groups = chosen.kind, chosen.groups
     vq = build(VectorQuantizer, keys, 'quantizer', **given)
-    if kind not in ('vq', 'residual'):
+    if kind not in _OF_VQ:
         _check_unread(vq, kind)
     if vq.dim % groups:
         raise UserError(
@@ -104,6 +110,18 @@ def make_quantizer(config: ConfigDict, **given: Any) -> Quantizer:
         quantizer = build(quantizer_class(kind), config.custom_quantizer, 'custom_quantizer', dim=vq.dim)
     elif kind == 'residual':
         quantizer = build(ResidualQuantizer, config.residual, 'residual', quantizer=vq)
+    elif kind == 'multi_scale':
+        if groups > 1:
+            raise UserError(
+                f'config.quantizer.groups is {groups}, and the quantizer multi_scale takes vectors as a '
+                'whole; set it to 1.'
+            )
+        if grid is None:
+            raise UserError(
+                'config.quantizer.kind is multi_scale, which has scales of its own; set '
+                'config.model.top_stages to 0.'
+            )
+        quantizer = build(MultiScaleQuantizer, config.multi_scale, 'multi_scale', quantizer=vq, grid=grid)
     else:
         quantizer = {'vq': vq, **others}[kind]
     if getattr(quantizer, 'depends_on_batch', False):
@@ -141,12 +159,18 @@ def more_codes(config: ConfigDict) -> str:
         return 'Raise config.gumbel.kl, lower config.optimizer.learning_rate, or give fewer codes.'
     if hasattr(_SECTIONS.get(kind), 'diversity'):
         return f'Raise config.{kind}.diversity or entropy, or config.{kind}.temperature.'
-    if kind in ('vq', 'residual'):
+    if kind in _OF_VQ:
+        fewer = 'quantizer.code_dim' if kind != 'multi_scale' else _width_key(config)
         return (
             'Set config.quantizer.revive_below=0.1 and config.quantizer.codebook_init=kmeans in a new run, '
-            'compare in fewer dimensions (config.quantizer.code_dim), or lower config.quantizer.num_codes.'
+            f'compare in fewer dimensions (config.{fewer}), or lower config.quantizer.num_codes.'
         )
     return 'Give fewer codes, or lower config.optimizer.learning_rate.'
+
+
+def _width_key(config: ConfigDict) -> str:
+    """The key of how many numbers vectors have."""
+    return 'quantizer.dim' if 'dim' in config.quantizer else 'model.features'
 
 
 def quantizer_class(name: str) -> type[Quantizer]:

@@ -13,7 +13,7 @@ from vq_jax.models.seanet import SEANetEncoder, SEANetSizes, seanet_decoder
 from vq_jax.quantizers.gaussian import GaussianBottleneck
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import AdversarialConfig, make_adversary
-from vq_jax.tasks.autoencoder import AutoencoderTask
+from vq_jax.tasks.autoencoder import AutoencoderTask, encoded_grid
 from vq_jax.tasks.losses import BottleneckLoss, perceptual_loss, reconstruction_loss
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.quantizer_config import make_quantizer, more_codes, quantizer_sections
@@ -100,6 +100,7 @@ class VQGANTask(AutoencoderTask):
                     f'{spec.plural}; set it to residual.'
                 )
             sizes = seanet
+        factors_key = f'config.{"seanet.strides" if sizes is seanet else "model.multipliers"}'
         loss = build(VQGANLossConfig, config.loss, 'loss')
         perceptual = build(Perceptual, config.perceptual, 'perceptual')
         if variant.bottleneck == 'gaussian':
@@ -107,7 +108,8 @@ class VQGANTask(AutoencoderTask):
             bottleneck = build(GaussianBottleneck, config.gaussian, 'gaussian', dim=sizes.features)
             bottleneck_loss = BottleneckLoss(loss.kl_weight, per_value=True)
         else:
-            width, bottleneck = sizes.features, make_quantizer(config, dim=sizes.features)
+            grid = encoded_grid(spec, sizes.factors, factors_key)
+            width, bottleneck = sizes.features, make_quantizer(config, grid, dim=sizes.features)
             bottleneck_loss = BottleneckLoss(loss.quantizer_weight)
         discriminator = build(
             PatchDiscriminator, config.discriminator, 'discriminator', num_classes=num_labels
@@ -128,7 +130,7 @@ class VQGANTask(AutoencoderTask):
             model=Autoencoder(encoder, bottleneck, decoder, conditional=variant.class_conditional),
             spec=spec,
             factors=sizes.factors,
-            factors_key=f'config.{"seanet.strides" if sizes is seanet else "model.multipliers"}',
+            factors_key=factors_key,
             streams=sizes is seanet and seanet.streams,
             losses=tuple(losses),
             bottleneck_loss=bottleneck_loss,

@@ -11,11 +11,13 @@ from vq_jax.models.observation import Observation
 from vq_jax.models.strided import StridedEncoder, StridedSizes, strided_decoder
 from vq_jax.models.two_scales import TwoScaleBottleneck, TwoScaleTrunk
 from vq_jax.spec import Spec
-from vq_jax.tasks.autoencoder import AutoencoderTask
+from vq_jax.tasks.autoencoder import AutoencoderTask, encoded_grid
 from vq_jax.tasks.losses import BottleneckLoss, reconstruction_loss
 from vq_jax.tasks.quantizer_config import make_quantizer, more_codes, quantizer_sections
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import model_optimizer
+
+_FACTORS_KEY = 'config.model.stages and top_stages'  # by which vectors are fewer than values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +68,11 @@ class VQVAETask(AutoencoderTask):
         """The task of a full config, for such examples; classes are not used."""
         sizes = build(VQVAEConfig, config.model, 'model')
         loss = build(LossConfig, config.loss, 'loss')
-        quantizer = make_quantizer(config)
+        factors = dataclasses.replace(sizes, stages=sizes.stages + sizes.top_stages).factors
+        grid = encoded_grid(spec, factors, _FACTORS_KEY)
+        quantizer = make_quantizer(config, None if sizes.top_stages else grid)
         if sizes.top_stages:
-            quantizers = make_quantizer(config), quantizer
+            quantizers = make_quantizer(config, None), quantizer
             between = dataclasses.replace(sizes, stages=sizes.top_stages)
             encoder = StridedEncoder(sizes, sizes.channels)
             bottleneck = TwoScaleBottleneck(quantizers, between)
@@ -80,8 +84,8 @@ class VQVAETask(AutoencoderTask):
         return cls(
             model=Autoencoder(encoder, bottleneck, strided_decoder(sizes, spec.channels, trunk), head),
             spec=spec,
-            factors=dataclasses.replace(sizes, stages=sizes.stages + sizes.top_stages).factors,
-            factors_key='config.model.stages and top_stages',
+            factors=factors,
+            factors_key=_FACTORS_KEY,
             losses=(reconstruction_loss(loss.reconstruction, loss.reconstruction_weight),),
             bottleneck_loss=BottleneckLoss(),
             optimizer=model_optimizer(config),
