@@ -11,9 +11,11 @@ import pytest
 from absl import logging
 from PIL import Image
 
+from vq_jax.config_files import get_config
 from vq_jax.data import DataConfig, eval_batches, open_dataset, train_batches
 from vq_jax.errors import UserError
 from vq_jax.media import wav
+from vq_jax.training.config import build
 
 
 @pytest.fixture
@@ -281,6 +283,16 @@ def test_without_soundfile(tmp_path, monkeypatch):
     (tmp_path / 'b.flac').write_bytes(flac)
     with pytest.raises(UserError, match=r"install the package soundfile by pip install 'vq_jax\[audio\]'"):
         list(eval_batches(opened(tmp_path, 'all', max_undecodable=0.5), batch_size=1))
+
+
+def test_the_config_for_own_recordings(folder):
+    """Its data are opened as they are; the folder has no `test`, but a part for validation."""
+    (folder / 'train' / 'a').rename(folder / 'val')
+    config = get_config(f'configs/audio/folder.py:{folder}')
+    assert config.data.eval_split == 'validation'
+    data = build(DataConfig, config.data, 'data')
+    (batch,) = eval_batches(open_dataset(data, data.eval_split), batch_size=6)
+    assert batch['x'].shape == (6, 16_000, 1) and batch['mask'].all()
 
 
 @pytest.fixture
