@@ -1,7 +1,7 @@
 """Discriminators: one logit for an example (DCGAN), or one for each of its patches (PatchGAN).
 
 Both return a `DiscriminatorOutput`, share their convolutions, and can be conditioned on a class by
-projection.
+projection. Those of sound are in `sound_discriminators.py`.
 """
 
 import functools
@@ -26,13 +26,17 @@ class DiscriminatorOutput:
     """What a discriminator returns.
 
     Attributes:
-        logits: greater where an example seems real: float32, [b] or [b *grid'].
+        logits: greater where an example seems real: float32, [b] or [b *grid']; of several discriminators a
+            tuple, with a grid for each.
         classes: logits of the classes that a linear probe reads from the features, without a gradient to them
             [b k]; None without labels.
+        features: what layers before the last one see of an example [b *grid' c], which feature matching
+            compares.
     """
 
-    logits: jax.Array
+    logits: jax.Array | tuple[jax.Array, ...]
     classes: jax.Array | None
+    features: tuple[jax.Array, ...] = ()
 
 
 class Discriminator(nn.Module):
@@ -69,6 +73,7 @@ class Discriminator(nn.Module):
     ) -> DiscriminatorOutput:
         """Scores examples [b *grid c], with axes of 4 * 2^n positions, and labels int32 [b]."""
         layer, norm = _layers(self, train, axis_name)
+        features = []
         for stage, strides in enumerate(halving_strides(x.shape[1:-1])):
             use_bias = self.norm == 'none' or stage == 0
             conv = Conv(
@@ -81,6 +86,7 @@ class Discriminator(nn.Module):
             )
             x = layer(conv)(x)
             x = nn.leaky_relu(x if stage == 0 else norm(x), 0.2)
+            features.append(x)
         x = x.astype(jnp.float32)
         logits = layer(nn.Dense(1, kernel_init=_INIT))(x.reshape(x.shape[0], -1))[:, 0]
         if self.conditional:
@@ -90,7 +96,7 @@ class Discriminator(nn.Module):
         if self.num_classes:
             flat = jax.lax.stop_gradient(x.reshape(x.shape[0], -1))
             classes = nn.Dense(self.num_classes, name='probe')(flat)
-        return DiscriminatorOutput(logits=logits, classes=classes)
+        return DiscriminatorOutput(logits=logits, classes=classes, features=tuple(features))
 
 
 class PatchDiscriminator(nn.Module):
@@ -136,17 +142,19 @@ class PatchDiscriminator(nn.Module):
             kernel_init=_INIT,
         )
         x = nn.leaky_relu(layer(conv(self.channels, strides=self.strides))(x), 0.2)
+        features = [x]
         for stage in range(1, self.stages + 1):
             strides = self.strides if stage < self.stages else 1
             width = self.channels * min(2**stage, 8)
             x = layer(conv(width, strides=strides, use_bias=self.norm == 'none'))(x)
             x = nn.leaky_relu(norm(x), 0.2)
+            features.append(x)
         logits = layer(conv(1))(x)[..., 0].astype(jnp.float32)
         if self.num_classes:
             vectors = layer(nn.Embed(self.num_classes, x.shape[-1]))(labels)
             pooled = jnp.mean(x.astype(jnp.float32), tuple(range(1, x.ndim - 1)))
             logits += over_grid(jnp.sum(vectors * pooled, -1), x)
-        return DiscriminatorOutput(logits=logits, classes=None)
+        return DiscriminatorOutput(logits=logits, classes=None, features=tuple(features))
 
 
 def halving_strides(grid: tuple[int, ...]) -> list[tuple[int, ...]]:

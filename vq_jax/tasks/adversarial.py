@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, check_least
 from vq_jax.models.context import beside
+from vq_jax.models.sound_discriminators import SoundDiscriminator
 from vq_jax.ops import adversarial_losses
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.parts import Part
@@ -47,6 +49,11 @@ class AdversarialLossConfig:
     def __post_init__(self) -> None:
         check_least(0, self, 'r1', 'gradient_penalty', 'lecam')
 
+    @property
+    def matches_features(self) -> bool:
+        """Whether the generator lowers what feature matching compares."""
+        return False
+
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialConfig(AdversarialLossConfig):
@@ -54,16 +61,19 @@ class AdversarialConfig(AdversarialLossConfig):
 
     Attributes:
         weight: of the adversarial loss, times the adaptive weight.
+        feature_weight: of feature matching (see `adversarial_losses.feature_matching`), which the adaptive
+            weight counts to the losses of reconstruction; 0 leaves it out.
         adaptive: weigh it so that both losses pull equally at the last layer (Esser et al. 2021,
             equation 7).
         start: the step from which the generator feels it; before, it costs nothing. At or beyond the
             end of the run there is no adversarial loss at all.
         warmup: steps before `start` in which the discriminator learns alone.
-        ramp: steps after `start` over which its weight rises from 0.
+        ramp: steps after `start` over which both weights rise from 0.
         most_adaptive: the adaptive weight is held below it.
     """
 
     weight: float = 0.8
+    feature_weight: float = 0.0
     adaptive: bool = True
     start: int = 0
     warmup: int = 0
@@ -72,7 +82,8 @@ class AdversarialConfig(AdversarialLossConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_least(0, self, 'weight', 'start', 'warmup', 'ramp', 'most_adaptive')
+        weights = ('weight', 'feature_weight', 'most_adaptive')
+        check_least(0, self, *weights, 'start', 'warmup', 'ramp')
         if self.warmup > self.start:
             raise UserError(
                 f'warmup is {self.warmup} steps before start, which is {self.start}; raise start or lower '
@@ -85,9 +96,18 @@ class AdversarialConfig(AdversarialLossConfig):
             return 'absent'
         return 'alone' if step < self.start else 'together'
 
-    def ramped(self, step: jax.Array) -> jax.Array:
-        """The weight of the adversarial loss at a step from `start` on, without the adaptive one."""
-        return self.weight * jnp.minimum(1.0, (step - self.start + 1) / max(1, self.ramp))
+    @property
+    def matches_features(self) -> bool:
+        """See `AdversarialLossConfig`."""
+        return self.feature_weight > 0
+
+    def ramped(self, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The weights of the adversarial loss, without the adaptive one, and of feature matching.
+
+        At a step from `start` on.
+        """
+        share = jnp.minimum(1.0, (step - self.start + 1) / max(1, self.ramp))
+        return self.weight * share, self.feature_weight * share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +116,7 @@ class Adversary:
 
     Attributes:
         config: see `AdversarialLossConfig`.
-        discriminator: a module of `vq_jax.models.discriminators`.
+        discriminator: a module of `vq_jax.models.discriminators` or `sound_discriminators`.
         optimizer: changes its parameters.
     """
 
@@ -115,10 +135,10 @@ class Adversary:
         # Batch normalisation undoes the scale of the kernel before it, and has one of its own.
         spectral = self.discriminator.spectral_norm and self.discriminator.norm == 'none'
         if self.config.loss == 'wasserstein' and not (self.config.gradient_penalty or spectral):
+            own = 'config.discriminator.norm=none with config.discriminator.spectral_norm=true or '
             raise UserError(
                 'config.adversarial.loss=wasserstein needs a discriminator whose slope is bounded; set '
-                'config.discriminator.norm=none with config.discriminator.spectral_norm=true or '
-                'config.adversarial.gradient_penalty=10.'
+                f'{"" if self._of_sound else own}config.adversarial.gradient_penalty=10.'
             )
 
     def check_spec(self, spec: Spec) -> None:
@@ -126,17 +146,19 @@ class Adversary:
         images, labels = jnp.zeros((1, *spec.shape)), jnp.zeros(1, jnp.int32)
         discriminate = functools.partial(self.discriminator.init_with_output, jax.random.key(0))
         output, _ = jax.eval_shape(discriminate, images, labels)
-        if not output.logits.size:
+        if not all(logits.size for logits in jax.tree.leaves(output.logits)):
+            key = 'sound_discriminator.stft_windows' if self._of_sound else 'discriminator.stages'
             raise UserError(
                 f'examples of {spec.size_in_words} are too small for the discriminator; lower '
-                'config.discriminator.stages, or give larger ones.'
+                f'config.{key}, or give larger ones.'
             )
 
     def init(self, key: jax.Array, images: jax.Array, labels: jax.Array) -> TrainState:
         """The discriminator's state before the first step; only the shapes [b *grid c], [b] count."""
         params_key, run_key = jax.random.split(key)
-        variables = self.discriminator.init(params_key, images, labels)
-        averages = {'real': 0.0, 'fake': 0.0, 'accuracy': 0.5, 'loss': self._chance, 'diversity': 1.0}
+        output, variables = self.discriminator.init_with_output(params_key, images, labels)
+        logits = jax.tree.map(lambda _: 0.0, output.logits)
+        averages = {'real': logits, 'fake': logits, 'accuracy': 0.5, 'loss': self._chance, 'diversity': 1.0}
         return TrainState.create(
             run_key, {**variables, _AVERAGES: jax.tree.map(jnp.float32, averages)}, self.optimizer
         )
@@ -150,7 +172,7 @@ class Adversary:
         part: Part,
         centre: jax.Array,
         condition: jax.Array | None = None,
-    ) -> tuple[jax.Array, dict[str, Any]]:
+    ) -> tuple[Callable[..., jax.Array], dict[str, Any]]:
         """Compares real and generated images once, for both networks.
 
         Real and generated images are normalised apart, each by the statistics of their own kind
@@ -169,8 +191,9 @@ class Adversary:
             condition: what both are made of and outputs beside [b *grid d], or None.
 
         Returns:
-            The gradient of the generator's loss, the mean over the part, with respect to the generated images
-            [b *grid c]; and what the discriminator learns from, whose mean over all parts `update` takes.
+            A function of two weights, of the adversarial loss and of feature matching, that gives the
+            gradient of their weighted sum, the mean over the part, with respect to the generated images [b
+            *grid c]; and what the discriminator learns from, whose mean over all parts `update` takes.
         """
         learned = {k: v for k, v in state.variables.items() if k != _AVERAGES}
         averages = state.variables[_AVERAGES]
@@ -186,7 +209,7 @@ class Adversary:
                     axis_name=part.axis_name,
                     mutable=list(learned),
                 )
-                outputs.append(output)
+                outputs.append(output if self.config.matches_features else output.replace(features=()))
             return tuple(outputs), changed
 
         def loss_fn(outputs: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -225,11 +248,27 @@ class Adversary:
         real_logits, fake_logits = (x.logits for x in outputs)
         at_outputs, metrics = jax.grad(loss_fn, has_aux=True)(outputs)
         grads, _ = pull(at_outputs)
-        generator_loss, at_fake = jax.value_and_grad(
+        generator_loss, at_logits = jax.value_and_grad(
             lambda logits: jnp.mean(adversarial_losses.generator_loss(self.config.loss, logits))
         )(fake_logits)
-        nothing = jax.tree.map(jnp.zeros_like, outputs)
-        _, gradient = pull((nothing[0], nothing[1].replace(logits=at_fake)))
+        metrics['generator_loss'] = generator_loss
+        nothing, at_features = jax.tree.map(jnp.zeros_like, outputs), ()
+        if self.config.matches_features:
+            real_features, fake_features = (x.features for x in outputs)
+            metrics['feature_matching_loss'], at_features = jax.value_and_grad(
+                lambda features: jnp.mean(adversarial_losses.feature_matching(features, real_features))
+            )(fake_features)
+
+        def gradient(
+            adversarial: jax.Array | float = 1.0, feature_matching: jax.Array | float = 0.0
+        ) -> jax.Array:
+            def weighed(weight: jax.Array | float, tree: Any) -> Any:
+                return jax.tree.map(lambda x: (weight * x).astype(x.dtype), tree)
+
+            at_fake = nothing[1].replace(
+                logits=weighed(adversarial, at_logits), features=weighed(feature_matching, at_features)
+            )
+            return pull((nothing[0], at_fake))[1]
 
         if self.config.r1 or self.config.gradient_penalty:
             penalties, of_penalties = jax.grad(penalty_fn, has_aux=True)(state.params)
@@ -237,14 +276,15 @@ class Adversary:
             metrics |= of_penalties
 
         metrics |= {
-            'generator_loss': generator_loss,
-            'logits_real': jnp.mean(real_logits),
-            'logits_fake': jnp.mean(fake_logits),
+            'logits_real': jnp.mean(adversarial_losses.mean_logits(real_logits)),
+            'logits_fake': jnp.mean(adversarial_losses.mean_logits(fake_logits)),
         }
+        ranked = jax.tree.map(lambda real, fake: 0.5 + 0.5 * jnp.sign(real - fake), real_logits, fake_logits)
         return gradient, {
             'gradients': grads,
             'metrics': metrics,
-            'accuracy': jnp.mean(0.5 + 0.5 * jnp.sign(real_logits - fake_logits)),
+            'logits': jax.tree.map(jnp.mean, {'real': real_logits, 'fake': fake_logits}),
+            'accuracy': jnp.mean(adversarial_losses.mean_logits(ranked)),
             'real_spread': _spread(real - centre),
             'fake_spread': _spread(fake - centre),
             'fake_offset': jnp.mean(fake - centre, 0),
@@ -265,8 +305,7 @@ class Adversary:
         of_fake = means['fake_spread'] - jnp.sum(jnp.square(means['fake_offset']))
         diversity = jnp.where(alike, 1.0, jnp.maximum(of_fake, 0.0) / jnp.where(alike, 1.0, variance))
         new = {
-            'real': metrics['logits_real'],
-            'fake': metrics['logits_fake'],
+            **means['logits'],
             'accuracy': means['accuracy'],
             'loss': metrics['discriminator_loss'],
             'diversity': diversity,
@@ -319,6 +358,10 @@ class Adversary:
         return None
 
     @property
+    def _of_sound(self) -> bool:
+        return isinstance(self.discriminator, SoundDiscriminator)
+
+    @property
     def _raise_r1(self) -> str:
         """Advice to do so that can be followed; the parameters are others without batch normalisation."""
         if self.discriminator.norm == 'batch':
@@ -328,7 +371,7 @@ class Adversary:
     @property
     def _chance(self) -> float:
         """The loss of a discriminator that knows nothing: all logits 0."""
-        return {'hinge': 2.0, 'wasserstein': 0.0}.get(self.config.loss, 2 * math.log(2))
+        return {'hinge': 2.0, 'wasserstein': 0.0, 'least_squares': 1.0}.get(self.config.loss, 2 * math.log(2))
 
 
 def make_adversary(

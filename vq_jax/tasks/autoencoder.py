@@ -36,6 +36,7 @@ from vq_jax.quantizers.gaussian import LATENT
 from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, StartsFromData, revive
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import Adversary, mean_image
+from vq_jax.tasks.balancer import BALANCE, BalancerConfig
 from vq_jax.tasks.code_reports import (
     codebook_media,
     of_scales,
@@ -53,6 +54,10 @@ from vq_jax.training.optimizer import Optimizer
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import AdversarialState, TrainState
 
+_ADVERSARIAL, _FEATURES = (
+    'adversarial',
+    'feature_matching',
+)  # losses of the outputs, beside those named by others
 _NO_PERCEPTUAL, _ITSELF = Perceptual('none'), Source()
 
 
@@ -70,6 +75,7 @@ class AutoencoderTask(Task):
         bottleneck_loss: how that of the bottleneck counts beside them.
         optimizer: changes the autoencoder.
         adversary: the discriminator, and how it learns; None without, as a model with a head must be.
+        balancer: weighs the losses of the outputs by the norms of their gradients; None if by numbers alone.
         perceptual: the perceptual loss among `losses`, if it is there.
         source: what the encoder sees of an example.
         more_codes: a sentence that says how more of the codes come into use.
@@ -84,6 +90,7 @@ class AutoencoderTask(Task):
     bottleneck_loss: BottleneckLoss
     optimizer: Optimizer
     adversary: Adversary | None = None
+    balancer: BalancerConfig | None = None
     perceptual: Perceptual = _NO_PERCEPTUAL
     source: Source = _ITSELF
     more_codes: str = ''
@@ -131,6 +138,8 @@ class AutoencoderTask(Task):
         params_key, run_key = jax.random.split(key)
         x, labels = to_float(batch['x'][:1]), batch['label'][:1]
         variables = self.model.init(params_key, self.source(x), self._context(labels))
+        if self.balancer:
+            variables = {**variables, BALANCE: self.balancer.init(self._named_losses)}
         state = TrainState.create(run_key, variables, self.optimizer)
         if not self.adversary:
             return state
@@ -214,7 +223,8 @@ class AutoencoderTask(Task):
         felt = learns and phase == 'together'
         apart = felt and self.accumulate > 1 and self.adversary.config.adaptive
         centre = mean_image(to_float(batch['x']), axis_name) if learns else None
-        ramp = self.adversary.config.ramped(state.step) if felt else jnp.zeros(())
+        none = jnp.zeros(())
+        ramped, of_features = self.adversary.config.ramped(state.step) if felt else (none, none)
         key = generator.step_key()
 
         def of_part(batch: Batch, part: Part) -> tuple[dict[str, Any], Codes]:
@@ -245,23 +255,41 @@ class AutoencoderTask(Task):
 
             outcome = jax.vjp(reconstruct, generator.params, has_aux=True)
             (outputs, bottleneck_loss), pull, (features, batch_means, quantized) = outcome
-            (loss, named), gradient = jax.value_and_grad(loss_of, has_aux=True)(outputs)
+            if self.balancer:
+                named, gradients, loss = self._apart(outputs, target, state.frozen)
+            else:
+                (loss, named), gradient = jax.value_and_grad(loss_of, has_aux=True)(outputs)
             metrics = {'loss': loss + bottleneck_loss, **named, 'bottleneck_loss': bottleneck_loss}
-            means, weight = {'metrics': {**metrics, **quantized.metrics}, 'codebooks': batch_means}, ramp
+            means, weight = {'metrics': {**metrics, **quantized.metrics}, 'codebooks': batch_means}, ramped
             if learns:
-                adversarial, means['discriminator'] = self.adversary.compare(
+                against, means['discriminator'] = self.adversary.compare(
                     discriminator, x, outputs, labels, part, centre, self.source.condition(x)
                 )
-            if apart:
-                means['adversarial_gradients'] = pull((adversarial, jnp.zeros(())))[0]
-            elif felt:
-                if self.adversary.config.adaptive:
+            if self.balancer:
+                weights = {loss.name: loss.weight for loss in self.losses}
+                if felt:
+                    gradients[_ADVERSARIAL], weights[_ADVERSARIAL] = against(1.0, 0.0), ramped
+                    if self.adversary.config.matches_features:
+                        gradients[_FEATURES], weights[_FEATURES] = against(0.0, 1.0), of_features
+                gradient, means[BALANCE], balanced = self.balancer.balance(
+                    generator.variables[BALANCE], gradients, weights, axis_name
+                )
+                means['metrics'] |= balanced
+            elif felt and self.adversary.config.adaptive:
+                if self.adversary.config.matches_features:
+                    gradient += against(0.0, of_features)
+                adversarial = against(1.0, 0.0)
+                if apart:
+                    means['adversarial_gradients'] = pull((adversarial, none))[0]
+                else:
                     pulls = (
                         pmean(self._at_last_kernel(generator.params, features, x), axis_name)
                         for x in (gradient, adversarial)
                     )
                     weight *= adversarial_losses.adaptive_weight(*pulls, self.adversary.config.most_adaptive)
-                gradient += weight * adversarial
+                    gradient += weight * adversarial
+            elif felt:
+                gradient += against(ramped, of_features)
             (means['gradients'],) = pull((gradient, jnp.ones(())))
             means['weight'] = weight
             return means, quantized.codes if self.vocabularies else ()
@@ -270,9 +298,11 @@ class AutoencoderTask(Task):
         grads, weight, metrics = means['gradients'], means['weight'], means['metrics']
         if apart:
             pulls = (flatten_dict(tree)[LAST_KERNEL] for tree in (grads, means['adversarial_gradients']))
-            weight = ramp * adversarial_losses.adaptive_weight(*pulls, self.adversary.config.most_adaptive)
+            weight = ramped * adversarial_losses.adaptive_weight(*pulls, self.adversary.config.most_adaptive)
             grads = jax.tree.map(lambda x, y: x + weight * y, grads, means['adversarial_gradients'])
         generator, update = generator.apply_gradients(grads, self.optimizer)
+        if self.balancer:
+            generator = generator.replace(variables={**generator.variables, BALANCE: means[BALANCE]})
         generator, learned = self._learn_codes(generator, means['codebooks'])
         metrics |= {
             **usage_of_batch(codes, self.vocabularies, self.model.shared_codebook),
@@ -283,8 +313,8 @@ class AutoencoderTask(Task):
         if self.adversary:
             metrics['adversarial_weight'] = weight
         if learns:
-            networks['discriminator'], against = self.adversary.update(discriminator, means['discriminator'])
-            metrics |= against
+            networks['discriminator'], judged = self.adversary.update(discriminator, means['discriminator'])
+            metrics |= judged
         return state.with_networks(**networks), metrics
 
     def watch(self, metrics: dict[str, float]) -> str | None:
@@ -452,6 +482,25 @@ class AutoencoderTask(Task):
         """The weighted sum, and each loss by its name, of each example [b]."""
         named = {loss.name: loss.difference(outputs, x, frozen) for loss in self.losses}
         return sum(loss.weight * named[loss.name] for loss in self.losses), named
+
+    @property
+    def _named_losses(self) -> tuple[str, ...]:
+        """The names of all losses of the outputs, those of the discriminator's side among them."""
+        names = tuple(loss.name for loss in self.losses)
+        if not self.adversary:
+            return names
+        return (*names, _ADVERSARIAL, *([_FEATURES] if self.adversary.config.matches_features else []))
+
+    def _apart(
+        self, outputs: Any, x: jax.Array, frozen: Any
+    ) -> tuple[dict[str, jax.Array], dict[str, Any], jax.Array]:
+        """Each loss and its gradient at the outputs by name, without weights, and the weighted sum."""
+        named, gradients = {}, {}
+        for loss in self.losses:
+            named[loss.name], gradients[loss.name] = jax.value_and_grad(
+                lambda outputs, loss=loss: jnp.mean(loss.difference(outputs, x, frozen))
+            )(outputs)
+        return named, gradients, sum(loss.weight * named[loss.name] for loss in self.losses)
 
     def _learn_codes(self, state: TrainState, batch_means: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         """Lets the codebooks learn what they learn without gradients, and gives metrics of it.

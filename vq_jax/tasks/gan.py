@@ -134,8 +134,8 @@ class GANTask(Task):
 
         fake, pull, changed = jax.vjp(generate, generator.params, has_aux=True)
         centre = mean_image(images, axis_name)
-        at_fake, means = self.adversary.compare(state.discriminator, images, fake, labels, whole, centre)
-        grads, means = pmean((*pull(at_fake), means), axis_name)
+        gradient, means = self.adversary.compare(state.discriminator, images, fake, labels, whole, centre)
+        grads, means = pmean((*pull(gradient()), means), axis_name)
         discriminator, metrics = self.adversary.update(state.discriminator, means)
         generator, update = generator.apply_gradients(grads, self.optimizer)
         generator = generator.replace(variables=changed).finish_step(self.optimizer)

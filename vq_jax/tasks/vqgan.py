@@ -10,13 +10,16 @@ from vq_jax.models.autoencoder import Autoencoder
 from vq_jax.models.discriminators import PatchDiscriminator
 from vq_jax.models.residual import ResidualEncoder, ResidualSizes, residual_decoder
 from vq_jax.models.seanet import SEANetEncoder, SEANetSizes, seanet_decoder
+from vq_jax.models.sound_discriminators import SoundDiscriminator
 from vq_jax.quantizers.gaussian import GaussianBottleneck
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import AdversarialConfig, make_adversary
 from vq_jax.tasks.autoencoder import AutoencoderTask, encoded_grid
+from vq_jax.tasks.balancer import BalancerConfig, make_balancer
 from vq_jax.tasks.losses import BottleneckLoss, perceptual_loss, reconstruction_loss
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.quantizer_config import make_quantizer, more_codes, quantizer_sections
+from vq_jax.tasks.spectral import Spectral
 from vq_jax.tasks.task import check_parts, labels_of
 from vq_jax.tasks.translation import Source
 from vq_jax.training.config import build, defaults
@@ -36,12 +39,15 @@ class VariantConfig:
             (Isola et al. 2017, arXiv:1611.07004), its grey values or a copy reduced to a quarter of
             height and width. The discriminator is then given pairs, concatenated.
         class_conditional: decoder and discriminator are given the class.
+        discriminator: of patches of images or sounds (section 'discriminator'), or of the periods and
+            spectra of sounds (section 'sound_discriminator'), which knows no classes.
     """
 
     backbone: Literal['residual', 'seanet'] = 'residual'
     bottleneck: Literal['quantizer', 'gaussian'] = 'quantizer'
     source: Literal['image', 'grey', 'small'] = 'image'
     class_conditional: bool = False
+    discriminator: Literal['patches', 'sound'] = 'patches'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +73,24 @@ class VQGANLossConfig:
         check_least(0, self, *weights)
 
 
+def make_discriminator(
+    config: ConfigDict, kind: Literal['patches', 'sound'], spec: Spec, num_labels: int = 0
+) -> PatchDiscriminator | SoundDiscriminator:
+    """The discriminator of a kind, of its section of a config, for examples of a spec of so many classes.
+
+    Raises:
+        UserError: if one of sound is to take other examples, or classes.
+    """
+    if kind == 'patches':
+        return build(PatchDiscriminator, config.discriminator, 'discriminator', num_classes=num_labels)
+    if spec.kind != 'audio' or num_labels:
+        are = f'examples are {spec.plural}' if spec.kind != 'audio' else 'there are some'
+        raise UserError(
+            f'config.variant.discriminator=sound takes sounds and no classes, and {are}; set it to patches.'
+        )
+    return build(SoundDiscriminator, config.sound_discriminator, 'sound_discriminator')
+
+
 class VQGANTask(AutoencoderTask):
     """The autoencoder of residual blocks, or SEANet's, with a perceptual loss and a discriminator."""
 
@@ -80,7 +104,10 @@ class VQGANTask(AutoencoderTask):
             **quantizer_sections(without=('dim',)),
             'gaussian': defaults(GaussianBottleneck, without=('dim', 'free_bits')),
             'discriminator': defaults(PatchDiscriminator, without=('num_classes',)),
+            'sound_discriminator': defaults(SoundDiscriminator),
             'loss': defaults(VQGANLossConfig),
+            'spectral': defaults(Spectral),
+            'balancer': defaults(BalancerConfig),
             'perceptual': defaults(Perceptual),
             'adversarial': defaults(AdversarialConfig),
             'discriminator_optimizer': defaults(OptimizerConfig),
@@ -111,9 +138,7 @@ class VQGANTask(AutoencoderTask):
             grid = encoded_grid(spec, sizes.factors, factors_key)
             width, bottleneck = sizes.features, make_quantizer(config, grid, dim=sizes.features)
             bottleneck_loss = BottleneckLoss(loss.quantizer_weight)
-        discriminator = build(
-            PatchDiscriminator, config.discriminator, 'discriminator', num_classes=num_labels
-        )
+        discriminator = make_discriminator(config, variant.discriminator, spec, num_labels)
         adversarial = build(AdversarialConfig, config.adversarial, 'adversarial')
         learning = adversarial.start - adversarial.warmup  # the step from which the discriminator learns
         if discriminator.norm == 'batch' and learning < config.steps:
@@ -126,6 +151,7 @@ class VQGANTask(AutoencoderTask):
             encoder, decoder = SEANetEncoder(sizes, width), seanet_decoder(sizes, spec.channels)
         else:
             encoder, decoder = ResidualEncoder(sizes, width), residual_decoder(sizes, spec.channels)
+        losses += build(Spectral, config.spectral, 'spectral').losses(spec)
         return cls(
             model=Autoencoder(encoder, bottleneck, decoder, conditional=variant.class_conditional),
             spec=spec,
@@ -136,6 +162,7 @@ class VQGANTask(AutoencoderTask):
             bottleneck_loss=bottleneck_loss,
             optimizer=model_optimizer(config),
             adversary=make_adversary(config, adversarial, discriminator, schedule_length(config) - learning),
+            balancer=make_balancer(config, adversarial),
             perceptual=perceptual,
             source=Source(variant.source),
             num_labels=num_labels,

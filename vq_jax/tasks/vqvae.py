@@ -14,6 +14,7 @@ from vq_jax.spec import Spec
 from vq_jax.tasks.autoencoder import AutoencoderTask, encoded_grid
 from vq_jax.tasks.losses import BottleneckLoss, reconstruction_loss
 from vq_jax.tasks.quantizer_config import make_quantizer, more_codes, quantizer_sections
+from vq_jax.tasks.spectral import Spectral
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import model_optimizer
 
@@ -60,8 +61,13 @@ class VQVAETask(AutoencoderTask):
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
-        """Sections 'model', 'loss' and the quantizers'."""
-        return {'model': defaults(VQVAEConfig), **quantizer_sections(), 'loss': defaults(LossConfig)}
+        """Sections 'model', 'loss' and 'spectral', and the quantizers'."""
+        return {
+            'model': defaults(VQVAEConfig),
+            **quantizer_sections(),
+            'loss': defaults(LossConfig),
+            'spectral': defaults(Spectral),
+        }
 
     @classmethod
     def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'VQVAETask':
@@ -86,7 +92,10 @@ class VQVAETask(AutoencoderTask):
             spec=spec,
             factors=factors,
             factors_key=_FACTORS_KEY,
-            losses=(reconstruction_loss(loss.reconstruction, loss.reconstruction_weight),),
+            losses=(
+                reconstruction_loss(loss.reconstruction, loss.reconstruction_weight),
+                *build(Spectral, config.spectral, 'spectral').losses(spec),
+            ),
             bottleneck_loss=BottleneckLoss(),
             optimizer=model_optimizer(config),
             more_codes=more_codes(config),
