@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from vq_jax.ops.images import to_float
 from vq_jax.ops.losses import mean_square
+from vq_jax.ops.spectral_distances import MEL_DISTANCE, STFT_DISTANCE
 
 
 def snr(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -14,6 +16,37 @@ def snr(x: jax.Array, y: jax.Array) -> jax.Array:
     """
     power, error = (jnp.maximum(mean_square(y, other), 1 / y[0].size) for other in (jnp.zeros_like(y), x))
     return 10 * jnp.log10(power / error)
+
+
+def si_sdr(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Scale-invariant signal-to-distortion ratio of sounds x that stand for y, int16 [b ...], in decibels.
+
+    `10 log10(|a y|^2 / |x - a y|^2)` with a the factor that makes the distortion least, of values without
+    their
+    mean, float32 [b]: Le Roux et al. 2019 (arXiv:1811.02508), equation 5. Distortion of a whole example is at
+    least one
+        step of
+    the integers, and 1e-8 is added to the ratio, so that a mean over a data set stays finite: silence has -80
+    dB.
+    """
+    x, y = (v.reshape(len(v), -1).astype(jnp.float32) for v in (x, y))
+    x, y = (v - jnp.mean(v, 1, keepdims=True) for v in (x, y))
+    scale = jnp.sum(x * y, 1) / jnp.maximum(jnp.sum(jnp.square(y), 1), 1.0)
+    target = scale[:, None] * y
+    distortion = jnp.maximum(jnp.sum(jnp.square(x - target), 1), 1.0)
+    return 10 * jnp.log10(jnp.sum(jnp.square(target), 1) / distortion + 1e-8)
+
+
+def sound_metrics(x: jax.Array, y: jax.Array, rate: float | None) -> dict[str, jax.Array]:
+    """How well sounds x stand for y, int16 [b t c], of so many samples in a second, each float32 [b].
+
+    Returns:
+        'snr' and 'si_sdr' in decibels, 'stft_distance', and if the rate is known 'mel_distance' (see
+        `vq_jax.ops.spectral_distances`).
+    """
+    pair = to_float(x), to_float(y)
+    found = {'snr': snr(x, y), 'si_sdr': si_sdr(x, y), 'stft_distance': STFT_DISTANCE(*pair, rate)}
+    return found if rate is None else {**found, 'mel_distance': MEL_DISTANCE(*pair, rate)}
 
 
 def psnr(x: jax.Array, y: jax.Array) -> jax.Array:

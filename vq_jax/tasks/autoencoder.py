@@ -30,7 +30,7 @@ from vq_jax.ops.images import to_float, to_integers
 from vq_jax.ops.keys import content_keys
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.losses import mean_absolute, mean_square
-from vq_jax.ops.metrics import psnr, snr
+from vq_jax.ops.metrics import psnr, sound_metrics
 from vq_jax.ops.parts import Part, map_over_parts, over_parts
 from vq_jax.quantizers.gaussian import LATENT
 from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, StartsFromData, revive
@@ -346,7 +346,7 @@ class AutoencoderTask(Task):
         loss, named = self._output_losses(outputs, target, state.frozen)
         values = {
             'loss': loss + self.bottleneck_loss(quantized.loss, x),
-            **errors(expected(outputs), batch['x']),
+            **errors(expected(outputs), batch['x'], self.spec),
         }
         if self.perceptual.kind != 'none':
             values[self.perceptual.kind] = named['perceptual_loss']
@@ -552,21 +552,21 @@ def encoded_grid(spec: Spec, factors: Sequence[int], factors_key: str) -> tuple[
     return tuple(size // factor for size, factor in zip(spec.grid, along, strict=True))
 
 
-def errors(outputs: jax.Array, originals: jax.Array) -> dict[str, jax.Array]:
+def errors(outputs: jax.Array, originals: jax.Array, spec: Spec) -> dict[str, jax.Array]:
     """How far reconstructions are from their originals, for each example [b].
 
     Args:
         outputs: reconstructions, about in [-1, 1] [b *grid c].
         originals: as they travel, integers [b *grid c].
+        spec: of these, whose sizes may be others.
 
     Returns:
         'mse' and 'l1' of the outputs as they are, and of the integers that they become 'psnr', or of sound,
-        most of which is far from its peak, 'snr'.
+        most of which is far from its peak, `sound_metrics`.
     """
-    x = to_float(originals)
-    name, ratio = ('snr', snr) if originals.dtype == jnp.int16 else ('psnr', psnr)
-    return {
-        'mse': mean_square(outputs, x),
-        'l1': mean_absolute(outputs, x),
-        name: ratio(to_integers(outputs, originals.dtype), originals),
-    }
+    x, rebuilt = to_float(originals), to_integers(outputs, originals.dtype)
+    if spec.kind == 'audio':
+        others = sound_metrics(rebuilt, originals, spec.rate)
+    else:
+        others = {'psnr': psnr(rebuilt, originals)}
+    return {'mse': mean_square(outputs, x), 'l1': mean_absolute(outputs, x), **others}

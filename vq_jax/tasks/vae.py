@@ -194,7 +194,7 @@ class VAETask(AutoencoderTask):
             'iwae': iwae,
             'bits_per_dimension': bits_per_dimension(elbo, size),
             'iwae_bits_per_dimension': bits_per_dimension(iwae, size),
-            **errors(decoded, batch['x']),
+            **errors(decoded, batch['x'], self.spec),
             'latent_mean': mean,
             'latent_square': jnp.square(mean),
         }
