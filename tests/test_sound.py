@@ -88,6 +88,24 @@ def test_sounds_are_encoded_and_come_back(tokenizer):
         opened.encode(sounds / 32768)
 
 
+def test_coding_is_measured(tokenizer):
+    """32 positions of two codes of 4 bits in 64 ms, or of the first of them."""
+    opened = vq_jax.load(tokenizer)
+    whole, first = (opened.measure_sound('test', depths=depths) for depths in (None, 1))
+    rates = [(found['metrics']['bit_rate'], found['metrics']['bit_rate_entropy']) for found in (whole, first)]
+    np.testing.assert_allclose([nominal for nominal, _ in rates], [4, 2])
+    assert all(0 < entropy < nominal for nominal, entropy in rates)
+    evaluated = opened.evaluate('test').metrics
+    for name in ('snr', 'si_sdr', 'mel_distance', 'stft_distance'):
+        assert whole['metrics'][name] == pytest.approx(evaluated[name], rel=1e-4)
+        assert first['metrics'][name] != whole['metrics'][name]
+    bits = sum(evaluated[f'code_entropy_bits_depth_{i}'] for i in range(2))
+    assert rates[0][1] == pytest.approx(32 * bits / 0.064 / 1000)
+    assert whole['sounds'] == evaluated['examples'] and whole['metrics']['decode_real_time_factor'] > 0
+    with pytest.raises(vq_jax.UserError, match=r'depths is 3, .* this model decodes so many: 1, 2; give one'):
+        opened.measure_sound('test', depths=3)
+
+
 def test_an_evaluation_is_looked_at_and_listened_to(tokenizer):
     log = (tokenizer / 'metrics.jsonl').read_text()
     assert '"snr"' in log and '"psnr"' not in log

@@ -36,6 +36,12 @@ _LPIPS = flags.DEFINE_list(
     'With --features, measure reconstructions with LPIPS too: download, or files of VGG-16 and of the heads, '
     'separated by a comma.',
 )
+_SOUND = flags.DEFINE_bool(
+    'sound', False, 'Measure how well, and at what bit rate and speed, sounds are coded; PESQ and STOI too.'
+)
+_DEPTHS = flags.DEFINE_integer(
+    'depths', None, 'With --sound: use the first so many codes of each position alone.', lower_bound=1
+)
 _NUM = flags.DEFINE_integer(
     'num', 10_000, 'With --features: how many samples to make; reconstructions are of the whole split.'
 )
@@ -51,9 +57,15 @@ def main() -> None:
     for flag in (_RESIZE, _LPIPS, _NUM, _SEED, _REFERENCE):
         if flag.present and not _FEATURES.value:
             raise UserError(f'--{flag.name} is given without --features; give both, or leave it out.')
+    if _DEPTHS.present and not _SOUND.value:
+        raise UserError('--depths is given without --sound; give both, or leave it out.')
+    if _SOUND.value and _FEATURES.value:
+        raise UserError('--sound and --features are two evaluations; give one of them.')
     if _OUTPUT.value:
         cli.check_output(_OUTPUT, '.json')
-    if _FEATURES.value:
+    if _SOUND.value:
+        _measure_sound()
+    elif _FEATURES.value:
         _compare()
     else:
         _evaluate()
@@ -85,6 +97,24 @@ def _evaluate() -> None:
         'run': restored.identity(),
     }
     _write(console, {**made, **metrics})
+
+
+def _measure_sound() -> None:
+    from vq_jax.run import load
+    from vq_jax.training.progress import make_console, print_table
+
+    run = load(**run_flags.opened())
+    record = run.measure_sound(_SPLIT.value, depths=_DEPTHS.value, progress=True)
+    console = make_console()
+    of_depths = f', the first {record["depths"]} codes of each position' if record['depths'] else ''
+    title = (
+        f'{record["sounds"]:,} sounds of {record["dataset"]} {record["split"]}, step {run.step:,}{of_depths}'
+    )
+    print_table(console, title, record['metrics'])
+    for name, number in record['without_score'].items():
+        if number:
+            console.print(f'{number:,} of them have no {name}', soft_wrap=True)
+    _write(console, record)
 
 
 def _compare() -> None:

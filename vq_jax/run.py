@@ -17,6 +17,7 @@ from vq_jax.data.transforms import TRANSFORMS, Transform
 from vq_jax.errors import UserError, on_device
 from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
+from vq_jax.evaluators.sound import SoundEvaluator
 from vq_jax.evaluators.sources import open_features
 from vq_jax.extensions import allowing
 from vq_jax.models.context import prepared
@@ -496,6 +497,27 @@ class Run:
         with allowing(self._restored.allow):
             source = open_features(features, resize, self._restored)
         return FeatureEvaluator(self._restored, source, split, file, lpips).run(num, seed)
+
+    def measure_sound(
+        self, split: str | None = None, *, depths: int | None = None, progress: bool = False
+    ) -> dict[str, Any]:
+        """Measures how well, and at what bit rate and speed, a run codes the sounds of a split.
+
+        Args:
+            split: of the run's data set, by default its `eval_split`.
+            depths: use the first so many codes of each position alone, which residual quantization can.
+            progress: show a bar.
+
+        Returns:
+            What was measured and how, in JSON values. Of 'metrics', 'snr' and 'si_sdr' are in decibels, the
+            distances those of `vq_jax.ops.spectral_distances`; 'bit_rate' and 'bit_rate_entropy' are kilobits
+            a second, if all codes cost alike and by the entropy of each depth over the split; 'pesq_nb' or
+            'pesq_wb', and 'stoi', need the packages of `vq_jax[speech]`, and 'without_score' says how many
+            sounds have none; the real-time factors are seconds of sound that are encoded or decoded in one,
+            in batches on one device.
+        """
+        split = split or self.config.data.eval_split
+        return SoundEvaluator(self._restored, split, depths).run(progress=progress)
 
     def dataset(self, split: str) -> Dataset:
         """A split of the run's data set, preprocessed as in training."""

@@ -4,8 +4,8 @@
 `sounds`:
 
 - stft, mel, dac_mel: `MultiScaleSTFTLoss` and `MelSpectrogramLoss` of descript-audio-codec 1.0.0 with their
-  defaults, and the latter as `conf/base.yml` sets it, over the methods of `AudioSignal` of
-  descript-audiotools 0.7.2, whose filters are librosa's.
+  defaults, and the latter as `conf/base.yml` sets it, over the methods of `AudioSignal` of descript-audiotools
+  0.7.2 and `filters.mel` of librosa (commit b7e7bf4), whose values are slaney_filters.
 - encodec_mel: `MultiScaleMelSpectrogramLoss` of audiocraft (commit 896ec7c), as
 `solver/compression/default.yaml`
   sets it. torchaudio's `MelSpectrogram` was written out around `torch.stft`.

@@ -1,5 +1,6 @@
-"""The losses of sound in the task of all autoencoders: spectral ones, a discriminator's, and their balance."""
+"""The losses of sound in the task of all autoencoders: spectra, a discriminator, and their balance."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def config_of(**changes):
 
 
 def test_gradients_are_balanced_as_by_the_published_code():
-    """audiocraft's `Balancer` (commit 896ec7c), over three steps with a decay of 0.9, for sums over three examples.
+    """audiocraft's `Balancer` (commit 896ec7c) over three steps with a decay of 0.9, for sums over examples.
 
     The weighted losses have gradients of 1, 10 and 100 times a normal number.
     """
@@ -80,7 +81,7 @@ def test_losses_without_a_gradient_are_balanced_too():
 @pytest.mark.slow
 @pytest.mark.parametrize('balanced', [False, True])
 def test_the_step_is_the_gradient_of_the_whole(balanced):
-    """Of the reconstruction, its spectrum, the discriminator's logits and its features, weighed or balanced."""
+    """Of the reconstruction, its spectrum, the discriminator's logits and features, weighed or balanced."""
     task = make_task(config_of(balancer__enabled=balanced), SPEC)
     data = sounds()
     state = initialised(task.init, jax.random.key(0), data)
@@ -126,6 +127,22 @@ def test_the_step_is_the_gradient_of_the_whole(balanced):
     assert {'feature_matching_loss', 'generator_loss', 'mel_loss'} - set(metrics) == {'mel_loss'}
     evaluated = jax.jit(task.eval_step)(after, data)
     assert {'snr', 'si_sdr', 'mel_distance', 'stft_distance'} <= set(evaluated)
+
+
+@pytest.mark.slow
+def test_devices_balance_as_one():
+    """By steps over an axis, which `vmap` stands in for."""
+    task = make_task(config_of(balancer__enabled=True), SPEC)
+    data = sounds()
+    state = initialised(task.init, jax.random.key(0), data)
+    one, metrics = jax.jit(task.train_step)(state, data)
+    parts = {name: value.reshape(2, 2, *value.shape[1:]) for name, value in data.items()}
+    split = jax.vmap(functools.partial(task.train_step, axis_name='data'), (None, 0), 0, axis_name='data')
+    two, others = jax.jit(split)(state, parts)
+    for name in ('stft_loss_factor', 'adversarial_gradient_norm', 'feature_matching_loss', 'gradient_norm'):
+        np.testing.assert_allclose(others[name], float(metrics[name]), rtol=1e-3)
+    averages = (run.generator.variables[BALANCE]['adversarial']['sum'] for run in (one, two))
+    np.testing.assert_allclose(*averages, rtol=1e-3)
 
 
 def test_losses_are_chosen_by_name():

@@ -20,10 +20,10 @@ from vq_jax.training.parallel import JitEngine, ParallelConfig, PmapEngine, make
 def test_states_and_batches_are_split_over_eight_devices():
     """With one replica of the state, two, and one on each device; without `split_batch` columns are split."""
     found = json.loads(run([], module='tests.training.eight_devices', devices=8)[0])
-    for (before, after), hidden in found:
+    for (before, after), hidden, given in found:
         assert before == after
-        assert hidden == [[1, 512]]
-    assert [before for (before, _), _ in found] == [[256, 64], [256, 128], [256, 512]]
+        assert hidden == [[1, 512]] and given == [[1, 512], [7, 512]]
+    assert [before for (before, _), *_ in found] == [[256, 64], [256, 128], [256, 512]]
 
 
 def test_outside_of_a_mesh_a_batch_is_left_as_it_is():

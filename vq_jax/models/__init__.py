@@ -12,6 +12,7 @@ from vq_jax.models.observation import Observation
 from vq_jax.models.pixelcnn import PixelCNN
 from vq_jax.models.residual import ResidualEncoder, ResidualSizes, residual_decoder
 from vq_jax.models.seanet import SEANetEncoder, SEANetSizes, seanet_decoder
+from vq_jax.models.sound_discriminators import SoundDiscriminator
 from vq_jax.models.strided import FlatEncoder, FlatTrunk, StridedEncoder, StridedSizes, strided_decoder
 from vq_jax.models.transformer import Transformer
 from vq_jax.models.two_scales import TwoScaleBottleneck, TwoScaleTrunk
@@ -37,6 +38,7 @@ __all__ = [
     'ResidualSizes',
     'SEANetEncoder',
     'SEANetSizes',
+    'SoundDiscriminator',
     'StridedEncoder',
     'StridedSizes',
     'Transformer',

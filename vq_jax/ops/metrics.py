@@ -22,12 +22,9 @@ def si_sdr(x: jax.Array, y: jax.Array) -> jax.Array:
     """Scale-invariant signal-to-distortion ratio of sounds x that stand for y, int16 [b ...], in decibels.
 
     `10 log10(|a y|^2 / |x - a y|^2)` with a the factor that makes the distortion least, of values without
-    their
-    mean, float32 [b]: Le Roux et al. 2019 (arXiv:1811.02508), equation 5. Distortion of a whole example is at
-    least one
-        step of
-    the integers, and 1e-8 is added to the ratio, so that a mean over a data set stays finite: silence has -80
-    dB.
+    their mean, float32 [b]: Le Roux et al. 2019 (arXiv:1811.02508), equation 5. The distortion of a whole
+    example is at least one step of the integers, and 1e-8 is added to the ratio, so that a mean over a data
+    set stays finite: silence has -80 dB.
     """
     x, y = (v.reshape(len(v), -1).astype(jnp.float32) for v in (x, y))
     x, y = (v - jnp.mean(v, 1, keepdims=True) for v in (x, y))

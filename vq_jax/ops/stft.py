@@ -1,8 +1,7 @@
 """The short-time Fourier transform and mel bands of sound, on the devices.
 
 Conventions: a periodic Hann window that is as long as the transform; frames whose distance, the hop, divides
-    the
-window; nothing is divided by the length of the window but where it says so. Sound is [b t c] of any range,
+the window; a spectrum is a sum, which nothing divides unless it is told to. Sound is [b t c] of any range,
 and what is computed is float32.
 """
 
@@ -49,8 +48,7 @@ def stft(
     }[padding]
     x = mirrored(x, before, after)
     n = max(0, (x.shape[-1] - window) // hop + 1)
-    # Slices of whole hops beside each other: overlapping frames without a gather, whose gradient is a
-    # scatter.
+    # Slices of whole hops beside each other: frames that overlap without a gather, whose gradient scatters.
     hops = x[..., : (n - 1) * hop + window] if n else x[..., :0]
     hops = hops.reshape(*x.shape[:2], -1, hop)
     frames = jnp.concatenate([hops[:, :, i : i + n] for i in range(window // hop)], axis=-1)

@@ -54,10 +54,7 @@ from vq_jax.training.optimizer import Optimizer
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import AdversarialState, TrainState
 
-_ADVERSARIAL, _FEATURES = (
-    'adversarial',
-    'feature_matching',
-)  # losses of the outputs, beside those named by others
+_ADVERSARIAL, _FEATURES = 'adversarial', 'feature_matching'  # losses that are no `OutputLoss`
 _NO_PERCEPTUAL, _ITSELF = Perceptual('none'), Source()
 
 

@@ -31,9 +31,9 @@ class BalancerConfig:
         enabled: scale the gradient of each loss with respect to the outputs so that its norm, on average, is
             its weight's share of all weights, times `total_norm`. Without, losses are multiplied by their
             weights.
-        total_norm: of the gradients of an example together. Published code has 1 for the sum over the
-            examples of a device, where this is for their mean: against the bottleneck's loss, the number of
-            these examples times as much counts alike here.
+        total_norm: of the gradients of an example together, whose mean over the batch is learned from.
+            Published code has 1 and learns from the sum over the examples of a device: with as many as these
+            here, the outputs count as much beside the bottleneck's loss as there.
         decay: of the moving averages of norms, a step.
     """
 
