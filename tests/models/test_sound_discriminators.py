@@ -7,9 +7,8 @@ weights of `normal`: logits, and the mean absolute value of each layer's feature
   channels, over the methods of `AudioSignal` of descript-audiotools 0.7.2; the losses and gradients are those
   of `GANLoss`.
 - stft, encodec: `DiscriminatorSTFT` and `MultiScaleSTFTDiscriminator` of encodec 0.1.1, with two channels;
-the losses
-  are those of audiocraft (commit 896ec7c), 'hinge' and `FeatureMatchingLoss`. torchaudio's `Spectrogram` was
-  written out around `torch.stft`.
+  the losses are those of audiocraft (commit 896ec7c), 'hinge' and `FeatureMatchingLoss`. torchaudio's
+  `Spectrogram` was written out around `torch.stft`.
 """
 
 import json

@@ -3,12 +3,12 @@
 `tests/published_sound.json` has what that code gave in float64 (PyTorch 2.13.0, CPU) for the sounds of
 `sounds`:
 
-- stft, mel, dac_mel: `MultiScaleSTFTLoss` and `MelSpectrogramLoss` of descript-audio-codec 1.0.0 with their
-  defaults, and the latter as `conf/base.yml` sets it, over the methods of `AudioSignal` of descript-audiotools
-  0.7.2 and `filters.mel` of librosa (commit b7e7bf4), whose values are slaney_filters.
-- encodec_mel: `MultiScaleMelSpectrogramLoss` of audiocraft (commit 896ec7c), as
-`solver/compression/default.yaml`
-  sets it. torchaudio's `MelSpectrogram` was written out around `torch.stft`.
+- stft, mel, dac_mel: `MultiScaleSTFTLoss` and `MelSpectrogramLoss` of descript-audio-codec 1.0.0, with their
+  defaults and as its `conf/base.yml` sets the latter, over the methods of `AudioSignal` of
+  descript-audiotools 0.7.2 and `filters.mel` of librosa (commit b7e7bf4), whose values are slaney_filters.
+- encodec_mel: `MultiScaleMelSpectrogramLoss` of audiocraft (commit 896ec7c), as its
+  `solver/compression/default.yaml` sets it. torchaudio's `MelSpectrogram`, with the values htk_filters, was
+  written out around `torch.stft`.
 - stride: real and imaginary parts of every eighth bin of `AudioSignal.stft(64, 16, 'hann', True)`.
 - si_sdr: minus `SISDRLoss` of descript-audio-codec.
 """

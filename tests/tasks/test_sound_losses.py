@@ -171,7 +171,7 @@ def test_losses_are_chosen_by_name():
         (
             Spec('audio', (128, 1)),
             {'spectral__mel': 'dac'},
-            'how many samples a second has, .* data.sample_rate',
+            'samples a second has, .*config.data.sample_rate',
         ),
         (SPEC, {'balancer__enabled': True, 'adversarial__adaptive': True}, 'set one of them to false'),
         (
