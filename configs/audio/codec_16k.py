@@ -2,8 +2,9 @@
 
     python -m vq_jax.train --config configs/audio/codec_16k.py:$HOME/recordings --workdir runs/codec_16k
 
-Encoder, decoder, codebooks, crops, batch and optimizer are those of the published code: 50 positions a second
-of 12 codes of 10 bits each, 6 kbit/s. The encoder has 21,521,536 parameters and the decoder 52,334,690.
+Encoder, decoder, codebooks, losses, crops, batch and optimizer are those of the published code: 50 positions
+a second of 12 codes of 10 bits each, 6 kbit/s. The encoder has 21,521,536 parameters and the decoder
+52,334,690.
 
 Not run yet.
 """
@@ -53,7 +54,14 @@ def get_config(folder: str = '') -> ConfigDict:
     config.quantizer.codebook_init = 'random'
     config.quantizer.revive_below = 0.0
     config.perceptual.kind = 'none'
+    config.loss.reconstruction_weight = 0.0
+    config.spectral.mel = 'dac'
+    config.spectral.mel_weight = 15.0
+    config.variant.discriminator = 'sound'
+    config.adversarial.loss = 'least_squares'
     config.adversarial.adaptive = False
+    config.adversarial.weight = 8.0  # there 1, of the sum over 8 discriminators
+    config.adversarial.feature_weight = 200.0  # there 2, of the sum over their 100 layers
     for optimizer in (config.optimizer, config.discriminator_optimizer):
         optimizer.name = 'adamw'
         optimizer.learning_rate = 1e-4
