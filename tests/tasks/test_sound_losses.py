@@ -90,7 +90,8 @@ def test_the_step_is_the_gradient_of_the_whole(balanced):
 
     def outputs(params):
         variables = {'params': params, **state.generator.variables}
-        return task.model.apply(variables, x, train=True, mutable=['batch_means'])[0]
+        keys = dict.fromkeys(('codebook', 'latent'), state.generator.step_key())
+        return task.model.apply(variables, x, train=True, mutable=['batch_means'], rngs=keys)[0]
 
     def losses(made):
         params = {'params': discriminator.params}
