@@ -51,6 +51,17 @@ def test_diffusion():
     assert re.fullmatch(r'2 samples at once, 2 steps, seconds a sample: vq_jax [\d.e-]+', lines[5])
 
 
+@pytest.mark.slow
+def test_codec():
+    sizes = ['--config.seanet.channels=2', '--config.seanet.strides=(10,)', '--config.residual.depth=1']
+    flags = [*sizes, '--config.data.num_samples=40', '--seconds=0.02', '--rounds=1', '--nopeer']
+    output, _ = run(['--config=configs/audio/codec_8k.py', *flags], module='benchmarks.codec')
+    lines = output.splitlines()
+    assert lines[1] == '0.02 s of sound at 8000 Hz, 16 positions, float32'
+    assert re.fullmatch(r'encoder, [\d,]+ parameters, real-time factor: vq_jax [\d.]+', lines[2])
+    assert re.fullmatch(r'a chunk of 1 positions, 1.2 ms of sound: encoding .* ms, decoding .* ms', lines[4])
+
+
 def test_images_of_unknown_size():
     _, errors = measure('pixelcnn_mnist', status=2)
     last = errors.splitlines()[-1]

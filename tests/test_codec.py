@@ -49,16 +49,18 @@ def test_a_stream_is_as_the_whole():
     assert whole.shape == (2, 8, 3)
     stream = run.stream()
     assert (stream.hop, stream.latency, stream.latency_ms) == (10, 10, 1.25)
-    codes = [stream.encode(SOUNDS[:, start : start + 40]) for start in (0, 40)]
+    codes = [stream.encode(SOUNDS[:, start : start + 20]) for start in range(0, 80, 20)]
     np.testing.assert_array_equal(np.concatenate(codes, 1), whole)
     sounds = np.concatenate([stream.decode(part, depths=2) for part in codes], 1)
     expected = np.asarray(run.decode(whole, depths=2))
     assert sounds.dtype == np.int16 and np.abs(sounds.astype(int) - expected).max() <= 1
     assert np.ptp(expected) > 20
-    with pytest.raises(vq_jax.UserError, match='the chunk has 15 samples; give a multiple of 10'):
+    with pytest.raises(
+        vq_jax.UserError, match=r'has 15 samples in 1 channel; give a multiple of 10, .* in 1\.'
+    ):
         stream.encode(SOUNDS[:, :15])
     with pytest.raises(vq_jax.UserError, match='this chunk is of 1, and those before were of 2; begin'):
-        stream.encode(SOUNDS[:1, :40])
+        stream.encode(SOUNDS[:1, :20])
 
 
 def test_what_cannot_be_streamed_or_is_no_sound():
@@ -90,4 +92,4 @@ def test_a_codec_learns(bottleneck):
     for _ in range(60):
         state, metrics = step(state, batch)
         losses.append(float(metrics['reconstruction_loss']))
-    assert losses[-1] < 0.7 * losses[0] and np.isfinite(metrics['adversarial_weight'])
+    assert losses[-1] < 0.8 * losses[0] and np.isfinite(metrics['adversarial_weight'])

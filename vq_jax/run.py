@@ -14,7 +14,7 @@ import numpy as np
 
 from vq_jax.data import DataConfig, Dataset, open_dataset
 from vq_jax.data.transforms import TRANSFORMS, Transform
-from vq_jax.errors import UserError, on_device
+from vq_jax.errors import UserError, on_device, plural
 from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.evaluators.sound import SoundEvaluator
@@ -661,12 +661,12 @@ class Stream:
         """
         run = self._run
         chunk = checked_examples(chunk, run.spec)
-        if chunk.shape[1] % self.hop:
+        # Not `check_spec`, which also asks for as many samples as a discriminator takes.
+        if chunk.shape[1] % self.hop or chunk.shape[2] != run.spec.channels:
             raise UserError(
-                f'the chunk has {chunk.shape[1]:,} samples; give a multiple of {self.hop}, with zeros after '
-                'the end of a sound.'
+                f'the chunk has {chunk.shape[1]:,} samples in {plural(chunk.shape[2], "channel")}; give a '
+                f'multiple of {self.hop}, with zeros after the end of a sound, in {run.spec.channels}.'
             )
-        run._checked(chunk)
         return run._plain(self._next('encode', run.task.encode_chunk, chunk))
 
     def decode(self, codes: Codes, label: Label = None, *, depths: int | None = None) -> jax.Array:
