@@ -151,7 +151,7 @@ def first_depths(
         raise UserError(f'depths is {depths}, and this model has latents, without depths; leave it out.')
     scales = codes if isinstance(codes, tuple) else (codes,)
     cut = []
-    for scale, vocabulary, allowed in zip(scales, vocabularies, decodable, strict=True):
+    for scale, vocabulary, allowed in zip(scales, vocabularies, decodable, strict=False):
         given = 1 if len(vocabulary) == 1 else scale.shape[-1]
         if depths not in allowed:
             known = 'only all of them' if len(allowed) == 1 else f'one of {", ".join(map(str, allowed))}'
