@@ -174,11 +174,9 @@ class Dataset:
             known = self._told.setdefault(oddity, set())
             if index not in known:
                 known.add(index)
-                if set(str(len(known))[1:]) <= {'0'} and str(len(known))[0] == '1':
-                    number, where = (
-                        plural(len(known), f'{oddity} {self.transform.noun}'),
-                        self._source.describe(index),
-                    )
+                if str(len(known)).strip('0') == '1':
+                    number = plural(len(known), f'{oddity} {self.transform.noun}')
+                    where = self._source.describe(index)
                     logging.warning('%s of %s so far: %s', number, f'{len(self):,}', where)
 
     def report(self, faults: Mapping[int, str]) -> None:
