@@ -14,7 +14,7 @@ from vq_jax.quantizers import (
     SimVectorQuantizer,
     VectorQuantizer,
 )
-from vq_jax.quantizers.quantizer import BATCH_MEANS, STATISTICS
+from vq_jax.quantizers.quantizer import BATCH_MEANS, STATISTICS, decodable
 
 VQ = VectorQuantizer(num_codes=6, dim=3, codebook_init='random', revive_below=0.0)
 KINDS = {
@@ -47,6 +47,10 @@ def test_each_group_is_quantized_by_itself(kind):
         np.testing.assert_allclose(out.values[..., 3 * i : 3 * i + 3], one.values, atol=1e-6)
     np.testing.assert_allclose(out.loss, (alone[0].loss + alone[1].loss) / 2, rtol=1e-6)
     np.testing.assert_allclose(quantizer.apply(variables, out.codes, method='lookup'), out.values, atol=1e-5)
+    # Also while it computes.
+    assert quantizer.apply(variables, method=decodable) == quantizer.decodable
+    begins = quantizer.apply(variables, method=lambda module: module.init_batches)
+    assert begins == getattr(KINDS[kind], 'init_batches', 0)
     compared = quantizer.apply(variables, z, method='project')
     np.testing.assert_array_equal(quantizer.apply(variables, compared, method='nearest'), out.codes)
 

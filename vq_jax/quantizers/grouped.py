@@ -72,12 +72,13 @@ class GroupedQuantizer(nn.Module):
     @property
     def decodable(self) -> tuple[int, ...]:
         """See `DecodesFewer`: equally many codes of each group."""
-        return tuple(n * self.groups for n in decodable(self.quantizer))
+        return tuple(n * self.groups for n in decodable(self._member))
 
     @property
     def init_batches(self) -> int:
         """See `StartsFromData`."""
-        return self.quantizer.init_batches if isinstance(self.quantizer, StartsFromData) else 0
+        member = self._member
+        return member.init_batches if isinstance(member, StartsFromData) else 0
 
     def init_from_data(self, key: jax.Array, z: jax.Array) -> None:
         """Lets each group begin where its part of the vectors [n dim] is."""
@@ -121,6 +122,11 @@ class GroupedQuantizer(nn.Module):
         """See `LearnsWithoutGradients`; numbers are sums over the groups."""
         metrics = [after_update(member) for member in self.members]
         return jax.tree.map(lambda *x: sum(x), *metrics)
+
+    @property
+    def _member(self) -> Quantizer:
+        """One bound to nothing: a bound one that is asked for what it has not begins to set itself up."""
+        return self.quantizer.clone(parent=None, name=None)
 
     def _split(self, z: jax.Array) -> list[jax.Array]:
         return jnp.split(z, self.groups, axis=-1)
