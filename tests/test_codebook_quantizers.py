@@ -122,16 +122,8 @@ def test_first_scales_are_decoded_and_a_prior_learns_a_scale(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    'engine, kind',
-    [
-        ('pmap', 'residual'),
-        ('jit', 'dac'),
-        ('pmap', 'simvq'),
-        ('pmap', 'multi_scale'),
-        ('jit', 'multi_scale'),
-    ],
-)
+@pytest.mark.parametrize('engine', ['pmap', 'jit'])
+@pytest.mark.parametrize('kind', KINDS)
 def test_eight_devices_equal_one_and_a_stop_changes_nothing(engine, kind, tmp_path):
     changes = [f'--config.{key}={value}' for key, value in (SMALL | KINDS[kind]).items()]
     arguments = ['--config=tests/digits.py', *changes, f'--config.parallel.engine={engine}', *DESCENT]

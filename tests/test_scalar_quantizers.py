@@ -1,10 +1,12 @@
 """Whole runs with all quantizers but VQ: in a notebook, as tokens and latents, on several devices."""
 
+import signal
+
 import numpy as np
 import pytest
 
 import vq_jax
-from tests.runs import DESCENT, assert_same_descent, logged, run
+from tests.runs import DESCENT, assert_equal_runs, assert_same_descent, logged, run
 from vq_jax.spec import CodeSpec
 from vq_jax.tasks import default_config
 from vq_jax.tasks.codec import LatentConfig, TokenizerConfig, make_codec
@@ -97,3 +99,15 @@ def test_eight_devices_equal_one(kind, engine, tmp_path):
     eight = [f'--workdir={tmp_path / "eight"}', f'--config.parallel.engine={engine}']
     run([*arguments, *eight], devices=8)
     assert_same_descent(tmp_path / 'one', tmp_path / 'eight')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('engine, kind', [('pmap', 'bsq'), ('jit', 'ibq'), ('pmap', 'gumbel')])
+def test_a_stop_changes_nothing(engine, kind, tmp_path):
+    changes = [f'--config.{key}={value}' for key, value in (SMALL | KINDS[kind]).items()]
+    arguments = ['--config=tests/digits.py', *changes, f'--config.parallel.engine={engine}', *DESCENT]
+    whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'
+    run([*arguments, f'--workdir={whole}'])
+    run([*arguments, f'--workdir={stopped}'], signalled=(stopped / 'checkpoints' / '2', signal.SIGTERM))
+    run([*arguments, f'--workdir={stopped}'])
+    assert_equal_runs(whole, stopped)
