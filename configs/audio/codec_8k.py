@@ -39,7 +39,8 @@ def get_config() -> ConfigDict:
     config.residual.depth = 12
     config.residual.dropout = 0.5
     config.quantizer.num_codes = 1024
-    config.loss.reconstruction_weight = 10.0
+    config.loss.reconstruction_weight = 100.0
+    config.spectral.mel = 'dac'
     config.perceptual.kind = 'none'
     config.adversarial.start = 1_000_000  # beyond the end: without a discriminator
     config.optimizer.name = 'adamw'
