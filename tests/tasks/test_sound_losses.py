@@ -123,8 +123,10 @@ def test_the_step_is_the_gradient_of_the_whole(balanced):
 
     expected = jax.jit(jax.grad(total))(state.generator.params)
     stepped = jax.tree.map(lambda old, new: old - new, state.generator.params, after.generator.params)
+    # Of biases before a normalisation there is nothing but rounding, of gradients as large as others.
+    rounding = 1e-5 * max(float(jnp.abs(x).max()) for x in jax.tree.leaves(expected))
     for a, b in zip(jax.tree.leaves(stepped), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-3 * float(jnp.abs(b).max()) + 1e-6)
+        np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-3 * float(jnp.abs(b).max()) + rounding)
     assert {'feature_matching_loss', 'generator_loss', 'mel_loss'} - set(metrics) == {'mel_loss'}
     evaluated = jax.jit(task.eval_step)(after, data)
     assert {'snr', 'si_sdr', 'mel_distance', 'stft_distance'} <= set(evaluated)
