@@ -181,6 +181,7 @@ def test_accuracy_of_samples_is_the_share_of_the_classes_asked_for(folder):
     assert found['samples']['metrics']['accuracy'] == pytest.approx((5 * 10 + 2 * 9) / 95)
 
 
+@pytest.mark.slow
 def test_reconstructions_are_measured_with_lpips(folder, tmp_path):
     weights = lpips_weights()
     files = [str(tmp_path / name) for name in ('vgg.npz', 'heads.npz')]

@@ -91,7 +91,7 @@ def models(rank):
 @pytest.mark.parametrize(
     'name, rank',
     [
-        pytest.param(*case, marks=pytest.mark.slow) if case == ('kl', 3) else case
+        pytest.param(*case, marks=pytest.mark.slow) if case in (('kl', 3), ('vqgan', 3)) else case
         for case in sorted(
             {*itertools.product(models(1), (1, 3))} - {('vqgan', 1), ('kl', 1), ('vae grid', 3)}
         )

@@ -35,7 +35,7 @@ def codebook(variables):
     return np.asarray(kept['codebook'])
 
 
-@pytest.mark.parametrize('learning', ['moving_average', 'gradient'])
+@pytest.mark.parametrize('learning', [pytest.param('moving_average', marks=pytest.mark.slow), 'gradient'])
 def test_each_scale_has_the_nearest_codes_of_what_the_coarser_ones_leave(learning):
     """Algorithms 1 and 2 of the paper, and that more scales come nearer, from where k-means begins."""
     quantizer, variables, z = make(learning=learning)
@@ -111,7 +111,11 @@ def test_the_encoder_and_all_that_is_learned_by_gradient_get_one():
 
 
 @pytest.mark.parametrize(
-    'grid, grids', [((6,), ((1,), (3,), (6,))), ((2, 4, 6), ((1, 1, 1), (1, 2, 3), (2, 4, 6)))]
+    'grid, grids',
+    [
+        ((6,), ((1,), (3,), (6,))),
+        pytest.param((2, 4, 6), ((1, 1, 1), (1, 2, 3), (2, 4, 6)), marks=pytest.mark.slow),
+    ],
 )
 def test_grids_of_other_ranks_and_proportions(grid, grids):
     quantizer, variables, z = make(grid, (1, 3, 6), b=2)

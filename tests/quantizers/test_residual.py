@@ -242,6 +242,7 @@ def test_examples_have_any_number_of_depths_and_no_other_learns_from_them():
     np.testing.assert_allclose(evaluated.values, values[2], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_codebook_for_all_depths_learns_once_from_all():
     quantizer, _, z = make(decay=0.5, revive_below=0.9)
     quantizer = quantizer.clone(shared=True)
@@ -267,7 +268,7 @@ def test_one_codebook_for_all_depths_learns_once_from_all():
     assert (changed[STATISTICS]['stages_0']['codebook'] != before['codebook']).any()
 
 
-@pytest.mark.parametrize('shared', [False, True])
+@pytest.mark.parametrize('shared', [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_batch_in_parts_counts_as_one(shared):
     """Two parts on each of two devices, which `vmap` stands for."""
     quantizer, variables, _ = make(revive_below=0.9, decay=0.5)
@@ -289,6 +290,7 @@ def test_a_batch_in_parts_counts_as_one(shared):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), *results)
 
 
+@pytest.mark.slow
 def test_collapsed_and_tiny_batches_in_bfloat16_stay_finite():
     for options in ({'shared': True}, {'dropout': 1.0}):
         quantizer, variables, _ = make(revive_below=0.9, decay=0.5, estimator='rotation')

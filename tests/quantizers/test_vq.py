@@ -198,7 +198,12 @@ def test_statistics_are_float32_for_bfloat16_vectors():
 
 @pytest.mark.parametrize(
     'learning, devices, parts',
-    [('moving_average', 4, 1), ('moving_average', 1, 4), ('moving_average', 2, 2), ('gradient', 2, 2)],
+    [
+        pytest.param('moving_average', 4, 1, marks=pytest.mark.slow),
+        pytest.param('moving_average', 1, 4, marks=pytest.mark.slow),
+        ('moving_average', 2, 2),
+        ('gradient', 2, 2),
+    ],
 )
 def test_a_batch_in_parts_counts_as_one(learning, devices, parts):
     """Parts one after another, and on devices, which `vmap` stands for: all is of the whole batch."""

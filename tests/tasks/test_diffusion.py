@@ -260,6 +260,7 @@ def test_fine_differences_are_shown_to_the_network():
     np.testing.assert_allclose(near.ravel(), [0, np.sin(np.pi / 4)], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_bound_teaches_the_variance_alone():
     """With ten times its weight, ten times the gradient of one half, and none for the other."""
     config = small(model__timesteps=20, model__learned_variance=True)

@@ -161,6 +161,7 @@ def test_both_scales_are_drawn_where_a_mask_is(fine):
     assert (drawn[:, :, 7] != images[:, :, 7]).any()
 
 
+@pytest.mark.slow
 def test_the_bound_is_that_of_pixels_and_codes_together(folder, fine):
     """Added up by hand over the test set, from the parts that the runs give."""
     coarse, tokenizer = vq_jax.load(folder / 'coarse'), vq_jax.load(folder / 'tokenizer')
@@ -212,6 +213,7 @@ def test_the_coarser_prior_is_that_of_the_beginning(folder, tmp_path):
         complete_config(ConfigDict({'task': 'prior', 'model': {'coarser_step': 5}}))
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_weights_that_it_is_built_on(project, tmp_path, monkeypatch):
     """It opens, and goes on, though all that it was built on is gone, or others lie there."""
     project, configs = project
@@ -247,6 +249,7 @@ def test_a_run_keeps_the_weights_that_it_is_built_on(project, tmp_path, monkeypa
         train(configs['tokenizer'], moved / 'built_on' / 'tokenizer')
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_damaged_can_be_moved_away(project, tmp_path, monkeypatch):
     shutil.copytree(project[0] / 'runs', tmp_path / 'runs')
     monkeypatch.chdir(tmp_path)
