@@ -288,7 +288,7 @@ def test_without_soundfile(tmp_path, monkeypatch):
 def test_the_config_for_own_recordings(folder):
     """Its data are opened as they are; the folder has no `test`, but a part for validation."""
     (folder / 'train' / 'a').rename(folder / 'val')
-    config = get_config(f'configs/audio/folder.py:{folder}')
+    config = get_config(f'configs/audio/recordings.py:{folder}')
     assert config.data.eval_split == 'validation'
     data = build(DataConfig, config.data, 'data')
     (batch,) = eval_batches(open_dataset(data, data.eval_split), batch_size=6)

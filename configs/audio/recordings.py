@@ -1,11 +1,11 @@
-"""A VQ-VAE on a folder of your own recordings: `configs/audio/folder.py:PATH`.
+"""A VQ-VAE on a folder of your own recordings: `configs/audio/recordings.py:PATH`.
 
 Speech or other sound at 16,000 samples a second, of any length and rate in the files: a stretch of one second
 becomes 250 positions of four codes each, from codebooks of 512 (residual quantization, 9 kbit/s). One
 recording in ten is kept for evaluation, all of which is evaluated, unless the folder has splits of its own
 (see docs/own-data.md): then `test`, or `validation` where there is no `test`.
 
-    python -m vq_jax.train --config configs/audio/folder.py:$HOME/recordings --workdir runs/recordings
+    python -m vq_jax.train --config configs/audio/recordings.py:$HOME/recordings --workdir runs/recordings
 """
 
 from pathlib import Path
