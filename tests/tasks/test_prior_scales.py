@@ -24,6 +24,8 @@ from vq_jax.tasks.prior_config import Sampling
 from vq_jax.tasks.restore import identities
 from vq_jax.train import train
 
+pytestmark = pytest.mark.slow  # a tokenizer and two priors are trained first
+
 
 def tokenizer_config():
     config = default_config('vqvae')
@@ -161,7 +163,6 @@ def test_both_scales_are_drawn_where_a_mask_is(fine):
     assert (drawn[:, :, 7] != images[:, :, 7]).any()
 
 
-@pytest.mark.slow
 def test_the_bound_is_that_of_pixels_and_codes_together(folder, fine):
     """Added up by hand over the test set, from the parts that the runs give."""
     coarse, tokenizer = vq_jax.load(folder / 'coarse'), vq_jax.load(folder / 'tokenizer')
@@ -187,7 +188,6 @@ def checksums(workdir, **options):
     return {name: part['checksum'] for name, part in identities(task).items()}
 
 
-@pytest.mark.slow
 def test_the_coarser_prior_is_that_of_the_beginning(folder, tmp_path):
     """It goes on training while the finer one is stopped; only another directory exchanges it."""
     coarse = tmp_path / 'coarse'
@@ -213,7 +213,6 @@ def test_the_coarser_prior_is_that_of_the_beginning(folder, tmp_path):
         complete_config(ConfigDict({'task': 'prior', 'model': {'coarser_step': 5}}))
 
 
-@pytest.mark.slow
 def test_a_run_keeps_the_weights_that_it_is_built_on(project, tmp_path, monkeypatch):
     """It opens, and goes on, though all that it was built on is gone, or others lie there."""
     project, configs = project
@@ -249,7 +248,6 @@ def test_a_run_keeps_the_weights_that_it_is_built_on(project, tmp_path, monkeypa
         train(configs['tokenizer'], moved / 'built_on' / 'tokenizer')
 
 
-@pytest.mark.slow
 def test_a_copy_that_is_damaged_can_be_moved_away(project, tmp_path, monkeypatch):
     shutil.copytree(project[0] / 'runs', tmp_path / 'runs')
     monkeypatch.chdir(tmp_path)
@@ -266,7 +264,6 @@ def test_a_copy_that_is_damaged_can_be_moved_away(project, tmp_path, monkeypatch
     assert checksums('runs/coarse') == before
 
 
-@pytest.mark.slow
 def test_what_is_named_anew_must_hold_the_same_weights(project, tmp_path, monkeypatch):
     """Wherever it is; where a run of before keeps no copy, it is named so."""
     project, configs = project
@@ -379,7 +376,6 @@ class Pyramid(Identity):
         return -jnp.mean(jnp.square(x / 255 - codes[-1]), (1, 2, 3))
 
 
-@pytest.mark.slow
 def test_a_chain_of_three_scales(tmp_path, monkeypatch):
     """Each prior but the first is trained over that of the next coarser scale, and keeps all of the chain."""
     monkeypatch.setattr('vq_jax.tasks.prior.make_codec', lambda config, spec: Pyramid(spec, 2))

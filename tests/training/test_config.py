@@ -208,10 +208,14 @@ def test_every_config_makes_its_task(path):
 
 # Deep networks whose like are traced for other configs.
 DEEP = (
+    'codec_16k',
+    'codec_24k',
+    'codec_44k',
     'ddpm_cifar10',
     'ddpm_imagenette',
     'kl_f8_imagenet',
     'ldm_imagenet',
+    'ldm_imagenette',
     'prior_imagenet',
     'sr_imagenette',
     'vqgan_imagenet',
