@@ -132,7 +132,7 @@ def test_published_sizes():
     assert count(encodec) == PUBLISHED['parameters']['encodec'] + 5 * 32
 
 
-def test_silence_is_judged_with_finite_gradients():
+def test_gradients_of_silence_are_finite():
     """Of two channels, one of them silent, in half precision."""
     model = SoundDiscriminator((), 1, (), (32,), 1, dtype='bfloat16')
     x = jnp.zeros((1, 64, 2)).at[0, 20, 1].set(0.5)

@@ -23,7 +23,7 @@ _BANDS = ((0.0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
 
 _INIT = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')  # PyTorch's, as in the published code
 
-_Judged = tuple[jax.Array, tuple[jax.Array, ...]]  # logits [b *grid], and features of layers [b *grid c]
+_Output = tuple[jax.Array, tuple[jax.Array, ...]]  # logits [b *grid], and features of layers [b *grid c]
 
 
 class SoundDiscriminator(nn.Module):
@@ -72,7 +72,7 @@ class SoundDiscriminator(nn.Module):
     def __call__(
         self, x: jax.Array, labels: jax.Array | None = None, train: bool = False, axis_name: str | None = None
     ) -> DiscriminatorOutput:
-        """Judges sounds [b t c] in [-1, 1].
+        """Scores sounds [b t c] in [-1, 1].
 
         Nothing else is read: it learns nothing but parameters, each sound by itself, and knows no classes.
 
@@ -86,7 +86,7 @@ class SoundDiscriminator(nn.Module):
             x = x - jnp.mean(x, 1, keepdims=True)
             # Silence stays what it is. Where there is anything to be heard, the published code does the same.
             x = _LOUDEST * x / jnp.maximum(jnp.max(jnp.abs(x), 1, keepdims=True), _QUIETEST)
-        judged = [
+        outputs = [
             PeriodDiscriminator(period, self.period_channels, dtype=self.dtype, name=f'period_{period}')(x)
             for period in self.periods
         ]
@@ -94,7 +94,7 @@ class SoundDiscriminator(nn.Module):
             of_bands = SpectrumDiscriminator(
                 window, self.spectrum_channels, _BANDS, dtype=self.dtype, name=f'bands_{window}'
             )
-            judged.append(of_bands(x))
+            outputs.append(of_bands(x))
         for window in self.stft_windows:
             whole = SpectrumDiscriminator(
                 window,
@@ -106,15 +106,15 @@ class SoundDiscriminator(nn.Module):
                 dtype=self.dtype,
                 name=f'stft_{window}',
             )
-            judged.append(whole(x))
-        logits, features = zip(*judged, strict=True)
+            outputs.append(whole(x))
+        logits, features = zip(*outputs, strict=True)
         return DiscriminatorOutput(
             logits=tuple(logits), classes=None, features=tuple(one for layers in features for one in layers)
         )
 
 
 class PeriodDiscriminator(nn.Module):
-    """Judges sound in rows of a period, along the columns: Kong et al. 2020 (arXiv:2010.05646), section 2.3.
+    """Scores sound in rows of a period, along the columns: Kong et al. 2020 (arXiv:2010.05646), section 2.3.
 
     Attributes:
         period: samples of a row.
@@ -129,7 +129,7 @@ class PeriodDiscriminator(nn.Module):
     dtype: str = 'float32'
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> _Judged:
+    def __call__(self, x: jax.Array) -> _Output:
         """Maps sounds [b t c] to logits [b rows period] and features."""
         b, t, c = x.shape
         # As descript-audio-codec has it: always a row or a part of one more, mirrored.
@@ -145,7 +145,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class SpectrumDiscriminator(nn.Module):
-    """Judges the complex short-time Fourier transform of sound, whole or each band by itself.
+    """Scores the complex short-time Fourier transform of sound, whole or each band by itself.
 
     Of bands it is the one of Kumar et al. 2023 (arXiv:2306.06546), section 3.3; whole, with dilations 1, 2
     and 4 and without padding of the transform, which is normalised, that of Défossez et al. 2022
@@ -172,7 +172,7 @@ class SpectrumDiscriminator(nn.Module):
     dtype: str = 'float32'
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> _Judged:
+    def __call__(self, x: jax.Array) -> _Output:
         """Maps sounds [b t c] to logits [b frames bins'] and features, those of the first band first."""
         spectrum = stft(x, self.window, self.window // 4, self.padding, normalised=self.normalised)
         parts = jnp.concatenate([spectrum.real, spectrum.imag], -1)

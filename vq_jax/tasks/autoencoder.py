@@ -310,8 +310,10 @@ class AutoencoderTask(Task):
         if self.adversary:
             metrics['adversarial_weight'] = weight
         if learns:
-            networks['discriminator'], judged = self.adversary.update(discriminator, means['discriminator'])
-            metrics |= judged
+            networks['discriminator'], of_discriminator = self.adversary.update(
+                discriminator, means['discriminator']
+            )
+            metrics |= of_discriminator
         return state.with_networks(**networks), metrics
 
     def watch(self, metrics: dict[str, float]) -> str | None:
