@@ -1,5 +1,7 @@
 """Losses, one number for each example; tasks weight and reduce them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -25,3 +27,8 @@ def mean_each(values: jax.Array) -> jax.Array:
 def sum_each(values: jax.Array) -> jax.Array:
     """The sum of the numbers of each example [b ...], [b]."""
     return jnp.sum(values, axis=tuple(range(1, values.ndim)))
+
+
+def squared_norm_each(tree: Any) -> jax.Array:
+    """The squared norm of what a tree of arrays [b ...] has of each example, float32 [b]."""
+    return sum(sum_each(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves(tree))

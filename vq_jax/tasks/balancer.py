@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.ops.collectives import pmean
-from vq_jax.ops.losses import sum_each
+from vq_jax.ops.losses import squared_norm_each
 from vq_jax.tasks.adversarial import AdversarialConfig
 from vq_jax.tasks.task import check_parts
 from vq_jax.training.config import build
@@ -72,7 +72,7 @@ class BalancerConfig:
         total = sum(jnp.float32(weights[name]) for name in gradients)
         updated, metrics, sums = dict(averages), {}, None
         for name, gradient in gradients.items():
-            squares = sum(sum_each(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves(gradient))
+            squares = squared_norm_each(gradient)
             # The root has no finite gradient at 0, but none is taken. A mean over b examples has 1 / b of
             # each's.
             norm = pmean(jnp.mean(len(squares) * jnp.sqrt(squares)), axis_name)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vq_jax.models.autoencoder import Autoencoder, Codes
-from vq_jax.ops.losses import sum_each
+from vq_jax.ops.losses import squared_norm_each
 from vq_jax.ops.parts import Part
 from vq_jax.quantizers.quantizer import BATCH_MEANS, unquantized
 from vq_jax.tasks.code_reports import of_scales
@@ -80,13 +80,9 @@ def gradient_norms(
         rngs = {'codebook': jax.random.key(0)}
         return model.apply(variables, z, method='quantized', rngs=rngs, **training)[0].values
 
-    def squared_norm(gradient: Any) -> jax.Array:
-        leaves = jax.tree.leaves(gradient)
-        return sum(sum_each(jnp.square(leaf.astype(jnp.float32))) for leaf in leaves)
-
     values, pull = jax.vjp(passed_on, z)
     gradient = jax.grad(loss)(values)
-    return {_NORMS: jnp.stack([squared_norm(gradient), squared_norm(pull(gradient))], axis=-1)}
+    return {_NORMS: jnp.stack([squared_norm_each(x) for x in (gradient, pull(gradient))], axis=-1)}
 
 
 def quantization_metrics(means: dict[str, np.ndarray], fewer: Sequence[Sequence[int]]) -> dict[str, float]:
