@@ -246,6 +246,30 @@ def test_a_diffusion_model_changes_sounds(folder, tmp_path):
         train(config, tmp_path / 'other')
 
 
+@pytest.mark.slow
+def test_a_sound_is_decoded_as_of_another_class(folder, tmp_path):
+    """From low to high, by the codes, in Python and by the command."""
+    config = small('vqvae', folder, model__channels=16, model__stages=2, model__strides=(8,))
+    config.model.class_conditional, config.quantizer.num_codes, config.quantizer.dim = True, 4, 8
+    config.optimizer.learning_rate, config.steps = 3e-3, 300
+    config.eval_every = config.checkpoint_every = 300
+    train(config, tmp_path / 'run')
+    opened, path = vq_jax.load(tmp_path / 'run'), folder / 'low' / '0.wav'
+    sound = np.stack([opened.prepare(path)[0]] * 2)
+    made = opened.reconstruct(sound, label=['low', 'high'])
+    np.testing.assert_array_equal(opened.decode(opened.encode(sound), label=[1, 0]), made)
+    bins = np.abs(np.fft.rfft(np.float64(made[:, :400, 0]))).argmax(1) * RATE / 400
+    assert bins[0] < 500 < bins[1]
+    with pytest.raises(vq_jax.UserError, match='conditioned on classes; give a label, one for all or for'):
+        opened.reconstruct(sound)
+    command = [f'--workdir={tmp_path / "run"}', f'--input={path}', f'--output={tmp_path / "x.npz"}']
+    run([*command, '--label=low,high', '--num=2'], module='vq_jax.edit')
+    np.testing.assert_array_equal(np.load(tmp_path / 'x.npz')['sounds'], made)
+    errors = refused('vq_jax.edit', command, [*command, '--label=high', '--seed=1'])
+    assert 'this model is conditioned on classes; give a label' in errors[0]
+    assert '--seed changes nothing here, where nothing is sampled; leave it out.' in errors[1]
+
+
 @pytest.mark.parametrize('task', [pytest.param('gan', marks=pytest.mark.slow), 'classifier'])
 def test_what_needs_no_codes_takes_sounds(task, folder, tmp_path):
     config = small(task, folder)

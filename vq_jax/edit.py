@@ -1,4 +1,4 @@
-"""Changes an image or a sound by a prior, a diffusion model or a VAE.
+"""Changes an image or a sound by a prior, a diffusion model or an autoencoder.
 
     python -m vq_jax.edit --workdir DIR --input image.png --mask mask.png --output out.png
 
@@ -10,6 +10,9 @@ image large, which is taken as it is. Any other image that is not of the model's
 resized as the model's data were, and its mask with it; if those were not (no `config.data.image_size`), it
 must have their size. Of sound it is the same: recordings are brought to the model's rate, channels and
 length, `--sigma` in steps of 16 bits, and no `--mask` (`vq_jax.Run.inpaint` takes one).
+
+An autoencoder whose decoder is conditioned on classes needs `--label` alone: it decodes the codes of what is
+given as of another class, such as another speaker.
 """
 
 from pathlib import Path
@@ -39,6 +42,7 @@ def main() -> None:
     from vq_jax.data.transforms.audio import read_file_or_array
     from vq_jax.data.transforms.image import decode_file, pixels
     from vq_jax.run import load
+    from vq_jax.tasks.autoencoder import AutoencoderTask
 
     output, least = sample_flags.output(), 1 if _TO.value is None else 2
     n = _NUM.value if _NUM.value is not None else 1 if _TO.value is None else 8
@@ -67,11 +71,19 @@ def main() -> None:
         'progress': True,
         **sample_flags.sampling(),
     }
-    if not asked:
+    if not asked and isinstance(run.task, AutoencoderTask) and run.task.num_labels:
+        unused = [name for name in ('seed', 'condition') if flags.FLAGS[name].present]
+        if unused := [*unused, *sample_flags.sampling()]:
+            raise UserError(f'--{unused[0]} changes nothing here, where nothing is sampled; leave it out.')
+        title = f'{name}, decoded as another class'
+        examples = np.repeat(run.prepare(_INPUT.value)[0][None], n, axis=0)
+        made = np.asarray(run.reconstruct(examples, options['label']))
+    elif not asked:
         if run.config.model.get('upscale', 1) == 1:  # other tasks have no such key
             raise UserError(
                 'give --mask (a prior or a diffusion model), --strength or --sigma (a diffusion model), or '
-                '--to (a diffusion model or a VAE); only a run of super-resolution needs none of them.'
+                '--to (a diffusion model or a VAE); only a run of super-resolution, or an autoencoder that '
+                'is conditioned on classes, needs none of them.'
             )
         small = pixels(decode_file(_INPUT.value, run.spec.channels))
         title = f'{name}, made large'

@@ -137,7 +137,7 @@ def _compare() -> None:
     console = make_console()
     of, network = record['reference'], record['features']
     resize = f'{network["resize"]} resize, ' if 'resize' in network else ''
-    for kind in ('samples', 'reconstructions'):
+    for kind in ('samples', 'reconstructions', 'conversions'):
         if kind in record:
             title = (
                 f'{record[kind]["images"]:,} {kind}, step {run.step:,}, against {of["images"]:,} '

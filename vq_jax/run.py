@@ -489,8 +489,11 @@ class Run:
                 empty list for the published ones, which are found or downloaded.
 
         Returns:
-            What was compared and how, in JSON values, and as far as the run makes them 'samples' and
-            'reconstructions', each with its 'metrics'.
+            What was compared and how, in JSON values, and as far as the run makes them 'samples',
+            'reconstructions' and, of a decoder that is conditioned on classes, 'conversions', of each
+            example to another class than its own; each with its 'metrics'. The accuracy of a classifier is
+            that of the class that was decoded or sampled, or, if it tells apart other classes of the same
+            data, as by another `config.data.name_pattern`, of what the example was.
         """
         split = split or self.config.data.eval_split
         file = None if reference is None else Path(reference)

@@ -24,7 +24,7 @@ import pytest
 
 from vq_jax.ops import spectral_distances
 from vq_jax.ops.metrics import si_sdr, sound_metrics
-from vq_jax.ops.stft import magnitude, mel_filters, stft
+from vq_jax.ops.stft import log_mel, magnitude, mel_filters, stft
 
 PUBLISHED = json.loads((Path(__file__).parent.parent / 'published_sound.json').read_text())
 RATE = 8000
@@ -114,3 +114,17 @@ def test_sounds_without_a_rate_have_no_mel_bands():
     x = np.round(2**12 * normal(0, 1, 64, 1)).astype(np.int16)
     named = jax.eval_shape(functools.partial(sound_metrics, rate=None), x, x)
     assert set(named) == {'snr', 'si_sdr', 'stft_distance'}
+
+
+def test_log_mel_is_that_of_numpy_and_of_silence_is_below():
+    """Each frame by itself, in float64, of a sound between silences that are longer than a window."""
+    x = np.zeros((1, 640, 1), np.float32)
+    x[0, 256:384, 0] = normal(0, 128)
+    seen = np.asarray(log_mel(x, 8000, 64, 10))
+    assert seen.shape == (1, 40, 10, 1)
+    window, padded = np.hanning(65)[:-1], np.pad(x[0, :, 0].astype(np.float64), 24)
+    for i in (0, 17, 20):
+        spectrum = np.abs(np.fft.rfft(padded[16 * i :][:64] * window))
+        bands = np.maximum(spectrum @ np.float64(mel_filters(8000, 64, 10)), 1e-4)
+        np.testing.assert_allclose(seen[0, i, :, 0], 1 + np.log10(bands) / 2, atol=1e-4)
+    assert (seen[0, :10] == -1).all() and (seen[0, 18:22] > -1).all()

@@ -74,3 +74,32 @@ def test_data_without_classes_or_of_another_size():
         make_task(default_config('classifier'), Spec('image', (8, 8, 1)), num_classes=0)
     with pytest.raises(UserError, match='made for'):
         make()[0].check_spec(Spec('image', (8, 8, 3)))
+
+
+def test_of_mel_bands_the_sign_of_a_sound_is_no_matter():
+    sound = RNG.integers(-9_000, 9_000, (4, 256, 1), np.int16)
+    config, spec = default_config('classifier'), Spec('audio', (256, 1), 8000)
+    config.model.update({'channels': 8, 'stages': 2, 'features': 12, 'mel_window': 64})
+    batch = {'x': sound, 'label': np.arange(4, dtype=np.int32) % 3, 'mask': np.ones(4, bool)}
+    for bands, same in ((6, True), (0, False)):
+        config.model.mel_bands = bands
+        task = make_task(config, spec, num_classes=3)
+        state = initialised(task.init, jax.random.key(0), batch)
+        logits, turned = (np.asarray(task.classify(state, x).logits) for x in (sound, -sound))
+        assert np.allclose(logits, turned, atol=1e-4) == same
+    # 16 times and 6 bands, halved twice.
+    config.model.mel_bands = 6
+    shapes = jax.eval_shape(make_task(config, spec, num_classes=3).init, jax.random.key(0), batch).params
+    assert shapes['Dense_0']['kernel'].shape == (4 * 2 * 16, 12)
+    for changes, spec, words in (
+        (
+            {},
+            Spec('image', (8, 8, 1)),
+            'config.model.mel_bands is of sounds, and these are images; set it to 0',
+        ),
+        ({}, Spec('audio', (256, 1)), 'the rate of these is not known; set config.data.sample_rate, or mel_'),
+        ({'mel_window': 66}, Spec('audio', (256, 1), 8000), 'config.model.mel_window is 66; give a multiple'),
+    ):
+        config.model.update(changes)
+        with pytest.raises(UserError, match=words):
+            make_task(config, spec, num_classes=3)

@@ -12,6 +12,7 @@ from vq_jax.tasks.codec import Identity
 SHAPE = (16, 16, 1)
 CONDITIONAL = {
     'gan': 'model',
+    'vqvae': 'model',
     'vqgan': 'variant',
     'prior': 'model',
     'diffusion': 'model',

@@ -204,3 +204,32 @@ def test_dead_codes_are_replaced_in_the_average_too():
     np.testing.assert_allclose(average[2:], now[2:], rtol=1e-6)
     # The average of the first step has the decay 1/10.
     np.testing.assert_allclose(average[:2], (0.9 * now + 0.1 * before)[:2], rtol=1e-5, atol=1e-8)
+
+
+def test_the_decoder_is_given_the_class_and_the_encoder_is_not():
+    config = default_config('vqvae')
+    config.model.update({'channels': 16, 'stages': 1, 'residual_channels': 8, 'class_conditional': True})
+    config.quantizer.update({'num_codes': 8, 'dim': 4})
+    task = make_task(config, Spec('image', IMAGES.shape[1:]), num_classes=3)
+    batch = {**batch_of(IMAGES), 'label': np.arange(6, dtype=np.int32) % 3}
+    other = {**batch, 'label': (batch['label'] + 1) % 3}
+    state = initialised(task.init, jax.random.key(0), batch)
+    predict = jax.jit(task.predict)
+    seen, exchanged = (predict(state, one) for one in (batch, other))
+    np.testing.assert_array_equal(seen['codes'], exchanged['codes'])
+    assert (seen['reconstructions'] != exchanged['reconstructions']).any(axis=(1, 2, 3)).all()
+    # The same codes, as of one class and another, in a batch of its size.
+    codes = tuple(jnp.repeat(scale[:1], 6, axis=0) for scale in task.encode(state, IMAGES))
+    decoded = np.asarray(task.decode(state, codes, batch['label']))
+    np.testing.assert_array_equal(decoded[:3], decoded[3:])
+    assert all((decoded[0] != one).any() for one in decoded[1:3])
+
+
+def test_a_decoder_that_takes_no_class_or_has_none_to_take():
+    config = default_config('vqvae')
+    config.model.class_conditional = True
+    with pytest.raises(UserError, match=r'config.model.class_conditional needs data with labels; set it to'):
+        make_task(config, Spec('image', (8, 8, 3)))
+    config.model.top_stages = 1
+    with pytest.raises(UserError, match=r'config.model.class_conditional is true and top_stages is 1'):
+        make_task(config, Spec('image', (8, 8, 3)), num_classes=3)

@@ -47,6 +47,11 @@ def preprocessing(data: ConfigDict, kind: Kind) -> dict[str, Any]:
     return {name: section[name] for name in TRANSFORMS[kind].keys if name not in ('random_crop', 'flip')}
 
 
+# What batches have of each example beside what data sets give, by names that no condition has: the class that
+# the classifier should find, and that which an example is decoded as.
+_RIGHT, _DECODED_AS = 'the right class', 'the class decoded as'
+
+
 @dataclasses.dataclass(frozen=True)
 class _Seen:
     """What the network saw in many examples: `features` and `logits` are of those that are kept."""
@@ -88,9 +93,14 @@ class FeatureEvaluator:
         self._lpips, self._of_lpips = (None, {}) if lpips is None else self._read_lpips(lpips)
         # Coverage asks for the fifth neighbour of each image, and a split for an image.
         self._least = max(6, source.splits)
-        # Classes are counted alike in one data set; those of another mean other things.
-        self._same_classes = source.trained_on == run.config.data.name
-        if self._same_classes and (changed := difference(source.class_names, run.class_names)):
+        # Classes are counted alike in one data set; those of another mean other things. But there may be two
+        # kinds of them in one, such as who speaks and what is said.
+        data = run.config.data
+        of_data = source.trained_on == data.name
+        changed = difference(source.class_names, run.class_names) if of_data else None
+        self._other_classes = bool(changed) and any(data[k] != v for k, v in source.labelling.items())
+        self._same_classes = of_data and not changed
+        if changed and not self._other_classes:
             raise UserError(
                 f'{run.workdir} was trained on other classes than the classifier: {changed}; give features '
                 'of a classifier of the same classes in the same order.'
@@ -121,9 +131,10 @@ class FeatureEvaluator:
 
         Returns:
             'run', 'features' and 'reference', which say how the metrics were made, and, as far as the
-            run makes them, 'samples' and 'reconstructions', each with its 'metrics'. Samples also have
-            'seconds_per_sample', the time of sampling alone, without that of the first batch, which
-            compiles; None if there was only one.
+            run makes them, 'samples', 'reconstructions' and 'conversions', each with its 'metrics'. Samples
+            also have 'seconds_per_sample', the time of sampling alone, without that of the first batch,
+            which compiles; None if there was only one. Conversions are decoded from the codes of each
+            example as another class than its own, if the decoder is conditioned on classes.
         """
         if self.samples and num < self._least:
             raise UserError(f'{num} samples are too few to compare; ask for {self._least} or more.')
@@ -143,6 +154,8 @@ class FeatureEvaluator:
             result['samples'] = self._samples(reference, num, seed)
         if self.rebuilds:
             result['reconstructions'] = self._reconstructions(reference)
+        if self.rebuilds and self._run.task.num_labels > 1:
+            result['conversions'] = self._conversions(reference)
         return result
 
     def _check_sampling(self) -> None:
@@ -169,7 +182,9 @@ class FeatureEvaluator:
             for images in samples:
                 seconds.append((time.perf_counter() - started) / len(images))
                 number = first + np.arange(len(images))
-                yield {'x': images, 'label': labels[number % num], 'mask': number < num}
+                asked = labels[number % num]
+                known = {_RIGHT: asked} if k and self._same_classes else {}
+                yield {'x': images, 'mask': number < num, **known}
                 first += len(images)
                 started = time.perf_counter()
 
@@ -182,7 +197,7 @@ class FeatureEvaluator:
             'sampling': sampling,
             'seconds_per_sample': float(np.mean(seconds[1:])) if len(seconds) > 1 else None,
         }
-        return {**made, 'metrics': self._metrics(reference, seen, labelled=k > 0)}
+        return {**made, 'metrics': self._metrics(reference, seen)}
 
     def _asked(self, num: int) -> tuple[np.ndarray, dict[str, Any]]:
         """The classes that samples are to be of, int32 [n], and the further arguments of the task.
@@ -228,11 +243,35 @@ class FeatureEvaluator:
             check_class_names(self._run.class_names, dataset, f'the run {self._run.workdir}')
         task.check_classes(dataset)
         states = self._engine.put_state(self._run.state), self._weights, self._lpips
-        seen = self._see(self._batches(), len(dataset), rebuild, states)
-        metrics = self._metrics(reference, seen, labelled=dataset.num_classes > 0)
+        seen = self._see(self._labelled_batches(), len(dataset), rebuild, states)
+        metrics = self._metrics(reference, seen)
         return {'images': seen.moments.count, **self._of_lpips, 'metrics': metrics}
 
-    def _metrics(self, reference: Reference, seen: _Seen, *, labelled: bool) -> dict[str, float]:
+    def _conversions(self, reference: Reference) -> dict[str, Any]:
+        """Examples of the split, each decoded as another class than its own: all others in turn.
+
+        The classifier should find that class, or, if it tells other classes apart, what the example was.
+        """
+        task, k = self._run.task, self._run.task.num_labels
+
+        def convert(states: tuple[Any, Any], batch: Batch) -> dict[str, jax.Array]:
+            state, weights = states
+            converted = task.decode(state, task.encode(state, batch['x']), batch[_DECODED_AS])
+            return self._look(weights, {**batch, 'x': converted})
+
+        def batches() -> Iterator[Batch]:
+            first = 0
+            for batch in self._labelled_batches():
+                number = first + np.arange(len(batch['label']))
+                first += len(number)
+                other = ((batch['label'] + 1 + number % (k - 1)) % k).astype(np.int32)
+                yield {**batch, _DECODED_AS: other, **({_RIGHT: other} if self._same_classes else {})}
+
+        states = self._engine.put_state(self._run.state), self._weights
+        seen = self._see(batches(), len(self._dataset), convert, states)
+        return {'images': seen.moments.count, 'metrics': self._metrics(reference, seen)}
+
+    def _metrics(self, reference: Reference, seen: _Seen) -> dict[str, float]:
         real, made = reference.features, seen.features
         if real.shape[1] != made.shape[1]:
             raise UserError(
@@ -258,7 +297,7 @@ class FeatureEvaluator:
             found['score_std'] = float(scores.std())
         means = dict(seen.means)
         accuracy = means.pop('right', None)
-        if labelled and accuracy is not None:
+        if accuracy is not None:
             found['accuracy'] = accuracy
         prefix, names = self._source.prefix, self._source.names
         return {prefix + names.get(name, name): value for name, value in found.items()} | means
@@ -293,8 +332,8 @@ class FeatureEvaluator:
     def _look(self, weights: Any, batch: Batch) -> dict[str, jax.Array]:
         seen = self._source.look(weights, batch['x'])
         found = {'features': seen.features, 'logits': seen.logits}
-        if self._same_classes:
-            found['right'] = jnp.argmax(seen.logits, -1) == batch['label']
+        if _RIGHT in batch:
+            found['right'] = jnp.argmax(seen.logits, -1) == batch[_RIGHT]
         return found
 
     def _see(
@@ -323,12 +362,15 @@ class FeatureEvaluator:
         means = {name: float(total / max(1, moments.count)) for name, total in sums.items()}
         return _Seen(moments=moments, features=features, logits=logits, means=means)
 
+    def _open(self, **changes: Any) -> Dataset:
+        # Nothing is cropped at random here, and so images of one size are kept.
+        config = build(DataConfig, self._run.config.data, 'data')
+        with allowing(self._run.allow):
+            return open_dataset(dataclasses.replace(config, random_crop=False, **changes), self._split)
+
     @functools.cached_property
     def _dataset(self) -> Dataset:
-        # Nothing is cropped at random here, and so images of one size are kept.
-        config = dataclasses.replace(build(DataConfig, self._run.config.data, 'data'), random_crop=False)
-        with allowing(self._run.allow):
-            dataset = open_dataset(config, self._split)
+        dataset = self._open()
         if dataset.key != 'x':
             raise UserError(
                 f'{dataset.name} holds codes; name a set of {self._run.spec.plural} by '
@@ -339,8 +381,32 @@ class FeatureEvaluator:
             check_class_names(self._source.class_names, dataset, 'the classifier was trained on')
         return dataset
 
-    def _batches(self) -> Iterator[Batch]:
-        return eval_batches(self._dataset, batch_size=self._batch_size, **this_process(), pad=True)
+    @functools.cached_property
+    def _with_other_classes(self) -> Dataset:
+        """The same examples, whose classes are those that the classifier tells apart."""
+        dataset = self._open(**self._source.labelling)
+        check_class_names(self._source.class_names, dataset, 'the classifier was trained on')
+        if content_of(dataset) != content_of(self._dataset):
+            raise UserError(
+                f'{dataset.name} has other examples with the config.data.name_pattern of the classifier than '
+                'with that of the run; let both find the same splits.'
+            )
+        return dataset
+
+    def _batches(self, dataset: Dataset | None = None) -> Iterator[Batch]:
+        dataset = self._dataset if dataset is None else dataset
+        return eval_batches(dataset, batch_size=self._batch_size, **this_process(), pad=True)
+
+    def _labelled_batches(self) -> Iterator[Batch]:
+        """The batches, with the class that the classifier should find where that is known."""
+        if not self._other_classes:
+            known = self._same_classes and self._dataset.num_classes
+            for batch in self._batches():
+                yield {**batch, _RIGHT: batch['label']} if known else batch
+            return
+        others = self._batches(self._with_other_classes)
+        for batch, other in zip(self._batches(), others, strict=True):
+            yield {**batch, _RIGHT: other['label']}
 
 
 def _merged(moments: Moments | None, features: list[np.ndarray]) -> Moments:

@@ -22,6 +22,9 @@ INCEPTION_NAMES = MappingProxyType(
     {'frechet': 'fid', 'kernel': 'kid', 'score': 'inception_score', 'score_std': 'inception_score_std'}
 )
 
+# Keys of `config.data` that say what the classes of examples are, and not which examples.
+LABELLING = ('label_key', 'name_pattern', 'name_key')
+
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSource:
@@ -37,6 +40,7 @@ class FeatureSource:
         names: of metrics that are called something else, after the prefix, than `FeatureEvaluator` does.
         splits: parts of the examples, each of which gets a score (see `vq_jax.ops.inception_score`).
         trained_on: the data set whose classes its logits are of; None if that is not one of ours.
+        labelling: values of the keys `LABELLING` of its `config.data`, by which these classes are found.
         class_names: of these classes; None if they are not known.
     """
 
@@ -49,6 +53,7 @@ class FeatureSource:
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     splits: int = 1
     trained_on: str | None = None
+    labelling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     class_names: ClassNames = None
 
 
@@ -83,6 +88,7 @@ def classifier_features(classifier: Restored) -> FeatureSource:
         identity={'classifier': identity['checksum']},
         prefix='classifier_',
         trained_on=trained_on,
+        labelling={key: classifier.config.data[key] for key in LABELLING},
         class_names=classifier.class_names,
     )
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vq_jax.ops.losses import mean_each
-from vq_jax.ops.stft import MelScale, Padding, magnitude, mel_filters, stft
+from vq_jax.ops.stft import MelScale, Padding, in_mel_bands, magnitude, stft
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +72,7 @@ class SpectralDistance:
         )
         if not self.bands:
             return size
-        filters = mel_filters(rate, window, self.bands[i], self.low, self.mel_scale)
-        return jnp.einsum('btfc,fm->btmc', size, filters, precision='highest')
+        return in_mel_bands(size, rate, self.bands[i], self.low, self.mel_scale)
 
     def _log(self, size: jax.Array) -> jax.Array:
         return jnp.log10(jnp.maximum(size, self.floor) if self.floor_by == 'clipping' else size + self.floor)

@@ -72,6 +72,34 @@ def magnitude(spectrum: jax.Array) -> jax.Array:
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
 
 
+def in_mel_bands(
+    size: jax.Array, rate: float, bands: int, low: float = 0.0, scale: MelScale = 'slaney'
+) -> jax.Array:
+    """Magnitudes of a spectrum, or powers of them [b frames bins c], summed in mel bands [b frames bands c].
+
+    The other arguments are those of `mel_filters`.
+    """
+    filters = mel_filters(rate, 2 * (size.shape[2] - 1), bands, low, scale)
+    return jnp.einsum('btfc,fm->btmc', size, filters, precision='highest')
+
+
+def log_mel(x: jax.Array, rate: float, window: int, bands: int) -> jax.Array:
+    """Mel bands of sound on a logarithmic scale, as networks that recognise it are given them.
+
+    Args:
+        x: sound in [-1, 1] [b t c].
+        rate: samples in a second.
+        window: samples, of which the hop is a quarter.
+        bands: how many, of magnitudes (see `mel_filters`).
+
+    Returns:
+        float32 [b ceil(t / hop) bands c]: half of the logarithm to base 10, plus 1, from -1, which is silence
+        (1e-4 and less), to about 1.
+    """
+    size = in_mel_bands(magnitude(stft(x, window, window // 4, 'stride')), rate, bands)
+    return 1 + jnp.log10(jnp.maximum(size, 1e-4)) / 2
+
+
 @functools.cache
 def mel_filters(
     rate: float, window: int, bands: int, low: float = 0.0, scale: MelScale = 'slaney'

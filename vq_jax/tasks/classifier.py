@@ -1,4 +1,4 @@
-"""The classifier: which class an image is of, and features in which sets of images are compared."""
+"""The classifier: which class an example is of, and features in which sets of examples are compared."""
 
 import dataclasses
 from typing import Any
@@ -39,17 +39,24 @@ class ClassifierTask(Task):
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
         """Section 'model'."""
-        return {'model': defaults(Classifier, without=('num_classes',))}
+        return {'model': defaults(Classifier, without=('num_classes', 'rate'))}
 
     @classmethod
     def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'ClassifierTask':
-        """The task of a full config, for images [h w c] of so many classes."""
+        """The task of a full config, for such examples of so many classes."""
         if num_classes < 2:
             raise UserError(
                 'a classifier needs data of two classes or more; set config.data.name to a set with labels '
                 '(vq_jax.summary takes --num_classes).'
             )
-        model = build(Classifier, config.model, 'model', num_classes=num_classes)
+        model = build(Classifier, config.model, 'model', num_classes=num_classes, rate=spec.rate)
+        if model.mel_bands and (spec.kind != 'audio' or not spec.rate):
+            found, remedy = (
+                ('the rate of these is not known', 'set config.data.sample_rate, or mel_bands to 0')
+                if spec.kind == 'audio'
+                else (f'these are {spec.plural}', 'set it to 0')
+            )
+            raise UserError(f'config.model.mel_bands is of sounds, and {found}; {remedy}.')
         optimizer = model_optimizer(config)
         return cls(model=model, optimizer=optimizer, spec=spec, accumulate=config.accumulate)
 

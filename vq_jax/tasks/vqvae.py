@@ -5,7 +5,7 @@ from typing import Literal
 
 from ml_collections import ConfigDict
 
-from vq_jax.errors import check_least
+from vq_jax.errors import UserError, check_least
 from vq_jax.models.autoencoder import Autoencoder
 from vq_jax.models.observation import Observation
 from vq_jax.models.strided import StridedEncoder, StridedSizes, strided_decoder
@@ -15,6 +15,7 @@ from vq_jax.tasks.autoencoder import AutoencoderTask, encoded_grid
 from vq_jax.tasks.losses import BottleneckLoss, reconstruction_loss
 from vq_jax.tasks.quantizer_config import make_quantizer, more_codes, quantizer_sections
 from vq_jax.tasks.spectral import Spectral
+from vq_jax.tasks.task import labels_of
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import model_optimizer
 
@@ -28,13 +29,21 @@ class VQVAEConfig(StridedSizes):
     Attributes:
         top_stages: strided convolutions from the codes to those of a coarser scale (Razavi et al. 2019,
             arXiv:1906.00446); 0 for one scale.
+        class_conditional: the decoder is given the class, such as who speaks, so that codes need not tell it
+            (van den Oord et al. 2017, section 4.3); only of one scale. The encoder is not given it.
     """
 
     top_stages: int = 0
+    class_conditional: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_least(0, self, 'top_stages')
+        if self.class_conditional and self.top_stages:
+            raise UserError(
+                f'class_conditional is true and top_stages is {self.top_stages}, and a decoder of two scales '
+                'takes no class; set one of them to false or 0.'
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +80,9 @@ class VQVAETask(AutoencoderTask):
 
     @classmethod
     def from_config(cls, config: ConfigDict, spec: Spec, num_classes: int) -> 'VQVAETask':
-        """The task of a full config, for such examples; classes are not used."""
+        """The task of a full config, for such examples of so many classes."""
         sizes = build(VQVAEConfig, config.model, 'model')
+        num_labels = labels_of(sizes.class_conditional, num_classes, 'model')
         loss = build(LossConfig, config.loss, 'loss')
         factors = dataclasses.replace(sizes, stages=sizes.stages + sizes.top_stages).factors
         grid = encoded_grid(spec, factors, _FACTORS_KEY)
@@ -87,8 +97,9 @@ class VQVAETask(AutoencoderTask):
             encoder, bottleneck, trunk = StridedEncoder(sizes, quantizer.dim), quantizer, None
         is_error = loss.reconstruction in ('mse', 'l1')
         head = None if is_error else Observation(loss.reconstruction, spec.dtype)
+        decoder = strided_decoder(sizes, spec.channels, trunk)
         return cls(
-            model=Autoencoder(encoder, bottleneck, strided_decoder(sizes, spec.channels, trunk), head),
+            model=Autoencoder(encoder, bottleneck, decoder, head, conditional=sizes.class_conditional),
             spec=spec,
             factors=factors,
             factors_key=_FACTORS_KEY,
@@ -98,6 +109,7 @@ class VQVAETask(AutoencoderTask):
             ),
             bottleneck_loss=BottleneckLoss(),
             optimizer=model_optimizer(config),
+            num_labels=num_labels,
             more_codes=more_codes(config),
             accumulate=config.accumulate,
         )
