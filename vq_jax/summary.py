@@ -83,18 +83,17 @@ def _lines(step: 'CompiledStep') -> list[str]:
     )
     if step.flops is not None:
         bound = 'operations' if step.share_of_peak == 1 else 'bytes'
-        least = 'at least ' if step.loops else ''
         lines += [
-            f'operations: {least}{step.flops:.4g} FLOP',
-            f'bytes: {least}{step.hbm_bytes:.4g} to and from HBM, {least}{step.bytes_accessed:.4g} with '
-            'vector memory as the compiler counts',
-            f'roofline: {least}{step.roofline_seconds * 1e3:.4g} ms, by the {bound}, which allows '
+            f'operations: {step.flops:.4g} FLOP',
+            f'bytes: {step.hbm_bytes:.4g} to and from HBM; as the compiler counts, vector memory among them, '
+            f'{"at least " if step.loops else ""}{step.bytes_accessed:.4g}',
+            f'roofline: {step.roofline_seconds * 1e3:.4g} ms, by the {bound}, which allows '
             f'{step.share_of_peak:.1%} of {topology.chip.flops / 1e12:.0f} TFLOP/s',
         ]
         lines += [f'{c.kind}: {c.count:,} of {c.bytes / 2**20:,.1f} MiB' for c in step.collectives]
         if step.loops:
             runs = ', '.join(f'{n:,} times' for n in step.loops)
-            lines.append(f'Operations and bytes of loops, which run {runs}, are counted once.')
+            lines.append(f'Loops run {runs}: their products and bytes of HBM count as often, all else once.')
     lines.append(
         f'lowered in {step.lower_seconds:.1f} s, compiled in {step.compile_seconds:.1f} s of processor time'
     )

@@ -34,7 +34,7 @@ from vq_jax.tasks.diffusion_sampling import DiffusionSampling
 from vq_jax.tasks.prior import PriorTask
 from vq_jax.tasks.task import Samples, State, Task
 from vq_jax.training.config import build
-from vq_jax.training.hlo import Collective, collectives, hbm_bytes, loops
+from vq_jax.training.hlo import Collective, collectives, hbm_bytes, loops, repeated_flops
 from vq_jax.training.parallel import Engine, ParallelConfig, PmapEngine, make_engine, shard_bytes
 from vq_jax.training.state import abstract_batch
 
@@ -162,13 +162,15 @@ class CompiledStep:
         memory: bytes that the step needs in all; where it does not fit, at least so many.
         temporaries: bytes of what it computes on the way; None where it does not fit.
         fits: whether the memory of a chip suffices.
-        flops: floating-point operations; None, as all that follows, where it does not fit.
+        flops: floating-point operations by the compiler's count, and those of the products in a loop's runs
+            after the first, which that leaves out (see `vq_jax.training.hlo.repeated_flops`); None, as all
+            that follows, where the step does not fit.
         bytes_accessed: bytes that operations read and write, by the compiler's count: those of arrays in a
-            chip's vector memory are among them, and what an operation uses several times counts as often.
+            chip's vector memory are among them, what an operation uses several times counts as often, and a
+            loop counts once.
         hbm_bytes: bytes moved to and from its HBM (see `vq_jax.training.hlo.hbm_bytes`).
         collectives: what the chips send each other, by kind.
-        loops: how often each loop runs that runs more than once; the compiler counts the operations, and
-            bytes, of a loop once (but those of a step's parts, `config.accumulate`, are counted here).
+        loops: how often each loop runs that runs more than once.
         lower_seconds: processor time to trace and lower.
         compile_seconds: processor time to compile.
     """
@@ -231,15 +233,7 @@ def compile_step(
     if what == 'sample':
         return _compile(slice_, functools.partial(_lower_sampling, engine, task, config.batch_size))
     batch = _batch(config, task, config.batch_size * task.accumulate)
-    step = _compile(slice_, functools.partial(_lower_training, engine, task, batch))
-    if task.accumulate > 1 and step.fits:
-        # The compiler counts the loop over parts as one of them.
-        one, batch = dataclasses.replace(task, accumulate=1), _batch(config, task, config.batch_size)
-        part = _compile(slice_, functools.partial(_lower_training, engine, one, batch))
-        names = 'flops', 'bytes_accessed', 'hbm_bytes'
-        counted = {name: task.accumulate * getattr(part, name) for name in names}
-        step = dataclasses.replace(step, **counted, loops=part.loops)
-    return step
+    return _compile(slice_, functools.partial(_lower_training, engine, task, batch))
 
 
 def _batch(config: ConfigDict, task: Task, b: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -287,7 +281,7 @@ def _compile(
         memory=used,
         temporaries=memory.temp_size_in_bytes,
         fits=used <= topology.chip.usable,
-        flops=cost['flops'],
+        flops=cost['flops'] + repeated_flops(text),
         bytes_accessed=cost['bytes accessed'],
         hbm_bytes=hbm_bytes(text),
         collectives=collectives(text),

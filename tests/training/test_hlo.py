@@ -1,7 +1,9 @@
 # ruff: noqa: E501 (lines of programs are as long as they are)
 """What is read in the text of compiled programs, against numbers counted by hand."""
 
-from vq_jax.training.hlo import Collective, collectives, hbm_bytes, loops
+import pytest
+
+from vq_jax.training.hlo import Collective, collectives, hbm_bytes, loops, repeated_flops
 
 # Of the program of libtpu 0.0.42.1 for a v5e:2x2, in which 8 products with a matrix that is split over the
 # chips follow each other in a loop; shortened.
@@ -110,6 +112,8 @@ def test_bytes_of_hbm_are_those_that_move():
     copied, fused = examples, examples + row + examples  # read; read, of the table a row, and written
     sliced, updated = row, row
     assert hbm_bytes(THROUGH_HBM) == copied + fused + sliced + updated
+    five = THROUGH_HBM.replace('body=%body', 'body=%body, backend_config={"known_trip_count":{"n":"5"}}')
+    assert hbm_bytes(five) == copied + fused + sliced + 5 * updated
 
 
 def test_collectives_in_a_loop_count_as_often_as_it_runs():
@@ -126,3 +130,86 @@ def test_a_collective_in_pieces_counts_once_and_a_start_without_what_it_is_given
         Collective('all-reduce', 1, 7 * 4 + 32 * 512 * 2),
     )
     assert loops(IN_PIECES) == ()
+
+
+def of_a_loop(product):
+    """A program in which a loop runs a product 6 times that a fusion does, and another that it does itself."""
+    return f"""HloModule jit_p, is_scheduled=true
+
+%product (a: bf16[4,128,4,64], b: bf16[4,128,4,64]) -> bf16[4,4,128,128] {{
+  %a = bf16[4,128,4,64]{{3,1,2,0}} parameter(0)
+  %b = bf16[4,128,4,64]{{3,1,2,0}} parameter(1)
+  ROOT %inside = bf16[4,4,128,128]{{3,2,1,0}} convolution(%a, %b), window={{size=4x4 stride=3x3 lhs_dilate=4x4}}, dim_labels=0b1f_0o1i->01bf
+}}
+
+%body (state: (s32[], bf16[4,128,4,64])) -> (s32[], bf16[4,128,4,64]) {{
+  %state = (s32[], bf16[4,128,4,64]{{3,1,2,0}}) parameter(0)
+  %x = bf16[4,128,4,64]{{3,1,2,0}} get-tuple-element(%state), index=1
+  %scores = bf16[4,4,128,128]{{3,2,1,0}} fusion(%x, %x), kind=kOutput, calls=%product
+  {product}
+  ROOT %tuple = (s32[], bf16[4,128,4,64]{{3,1,2,0}}) tuple(%x)
+}}
+
+%condition (state.1: (s32[], bf16[4,128,4,64])) -> pred[] {{
+  %state.1 = (s32[], bf16[4,128,4,64]{{3,1,2,0}}) parameter(0)
+  ROOT %true = pred[] constant(true)
+}}
+
+ENTRY %main (y: bf16[4,128,4,64]) -> bf16[4,4,128,128] {{
+  %y = bf16[4,128,4,64]{{3,1,2,0}} parameter(0)
+  %images = bf16[6,16,8,32]{{3,2,1,0}} parameter(1)
+  %kernel = bf16[3,3,32,64]{{3,2,1,0}} parameter(2)
+  %once = bf16[4,4,128,128]{{3,2,1,0}} fusion(%y, %y), kind=kOutput, calls=%product
+  %while = (s32[], bf16[4,128,4,64]{{3,1,2,0}}) while(%y), condition=%condition, body=%body, backend_config={{"known_trip_count":{{"n":"6"}}}}
+  ROOT %also = bf16[4,4,128,128]{{3,2,1,0}} copy(%once)
+}}
+"""
+
+
+SCORES = 2 * 4 * 4 * 128 * 128 * 64  # examples, heads, queries, keys, features
+
+
+def test_products_of_a_loop_count_as_often_as_it_runs_beyond_the_first():
+    assert repeated_flops(of_a_loop('')) == 5 * SCORES
+    assert repeated_flops(IN_A_LOOP) == 0  # without products
+
+
+@pytest.mark.parametrize(
+    ('convolution', 'shape', 'operations'),
+    [
+        # A product [4 128 256] by [256 4 64], with the heads as a spatial axis that is otherwise padding.
+        (
+            'bf16[4,128,4,64] convolution(%p, %w), window={size=1x4 pad=0_0x3_3 rhs_reversal=0x1}, dim_labels=0bf1_i1o0->0b1f',
+            {'p': '4,128,256,1', 'w': '256,4,64,1'},
+            2 * 4 * 128 * 256 * 256,
+        ),
+        # Stride 2, with padding after the last row and column: 23 of 24 and 11 of 12 taps are no padding.
+        (
+            'bf16[6,8,4,64] convolution(%p, %w), window={size=3x3 stride=2x2 pad=0_1x0_1}, dim_labels=b01f_01io->b01f',
+            {'p': '6,16,8,32', 'w': '3,3,32,64'},
+            2 * 6 * 23 * 11 * 32 * 64,
+        ),
+        # The gradient of that for its input: as many.
+        (
+            'bf16[6,16,8,32] convolution(%p, %w), window={size=3x3 pad=2_1x2_1 lhs_dilate=2x2 rhs_reversal=1x1}, dim_labels=b01f_01oi->b01f',
+            {'p': '6,8,4,64', 'w': '3,3,32,64'},
+            2 * 6 * 23 * 11 * 32 * 64,
+        ),
+        # Each channel by itself.
+        (
+            'bf16[6,14,32] convolution(%p, %w), window={size=3}, dim_labels=b0f_0io->b0f, feature_group_count=32',
+            {'p': '6,16,32', 'w': '3,1,32'},
+            2 * 6 * 14 * 3 * 32,
+        ),
+        # The gradient of that for its kernel: examples are features, in 32 groups of the batch.
+        (
+            'bf16[3,1,32] convolution(%p, %w), window={size=14}, dim_labels=f0b_i0o->0bf, batch_group_count=32',
+            {'p': '6,16,32', 'w': '6,14,32'},
+            2 * 6 * 14 * 3 * 32,
+        ),
+    ],
+)
+def test_operations_of_products_are_counted_without_padding(convolution, shape, operations):
+    given = [f'%{name} = bf16[{sizes}] parameter(0)' for name, sizes in shape.items()]
+    text = of_a_loop('\n  '.join([*given, f'%own = {convolution}']))
+    assert repeated_flops(text) == 5 * (SCORES + operations)

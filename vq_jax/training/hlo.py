@@ -104,8 +104,9 @@ def loops(text: str) -> tuple[int, ...]:
 
 
 def hbm_bytes(text: str) -> int:
-    """The bytes that a compiled program for a TPU reads and writes in the chip's HBM, each loop run once.
+    """The bytes that a compiled program for a TPU reads and writes in the chip's HBM.
 
+    Loops count as often as they run, where that is known beforehand, and otherwise once.
     Arrays that lie in another memory, such as vector memory, count nothing, and others with what fills up
     their tiles. Of an array of which an operation reads slices alone, these count, and of one that is updated
     in place what is new. Each operation is taken to read what it is given once.
@@ -114,16 +115,30 @@ def hbm_bytes(text: str) -> int:
         text: as `jax.stages.Compiled.as_text` returns it.
     """
     computations, entry = _read(text)
-    seen, waiting, total = {entry}, [entry], 0
-    while waiting:
-        computation = computations[waiting.pop()]
-        for instruction in computation.values():
-            total += _through_hbm(computations, computation, instruction)
-            if instruction.operation in _CONTROL:
-                called = {name for names in instruction.called.values() for name in names} - seen
-                seen |= called
-                waiting += called
-    return total
+    return sum(
+        times * _through_hbm(computations, computations[name], instruction)
+        for name, times in _times(computations, entry, inside_operations=False).items()
+        for instruction in computations[name].values()
+    )
+
+
+def repeated_flops(text: str) -> int:
+    """The operations of matrix products and convolutions in the runs of a loop after its first.
+
+    The compiler's own count has each loop once. As there, a product with what is padding is no operation, and
+    a multiplication and an addition are two.
+
+    Args:
+        text: as `jax.stages.Compiled.as_text` returns it.
+    """
+    computations, entry = _read(text)
+    once = _times(computations, entry, repeated=False)
+    return sum(
+        (times - once[name]) * _flops(instruction, computations[name])
+        for name, times in _times(computations, entry).items()
+        if times > once[name]
+        for instruction in computations[name].values()
+    )
 
 
 def _read(text: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
@@ -153,8 +168,21 @@ def _split_operands(rest: str) -> tuple[str, str]:
     return rest, ''
 
 
-def _times(computations: dict[str, dict[str, _Instruction]], entry: str) -> dict[str, int]:
-    """How often each computation runs that is reached from the entry."""
+def _times(
+    computations: dict[str, dict[str, _Instruction]],
+    entry: str,
+    *,
+    repeated: bool = True,
+    inside_operations: bool = True,
+) -> dict[str, int]:
+    """How often each computation runs that is reached from the entry.
+
+    Args:
+        computations: see `_read`.
+        entry: where the program begins.
+        repeated: whether what a loop does counts as often as it runs.
+        inside_operations: whether to go into operations that are one for a chip, such as fusions.
+    """
     times: dict[str, int] = {}
 
     def visit(name: str, n: int) -> None:
@@ -162,7 +190,9 @@ def _times(computations: dict[str, dict[str, _Instruction]], entry: str) -> dict
         for instruction in computations[name].values():
             if instruction.operation in ('async-update', 'async-done'):  # they name what `async-start` runs
                 continue
-            runs = _runs(computations, instruction)
+            if not inside_operations and instruction.operation not in _CONTROL:
+                continue
+            runs = _runs(computations, instruction) if repeated else 1
             for names in instruction.called.values():
                 for called in names:
                     visit(called, n * runs)
@@ -183,6 +213,42 @@ def _runs(computations: dict[str, dict[str, _Instruction]], instruction: _Instru
     numbers = [int(limit[1]) for limit in limits if limit]
     counted = len(numbers) == 1 and any('direction=LT' in other.text for other in of_condition)
     return numbers[0] if counted else 1
+
+
+def _flops(instruction: _Instruction, others: dict[str, _Instruction]) -> int:
+    """The operations of a matrix product or convolution, of which a TPU's program has only the latter."""
+    if instruction.operation != 'convolution':
+        return 0
+    given, kernel = (_shape(others[name].type) for name in instruction.operands)
+    labels = re.search(r'dim_labels=(\w+)_(\w+)->(\w+)', instruction.text)
+    groups = re.search(r'(?:feature|batch)_group_count=(\d+)', instruction.text)
+    of_kernel = [n for n, label in zip(kernel, labels[2], strict=True) if label in 'io']
+    pairs = math.prod(of_kernel) * given[labels[1].index('b')]
+    shape = _shape(instruction.type)
+    spatial = sorted(set(labels[2]) - set('io'))
+    for i, axis in enumerate(spatial):
+        sizes = given[labels[1].index(axis)], shape[labels[3].index(axis)]
+        pairs *= _taps(*sizes, _window(instruction.text, i))
+    return 2 * pairs // (int(groups[1]) if groups and groups[0].startswith('batch') else 1)
+
+
+def _window(text: str, axis: int) -> dict[str, tuple[int, ...]]:
+    """What is said of one axis of the window of a convolution."""
+    found = re.search(r'window=\{([^}]*)\}', text)[1]
+    return {
+        name: tuple(int(n) for n in values.split('x')[axis].split('_'))
+        for name, values in re.findall(r'(\w+)=(\S+)', found)
+    }
+
+
+def _taps(given: int, out: int, window: dict[str, tuple[int, ...]]) -> int:
+    """How many pairs of a place that is read and one that is written an axis has, without padding."""
+    (stride,), (spread,), (apart,), (before, _) = (
+        window.get(name, default)
+        for name, default in (('stride', (1,)), ('lhs_dilate', (1,)), ('rhs_dilate', (1,)), ('pad', (0, 0)))
+    )
+    starts = (i * stride - before + k * apart for i in range(out) for k in range(window['size'][0]))
+    return sum(0 <= at < given * spread and at % spread == 0 for at in starts)
 
 
 def _moved(kind: str, instruction: _Instruction, others: dict[str, _Instruction]) -> int:
@@ -259,6 +325,11 @@ def _new_of(fused: dict[str, _Instruction], root: _Instruction) -> float:
     if root.operation == 'dynamic-update-slice':
         return _size(fused[root.operands[1]].type)
     return math.inf
+
+
+def _shape(type_: str) -> list[int]:
+    """The sizes of the axes of an array's type."""
+    return [int(n) for n in _ARRAY.search(type_)[3].split(',') if n]
 
 
 def _size(type_: str) -> int:
