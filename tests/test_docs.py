@@ -17,7 +17,7 @@ OTHERS = {
     'json',
     'py',
     'brightness',
-    'custom_quantizer.anneal_steps',
+    'custom_quantizer.warmup_steps',
     'custom_quantizer.num_codes',
     'custom_conditioner.width',
 }

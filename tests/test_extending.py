@@ -50,13 +50,13 @@ def short(config, steps=3):
 
 @pytest.fixture(scope='module')
 def workdir(folder):
-    import gumbel_config
+    import nsvq_config
 
-    config = short(gumbel_config.get_config())
+    config = short(nsvq_config.get_config())
     config.model.channels = 8
-    config.custom_quantizer.anneal_steps = 2
-    train(config, folder / 'gumbel')
-    return folder / 'gumbel'
+    config.custom_quantizer.warmup_steps = 2
+    train(config, folder / 'nsvq')
+    return folder / 'nsvq'
 
 
 @pytest.fixture(scope='module')
@@ -66,24 +66,24 @@ def prior(folder, workdir):
     config.tokenizer.workdir = str(workdir)
     config.transformer.depth = config.transformer.heads = 1
     config.transformer.width = 8
-    with pytest.raises(UserError, match=r'the run .*gumbel is made with code .* --allow_import=gumbel '):
+    with pytest.raises(UserError, match=r'the run .*nsvq is made with code .* --allow_import=nsvq '):
         train(config, folder / 'prior')
     assert not (folder / 'prior').exists()
-    train(config, folder / 'prior', allow=('gumbel',))
+    train(config, folder / 'prior', allow=('nsvq',))
     return folder / 'prior'
 
 
 def test_the_quantizer_sees_the_step(workdir):
     lines = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
-    told = [line['temperature'] for line in lines if line['split'] == 'train']
-    assert told == pytest.approx([1, 0.25, 0.0625])
-    assert json.loads((workdir / 'config.json').read_text())['quantizer']['kind'] == 'gumbel:GumbelQuantizer'
+    told = [line['noise'] for line in lines if line['split'] == 'train']
+    assert told == pytest.approx([0, 0.5, 1])
+    assert json.loads((workdir / 'config.json').read_text())['quantizer']['kind'] == 'nsvq:NoiseSubstitution'
 
 
 def test_the_config_of_the_run_is_read_on_resume(workdir):
-    import gumbel_config
+    import nsvq_config
 
-    config = short(gumbel_config.get_config())
+    config = short(nsvq_config.get_config())
     config.custom_quantizer.num_codes = 32
     with pytest.raises(UserError, match=r'custom_quantizer.num_codes \(there 64, now 32\)'):
         train(config, workdir)
@@ -91,30 +91,30 @@ def test_the_config_of_the_run_is_read_on_resume(workdir):
 
 def test_whoever_opens_a_run_allows_its_code(workdir, prior, tmp_path):
     for path in (workdir, prior):
-        with pytest.raises(UserError, match=r"allow=\('gumbel',\)"):
+        with pytest.raises(UserError, match=r"allow=\('nsvq',\)"):
             vq_jax.load(path)
-        with pytest.raises(UserError, match=r"allow=\('gumbel',\)"):
-            vq_jax.load(path, allow=('gumb', 'gumbel.GumbelQuantizer', 'os'))
-    opened = vq_jax.load(workdir, allow=('gumbel',))
+        with pytest.raises(UserError, match=r"allow=\('nsvq',\)"):
+            vq_jax.load(path, allow=('nsv', 'nsvq.NoiseSubstitution', 'os'))
+    opened = vq_jax.load(workdir, allow=('nsvq',))
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
     np.testing.assert_array_equal(opened.decode(opened.encode(images)), opened.reconstruct(images))
     assert opened.evaluate().metrics['examples'] == 8
-    assert vq_jax.load(prior, allow=('gumbel',)).sample(2).shape == (2, 8, 8, 1)
+    assert vq_jax.load(prior, allow=('nsvq',)).sample(2).shape == (2, 8, 8, 1)
     with pytest.raises(UserError, match='allow_import'):
         write_codes(workdir, tmp_path / 'codes', splits=['test[:8]'], batch_size=8)
-    written = write_codes(workdir, tmp_path / 'codes', splits=['test[:8]'], batch_size=8, allow=('gumbel',))
+    written = write_codes(workdir, tmp_path / 'codes', splits=['test[:8]'], batch_size=8, allow=('nsvq',))
     assert written == {'test[:8]': 8}
 
 
 def test_commands_with_code_of_ones_own(folder, workdir, prior, tmp_path):
-    printed, _ = run([f'--config={folder / "gumbel_config.py"}'], module='vq_jax.summary')
-    assert 'bottleneck/to_logits' in printed
+    printed, _ = run([f'--config={folder / "nsvq_config.py"}'], module='vq_jax.summary')
+    assert 'bottleneck/codebook' in printed
     run(
-        ['--workdir', prior, '--num=1', f'--output={tmp_path / "x.png"}', '--allow_import=gumbel'],
+        ['--workdir', prior, '--num=1', f'--output={tmp_path / "x.png"}', '--allow_import=nsvq'],
         module='vq_jax.sample',
     )
     run([workdir, prior, f'--output={tmp_path / "report.html"}'], module='vq_jax.report')
-    assert 'gumbel:GumbelQuantizer' in (tmp_path / 'report.html').read_text()
+    assert 'nsvq:NoiseSubstitution' in (tmp_path / 'report.html').read_text()
 
 
 def test_a_run_of_a_stranger_imports_nothing(folder, workdir, tmp_path):
@@ -137,7 +137,7 @@ def test_a_run_of_a_stranger_imports_nothing(folder, workdir, tmp_path):
         ('evaluate', []),
         ('sample', [out]),
         ('tokenize', [out]),
-        ('train', [f'--config={folder / "gumbel_config.py"}']),
+        ('train', [f'--config={folder / "nsvq_config.py"}']),
     ):
         commands = [['--workdir', path, *more] for path in runs]
         for error in refused(f'vq_jax.{module}', *commands, shows=module == 'train'):
@@ -160,7 +160,7 @@ def test_nor_does_what_a_stranger_sealed_with_a_checkpoint(folder, workdir, tmp_
         record['sealed']['config']['task'] = 'sealed:Payload'
         manifest.write_text(seal(record))
     with pytest.raises(UserError, match='--allow_import=sealed'):
-        vq_jax.load(stranger, allow=('gumbel',))
+        vq_jax.load(stranger, allow=('nsvq',))
     assert not (tmp_path / 'ran').exists() and 'sealed' not in sys.modules
 
 
@@ -175,9 +175,9 @@ def test_a_name_is_no_command_to_copy(folder, workdir, tmp_path):
     'name, words',
     [
         ('nosuch:Task', "there is no module 'nosuch'"),
-        ('gumbel.nosuch:Task', "there is no module 'gumbel.nosuch'"),
-        ('gumbel:GumbleQuantizer', "gumbel has no class GumbleQuantizer; did you mean 'GumbelQuantizer'"),
-        ('gumbel:jax', 'gumbel has no class jax'),
+        ('nsvq.nosuch:Task', "there is no module 'nsvq.nosuch'"),
+        ('nsvq:NoiseSubstitute', "nsvq has no class NoiseSubstitute; did you mean 'NoiseSubstitution'"),
+        ('nsvq:jax', 'nsvq has no class jax'),
         ('brightness:BrightnessConfig', 'which is no Flax module'),
         ('flax.linen:Dense', 'which has no vocabulary, no dim, no lookup, no project, no nearest'),
         ('a:b:c', "name a class of your own as 'module:Class'"),
