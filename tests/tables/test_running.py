@@ -106,7 +106,7 @@ def test_a_row_that_fails_takes_only_those_that_build_on_it_with_it(write, tmp_p
     assert f'broken (vq_jax.train ended with status 2, see {work}/broken.log)' in error
     assert 'on_it (it builds on broken)' in error
     assert (
-        "asks (its table asks for 'mean_square', and there is code_entropy_bits, codebook_usage, l1, "
+        "asks (its table asks for 'mean_square', and there is code_entropy_bits, codebook_usage, dead_codes, "
         in error
     )
     assert 'config.batch_size is 0' in (work / 'broken.log').read_text()
