@@ -13,7 +13,11 @@ IN_A_LOOP = """HloModule jit_f, is_scheduled=true
   %wide.param.2 = (s32[]{:T(128)}, f32[1024,1024]{1,0:T(8,128)S(1)}, bf16[1024,256]{1,0:T(8,128)(2,1)S(1)}) parameter(0)
   %get-tuple-element.52 = bf16[1024,256]{1,0:T(8,128)(2,1)S(1)} get-tuple-element(%wide.param.2), index=2
   %all-gather.8 = bf16[1024,1024]{1,0:T(8,128)(2,1)S(1)} all-gather(%get-tuple-element.52), channel_id=2, dimensions={1}
-  ROOT %tuple.1 = (s32[]{:T(128)}, f32[1024,1024]{1,0:T(8,128)S(1)}) tuple(%all-gather.8)
+  %get-tuple-element.53 = s32[]{:T(128)} get-tuple-element(%wide.param.2), index=0
+  %copy.4 = s32[]{:T(128)} copy(%get-tuple-element.53)
+  %constant.5 = s32[]{:T(128)} constant(1)
+  %add.6 = s32[]{:T(128)} add(%copy.4, %constant.5)
+  ROOT %tuple.1 = (s32[]{:T(128)}, f32[1024,1024]{1,0:T(8,128)S(1)}) tuple(%add.6, %all-gather.8)
 }
 
 %wide.region_1.2_spmd (wide.param.1: (s32[], f32[1024,1024])) -> pred[] {
@@ -122,6 +126,8 @@ def test_collectives_in_a_loop_count_as_often_as_it_runs():
         Collective('all-reduce', 1, 1024 * 4),
     )
     assert loops(IN_A_LOOP) == (8,)
+    assert loops(IN_A_LOOP.replace('constant(1)', 'constant(3)')) == (3,)  # counted 0, 3, 6
+    assert loops(IN_A_LOOP.replace('add(%copy.4', 'multiply(%copy.4')) == ()  # which is not known
 
 
 def test_a_collective_in_pieces_counts_once_and_a_start_without_what_it_is_given():

@@ -202,17 +202,58 @@ def _times(
 
 
 def _runs(computations: dict[str, dict[str, _Instruction]], instruction: _Instruction) -> int:
-    """How often a loop runs: up to the constant that its condition compares a counter with, or 1."""
+    """How often a loop runs; 1 where that is not known.
+
+    A counter begins at 0, the body adds to it, and the condition compares it with a constant.
+    """
     if instruction.operation != 'while':
         return 1
     if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.text):
         return int(known[1])
-    (condition,) = instruction.called['condition']
-    of_condition = list(computations[condition].values())
-    limits = [re.search(r' constant\((\d+)\)', other.text) for other in of_condition]
-    numbers = [int(limit[1]) for limit in limits if limit]
-    counted = len(numbers) == 1 and any('direction=LT' in other.text for other in of_condition)
-    return numbers[0] if counted else 1
+    (condition,), (body,) = instruction.called['condition'], instruction.called['body']
+    of_condition = computations[condition]
+    compared = _root(of_condition)
+    if 'direction=LT' not in compared.text:
+        return 1
+    counter, limit = (of_condition[name] for name in compared.operands)
+    number = _constant(limit)
+    if number is None or counter.operation != 'get-tuple-element':
+        return 1
+    added = _added(computations[body], _index(counter))
+    return -(-number // added) if added else 1
+
+
+def _added(body: dict[str, _Instruction], index: int) -> int:
+    """What the body of a loop adds to one of the numbers that it is given; 0 where that is not known."""
+    name, total = _root(body).operands[index], 0
+    while name in body:
+        instruction = body[name]
+        numbers = [n for n in (_constant(body[x]) for x in instruction.operands) if n is not None]
+        if instruction.operation == 'add' and numbers:
+            total += sum(numbers)
+        elif instruction.operation == 'get-tuple-element':
+            return total if _index(instruction) == index else 0
+        elif instruction.operation != 'copy':
+            return 0
+        (name,) = (x for x in instruction.operands if _constant(body[x]) is None)
+    return 0
+
+
+def _index(instruction: _Instruction) -> int:
+    """Which element of a tuple an instruction takes."""
+    return int(re.search(r'index=(\d+)', instruction.text)[1])
+
+
+def _constant(instruction: _Instruction) -> int | None:
+    """The whole number that an instruction is, if it is one."""
+    found = re.search(r' constant\((\d+)\)', instruction.text)
+    return int(found[1]) if found else None
+
+
+def _root(computation: dict[str, _Instruction]) -> _Instruction:
+    """What a computation returns."""
+    (root,) = (x for x in computation.values() if x.text.lstrip().startswith('ROOT'))
+    return root
 
 
 def _flops(instruction: _Instruction, others: dict[str, _Instruction]) -> int:
@@ -285,7 +326,7 @@ def _through_hbm(
     numbers = {name: re.search(r'\bparameter\((\d+)\)', x.text) for name, x in fused.items()}
     parameters = {int(number[1]): name for name, number in numbers.items() if number}
     read = sum(min(_hbm_size(x.type), _read_of(fused, parameters[i])) for i, x in enumerate(operands))
-    (root,) = (x for x in fused.values() if x.text.lstrip().startswith('ROOT'))
+    root = _root(fused)
     roots = [fused[name] for name in root.operands] if root.operation == 'tuple' else [root]
     arrays = [found[0] for found in _ARRAY.finditer(instruction.type)]
     if len(arrays) == len(roots):
