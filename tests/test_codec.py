@@ -74,6 +74,29 @@ def test_what_cannot_be_streamed_or_is_no_sound():
         make_task(codec_config(), Spec('audio', (81, 1), RATE))
 
 
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'discriminator__stages': 2},
+        {
+            'variant__discriminator': 'sound',
+            'sound_discriminator__periods': (),
+            'sound_discriminator__band_windows': (),
+            'sound_discriminator__stft_windows': (64,),
+        },
+    ],
+)
+def test_what_is_too_short_for_the_discriminator_is_encoded(changes):
+    """A discriminator is asked by training, and not by what uses the codec."""
+    run, short = opened(**changes), SOUNDS[:, :10]
+    codes = run.encode(short)
+    np.testing.assert_array_equal(codes, run.encode(SOUNDS)[:, :1])  # a causal network
+    assert run.decode(codes).shape == short.shape
+    run.task.check_spec(Spec('audio', (10, 1), RATE))  # as a prior over it does
+    with pytest.raises(vq_jax.UserError, match='examples of 10 are too small for the discriminator; lower'):
+        make_task(codec_config(**changes), Spec('audio', (10, 1), RATE))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('bottleneck', ['residual', 'fsq', 'gaussian'])
 def test_a_codec_learns(bottleneck):

@@ -664,7 +664,6 @@ class Stream:
         """
         run = self._run
         chunk = checked_examples(chunk, run.spec)
-        # Not `check_spec`, which also asks for as many samples as a discriminator takes.
         if chunk.shape[1] % self.hop or chunk.shape[2] != run.spec.channels:
             raise UserError(
                 f'the chunk has {chunk.shape[1]:,} samples in {plural(chunk.shape[2], "channel")}; give a '

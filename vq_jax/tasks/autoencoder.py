@@ -116,7 +116,7 @@ class AutoencoderTask(Task):
         return self.model.head is not None
 
     def check_spec(self, spec: Spec) -> None:
-        """Raises `UserError` unless the model and all losses can take such examples."""
+        """Raises `UserError` unless the model can take such examples."""
         check_same_kind(spec, self.spec)
         encoded_grid(spec, self.factors, self.factors_key)
         if spec.channels != self.spec.channels:
@@ -124,8 +124,11 @@ class AutoencoderTask(Task):
                 f'the examples have {plural(spec.channels, "channel")} and the model was made for '
                 f'{self.spec.channels}; set config.data.channels to {self.spec.channels}.'
             )
-        self.perceptual.check_spec(spec)
         self.source.check_spec(spec)
+
+    def check_losses(self, spec: Spec) -> None:
+        """Raises `UserError` if examples are too small for the perceptual loss or the discriminator."""
+        self.perceptual.check_spec(spec)
         if self.adversary:
             self.adversary.check_spec(spec)
 

@@ -104,11 +104,12 @@ def make_task(config: ConfigDict, spec: Spec, num_classes: int = 0, class_names:
     """The task of a full config, for such examples, of so many classes (0 without labels) of such names.
 
     Raises:
-        UserError: if a key or value does not fit, the model cannot take such images, or a run that it is
-            built on is conditioned on other classes.
+        UserError: if a key or value does not fit, model or losses cannot take such examples, or a run that
+            it is built on is conditioned on other classes.
     """
     task = _task_class(config.task).from_config(config, spec, num_classes)
     task.check_spec(spec)
+    task.check_losses(spec)
     for part, names in task.part_classes().items():
         if changed := difference(class_names, names):
             raise UserError(

@@ -119,6 +119,13 @@ class Task(abc.ABC):
         """Raises `UserError` if the model cannot take such examples: by default, others than `spec` says."""
         check_same_spec(spec, self.spec)
 
+    def check_losses(self, spec: Spec) -> None:
+        """Raises `UserError` if a loss, which training and evaluation have, cannot take such examples.
+
+        They may be too small for a discriminator and still be encoded, so `check_spec` does not ask.
+        """
+        return
+
     def check_dataset(self, dataset: Dataset) -> None:
         """Raises `UserError` if the model cannot learn from, or be evaluated on, a data set."""
         if dataset.key != 'x':
@@ -127,6 +134,7 @@ class Task(abc.ABC):
                 'to a set of them, or config.task=prior.'
             )
         self.check_spec(dataset.spec)
+        self.check_losses(dataset.spec)
         self.check_classes(dataset)
         self.check_conditions(dataset)
 
