@@ -147,6 +147,51 @@ def test_a_prior_over_the_codes_makes_sound(prior):
         opened.denoise(made, 3.0)
 
 
+def test_a_stretch_of_a_recording_is_sampled_anew(prior):
+    """Within the 512 samples of the model it is an inpainting; what follows is in windows of as many."""
+    opened = vq_jax.load(prior)
+    made = opened.sample(2, label='low')
+    given = {'label': 'low', 'seed': 3}
+    mask = np.arange(512) >= 200
+    begun = np.where(mask[:, None], 0, made).astype(np.int16)
+    filled = opened.inpaint(begun, mask, **given)
+    np.testing.assert_array_equal(opened.infill(made, 200, 512, **given), filled)
+    np.testing.assert_array_equal(opened.infill(made[:, :200], 200, 512, **given), filled)
+    long = opened.infill(made, 512, 1200, **given)
+    assert long.shape == (2, 1200, 1) and long.dtype == np.int16
+    np.testing.assert_array_equal(long[:, :512], made)
+    np.testing.assert_array_equal(long[:, 256:768], opened.infill(made[:, 256:], 256, 512, **given))
+    assert all(part.any() for part in np.split(long[:, 512:], 4, axis=1))
+
+
+@pytest.mark.slow
+def test_the_command_fills_a_gap_and_continues(prior, tmp_path):
+    opened, words = vq_jax.load(prior), [f'--workdir={prior}', '--label=high', '--seed=2']
+    recording = opened.sample(1, label='high')[0, :480]
+    wav.write(tmp_path / 'x.wav', recording, RATE)
+    words += [f'--input={tmp_path}/x.wav', f'--output={tmp_path}/y.wav']
+    for flag, start, stop in (('--gap=0.02,0.03', 160, 240), ('--continue=0.1', 480, 1280)):
+        run([*words, flag], module='vq_jax.edit')
+        made, rate = wav.read((tmp_path / 'y.wav').read_bytes())
+        assert rate == RATE
+        np.testing.assert_array_equal(made, opened.infill(recording[None], start, stop, 'high', seed=2)[0])
+        kept = np.delete(np.arange(480), np.arange(start, min(stop, 480)))
+        np.testing.assert_array_equal(made[kept], recording[kept])
+    mistakes = {
+        '--gap=0.02': "--gap is '0.02'; write it as START,END in seconds",
+        '--gap=0.3,0.2': "--gap is '0.3,0.2'; write it",
+        '--continue=0': '--continue is 0.0; give a number of seconds above 0.',
+        '--gap=0.02,0.1': f'--gap ends at 0.1 s, and {tmp_path}/x.wav at 0.06 s; give an earlier end, or',
+        '--continue=0.00001': '--continue is shorter than a position of 0.000125 s; give more.',
+        f'--mask={tmp_path}/mask.png': '--mask is for images, and this run is of sounds; give --gap or',
+        '--seed=2': 'give --gap or --continue (a prior or a diffusion model), --strength',
+    }
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / 'mask.png')
+    commands = [[*words, flag] for flag in mistakes]
+    for errors, told in zip(refused('vq_jax.edit', *commands), mistakes.values(), strict=True):
+        assert errors.splitlines()[-1].startswith(f'error: {told}')
+
+
 @pytest.mark.slow
 def test_samples_are_written_by_what_they_are(prior, tmp_path):
     """As a sheet to look at, one sound after the other, arrays, and a file of each."""
@@ -158,6 +203,8 @@ def test_samples_are_written_by_what_they_are(prior, tmp_path):
     assert arrays['labels'].tolist() == [0, 1, 0]
     joined, rate = wav.read((tmp_path / 'x.wav').read_bytes())
     assert rate == RATE
+    cues = wav.read_cues((tmp_path / 'x.wav').read_bytes())
+    assert cues == ((0, 'high'), (512 + RATE // 4, 'low'), (1024 + RATE // 2, 'high'))  # for an editor
     np.testing.assert_array_equal(joined.reshape(3, -1, 1)[:, :512], made)
     assert sorted(path.name for path in (tmp_path / 'x').iterdir()) == ['0.wav', '1.wav', '2.wav']
     np.testing.assert_array_equal(wav.read((tmp_path / 'x' / '2.wav').read_bytes())[0], made[2])
@@ -198,6 +245,7 @@ def test_a_file_is_brought_to_what_the_model_takes(tokenizer, folder, tmp_path):
     np.testing.assert_array_equal(opened.prepare(str(path))[0], cut)
     np.testing.assert_array_equal(opened.prepare(path.read_bytes())[0], cut)
     np.testing.assert_array_equal(opened.prepare(cut[:, 0])[0], cut)
+    np.testing.assert_array_equal(opened.prepare(path, whole=True)[0], whole[:, :1])
     wav.write(tmp_path / 'slow.wav', whole[:200], RATE // 2)  # of half the rate, so twice as long
     assert np.abs(opened.prepare(tmp_path / 'slow.wav')[0][:400]).max() > 1000
     (tmp_path / 'text.wav').write_text('no sound')
@@ -232,6 +280,9 @@ def test_a_diffusion_model_changes_sounds(folder, tmp_path):
     mask = np.arange(512) < 100
     again = opened.inpaint(sound[None], mask)[0]
     np.testing.assert_array_equal(again[~mask], sound[~mask])
+    longer = opened.infill(sound[None], 512, 600)[0]
+    np.testing.assert_array_equal(longer[:512], sound)
+    assert longer.shape == (600, 1) and longer[512:].any()
     quiet = opened.denoise(sound[None], 1.0, sampler='ddim', steps=1)
     assert np.abs(quiet.astype(int) - sound).max() < 500
     with pytest.raises(vq_jax.UserError, match='sigma is -1; give a number of steps of int16 above 0'):

@@ -9,13 +9,18 @@ images between two (`--to other.png`). Without any of these, a model that was tr
 image large, which is taken as it is. Any other image that is not of the model's size is padded, cropped and
 resized as the model's data were, and its mask with it; if those were not (no `config.data.image_size`), it
 must have their size. Of sound it is the same: recordings are brought to the model's rate, channels and
-length, `--sigma` in steps of 16 bits, and no `--mask` (`vq_jax.Run.inpaint` takes one).
+length, and `--sigma` is in steps of 16 bits. Instead of `--mask`, sound and video have `--gap 0.2,0.4`, which
+samples anew what is between these seconds, and `--continue 0.5`, which samples as many seconds that follow.
+Both keep the rest of a recording of any length as it is.
 
 An autoencoder whose decoder is conditioned on classes needs `--label` alone: it decodes the codes of what is
 given as of another class, such as another speaker.
 """
 
+import dataclasses
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
@@ -23,11 +28,20 @@ from absl import flags
 from vq_jax import cli, run_flags, sample_flags
 from vq_jax.errors import UserError, on_device
 
+if TYPE_CHECKING:
+    from vq_jax.run import Run
+
 flags.adopt_module_key_flags(sample_flags)  # for --help
 flags.adopt_module_key_flags(run_flags)  # for --help
 _INPUT = flags.DEFINE_string('input', None, 'The file of an image, or of a recording.')
 _MASK = flags.DEFINE_string(
     'mask', None, 'An image of the same size as --input, white where it is sampled anew.'
+)
+_GAP = flags.DEFINE_string(
+    'gap', None, 'Of sound and video: START,END in seconds, such as 0.2,0.4; what is between is sampled anew.'
+)
+_CONTINUE = flags.DEFINE_float(
+    'continue', None, 'Of sound and video: how many seconds are sampled that follow --input.'
 )
 _STRENGTH = flags.DEFINE_float('strength', None, 'How much noise is added and taken out, from 0 to 1.')
 _SIGMA = flags.DEFINE_float(
@@ -41,12 +55,14 @@ def main() -> None:
     """Writes the file."""
     from vq_jax.data.transforms.audio import read_file_or_array
     from vq_jax.data.transforms.image import decode_file, pixels
+    from vq_jax.data.transforms.recordings import SUFFIXES
     from vq_jax.run import load
     from vq_jax.tasks.autoencoder import AutoencoderTask
 
     output, least = sample_flags.output(), 1 if _TO.value is None else 2
     n = _NUM.value if _NUM.value is not None else 1 if _TO.value is None else 8
-    asked = [flag.name for flag in (_MASK, _STRENGTH, _SIGMA, _TO) if flag.value is not None]
+    ways = (_MASK, _GAP, _CONTINUE, _STRENGTH, _SIGMA, _TO)
+    asked = [flag.name for flag in ways if flag.value is not None]
     if len(asked) > 1:
         raise UserError(f'--{asked[0]} and --{asked[1]} do not go together; give one of them.')
     if _TO.value is not None and sample_flags.SEED.present:
@@ -55,15 +71,23 @@ def main() -> None:
         raise UserError(f'--num is {n}; give {least} or more.')
     if _STRENGTH.value is not None and not 0 <= on_device('--strength', _STRENGTH.value) <= 1:
         raise UserError(f'--strength is {_STRENGTH.value}; give a number from 0 to 1.')
+    if _CONTINUE.value is not None and not on_device('--continue', _CONTINUE.value) > 0:
+        raise UserError(f'--continue is {_CONTINUE.value}; give a number of seconds above 0.')
+    gap = None if _GAP.value is None else _between(_GAP.value)
     for flag in (_INPUT, _MASK, _TO):  # mistakes are shown before the run is opened, which takes a while
-        if flag.value is not None and Path(flag.value).suffix.lower() == '.wav':
+        if flag.value is not None and Path(flag.value).suffix.lower() in SUFFIXES:
             read_file_or_array(flag.value)
         elif flag.value is not None:
             decode_file(flag.value, channels=3)
     cli.use_compilation_cache()
     run = load(**run_flags.opened())
-    sample_flags.check_fits(output, n, run.spec)
-    name = Path(_INPUT.value).name
+    spec, name, in_time = run.spec, Path(_INPUT.value).name, gap is not None or _CONTINUE.value is not None
+    if in_time:
+        whole, start, stop = _stretch(run, gap)
+        spec = dataclasses.replace(spec, shape=(max(len(whole), stop), *spec.shape[1:]))
+    elif _MASK.value is not None and spec.kind != 'image':
+        raise UserError(f'--mask is for images, and this run is of {spec.plural}; give --gap or --continue.')
+    sample_flags.check_fits(output, n, spec)
     options = {
         'label': sample_flags.label(run, n),
         'conditions': sample_flags.conditions(n),
@@ -80,12 +104,13 @@ def main() -> None:
         made = np.asarray(run.reconstruct(examples, options['label']))
     elif not asked:
         if run.config.model.get('upscale', 1) == 1:  # other tasks have no such key
+            part = '--mask' if spec.kind == 'image' else '--gap or --continue'
             raise UserError(
-                'give --mask (a prior or a diffusion model), --strength or --sigma (a diffusion model), or '
+                f'give {part} (a prior or a diffusion model), --strength or --sigma (a diffusion model), or '
                 '--to (a diffusion model or a VAE); only a run of super-resolution, or an autoencoder that '
                 'is conditioned on classes, needs none of them.'
             )
-        small = pixels(decode_file(_INPUT.value, run.spec.channels))
+        small = pixels(decode_file(_INPUT.value, spec.channels))
         title = f'{name}, made large'
         made = run.upscale(np.repeat(small[None], n, axis=0), **options)
     elif _TO.value is not None:
@@ -93,6 +118,12 @@ def main() -> None:
         ends = [run.prepare(path)[0] for path in (_INPUT.value, _TO.value)]
         given = {name: options[name] for name in ('label', 'conditions')}
         made = np.asarray(run.interpolate(*ends, n, **given, **sample_flags.sampling()))
+    elif in_time:
+        what = (
+            f'{_CONTINUE.value:g} seconds more' if gap is None else f'{gap[0]:g} to {gap[1]:g} s sampled anew'
+        )
+        title = f'{name}, with {what}'
+        made = run.infill(np.repeat(whole[None], n, axis=0), start, stop, **options)
     else:
         example, mask = run.prepare(_INPUT.value, _MASK.value)
         copies = np.repeat(example[None], n, axis=0)
@@ -103,13 +134,52 @@ def main() -> None:
             title = f'{name}, changed with strength {_STRENGTH.value:g}'
             made = run.image_to_image(copies, _STRENGTH.value, **options)
         else:
-            unit = 'grey levels' if run.spec.dtype == np.uint8 else 'steps'
+            unit = 'grey levels' if spec.dtype == np.uint8 else 'steps'
             title = f'{name}, without noise of {_SIGMA.value:g} {unit}'
             made = run.denoise(copies, _SIGMA.value, **options)
     labels = run.labels(n, options['label']) if options['label'] and _TO.value is None else None
     title = f'{title}, by {run.name}, step {run.step:,}'
-    sample_flags.write(output, made, run.spec, title, sample_flags.captions(run, labels))
-    print(f'{n} {run.spec.plural} written to {output}')
+    sample_flags.write(output, made, spec, title, sample_flags.captions(run, labels))
+    print(f'{n} {spec.plural} written to {output}')
+
+
+def _between(text: str) -> tuple[float, float]:
+    """The seconds that --gap names."""
+    try:
+        start, end = map(float, text.split(','))
+    except ValueError:
+        start, end = math.nan, math.nan
+    if not 0 <= start < end < math.inf:
+        raise UserError(
+            f'--gap is {text!r}; write it as START,END in seconds, the second above the first, such as '
+            '0.2,0.4.'
+        )
+    return start, end
+
+
+def _stretch(run: 'Run', gap: tuple[float, float] | None) -> tuple[np.ndarray, int, int]:
+    """The whole of --input [t ...], and the positions between which --gap, or else --continue, lies."""
+    spec, flag = run.spec, '--continue' if gap is None else '--gap'
+    if spec.kind not in ('audio', 'video'):
+        raise UserError(f'{flag} is for sound and video, and this run is of {spec.plural}; give --mask.')
+    if not spec.rate:
+        raise UserError(
+            f'{flag} counts seconds, and the rate of the {spec.plural} of this run is not known; use '
+            'vq_jax.Run.infill, which counts positions.'
+        )
+    whole, _ = run.prepare(_INPUT.value, whole=True)
+    if gap is None:
+        start, stop = len(whole), len(whole) + round(_CONTINUE.value * spec.rate)
+    else:
+        start, stop = (round(seconds * spec.rate) for seconds in gap)
+        if stop > len(whole):
+            raise UserError(
+                f'--gap ends at {gap[1]:g} s, and {_INPUT.value} at {len(whole) / spec.rate:g} s; give an '
+                'earlier end, or --continue for what follows.'
+            )
+    if start == stop:
+        raise UserError(f'{flag} is shorter than a position of {1 / spec.rate:g} s; give more.')
+    return whole, start, stop
 
 
 if __name__ == '__main__':

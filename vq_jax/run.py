@@ -23,6 +23,7 @@ from vq_jax.extensions import allowing
 from vq_jax.models.context import prepared
 from vq_jax.models.convolution import fold_weight_norm
 from vq_jax.models.inception import Resize
+from vq_jax.sampling.windows import windows
 from vq_jax.tasks.arguments import (
     as_array,
     check_can,
@@ -266,6 +267,63 @@ class Run:
         given = {'images': examples, 'mask': np.broadcast_to(mask, (b, *grid))}
         return self._edit(self.task.inpaint, given, label, conditions, seed, progress, sampling)
 
+    def infill(
+        self,
+        examples: Array,
+        start: int,
+        stop: int,
+        label: Label = None,
+        seed: int = 0,
+        *,
+        conditions: Conditions = None,
+        progress: bool = False,
+        **sampling: Any,
+    ) -> np.ndarray:
+        """Samples a stretch of sounds or videos anew, or what follows them, by a prior or a diffusion model.
+
+        They may be of any length. Where the stretch or they are longer than what the model was trained on, it
+        is given a window of that length at a time (see `vq_jax.sampling.windows`). Shorter ones are followed
+        by zeros, as in training, unless they are continued.
+
+        Args:
+            examples: sounds int16 [b t c], or videos uint8 [b t h w c].
+            start: where the stretch begins, in samples or frames, from 0 to t.
+            stop: where it ends, after `start`; beyond t it continues them.
+            label: as for `inpaint`, like all that follows.
+            seed: of the samples.
+            conditions: of all, or of each [b].
+            progress: show bars.
+            **sampling: other values for keys of the section 'sampling'.
+
+        Returns:
+            [b max(t, stop) ...], bit for bit as `examples` but for the stretch.
+        """
+        self._needs('inpaint')
+        if self.spec.kind not in ('audio', 'video'):
+            raise UserError(
+                f'{self.spec.plural} have no time in which a stretch of them could lie; give inpaint a mask.'
+            )
+        examples = np.asarray(checked_examples(examples, self.spec))
+        total, length = examples.shape[1], self.spec.shape[0]
+        whole = all(isinstance(at, numbers.Integral) for at in (start, stop))
+        if not whole or not 0 <= start < stop or start > total:
+            raise UserError(
+                f'the stretch is from {start!r} to {stop!r} of {total:,}; give whole numbers, the first from '
+                f'0 to {total:,} and the second above it.'
+            )
+        after = max(length, total, stop) - total
+        made = np.pad(examples, [(0, after if axis == 1 else 0) for axis in range(examples.ndim)])
+        for i, window in enumerate(windows(length, total, start, stop)):
+            mask = np.zeros(self.spec.grid, bool)
+            mask[window.start : window.end] = True
+            seen = made[:, window.first : window.first + length]
+            # Windows that are sampled alike would repeat each other.
+            own = int(np.random.SeedSequence((seed, i)).generate_state(1)[0] >> 1) if i else seed
+            options = {'conditions': conditions, 'progress': progress, **sampling}
+            sampled = self.inpaint(seen, mask, label, own, **options)
+            seen[:, window.start : window.kept] = sampled[:, window.start : window.kept]
+        return made[:, : max(total, stop)]
+
     def image_to_image(
         self,
         examples: Array,
@@ -333,7 +391,9 @@ class Run:
         given = {'small': checked_examples(images, self.spec)}
         return self._edit(self.task.upscale, given, label, conditions, seed, progress, sampling)
 
-    def prepare(self, file: Any, mask: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
+    def prepare(
+        self, file: Any, mask: Any = None, *, whole: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Brings an image or a sound, and a mask for `inpaint`, to what the model takes, as its data were.
 
         Args:
@@ -342,15 +402,17 @@ class Run:
                 rate, int16 [t] or [t c].
             mask: of an image, the same for one of the same size, white where it is to be sampled anew, or
                 bool [h w], True there. Sounds have none here.
+            whole: leave its size or length as it is, whatever the model was trained on; of a sound, rate and
+                channels are still those of the model.
 
         Returns:
-            An example as `spec` says, and bool [h w] if there is a mask.
+            An example as `spec` says, or if it is whole of another size, and bool [h w] if there is a mask.
 
         Raises:
             UserError: if it cannot be read, or be brought to that.
         """
         config = build(DataConfig, self.config.data, 'data')
-        return TRANSFORMS.get(self.spec.kind, Transform).prepare(file, mask, self.spec, config)
+        return TRANSFORMS.get(self.spec.kind, Transform).prepare(file, mask, self.spec, config, whole)
 
     def log_prob(self, codes: Codes, label: Label = None, *, conditions: Conditions = None) -> jax.Array:
         """The log-likelihood of codes, as `encode` makes them, under a prior in nats, float32 [b].

@@ -155,13 +155,13 @@ class AudioTransform(Transform):
 
     @staticmethod
     def prepare(
-        file: SoundLike, mask: None, spec: Spec, config: DataConfig
+        file: SoundLike, mask: None, spec: Spec, config: DataConfig, whole: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """See `Transform`; a sound has no mask that could be read."""
         if mask is not None:
             raise UserError(
-                'a mask is read for images alone; of sound, give one to inpaint, bool [t], True where it is '
-                'sampled anew.'
+                'a mask is read for images alone; of sound, give infill the stretch that is sampled anew, or '
+                'inpaint a mask, bool [t].'
             )
         samples, rate = read_file_or_array(file)
         rate = rate or spec.rate
@@ -172,6 +172,8 @@ class AudioTransform(Transform):
                 samples = resample(samples, rate, round(spec.rate), gain)
         except Undecodable as error:
             raise UserError(f'the sound cannot be taken ({error}); give a shorter one.') from error
+        if whole:
+            return samples, None
         length = spec.shape[0]
         if config.num_samples is not None:
             samples = window(np.pad(samples, ((0, max(0, length - len(samples))), (0, 0))), (length,))

@@ -78,7 +78,7 @@ class ImageTransform(Transform):
 
     @staticmethod
     def prepare(
-        file: 'ImageLike', mask: 'ImageLike | None', spec: Spec, config: DataConfig
+        file: 'ImageLike', mask: 'ImageLike | None', spec: Spec, config: DataConfig, whole: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """See `Transform`; a mask is an image of the same size, white where it is to be True.
 
@@ -96,12 +96,13 @@ class ImageTransform(Transform):
         if len(set(sizes)) > 1:
             raise UserError(f'the image is {sizes[0]} pixels and the mask {sizes[1]}; make them alike.')
         try:
-            arrays = [pixels(part) if part.size == (w, h) else centred(part, config) for part in decoded]
+            kept = whole or decoded[0].size == (w, h)
+            arrays = [pixels(part) if kept else centred(part, config) for part in decoded]
         except Undecodable as error:
             raise UserError(
                 f'the image cannot be resized ({error}); give one of other proportions.'
             ) from error
-        if arrays[0].shape != spec.shape:
+        if not whole and arrays[0].shape != spec.shape:
             raise UserError(
                 f'the image has {sizes[0]} pixels and the model was trained on {w}x{h}; resize both.'
             )

@@ -78,7 +78,9 @@ class Transform:
         return window(value, self.spec.grid) if self.varied else value
 
     @staticmethod
-    def prepare(file: Any, mask: Any, spec: Spec, config: DataConfig) -> tuple[np.ndarray, np.ndarray | None]:
+    def prepare(
+        file: Any, mask: Any, spec: Spec, config: DataConfig, whole: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns an example that a user gives, and a mask of it, as a model takes them (see `Run.prepare`).
 
         Args:
@@ -86,6 +88,7 @@ class Transform:
           mask: The same, or None.
           spec: Of what the model takes.
           config: Says how its data were preprocessed.
+          whole: Leave its size or length as it is.
 
         Raises:
           UserError: If they cannot be read, or be brought to the spec.

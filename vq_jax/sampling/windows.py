@@ -1,0 +1,52 @@
+"""A stretch of a long example, sampled in windows of the length that a model was trained on."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Where a model of a fixed length samples a part of an example, in positions of time.
+
+    Attributes:
+        first: where the window begins in the example.
+        start: where, in the window, sampling begins; what is before it is known.
+        end: where, in the window, it ends; what is after it is known.
+        kept: where, in the window, what is kept of it ends; at most `end`.
+    """
+
+    first: int
+    start: int
+    end: int
+    kept: int
+
+
+def windows(length: int, total: int, start: int, stop: int) -> list[Window]:
+    """Windows that sample a stretch from its start to its end, each given what those before it made.
+
+    A stretch that a window has room for is in the middle of it, as far as the example goes. Of a longer
+    one, every window but the last samples its second half, given the first (the windows of Dhariwal et al.
+    2020, Jukebox, arXiv:2005.00341, section 2.5, with half of each overlapping).
+
+    Args:
+        length: of a window.
+        total: of the example; if it is shorter than a window, what follows its end counts as known.
+        start: of the stretch, from 0 to `total`.
+        stop: of the stretch, after `start`. Beyond `total` it continues the example, and then nothing is
+            known of what follows `stop`.
+
+    Returns:
+        As many as are needed; no window reaches beyond the larger of `length`, `total` and `stop`.
+    """
+    found, whole = [], max(total, stop)
+    while start < stop:
+        # What is known before the start takes half of a window at most, where the stretch fills the rest.
+        room = max(length - start, length - length // 2)
+        count = min(stop - start, room)
+        last = start + count == stop
+        first = start - (length - count) // 2 if last else start + count - length
+        first = max(0, min(first, whole - length))
+        begins = start - first
+        end = begins + count if last and stop <= total else length
+        found.append(Window(first, begins, end, begins + count))
+        start += count
+    return found
