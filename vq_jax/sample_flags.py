@@ -154,7 +154,7 @@ def write(
         examples: [n ...].
         spec: of the examples.
         title: what stands over a sheet of them.
-        captions: what stands under each in a sheet, if anything.
+        captions: what stands under each in a sheet, and at its beginning in a file of sounds, if anything.
         **arrays: what an .npz file also holds; None is left out.
 
     Raises:
@@ -166,7 +166,7 @@ def write(
         np.savez(file, **{spec.plural: examples, **{k: v for k, v in arrays.items() if v is not None}})
         content = file.getvalue()
     elif path.suffix == '.wav':
-        content = wav.encode(Sound(examples, spec.rate).joined(), spec.rate)
+        content = Sound(examples, spec.rate, tuple(captions or ())).encoded()
     elif path.suffix == '.png':
         shown = as_images(examples, spec)
         shown = shown if captions is None else captioned(shown, captions)

@@ -39,6 +39,10 @@ def test_sound_is_shown_and_heard():
     assert rate == 8000 and samples.shape == (6 * (500 + 2000), 1)  # a quarter of a second between them
     np.testing.assert_array_equal(samples[2500:3000], x[1, 0])
     assert not samples[500:2500].any()
+    cues = wav.read_cues(sound.files('a')['a.wav'])
+    assert cues[:3] == ((0, 'originals 1'), (2500, 'reconstructions 1'), (5000, 'originals 2'))
+    alone = Sound(x[0, :1], 8000).files('a')['a.wav']
+    np.testing.assert_array_equal(wav.read(alone)[0], x[0, 0])  # nothing follows for which to pause
     assert list(show('codes', {'codes': codes}, spec)) == ['codes']
     silent = Spec('audio', (500, 1))
     assert list(show('reconstructions', batches, silent)) == ['reconstructions']

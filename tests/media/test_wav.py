@@ -44,6 +44,30 @@ def test_other_widths():
     np.testing.assert_array_equal(wav.read(written(frames, 4))[0], samples)
 
 
+def test_cue_points_are_named_by_the_letter_of_the_format():
+    samples = np.arange(7, dtype=np.int16)[:, None]
+    cues = (wav.Cue(0, 'original 1'), wav.Cue(4, 'reconstruction é'))
+    content = wav.encode(samples, 8000, cues)
+    points = struct.pack('<I', 2) + b''.join(
+        struct.pack('<II', i, at) + b'data' + struct.pack('<III', 0, 0, at) for i, at in ((0, 0), (1, 4))
+    )
+    labels = b'labl' + struct.pack('<II', 4 + 11, 0) + b'original 1\0\0'  # padded to an even length
+    labels += b'labl' + struct.pack('<II', 4 + 18, 1) + 'reconstruction é\0'.encode()
+    listed = b'cue ' + struct.pack('<I', len(points)) + points
+    listed += b'LIST' + struct.pack('<I', 4 + len(labels)) + b'adtl' + labels
+    assert (
+        content == b'RIFF' + struct.pack('<I', 36 + 14 + len(listed)) + wav.encode(samples, 8000)[8:] + listed
+    )
+    assert wav.read_cues(content) == cues and wav.read_cues(wav.encode(samples, 8000)) == ()
+    np.testing.assert_array_equal(wav.read(content)[0], samples)
+    with wave.open(io.BytesIO(content)) as file:
+        assert file.readframes(100) == samples.tobytes()
+    assert wav.read_cues(content[:-1]) == ()  # cut within the names
+    many = content.replace(b'cue ' + struct.pack('<I', len(points)), b'cue ' + struct.pack('<I', 3))
+    with pytest.raises(ValueError, match='its cue points are damaged'):
+        wav.read_cues(many)
+
+
 def riff(form, data, size=None, before=b''):
     """A file of the chunks `fmt ` and `data`; `size` is what the latter says of itself."""
     chunks = b'fmt ' + struct.pack('<I', len(form)) + form + before

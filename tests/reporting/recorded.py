@@ -29,7 +29,8 @@ def sound(seed):
 def record(workdir, log=(), images=(), sounds=(), warnings=(), **config):
     """Writes a run.
 
-    `log` has (step, split, numbers), `images` (step, name, image), `sounds` alike, `warnings` (step, text).
+    `log` has (step, split, numbers), `images` (step, name, image), `sounds` (step, name, recording, or a
+    `Sound`), `warnings` (step, text).
     """
     writer = MetricWriter(workdir, resume_step=0)
     for step, split, numbers in log:
@@ -37,7 +38,7 @@ def record(workdir, log=(), images=(), sounds=(), warnings=(), **config):
     for step, name, image in images:
         writer.media(step, name, Sheet(image))
     for step, name, sound in sounds:
-        writer.media(step, name, Sound(sound[None], RATE))
+        writer.media(step, name, sound if isinstance(sound, Sound) else Sound(sound[None], RATE))
     for step, text in warnings:
         writer.warning(step, text)
     writer.close()

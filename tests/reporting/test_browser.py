@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.reporting.browser import Browser, find_browser
-from tests.reporting.recorded import image, record, trained
+from tests.reporting.recorded import image, record, sound, trained
+from vq_jax.media import Sound
 from vq_jax.reporting import Environment, make_page, read_runs
 
 pytestmark = pytest.mark.skipif(
@@ -205,6 +206,29 @@ def test_images_step_together(browser, tmp_path):
     assert captions == ['step 10', 'none before step 11']
     size = browser.run("(x => [x.naturalWidth, x.naturalHeight])(document.querySelector('.images img'))")
     assert size == [12, 8]
+
+
+def test_each_recording_of_a_sound_has_a_button(browser, tmp_path):
+    names = tuple(f'{kind} {i}' for i in (1, 2) for kind in ('originals', 'reconstructions'))
+    sounds = [
+        (step, 'samples_sound', Sound(np.stack([sound(4 * step + i) for i in range(4)]), 8000, names))
+        for step in (1, 2)
+    ]
+    browser.open(write(tmp_path, record(tmp_path / 'run', sounds=sounds)))
+    table = "[...document.querySelectorAll('.cues')].filter((x) => x.checkVisibility())"
+    assert browser.run(f'{table}.map((x) => [x.dataset.step, [...x.rows].map((y) => y.innerText)])') == [
+        ['2', ['originals\t▶ 1\t▶ 2', 'reconstructions\t▶ 1\t▶ 2']]
+    ]
+    button = f'{table}[0].querySelector(\'[aria-label="Play reconstructions 2"]\')'
+    started = browser.run(f"""new Promise((done) => {{
+      const audio = {table}[0].previousElementSibling;
+      audio.addEventListener('seeked', () => done([audio.dataset.step, audio.currentTime]), {{ once: true }});
+      {button}.click();
+    }})""")
+    assert started[0] == '2' and started[1] == pytest.approx(3 * (100 + 2000) / 8000, abs=0.1)
+    browser.run("document.getElementById('step').focus()")
+    browser.key('ArrowLeft')
+    assert browser.run(f'{table}.map((x) => x.dataset.step)') == ['1']
 
 
 def test_gaps_and_single_points(browser, tmp_path):

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,7 +14,7 @@ from tests.reporting.browser import Browser, find_browser
 from tests.reporting.recorded import image, record, sound
 from tests.reporting.test_page import Page
 from vq_jax.errors import UserError
-from vq_jax.media import wav
+from vq_jax.media import Sound, wav
 from vq_jax.reporting import Environment, make_page, read_runs
 
 HTML = (
@@ -103,7 +104,8 @@ def hostile(honest, tmp_path_factory):
     assert len(told) > 100 and not any('\n' in error for error in told)
     log = [(step, FLAT, {HTML: float(step)}) for step in (1, 2)]
     images = [(1, FLAT, image(0)), (2, 'a" onerror="ran=1', image(1))]
-    sounds = [(1, FLAT, sound(0)), (2, 'a" onerror="ran=1', sound(1))]
+    named = Sound(np.stack([sound(0), sound(1)]), 8000, (HTML, '"\'> onerror=ran=1'))
+    sounds = [(1, FLAT, sound(0)), (2, 'a" onerror="ran=1', named)]
     warnings = [(1, HTML), (2, HTML)]
     workdirs.append(record(folder / FLAT, log, images, sounds, warnings=warnings, task=HTML))
     workdirs.append(record(folder / os.fsdecode(b'\xff\xfe'), log, best_metric=HTML, best_mode=HTML))

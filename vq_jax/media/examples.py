@@ -36,7 +36,8 @@ def show(
     shown: dict[str, Media] = {name: sheets.rows(rows, columns)}
     if spec.kind == 'audio' and spec.rate is not None and examples:
         in_turn = np.stack(list(examples.values()), axis=1)
-        shown[f'{name}_sound'] = Sound(in_turn.reshape(-1, *spec.shape), spec.rate)
+        names = tuple(f'{caption} {i + 1}' for i in range(len(in_turn)) for caption in examples)
+        shown[f'{name}_sound'] = Sound(in_turn.reshape(-1, *spec.shape), spec.rate, names)
     return shown
 
 

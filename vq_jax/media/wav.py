@@ -6,8 +6,9 @@ with the extensible header of 2001, which files of 24 bits often have.
 
 import io
 import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -21,12 +22,25 @@ _MOST_CHUNKS = 1000  # in use are a few
 _LONGEST_FORM = 64  # bytes of what a file says of its samples; of PCM there are 40
 
 
-def encode(samples: np.ndarray, rate: float) -> bytes:
+class Cue(NamedTuple):
+    """A cue point: what begins at a sample of a file.
+
+    Attributes:
+        position: of the sample.
+        name: a line of text.
+    """
+
+    position: int
+    name: str
+
+
+def encode(samples: np.ndarray, rate: float, cues: Sequence[Cue] = ()) -> bytes:
     """Encodes sound as the content of a WAV file.
 
     Args:
         samples: int16 [n c].
         rate: samples in a second; a whole number is written.
+        cues: in the order of their positions; audio editors show them as markers, and players pass over them.
 
     Raises:
         UserError: if the samples are of another type or shape, or no file can hold them.
@@ -42,8 +56,23 @@ def encode(samples: np.ndarray, rate: float) -> bytes:
     frame = 2 * samples.shape[1]
     form = struct.pack('<HHIIHH', _PCM, samples.shape[1], rate, rate * frame, frame, 16)
     data = samples.astype('<i2').tobytes()
-    head = b'RIFF' + struct.pack('<I', 36 + len(data)) + b'WAVE'
-    return head + b'fmt ' + struct.pack('<I', 16) + form + b'data' + struct.pack('<I', len(data)) + data
+    chunks = _chunk(b'fmt ', form) + _chunk(b'data', data) + (_cue_chunks(cues) if cues else b'')
+    return b'RIFF' + struct.pack('<I', 4 + len(chunks)) + b'WAVE' + chunks
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack('<I', len(content)) + content + bytes(len(content) % 2)
+
+
+def _cue_chunks(cues: Sequence[Cue]) -> bytes:
+    """The chunk of the points, whose numbers are those of their order, and the list of their names."""
+    points = b''.join(
+        struct.pack('<II4sIII', i, cue.position, b'data', 0, 0, cue.position) for i, cue in enumerate(cues)
+    )
+    names = b''.join(
+        _chunk(b'labl', struct.pack('<I', i) + cue.name.encode() + b'\0') for i, cue in enumerate(cues)
+    )
+    return _chunk(b'cue ', struct.pack('<I', len(cues)) + points) + _chunk(b'LIST', b'adtl' + names)
 
 
 def write(path: str | Path, samples: np.ndarray, rate: float) -> None:
@@ -74,6 +103,42 @@ def read(content: bytes) -> tuple[np.ndarray, int]:
     """
     reader = Reader(io.BytesIO(content))
     return reader.read(0, reader.length), reader.rate
+
+
+def read_cues(content: bytes) -> tuple[Cue, ...]:
+    """The named cue points of a WAV file in the order of their positions, as `encode` writes them.
+
+    Raises:
+        ValueError: if their chunks are damaged.
+    """
+    positions: dict[int, int] = {}
+    names: dict[int, str] = {}
+    try:
+        for name, chunk in _chunks(content, 12):
+            if name == b'cue ':
+                (count,) = struct.unpack_from('<I', chunk)
+                points = struct.iter_unpack('<II4sIII', chunk[4 : 4 + 24 * count])
+                positions |= {number: at for number, _, _, _, _, at in points}
+            elif name == b'LIST' and chunk[:4] == b'adtl':
+                for kind, text in _chunks(chunk, 4):
+                    if kind == b'labl':
+                        (number,) = struct.unpack_from('<I', text)
+                        names[number] = text[4:].split(b'\0')[0].decode(errors='replace')
+    except struct.error as error:
+        raise ValueError(f'its cue points are damaged ({error})') from error
+    return tuple(sorted(Cue(at, names[number]) for number, at in positions.items() if number in names))
+
+
+def _chunks(content: bytes, position: int) -> Iterator[tuple[bytes, bytes]]:
+    """Names and contents of the chunks from a position on, but for one that is cut short."""
+    for _ in range(_MOST_CHUNKS):
+        if position + 8 > len(content):
+            return
+        name, size = struct.unpack_from('<4sI', content, position)
+        if position + 8 + size > len(content):
+            return
+        yield name, content[position + 8 : position + 8 + size]
+        position += 8 + size + size % 2
 
 
 class Reader:

@@ -303,6 +303,35 @@
     return charts;
   }
 
+  // Buttons that play one recording of a sound, in a row for each kind of them: of 'originals 2' the kind is
+  // 'originals'.
+  function addCues() {
+    for (const audio of document.querySelectorAll('audio[data-cues]')) {
+      const cues = JSON.parse(audio.dataset.cues), rows = new Map();
+      let until = Infinity;
+      const watch = () => {
+        if (audio.currentTime >= until) audio.pause();
+        if (!audio.paused) requestAnimationFrame(watch);
+      };
+      audio.addEventListener('play', watch);
+      audio.addEventListener('pause', () => { until = Infinity; });
+      cues.forEach(([from, name], i) => {
+        const [, kind, number] = /^(.*?) ?([0-9]*)$/.exec(name);
+        const button = make('button', { type: 'button', 'aria-label': `Play ${name}` }, `\u25b6 ${number}`);
+        button.addEventListener('click', () => {
+          audio.currentTime = from;
+          until = cues[i + 1]?.[0] ?? Infinity;
+          audio.play().catch(() => {});  // where a browser does not let it, or it is paused at once: the player shows it
+        });
+        if (!rows.has(kind)) rows.set(kind, make('tr', {}, make('th', { scope: 'row' }, kind)));
+        rows.get(kind).append(make('td', {}, button));
+      });
+      const table = make('table', { class: 'cues', 'data-step': audio.dataset.step }, ...rows.values());
+      table.hidden = audio.hidden;
+      audio.after(table);
+    }
+  }
+
   // One slider for the images and sounds of all names and runs: each shows its newest of that step.
   function stepImages() {
     const figures = [...document.querySelectorAll('.images figure')];
@@ -317,14 +346,15 @@
       const step = steps[slider.value];
       for (const figure of figures) {
         let newest = null;
-        for (const image of figure.querySelectorAll('[data-step]')) {
-          image.hidden = true;
-          image.pause?.();
-          if (Number(image.dataset.step) <= step) newest = image;
+        for (const { dataset } of figure.querySelectorAll('[data-step]')) {
+          if (Number(dataset.step) <= step) newest = dataset.step;
         }
-        if (newest) newest.hidden = false;
+        for (const image of figure.querySelectorAll('[data-step]')) {
+          image.hidden = image.dataset.step !== newest;
+          if (image.hidden) image.pause?.();
+        }
         figure.querySelector('.at').textContent =
-          newest ? `step ${count(Number(newest.dataset.step))}` : `none before step ${count(step + 1)}`;
+          newest === null ? `none before step ${count(step + 1)}` : `step ${count(Number(newest))}`;
       }
       at.textContent = `${count(step)} of ${count(steps.at(-1))}`;
       slider.setAttribute('aria-valuetext', `step ${count(step)}`);
@@ -353,6 +383,7 @@
     const measure = () => document.documentElement.style.setProperty('--legend', `${legend.offsetHeight}px`);
     new ResizeObserver(measure).observe(legend);
   }
+  addCues();
   stepImages();
   toggleRuns(addCurves(document.getElementById('charts')));
 })();

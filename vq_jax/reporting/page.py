@@ -22,17 +22,12 @@ from vq_jax.errors import UserError
 from vq_jax.reporting.curves import make_charts
 from vq_jax.reporting.environment import Environment
 from vq_jax.reporting.runs import RecordedRun
-from vq_jax.reporting.safe import escape, read_png, read_wav
+from vq_jax.reporting.safe import SafeSound, escape, read_png, read_wav
 from vq_jax.tables import Summary
 from vq_jax.training.run_dir import show
 
 _FEW_NAMES, _MOST_NAMES = 20, 1000  # of classes: shown at once, and at all
 _NONE = '<span class="quiet">–</span>'
-_IMAGE = '<img src="data:image/png;base64,{content}" alt="{what}" {step}>'
-_SOUND = (
-    '<audio controls preload="metadata" src="data:audio/wav;base64,{content}" aria-label="{what}" {step}>'
-    '</audio>'
-)
 _NO_RUN = '<p>There is no run yet.</p>'
 
 
@@ -295,17 +290,16 @@ def _media(runs: Sequence[RecordedRun], limit: int) -> str:
     for name in dict.fromkeys(names):
         figures = []
         for i, run in enumerate(runs):
-            found = [(name, run.images.get(name, {}), read_png, _IMAGE)]
-            found += [
-                (of, files, read_wav, _SOUND) for of, files in run.sounds.items() if _sheet_of(of) == name
-            ]
+            sounds = [(of, files) for of, files in run.sounds.items() if _sheet_of(of) == name]
+            found = [(name, run.images.get(name, {}), read_png, _image)]
+            found += [(of, files, read_wav, _sound) for of, files in sounds]
             for of, files, read, element in found:
                 shown = _spread(list(files.items()), limit)
                 thinned |= len(shown) < len(files)
                 contents, reasons = _read(shown, run.workdir, read)
                 left_out += reasons
                 if contents:
-                    figures.append(_figure(runs, i, of, contents, element))
+                    figures.append(_figure(runs, i, of, contents, element, wide=bool(sounds)))
         if figures:
             parts.append(f'<h3>{escape(name)}</h3><div class="images">{"".join(figures)}</div>')
     notes = f'<p class="quiet">Of each, {limit} steps are shown, evenly spread.</p>' if thinned else ''
@@ -325,9 +319,9 @@ def _sheet_of(sound: str) -> str:
 
 
 def _read(
-    files: Sequence[tuple[int, Path]], workdir: Path, read: Callable[[Path, Path], str]
-) -> tuple[dict[int, str], list[str]]:
-    """What files hold in base64 by step, and why the others are not among them."""
+    files: Sequence[tuple[int, Path]], workdir: Path, read: Callable[[Path, Path], Any]
+) -> tuple[dict[int, Any], list[str]]:
+    """What files hold by step, and why the others are not among them."""
     contents, reasons = {}, []
     for step, path in files:
         try:
@@ -337,24 +331,41 @@ def _read(
     return contents, reasons
 
 
+def _image(content: str, what: str, step: str) -> str:
+    return f'<img src="data:image/png;base64,{content}" alt="{what}" {step}>'
+
+
+def _sound(sound: SafeSound, what: str, step: str) -> str:
+    """A player; of its cue points the script makes buttons."""
+    cues = f' data-cues="{escape(json.dumps(sound.cues))}"' if sound.cues else ''
+    return (
+        f'<audio controls preload="metadata" src="data:audio/wav;base64,{sound.content}" '
+        f'aria-label="{what}" {step}{cues}></audio>'
+    )
+
+
 def _figure(
-    runs: Sequence[RecordedRun], index: int, name: str, contents: dict[int, str], element: str
+    runs: Sequence[RecordedRun],
+    index: int,
+    name: str,
+    contents: dict[int, Any],
+    element: Callable[[Any, str, str], str],
+    *,
+    wide: bool,
 ) -> str:
     """Images or sounds of one name and run; without the script the last one shows."""
     label, last = escape(runs[index].label), max(contents)
     shown = ''.join(
-        element.format(
-            content=content,
-            what=f'{escape(name)} of {label}, step {step:,}',
-            step=f'data-step="{step}"{"" if step == last else " hidden"}',
+        element(
+            content,
+            f'{escape(name)} of {label}, step {step:,}',
+            f'data-step="{step}"{"" if step == last else " hidden"}',
         )
         for step, content in contents.items()
     )
-    caption = f'{_swatch(index)}{label} ' if len(runs) > 1 else ''
-    return (
-        f'<figure data-run="{index}"><figcaption>{caption}<span class="at">step {last:,}</span></figcaption>'
-        f'{shown}</figure>'
-    )
+    run = f'{_swatch(index)}{label} ' if len(runs) > 1 else ''
+    caption = f'<figcaption>{run}<span class="at">step {last:,}</span></figcaption>'
+    return f'<figure data-run="{index}"{" class=wide" if wide else ""}>{caption}{shown}</figure>'
 
 
 def _spread(items: list[Any], limit: int) -> list[Any]:

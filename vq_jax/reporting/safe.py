@@ -1,6 +1,7 @@
 """What of a stranger's run may be put into a page: text that is no HTML, images and sounds that are such."""
 
 import base64
+import dataclasses
 import html
 import io
 import os
@@ -13,6 +14,7 @@ from vq_jax.json_files import read_file
 from vq_jax.media import wav
 
 _MOST_BYTES = 2**25  # of an image or a sound
+_MOST_CUES, _LONGEST_NAME = 1000, 100
 
 
 def escape(value: Any) -> str:
@@ -46,15 +48,29 @@ def read_png(path: Path, workdir: Path) -> str:
     return base64.b64encode(data).decode()
 
 
-def read_wav(path: Path, workdir: Path) -> str:
-    """A sound of a run, to be put into a page; of its file nothing is kept but the samples.
+@dataclasses.dataclass(frozen=True)
+class SafeSound:
+    """A sound that may be put into a page.
 
-    Returns a WAV file of 16 bits in base64. Arguments and errors are those of `read_png`, for WAV files with
-    PCM samples.
+    Attributes:
+        content: of a WAV file of 16 bits, in base64.
+        cues: seconds at which recordings in it begin, and their names, which are to be escaped.
+    """
+
+    content: str
+    cues: tuple[tuple[float, str], ...]
+
+
+def read_wav(path: Path, workdir: Path) -> SafeSound:
+    """A sound of a run; of its file nothing is kept but the samples and the names of its cue points.
+
+    Arguments and errors are those of `read_png`, for WAV files with PCM samples.
     """
     data = _read(path, workdir)
     try:
-        return base64.b64encode(wav.encode(*wav.read(data))).decode()
+        samples, rate = wav.read(data)
+        cues = tuple((cue.position / rate, cue.name[:_LONGEST_NAME]) for cue in wav.read_cues(data))
+        return SafeSound(base64.b64encode(wav.encode(samples, rate)).decode(), cues[:_MOST_CUES])
     except ValueError as error:
         raise UserError(f'{path} is not a WAV file ({error}).') from error
 
