@@ -206,6 +206,11 @@ def test_a_image_is_read_from_its_file(run, digits, tmp_path):
         assert mask is None
     for image in (digits[0], digits[0, ..., 0], Image.open(path), np.repeat(digits[0], 3, -1)):
         np.testing.assert_array_equal(run.prepare(image)[0], digits[0])
+    large = np.tile(digits[0], (2, 3, 1))
+    np.testing.assert_array_equal(run.prepare(large, whole=True)[0], large)
+    masked = np.zeros((16, 24), bool)
+    masked[:, 3] = True
+    np.testing.assert_array_equal(run.prepare(large, masked, whole=True)[1], masked)
     for image, words in (
         (tmp_path / 'none', r'none cannot be read .*; give an image file'),
         ('\0', 'a name that no file can have'),
