@@ -131,11 +131,16 @@ def tiny_prior(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['transformer', 'pixelcnn'])
-def test_the_step_of_a_prior_makes_the_samples_of_its_loop(kind):
+@pytest.mark.parametrize(
+    'kind, pattern, channels',
+    [('transformer', 'flattened', 1), ('transformer', 'delay', 3), ('pixelcnn', 'flattened', 1)],
+)
+def test_the_step_of_a_prior_makes_the_samples_of_its_loop(kind, pattern, channels):
     """Steps from an empty cache on, each given what the one before it returned."""
-    spec, b = Spec('image', (2, 2, 1)), 4
-    task = make_task(complete_config(tiny_prior(kind)), spec, 3)
+    spec, b = Spec('image', (2, 2, channels)), 4
+    config = tiny_prior(kind)
+    config.model.pattern, config.data.channels = pattern, channels
+    task = make_task(complete_config(config), spec, 3)
     state = task.init(jax.random.key(1), None).for_inference()
     batch = {'label': jnp.arange(b) % 3, 'number': jnp.arange(b)}
     step, carried = topology._sampling_step(task, state, batch)
@@ -143,15 +148,16 @@ def test_the_step_of_a_prior_makes_the_samples_of_its_loop(kind):
     variables = state.eval_variables()
     context = task.network.context(variables, batch['label'])
     _, start = task.network.causal_step(variables, b, context, task.sampling)
-    start = task.network.model.grow(start, 4) if task.network.model.grow else start
+    n, grow = task.network.num_steps, task.network.model.grow
+    start = grow(start, n) if grow else start
     carried['cache'] = [x for x in map(jnp.asarray, jax.tree.leaves(start)) if x.ndim]
     tokens = []
-    for i in range(4):
+    for i in range(n):
         carried = jax.jit(step)({'state': state, 'i': jnp.int32(i)}, carried, batch)
         tokens.append(carried['before'])
     keys = topology._keys(batch)
-    expected = task.sample_codes(state, keys, batch['label']).reshape(b, 4)
-    np.testing.assert_array_equal(np.stack(tokens, 1), expected)
+    expected = task.sample_codes(state, keys, batch['label']).reshape(b, -1)
+    np.testing.assert_array_equal(task.network.from_steps(jnp.stack(tokens, 1)), expected)
 
 
 def test_the_table_of_slices_is_of_all_configs_of_imagenet_and_of_what_was_recorded():

@@ -27,7 +27,6 @@ from vq_jax.data.sources.codes import PREFIX
 from vq_jax.errors import UserError, first_line
 from vq_jax.extensions import allowing, named_modules
 from vq_jax.ops.keys import fold_in
-from vq_jax.ops.logits import sample_categorical
 from vq_jax.spec import Spec
 from vq_jax.tasks import make_task
 from vq_jax.tasks.diffusion_sampling import DiffusionSampling
@@ -360,7 +359,7 @@ def _sampling_step(task: Task, state: State, batch: Any) -> tuple[Callable[..., 
 
 
 def _prior_step(task: PriorTask, state: State, batch: Any) -> tuple[Callable[..., Any], Any]:
-    """One token, or of a masked prior one guess of all."""
+    """One step, of one token or more, or of a masked prior one guess of all."""
     network, sampling, b = task.network, task.sampling, len(batch['label'])
     shapes = task.codec.code_spec.shapes
     coarser = jax.ShapeDtypeStruct((b, *shapes[task.scale - 1]), jnp.int32) if task.scale else None
@@ -382,7 +381,10 @@ def _prior_step(task: PriorTask, state: State, batch: Any) -> tuple[Callable[...
         variables, seen = context(state, batch, coarser)
         _, cache = network.causal_step(variables, b, seen, sampling)
         grow = network.model.grow
-        return grow(cache, math.prod(network.shape)) if grow else cache
+        return grow(cache, network.num_steps) if grow else cache
+
+    def none_known(n: int) -> jax.Array:
+        return network.to_steps(jnp.full((n, math.prod(network.shape)), -1))
 
     # Of an empty context the cache holds numbers too, which have no part for each device.
     cache, structure = jax.tree.flatten(jax.eval_shape(start, state, batch, coarser))
@@ -399,11 +401,12 @@ def _prior_step(task: PriorTask, state: State, batch: Any) -> tuple[Callable[...
         variables, seen = context(given['state'], batch, codes)
         step, _ = network.causal_step(variables, n, seen, sampling)
         logits, grown = step(carried['before'], given['i'], jax.tree.unflatten(structure, leaves))
-        token = sample_categorical(fold_in(_keys(batch), given['i']), sampling.filtered(logits))
+        known = jax.lax.dynamic_index_in_dim(none_known(n), given['i'], axis=1, keepdims=False)
+        tokens = sampling(fold_in(_keys(batch), given['i']), logits, known)
         kept = [x for x, here in zip(jax.tree.leaves(grown), split, strict=True) if here]
-        return {'before': token.astype(jnp.int32), 'cache': kept}
+        return {'before': tokens, 'cache': kept}
 
-    before = jax.ShapeDtypeStruct((b,), jnp.int32)
+    before = jax.eval_shape(lambda: none_known(b)[:, 0])
     return advance, {'before': before, 'cache': [x for x, here in zip(cache, split, strict=True) if here]}
 
 

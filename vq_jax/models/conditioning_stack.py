@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax.models.code_embedding import embed_codes
 from vq_jax.models.convolution import Conv
 from vq_jax.models.strided import ReluBlock
 
@@ -33,7 +34,7 @@ class ConditioningStack(nn.Module):
         """Maps codes, int [b *coarse grid depth], to vectors [b *grid width]."""
         depth = codes.shape[-1]
         embed = nn.Embed(depth * self.num_tokens, self.width)
-        x = embed(codes + self.num_tokens * jnp.arange(depth)).sum(-2).astype(self.dtype)
+        x = embed_codes(embed, codes).astype(self.dtype)
         for _ in range(self.blocks):
             x = ReluBlock(self.width, self.dtype)(x)
         for axis, size in enumerate(self.grid, 1):

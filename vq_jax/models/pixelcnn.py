@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least, check_share
+from vq_jax.models.code_embedding import embed_codes
 from vq_jax.models.context import NOTHING, Context, VectorEmbedding, vector_or_ones
 from vq_jax.models.convolution import Conv
 from vq_jax.ops.dropout import dropout
@@ -97,13 +98,13 @@ class PixelCNN(nn.Module):
         """The logits of all tokens.
 
         Args:
-            tokens: int [b *grid], the last axis times `tokens_per_position`.
+            tokens: int [b *grid], the last axis times `tokens_per_position`; or the same in a row [b n].
             context: of each example; its grid is [b *grid c].
             keys: a random key for each example [b], for dropout; None drops nothing.
 
         Returns:
-            float32 [b *grid k], the last axis times `tokens_per_position`; those of a token depend on the
-            tokens before it in row-major order alone.
+            float32, with an axis k after those of the tokens; those of a token depend on the tokens before
+            it in row-major order alone.
 
         Raises:
             UserError: if the context has tokens, to which nothing here attends.
@@ -207,15 +208,13 @@ class PixelCNN(nn.Module):
 
     def _embedded(self, tokens: jax.Array) -> jax.Array:
         """The sum of the embeddings of the tokens of each position: int [b h w t] to [b h w c]."""
-        x = self.token(tokens + self.num_tokens * jnp.arange(self.tokens_per_position))
-        return x.sum(3).astype(self.sizes.dtype)
+        return embed_codes(self.token, tokens).astype(self.sizes.dtype)
 
     def _logits(self, skipped: jax.Array, tokens: jax.Array, number: int) -> jax.Array:
         """Of one token of each position [b h w k], given those before it in the position."""
         x = self.hidden[number](nn.relu(skipped)).astype(jnp.float32)
         if number:
-            earlier = self.before[number - 1](tokens[..., :number] + self.num_tokens * jnp.arange(number))
-            x = x + earlier.sum(3)
+            x = x + embed_codes(self.before[number - 1], tokens[..., :number])
         return self.logits[number](nn.relu(x))
 
 

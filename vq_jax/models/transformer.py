@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.models.attention import CrossAttention, attend_merged, causal_mask
+from vq_jax.models.code_embedding import embed_codes
 from vq_jax.models.context import NOTHING, Context, VectorEmbedding, vector_or_ones
 from vq_jax.models.normalisation import layer_norm
 from vq_jax.ops.dropout import dropout
@@ -76,6 +77,8 @@ class Transformer(nn.Module):
         num_outputs: tokens that can be predicted, k.
         grid: sizes of the axes of the grid of tokens, which are read in row-major order.
         causal: each slot sees itself and those before it.
+        tokens_per_slot: their embeddings are summed, and all of a slot are predicted at once, each with a
+            head of its own and independently of the others.
     """
 
     sizes: TransformerSizes
@@ -83,6 +86,7 @@ class Transformer(nn.Module):
     num_outputs: int
     grid: tuple[int, ...]
     causal: bool = True
+    tokens_per_slot: int = 1
 
     def __post_init__(self) -> None:
         """Raises `UserError` if the heads cannot be turned on every axis."""
@@ -96,14 +100,14 @@ class Transformer(nn.Module):
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
         s, n = self.sizes, math.prod(self.grid)
-        self.token = nn.Embed(self.num_inputs, s.width, embedding_init=_INIT)
+        self.token = nn.Embed(self.tokens_per_slot * self.num_inputs, s.width, embedding_init=_INIT)
         self.label = VectorEmbedding(s.width, _INIT)
         if s.positions == 'learned':
             self.position_table = self.param('position', _INIT, (n + 1, s.width), jnp.float32)
         block = nn.remat(Block) if s.remat else Block
         self.blocks = [block(s) for _ in range(s.depth)]
         self.norm = layer_norm(s.dtype)
-        self.head = nn.Dense(self.num_outputs, kernel_init=_INIT)
+        self.head = nn.Dense(self.tokens_per_slot * self.num_outputs, kernel_init=_INIT)
 
     def __call__(
         self, tokens: jax.Array, context: Context = NOTHING, keys: jax.Array | None = None
@@ -111,14 +115,14 @@ class Transformer(nn.Module):
         """The logits of all tokens.
 
         Args:
-            tokens: int [b n], n the number of positions of the grid.
+            tokens: int [b n], n the number of positions of the grid; of several in a slot [b n t].
             context: of each example; its grid is [b *grid width].
             keys: a random key for each example [b], for dropout; None drops nothing.
 
         Returns:
-            float32 [b n k]; if causal, those at i depend on the tokens before i alone.
+            float32 [b n k], or [b n t k]; if causal, those at i depend on the tokens before i alone.
         """
-        first, token = self._first(len(tokens), context)[:, None], self.token(tokens)
+        first, token = self._first(len(tokens), context)[:, None], self._embedded(tokens)
         if self.causal:
             x = jnp.concatenate([first, token[:, :-1]], axis=1) + self._grid(context)
         else:
@@ -151,14 +155,14 @@ class Transformer(nn.Module):
         """The logits of one token, given those before it; only for a causal transformer.
 
         Args:
-            tokens: the token before it, int [b]; of no meaning in slot 0.
+            tokens: the token before it, int [b], or [b t]; of no meaning in slot 0.
             slot: which token is predicted, int, from 0 to n - 1.
             cache: what the step for the token before it returned, or `start`, with room for this token.
 
         Returns:
-            Logits float32 [b k], and the cache for the next token.
+            Logits float32 [b k], or [b t k], and the cache for the next token.
         """
-        x = jnp.where(slot == 0, cache['first'], self.token(tokens))[:, None]
+        x = jnp.where(slot == 0, cache['first'], self._embedded(tokens))[:, None]
         if jnp.ndim(cache['grid']):
             x = x + jax.lax.dynamic_slice_in_dim(cache['grid'], slot, 1, axis=1)
         slots = slot[None]
@@ -214,8 +218,13 @@ class Transformer(nn.Module):
         angles = (indices[:, :, None] * speeds).reshape(n + 1, -1)
         return jnp.asarray(angles, jnp.float32)[slots]
 
+    def _embedded(self, tokens: jax.Array) -> jax.Array:
+        """What stands for the tokens of each slot, int [...] or [... t]: [... width]."""
+        return self.token(tokens) if self.tokens_per_slot == 1 else embed_codes(self.token, tokens)
+
     def _logits(self, x: jax.Array) -> jax.Array:
-        return self.head(self.norm(x).astype(jnp.float32))
+        logits, t = self.head(self.norm(x).astype(jnp.float32)), self.tokens_per_slot
+        return logits if t == 1 else logits.reshape(*x.shape[:-1], t, self.num_outputs)
 
 
 # Keys and values of a context's tokens [b m heads d], and which of them are there, bool [b m] or None.

@@ -16,6 +16,10 @@ from vq_jax.ops import logits as ops
 from vq_jax.ops.keys import fold_in
 from vq_jax.ops.traced import differs
 
+# Of random keys [b], what a step predicts, and the tokens that are known already, to all tokens of the step;
+# see `Choice.__call__`.
+Choose = Callable[[jax.Array, Any, jax.Array], jax.Array]
+
 _SHORTEST_STRETCH = 64  # tokens: each stretch is compiled apart, and short caches cost little
 
 
@@ -51,13 +55,24 @@ class Choice:
             logits = ops.top_k(logits, self.top_k)
         return logits if self.top_p is None else ops.top_p(logits, self.top_p)
 
+    def __call__(self, keys: jax.Array, logits: jax.Array, known: jax.Array) -> jax.Array:
+        """Chooses tokens, int32 [b ...].
+
+        Args:
+            keys: a random key for each example [b].
+            logits: [b ... k].
+            known: tokens that stay as they are, int [b ...]; -1 where one is to be sampled.
+        """
+        sampled = ops.sample_categorical(keys, self.filtered(logits))
+        return jnp.where(known >= 0, known, sampled).astype(jnp.int32)
+
 
 def generate(
     step: Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]],
     cache: Any,
     keys: jax.Array,
     length: int,
-    choice: Choice,
+    choose: Choose,
     known: jax.Array | None = None,
     grow: Callable[[Any, int], Any] | None = None,
 ) -> jax.Array:
@@ -67,35 +82,38 @@ def generate(
     it ends: steps read the whole of it, which is then 5/8 of the last one's on average.
 
     Args:
-        step: of the tokens before token number i, int [b], i and a cache, returns the logits [b k] of that
-            token and the next cache; see `Transformer.step` and `PixelCNN.step` in `vq_jax.models`.
+        step: of the tokens before token number i, int [b], i and a cache, returns what `choose` is given of
+            that token, such as its logits [b k], and the next cache; see `Transformer.step` and
+            `PixelCNN.step` in `vq_jax.models`.
         cache: of the first token.
         keys: a random key for each sequence [b].
         length: tokens of a sequence, n.
-        choice: how each is sampled.
-        known: tokens that are there already, int [b n]; -1 where one is to be sampled.
+        choose: samples each: a `Choice`, if `step` returns logits.
+        known: tokens that are there already, int [b n], or [b n ...] where several are sampled in one step;
+            -1 where one is to be sampled.
         grow: a cache and a number to a cache with room for so many more tokens, of which `cache` has none;
             None where the cache is of one size.
 
     Returns:
-        Tokens, int32 [b n].
+        Tokens, int32 [b n], or [b n ...].
     """
     known = jnp.full((keys.shape[0], length), -1) if known is None else known
+    known = known.swapaxes(0, 1)
 
     def advance(carry: tuple[jax.Array, Any], at: tuple[jax.Array, jax.Array]) -> Any:
         before, cache = carry
         i, fixed = at
-        logits, cache = step(before, i, cache)
-        token = _next(keys, i, logits, choice, fixed)
-        return (token, cache), token
+        predicted, cache = step(before, i, cache)
+        tokens = choose(fold_in(keys, i), predicted, fixed)
+        return (tokens, cache), tokens
 
-    before, sampled = jnp.zeros(keys.shape[0], jnp.int32), []
+    before, sampled = jnp.zeros(known.shape[1:], jnp.int32), []
     for start, end in stretches(length) if grow else [(0, length)]:
         cache = grow(cache, end - start) if grow else cache
-        at = jnp.arange(start, end), known.T[start:end]
+        at = jnp.arange(start, end), known[start:end]
         (before, cache), tokens = jax.lax.scan(advance, (before, cache), at)
         sampled.append(tokens)
-    return jnp.concatenate(sampled).T
+    return jnp.concatenate(sampled).swapaxes(0, 1)
 
 
 def stretches(length: int) -> list[tuple[int, int]]:
@@ -121,12 +139,6 @@ def generate_without_cache(
     def advance(i: jax.Array, tokens: jax.Array) -> jax.Array:
         logits = jax.lax.dynamic_index_in_dim(network(tokens), i, axis=1, keepdims=False)
         fixed = jax.lax.dynamic_index_in_dim(known, i, axis=1, keepdims=False)
-        return tokens.at[:, i].set(_next(keys, i, logits, choice, fixed))
+        return tokens.at[:, i].set(choice(fold_in(keys, i), logits, fixed))
 
     return jax.lax.fori_loop(0, length, advance, jnp.zeros_like(known, jnp.int32))
-
-
-def _next(keys: jax.Array, i: jax.Array, logits: jax.Array, choice: Choice, fixed: jax.Array) -> jax.Array:
-    """Token number i of each sequence [b]: the one that is fixed, or a sample where that is -1."""
-    sampled = ops.sample_categorical(fold_in(keys, i), choice.filtered(logits))
-    return jnp.where(fixed >= 0, fixed, sampled).astype(jnp.int32)

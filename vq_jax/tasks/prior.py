@@ -95,6 +95,7 @@ class PriorTask(Task):
         check_decoder('tokenizer', codec.num_labels, num_labels)
         _check_codes(options, codec)
         scale = options.scale_of(codec.code_spec.num_scales)
+        options.check_depth(codec.code_spec.shapes[scale][-1])
         _check_grids(codec, scale)
         sizes = {
             'transformer': build(TransformerSizes, config.transformer, 'transformer'),
@@ -459,10 +460,12 @@ def _check_codes(config: PriorConfig, codec: Codec) -> None:
             f'{_MOST_CODES:,}; set config.tokenizer.workdir to a run with more codes of fewer bits each '
             '(config.lfq.group_bits or config.bsq.group_bits), or with fewer levels (config.fsq.levels).'
         )
-    if codec.run is None and config.kind != 'pixelcnn' and spec.length > _MOST_PIXELS:
+    # Only flattened, each channel of a pixel is a step.
+    length = spec.length if config.pattern == 'flattened' else math.prod(spec.grids[0])
+    if codec.run is None and config.kind != 'pixelcnn' and length > _MOST_PIXELS:
         raise UserError(
             'without config.tokenizer.workdir the tokens are the pixels, of which these images have '
-            f'{spec.length:,}; a {config.kind} is made for at most {_MOST_PIXELS:,}; set '
+            f'{length:,}; a {config.kind} is made for at most {_MOST_PIXELS:,}; set '
             'config.model.kind=pixelcnn, or config.tokenizer.workdir to a run of vqvae or vqgan.'
         )
 

@@ -23,6 +23,10 @@ class PriorConfig:
     Attributes:
         kind: 'transformer' (section 'transformer') and 'pixelcnn' (section 'pixelcnn') predict each token
             from those before it; 'maskgit' is a transformer that predicts masked tokens from all others.
+        pattern: in which order a 'transformer' predicts the codes of n positions and several depths:
+            'flattened', one after the other, in n * depth steps; 'delay', those of depth d by d steps later,
+            in n + depth - 1 steps, each of which predicts a code of each depth independently of the others
+            (MusicGen, Copet et al. 2023, section 2.1).
         class_conditional: sample tokens of a given class.
         label_dropout: share of the training examples whose class is dropped, which guidance needs (Ho and
             Salimans 2022).
@@ -36,6 +40,7 @@ class PriorConfig:
     """
 
     kind: Literal['transformer', 'pixelcnn', 'maskgit'] = 'transformer'
+    pattern: Literal['flattened', 'delay'] = 'flattened'
     class_conditional: bool = False
     label_dropout: float = 0.1
     mask_schedule: Schedule = 'cosine'
@@ -45,6 +50,19 @@ class PriorConfig:
 
     def __post_init__(self) -> None:
         check_share(self, 'label_dropout')
+        if self.kind != 'transformer' and self.pattern != 'flattened':
+            raise UserError(
+                f'pattern is {self.pattern!r}, which is of the kind transformer, and kind is {self.kind!r}; '
+                'leave pattern out, or set kind=transformer.'
+            )
+
+    def check_depth(self, depth: int) -> None:
+        """Raises `UserError` for a pattern that is none of so many codes of a position."""
+        if depth == 1 and self.pattern != 'flattened':
+            raise UserError(
+                'this tokenizer has one code at each position, which all patterns predict alike; leave '
+                'config.model.pattern out.'
+            )
 
     def scale_of(self, num_scales: int) -> int:
         """Which of so many scales of codes is to be learned, counted from the coarsest."""

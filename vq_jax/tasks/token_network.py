@@ -12,6 +12,7 @@ from vq_jax.models.conditioning_stack import ConditioningStack
 from vq_jax.models.context import NO_CONDITIONS, NOTHING, Conditioner, Conditions, Context, ContextEncoder
 from vq_jax.models.pixelcnn import PixelCNN
 from vq_jax.models.transformer import Transformer
+from vq_jax.ops.delay import delayed, undelayed
 from vq_jax.ops.guidance import guide, halves, pair, twice
 from vq_jax.ops.masking import random_mask
 from vq_jax.ops.traced import differs
@@ -32,6 +33,8 @@ class TokenNetwork:
         config: see `PriorConfig`.
         shape: of the codes of an example [*grid depth].
         num_tokens: how many there are, k, at each depth.
+
+    A model predicts codes step by step, in an order that `config.pattern` says.
     """
 
     model: Transformer | PixelCNN
@@ -46,6 +49,11 @@ class TokenNetwork:
         return side_by_side(self.shape)
 
     @property
+    def num_steps(self) -> int:
+        """In how many steps a causal model predicts the codes of an example."""
+        return jax.eval_shape(self.to_steps, jax.ShapeDtypeStruct((1, math.prod(self.shape)), int)).shape[1]
+
+    @property
     def masked(self) -> bool:
         """Whether it predicts masked tokens from all others, and so has no likelihood."""
         return self.config.kind == 'maskgit'
@@ -55,8 +63,9 @@ class TokenNetwork:
         context, variables = self.encoder.init_with_output(
             key, jnp.zeros(1, jnp.int32), coarser, blank_conditions(self.encoder.specs, 1), method='encode'
         )
-        tokens = jnp.zeros((1, *self._inputs), jnp.int32)
-        return {'params': {**self.model.init(key, tokens, context)['params'], **variables.get('params', {})}}
+        tokens = self.to_steps(jnp.zeros((1, math.prod(self.shape)), jnp.int32))
+        params = self.model.init(key, tokens, self._in_steps(context))['params']
+        return {'params': {**params, **variables.get('params', {})}}
 
     def context(
         self,
@@ -66,7 +75,8 @@ class TokenNetwork:
         conditions: Conditions = NO_CONDITIONS,
     ) -> Context:
         """The context of examples (see `ContextEncoder.encode`), with the variables of model and encoder."""
-        return self.encoder.apply(variables, labels, coarser, conditions, method='encode')
+        context = self.encoder.apply(variables, labels, coarser, conditions, method='encode')
+        return self._in_steps(context)
 
     def asked(self, keys: jax.Array) -> jax.Array:
         """Which tokens are to be predicted at once, bool [b n]: all, or a random mask, of keys [b]."""
@@ -94,8 +104,8 @@ class TokenNetwork:
         """
         if self.masked:
             tokens = jnp.where(asked, self.num_tokens, tokens)
-        inputs = tokens.reshape(len(tokens), *self._inputs), context
-        return self.model.apply(variables, *inputs, keys=keys).reshape(*tokens.shape, -1)
+        logits = self.model.apply(variables, self.to_steps(tokens), context, keys=keys)
+        return self.from_steps(logits).reshape(*tokens.shape, -1)
 
     def sample(
         self,
@@ -121,7 +131,9 @@ class TokenNetwork:
         known = jnp.full((b, n), -1) if known is None else known.reshape(b, n)
         if not self.masked:
             step, cache = self.causal_step(variables, b, context, sampling)
-            tokens = generate(step, cache, keys, n, sampling, known, self.model.grow)
+            steps = self.to_steps(known)
+            tokens = generate(step, cache, keys, steps.shape[1], sampling, steps, self.model.grow)
+            tokens = self.from_steps(tokens)
         else:
             context, both, one = self._guidance(context, sampling)
 
@@ -143,7 +155,7 @@ class TokenNetwork:
     def causal_step(
         self, variables: Any, b: int, context: Context, sampling: Sampling
     ) -> tuple[Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]], Any]:
-        """The step of a model that is not masked, with guidance, and the cache of the first token.
+        """The step of a model that is not masked, with guidance, and the cache of the first step.
 
         See `vq_jax.sampling.autoregressive.generate`.
 
@@ -161,6 +173,38 @@ class TokenNetwork:
 
         return step, self.model.apply(variables, len(both(jnp.arange(b))), context, method='start')
 
+    def to_steps(self, tokens: jax.Array) -> jax.Array:
+        """Puts tokens in the order in which the model takes and predicts them.
+
+        Args:
+            tokens: int [b n]; -1 may stand for one that is not known.
+
+        Returns:
+            Int [b s], or of a pattern with several codes in a step [b s depth], in which `num_tokens` stands
+            where there is none of a depth.
+        """
+        if self.config.pattern == 'flattened':
+            return tokens
+        return delayed(tokens.reshape(len(tokens), -1, self.shape[-1]), self.num_tokens)
+
+    def from_steps(self, steps: jax.Array) -> jax.Array:
+        """Puts what there is of each token of steps [b s ...], or [b s depth ...], in its place [b n ...]."""
+        if self.config.pattern == 'flattened':
+            return steps
+        codes = undelayed(steps)
+        return codes.reshape(len(codes), -1, *codes.shape[3:])
+
+    def _in_steps(self, context: Context) -> Context:
+        """A context whose grid has a vector for each step: that of the position whose first code it predicts.
+
+        The last steps of a delay, which predict no first code, have none.
+        """
+        if context.grid is None or self.config.pattern == 'flattened':
+            return context
+        b, width = len(context.grid), context.grid.shape[-1]
+        grid = context.grid.reshape(b, -1, width)
+        return context.replace(grid=jnp.pad(grid, ((0, 0), (0, self.num_steps - grid.shape[1]), (0, 0))))
+
     def _guidance(self, context: Context, sampling: Sampling) -> tuple[Context, Any, Any]:
         """The context of what the model sees, and functions of its inputs and of its logits.
 
@@ -170,11 +214,6 @@ class TokenNetwork:
             return context, lambda x: x, lambda x: x
         context = pair(context, self.encoder.without(context))
         return context, twice, lambda logits: guide(*halves(logits), sampling.guidance)
-
-    @property
-    def _inputs(self) -> tuple[int, ...]:
-        """The shape in which the model takes the tokens of an example."""
-        return self.grid if isinstance(self.model, PixelCNN) else (math.prod(self.shape),)
 
 
 def side_by_side(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -203,21 +242,22 @@ def make_network(
         conditioner: of what else it is conditioned on.
         dropout: the share of the training examples for which that is dropped.
     """
-    num_tokens, shape = codes.largest, codes.shapes[scale]
+    k, shape = codes.largest, codes.shapes[scale]
+    *positions, depth = shape
+    grid = tuple(positions)  # of vectors of the context
     if config.kind == 'pixelcnn':
-        size, grid = sizes['pixelcnn'], shape[:-1]
-        model, width = PixelCNN(size, num_tokens, grid, shape[-1]), size.channels
+        size = sizes['pixelcnn']
+        model, width = PixelCNN(size, k, grid, depth), size.channels
     else:
-        size, grid, causal = sizes['transformer'], side_by_side(shape), config.kind == 'transformer'
+        size, causal = sizes['transformer'], config.kind == 'transformer'
         width = size.width
-        model = Transformer(
-            size,
-            num_inputs=num_tokens if causal else num_tokens + 1,
-            num_outputs=num_tokens,
-            grid=grid,
-            causal=causal,
-        )
-    stack = ConditioningStack(num_tokens, width, grid, dtype=size.dtype) if scale else None
+        if config.pattern == 'delay':
+            steps = (math.prod(grid) + depth - 1,)
+            model = Transformer(size, k + 1, k, steps, tokens_per_slot=depth)
+        else:
+            grid = side_by_side(shape)
+            model = Transformer(size, k if causal else k + 1, k, grid, causal)
+    stack = ConditioningStack(k, width, grid, dtype=size.dtype) if scale else None
     encoder = ContextEncoder(
         num_classes,
         stack,
@@ -226,4 +266,4 @@ def make_network(
         dropout=dropout,
         grid_dropout=0.0 if stack else dropout,
     )
-    return TokenNetwork(model, encoder, config, shape, num_tokens)
+    return TokenNetwork(model, encoder, config, shape, k)
