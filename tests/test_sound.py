@@ -147,6 +147,26 @@ def test_a_prior_over_the_codes_makes_sound(prior):
         opened.denoise(made, 3.0)
 
 
+@pytest.mark.parametrize('pattern', ['delay', pytest.param('depth', marks=pytest.mark.slow)])
+def test_priors_predict_the_depths_in_other_patterns(pattern, folder, tokenizer, tmp_path):
+    config = small('prior', folder, tokenizer__workdir=str(tokenizer), model__pattern=pattern)
+    config.transformer.depth = config.depth_transformer.depth = 1
+    config.transformer.width = config.depth_transformer.width = 32
+    config.transformer.heads = config.depth_transformer.heads = 2
+    metrics = train(config, tmp_path)
+    assert 0 < metrics['loss'] < np.log(16) - 0.1
+    assert metrics['bits_per_dimension'] == pytest.approx(metrics['loss'] / np.log(2), rel=1e-5)
+    opened = vq_jax.load(tmp_path)
+    made = opened.sample(3)
+    assert made.shape == (3, 512, 1) and made.dtype == np.int16 and made.std() > 100
+    codes = opened.encode(made)
+    assert codes.shape == (3, 32, 2) and (opened.log_prob(codes) < 0).all()
+    mask = np.arange(512) >= 256
+    again = opened.inpaint(made, mask)
+    np.testing.assert_array_equal(again[:, ~mask], made[:, ~mask])
+    assert (again[:, mask] != made[:, mask]).any()
+
+
 def test_a_stretch_of_a_recording_is_sampled_anew(prior):
     """Within the 512 samples of the model it is an inpainting; what follows is in windows of as many."""
     opened = vq_jax.load(prior)

@@ -133,7 +133,12 @@ def tiny_prior(kind):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'kind, pattern, channels',
-    [('transformer', 'flattened', 1), ('transformer', 'delay', 3), ('pixelcnn', 'flattened', 1)],
+    [
+        ('transformer', 'flattened', 1),
+        ('transformer', 'delay', 3),
+        ('transformer', 'depth', 3),
+        ('pixelcnn', 'flattened', 1),
+    ],
 )
 def test_the_step_of_a_prior_makes_the_samples_of_its_loop(kind, pattern, channels):
     """Steps from an empty cache on, each given what the one before it returned."""
@@ -147,7 +152,7 @@ def test_the_step_of_a_prior_makes_the_samples_of_its_loop(kind, pattern, channe
     carried = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), carried)
     variables = state.eval_variables()
     context = task.network.context(variables, batch['label'])
-    _, start = task.network.causal_step(variables, b, context, task.sampling)
+    *_, start = task.network.causal_step(variables, b, context, task.sampling)
     n, grow = task.network.num_steps, task.network.model.grow
     start = grow(start, n) if grow else start
     carried['cache'] = [x for x in map(jnp.asarray, jax.tree.leaves(start)) if x.ndim]

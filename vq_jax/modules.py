@@ -36,8 +36,9 @@ def print_modules(config: ConfigDict, spec: Spec, num_classes: int = 0) -> None:
     Raises:
         UserError: for what the user can mend.
     """
-    if 'transformer' in config:
-        config.transformer.scan = False  # as below, and so that each block is shown
+    for name in ('transformer', 'depth_transformer'):
+        if name in config:
+            config[name].scan = False  # as below, and so that each block is shown
     with allowing(named_modules(config)):
         task = make_task(config, spec, num_classes)
     if task.accumulate > 1:  # XLA counts what a loop does once

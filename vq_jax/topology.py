@@ -379,7 +379,7 @@ def _prior_step(task: PriorTask, state: State, batch: Any) -> tuple[Callable[...
 
     def start(state: State, batch: Any, coarser: Any) -> Any:
         variables, seen = context(state, batch, coarser)
-        _, cache = network.causal_step(variables, b, seen, sampling)
+        *_, cache = network.causal_step(variables, b, seen, sampling)
         grow = network.model.grow
         return grow(cache, network.num_steps) if grow else cache
 
@@ -399,10 +399,10 @@ def _prior_step(task: PriorTask, state: State, batch: Any) -> tuple[Callable[...
         n = len(batch['label'])
         codes = None if coarser is None else jnp.zeros((n, *coarser.shape[1:]), coarser.dtype)
         variables, seen = context(given['state'], batch, codes)
-        step, _ = network.causal_step(variables, n, seen, sampling)
-        logits, grown = step(carried['before'], given['i'], jax.tree.unflatten(structure, leaves))
+        step, choose, _ = network.causal_step(variables, n, seen, sampling)
+        predicted, grown = step(carried['before'], given['i'], jax.tree.unflatten(structure, leaves))
         known = jax.lax.dynamic_index_in_dim(none_known(n), given['i'], axis=1, keepdims=False)
-        tokens = sampling(fold_in(_keys(batch), given['i']), logits, known)
+        tokens = choose(fold_in(_keys(batch), given['i']), predicted, known)
         kept = [x for x, here in zip(jax.tree.leaves(grown), split, strict=True) if here]
         return {'before': tokens, 'cache': kept}
 

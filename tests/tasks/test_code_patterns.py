@@ -23,7 +23,10 @@ CLASSES = 2
 def made(pattern, shape, k, has_coarser=False, positions='learned'):
     """A network of codes [*grid depth], with parameters that make every part count."""
     *grid, depth = shape
-    sizes = {'transformer': TransformerSizes(depth=1, width=24, heads=2, positions=positions)}
+    sizes = {
+        'transformer': TransformerSizes(depth=1, width=24, heads=2, positions=positions, dropout=0.5),
+        'depth_transformer': TransformerSizes(depth=1, width=8, heads=2, positions=positions, dropout=0.5),
+    }
     scales = 1 + has_coarser
     codes = CodeSpec((tuple(grid),) * scales, ((k,) * depth,) * scales)
     network = make_network(PriorConfig(pattern=pattern), sizes, codes, scales - 1, CLASSES)
@@ -32,6 +35,9 @@ def made(pattern, shape, k, has_coarser=False, positions='learned'):
     leaves, tree = jax.tree.flatten(variables)
     noise = zip(leaves, jax.random.split(jax.random.key(4), len(leaves)), strict=True)
     variables = jax.tree.unflatten(tree, [p + 0.4 * jax.random.normal(key, p.shape) for p, key in noise])
+    if has_coarser:  # beside which the class would count for nothing
+        of_grid = jax.tree.map(lambda p: 0.3 * p, variables['params']['conditioning'])
+        variables = {'params': {**variables['params'], 'conditioning': of_grid}}
     return network, variables, coarser
 
 
@@ -50,13 +56,18 @@ def sees(pattern, shape):
     """Whether the prediction of each code depends on each other one, bool [n n]."""
     *grid, depth = shape
     positions, depths = np.divmod(np.arange(math.prod(grid) * depth), depth)
-    when = {'delay': positions + depths}[pattern]
+    when = {'delay': positions + depths, 'depth': np.arange(len(depths))}[pattern]
     return when[:, None] > when
 
 
 @pytest.mark.parametrize(
     'pattern, shape, positions',
-    [('delay', (4, 3), 'learned'), ('delay', (2, 2, 2), 'rotary')],
+    [
+        ('delay', (4, 3), 'learned'),
+        pytest.param('delay', (2, 2, 2), 'rotary', marks=pytest.mark.slow),
+        ('depth', (4, 3), 'learned'),
+        pytest.param('depth', (2, 2, 2), 'rotary', marks=pytest.mark.slow),
+    ],
 )
 def test_a_change_of_a_code_reaches_what_is_predicted_later_and_nothing_else(pattern, shape, positions):
     network, variables, _ = made(pattern, shape, 5, positions=positions)
@@ -68,7 +79,7 @@ def test_a_change_of_a_code_reaches_what_is_predicted_later_and_nothing_else(pat
         np.testing.assert_array_equal(change > 0, seen[:, i])
 
 
-@pytest.mark.parametrize('pattern', ['delay'])
+@pytest.mark.parametrize('pattern', ['delay', 'depth'])
 def test_samples_are_as_frequent_as_their_probability(pattern):
     """All grids of two positions of two codes, whose probabilities sum to 1."""
     network, variables, _ = made(pattern, (2, 2), 3)
@@ -92,7 +103,13 @@ def test_samples_are_as_frequent_as_their_probability(pattern):
 
 
 @pytest.mark.parametrize(
-    'pattern, shape, has_coarser', [('delay', (5, 3), False), ('delay', (3, 3, 2), True)]
+    'pattern, shape, has_coarser',
+    [
+        ('delay', (5, 3), False),
+        pytest.param('delay', (3, 3, 2), True, marks=pytest.mark.slow),
+        pytest.param('depth', (5, 3), False, marks=pytest.mark.slow),
+        ('depth', (3, 3, 2), True),
+    ],
 )
 def test_the_likeliest_codes_are_those_of_a_pass_over_them(pattern, shape, has_coarser):
     """Sampled with a cache and guided, beside codes that are known."""
@@ -116,10 +133,25 @@ def test_the_likeliest_codes_are_those_of_a_pass_over_them(pattern, shape, has_c
     assert (likeliest != jnp.argmax(conditional, -1)).any() and len(np.unique(likeliest)) > 3
 
 
+def test_dropout_is_by_example_and_only_with_keys():
+    network, variables, _ = made('depth', (3, 2), 5)
+    codes, keys = jnp.zeros((2, 6), int), jax.random.split(jax.random.key(0), 2)
+    context = network.context(variables, jnp.zeros(2, int))
+    logits = functools.partial(network.logits, variables)
+    dropped = logits(codes, codes == 0, context, keys)
+    assert np.abs(dropped[0] - dropped[1]).max(-1).min() > 1e-3
+    one = network.context(variables, jnp.zeros(1, int))
+    alone = logits(codes[1:], codes[1:] == 0, one, keys[1:])
+    np.testing.assert_allclose(alone[0], dropped[1], rtol=1e-4, atol=1e-4)
+    a, b = logits(codes, codes == 0, context)
+    np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize(
     'kind, pattern, channels, words',
     [
         ('pixelcnn', 'delay', 3, "model.pattern is 'delay', which is of the kind transformer, and kind is"),
+        ('maskgit', 'depth', 3, "model.pattern is 'depth', which is of the kind transformer, and kind is"),
         ('transformer', 'delay', 1, r'one code at each position, .* leave config\.model\.pattern out'),
     ],
 )

@@ -34,6 +34,7 @@ MODELS = {
     'kl autoencoder': ('vqgan', {'variant.bottleneck': 'gaussian', **SMALL_VQGAN}),
     'gan': ('gan', {'model.class_conditional': True}),
     'transformer': ('prior', {'model.class_conditional': True}),
+    'rq_transformer': ('prior', {'model.pattern': 'depth', 'model.class_conditional': True}),
     'maskgit': ('prior', {'model.kind': 'maskgit'}),
     'pixelcnn': ('prior', {'model.kind': 'pixelcnn', 'model.class_conditional': True, 'pixelcnn.depth': 2}),
     'unet': ('diffusion', {'model.class_conditional': True}),

@@ -11,6 +11,7 @@ from vq_jax.models.mlp import MLPEncoder, MLPSizes, mlp_decoder
 from vq_jax.models.observation import Observation
 from vq_jax.models.pixelcnn import PixelCNN
 from vq_jax.models.residual import ResidualEncoder, ResidualSizes, residual_decoder
+from vq_jax.models.rq_transformer import RQTransformer
 from vq_jax.models.seanet import SEANetEncoder, SEANetSizes, seanet_decoder
 from vq_jax.models.sound_discriminators import SoundDiscriminator
 from vq_jax.models.strided import FlatEncoder, FlatTrunk, StridedEncoder, StridedSizes, strided_decoder
@@ -34,6 +35,7 @@ __all__ = [
     'Observation',
     'PatchDiscriminator',
     'PixelCNN',
+    'RQTransformer',
     'ResidualEncoder',
     'ResidualSizes',
     'SEANetEncoder',

@@ -23,7 +23,7 @@ from vq_jax.ops.dropout import dropout
 from vq_jax.ops.keys import fold_in
 from vq_jax.ops.sharding import split_batch
 
-_INIT = nn.initializers.normal(0.02)  # Radford et al. 2019
+INIT = nn.initializers.normal(0.02)  # Radford et al. 2019
 _ROTARY_BASE = 10_000.0  # Su et al. 2021 (arXiv:2104.09864), section 3.2.2
 
 Cache = dict[str, Any]
@@ -100,14 +100,14 @@ class Transformer(nn.Module):
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
         s, n = self.sizes, math.prod(self.grid)
-        self.token = nn.Embed(self.tokens_per_slot * self.num_inputs, s.width, embedding_init=_INIT)
-        self.label = VectorEmbedding(s.width, _INIT)
+        self.token = nn.Embed(self.tokens_per_slot * self.num_inputs, s.width, embedding_init=INIT)
+        self.label = VectorEmbedding(s.width, INIT)
         if s.positions == 'learned':
-            self.position_table = self.param('position', _INIT, (n + 1, s.width), jnp.float32)
+            self.position_table = self.param('position', INIT, (n + 1, s.width), jnp.float32)
         block = nn.remat(Block) if s.remat else Block
         self.blocks = [block(s) for _ in range(s.depth)]
         self.norm = layer_norm(s.dtype)
-        self.head = nn.Dense(self.tokens_per_slot * self.num_outputs, kernel_init=_INIT)
+        self.head = nn.Dense(self.tokens_per_slot * self.num_outputs, kernel_init=INIT)
 
     def __call__(
         self, tokens: jax.Array, context: Context = NOTHING, keys: jax.Array | None = None
@@ -122,17 +122,23 @@ class Transformer(nn.Module):
         Returns:
             float32 [b n k], or [b n t k]; if causal, those at i depend on the tokens before i alone.
         """
-        first, token = self._first(len(tokens), context)[:, None], self._embedded(tokens)
+        return self._logits(self.hidden(tokens, context, keys))
+
+    def hidden(
+        self, tokens: jax.Array, context: Context = NOTHING, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """What the head makes the logits of, float32 [b n width]; the arguments are those of a call."""
+        first = self._first(len(tokens), context)[:, None]
         if self.causal:
-            x = jnp.concatenate([first, token[:, :-1]], axis=1) + self._grid(context)
+            x = jnp.concatenate([first, self._embedded(tokens[:, :-1])], axis=1) + self._grid(context)
         else:
-            x = jnp.concatenate([first, token + self._grid(context)], axis=1)
+            x = jnp.concatenate([first, self._embedded(tokens) + self._grid(context)], axis=1)
         slots = jnp.arange(x.shape[1])
         x = split_batch(dropout(self._positioned(x, slots), fold_in(keys, 0), self.sizes.dropout))
         mask = causal_mask(len(slots)) if self.causal else None
         x = self._all_blocks(x, self._angles(slots), mask, context, keys)
         x = x if self.causal else x[:, 1:]
-        return self._logits(x)
+        return self.norm(x).astype(jnp.float32)
 
     def start(self, b: int, context: Context = NOTHING) -> Cache:
         """What steps read of the context of b examples, and a cache without room for a token; see `grow`."""
@@ -162,6 +168,11 @@ class Transformer(nn.Module):
         Returns:
             Logits float32 [b k], or [b t k], and the cache for the next token.
         """
+        x, cache = self.hidden_step(tokens, slot, cache)
+        return self._logits(x), cache
+
+    def hidden_step(self, tokens: jax.Array, slot: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        """What the head makes the logits of, float32 [b width], as `step` otherwise."""
         x = jnp.where(slot == 0, cache['first'], self._embedded(tokens))[:, None]
         if jnp.ndim(cache['grid']):
             x = x + jax.lax.dynamic_slice_in_dim(cache['grid'], slot, 1, axis=1)
@@ -171,7 +182,7 @@ class Transformer(nn.Module):
         for block, one, read in zip(self.blocks, cache['blocks'], cache['read'], strict=True):
             x, one = block.step(x, self._angles(slots), slot, one, read)
             grown.append(one)
-        return self._logits(x)[:, 0], {**cache, 'blocks': grown}
+        return self.norm(x)[:, 0].astype(jnp.float32), {**cache, 'blocks': grown}
 
     def _all_blocks(self, x: jax.Array, *given: Any) -> jax.Array:
         """One block after another; arguments are those of `_one_block`."""
@@ -223,7 +234,7 @@ class Transformer(nn.Module):
         return self.token(tokens) if self.tokens_per_slot == 1 else embed_codes(self.token, tokens)
 
     def _logits(self, x: jax.Array) -> jax.Array:
-        logits, t = self.head(self.norm(x).astype(jnp.float32)), self.tokens_per_slot
+        logits, t = self.head(x), self.tokens_per_slot
         return logits if t == 1 else logits.reshape(*x.shape[:-1], t, self.num_outputs)
 
 
@@ -239,12 +250,12 @@ class Block(nn.Module):
     def setup(self) -> None:  # noqa: D102 (Flax's)
         s = self.sizes
         self.before_attention = layer_norm(s.dtype)
-        self.qkv = nn.Dense(3 * s.width, dtype=s.dtype, kernel_init=_INIT)
-        self.attended = nn.Dense(s.width, dtype=s.dtype, kernel_init=_INIT)
-        self.cross = CrossAttention(s.width, s.heads, s.dtype, _INIT, _INIT)
+        self.qkv = nn.Dense(3 * s.width, dtype=s.dtype, kernel_init=INIT)
+        self.attended = nn.Dense(s.width, dtype=s.dtype, kernel_init=INIT)
+        self.cross = CrossAttention(s.width, s.heads, s.dtype, INIT, INIT)
         self.before_mlp = layer_norm(s.dtype)
-        self.widen = nn.Dense(s.mlp_ratio * s.width, dtype=s.dtype, kernel_init=_INIT)
-        self.narrow = nn.Dense(s.width, dtype=s.dtype, kernel_init=_INIT)
+        self.widen = nn.Dense(s.mlp_ratio * s.width, dtype=s.dtype, kernel_init=INIT)
+        self.narrow = nn.Dense(s.width, dtype=s.dtype, kernel_init=INIT)
 
     def read(self, context: Context) -> Read | None:
         """What `cross` reads of the tokens of a context; None if there are none."""

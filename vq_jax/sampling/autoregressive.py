@@ -16,6 +16,9 @@ from vq_jax.ops import logits as ops
 from vq_jax.ops.keys import fold_in
 from vq_jax.ops.traced import differs
 
+# Of the tokens before those of step i, int [b ...], i and a cache, what the step predicts and the next cache.
+Step = Callable[[jax.Array, jax.Array, Any], tuple[Any, Any]]
+
 # Of random keys [b], what a step predicts, and the tokens that are known already, to all tokens of the step;
 # see `Choice.__call__`.
 Choose = Callable[[jax.Array, Any, jax.Array], jax.Array]
@@ -68,7 +71,7 @@ class Choice:
 
 
 def generate(
-    step: Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]],
+    step: Step,
     cache: Any,
     keys: jax.Array,
     length: int,

@@ -17,6 +17,7 @@ from vq_jax.media import Media, code_images, image_size, show
 from vq_jax.models.autoencoder import Codes
 from vq_jax.models.context import NO_CONDITIONS, Conditioner, Conditions, Context, described
 from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
+from vq_jax.models.rq_transformer import DepthTransformerSizes, RQTransformer
 from vq_jax.models.transformer import Transformer, TransformerSizes
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.grids import any_within
@@ -74,12 +75,13 @@ class PriorTask(Task):
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
-        """Sections 'tokenizer', 'model', 'conditioner', 'transformer', 'pixelcnn' and 'sampling'."""
+        """Sections 'tokenizer', 'model', 'conditioner', those of the networks, and 'sampling'."""
         return {
             'tokenizer': defaults(TokenizerConfig),
             'model': defaults(PriorConfig, without=('coarser_step',)),
             'conditioner': defaults(ConditionerConfig),
             'transformer': defaults(TransformerSizes),
+            'depth_transformer': defaults(DepthTransformerSizes),
             'pixelcnn': defaults(PixelCNNSizes),
             'sampling': defaults(Sampling),
         }
@@ -99,6 +101,7 @@ class PriorTask(Task):
         _check_grids(codec, scale)
         sizes = {
             'transformer': build(TransformerSizes, config.transformer, 'transformer'),
+            'depth_transformer': build(DepthTransformerSizes, config.depth_transformer, 'depth_transformer'),
             'pixelcnn': build(PixelCNNSizes, config.pixelcnn, 'pixelcnn'),
         }
         network = make_network(options, sizes, codec.code_spec, scale, num_labels, conditioner, dropout)
@@ -116,7 +119,7 @@ class PriorTask(Task):
         )
 
     @property
-    def model(self) -> Transformer | PixelCNN:
+    def model(self) -> Transformer | RQTransformer | PixelCNN:
         """The Flax module."""
         return self.network.model
 

@@ -26,7 +26,9 @@ class PriorConfig:
         pattern: in which order a 'transformer' predicts the codes of n positions and several depths:
             'flattened', one after the other, in n * depth steps; 'delay', those of depth d by d steps later,
             in n + depth - 1 steps, each of which predicts a code of each depth independently of the others
-            (MusicGen, Copet et al. 2023, section 2.1).
+            (MusicGen, Copet et al. 2023, section 2.1); 'depth', those of a position one after the other by a
+            small transformer over depths (section 'depth_transformer'), in n steps (RQ-Transformer, Lee et
+            al. 2022, section 3.2).
         class_conditional: sample tokens of a given class.
         label_dropout: share of the training examples whose class is dropped, which guidance needs (Ho and
             Salimans 2022).
@@ -40,7 +42,7 @@ class PriorConfig:
     """
 
     kind: Literal['transformer', 'pixelcnn', 'maskgit'] = 'transformer'
-    pattern: Literal['flattened', 'delay'] = 'flattened'
+    pattern: Literal['flattened', 'delay', 'depth'] = 'flattened'
     class_conditional: bool = False
     label_dropout: float = 0.1
     mask_schedule: Schedule = 'cosine'

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 from vq_jax.models.conditioning_stack import ConditioningStack
 from vq_jax.models.context import NO_CONDITIONS, NOTHING, Conditioner, Conditions, Context, ContextEncoder
 from vq_jax.models.pixelcnn import PixelCNN
+from vq_jax.models.rq_transformer import RQTransformer
 from vq_jax.models.transformer import Transformer
 from vq_jax.ops.delay import delayed, undelayed
 from vq_jax.ops.guidance import guide, halves, pair, twice
 from vq_jax.ops.masking import random_mask
 from vq_jax.ops.traced import differs
-from vq_jax.sampling.autoregressive import generate
+from vq_jax.sampling.autoregressive import Choose, Step, generate
 from vq_jax.sampling.masked import generate_masked
 from vq_jax.spec import CodeSpec, blank_conditions
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
@@ -37,7 +38,7 @@ class TokenNetwork:
     A model predicts codes step by step, in an order that `config.pattern` says.
     """
 
-    model: Transformer | PixelCNN
+    model: Transformer | RQTransformer | PixelCNN
     encoder: ContextEncoder
     config: PriorConfig
     shape: tuple[int, ...]
@@ -130,9 +131,9 @@ class TokenNetwork:
         b, n = len(keys), math.prod(self.shape)
         known = jnp.full((b, n), -1) if known is None else known.reshape(b, n)
         if not self.masked:
-            step, cache = self.causal_step(variables, b, context, sampling)
+            step, choose, cache = self.causal_step(variables, b, context, sampling)
             steps = self.to_steps(known)
-            tokens = generate(step, cache, keys, steps.shape[1], sampling, steps, self.model.grow)
+            tokens = generate(step, cache, keys, steps.shape[1], choose, steps, self.model.grow)
             tokens = self.from_steps(tokens)
         else:
             context, both, one = self._guidance(context, sampling)
@@ -154,10 +155,10 @@ class TokenNetwork:
 
     def causal_step(
         self, variables: Any, b: int, context: Context, sampling: Sampling
-    ) -> tuple[Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]], Any]:
-        """The step of a model that is not masked, with guidance, and the cache of the first step.
+    ) -> tuple[Step, Choose, Any]:
+        """The step of a model that is not masked, how its tokens are chosen, and the cache of the first step.
 
-        See `vq_jax.sampling.autoregressive.generate`.
+        With guidance; see `vq_jax.sampling.autoregressive.generate`.
 
         Args:
             variables: of the model.
@@ -166,12 +167,23 @@ class TokenNetwork:
             sampling: how.
         """
         context, both, one = self._guidance(context, sampling)
+        start = self.model.apply(variables, len(both(jnp.arange(b))), context, method='start')
 
-        def step(before: jax.Array, i: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-            logits, cache = self.model.apply(variables, both(before), i, cache, method='step')
-            return one(logits), cache
+        def steps(method: str, finish: Callable[[jax.Array], jax.Array]) -> Step:
+            def step(before: jax.Array, i: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
+                predicted, cache = self.model.apply(variables, both(before), i, cache, method=method)
+                return finish(predicted), cache
 
-        return step, self.model.apply(variables, len(both(jnp.arange(b))), context, method='start')
+            return step
+
+        if not isinstance(self.model, RQTransformer):
+            return steps('step', one), sampling, start
+
+        def choose(keys: jax.Array, vectors: jax.Array, known: jax.Array) -> jax.Array:
+            cache = self.model.apply(variables, vectors, method='start_depths')
+            return generate(steps('step_depths', one), cache, keys, known.shape[1], sampling, known)
+
+        return steps('step', lambda vectors: vectors), choose, start
 
     def to_steps(self, tokens: jax.Array) -> jax.Array:
         """Puts tokens in the order in which the model takes and predicts them.
@@ -185,13 +197,14 @@ class TokenNetwork:
         """
         if self.config.pattern == 'flattened':
             return tokens
-        return delayed(tokens.reshape(len(tokens), -1, self.shape[-1]), self.num_tokens)
+        codes = tokens.reshape(len(tokens), -1, self.shape[-1])
+        return delayed(codes, self.num_tokens) if self.config.pattern == 'delay' else codes
 
     def from_steps(self, steps: jax.Array) -> jax.Array:
         """Puts what there is of each token of steps [b s ...], or [b s depth ...], in its place [b n ...]."""
         if self.config.pattern == 'flattened':
             return steps
-        codes = undelayed(steps)
+        codes = undelayed(steps) if self.config.pattern == 'delay' else steps
         return codes.reshape(len(codes), -1, *codes.shape[3:])
 
     def _in_steps(self, context: Context) -> Context:
@@ -235,7 +248,7 @@ def make_network(
 
     Args:
         config: says which.
-        sizes: of a 'transformer', and of a 'pixelcnn'.
+        sizes: of a 'transformer', of a 'depth_transformer', and of a 'pixelcnn'.
         codes: all vocabularies of which are equal.
         scale: of the codes, that is learned.
         num_classes: that it is conditioned on; 0 for none.
@@ -254,6 +267,10 @@ def make_network(
         if config.pattern == 'delay':
             steps = (math.prod(grid) + depth - 1,)
             model = Transformer(size, k + 1, k, steps, tokens_per_slot=depth)
+        elif config.pattern == 'depth':
+            positions = Transformer(size, k, k, grid, tokens_per_slot=depth)
+            depths = Transformer(sizes['depth_transformer'], (depth - 1) * k, k, (depth,))
+            model = RQTransformer(positions, depths)
         else:
             grid = side_by_side(shape)
             model = Transformer(size, k if causal else k + 1, k, grid, causal)
