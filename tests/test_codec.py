@@ -9,8 +9,9 @@ import pytest
 import vq_jax
 from tests.initialised import initialised
 from vq_jax.run import Run
-from vq_jax.spec import Spec
+from vq_jax.spec import CodeSpec, Spec
 from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.codec import FrozenRun
 from vq_jax.tasks.restore import Restored
 from vq_jax.training.state import abstract_batch
 
@@ -61,6 +62,20 @@ def test_a_stream_is_as_the_whole():
         stream.encode(SOUNDS[:, :15])
     with pytest.raises(vq_jax.UserError, match='this chunk is of 1, and those before were of 2; begin'):
         stream.encode(SOUNDS[:1, :20])
+
+
+def test_the_first_codes_of_a_position_are_a_codec_of_their_own():
+    run = opened()
+    codec = FrozenRun(run._restored, SPEC, depths=2)
+    assert codec.written_spec == CodeSpec(((8,),), ((16,) * 3,))
+    assert codec.code_spec == CodeSpec(((8,),), ((16,) * 2,))
+    whole = run.encode(SOUNDS)
+    (codes,) = codec.encode(codec.state(), SOUNDS)
+    np.testing.assert_array_equal(codes, whole[..., :2])
+    rows = np.asarray(whole).reshape(2, -1)
+    np.testing.assert_array_equal(codec.code_spec.cut(codec.written_spec.split(rows))[0], codes)
+    decoded = codec.decode(codec.state(), (codes,), np.zeros(2, int))
+    np.testing.assert_array_equal(decoded, run.decode(whole, depths=2))
 
 
 def test_what_cannot_be_streamed_or_is_no_sound():

@@ -1,5 +1,7 @@
 """Short runs with every kind of quantizer: in bfloat16, and as the codes that a prior learns."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -68,3 +70,34 @@ def test_a_prior_learns_and_samples_codes_of(kind, tmp_path):
         losses.append(train(short('prior', 3, **small, **{'data.name': data}), tmp_path / name)['loss'])
         assert vq_jax.load(tmp_path / name).sample(2).shape == (2, 8, 8, 1)
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('pattern', ['flattened', 'delay', 'depth'])
+def test_a_prior_learns_and_decodes_the_first_codes_of_a_position(pattern, tmp_path):
+    """Of images and of written codes, which are of all depths."""
+    tokenizing, codes = tmp_path / 'tokenizer', tmp_path / 'codes'
+    train(tokenizer('residual', 3, **{'residual.depth': 3, 'residual.dropout': 0.5}), tokenizing)
+    write_codes(tokenizing, codes, splits=['test[:16]'], batch_size=8)
+    small = {'tokenizer.workdir': str(tokenizing), 'tokenizer.depths': 2, 'model.pattern': pattern}
+    for section in ('transformer', 'depth_transformer'):
+        small |= {f'{section}.depth': 1, f'{section}.heads': 1, f'{section}.width': 8}
+    small['data.train_split'] = 'test[:16]'
+    losses = []
+    for name, data in (('images', 'digits'), ('written', f'codes:{codes}')):
+        losses.append(train(short('prior', 3, **small, **{'data.name': data}), tmp_path / name)['loss'])
+        opened = vq_jax.load(tmp_path / name)
+        assert opened.sample(2).shape == (2, 8, 8, 1)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert opened.task.vocabularies == ((16, 16),)
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
+    found = opened.encode(images)
+    whole = vq_jax.load(tokenizing)
+    np.testing.assert_array_equal(found, whole.encode(images)[..., :2])
+    np.testing.assert_array_equal(opened.decode(found), whole.decode(found))
+    assert (opened.log_prob(found) < 0).all()
+    for depths, words in ((4, f'{tokenizing} decodes so many: 1, 2, 3; give'), (1, 'has one code at each')):
+        config = short('prior', 3, **{**small, 'tokenizer.depths': depths, 'data.name': 'digits'})
+        if pattern != 'flattened' or depths == 4:
+            with pytest.raises(vq_jax.UserError, match=re.escape(words)):
+                train(config, tmp_path / 'refused')

@@ -186,6 +186,22 @@ class CodeSpec:
         """The size of the largest vocabulary."""
         return max(map(max, self.vocabularies))
 
+    def first(self, depths: int) -> 'CodeSpec':
+        """What the first so many codes of each position are, of one scale or more."""
+        return CodeSpec(self.grids, tuple(vocabulary[:depths] for vocabulary in self.vocabularies))
+
+    def split(self, codes: Any) -> tuple[Any, ...]:
+        """Splits the codes of examples in a row, [b length], into scales [b *grid depth]."""
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes])
+        parts = zip(ends, self.shapes, strict=True)
+        return tuple(codes[:, end - math.prod(shape) : end].reshape(-1, *shape) for end, shape in parts)
+
+    def cut(self, codes: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Cuts the codes [b *grid depth] of scales down to the first depths, where they have more."""
+        return tuple(
+            scale[..., : len(vocabulary)] for scale, vocabulary in zip(codes, self.vocabularies, strict=True)
+        )
+
     def __str__(self) -> str:
         """Grids and vocabularies, such as '8x8 of 512'; of several depths '8x8 of (512, 512)'."""
         scales = zip(self.grids, self.vocabularies, strict=True)

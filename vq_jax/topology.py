@@ -240,7 +240,7 @@ def _batch(config: ConfigDict, task: Task, b: int) -> dict[str, jax.ShapeDtypeSt
     batch = abstract_batch(b, task.spec, task.condition_specs)
     if isinstance(task, PriorTask) and config.data.name.startswith(PREFIX):
         del batch['x']
-        batch['codes'] = jax.ShapeDtypeStruct((b, task.codec.code_spec.length), jnp.int32)
+        batch['codes'] = jax.ShapeDtypeStruct((b, task.codec.written_spec.length), jnp.int32)
     return batch
 
 

@@ -21,6 +21,7 @@ from vq_jax.ops.images import to_float
 from vq_jax.ops.losses import mean_absolute
 from vq_jax.ops.metrics import sound_metrics
 from vq_jax.ops.usage import CodeCounts
+from vq_jax.tasks.arguments import check_depths
 from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.classes import check_class_names
 from vq_jax.tasks.restore import Restored
@@ -50,13 +51,8 @@ class SoundEvaluator:
                 f'{run.workdir} is a run of the task {run.config.task} on {run.spec.plural}, and what is '
                 'measured are reconstructions of sounds; give a run that makes some.'
             )
-        decodable = task.decodable
-        if depths is not None and (not decodable or any(depths not in allowed for allowed in decodable)):
-            known = ' and '.join(', '.join(map(str, allowed)) for allowed in decodable) or 'none'
-            raise UserError(
-                f'depths is {depths}, and of the codes of a position this model decodes so many: {known}; '
-                'give one of these, or leave it out.'
-            )
+        if depths is not None:
+            check_depths(depths, task.decodable)
         self._run, self._split, self._depths = run, split, depths
         devices = jax.device_count()
         self._batch_size = -(-run.config.batch_size // devices) * devices

@@ -132,6 +132,25 @@ def checked_codes(
     return tuple(scales)
 
 
+def check_depths(
+    depths: int, decodable: Sequence[Sequence[int]], name: str = 'depths', model: str = 'this model'
+) -> None:
+    """Raises `UserError` unless a model decodes the first so many codes of each position alone.
+
+    Args:
+        depths: how many.
+        decodable: of each scale, how many codes of a position it decodes.
+        name: what `depths` is called.
+        model: what the model is called.
+    """
+    if not decodable or any(depths not in allowed for allowed in decodable):
+        known = ' and '.join(', '.join(map(str, allowed)) for allowed in decodable) or 'none'
+        raise UserError(
+            f'{name} is {depths}, and of the codes of a position {model} decodes so many: {known}; give one '
+            'of these, or leave it out.'
+        )
+
+
 def first_depths(
     codes: Any,
     depths: int,

@@ -13,6 +13,7 @@ from vq_jax.models.autoencoder import Codes
 from vq_jax.ops.images import to_float, to_integers
 from vq_jax.ops.keys import content_keys
 from vq_jax.spec import CodeSpec, Spec
+from vq_jax.tasks.arguments import check_depths
 from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.restore import Restored, restore_part
@@ -46,6 +47,8 @@ class TokenizerConfig(CodecConfig):
     Attributes:
         workdir: a run of the task vqvae or vqgan, whose codes they are; empty takes the values of the
             pixels themselves, red, green and blue one after the other.
+        depths: take the first so many codes of each position alone, of a tokenizer that decodes them without
+            the others, as residual quantization with dropout of depths does; None takes all.
         levels: how many values of a pixel are told apart, if `workdir` is empty; 2 is black and white.
         dither: sample one of the two levels around a value, so that their mean is the value, instead of
             parting the values evenly; of each image always the same. Of 2 levels that is the
@@ -55,11 +58,14 @@ class TokenizerConfig(CodecConfig):
 
     section: ClassVar[str] = 'tokenizer'
 
+    depths: int | None = None
     levels: int = 256
     dither: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.depths is not None and not self.workdir:
+            raise UserError('depths is of the codes of the run in workdir; give that too.')
         if not 2 <= self.levels <= 256:
             raise UserError(f'levels is {self.levels}; give a number from 2 to 256.')
 
@@ -80,6 +86,7 @@ class Codec(Protocol):
 
     Attributes:
         code_spec: what the codes of an example are; None if there are none.
+        written_spec: what those are that `vq_jax.tokenize` writes: of all depths.
         latent_shape: of the latents of an example [*grid d]; None if there are several scales.
         num_labels: classes that decoders are conditioned on; 0 for none.
         class_names: of these classes; None if they are not known.
@@ -88,6 +95,7 @@ class Codec(Protocol):
     """
 
     code_spec: CodeSpec | None
+    written_spec: CodeSpec | None
     latent_shape: tuple[int, ...] | None
     num_labels: int
     class_names: ClassNames
@@ -138,6 +146,11 @@ class Identity:
         return CodeSpec((self.spec.grid,), ((self.levels,) * self.spec.channels,))
 
     @property
+    def written_spec(self) -> CodeSpec:
+        """The same."""
+        return self.code_spec
+
+    @property
     def latent_shape(self) -> tuple[int, ...]:
         """That of examples."""
         return self.spec.shape
@@ -181,17 +194,24 @@ class FrozenRun:
     Attributes:
         run: of an autoencoder.
         spec: of the examples.
+        depths: codes of a position, the first so many; None for all.
     """
 
     run: Restored
     spec: Spec
+    depths: int | None = None
 
     @functools.cached_property
     def code_spec(self) -> CodeSpec | None:
         """None for a run of continuous latents."""
+        return self.written_spec if self.depths is None else self.written_spec.first(self.depths)
+
+    @functools.cached_property
+    def written_spec(self) -> CodeSpec | None:
+        """See `Codec`; None as well."""
         if not self.run.task.vocabularies:
             return None
-        scales = jax.eval_shape(self.encode, self.run.state, abstract_examples(1, self.spec))
+        scales = jax.eval_shape(self.run.task.encode, self.run.state, abstract_examples(1, self.spec))
         return CodeSpec(tuple(codes.shape[1:-1] for codes in scales), self.run.task.vocabularies)
 
     @functools.cached_property
@@ -222,7 +242,8 @@ class FrozenRun:
 
     def encode(self, state: Any, x: jax.Array) -> Codes:
         """See `Codec.encode`."""
-        return self.run.task.encode(state, x)
+        codes = self.run.task.encode(state, x)
+        return codes if self.depths is None else self.code_spec.cut(codes)
 
     def decode(self, state: Any, codes: Codes, labels: jax.Array) -> jax.Array:
         """See `Codec.decode`."""
@@ -268,7 +289,10 @@ def make_codec(config: TokenizerConfig | LatentConfig, spec: Spec) -> Codec:
             f'{tasks}.'
         )
     run.check_spec(spec)
-    codec = FrozenRun(run, spec)
+    depths = config.depths if of_codes else None
+    if depths is not None:
+        check_depths(depths, run.task.decodable, 'config.tokenizer.depths', workdir)
+    codec = FrozenRun(run, spec, depths)
     if not of_codes and codec.latent_shape is None:
         raise UserError(
             f'{workdir} has several scales of codes, which cannot be learned as one image; set {key} to a '

@@ -154,10 +154,10 @@ class PriorTask(Task):
                 f'{theirs["step"]}) than this prior decodes them with ({named}); write them again with '
                 'vq_jax.tokenize, or change config.tokenizer.workdir or config.tokenizer.step.'
             )
-        if dataset.facts.codes != self.codec.code_spec:
+        if dataset.facts.codes != self.codec.written_spec:
             raise UserError(
                 f'{dataset.name} says that it holds codes of {dataset.facts.codes}, and its tokenizer makes '
-                f'{self.codec.code_spec}; write them again with vq_jax.tokenize.'
+                f'{self.codec.written_spec}; write them again with vq_jax.tokenize.'
             )
 
     def built_on(self) -> dict[str, Any]:
@@ -417,9 +417,7 @@ class PriorTask(Task):
         """All codes of a batch, written or made now, without a gradient."""
         if 'codes' not in batch:
             return jax.lax.stop_gradient(self.encode(state, batch['x']))
-        shapes = self.codec.code_spec.shapes
-        parts = jnp.split(batch['codes'], np.cumsum([math.prod(shape) for shape in shapes])[:-1], axis=1)
-        return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
+        return self.codec.code_spec.cut(self.codec.written_spec.split(batch['codes']))
 
     def _context(self, variables: Any, labels: jax.Array, conditions: Conditions, codes: Codes) -> Context:
         """The context of the scale that is learned, of which the codes of all coarser ones are given."""
@@ -507,8 +505,11 @@ def _coarser_prior(
             f'the prior {workdir} was trained without one of scale {scale - 2}, and cannot be sampled with; '
             'train it with config.model.coarser_workdir.'
         )
-    if _checksum(task.codec) != _checksum(codec):
-        raise UserError(f'the prior {workdir} has another tokenizer than this one; train both on one.')
+    if _checksum(task.codec) != _checksum(codec) or task.codec.code_spec != codec.code_spec:
+        raise UserError(
+            f'the prior {workdir} has another tokenizer than this one, or other depths of it; train both on '
+            'the same codes of one.'
+        )
     if task.num_labels not in (0, num_labels):
         raise UserError(
             f'the prior {workdir} is conditioned on {task.num_labels} classes and this one on {num_labels}; '
