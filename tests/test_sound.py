@@ -156,6 +156,9 @@ def test_priors_predict_the_depths_in_other_patterns(pattern, folder, tokenizer,
     metrics = train(config, tmp_path)
     assert 0 < metrics['loss'] < np.log(16) - 0.1
     assert metrics['bits_per_dimension'] == pytest.approx(metrics['loss'] / np.log(2), rel=1e-5)
+    of_depths = [metrics[f'loss_depth_{depth}'] for depth in range(2)]
+    assert of_depths[0] != of_depths[1]
+    assert metrics['loss'] == pytest.approx(np.mean(of_depths), rel=1e-5)
     opened = vq_jax.load(tmp_path)
     made = opened.sample(3)
     assert made.shape == (3, 512, 1) and made.dtype == np.int16 and made.std() > 100

@@ -215,6 +215,8 @@ class PriorTask(Task):
         asked = self.network.asked(content_keys(codes[self.scale]))
         nats, right = self._predicted(state.eval_variables(), codes, labels, conditions, asked)
         values = {'nats': jnp.sum(nats, -1), 'right': jnp.mean(right, -1), 'asked': jnp.mean(asked, -1)}
+        if not self.network.masked and self.network.shape[-1] > 1:
+            values['nats_by_depth'] = jnp.sum(nats.reshape(len(nats), -1, self.network.shape[-1]), 1)
         priors = self._priors(state)
         if any(task.network.masked for task, _ in priors):
             return values
@@ -230,6 +232,8 @@ class PriorTask(Task):
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """'loss' is nats a token asked for; a causal model also has the likelihood of whole grids.
 
+        Of codes of several depths, 'loss_depth_0' is that of the first of each position, and so on.
+
         With a tokenizer that has a likelihood, 'bound' is `log p(image | codes) + log p(codes)` in nats,
         the bound of van den Oord et al. 2017, section 3.2, and 'pixel_bits_per_dimension' the same in bits.
         """
@@ -237,6 +241,8 @@ class PriorTask(Task):
         metrics = {'loss': means['nats'] / n / share, 'accuracy': means['right'] / share}
         if not self.network.masked:
             metrics |= {'nats': means['nats'], 'bits_per_dimension': bits_per_dimension(-means['nats'], n)}
+        for depth, nats in enumerate(means.get('nats_by_depth', ())):
+            metrics[f'loss_depth_{depth}'] = nats / math.prod(self.network.shape[:-1])
         if 'coarser_nats' in means:
             metrics['coarser_nats'] = means['coarser_nats']
         if 'log_likelihood' in means:

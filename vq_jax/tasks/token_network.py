@@ -1,4 +1,4 @@
-"""One of the three networks over a grid of tokens: its logits, and tokens sampled from them."""
+"""A network over a grid of tokens: its logits, and tokens sampled from them."""
 
 import dataclasses
 import math
@@ -27,6 +27,9 @@ from vq_jax.tasks.prior_config import PriorConfig, Sampling
 class TokenNetwork:
     """A network, what makes its context, and how both are used.
 
+    Tokens are those of a grid row by row, the codes of a position side by side, and the network takes and
+    predicts them in an order that `config.pattern` says (see `to_steps`).
+
     Attributes:
         model: tokens and a context to logits.
         encoder: classes, conditions and the coarser scale to a context; its variables lie beside those of the
@@ -34,8 +37,6 @@ class TokenNetwork:
         config: see `PriorConfig`.
         shape: of the codes of an example [*grid depth].
         num_tokens: how many there are, k, at each depth.
-
-    A model predicts codes step by step, in an order that `config.pattern` says.
     """
 
     model: Transformer | RQTransformer | PixelCNN
@@ -52,7 +53,9 @@ class TokenNetwork:
     @property
     def num_steps(self) -> int:
         """In how many steps a causal model predicts the codes of an example."""
-        return jax.eval_shape(self.to_steps, jax.ShapeDtypeStruct((1, math.prod(self.shape)), int)).shape[1]
+        return jax.eval_shape(
+            self.to_steps, jax.ShapeDtypeStruct((1, math.prod(self.shape)), jnp.int32)
+        ).shape[1]
 
     @property
     def masked(self) -> bool:
@@ -256,8 +259,7 @@ def make_network(
         dropout: the share of the training examples for which that is dropped.
     """
     k, shape = codes.largest, codes.shapes[scale]
-    *positions, depth = shape
-    grid = tuple(positions)  # of vectors of the context
+    grid, depth = shape[:-1], shape[-1]
     if config.kind == 'pixelcnn':
         size = sizes['pixelcnn']
         model, width = PixelCNN(size, k, grid, depth), size.channels
@@ -268,9 +270,10 @@ def make_network(
             steps = (math.prod(grid) + depth - 1,)
             model = Transformer(size, k + 1, k, steps, tokens_per_slot=depth)
         elif config.pattern == 'depth':
-            positions = Transformer(size, k, k, grid, tokens_per_slot=depth)
-            depths = Transformer(sizes['depth_transformer'], (depth - 1) * k, k, (depth,))
-            model = RQTransformer(positions, depths)
+            model = RQTransformer(
+                Transformer(size, k, k, grid, tokens_per_slot=depth),
+                Transformer(sizes['depth_transformer'], (depth - 1) * k, k, (depth,)),
+            )
         else:
             grid = side_by_side(shape)
             model = Transformer(size, k if causal else k + 1, k, grid, causal)
