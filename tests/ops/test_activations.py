@@ -17,3 +17,14 @@ def test_snake_and_its_gradients():
     np.testing.assert_allclose(snake(x, alpha), plain(x, alpha), rtol=1e-6, atol=1e-6)
     got, expected = (jax.grad(lambda *p, f=f: jnp.sum(f(*p) ** 3), (0, 1))(x, alpha) for f in (snake, plain))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, expected)
+
+
+def test_snake_far_from_zero():
+    """As from the sine in float64 of the same product, at any number of turns, and between them."""
+    x = np.concatenate([np.linspace(-scale, scale, 4001) for scale in (4, 300, 1e4)]).astype(np.float32)
+    alpha = np.float32(1.7)
+    turned = (alpha * x).astype(np.float64)
+    got, pull = jax.vjp(snake, jnp.asarray(x)[None, :, None], jnp.full(1, alpha))
+    added = np.asarray(got, np.float64)[0, :, 0] - x
+    assert (np.abs(added - np.sin(turned) ** 2 / alpha) <= 1e-6 + 1e-7 * np.abs(x)).all()  # rounding of x
+    np.testing.assert_allclose(pull(jnp.ones_like(got))[0][0, :, 0], 1 + np.sin(2 * turned), 0, 1e-6)
