@@ -17,14 +17,14 @@ from vq_jax.tasks import default_config
 def get_config() -> ConfigDict:
     """Small enough for a laptop's CPU."""
     config = default_config('vqgan')
-    config.steps = 2_000
+    config.steps = 10_000
     config.batch_size = 16
     config.eval_every = 500
     config.checkpoint_every = 500
     config.data.name = 'spoken_digit'
     config.data.train_split = 'train[:90%]'
     config.data.eval_split = 'train[90%:]'
-    config.data.num_samples = 4000
+    config.data.num_samples = 2400  # 0.3 s: few recordings are shorter, and silence behind them is no speech
     config.data.random_crop = True
     config.variant.backbone = 'seanet'
     config.seanet.channels = 16
@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
     config.residual.depth = 12
     config.residual.dropout = 0.5
     config.quantizer.num_codes = 1024
+    config.quantizer.kmeans_batches = 8
     config.loss.reconstruction_weight = 100.0
     config.spectral.mel = 'dac'
     config.perceptual.kind = 'none'
