@@ -4,11 +4,13 @@ import json
 import os
 import re
 
+import numpy as np
 import pytest
 
 from benchmarks import hosts, input_pipeline
 from tests.runs import ROOT, run
 from vq_jax.data import DataConfig
+from vq_jax.media import wav
 
 TINY = ['--batch_size=2', '--rounds=1', '--steps=1', '--nopeer', '--config.data.image_size=8']
 
@@ -60,6 +62,52 @@ def test_codec():
     assert lines[1] == '0.02 s of sound at 8000 Hz, 16 positions, float32'
     assert re.fullmatch(r'encoder, [\d,]+ parameters, real-time factor: vq_jax [\d.]+', lines[2])
     assert re.fullmatch(r'a chunk of 1 positions, 1.2 ms of sound: encoding .* ms, decoding .* ms', lines[4])
+
+
+@pytest.mark.slow
+def test_rates_of_a_codec_beside_others(tmp_path, monkeypatch):
+    """A stand-in for Codec 2 loses nothing but time, which is cut off; what is missing is left out."""
+    commands = tmp_path / 'bin'
+    commands.mkdir()
+    late = 'head -c 320 /dev/zero; cat "$2"'  # 160 samples
+    for name, does in (('c2enc', 'cp "$2" "$3"'), ('c2dec', f'({late}) > "$3"')):
+        (commands / name).write_text(f'#!/bin/sh\n{does}\n')
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv('PATH', f'{commands}{os.pathsep}{os.environ["PATH"]}')
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        wav.write(
+            tmp_path / 'sounds' / f'{i}.wav', rng.integers(-8000, 8000, (1000, 1)).astype(np.int16), 8000
+        )
+    sizes = ['--config.seanet.channels=2', '--config.seanet.strides=(10,)', '--config.residual.depth=3']
+    sizes += ['--config.quantizer.num_codes=16', '--config.data.num_samples=400', '--config.batch_size=2']
+    data = [f'--config.data.name=folder:{tmp_path / "sounds"}', '--config.data.eval_split=train[50%:]']
+    workdir, output = tmp_path / 'run', tmp_path / 'out'
+    run(['--config=configs/audio/codec_8k.py', f'--workdir={workdir}', '--config.steps=1', *sizes, *data])
+    flags = [f'--workdir={workdir}', f'--output={output}', '--seconds=0.3', '--pieces=2', '--codec2=3200']
+    printed, _ = run([*flags, '--opus=8'], module='benchmarks.codec_rates')
+    assert '2 pieces of 0.30 s at 8000 Hz' in printed
+    rows = {row['coder']: row for row in json.loads((output / 'rows.json').read_text())['rows']}
+    # 800 positions a second, of 4 bits for each depth.
+    assert [rows[f'vq_jax {depth}']['kbps'] for depth in (1, 3)] == pytest.approx([3.2, 9.6], rel=0.01)
+    assert rows['codec2 3200']['kbps'] == pytest.approx(128) and rows['codec2 3200']['mel_distance'] == 0
+    assert ('opus 8' in rows) or 'opusenc is not installed, and so left out' in printed
+    assert len(printed.splitlines()) >= 2 + len(rows) and (output / 'codec2_3200.wav').exists()
+
+
+def test_packets_of_an_ogg_file(monkeypatch):
+    """A packet of 255 bytes or more has several lengths, and may go on in the next page."""
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+    from coders import ogg_packets
+
+    def page(lengths, content):
+        return b'OggS' + bytes(22) + bytes([len(lengths), *lengths]) + content
+
+    first, second, third = b'a' * 3, b'b' * 600, b'c' * 255
+    content = page([3, 255, 255], first + second[:510]) + page([90, 255, 0], second[510:] + third)
+    assert ogg_packets(content) == [first, second, third]
+    with pytest.raises(ValueError, match='no page of an Ogg file begins at byte 0'):
+        ogg_packets(b'RIFF')
 
 
 def test_images_of_unknown_size():
