@@ -14,7 +14,7 @@ samples anew what is between these seconds, and `--continue 0.5`, which samples 
 Both keep the rest of a recording of any length as it is.
 
 An autoencoder whose decoder is conditioned on classes needs `--label` alone: it decodes the codes of what is
-given as of another class, such as another speaker.
+given as of another class, such as another speaker. Of a recording that is all of it.
 """
 
 import dataclasses
@@ -100,8 +100,11 @@ def main() -> None:
         if unused := [*unused, *sample_flags.sampling()]:
             raise UserError(f'--{unused[0]} changes nothing here, where nothing is sampled; leave it out.')
         title = f'{name}, decoded as another class'
-        examples = np.repeat(run.prepare(_INPUT.value)[0][None], n, axis=0)
-        made = np.asarray(run.reconstruct(examples, options['label']))
+        example, _ = run.prepare(_INPUT.value, whole=spec.kind == 'audio')
+        more = -len(example) % math.prod(run.task.factors) if spec.kind == 'audio' else 0
+        filled = np.pad(example, ((0, more), *[(0, 0)] * (example.ndim - 1)))
+        made = np.asarray(run.reconstruct(np.repeat(filled[None], n, axis=0), options['label']))
+        made = made[:, : len(example)]
     elif not asked:
         if run.config.model.get('upscale', 1) == 1:  # other tasks have no such key
             part = '--mask' if spec.kind == 'image' else '--gap or --continue'
