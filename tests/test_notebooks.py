@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom, with a small part of their training."""
 
 import importlib.util
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,8 @@ assert not [a for n in plt.get_fignums() for a in plt.figure(n).axes if a.axison
 """
 
 # What they call is compiled for other tests too.
-SLOW = ('02_vae_gan', '03_vqgan', '04_priors', '05_diffusion', '06_own_images')
+SLOW = ('02_vae_gan', '03_vqgan', '04_priors', '05_diffusion', '06_own_images', '07_sound')
+SPEECH = '07_sound'  # its data are those of a prepared set, and its sounds are kept as they are
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,8 @@ SLOW = ('02_vae_gan', '03_vqgan', '04_priors', '05_diffusion', '06_own_images')
     ],
 )
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
+    if path.stem == SPEECH and not (Path(os.environ.get('TFDS_DATA_DIR', '')) / 'spoken_digit').is_dir():
+        pytest.skip('TFDS_DATA_DIR does not point to a folder with a prepared spoken_digit')
     monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
     notebook = nbformat.read(path, as_version=4)
     counts = r'(config\.(?:steps|adversarial\.start|adversarial\.warmup|optimizer\.warmup_steps) = )([\d_]+)'
@@ -52,7 +56,7 @@ def test_a_notebook_is_kept_as_it_ran(path):
     outputs = [output for cell in code for output in cell.outputs]
     assert sum('image/png' in output.get('data', {}) for output in outputs) >= 4
     assert not any(output.output_type == 'error' for output in outputs)
-    assert path.stat().st_size < 300_000
+    assert path.stat().st_size < (1_500_000 if path.stem == SPEECH else 300_000)
     assert not re.search(r'/(tmp|home|root|Users)/', path.read_text())  # where it ran is nobody's concern
 
 
