@@ -6,7 +6,10 @@
 One model for 0.5 to 6 kbit/s: the first 3, 6 or 12 codes of each position are 1.5, 3 or 6 kbit/s. It is
 causal: sound can be streamed, 20 ms at a time. Encoder and decoder have 617,264 and 617,378 parameters.
 
-Not run to its end yet.
+A step takes about half a second of the processor (two shared x86-64 cores). Not run to its end yet. Of 80
+steps with a decay of 0.999 in the balancer, in which samples and mel bands got about equal shares, the last
+had a mel loss of 3.61 and a mean absolute difference of 0.036; with weights of 15 and 100 instead of the
+balancer, 3.23 and 0.042.
 """
 
 from ml_collections import ConfigDict
@@ -40,10 +43,14 @@ def get_config() -> ConfigDict:
     config.residual.dropout = 0.5
     config.quantizer.num_codes = 1024
     config.quantizer.kmeans_batches = 8
-    config.loss.reconstruction_weight = 100.0
+    config.loss.reconstruction_weight = 0.1
     config.spectral.mel = 'dac'
+    config.spectral.mel_weight = 2.0
+    config.balancer.enabled = True
+    config.balancer.decay = 0.99  # the first steps have gradients fifty times as long as those that follow
     config.perceptual.kind = 'none'
     config.adversarial.start = 1_000_000  # beyond the end: without a discriminator
+    config.adversarial.adaptive = False
     config.optimizer.name = 'adamw'
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = 'cosine'
