@@ -77,7 +77,9 @@ def test_a_prior_learns_and_samples_codes_of(kind, tmp_path):
 def test_a_prior_learns_and_decodes_the_first_codes_of_a_position(pattern, tmp_path):
     """Of images and of written codes, which are of all depths."""
     tokenizing, codes = tmp_path / 'tokenizer', tmp_path / 'codes'
-    train(tokenizer('residual', 3, **{'residual.depth': 3, 'residual.dropout': 0.5}), tokenizing)
+    config = tokenizer('residual', 3, **{'residual.dropout': 0.5})
+    config.residual.depth = 3
+    train(config, tokenizing)
     write_codes(tokenizing, codes, splits=['test[:16]'], batch_size=8)
     small = {'tokenizer.workdir': str(tokenizing), 'tokenizer.depths': 2, 'model.pattern': pattern}
     for section in ('transformer', 'depth_transformer'):
