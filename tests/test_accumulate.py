@@ -38,6 +38,8 @@ VQGAN = [
     '--config.adversarial.start=2',
     '--config.adversarial.warmup=1',
 ]
+# Of the first batch of an evaluation, which is smaller where steps are computed in parts.
+OF_A_BATCH = ('gradient_ratio',)
 WHOLE, PARTS = ['--config.batch_size=64'], ['--config.batch_size=16', '--config.accumulate=4']
 
 
@@ -55,7 +57,7 @@ def test_a_run_in_parts_is_the_run_of_whole_batches(tmp_path):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     run([*VQVAE, *WHOLE, f'--workdir={whole}'])
     run([*VQVAE, *PARTS, f'--workdir={parts}'])
-    assert_same_descent(whole, parts)
+    assert_same_descent(whole, parts, but_for=OF_A_BATCH)
     for workdir in (whole, parts):
         assert images_a_step(workdir) == pytest.approx([64] * len(images_a_step(workdir)))
 
@@ -68,7 +70,7 @@ def test_parts_on_four_devices_are_the_run_of_whole_batches_on_one(arguments, en
     run([*arguments, *WHOLE, f'--workdir={tmp_path / "whole"}'])
     changes = [*PARTS, f'--config.parallel.engine={engine}']
     run([*arguments, *changes, f'--workdir={tmp_path / "parts"}'], devices=4)
-    assert_same_descent(tmp_path / 'whole', tmp_path / 'parts')
+    assert_same_descent(tmp_path / 'whole', tmp_path / 'parts', but_for=OF_A_BATCH)
 
 
 def test_a_discriminator_that_normalises_batches_is_refused_in_parts(tmp_path):
