@@ -43,6 +43,8 @@ def get_config() -> ConfigDict:
     config.dit.heads = 16
     config.dit.dtype = 'bfloat16'
     config.dit.remat = True
+    config.parallel.engine = 'jit'
+    config.parallel.shard_parameters = True
     config.sampling.sampler = 'ddpm'
     config.sampling.steps = 250
     config.optimizer.learning_rate = 1e-4
