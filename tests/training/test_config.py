@@ -196,8 +196,8 @@ def test_every_config_says_how_to_run_it(path):
     complete_config(read(path).get_config())
 
 
-# A prior of sound needs the codes of a run, for which no pixels stand.
-ALONE = [path for path in CONFIGS if path.stem != 'speech_prior']
+# Priors of sound need the codes of a run, for which no pixels stand.
+ALONE = [path for path in CONFIGS if path.stem not in ('speech_prior', 'codec_prior')]
 
 
 @pytest.mark.parametrize('path', ALONE, ids=lambda path: path.stem)
@@ -256,8 +256,8 @@ def test_every_config_trains_a_step(path):
     """One real step on two examples.
 
     Models for images of more than 128 pixels are given 32, and their channels are an eighth; those of
-    VQGAN have one residual block a level. Transformers have two blocks at most. The networks of diffusion
-    models are small.
+    VQGAN have one residual block a level. Channels of codecs are an eighth. Transformers have two blocks at
+    most. The networks of diffusion models are small.
     """
     config = without_other_runs(complete_config(read(path).get_config()))
     size = config.data.image_size or 28
@@ -267,6 +267,11 @@ def test_every_config_trains_a_step(path):
             config.model.channels //= 8
         if config.task == 'vqgan':
             config.model.residual_blocks = 1
+    if path.stem.startswith('codec_'):
+        config.seanet.channels //= 8
+        config.seanet.decoder_channels = (
+            config.seanet.decoder_channels and config.seanet.decoder_channels // 8
+        )
     if config.task == 'prior':
         size = 8
         config.transformer.depth = min(config.transformer.depth, 2)
