@@ -3,8 +3,9 @@
     python benchmarks/codec_rates.py --workdir runs/codec_8k [--output out]
 
 The recordings of a split are joined, one after the other, and cut into pieces of `--seconds`: coders of
-telephony and the models of listeners are made for sentences. One model is decoded from the first 1, 2 ...
-codes of each position. Rates are of the bytes that were made: of ours, codes packed without gaps; of Opus,
+telephony and the models of listeners are made for sentences. One model is decoded from all codes of each
+position, from the first half of them, the first quarter and so on, or from as many as `--depths` says.
+Rates are of the bytes that were made: of ours, codes packed without gaps; of Opus,
 its packets, without the pages of the Ogg file around them, which the last column has; of Codec 2, the
 whole file, which has nothing else. Speed is seconds of sound that are encoded and decoded in a second
 of the processor, on whatever cores, one piece after the other; of the others with starting their commands

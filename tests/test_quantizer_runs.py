@@ -98,7 +98,10 @@ def test_a_prior_learns_and_decodes_the_first_codes_of_a_position(pattern, tmp_p
     np.testing.assert_array_equal(found, whole.encode(images)[..., :2])
     np.testing.assert_array_equal(opened.decode(found), whole.decode(found))
     assert (opened.log_prob(found) < 0).all()
-    for depths, words in ((4, f'{tokenizing} decodes so many: 1, 2, 3; give'), (1, 'has one code at each')):
+    for depths, words in (
+        (4, f'{tokenizing} decodes so many: 1, 2, 3; give'),
+        (1, 'learns one code at each'),
+    ):
         config = short('prior', 3, **{**small, 'tokenizer.depths': depths, 'data.name': 'digits'})
         if pattern != 'flattened' or depths == 4:
             with pytest.raises(vq_jax.UserError, match=re.escape(words)):

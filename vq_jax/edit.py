@@ -9,9 +9,9 @@ images between two (`--to other.png`). Without any of these, a model that was tr
 image large, which is taken as it is. Any other image that is not of the model's size is padded, cropped and
 resized as the model's data were, and its mask with it; if those were not (no `config.data.image_size`), it
 must have their size. Of sound it is the same: recordings are brought to the model's rate, channels and
-length, and `--sigma` is in steps of 16 bits. Instead of `--mask`, sound and video have `--gap 0.2,0.4`, which
-samples anew what is between these seconds, and `--continue 0.5`, which samples as many seconds that follow.
-Both keep the rest of a recording of any length as it is.
+length, and `--sigma` is in steps of 16 bits. Instead of `--mask`, sound has `--gap 0.2,0.4`, which samples
+anew what is between these seconds, and `--continue 0.5`, which samples as many seconds that follow. Both
+keep the rest of a recording of any length as it is.
 
 An autoencoder whose decoder is conditioned on classes needs `--label` alone: it decodes the codes of what is
 given as of another class, such as another speaker. Of a recording that is all of it.
@@ -38,10 +38,10 @@ _MASK = flags.DEFINE_string(
     'mask', None, 'An image of the same size as --input, white where it is sampled anew.'
 )
 _GAP = flags.DEFINE_string(
-    'gap', None, 'Of sound and video: START,END in seconds, such as 0.2,0.4; what is between is sampled anew.'
+    'gap', None, 'Of sound: START,END in seconds, such as 0.2,0.4; what is between is sampled anew.'
 )
 _CONTINUE = flags.DEFINE_float(
-    'continue', None, 'Of sound and video: how many seconds are sampled that follow --input.'
+    'continue', None, 'Of sound: how many seconds are sampled that follow --input.'
 )
 _STRENGTH = flags.DEFINE_float('strength', None, 'How much noise is added and taken out, from 0 to 1.')
 _SIGMA = flags.DEFINE_float(
@@ -163,8 +163,8 @@ def _between(text: str) -> tuple[float, float]:
 def _stretch(run: 'Run', gap: tuple[float, float] | None) -> tuple[np.ndarray, int, int]:
     """The whole of --input [t ...], and the positions between which --gap, or else --continue, lies."""
     spec, flag = run.spec, '--continue' if gap is None else '--gap'
-    if spec.kind not in ('audio', 'video'):
-        raise UserError(f'{flag} is for sound and video, and this run is of {spec.plural}; give --mask.')
+    if spec.kind != 'audio':
+        raise UserError(f'{flag} is for sound, and this run is of {spec.plural}; give --mask for images.')
     if not spec.rate:
         raise UserError(
             f'{flag} counts seconds, and the rate of the {spec.plural} of this run is not known; use '

@@ -28,3 +28,10 @@ def test_snake_far_from_zero():
     added = np.asarray(got, np.float64)[0, :, 0] - x
     assert (np.abs(added - np.sin(turned) ** 2 / alpha) <= 1e-6 + 1e-7 * np.abs(x)).all()  # rounding of x
     np.testing.assert_allclose(pull(jnp.ones_like(got))[0][0, :, 0], 1 + np.sin(2 * turned), 0, 1e-6)
+
+
+def test_snake_of_huge_numbers_is_finite():
+    x = jnp.array([1e8, -1e10, 1e20]).reshape(1, 3, 1)
+    got, pull = jax.vjp(snake, x, jnp.ones(1))
+    for values in (got - x, *pull(jnp.ones_like(got))):
+        assert jnp.isfinite(values).all()

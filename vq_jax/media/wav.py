@@ -56,7 +56,9 @@ def encode(samples: np.ndarray, rate: float, cues: Sequence[Cue] = ()) -> bytes:
     frame = 2 * samples.shape[1]
     form = struct.pack('<HHIIHH', _PCM, samples.shape[1], rate, rate * frame, frame, 16)
     data = samples.astype('<i2').tobytes()
-    chunks = _chunk(b'fmt ', form) + _chunk(b'data', data) + (_cue_chunks(cues) if cues else b'')
+    chunks, named = _chunk(b'fmt ', form) + _chunk(b'data', data), _cue_chunks(cues) if cues else b''
+    if 4 + len(chunks) + len(named) < 2**32:  # else the sound goes without names
+        chunks += named
     return b'RIFF' + struct.pack('<I', 4 + len(chunks)) + b'WAVE' + chunks
 
 

@@ -65,7 +65,9 @@ class RQTransformer(nn.Module):
         """
         b, n, depth = codes.shape
         vectors = self.positions.hidden(codes, context, fold_in(keys, 0))
-        own = None if keys is None else jax.vmap(lambda key: jax.random.split(key, n))(keys).reshape(-1)
+        own = fold_in(keys, 1)
+        if own is not None:
+            own = jax.vmap(lambda key: jax.random.split(key, n))(own).reshape(-1)
         tokens = codes + self.depths.num_outputs * jnp.arange(depth)
         x = self.depths.hidden(tokens.reshape(-1, depth), _context(vectors.reshape(b * n, -1)), own)
         logits = [head(x[:, d]) for d, head in enumerate(self.heads)]

@@ -50,6 +50,7 @@ def _within_half_turn(y: jax.Array) -> tuple[jax.Array, jax.Array]:
     y = y.astype(jnp.promote_types(y.dtype, jnp.float32))
     turns = jnp.round(y / math.pi)
     y = (y - turns * _EXACT_PI) - turns * (math.pi - _EXACT_PI)
+    y = jnp.clip(y, -2, 2)  # of huge numbers anything may be left, by rounding
     square, sine, cosine = y * y, 0.0, 0.0
     for power in range(13, 0, -2):  # what is left out of the series is less than 1e-8
         sine = sine * square + (-1) ** (power // 2) / math.factorial(power)

@@ -23,9 +23,9 @@ class Window:
 def windows(length: int, total: int, start: int, stop: int) -> list[Window]:
     """Windows that sample a stretch from its start to its end, each given what those before it made.
 
-    A stretch that a window has room for is in the middle of it, as far as the example goes. Of a longer
-    one, every window but the last samples its second half, given the first (the windows of Dhariwal et al.
-    2020, Jukebox, arXiv:2005.00341, section 2.5, with half of each overlapping).
+    A stretch of at most half a window is in the middle of it, as far as the example goes. Of a longer one,
+    every window but the last samples its second half, and more where less is known before it (the windows of
+    Dhariwal et al. 2020, Jukebox, arXiv:2005.00341, section 2.5, with half of each overlapping).
 
     Args:
         length: of a window.

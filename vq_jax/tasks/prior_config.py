@@ -62,8 +62,9 @@ class PriorConfig:
         """Raises `UserError` for a pattern that is none of so many codes of a position."""
         if depth == 1 and self.pattern != 'flattened':
             raise UserError(
-                'this tokenizer has one code at each position, which all patterns predict alike; leave '
-                'config.model.pattern out.'
+                'this prior learns one code at each position, all that its tokenizer has or '
+                'config.tokenizer.depths says, which all patterns predict alike; leave config.model.pattern '
+                'out.'
             )
 
     def scale_of(self, num_scales: int) -> int:

@@ -213,7 +213,7 @@ def _runs(computations: dict[str, dict[str, _Instruction]], instruction: _Instru
     (condition,), (body,) = instruction.called['condition'], instruction.called['body']
     of_condition = computations[condition]
     compared = _root(of_condition)
-    if 'direction=LT' not in compared.text:
+    if 'direction=LT' not in compared.text or compared.operation != 'compare':
         return 1
     counter, limit = (of_condition[name] for name in compared.operands)
     number = _constant(limit)
@@ -225,18 +225,19 @@ def _runs(computations: dict[str, dict[str, _Instruction]], instruction: _Instru
 
 def _added(body: dict[str, _Instruction], index: int) -> int:
     """What the body of a loop adds to one of the numbers that it is given; 0 where that is not known."""
-    name, total = _root(body).operands[index], 0
-    while name in body:
-        instruction = body[name]
-        numbers = [n for n in (_constant(body[x]) for x in instruction.operands) if n is not None]
-        if instruction.operation == 'add' and numbers:
-            total += sum(numbers)
-        elif instruction.operation == 'get-tuple-element':
-            return total if _index(instruction) == index else 0
-        elif instruction.operation != 'copy':
+    root, total = _root(body), 0
+    if root.operation != 'tuple':
+        return 0
+    instruction = body[root.operands[index]]
+    while instruction.operation in ('add', 'copy'):
+        operands = [body[name] for name in instruction.operands]
+        total += sum(_constant(x) or 0 for x in operands)
+        variable = [x for x in operands if _constant(x) is None]
+        if len(variable) != 1:
             return 0
-        (name,) = (x for x in instruction.operands if _constant(body[x]) is None)
-    return 0
+        (instruction,) = variable
+    of_counter = instruction.operation == 'get-tuple-element' and _index(instruction) == index
+    return total if of_counter else 0
 
 
 def _index(instruction: _Instruction) -> int:
