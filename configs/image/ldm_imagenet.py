@@ -10,6 +10,11 @@
 Not run: neither ImageNet nor an accelerator was available. The paper reports an FID of 19.47 after
 these 400,000 steps, without guidance. It samples the latents, multiplies them by one constant, and has no
 learning-rate warm-up; here latents are the posterior means, each channel normalised to mean 0 and s.d. 1.
+
+Parameters, optimizer state and moving average are split over all devices. Compiled for 16 chips of a v5e
+slice, a step needs 5.61 GiB of the 15.75 GiB that programs may use of each, 19.6 TFLOP and 177 GB of HBM,
+which allow 46% of peak (`vq_jax.topology.compile_step`, jax 0.10.2, libtpu 0.0.42.1, 2026-11-28; without
+the split, by `pmap`, it needed 33.5 GiB or more).
 """
 
 from ml_collections import ConfigDict
