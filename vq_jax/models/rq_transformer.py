@@ -69,7 +69,7 @@ class RQTransformer(nn.Module):
         if own is not None:
             own = jax.vmap(lambda key: jax.random.split(key, n))(own).reshape(-1)
         tokens = codes + self.depths.num_outputs * jnp.arange(depth)
-        x = self.depths.hidden(tokens.reshape(-1, depth), _context(vectors.reshape(b * n, -1)), own)
+        x = self.depths.hidden(tokens.reshape(-1, depth), Context(vector=vectors.reshape(b * n, -1)), own)
         logits = [head(x[:, d]) for d, head in enumerate(self.heads)]
         return jnp.stack(logits, axis=1).reshape(b, n, depth, -1)
 
@@ -92,7 +92,7 @@ class RQTransformer(nn.Module):
 
     def start_depths(self, vectors: jax.Array) -> Cache:
         """The cache of `step_depths` for the first code of a position, of vectors [b width] (see `step`)."""
-        start = self.depths.start(len(vectors), _context(vectors))
+        start = self.depths.start(len(vectors), Context(vector=vectors))
         return Transformer.grow(start, len(self.heads))
 
     def step_depths(self, before: jax.Array, depth: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
@@ -113,8 +113,3 @@ class RQTransformer(nn.Module):
 
     def _logits(self, x: jax.Array, number: int) -> jax.Array:
         return self.heads[number](x)
-
-
-def _context(vectors: jax.Array) -> Context:
-    """In which the transformer over depths predicts the codes of positions."""
-    return Context(vector=vectors)
