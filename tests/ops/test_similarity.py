@@ -6,6 +6,9 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from vq_jax.ops import similarity
+from vq_jax.ops.images import to_uint8
+from vq_jax.ops.metrics import psnr, video_metrics
+from vq_jax.tasks.perceptual import Perceptual
 
 ms_ssim, ssim = jax.jit(similarity.ms_ssim), jax.jit(similarity.ssim)
 
@@ -65,3 +68,18 @@ def test_equal_and_opposite_images_have_finite_gradients(images):
     gradient = jax.jit(jax.grad(lambda x, b: ms_ssim(x, b).sum()))
     for b in (a, -a):
         assert np.isfinite(gradient(a, b)).all()
+
+
+def test_videos_are_compared_frame_by_frame(images):
+    x, y = (v[:, :64, :64].reshape(1, 2, 64, 64, 3) for v in images)
+    bytes_of = to_uint8(x), to_uint8(y)
+    found = jax.jit(video_metrics)(*bytes_of)
+    options = {'gaussian_weights': True, 'sigma': 1.5, 'use_sample_covariance': False, 'data_range': 255}
+    frames = zip(*(np.asarray(v[0]) for v in bytes_of), strict=True)
+    expected = [structural_similarity(*pair, channel_axis=-1, **options) for pair in frames]
+    np.testing.assert_allclose(found['ssim'], [np.mean(expected)], rtol=1e-4)
+    np.testing.assert_allclose(found['psnr'], [np.mean(psnr(*(v[0] for v in bytes_of)))], rtol=1e-5)
+    low = jax.eval_shape(video_metrics, *(v[:, :, :8] for v in bytes_of))
+    assert set(low) == {'psnr'}  # for the window of the other there is no room
+    distance = jax.jit(lambda x, y: Perceptual('ms_ssim').distance(None, x, y, 'float32'))(x, y)
+    np.testing.assert_allclose(distance, [np.mean(1 - ms_ssim(x[0], y[0]))], rtol=1e-5)

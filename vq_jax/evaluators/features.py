@@ -20,12 +20,12 @@ from vq_jax.evaluators.reference import ADVICE, MOST_KEPT, Reference, content_of
 from vq_jax.evaluators.sources import FeatureSource
 from vq_jax.extensions import allowing
 from vq_jax.files import WriteError
-from vq_jax.models.lpips import LEAST_SIZE, LPIPS
+from vq_jax.models.lpips import LEAST_SIZE
 from vq_jax.ops.frechet import frechet_distance
 from vq_jax.ops.images import to_float
 from vq_jax.ops.inception_score import inception_score
 from vq_jax.ops.kernel_distance import kernel_distance
-from vq_jax.ops.metrics import psnr, sound_metrics
+from vq_jax.ops.metrics import psnr, sound_metrics, video_metrics
 from vq_jax.ops.moments import Moments
 from vq_jax.ops.neighbourhoods import density_and_coverage, precision_and_recall
 from vq_jax.ops.similarity import WINDOW, ms_ssim, ssim
@@ -33,7 +33,7 @@ from vq_jax.spec import Kind, blank_conditions
 from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.batched_sampling import BatchedSampler
 from vq_jax.tasks.classes import check_class_names, difference
-from vq_jax.tasks.perceptual import read_lpips
+from vq_jax.tasks.perceptual import Perceptual, read_lpips
 from vq_jax.tasks.restore import Restored
 from vq_jax.tasks.task import Samples, check_same_spec
 from vq_jax.training.config import build, to_json
@@ -113,10 +113,10 @@ class FeatureEvaluator:
             raise UserError(
                 f'a run of the task {self._run.config.task} rebuilds no {spec.plural}; leave lpips out.'
             )
-        if spec.kind != 'image' or min(spec.grid) < LEAST_SIZE:
-            found = spec.size_in_words if spec.kind == 'image' else spec.kind
+        if spec.kind not in ('image', 'video') or min(spec.grid[-2:]) < LEAST_SIZE:
             raise UserError(
-                f'LPIPS needs images of {LEAST_SIZE} pixels or more, not {found}; leave lpips out.'
+                f'LPIPS needs images or frames of {LEAST_SIZE} pixels or more, not {spec.kind} of '
+                f'{spec.size_in_words}; leave lpips out.'
             )
         params, checksums = read_lpips(files, 'name your own files by --lpips=VGG_FILE,HEADS_FILE')
         of_lpips = {'checksum': fingerprint(params), 'weights': checksums}
@@ -228,6 +228,8 @@ class FeatureEvaluator:
             pair = to_float(rebuilt), to_float(images)
             if self._run.spec.kind == 'audio':
                 measured = sound_metrics(rebuilt, images, self._run.spec.rate)
+            elif self._run.spec.kind == 'video':
+                measured = video_metrics(rebuilt, images)
             else:
                 measured = {'psnr': psnr(rebuilt, images)}
             if self._run.spec.kind == 'image' and min(images.shape[1:3]) >= WINDOW:
@@ -235,7 +237,7 @@ class FeatureEvaluator:
             if lpips is not None:
                 # As in `InceptionV3`.
                 with jax.default_matmul_precision('highest'):
-                    measured['lpips'] = LPIPS().apply({'params': lpips}, *pair)
+                    measured['lpips'] = Perceptual('lpips').distance(lpips, *pair, 'float32')
             return self._look(weights, {**batch, 'x': rebuilt}) | measured
 
         dataset = self._dataset

@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from vq_jax.ops.frames import each_frame
 from vq_jax.ops.images import to_float
 from vq_jax.ops.losses import mean_square
+from vq_jax.ops.similarity import WINDOW, ssim
 from vq_jax.ops.spectral_distances import MEL_DISTANCE, STFT_DISTANCE
 
 
@@ -44,6 +46,18 @@ def sound_metrics(x: jax.Array, y: jax.Array, rate: float | None) -> dict[str, j
     pair = to_float(x), to_float(y)
     found = {'snr': snr(x, y), 'si_sdr': si_sdr(x, y), 'stft_distance': STFT_DISTANCE(*pair, rate)}
     return found if rate is None else {**found, 'mel_distance': MEL_DISTANCE(*pair, rate)}
+
+
+def video_metrics(x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
+    """How well videos x stand for y, uint8 [b t h w c]: means over their frames, each float32 [b].
+
+    Returns:
+        'psnr' in decibels, and of frames in which its window has room 'ssim'.
+    """
+    found = {'psnr': each_frame(psnr, x, y)}
+    if min(x.shape[2:4]) >= WINDOW:
+        found['ssim'] = each_frame(ssim, to_float(x), to_float(y))
+    return {name: jnp.mean(of_frames, 1) for name, of_frames in found.items()}
 
 
 def psnr(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """The perceptual loss that a config names, and the weights that it needs."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 from vq_jax.models.lpips import LEAST_SIZE, LPIPS, params_from_published
+from vq_jax.ops.frames import each_frame
 from vq_jax.ops.similarity import WINDOW, ms_ssim
 from vq_jax.spec import Spec
 from vq_jax.training.pretrained import LPIPS_FILES, download, read_weights
@@ -20,7 +22,7 @@ _OTHERWISE = (
 
 @dataclasses.dataclass(frozen=True)
 class Perceptual:
-    """How different two images look.
+    """How different two images look; of videos, the mean over their frames.
 
     Attributes:
         kind: 'lpips' (see `vq_jax.models.lpips`) needs published weights; 'random_vgg' is the same with
@@ -41,16 +43,16 @@ class Perceptual:
             )
 
     def check_spec(self, spec: Spec) -> None:
-        """Raises `UserError` if examples are too small, or no images."""
-        if self.kind != 'none' and spec.kind != 'image':
+        """Raises `UserError` if examples are too small, or neither images nor videos."""
+        if self.kind != 'none' and spec.kind not in ('image', 'video'):
             raise UserError(
-                f'config.perceptual.kind={self.kind} compares images, and these are {spec.kind}; set it '
-                'to none.'
+                f'config.perceptual.kind={self.kind} compares images or frames, and these are {spec.kind}; '
+                'set it to none.'
             )
         least = {'lpips': LEAST_SIZE, 'random_vgg': LEAST_SIZE, 'ms_ssim': WINDOW}.get(self.kind, 1)
-        if min(spec.grid) < least:
+        if min(spec.grid[-2:]) < least:
             raise UserError(
-                f'config.perceptual.kind={self.kind} needs images of {least} pixels or more, not '
+                f'config.perceptual.kind={self.kind} needs {spec.plural} of {least} pixels or more, not '
                 f'{spec.size_in_words}; set it to none or config.data.image_size to a greater one.'
             )
 
@@ -69,11 +71,16 @@ class Perceptual:
         return jax.eval_shape(_random_network) if self.kind in ('lpips', 'random_vgg') else None
 
     def distance(self, params: Any, x: jax.Array, y: jax.Array, dtype: str) -> jax.Array:
-        """The distance of images [b h w c] in [-1, 1], float32 [b]; y is cheaper where only x has a gradient.
+        """The distance of images [b h w c] or videos [b t h w c] in [-1, 1], float32 [b].
+
+        It is cheaper for y where only x has a gradient.
 
         The parameters are what `pretrained` returned, of a kind that is not 'none', and `dtype` is what the
         network computes in.
         """
+        if x.ndim == 5:
+            of_frames = functools.partial(self.distance, params, dtype=dtype)
+            return jnp.mean(each_frame(of_frames, x, y), 1)
         if self.kind == 'ms_ssim':
             return 1 - ms_ssim(x, y)
         return LPIPS(dtype).apply({'params': params}, x, y)
