@@ -38,16 +38,20 @@ def test_the_version_is_said_once():
 
 
 def test_the_folder_of_a_clone_is_not_taken_for_the_package(tmp_path):
-    """Where both are called vq_jax, a path to the package comes first, which `package-dir` lets pip write."""
+    """Where both are called vq_jax, a path to the package comes first, which `package-dir` lets pip write.
+
+    Python runs without its site-packages, in which another clone may be installed.
+    """
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
     folder = ROOT / project['tool']['setuptools']['package-dir']['']
     (tmp_path / 'vq_jax').mkdir()
-    code = f'import site; site.addsitedir({str(tmp_path / "site")!r}); import vq_jax; print(vq_jax.__file__)'
+    site, find = f'site.addsitedir({str(tmp_path / "site")!r})', 'importlib.util.find_spec("vq_jax").origin'
+    code = f'import importlib.util, site; {site}; print({find})'
     (tmp_path / 'site').mkdir()
     (tmp_path / 'site' / 'editable.pth').write_text(str(folder))
     environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
     printed = subprocess.run(
-        [sys.executable, '-c', code],
+        [sys.executable, '-S', '-c', code],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
