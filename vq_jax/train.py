@@ -82,10 +82,10 @@ def main() -> None:
         return
     title = f'{config.data.name} {config.data.eval_split} after {config.steps:,} steps'
     print_table(console, title, metrics)
-    console.print(f'images:   {os.path.join(workdir, "images")}', soft_wrap=True)
-    if os.path.isdir(sounds := os.path.join(workdir, 'sounds')):
-        console.print(f'sounds:   {sounds}', soft_wrap=True)
-    console.print(f'log:      {os.path.join(workdir, "metrics.jsonl")}', soft_wrap=True)
+    for name in 'images', 'animations', 'sounds':
+        if os.path.isdir(folder := os.path.join(workdir, name)):
+            console.print(f'{name + ":":<12}{folder}', soft_wrap=True)
+    console.print(f'{"log:":<12}{os.path.join(workdir, "metrics.jsonl")}', soft_wrap=True)
 
 
 def train(

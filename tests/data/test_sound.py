@@ -94,10 +94,11 @@ def test_the_kind_of_a_folder_is_that_of_most_files(folder, monkeypatch):
     [
         (
             {'image_size': 8},
-            'config.data.image_size is 8, which is for image, and .* holds audio; leave it out, or set it to '
-            'None',
+            'config.data.image_size is 8, which is for image and video, and .* holds audio; leave it out, or '
+            'set it to None',
         ),
-        ({'flip': True}, 'config.data.flip is True, which is for image'),
+        ({'flip': True}, 'config.data.flip is True, which is for image and video'),
+        ({'frames': 4}, 'config.data.frames is 4, which is for video'),
         ({'image_key': 'photo'}, 'config.data.image_key'),
         ({'num_samples': None}, 'samples, not .* as the others: set config.data.num_samples'),
     ],

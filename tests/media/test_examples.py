@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vq_jax.media import Sheet, Sound, code_images, image_size, sheets, show, wav
+from vq_jax.media import Animation, Sheet, Sound, code_images, image_size, sheets, show, wav
 from vq_jax.media.examples import as_images
 from vq_jax.media.spectrograms import spectrogram, waveform
 from vq_jax.spec import Spec
@@ -57,8 +57,19 @@ def test_video_is_shown_as_frames_side_by_side():
     maps = code_images(codes, 7, image_size(spec))
     small = sheets.code_maps(codes.reshape(2, 30, 3), 7, (30, 3)).reshape(2, 15, 2, 3, 3)
     np.testing.assert_array_equal(maps[:, :, -6:], small[:, 14].repeat(2, 1).repeat(2, 2))
-    sheet = show('reconstructions', {'originals': x, 'codes': maps}, spec)['reconstructions']
-    assert sheet.rows == ('originals', 'codes')
+    shown = show('reconstructions', {'originals': x, 'codes': maps}, spec, ('a', 'b'))
+    sheet, moving = shown['reconstructions'], shown['reconstructions_video']
+    assert sheet.rows == ('originals 1, a', 'codes 1, a', 'originals 2, b', 'codes 2, b')
+    assert sheet.columns == tuple(f'frame {t}' for t in range(1, 16, 2))
+    of_codes = maps.reshape(2, 4, 8, 6, 3).swapaxes(1, 2)
+    strips = x[0, ::2], of_codes[0], x[1, ::2], of_codes[1]
+    expected = sheets.rows(dict(zip(sheet.rows, strips, strict=True)))
+    np.testing.assert_array_equal(sheet.image, expected.image)
+    # A frame has the videos side by side.
+    assert isinstance(moving, Animation) and moving.rate == 8 and len(moving.sheets) == 15
+    np.testing.assert_array_equal(moving.sheets[9].image, sheets.rows({'originals': x[:, 9]}).image)
+    assert moving.sheets[9].columns == ('a', 'b')
+    assert list(show('codes', {'codes': maps}, spec)) == ['codes']
     short = Spec('video', (2, 4, 6, 1))
     assert as_images(x[:, :2], short).shape[1:3] == image_size(short) == (4, 12)
 

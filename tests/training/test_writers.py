@@ -17,7 +17,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
 from vq_jax.errors import UserError
-from vq_jax.media import Sheet, Sound, wav
+from vq_jax.media import Animation, Sheet, Sound, wav
 from vq_jax.training.writers import MetricWriter
 
 
@@ -104,6 +104,23 @@ def test_sounds(tmp_path):
     assert (audio.sample_rate, audio.num_channels, audio.length_frames) == (8000, 1, len(samples))
     MetricWriter(tmp_path, resume_step=10).close()
     assert [path.name for path in (tmp_path / 'sounds').iterdir()] == ['samples_0000010.wav']
+
+
+def test_animations(tmp_path):
+    moving = Animation(tuple(Sheet(np.full((4, 6, 3), 60 * t, np.uint8)) for t in range(3)), 4)
+    writer = MetricWriter(tmp_path, resume_step=0)
+    for step in (10, 20):
+        writer.media(step, 'samples_video', moving)
+    writer.close()
+    path = tmp_path / 'animations' / 'samples_video_0000010.gif'
+    with Image.open(path) as image:
+        for t in range(3):
+            image.seek(t)
+            np.testing.assert_array_equal(image.convert('RGB'), moving.sheets[t].image)
+    (image,) = (event.summary.value[0].image for event in events(tmp_path) if event.step == 10)
+    assert image.encoded_image_string == path.read_bytes() and (image.height, image.width) == (4, 6)
+    MetricWriter(tmp_path, resume_step=10).close()
+    assert [path.name for path in (tmp_path / 'animations').iterdir()] == ['samples_video_0000010.gif']
 
 
 def events(workdir):
@@ -257,6 +274,7 @@ class Service(types.ModuleType):
         self.rewinds, self.rows, self.broken, self.inits, self.ignored = rewinds, {}, False, [], []
         self.id, self.finished = 'abc', 0
         self.Image = lambda image: image.shape
+        self.Video = lambda path, format: (pathlib.Path(path).read_bytes(), format)
         self.Audio = lambda path, sample_rate: (wav.read(pathlib.Path(path).read_bytes()), sample_rate)
 
     def init(self, *, resume_from=None, id=None, resume=None, project, config, dir):
@@ -319,6 +337,14 @@ def test_weights_and_biases_is_given_sounds(tmp_path, service):
     (samples, in_file), rate = service.rows[3]['samples']
     assert in_file == rate == 8000
     np.testing.assert_array_equal(samples, sound.joined())
+
+
+def test_weights_and_biases_is_given_animations(tmp_path, service):
+    moving = Animation(tuple(Sheet(np.full((4, 6, 3), 60 * t, np.uint8)) for t in range(3)), 4)
+    with MetricWriter(tmp_path, resume_step=0, wandb_project='codes') as writer:
+        writer.media(3, 'samples_video', moving)
+    file = tmp_path / 'animations' / 'samples_video_0000003.gif'
+    assert service.rows[3] == {'samples_video': (file.read_bytes(), 'gif')}
 
 
 @pytest.mark.parametrize('when', ['at the start', 'later'])

@@ -73,7 +73,8 @@ def train_batches(
     if seed < 0 or start < 0:
         raise UserError(f'The data seed ({seed}) and start ({start}) must be zero or more.')
     make = functools.partial(_train_batch, dataset, batch_size, seed, rows)
-    return Batches(dataset, make, start, _ENDLESS)
+    in_memory = dataset.cached and not dataset.transform.seeks
+    return Batches(dataset, make, start, _ENDLESS, in_memory)
 
 
 def eval_batches(
@@ -94,7 +95,7 @@ def eval_batches(
     """
     rows = _rows(batch_size, process_index, process_count)
     make = functools.partial(_eval_batch, dataset, batch_size, rows, pad)
-    return Batches(dataset, make, start, -(-len(dataset) // batch_size))
+    return Batches(dataset, make, start, -(-len(dataset) // batch_size), dataset.cached)
 
 
 def _rows(batch_size: int, process_index: int, process_count: int) -> slice:
@@ -115,15 +116,18 @@ class Batches(Iterator[Batch]):
       close: Function that stops them, also called when the iterator is dropped and at exit.
     """
 
-    def __init__(self, dataset: Dataset, make: Callable[[int], Batch], start: int, stop: int) -> None:
+    def __init__(
+        self, dataset: Dataset, make: Callable[[int], Batch], start: int, stop: int, in_memory: bool
+    ) -> None:
         """Starts making batches, from the number `start` to that before `stop`.
 
         `make` is a picklable function from the number of a batch to the batch, with the undecodable examples
-        met in the making under `faults`, and those that are odd under `oddities`.
+        met in the making under `faults`, and those that are odd under `oddities`. Where they are made of what
+        is in memory, no processes are started for it.
         """
         workers, ahead = dataset.config.workers, dataset.config.prefetch
         self._dataset = dataset
-        self._shared = workers > 0 and not dataset.cached
+        self._shared = workers > 0 and not in_memory
         if self._shared:
             batches = _in_workers(make, start, stop, workers, max(ahead, 1))
         else:
@@ -278,34 +282,35 @@ def order(seed: int, first: int, last: int, size: int) -> np.ndarray:
 
 def _train_batch(data: Dataset, batch_size: int, seed: int, rows: slice, number: int) -> dict[str, Any]:
     """Makes the rows of a process of training batch number s."""
-    first = number * batch_size
+    first, k = number * batch_size, data.transform.uniforms
     indices = order(seed, first + rows.start, first + rows.stop, len(data))
-    examples = data.fetch(indices)
+    # Sampled for the rows of all processes.
+    uniforms = np.random.default_rng([_AUGMENTATION, seed, number]).random((batch_size, k))[rows]
+    positions = uniforms[:, 0] if data.transform.seeks else None
+    examples = data.fetch(indices, positions)
     faults = data.faults(indices[~examples.good])
     values, labels, conditions = examples.values, examples.labels, examples.conditions
     for row in np.flatnonzero(~examples.good):
-        other = _substitute(data, int(indices[row]), faults)
+        at = None if positions is None else positions[row : row + 1]
+        other = _substitute(data, int(indices[row]), at, faults)
         values[row], labels[row] = other.values[0], other.labels[0]
         for name, known in other.conditions.items():
             conditions[name][row] = known[0]
-    k = data.transform.uniforms
     if k:
-        random = np.random.default_rng([_AUGMENTATION, seed, number])
-        # Sampled for the rows of all processes.
-        values = data.transform.augment(values, random.random((batch_size, k))[rows])
+        values = data.transform.augment(values, uniforms)
     mask = np.ones(len(indices), bool)
     found = {'faults': faults, 'oddities': data.oddities(indices)}
     return {data.key: values, 'label': labels, **conditions, 'mask': mask, **found}
 
 
-def _substitute(data: Dataset, index: int, faults: dict[int, str]) -> Examples:
+def _substitute(data: Dataset, index: int, position: np.ndarray | None, faults: dict[int, str]) -> Examples:
     """Returns the next decodable example, and adds the undecodable ones on the way to `faults`.
 
     The search ends when as many are undecodable as stop the run anyway.
     """
     for step in range(1, min(data.tolerated + 1, len(data))):
         candidate = np.array([(index + step) % len(data)])
-        found = data.fetch(candidate)
+        found = data.fetch(candidate, position)
         if found.good[0]:
             return found
         faults.update(data.faults(candidate))

@@ -12,6 +12,7 @@ FITS = ('crop', 'pad', 'stretch')
 MOST_PIXELS = 2**26  # of an image that is padded or resized; Pillow itself bounds what is decoded
 _LONGEST = math.isqrt(MOST_PIXELS)  # the side of a square of as many
 MOST_SAMPLES = 2**26  # of a recording, in each channel
+MOST_FRAMES_A_SECOND = 1000
 LEAST_LOUD = -70.0  # LUFS; what is quieter counts as silence
 
 # Keys that say how examples are read and not which: nothing that is made of examples depends on them.
@@ -23,14 +24,15 @@ class DataConfig:
     """Where the examples come from and how they reach the model.
 
     Images take these steps, in this order: decode, convert to `channels`, add `pad` border pixels, `fit` to
-    `image_size`, and in training the random crop and the flip. Sound: decode, mix into `channels`,
-    resample to `sample_rate`, bring to `loudness`, crop to `num_samples` (at random in training, with
-    `random_crop`) or add silence. A key that is not for the kind of the data is refused where it is set.
+    `image_size`, and in training the random crop and the flip. Video: a clip of `frames`, to each of which
+    the same is done as to an image. Sound: decode, mix into `channels`, resample to `sample_rate`, bring to
+    `loudness`, crop to `num_samples` (at random in training, with `random_crop`) or add silence. A key that
+    is not for the kind of the data is refused where it is set.
 
     Attributes:
       name: A built-in set (`digits`, `glyphs`, `photos`), the name of a data set prepared by
         tensorflow-datasets (`mnist`, `imagenette/160px-v2`, `mnist:3.0.1`, `spoken_digit`),
-        `folder:/path` for any folder of images or recordings, or `codes:/path` for what
+        `folder:/path` for any folder of images, videos or recordings, or `codes:/path` for what
         `vq_jax.tokenize` wrote (`codes:gs://bucket/path` where it is in a bucket), which only priors learn
         from, or `class:module:Class` for a source of one's own (docs/extending.md); of the other
         attributes, codes need the splits, `cache_gib`, `workers` and `prefetch`.
@@ -43,6 +45,7 @@ class DataConfig:
         `validation` but a `val`, `valid` or `dev`, that is meant, and the other way round.
       image_key: Name of the image among the features of a tensorflow-datasets record.
       audio_key: Name of the sound among those features, where there are no images.
+      video_key: Name of the video among those features, where there are no images and no sound.
       label_key: Name of the class label among those features; a set that has no `label` gives no
         labels.
       name_pattern: Regular expression that is searched in the name of each example: the path of a file below
@@ -52,19 +55,26 @@ class DataConfig:
         int32, counted from 0 in the sorted order of all that it finds in the set. Without such a group, class
         and split are those of folders and records.
       name_key: Name of the text that `name_pattern` is searched in, among the features of a record.
-      channels: Of images, 1 for grey, 3 for RGB, None for as many as the data set declares (3 for a folder).
+      channels: Of images and video, 1 for grey, 3 for RGB, None for as many as the data set declares (3 for a
+        folder).
         Of sound, 1 (which None means too) for the mean of all channels, or 2, of which a mono recording has
         twice the same, and one of more than two is undecodable.
       pad: Black pixels added on every side before anything is resized (2 makes MNIST's 28x28
         32x32).
-      image_size: Side in pixels of the square images given to the model; None leaves them as they
-        are stored, and then all must have one size.
+      image_size: Side in pixels of the square images, or frames of video, given to the model; None leaves
+        them as they are stored, and then all must have one size.
       fit: How an image becomes square. `crop`: resize the shorter side to `resize`, then cut out
         the centre; `pad`: resize the longer side to `image_size`, then add black borders;
         `stretch`: resize both sides.
       resize: Length in pixels of the shorter side before cropping; None means `image_size`.
-      random_crop: Cut at a random position instead of the centre while training.
-      flip: Mirror half of the training images left to right.
+      random_crop: Cut at a random position instead of the centre while training: of images and video in
+        height and width, of video and sound in time.
+      flip: Mirror half of the training images, or videos, left to right.
+      frames: Length of the clips of video given to the model; None leaves videos as they are, and then all
+        must have one length. Where it is set, a folder of images is one of video (docs/own-data.md).
+      frame_stride: Take every so manieth frame.
+      frame_rate: Frames in a second at which videos are seen before that: frames are left out, or repeated.
+        None leaves their rates as they are.
       num_samples: Length of the sound given to the model; None leaves recordings as they are, and then
         all must have one length.
       whole_recordings: Make as many examples of a recording as it has excerpts of `num_samples`, the last one
@@ -90,6 +100,7 @@ class DataConfig:
     eval_split: str = 'test'
     image_key: str = 'image'
     audio_key: str = 'audio'
+    video_key: str = 'video'
     label_key: str = 'label'
     name_pattern: str | None = None
     name_key: str = 'audio/filename'
@@ -100,6 +111,9 @@ class DataConfig:
     resize: int | None = None
     random_crop: bool = False
     flip: bool = False
+    frames: int | None = None
+    frame_stride: int = 1
+    frame_rate: float | None = None
     num_samples: int | None = None
     whole_recordings: bool = False
     sample_rate: int | None = None
@@ -133,7 +147,11 @@ class DataConfig:
             raise UserError(f'fit is {self.fit!r}: use one of {", ".join(FITS)}.')
         check_least(0, self, 'pad', 'workers', 'prefetch', 'cache_gib')
         check_share(self, 'max_undecodable')
-        check_least(1, self, 'image_size')
+        check_least(1, self, 'image_size', 'frames', 'frame_stride')
+        if self.frame_rate is not None and not 0 < self.frame_rate <= MOST_FRAMES_A_SECOND:
+            raise UserError(
+                f'frame_rate is {self.frame_rate}: use more than 0 and up to {MOST_FRAMES_A_SECOND}, or None.'
+            )
         for key in ('pad', 'image_size', 'resize'):
             if (getattr(self, key) or 0) > _LONGEST:
                 raise UserError(
@@ -151,11 +169,12 @@ class DataConfig:
                 'whole_recordings is true and num_samples is not set: set it to the length of an excerpt.'
             )
         needs_crop = [key for key in ('resize', 'random_crop') if getattr(self, key)]
-        cropped = (self.image_size and self.fit == 'crop') or (self.num_samples and not self.resize)
+        in_time = self.num_samples or self.frames
+        cropped = (self.image_size and self.fit == 'crop') or (in_time and not self.resize)
         if needs_crop and not cropped:
             raise UserError(
                 f"{needs_crop[0]} has an effect only with fit='crop' and an image_size (of sound, with "
-                'num_samples): set them, or leave it out.'
+                'num_samples; of video, also with frames): set them, or leave it out.'
             )
         if self.resize is not None and self.image_size is not None and self.resize < self.image_size:
             raise UserError(

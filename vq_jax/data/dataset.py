@@ -90,15 +90,19 @@ class Dataset:
         """Whether examples are kept in memory once they are decoded."""
         return self._kept is not None
 
-    def fetch(self, indices: np.ndarray) -> Examples:
+    def fetch(self, indices: np.ndarray, positions: np.ndarray | None = None) -> Examples:
         """Returns examples by their indices [b], as far as their preprocessing is the same at every visit.
+
+        Args:
+          indices: Which examples.
+          positions: Of a transform that `seeks`, where training reads each [b]; None is the middle.
 
         Raises:
           UserError: If an example has another size than the rest, or a label is out of range.
         """
-        if self._kept is not None:
+        if self._kept is not None and positions is None:
             return self._kept.fetch(indices)
-        values, labels, conditions = self.decode(indices)
+        values, labels, conditions = self.decode(indices, positions)
         good = np.array([value is not None for value in values], bool)
         if not self.transform.varied:
             blank = np.zeros(self.spec.shape, self.spec.dtype)
@@ -106,9 +110,9 @@ class Dataset:
         return Examples(values, labels, good, conditions)
 
     def decode(
-        self, indices: Sequence[int]
+        self, indices: Sequence[int], positions: np.ndarray | None = None
     ) -> tuple[list[np.ndarray | None], np.ndarray, dict[str, np.ndarray]]:
-        """Reads and decodes examples by their indices [b].
+        """Reads and decodes examples by their indices [b], at positions as for `fetch`.
 
         Returns:
           What the transform makes of each, larger than `spec` says if a random crop is still to be cut out,
@@ -129,8 +133,10 @@ class Dataset:
                 )
             labels[row] = label
             told: list[str] = []
+            position = None if positions is None else float(positions[row])
             try:
-                values.append(self.transform.decode(_readable(record), self._source.describe(index), told))
+                stored, name = _readable(record), self._source.describe(index)
+                values.append(self.transform.decode(stored, name, told, position))
                 for name, spec in self.conditions.items():
                     what = f'the condition {name} of {self._source.describe(index)}'
                     conditions[name][row] = spec.array(record.conditions.get(name), what)

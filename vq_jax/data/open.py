@@ -46,7 +46,8 @@ def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Sou
     if name.startswith(SOURCE_PREFIX):
         return _own(name.removeprefix(SOURCE_PREFIX), config, split)
     if name.startswith('folder:'):
-        return FolderSource(name.removeprefix('folder:'), split, config.split_key(split), config.name_pattern)
+        folder, as_video = name.removeprefix('folder:'), config.frames is not None
+        return FolderSource(folder, split, config.split_key(split), config.name_pattern, as_video)
     if name in BUILT_IN:
         # Imported here because tensorflow-datasets takes half a second.
         from vq_jax.data.sources import builtin

@@ -39,8 +39,9 @@ class Record(NamedTuple):
 
     Attributes:
       stored: The example, for its `Transform` to decode: of an image, the content of a file or uint8 [h w c];
-        of sound, that or the path of one, or integers of 16 bits [n c] and their rate; of other kinds the
-        array. Where it cannot be read, the `Exception` that says why.
+        of sound, that or the path of one, or integers of 16 bits [n c] and their rate; of video the path or
+        the content of a file, the path of a folder of frames, the contents of files of them, or uint8
+        [t h w c]; of text the array. Where it cannot be read, the `Exception` that says why.
       label: Number of its class; 0 without labels.
       conditions: Arrays by their names, as `Source.conditions` says; of an example that cannot be read, none.
     """

@@ -5,14 +5,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vq_jax.media import sheets
+from vq_jax.media.animations import Animation
 from vq_jax.media.sounds import Sound
 from vq_jax.media.spectrograms import spectrogram, waveform
 from vq_jax.spec import Spec
 
-Media = sheets.Sheet | Sound
+Media = sheets.Sheet | Animation | Sound
 SHOWN = ('image', 'video', 'audio')  # the kinds of which there are images
 _WIDTH, _HEIGHTS = 192, (48, 128)  # of the image of a sound: of its waveform, and of its spectrogram
 _FRAMES = 8  # of a video, that stand side by side in its image
+_STRIPS = 4  # videos of each batch whose frames stand on a sheet
 
 
 def show(
@@ -28,17 +30,55 @@ def show(
         columns: what each of the b columns is of, if anything is said.
 
     Returns:
-        A sheet, `name`, with a row for each batch. Of sound, if its rate is known, also a `Sound`,
-        `name_sound`, in which the first examples of all batches are followed by the second ones, and so on.
+        A sheet, `name`, with a row for each batch. Of video, it has the frames of the first example of each
+        batch, then of the second ones, and so on, and an `Animation`, `name_video`, has a row for each batch.
+        Of sound, if its rate is known, also a `Sound`, `name_sound`, in which the examples of batches follow
+        each other in the same way.
     """
     examples = {caption: x for caption, x in batches.items() if x.shape[1:] == spec.shape}
     rows = {caption: as_images(x, spec) if caption in examples else x for caption, x in batches.items()}
-    shown: dict[str, Media] = {name: sheets.rows(rows, columns)}
+    if spec.kind == 'video':
+        shown: dict[str, Media] = {name: _filmstrips(rows, spec, columns)}
+        if examples:
+            frames = ({caption: x[:, t] for caption, x in examples.items()} for t in range(spec.shape[0]))
+            moving = tuple(sheets.rows(frame, columns) for frame in frames)
+            shown[f'{name}_video'] = Animation(moving, spec.rate)
+        return shown
+    shown = {name: sheets.rows(rows, columns)}
     if spec.kind == 'audio' and spec.rate is not None and examples:
         in_turn = np.stack(list(examples.values()), axis=1)
         names = tuple(f'{caption} {i + 1}' for i in range(len(in_turn)) for caption in examples)
         shown[f'{name}_sound'] = Sound(in_turn.reshape(-1, *spec.shape), spec.rate, names)
     return shown
+
+
+def _filmstrips(images: Mapping[str, np.ndarray], spec: Spec, columns: Sequence[str]) -> sheets.Sheet:
+    """The sheet of a few videos: for each a row of each batch, with its frames as columns.
+
+    Args:
+        images: batches as `as_images` makes them [b h w c].
+        spec: of the videos.
+        columns: what each of the b videos is of, if anything is said.
+    """
+    numbers = _frames_shown(spec.shape[0])
+    b = len(next(iter(images.values())))
+    names = [f', {columns[i]}' if columns else '' for i in range(b)]
+    strips = {
+        f'{caption} {i + 1}{names[i]}': np.stack(np.split(x[i], len(numbers), axis=1))
+        for i in range(min(b, _STRIPS))
+        for caption, x in images.items()
+    }
+    return sheets.rows(strips, [f'frame {t + 1}' for t in numbers])
+
+
+def _frames_shown(length: int) -> np.ndarray:
+    """The numbers of the frames of a video that stand side by side."""
+    return _evenly(length, min(length, _FRAMES))
+
+
+def _evenly(length: int, n: int) -> np.ndarray:
+    """N numbers from 0 to `length - 1`, both included."""
+    return np.linspace(0, length - 1, n).round().astype(int)
 
 
 def image_size(spec: Spec) -> tuple[int, int]:
@@ -63,7 +103,7 @@ def as_images(examples: np.ndarray, spec: Spec) -> np.ndarray:
     if spec.kind == 'image':
         return examples
     if spec.kind == 'video':
-        return _side_by_side(examples, min(spec.shape[0], _FRAMES))
+        return _side_by_side(examples, _frames_shown(spec.shape[0]))
     if spec.kind == 'audio':
         rate = spec.rate or spec.shape[0]
         pairs = ((waveform(x, _WIDTH, _HEIGHTS[0]), spectrogram(x, rate, _WIDTH)) for x in examples)
@@ -86,13 +126,13 @@ def code_images(codes: np.ndarray, k: int, size: tuple[int, int]) -> np.ndarray:
         codes = codes[:, None]
     if codes.ndim == 4:
         _, _, h, w = codes.shape
-        codes = _side_by_side(codes[..., None], max(1, size[1] * h // (size[0] * w)))[..., 0]
+        n = max(1, size[1] * h // (size[0] * w))
+        codes = _side_by_side(codes[..., None], _evenly(codes.shape[1], n))[..., 0]
     small = sheets.code_maps(codes, k, codes.shape[1:])
     down, across = (np.arange(n) * m // n for n, m in zip(size, codes.shape[1:], strict=True))
     return small[:, down][:, :, across]
 
 
-def _side_by_side(videos: np.ndarray, n: int) -> np.ndarray:
-    """Evenly spread frames [b h n*w c] of videos [b t h w c]."""
-    frames = np.linspace(0, videos.shape[1] - 1, n).round().astype(int)
-    return np.concatenate([videos[:, i] for i in frames], axis=2)
+def _side_by_side(videos: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The frames of these numbers [b h n*w c] of videos [b t h w c]."""
+    return np.concatenate([videos[:, i] for i in numbers], axis=2)

@@ -65,6 +65,11 @@ class TensorBoard:
         """Writes an image, uint8 [h w 3]."""
         self._add(Event(step=step, summary=summary.image(name, image, dataformats='HWC')))
 
+    def animation(self, step: int, name: str, gif: bytes, size: tuple[int, int]) -> None:
+        """Writes a GIF of a height and width as an image; TensorBoard has no summary of video."""
+        image = Summary.Image(height=size[0], width=size[1], colorspace=3, encoded_image_string=gif)
+        self._add(Event(step=step, summary=Summary(value=[Summary.Value(tag=name, image=image)])))
+
     def sound(self, step: int, name: str, samples: np.ndarray, rate: float) -> None:
         """Writes a sound, int16 [n c]; tensorboardX would need another package to encode it."""
         audio = Summary.Audio(

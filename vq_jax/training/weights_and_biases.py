@@ -53,7 +53,7 @@ class WeightsAndBiases:
                 logging.info('Weights & Biases takes no steps back: %s', error)
                 self._run = wandb.init(id=identity, resume='allow', **options)
         self._first = self._run.starting_step
-        self._image, self._audio = wandb.Image, wandb.Audio
+        self._image, self._audio, self._video = wandb.Image, wandb.Audio, wandb.Video
         write_atomically(workdir / _NOTE, self._run.id + '\n')
 
     def scalars(self, step: int, split: str, values: Mapping[str, float]) -> None:
@@ -67,6 +67,13 @@ class WeightsAndBiases:
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes an image, uint8 [h w 3]."""
         self._log(step, {name: self._image(image)})
+
+    def animation(self, step: int, name: str, gif: bytes, size: tuple[int, int]) -> None:
+        """Writes the content of a GIF file as a file, for which wandb needs no other package."""
+        with tempfile.TemporaryDirectory() as folder:  # wandb copies what is in it at once
+            path = Path(folder) / 'animation.gif'
+            write_atomically(path, gif)
+            self._log(step, {name: self._video(str(path), format='gif')})
 
     def sound(self, step: int, name: str, samples: np.ndarray, rate: float) -> None:
         """Writes a sound, int16 [n c], as a file, for which wandb needs no other package."""

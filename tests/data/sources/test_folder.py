@@ -165,7 +165,7 @@ def test_errors(tmp_path, write_images):
             DataConfig(name=name)
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'empty' / 'x.txt').write_text('x')
-    with pytest.raises(UserError, match=r'No images .*\.jpeg'):
+    with pytest.raises(UserError, match=r'No images, videos or recordings .*\.jpeg'):
         open_dataset(DataConfig(name=f'folder:{tmp_path}/empty'), 'train')
     root = write_images(30)
     for split in 'validation', 'train[', '', 'train[90:200]', 'all[:8]':

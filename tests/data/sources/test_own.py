@@ -1,4 +1,4 @@
-"""Data sets of one's own: kinds of which no files are read, conditions, and what does not fit."""
+"""Data sets of one's own: arrays of any kind, conditions, and what does not fit."""
 
 from typing import ClassVar
 
@@ -53,10 +53,10 @@ class Pitched(Waves):
 
 
 class Uneven(Blobs):
-    shape = (2, 4, 4, 3)
+    kind, shape, rate = 'text', (3,), None
 
     def record(self, i):
-        return Record(np.zeros((2, 4, 4, 1), np.uint8), 0, {'speed': 0, 'way': [0, 0]})
+        return Record(np.zeros(2, np.int32), 0, {'speed': 0, 'way': [0, 0]})
 
 
 def opened(name, split='train', **keys):
@@ -91,7 +91,7 @@ def test_a_split_is_a_part_of_it():
     [
         ('Waves', 'has conditions of the names x, which batches have for something else'),
         ('Pitched', r'the condition pitch of waves example 0 is object \[\]; give float32 \[\]'),
-        ('Uneven', r'is uint8 of shape \(2, 4, 4, 1\), not uint8 of \(2, 4, 4, 3\)'),
+        ('Uneven', r'is int32 of shape \(2,\), not int32 of \(3,\)'),
         ('DataConfig', 'no subclass of vq_jax.data.Source'),
         ('Nosuch', 'has no class Nosuch'),
     ],
@@ -102,5 +102,5 @@ def test_what_a_source_may_not_give(name, words):
 
 
 def test_keys_of_other_kinds_are_refused():
-    with pytest.raises(UserError, match=r'config\.data\.flip is True, which is for image'):
-        opened('Blobs', flip=True)
+    with pytest.raises(UserError, match=r'config\.data\.sample_rate is 8, which is for audio'):
+        opened('Blobs', sample_rate=8)

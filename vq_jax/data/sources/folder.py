@@ -1,4 +1,4 @@
-"""Any folder of images, or of sound, as a data set."""
+"""Any folder of images, of video, or of sound, as a data set."""
 
 import hashlib
 import os
@@ -11,6 +11,7 @@ from absl import logging
 from vq_jax.data.names import Names
 from vq_jax.data.source import SPLIT_NAMES, Record, Source, parts_of
 from vq_jax.data.transforms import TRANSFORMS
+from vq_jax.data.transforms.video_files import ANIMATED
 from vq_jax.errors import UserError, plural
 from vq_jax.files import read_file
 from vq_jax.spec import Kind
@@ -23,6 +24,9 @@ TEST_SHARE = 0.1
 class FolderSource(Source):
     """Files found anywhere below a folder, of the kind of data that most of them are of.
 
+    As video, animated images are examples too, and so is every folder of images that has no video beside
+    them: its images are the frames, in the order of the numbers in their names.
+
     If the folder has a sub-folder `train`, then its sub-folders of the names in `SPLIT_NAMES`, in
     upper case or lower, are the splits. Otherwise every file goes to `train` or, one in ten, to `test`
     by a hash of its path below the folder, so that adding files moves none of the others. Below
@@ -34,12 +38,22 @@ class FolderSource(Source):
     use_orientation = True
 
     def __init__(
-        self, folder: str, split: str, split_key: str = 'the split', name_pattern: str | None = None
+        self,
+        folder: str,
+        split: str,
+        split_key: str = 'the split',
+        name_pattern: str | None = None,
+        as_video: bool = False,
     ) -> None:
-        """Lists the files of a split, in the syntax of tensorflow-datasets; in paths `~` is understood.
+        """Lists the examples of a split.
 
-        What `name_pattern` finds in the paths below the folder comes before what folders say (see
-        `DataConfig`).
+        Args:
+          folder: Its path, in which `~` is understood.
+          split: In the syntax of tensorflow-datasets.
+          split_key: What to call it in messages.
+          name_pattern: What it finds in the paths below the folder comes before what folders say (see
+            `DataConfig`).
+          as_video: Whether images are frames.
 
         Raises:
           UserError: If the folder or the split is not there or has no such files, a folder below cannot be
@@ -50,7 +64,7 @@ class FolderSource(Source):
             fault = 'is a file, not a folder' if os.path.isfile(root) else 'is not there'
             raise UserError(f'The folder {str(root)!r} {fault}: check the path in config.data.name.')
         self.name = f'{root} ({split})'
-        self.kind, paths = _paths(root)
+        self.kind, paths = _paths(root, as_video)
         transform = TRANSFORMS[self.kind]
         self.shape = transform.file_shape
         noun = transform.noun
@@ -98,8 +112,8 @@ class FolderSource(Source):
         return os.path.join(self._root, self._paths[index])
 
 
-def _paths(root: Path) -> tuple[Kind, list[str]]:
-    """Lists the files of one kind below a folder, as paths with `/` relative to it, in hashed order.
+def _paths(root: Path, as_video: bool) -> tuple[Kind, list[str]]:
+    """Lists the examples of one kind below a folder, as paths with `/` relative to it, in hashed order.
 
     Returns:
       The kind that most are of, and those that are of it.
@@ -122,17 +136,22 @@ def _paths(root: Path) -> tuple[Kind, list[str]]:
                 f'The folder {str(root / folder)!r} cannot be read ({error.strerror}): make it readable, or '
                 f'move it out of {str(root)!r}.'
             ) from error
-        folders = []
+        folders, here = [], []
         for entry in visible:
             path = f'{folder}/{entry.name}' if folder else entry.name
             if _is_folder(entry):
                 folders.append(path)
-            elif (suffix := Path(entry.name).suffix.lower()) in KINDS:
-                found.append((path, KINDS[suffix]))
+            elif (kind := _kind(entry.name, as_video)) is not None:
+                here.append((path, kind))
+        if as_video:
+            others = [(path, kind) for path, kind in here if kind != 'image']
+            frames = [(folder, 'video')] if len(others) < len(here) else []
+            here = others if any(kind == 'video' for _, kind in others) else others + frames
+        found += here
         waiting += sorted(folders, reverse=True)
     if not found:
         raise UserError(
-            f'No images and no recordings were found in {str(root)!r}: it needs files that end in '
+            f'No images, videos or recordings were found in {str(root)!r}: it needs files that end in '
             f'{", ".join(KINDS)}.'
         )
     counts = Counter(kind for _, kind in found)
@@ -141,6 +160,12 @@ def _paths(root: Path) -> tuple[Kind, list[str]]:
         told = 'folder %s: of %s, only the %d of %s are used'
         logging.warning(told, root, dict(counts), counts[kind], kind)
     return kind, sorted((path for path, other in found if other == kind), key=_hash)
+
+
+def _kind(name: str, as_video: bool) -> Kind | None:
+    """What a file holds, by its name; None if it is of no kind that is read."""
+    suffix = Path(name).suffix.lower()
+    return 'video' if as_video and suffix in ANIMATED else KINDS.get(suffix)
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -25,8 +25,9 @@ from vq_jax.json_files import read_json
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
 _DAMAGE = OSError, RuntimeError, ValueError  # what the reader of ArrayRecord files raises for them
 _OWN_FEATURES = 'tensorflow_datasets.core.features.'
-_AUDIO, _TENSOR, _TEXT = (
-    f'{_OWN_FEATURES}{name}' for name in ('audio_feature.Audio', 'tensor_feature.Tensor', 'text_feature.Text')
+_AUDIO, _VIDEO, _IMAGE, _SEQUENCE, _TENSOR, _TEXT = (
+    f'{_OWN_FEATURES}{module}_feature.{module.title()}'
+    for module in ('audio', 'video', 'image', 'sequence', 'tensor', 'text')
 )
 _AGAIN = 'prepare the data set again, in another folder'
 
@@ -42,8 +43,8 @@ class TfdsSource(Source):
     """One split of a data set that tensorflow-datasets has written to disk.
 
     The data set is opened from its folder and not through tensorflow-datasets' registry of names,
-    which would ask the network about a name that it does not find. Images, and sound in files, are left
-    encoded, so that a damaged one is this package's to skip.
+    which would ask the network about a name that it does not find. Images, frames of video, and sound in
+    files are left encoded, so that a damaged one is this package's to skip.
     """
 
     use_orientation = False  # as in tensorflow-datasets' own decoding, which published numbers rest on
@@ -61,11 +62,11 @@ class TfdsSource(Source):
         self.name = f'{name} ({split})'
         features = dict(builder.info.features.items())
         image, sounds = features.get(config.image_key), _sounds(folder)
+        videos = {key: feature for key, feature in features.items() if _is_video(feature)}
         if isinstance(image, tfds.features.Image) and image.np_dtype.itemsize <= 2:
             self.kind, key = 'image', config.image_key
             *sizes, channels = image.shape
             self.shape = (*(sizes if all(sizes) else [None, None]), 1 if channels == 1 else 3)
-            self.rate = None
         elif config.audio_key in sounds:
             self.kind, key = 'audio', config.audio_key
             self.shape = (None, 1)
@@ -74,6 +75,17 @@ class TfdsSource(Source):
             raise UserError(
                 f'{name} has no sound under the name {config.audio_key!r}: set config.data.audio_key to one '
                 f'of {", ".join(map(repr, sorted(sounds)))}.'
+            )
+        elif config.video_key in videos:
+            self.kind, key = 'video', config.video_key
+            length, *sizes, channels = videos[key].shape
+            self.shape = (length, *(sizes if all(sizes) else [None, None]), 1 if channels == 1 else 3)
+            # Of records, what they hold of it: the contents of files.
+            features[key] = tfds.features.Sequence(tfds.features.Text())
+        elif videos:
+            raise UserError(
+                f'{name} has no video under the name {config.video_key!r}: set config.data.video_key to one '
+                f'of {", ".join(map(repr, sorted(videos)))}.'
             )
         else:
             raise UserError(
@@ -147,8 +159,8 @@ class TfdsSource(Source):
     def read(self, indices: Sequence[int]) -> list[Record]:
         """Returns what is stored and the label of each record; or why it cannot be read, and 0.
 
-        Of images, and of sound that is stored in files, that is the content of a file, and of other sound its
-        samples [n] or [n c] and their rate.
+        Of images, and of sound that is stored in files, that is the content of a file, of video the contents
+        of files of its frames, and of other sound its samples [n] or [n c] and their rate.
         """
         numbers = [int(index) if self._chosen is None else self._chosen[int(index)] for index in indices]
         try:
@@ -202,6 +214,14 @@ def _text(value: Any) -> str:
     return value.decode('utf-8', 'replace') if isinstance(value, bytes) else str(value)
 
 
+def _is_video(feature: Any) -> bool:
+    """Whether a feature is a sequence of images of 8 or 16 bits."""
+    import tensorflow_datasets as tfds
+
+    images = feature.feature if isinstance(feature, tfds.features.Sequence) else None
+    return isinstance(images, tfds.features.Image) and images.np_dtype.itemsize <= 2
+
+
 def _keys(features: Any, kind: type) -> str:
     """Names the features of one kind, for a message."""
     names = [repr(key) for key in sorted(features) if isinstance(features[key], kind)]
@@ -222,7 +242,7 @@ def open_builder(name: str, folder: Path) -> Any:
     except ImportError as error:
         raise UserError(
             f'{name} in {str(folder)!r} has features that only TensorFlow can read ({error}): '
-            'choose a data set of images or sound, and labels.'
+            'choose a data set of images, video or sound, and labels.'
         ) from error
     except Exception as error:  # damaged files make it raise many kinds
         raise UserError(f'{name} in {str(folder)!r} cannot be opened ({error}): {_AGAIN}.') from error
@@ -239,38 +259,51 @@ def open_builder(name: str, folder: Path) -> Any:
 
 
 def _read_only_builder(folder: Path) -> Any:
-    """Opens a data set; a feature of sound, which needs TensorFlow, becomes what its records hold."""
+    """Opens a data set; features of sound and video, which need TensorFlow, become what records hold."""
     from google.protobuf import json_format
     from tensorflow_datasets.core import dataset_info
     from tensorflow_datasets.core.read_only_builder import ReadOnlyBuilder
 
-    if not _sounds(folder):
+    content = _features_json(folder)
+    features = content.get('featuresDict', {}).get('features', {})
+    videos = [key for key, feature in features.items() if feature.get('pythonClassName') == _VIDEO]
+    if not videos and not _sounds(folder):
         return ReadOnlyBuilder(str(folder))
     info = dataset_info.read_proto_from_builder_dir(str(folder))
-    content = read_json(folder / 'features.json', dict[str, Any], advice=_AGAIN)
-    features = content['featuresDict']['features']
     for key, feature in features.items():
-        if feature.get('pythonClassName') == _AUDIO:
-            features[key] = _as_stored(feature['audio'])
+        features[key] = _as_stored(feature)
     json_format.ParseDict(content, info.features)
     return ReadOnlyBuilder(str(folder), info_proto=info)
 
 
-def _as_stored(audio: dict[str, Any]) -> dict[str, Any]:
-    """Returns the feature that records of a feature of sound hold: its file, or its samples."""
+def _as_stored(feature: dict[str, Any]) -> dict[str, Any]:
+    """Returns a feature as records hold it: of sound a file or samples, of video its frames."""
+    kind = feature.get('pythonClassName')
+    if kind == _VIDEO:
+        length, *frame = feature['video']['shape']['dimensions']
+        image = {'shape': {'dimensions': frame}, 'dtype': feature['video'].get('dtype', 'uint8')}
+        of_one = {'pythonClassName': _IMAGE, 'image': image}
+        return {'pythonClassName': _SEQUENCE, 'sequence': {'feature': of_one, 'length': length}}
+    if kind != _AUDIO:
+        return feature
+    audio = feature['audio']
     if audio.get('lazyDecode'):
         return {'pythonClassName': _TEXT, 'text': {}}
     tensor = {key: audio[key] for key in ('shape', 'dtype', 'encoding') if key in audio}
     return {'pythonClassName': _TENSOR, 'tensor': tensor}
 
 
+def _features_json(folder: Path) -> dict[str, Any]:
+    """Returns what `features.json` says; nothing where there is none, which is reported later."""
+    try:
+        return read_json(folder / 'features.json', dict[str, Any], advice=_AGAIN)
+    except FileNotFoundError:
+        return {}
+
+
 def _sounds(folder: Path) -> dict[str, float | None]:
     """Returns the sample rate of each feature that is sound in integers, or None where it is not given."""
-    try:
-        content = read_json(folder / 'features.json', dict[str, Any], advice=_AGAIN)
-    except FileNotFoundError:  # which is reported later
-        return {}
-    features = content.get('featuresDict', {}).get('features', {})
+    features = _features_json(folder).get('featuresDict', {}).get('features', {})
     sounds = {k: value['audio'] for k, value in features.items() if value.get('pythonClassName') == _AUDIO}
     return {
         key: int(audio.get('sampleRate', 0)) or None
@@ -339,7 +372,8 @@ def _records(builder: Any, name: str, split: str, split_key: str) -> Any:
     try:
         for instruction in builder.info.splits[split].file_instructions:
             _check_shard(instruction)
-        return builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        return source.data_source  # what is around it would open the builder again in a worker process
     except _DAMAGE as error:
         raise UserError(
             f'The files of {name} in {str(builder.data_path)!r} cannot be opened '

@@ -7,14 +7,24 @@ from vq_jax.data.source import Source
 from vq_jax.data.transforms.audio import AudioTransform
 from vq_jax.data.transforms.image import ImageTransform
 from vq_jax.data.transforms.transform import ArrayTransform, Transform, Undecodable
+from vq_jax.data.transforms.video import VideoTransform
 from vq_jax.errors import UserError
 from vq_jax.spec import Kind
 
-__all__ = ['TRANSFORMS', 'AudioTransform', 'ImageTransform', 'Transform', 'Undecodable', 'make_transform']
+__all__ = [
+    'TRANSFORMS',
+    'AudioTransform',
+    'ImageTransform',
+    'Transform',
+    'Undecodable',
+    'VideoTransform',
+    'make_transform',
+]
 
-TRANSFORMS: dict[Kind, type[ImageTransform] | type[AudioTransform]] = {
+TRANSFORMS: dict[Kind, type[ImageTransform] | type[AudioTransform] | type[VideoTransform]] = {
     'image': ImageTransform,
     'audio': AudioTransform,
+    'video': VideoTransform,
 }
 
 

@@ -103,7 +103,11 @@ class AudioTransform(Transform):
         return Spec('audio', (length, self._channels), rate and float(rate))
 
     def decode(
-        self, stored: Stored | Excerpt, name: str, told: list[str] | None = None
+        self,
+        stored: Stored | Excerpt,
+        name: str,
+        told: list[str] | None = None,
+        position: float | None = None,
     ) -> np.ndarray | _Around:
         """See `Transform`; int16 [n c], or around it where there are random crops."""
         whole = stored.stored if isinstance(stored, Excerpt) else stored

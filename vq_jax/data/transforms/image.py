@@ -35,12 +35,12 @@ class ImageTransform(Transform):
     def __init__(self, config: DataConfig, source: Source) -> None:
         self._config = config
         self._use_orientation = source.use_orientation
-        *sizes, channels = source.shape
+        *sizes, channels = source.shape[-3:]
         if config.channels == 2:
             raise UserError('config.data.channels is 2, which is for sound: use 1 (grey), 3 (RGB) or None.')
         self._channels = config.channels or channels
-        self.varied = config.random_crop
-        self.uniforms = 3 if config.random_crop or config.flip else 0
+        self.varied = config.random_crop and config.image_size is not None and config.fit == 'crop'
+        self.uniforms = 3 if self.varied or config.flip else 0
         size, border = config.image_size, 2 * config.pad
         if size is not None:
             self.spec = Spec('image', (size, size, self._channels))
@@ -49,31 +49,47 @@ class ImageTransform(Transform):
 
     def measure(self, stored: bytes | np.ndarray, name: str) -> Spec:
         """See `Transform`."""
-        image = decode(stored, self._channels, self._use_orientation, name)
-        border = 2 * self._config.pad
-        return Spec('image', (image.height + border, image.width + border, self._channels))
+        return Spec('image', self._shape_of(self._opened(stored, name)))
 
-    def decode(self, stored: bytes | np.ndarray, name: str, told: list[str] | None = None) -> np.ndarray:
+    def decode(
+        self,
+        stored: bytes | np.ndarray,
+        name: str,
+        told: list[str] | None = None,
+        position: float | None = None,
+    ) -> np.ndarray:
         """See `Transform`; uint8 [h w c]."""
-        array = arrange(decode(stored, self._channels, self._use_orientation, name), self._config)
+        return self._arranged(self._opened(stored, name), name)
+
+    def _opened(self, stored: bytes | Image.Image | np.ndarray, name: str) -> Image.Image:
+        return decode(stored, self._channels, self._use_orientation, name)
+
+    def _shape_of(self, image: Image.Image) -> tuple[int, int, int]:
+        """Returns the shape of an array of an image, where images are left as large as they are."""
+        border = 2 * self._config.pad
+        return image.height + border, image.width + border, self._channels
+
+    def _arranged(self, image: Image.Image, name: str) -> np.ndarray:
+        """Returns an image as the config says, or larger where a random crop is still to be cut out."""
+        array = arrange(image, self._config)
         if self._config.image_size is not None:
-            return array if self.varied else window(array, self.spec.grid)
-        if array.shape != self.spec.shape:
+            return array if self.varied else window(array, self.spec.grid[-2:])
+        if array.shape != self.spec.shape[-3:]:
+            found, others = _size(array.shape), _size(self.spec.shape[-3:])
             raise UserError(
-                f'{name} is {_size(array.shape)} pixels, not {_size(self.spec.shape)} as the others: set '
-                'config.data.image_size to bring all images to one size.'
+                f'{name} is {found} pixels, not {others} as the others: set config.data.image_size to bring '
+                f'all {self.noun}s to one size.'
             )
         return array
 
     def augment(self, values: np.ndarray | list[np.ndarray], uniforms: np.ndarray) -> np.ndarray:
-        """Crops at the vertical and horizontal position of the first two numbers, flips by the third."""
+        """Crops at the position that the first numbers give, one for each axis, and flips by the last."""
         if self.varied:
-            sizes = self.spec.grid
-            cut = [window(value, sizes, share[:2]) for value, share in zip(values, uniforms, strict=True)]
-            values = np.stack(cut)
+            sizes, pairs = self.spec.grid, zip(values, uniforms, strict=True)
+            values = np.stack([window(value, sizes, share[: self.spec.rank]) for value, share in pairs])
         if self._config.flip:
-            mirrored = uniforms[:, 2] < 0.5
-            values[mirrored] = values[mirrored, :, ::-1]
+            mirrored = uniforms[:, -1] < 0.5
+            values[mirrored] = np.flip(values[mirrored], axis=-2)
         return values
 
     @staticmethod

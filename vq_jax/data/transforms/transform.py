@@ -31,6 +31,8 @@ class Transform:
       varied: Whether decoded examples may be larger than `spec` says, each by itself, and are cut by
         `augment` and `centre`.
       uniforms: How many uniform random numbers `augment` takes for an example; 0 where it changes nothing.
+      seeks: Whether `decode` reads no more of an example than a stretch, which in training begins at a random
+        position, so that it is not the same at every visit. The position is the first of these numbers.
     """
 
     noun: str = 'example'
@@ -41,18 +43,23 @@ class Transform:
     spec: Spec | None = None
     varied: bool = False
     uniforms: int = 0
+    seeks: bool = False
 
     def measure(self, stored: Any, name: str) -> Spec:
         """Returns the spec of a data set with this example; arguments and `Undecodable` as for `decode`."""
         raise NotImplementedError
 
-    def decode(self, stored: Any, name: str, told: list[str] | None = None) -> Any:
+    def decode(
+        self, stored: Any, name: str, told: list[str] | None = None, position: float | None = None
+    ) -> Any:
         """Does everything that is the same at every visit of an example, so that the result can be kept.
 
         Args:
           stored: As `Source.read` returns it.
           name: What to call the example in messages.
           told: Gets what a person should know of an example that can be decoded, such as 'silent'.
+          position: Where a stretch that it `seeks` begins, a number in [0, 1) among all possible positions;
+            None is the middle.
 
         Returns:
           An array as `spec` says; where `varied`, a larger one or something else that `augment` and `centre`
@@ -108,7 +115,13 @@ class ArrayTransform(Transform):
         """See `Transform`."""
         return Spec(self._source.kind, np.shape(stored), self._source.rate)
 
-    def decode(self, stored: np.ndarray, name: str, told: list[str] | None = None) -> np.ndarray:
+    def decode(
+        self,
+        stored: np.ndarray,
+        name: str,
+        told: list[str] | None = None,
+        position: float | None = None,
+    ) -> np.ndarray:
         """See `Transform`."""
         array = np.asarray(stored)
         if array.shape != self.spec.shape or array.dtype != self.spec.dtype:

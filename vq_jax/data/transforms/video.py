@@ -1,0 +1,159 @@
+"""From a stored video to the array that the model is given: a clip of frames, of one size and rate."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from vq_jax.data.config import DataConfig
+from vq_jax.data.source import Source
+from vq_jax.data.transforms.image import ImageTransform, centred, decode
+from vq_jax.data.transforms.transform import Undecodable
+from vq_jax.data.transforms.video_files import ANIMATED, CODED, Stored, VideoReader, open_video, shown_at
+from vq_jax.errors import UserError
+from vq_jax.spec import Spec
+
+# A video that a user gives: the path of a file or of a folder of frames, the content of a file, or an array
+# of the model's rate, uint8 [t h w c].
+VideoLike = bytes | str | Path | np.ndarray
+
+
+class VideoTransform(ImageTransform):
+    """Takes a clip out of a video, and does to each of its frames what `ImageTransform` does to an image.
+
+    Of the video as it is seen at `frame_rate`, every `frame_stride`-th frame is taken, until there are
+    `frames`. Evaluation sees the clip in the middle. With random crops, one of training begins at a random
+    frame, and nothing but that clip is decoded.
+    """
+
+    noun = 'video'
+    keys: ClassVar[tuple[str, ...]] = ('video_key', 'frames', 'frame_stride', 'frame_rate')
+    keys += tuple(key for key in ImageTransform.keys if key != 'image_key')
+    suffixes: ClassVar[tuple[str, ...]] = CODED + tuple({*ANIMATED} - {*ImageTransform.suffixes})
+    file_shape: ClassVar[tuple[int | None, ...]] = (None, None, None, 3)
+    by_path: ClassVar[bool] = True
+
+    def __init__(self, config: DataConfig, source: Source) -> None:
+        super().__init__(config, source)
+        self._rate = source.rate
+        length, stride = source.shape[0], config.frame_stride
+        declared = None if length is None or config.frame_rate else length
+        n = config.frames or (declared and -(-declared // stride))
+        frame, self.spec = self.spec, None
+        if n and frame:
+            self.spec = self._spec(n, frame.shape)
+        self.seeks = config.random_crop and config.frames is not None and declared != _span(n, stride)
+        self.uniforms = 4 if self.varied or self.seeks or config.flip else 0
+
+    def measure(self, stored: Stored, name: str) -> Spec:
+        """See `Transform`; where no number of frames is asked for, it is that of this video."""
+        with open_video(stored, ImageTransform.suffixes) as reader:
+            numbers = _clip(reader, self._config, self._config.frames, self._rate, name)
+            first = self._opened(next(reader.read(numbers[:1])), name)
+        return self._spec(len(numbers), self._shape_of(first))
+
+    def decode(
+        self, stored: Stored, name: str, told: list[str] | None = None, position: float | None = None
+    ) -> np.ndarray:
+        """See `Transform`; uint8 [t h w c]."""
+        with open_video(stored, ImageTransform.suffixes) as reader:
+            numbers = _clip(reader, self._config, self._config.frames, self._rate, name, position)
+            if len(numbers) != self.spec.shape[0]:
+                raise UserError(
+                    f'{name} has {len(numbers):,} frames, not {self.spec.shape[0]:,} as the others: set '
+                    'config.data.frames to bring all videos to one length.'
+                )
+            images = _of_one_size(self._opened(frame, name) for frame in reader.read(numbers))
+            return np.stack([self._arranged(image, name) for image in images])
+
+    @staticmethod
+    def prepare(
+        file: VideoLike, mask: None, spec: Spec, config: DataConfig, whole: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """See `Transform`; a whole video has all of its frames, at the model's rate and of its size."""
+        if mask is not None:
+            raise UserError(
+                'a mask is read for images alone; of video, give infill the frames that are sampled anew, or '
+                'inpaint a mask, bool [t h w].'
+            )
+        if not isinstance(file, VideoLike):
+            raise UserError(
+                f'the video is of type {type(file).__name__}; give a path, the content of a file, or an '
+                'array, uint8 [t h w c].'
+            )
+        if isinstance(file, np.ndarray):
+            config = dataclasses.replace(config, frame_rate=None, frame_stride=1)
+        stored = Path(file) if isinstance(file, str) else file
+        name = str(file) if isinstance(file, str | Path) else 'the video'
+        try:
+            with open_video(stored, ImageTransform.suffixes) as reader:
+                numbers = _clip(reader, config, None if whole else spec.shape[0], None, name)
+                opened = (decode(frame, spec.channels, True, name) for frame in reader.read(numbers))
+                frames = np.stack([centred(image, config) for image in _of_one_size(opened)])
+        except Undecodable as error:
+            raise UserError(f'{name} cannot be taken ({error}); give another video.') from error
+        if frames.shape[1:] != spec.shape[1:]:
+            raise UserError(
+                f'{name} is {frames.shape[2]}x{frames.shape[1]} pixels and the model was trained on '
+                f'{spec.shape[2]}x{spec.shape[1]}; resize it.'
+            )
+        return frames, None
+
+    def _spec(self, n: int, frame: tuple[int, ...]) -> Spec:
+        rate = self._config.frame_rate or self._rate
+        return Spec('video', (n, *frame), rate and rate / self._config.frame_stride)
+
+
+def _clip(
+    reader: VideoReader,
+    config: DataConfig,
+    n: int | None,
+    rate: float | None,
+    name: str,
+    position: float | None = None,
+) -> np.ndarray:
+    """Returns the numbers of the frames of a clip.
+
+    Args:
+      reader: The video.
+      config: Says at which rate and stride it is seen.
+      n: How many frames; None is all.
+      rate: Of a video that does not say when its frames are shown, if it is known.
+      name: What to call the video in messages.
+      position: See `Transform.decode`.
+    """
+    seen, stride = np.arange(reader.length), config.frame_stride
+    if config.frame_rate is not None:
+        times = reader.times()
+        if times is None and rate is not None:
+            times = np.arange(reader.length + 1) / rate
+        if times is None:
+            raise UserError(f'{name} does not say its rate: leave config.data.frame_rate out.')
+        seen = shown_at(times, config.frame_rate)
+    if n is None:
+        return seen[::stride]
+    free = len(seen) - _span(n, stride)
+    if free < 0:
+        frames = f'{len(seen):,} frame{"s" * (len(seen) > 1)}'
+        raise Undecodable(f'it has {frames}, and a clip of {n:,} takes {_span(n, stride):,}')
+    start = free // 2 if position is None else int(position * (free + 1))
+    return seen[start : start + _span(n, stride) : stride]
+
+
+def _span(n: int, stride: int) -> int:
+    """How many frames there are from the first to the last of a clip."""
+    return (n - 1) * stride + 1
+
+
+def _of_one_size(images: Iterator[Image.Image]) -> Iterator[Image.Image]:
+    """Yields the frames of a clip; raises `Undecodable` where their size changes."""
+    size = None
+    for image in images:
+        size = size or image.size
+        if image.size != size:
+            changed = f'from {size[0]}x{size[1]} to {image.width}x{image.height}'
+            raise Undecodable(f'the size of its frames changes {changed}')
+        yield image
