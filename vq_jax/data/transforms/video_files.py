@@ -184,15 +184,17 @@ class _Coded:
         context.thread_count = 1  # the pipeline has threads and processes of its own
         with _damage(self._errors):
             packets = [
-                (packet.pts, packet.duration or 0, packet.is_keyframe)
+                (packet.pts, packet.duration or 0, packet.is_keyframe, packet.dts)
                 for packet in self._container.demux(self._stream)
                 if packet.size and not packet.is_discard
             ]
-        if any(pts is None for pts, _, _ in packets):
+        if any(pts is None for pts, *_ in packets):
             raise Undecodable(_WITHOUT_TIMES)
-        packets.sort()
-        self._pts = np.array([pts for pts, _, _ in packets], np.int64)
-        self._keys = [number for number, (_, _, is_key) in enumerate(packets) if is_key]
+        packets.sort(key=lambda packet: packet[0])
+        self._pts = np.array([pts for pts, *_ in packets], np.int64)
+        # Files find their places by when they are decoded, or else by when they are shown, which is later.
+        places = {n: pts if dts is None else dts for n, (pts, _, is_key, dts) in enumerate(packets) if is_key}
+        self._places, self._keys = places, list(places)
         self._last = packets[-1][1] if packets else 0
         self.length = len(packets)
 
@@ -219,24 +221,23 @@ class _Coded:
     def _key_before(self, number: int) -> int:
         """Returns the number of the last key frame up to a frame."""
         found = bisect.bisect_right(self._keys, number)
-        return self._keys[found - 1] if found else 0
+        if not found:
+            raise Undecodable('it does not begin with a key frame')
+        return self._keys[found - 1]
 
     def _from(self, number: int) -> tuple[Any, Iterator[Any]]:
-        """Returns a frame that is shown before a number or then, a key frame, and those that follow it."""
-        key = number + 1
-        while key > 0:  # a file may go to a later one, if it finds it by when it is decoded
-            key = self._key_before(key - 1)
-            frames = self._decoded(int(self._pts[key]))
-            first = self._next(frames)
-            if first is not None and first.pts <= self._pts[number]:
-                return first, frames
-        raise Undecodable(f'its frame {number} cannot be decoded')
+        """Returns the last key frame up to a number, and an iterator over the frames that follow it."""
+        frames = self._decoded(self._key_before(number))
+        first = self._next(frames)
+        if first is None or first.pts > self._pts[number]:
+            raise Undecodable(f'its frame {number} cannot be found')
+        return first, frames
 
-    def _decoded(self, pts: int) -> Iterator[Any]:
+    def _decoded(self, key: int) -> Iterator[Any]:
         """Yields the frames from a key frame on; some that are shown before it may be stored after it."""
-        self._container.seek(pts, stream=self._stream)
+        self._container.seek(self._places[key], stream=self._stream)
         for packet in self._container.demux(self._stream):
-            if packet.pts is None or packet.pts >= pts:  # the last one has no time
+            if packet.pts is None or packet.pts >= self._pts[key]:  # the last one has no time, and no size
                 yield from packet.decode()
 
     def _next(self, frames: Iterator[Any]) -> Any | None:
