@@ -3,7 +3,8 @@
     python -m vq_jax.prepare mnist [--data_dir ~/tensorflow_datasets]
 
 The data set is downloaded and written in the ArrayRecord format, which is then read without
-TensorFlow. Writing it needs TensorFlow, except for the built-in sets `digits`, `glyphs` and `photos`.
+TensorFlow. Writing it needs TensorFlow, except for the built-in sets `digits`, `glyphs` and `photos`. What
+`moving_mnist` needs is `mnist`.
 """
 
 import importlib.util
@@ -12,7 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from vq_jax import cli
-from vq_jax.data.open import BUILT_IN
+from vq_jax.data.open import BUILT_IN, MOVING_MNIST
 from vq_jax.data.sources.tfds import data_dir, find, open_builder
 from vq_jax.errors import UserError, first_line
 
@@ -39,6 +40,8 @@ def prepare(name: str, folder: str | None = None) -> str:
     Raises:
       UserError: If there is no such data set, or something needed to prepare it is not installed.
     """
+    if name == MOVING_MNIST:
+        return prepare('mnist', folder)
     if name in BUILT_IN:
         from vq_jax.data.sources import builtin
 

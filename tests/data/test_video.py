@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from tests.clips import animated, coded, decoded
+from tests.clips import frames as frames_of
 from vq_jax.data import DataConfig, eval_batches, open_dataset, train_batches
 from vq_jax.errors import UserError
 
@@ -136,6 +139,150 @@ def test_frames_of_a_clip_are_cropped_and_flipped_alike(tmp_path):
         np.testing.assert_array_equal(x, expected + 100 * (np.arange(4) % 2)[:, None, None])
         seen.add((at, bool(mirrored)))
     assert len(seen) == 5 * 2
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six videos of two classes, all grey: the frames of one are its number and up, in steps of 20."""
+    root = tmp_path / 'set'
+    for i in range(6):
+        values = (i + 20 * np.arange(5 + i)).astype(np.uint8)
+        images = np.broadcast_to(values[:, None, None], (5 + i, 8, 8))
+        (root / 'ab'[i % 2]).mkdir(parents=True, exist_ok=True)
+        if i < 4:
+            form = ('gif', 'apng')[i // 2]
+            content = animated(images, 'png' if form == 'apng' else form, 40 if i < 2 else 100)
+            (root / 'ab'[i % 2] / f'{i}.{form}').write_bytes(content)
+        else:
+            (root / 'ab'[i % 2] / f'clip {i}').mkdir()
+            for t, image in enumerate(images):
+                Image.fromarray(image).save(root / 'ab'[i % 2] / f'clip {i}' / f'frame{t}.png')
+    return root
+
+
+def opened(folder, split='all', **options):
+    return open_dataset(DataConfig(name=f'folder:{folder}', **{'frames': 4, 'channels': 1, **options}), split)
+
+
+def test_a_folder_of_videos(folder):
+    data = opened(folder)
+    assert str(data.spec) == 'video of 4x8x8x1' and data.class_names == ('a', 'b') and len(data) == 6
+    (batch,) = eval_batches(data, batch_size=6)
+    values = batch['x'][..., 0, 0, 0].astype(int)
+    numbers = values[:, 0] % 20
+    assert sorted(numbers) == list(range(6))
+    np.testing.assert_array_equal(batch['label'], numbers % 2)
+    # The middle: as many frames are left out before it as after it, or one less.
+    np.testing.assert_array_equal(
+        values, numbers[:, None] + 20 * ((1 + numbers) // 2)[:, None] + 20 * np.arange(4)
+    )
+    assert len(opened(folder, 'train')) + len(opened(folder, 'test')) == 6
+    images = opened(folder, frames=None, image_size=8, name_pattern='(?P<label>[ab])/')
+    assert (
+        images.spec.kind == 'image' and len(images) == 9 + 10 + 2
+    )  # frames by themselves, and of GIF the first
+
+
+def test_videos_of_several_rates_are_seen_at_one(folder):
+    shutil.rmtree(folder / 'a' / 'clip 4')
+    shutil.rmtree(folder / 'b' / 'clip 5')
+    data = opened(folder, frames=2, frame_rate=12.5)
+    assert data.spec.rate == 12.5 and opened(folder, frames=1, frame_stride=2, frame_rate=5).spec.rate == 2.5
+    (batch,) = eval_batches(data, batch_size=4)
+    values = batch['x'][..., 0, 0, 0].astype(int)
+    # From frame to frame it is 0.08 s: two frames of 0.04 s, or not quite one of 0.1 s.
+    for number, steps in zip(values[:, 0] % 20, np.diff(values)[:, 0] // 20, strict=True):
+        assert steps == 2 if number < 2 else steps in (0, 1)
+
+
+def test_videos_that_cannot_be_decoded_are_named(folder, caplog):
+    a = folder / 'a'
+    (a / 'text.mp4').write_text('no video')
+    (a / 'cut.apng').write_bytes((a / '2.apng').read_bytes()[:90])
+    (a / 'still.gif').write_bytes(animated(np.zeros((1, 8, 8), np.uint8)))
+    (a / 'of two sizes').mkdir()
+    for t in range(4):
+        Image.new('L', (8, 8 + t // 2)).save(a / 'of two sizes' / f'{t}.png')
+    (a / 'damaged').mkdir()
+    for t in range(4):
+        (a / 'damaged' / f'{t}.png').write_bytes(b'\x89PNG but no more')
+    os.mkfifo(a / 'pipe.webm')
+    data = opened(folder, max_undecodable=0.6, image_size=8)
+    assert len(data) == 12
+    assert sum(batch['mask'].sum() for batch in eval_batches(data, batch_size=4)) == 6
+    for name, reason in (
+        ('text.mp4', 'it is none of MP4'),
+        ('cut.apng', 'Error'),
+        ('still.gif', 'it has 1 frame, and a clip of 4 takes 4'),
+        ('of two sizes', 'the size of its frames changes from 8x8 to 8x9'),
+        ('damaged', 'not an image'),
+        ('pipe.webm', 'not a regular file'),
+    ):
+        assert any(str(a / name) in line and reason in line for line in caplog.messages), name
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (
+            {'frames': None, 'frame_rate': 5},
+            r'config\.data\.frame_rate is 5, which is for video, and .* holds image',
+        ),
+        ({'frame_rate': 5}, r'clip \d does not say its rate: leave config\.data\.frame_rate out'),
+        ({'num_samples': 4}, r'config\.data\.num_samples is 4, which is for audio, and .* holds video'),
+        ({'frames': 0}, 'frames is 0'),
+        ({'frame_stride': 0}, 'frame_stride is 0'),
+        ({'frame_rate': float('nan')}, 'frame_rate is nan: use more than 0 and up to 1000'),
+        ({'channels': 2}, r'config\.data\.channels is 2, which is for sound'),
+    ],
+)
+def test_keys_that_do_not_fit(folder, options, words):
+    with pytest.raises(UserError, match=words):
+        list(eval_batches(opened(folder, **options), batch_size=4))
+
+
+def test_videos_of_other_sizes_or_lengths_need_a_key(folder):
+    frames = np.zeros((5, 8, 9), np.uint8)
+    (folder / 'a' / 'wide.gif').write_bytes(animated(frames + np.arange(5, dtype=np.uint8)[:, None, None]))
+    with pytest.raises(
+        UserError, match=r'is \dx8 pixels, not \dx8 as .* config\.data\.image_size to bring all videos to one'
+    ):
+        list(eval_batches(opened(folder), batch_size=4))
+    coded_videos = folder.parent / 'coded'
+    coded_videos.mkdir()
+    for i in (4, 5):
+        (coded_videos / f'{i}.mp4').write_bytes(coded(frames_of(i)))
+    with pytest.raises(UserError, match=r'has \d frames, not \d as the others: set config\.data\.frames'):
+        list(eval_batches(opened(coded_videos, frames=None), batch_size=4))
+    assert opened(coded_videos, frames=None, channels=None).spec.shape in ((4, 32, 48, 3), (5, 32, 48, 3))
+
+
+def test_a_folder_of_coded_videos(tmp_path):
+    """Against all frames decoded one after the other; of a random clip, as many as are asked for."""
+    contents = {'0.mp4': coded(frames_of(10)), '1.mp4': coded(frames_of(11)[::-1])}
+    contents['2.webm'] = coded(frames_of(12), 'libvpx-vp9', 'webm', deadline='realtime')
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / 'poster.png').write_bytes(encoded(np.zeros((4, 4, 3), np.uint8)))
+    data = opened(tmp_path, frames=3, frame_stride=2, channels=3, random_crop=True, cache_gib=0)
+    assert len(data) == 3 and data.class_names == ()
+    whole = {name: decoded(content) for name, content in contents.items()}
+    (batch,) = eval_batches(data, batch_size=3)
+    for row, x in enumerate(batch['x']):
+        name = Path(data._source.describe(row)).name
+        first = (len(whole[name]) - 5) // 2
+        np.testing.assert_array_equal(x, whole[name][first : first + 5 : 2])
+    batches, starts = train_batches(data, batch_size=6, seed=0), set()
+    for x in np.concatenate([next(batches)['x'] for _ in range(8)]):
+        found = [
+            (name, start)
+            for name, video in whole.items()
+            for start in range(len(video) - 4)
+            if np.array_equal(video[start : start + 5 : 2], x)
+        ]
+        assert len(found) == 1
+        starts |= {*found}
+    assert len(starts) > 12
 
 
 @pytest.fixture

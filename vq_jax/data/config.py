@@ -30,8 +30,9 @@ class DataConfig:
     is not for the kind of the data is refused where it is set.
 
     Attributes:
-      name: A built-in set (`digits`, `glyphs`, `photos`), the name of a data set prepared by
-        tensorflow-datasets (`mnist`, `imagenette/160px-v2`, `mnist:3.0.1`, `spoken_digit`),
+      name: A built-in set (`digits`, `glyphs`, `photos`, and `moving_mnist`, which is made of a prepared
+        `mnist`), the name of a data set prepared by tensorflow-datasets (`mnist`,
+        `imagenette/160px-v2`, `mnist:3.0.1`, `spoken_digit`),
         `folder:/path` for any folder of images, videos or recordings, or `codes:/path` for what
         `vq_jax.tokenize` wrote (`codes:gs://bucket/path` where it is in a bucket), which only priors learn
         from, or `class:module:Class` for a source of one's own (docs/extending.md); of the other

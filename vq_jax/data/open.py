@@ -7,11 +7,13 @@ from vq_jax.data.source import Source
 from vq_jax.data.sources.codes import PREFIX, CodeDataset
 from vq_jax.data.sources.excerpts import ExcerptSource
 from vq_jax.data.sources.folder import FolderSource
+from vq_jax.data.sources.moving_mnist import NAME as MOVING_MNIST
+from vq_jax.data.sources.moving_mnist import MovingMnistSource
 from vq_jax.data.sources.tfds import TfdsSource, data_dir, find, missing
 from vq_jax.errors import UserError
 from vq_jax.extensions import SOURCE_PREFIX, own_class
 
-BUILT_IN = ('digits', 'glyphs', 'photos')
+BUILT_IN = ('digits', 'glyphs', 'photos')  # which are prepared; moving MNIST is made when it is read
 
 
 def open_dataset(config: DataConfig, split: str, *, prepare: bool = False) -> Dataset:
@@ -48,6 +50,8 @@ def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Sou
     if name.startswith('folder:'):
         folder, as_video = name.removeprefix('folder:'), config.frames is not None
         return FolderSource(folder, split, config.split_key(split), config.name_pattern, as_video)
+    if name == MOVING_MNIST:
+        return MovingMnistSource(config, split)
     if name in BUILT_IN:
         # Imported here because tensorflow-datasets takes half a second.
         from vq_jax.data.sources import builtin
@@ -57,7 +61,7 @@ def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Sou
     else:
         folder = find(name, data_dir(config.data_dir))
         if folder is None:
-            raise missing(name, data_dir(config.data_dir), BUILT_IN)
+            raise missing(name, data_dir(config.data_dir), (*BUILT_IN, MOVING_MNIST))
     return TfdsSource(folder, split, config)
 
 

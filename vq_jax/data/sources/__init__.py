@@ -3,6 +3,7 @@
 from vq_jax.data.sources.codes import CodeDataset
 from vq_jax.data.sources.excerpts import ExcerptSource
 from vq_jax.data.sources.folder import FolderSource
+from vq_jax.data.sources.moving_mnist import MovingMnistSource
 from vq_jax.data.sources.tfds import TfdsSource
 
-__all__ = ['CodeDataset', 'ExcerptSource', 'FolderSource', 'TfdsSource']
+__all__ = ['CodeDataset', 'ExcerptSource', 'FolderSource', 'MovingMnistSource', 'TfdsSource']

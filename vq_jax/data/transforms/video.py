@@ -13,7 +13,7 @@ from vq_jax.data.source import Source
 from vq_jax.data.transforms.image import ImageTransform, centred, decode
 from vq_jax.data.transforms.transform import Undecodable
 from vq_jax.data.transforms.video_files import ANIMATED, CODED, Stored, VideoReader, open_video, shown_at
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, plural
 from vq_jax.spec import Spec
 
 # A video that a user gives: the path of a file or of a folder of frames, the content of a file, or an array
@@ -137,8 +137,8 @@ def _clip(
         return seen[::stride]
     free = len(seen) - _span(n, stride)
     if free < 0:
-        frames = f'{len(seen):,} frame{"s" * (len(seen) > 1)}'
-        raise Undecodable(f'it has {frames}, and a clip of {n:,} takes {_span(n, stride):,}')
+        has = plural(len(seen), 'frame')
+        raise Undecodable(f'it has {has}, and a clip of {n:,} takes {_span(n, stride):,}')
     start = free // 2 if position is None else int(position * (free + 1))
     return seen[start : start + _span(n, stride) : stride]
 
