@@ -235,7 +235,9 @@ def test_samples_are_written_by_what_they_are(prior, tmp_path):
     sample = f'--workdir={prior}'
     told = refused('vq_jax.sample', [sample, f'--output={tmp_path / "x"}'], [sample, '--output=x.jpg'])
     assert f'--output {tmp_path / "x"} is a directory; it is not empty' in told[0]
-    assert 'give a name that ends in .png or .wav or .npz, or one without an ending' in told[1]
+    assert (
+        'give a name that ends in .png or .gif or .mp4 or .wav or .npz, or one without an ending' in told[1]
+    )
 
 
 def test_a_file_is_of_a_kind(tmp_path):
@@ -243,6 +245,8 @@ def test_a_file_is_of_a_kind(tmp_path):
         ('x.wav', Spec('image', (8, 8, 1)), 'x.wav, which holds no images, as this run makes; give a name'),
         ('x.png', Spec('text', (8,)), 'x.png, which holds no texts, .* ends in .npz'),
         ('x', Spec('text', (8,)), 'which holds no texts'),
+        ('x.gif', Spec('image', (8, 8, 1)), 'x.gif, which holds no images, .* ends in .png or .npz'),
+        ('x.wav', Spec('video', (2, 8, 8, 1)), 'holds no videos, .* ends in .gif or .mp4 or .png or .npz'),
         ('x.wav', Spec('audio', (8, 1)), 'the rate of these sounds is not known'),
     ):
         with pytest.raises(vq_jax.UserError, match=words):

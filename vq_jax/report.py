@@ -1,6 +1,6 @@
 """Shows runs in a browser: `python -m vq_jax.report RUN... --output FILE.html`.
 
-The page needs no network and no other file: images and sounds to step through, configs and in what they
+The page needs no network and no other file: media to step through, configs and in what they
 differ, the last and best evaluation, curves of all runs over each other, and what it was made with. The runs
 may still be going on, and may be a stranger's: nothing in a run directory is run.
 
@@ -27,7 +27,9 @@ _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Where the runs of an experiment are kept; runs/NAME if not given.'
 )
 _MAX_IMAGES = flags.DEFINE_integer(
-    'max_images', 50, 'How many images or sounds of a name and run it holds; of more, some evenly spread.'
+    'max_images',
+    50,
+    'How many images, animations or sounds of a name and run it holds; of more, some evenly spread.',
 )
 
 

@@ -1,8 +1,8 @@
 """Samples from a trained run: `python -m vq_jax.sample --workdir DIR --num 64 --output grid.png`.
 
 A run that is conditioned on classes samples them all in turn, or those of `--label`; on a sheet, the name of
-its class stands under each. Sounds can be listened to (`--output sounds.wav`), and a folder
-(`--output samples`) holds a file of each.
+its class stands under each. Sounds can be listened to (`--output sounds.wav`), videos move
+(`--output videos.gif` or `.mp4`), and a folder (`--output samples`) holds a file of each.
 """
 
 import numpy as np

@@ -11,7 +11,7 @@ from absl import flags
 
 from vq_jax import cli
 from vq_jax.errors import UserError
-from vq_jax.media import SHOWN, Sound, as_images, image_size, sheets, wav
+from vq_jax.media import SHOWN, Animation, Sound, animations, as_images, image_size, sheets, wav
 from vq_jax.media.captions import captioned
 from vq_jax.spec import Spec
 
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 SAVE_MEMORY = 'sample fewer at once, with a smaller N in --override=batch_size=N'
 _MOST_PIXELS, _TILE = 2**28, 64  # of a sheet, and the side that small images are enlarged to
 _MOST_BYTES = 2**32 - 2**10  # of a WAV file
+# How the names of files end that hold several examples of a kind.
+_ENDINGS = {
+    'image': ('.png', '.npz'),
+    'video': ('.gif', '.mp4', '.png', '.npz'),
+    'audio': ('.wav', '.png', '.npz'),
+    'text': ('.npz',),
+}
 
 _LABEL = flags.DEFINE_multi_string(
     'label',
@@ -39,8 +46,8 @@ SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same samples.')
 OUTPUT = flags.DEFINE_string(
     'output',
     None,
-    'A .png file for a sheet, .wav for sounds one after the other, .npz for arrays, or a new folder for a '
-    'file of each.',
+    'A .png file for a sheet, .gif or .mp4 for videos side by side, .wav for sounds one after the other, '
+    '.npz for arrays, or a new folder for a file of each.',
 )
 _SAMPLING = {
     name: define(name, None, meaning)
@@ -104,7 +111,7 @@ def sampling() -> dict[str, Any]:
 
 def output() -> Path:
     """What to write: a file, or a new folder."""
-    return cli.check_output(OUTPUT, '.png', '.wav', '.npz', '')
+    return cli.check_output(OUTPUT, '.png', '.gif', '.mp4', '.wav', '.npz', '')
 
 
 def check_fits(path: Path, n: int, spec: Spec) -> None:
@@ -115,26 +122,30 @@ def check_fits(path: Path, n: int, spec: Spec) -> None:
         n: how many examples.
         spec: of each.
     """
-    is_sound, suffix = spec.kind == 'audio', path.suffix
-    if (suffix == '.wav' and not is_sound) or (suffix != '.npz' and spec.kind not in SHOWN):
+    suffix, endings = path.suffix, _ENDINGS[spec.kind]
+    if suffix not in (*endings, *([''] if spec.kind in SHOWN else [])):
         raise UserError(
             f'--{OUTPUT.name} is {path}, which holds no {spec.plural}, as this run makes; give a name that '
-            f'ends in {".png or .npz" if spec.kind in SHOWN else ".npz"}.'
+            f'ends in {" or ".join(endings)}.'
         )
-    if is_sound and suffix in ('.wav', '') and not spec.rate:
+    if spec.kind == 'audio' and suffix in ('.wav', '') and not spec.rate:
         raise UserError(
             f'--{OUTPUT.name} is {path}, and the rate of these sounds is not known; give a name that ends in '
             '.npz.'
         )
+    if suffix == '.mp4':
+        animations.writer()
     if suffix == '.wav':
         most = _MOST_BYTES // (2 * (spec.size + round(spec.rate)))  # with a pause after each
     elif suffix == '.png':
         most = _MOST_PIXELS // math.prod(max(_TILE, size) for size in image_size(spec))
+    elif suffix in ('.gif', '.mp4'):
+        most = _MOST_PIXELS // (spec.shape[0] * math.prod(max(_TILE, size) for size in spec.grid[1:]))
     else:
         return
     if n > most:
         raise UserError(
-            f'{n} {spec.plural} do not fit {"in a file" if suffix == ".wav" else "on a sheet"}; ask for '
+            f'{n} {spec.plural} do not fit {"on a sheet" if suffix == ".png" else "in a file"}; ask for '
             f'{most:,} or fewer, or give --{OUTPUT.name} a name that ends in .npz.'
         )
 
@@ -147,7 +158,7 @@ def write(
     captions: Sequence[str] | None = None,
     **arrays: np.ndarray | None,
 ) -> None:
-    """Writes examples as a sheet, as one sound after the other, as arrays, or each into a file of its own.
+    """Writes examples side by side, as one sound after the other, as arrays, or each into a file of its own.
 
     Args:
         path: as `output` returns it, and `check_fits` lets it pass.
@@ -165,12 +176,18 @@ def write(
         file = io.BytesIO()
         np.savez(file, **{spec.plural: examples, **{k: v for k, v in arrays.items() if v is not None}})
         content = file.getvalue()
+    elif path.suffix in ('.gif', '.mp4'):
+        frames = (x if captions is None else captioned(x, captions) for x in np.swapaxes(examples, 0, 1))
+        moving = Animation(tuple(sheets.Sheet(sheets.grid(x), (title,)) for x in frames)).captioned()
+        content = (animations.gif if path.suffix == '.gif' else animations.mp4)(moving, spec.rate)
     elif path.suffix == '.wav':
         content = Sound(examples, spec.rate, tuple(captions or ())).encoded()
     elif path.suffix == '.png':
         shown = as_images(examples, spec)
         shown = shown if captions is None else captioned(shown, captions)
         content = sheets.png(sheets.Sheet(sheets.grid(shown), (title,)).captioned())
+    elif spec.kind == 'video':
+        content = {f'{i:0{digits}}.gif': animations.gif(x, spec.rate) for i, x in enumerate(examples)}
     elif spec.kind == 'audio':
         content = {f'{i:0{digits}}.wav': wav.encode(x, spec.rate) for i, x in enumerate(examples)}
     else:

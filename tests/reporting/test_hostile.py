@@ -193,6 +193,27 @@ def test_images_are_regular_files_of_the_run_and_png(tmp_path):
     assert not page.all('img') and 'is a link out of the run.' in page.all('section')[0][1]
 
 
+def test_animations_are_regular_files_of_the_run_and_gif(tmp_path):
+    frames = [image(t) for t in range(4)]
+    workdir = record(tmp_path / 'run', animations=[(1, 'good', frames)])
+    animations = workdir / 'animations'
+    content = (animations / 'good_0000001.gif').read_bytes()
+    (tmp_path / 'secret.gif').write_bytes(content)
+    (animations / 'link_0000001.gif').symlink_to(tmp_path / 'secret.gif')
+    (animations / 'page_0000001.gif').write_text('<script>ran=1</script>')
+    (animations / 'cut_0000001.gif').write_bytes(content[:-200])
+    (animations / 'svg_0000001.gif').write_text('<svg xmlns="http://www.w3.org/2000/svg" onload="ran=1"/>')
+    # Of a size that no memory holds, in the header of the file and of a frame.
+    frame = content.index(b'\x2c\0\0\0\0\x0c\0\x08\0')
+    large = bytearray(content)
+    large[6:10] = large[frame + 5 : frame + 9] = b'\xff' * 4
+    (animations / 'large_0000001.gif').write_bytes(large)
+    page = Page(page_of([workdir]))
+    assert [a['alt'] for a, _ in page.all('img')] == ['good of run, step 1']
+    (told,) = [text for _, text in page.all('p') if text.startswith('Not shown: ')]
+    assert told.endswith('And 2 more.')
+
+
 def test_sounds_are_regular_files_of_the_run_and_wav(tmp_path):
     """And of what a file holds, only the samples are in the page."""
     secret = tmp_path / 'secret_0000001.wav'

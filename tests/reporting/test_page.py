@@ -113,6 +113,22 @@ def test_images_are_those_of_the_runs(two):
     assert {a['data-step'] for a, _ in page.all('img') if 'hidden' not in a} == {'40'}
 
 
+def test_animations_are_shown_beside_their_sheets(tmp_path):
+    animations = [(step, 'samples_video', [image(10 * step + t) for t in range(3)]) for step in (1, 2)]
+    images = [(step, name, image(step)) for step in (1, 2) for name in ('codes', 'samples')]
+    workdir = record(tmp_path / 'run', images=images, animations=animations)
+    write_data_facts(workdir, DataFacts(Spec('video', (3, 8, 12, 3)), 10, {}))
+    page = page_of(workdir)
+    kinds = [a['src'].partition(';')[0] for a, _ in page.all('img')]
+    assert kinds == ['data:image/png'] * 4 + ['data:image/gif'] * 2
+    moving = page.all('img')[5][0]
+    assert (moving['alt'], moving['data-step']) == ('samples_video of run, step 2', '2')
+    file = workdir / 'animations' / 'samples_video_0000002.gif'
+    assert base64.b64decode(moving['src'].partition(',')[2]) == file.read_bytes()
+    assert [text for _, text in page.all('h3')][:2] == ['codes', 'samples']
+    assert any(text == 'Images and animations' for _, text in page.all('h2'))
+
+
 def test_sounds_are_played_beside_their_sheets(tmp_path):
     sounds = [(step, 'samples_sound', sound(step)) for step in (1, 2)]
     images = [(step, name, image(step)) for step in (1, 2) for name in ('codes', 'samples')]

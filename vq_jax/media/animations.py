@@ -4,6 +4,7 @@ import dataclasses
 import io
 from collections.abc import Sequence
 from fractions import Fraction
+from types import ModuleType
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -73,6 +74,17 @@ def gif(frames: np.ndarray, rate: float | None = None) -> bytes:
     return file.getvalue()
 
 
+def writer() -> ModuleType:
+    """The package av, which writes MP4; raises `UserError` if it is not installed."""
+    try:
+        import av
+    except ImportError as error:
+        raise UserError(
+            "To write MP4, install the package av by pip install 'vq_jax[video]', or write a GIF."
+        ) from error
+    return av
+
+
 def mp4(frames: np.ndarray, rate: float | None = None) -> bytes:
     """The content of an MP4 file (H.264, nearly without visible loss).
 
@@ -83,12 +95,7 @@ def mp4(frames: np.ndarray, rate: float | None = None) -> bytes:
     Raises:
         UserError: if the package av is not installed.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise UserError(
-            "To write MP4, install the package av by pip install 'vq_jax[video]', or write a GIF."
-        ) from error
+    av = writer()
     _, height, width, _ = frames.shape
     even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode='edge')
     even = np.ascontiguousarray(np.broadcast_to(even, (*even.shape[:3], 3)))

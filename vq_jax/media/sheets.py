@@ -113,8 +113,8 @@ def grid(images: np.ndarray) -> np.ndarray:
     Args:
         images: uint8 [n h w c], with c 1 (grey) or 3.
     """
-    n = len(images)
-    columns = math.ceil(math.sqrt(n))
+    n, height, width, _ = images.shape
+    columns = math.ceil(math.sqrt(n * height / width))
     blank = np.full((-n % columns, *images.shape[1:]), _PAPER, np.uint8)
     filled = np.concatenate([images, blank])
     return _table([filled[i : i + columns] for i in range(0, len(filled), columns)])

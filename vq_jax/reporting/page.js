@@ -332,7 +332,7 @@
     }
   }
 
-  // One slider for the images and sounds of all names and runs: each shows its newest of that step.
+  // One slider for the media of all names and runs: each shows its newest of that step.
   function stepImages() {
     const figures = [...document.querySelectorAll('.images figure')];
     const steps = [...new Set(figures.flatMap((figure) =>

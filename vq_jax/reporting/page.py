@@ -1,9 +1,9 @@
-"""One HTML page of several runs and tables, with everything in it: style, script, numbers, images and sounds.
+"""One HTML page of several runs and tables, with everything in it: style, script, numbers and media.
 
 `page.html` is filled with tables made here; `page.js` draws the curves from JSON. Each element of one run
 alone carries its index as `data-run`, by which the script hides it. The page forbids itself any connection
 (Content-Security-Policy), and any script but its own. All that comes from a run is escaped, numbers too, and
-an image or a sound is in the page only if it is one.
+an image, an animation or a sound is in the page only if it is one.
 """
 
 import base64
@@ -22,7 +22,7 @@ from vq_jax.errors import UserError
 from vq_jax.reporting.curves import make_charts
 from vq_jax.reporting.environment import Environment
 from vq_jax.reporting.runs import RecordedRun
-from vq_jax.reporting.safe import SafeSound, escape, read_png, read_wav
+from vq_jax.reporting.safe import SafeSound, escape, read_gif, read_png, read_wav
 from vq_jax.tables import Summary
 from vq_jax.training.run_dir import show
 
@@ -47,8 +47,8 @@ def make_page(
         environment: what it is made with.
         command: the command that makes it.
         tables: shown above the runs, each with the folder of its rows' runs.
-        max_images: how many images or sounds of a name and run it holds; of more, some evenly spread over the
-            steps, with the first and the last.
+        max_images: how many images, animations or sounds of a name and run it holds; of more, some evenly
+            spread over the steps, with the first and the last.
         now: the time it is made, with a time zone; None for the present.
 
     Returns:
@@ -70,7 +70,7 @@ def make_page(
         runs=_runs(runs) if runs else _NO_RUN,
         config=_config(runs) if runs else _NO_RUN,
         metrics=_metrics(runs),
-        heading='Images and sounds' if any(run.sounds for run in runs) else 'Images',
+        heading=_heading(runs),
         images=_media(runs, max_images),
         environment=_environment(environment, command),
     )
@@ -279,9 +279,19 @@ def _choices(runs: Sequence[RecordedRun]) -> list[tuple[str, str, str]]:
     return [(*key, f' ({", ".join(names)})' if len(by) > 1 else '') for key, names in by.items()]
 
 
+def _heading(runs: Sequence[RecordedRun]) -> str:
+    """Names the kinds of media that there are, and images anyway."""
+    *most, last = [
+        'Images',
+        *(['animations'] if any(run.animations for run in runs) else []),
+        *(['sounds'] if any(run.sounds for run in runs) else []),
+    ]
+    return f'{", ".join(most)} and {last}' if most else last
+
+
 def _media(runs: Sequence[RecordedRun], limit: int) -> str:
-    """The images of each name, and beside them the sounds of it."""
-    names = [name for run in runs for name in (*run.images, *map(_sheet_of, run.sounds))]
+    """The images of each name, and beside them the animations and the sounds of it."""
+    names = [name for run in runs for name in (*run.images, *map(_sheet_of, (*run.animations, *run.sounds)))]
     if not names:
         return '<p>No images were written yet.</p>'
     parts: list[str] = []
@@ -291,7 +301,9 @@ def _media(runs: Sequence[RecordedRun], limit: int) -> str:
         figures = []
         for i, run in enumerate(runs):
             sounds = [(of, files) for of, files in run.sounds.items() if _sheet_of(of) == name]
+            moving = [(of, files) for of, files in run.animations.items() if _sheet_of(of) == name]
             found = [(name, run.images.get(name, {}), read_png, _image)]
+            found += [(of, files, read_gif, _animation) for of, files in moving]
             found += [(of, files, read_wav, _sound) for of, files in sounds]
             for of, files, read, element in found:
                 shown = _spread(list(files.items()), limit)
@@ -313,9 +325,9 @@ def _media(runs: Sequence[RecordedRun], limit: int) -> str:
     return f'{stepper}{notes}{"".join(parts)}'
 
 
-def _sheet_of(sound: str) -> str:
-    """The name of the sheet that a sound belongs to (see `vq_jax.media.show`)."""
-    return sound.removesuffix('_sound')
+def _sheet_of(media: str) -> str:
+    """The name of the sheet that an animation or a sound belongs to (see `vq_jax.media.show`)."""
+    return media.removesuffix('_video').removesuffix('_sound')
 
 
 def _read(
@@ -333,6 +345,10 @@ def _read(
 
 def _image(content: str, what: str, step: str) -> str:
     return f'<img src="data:image/png;base64,{content}" alt="{what}" {step}>'
+
+
+def _animation(content: str, what: str, step: str) -> str:
+    return f'<img src="data:image/gif;base64,{content}" alt="{what}" {step}>'
 
 
 def _sound(sound: SafeSound, what: str, step: str) -> str:
@@ -353,7 +369,7 @@ def _figure(
     *,
     wide: bool,
 ) -> str:
-    """Images or sounds of one name and run; without the script the last one shows."""
+    """Media of one name and run; without the script the last one shows."""
     label, last = escape(runs[index].label), max(contents)
     shown = ''.join(
         element(

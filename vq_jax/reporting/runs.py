@@ -1,4 +1,4 @@
-"""Reads run directories, as far as the runs have come: config, facts of the data, log, images, sounds."""
+"""Reads run directories, as far as the runs have come: config, facts of the data, log, media."""
 
 import dataclasses
 import datetime
@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 from vq_jax.errors import UserError
 from vq_jax.json_files import check_type
+from vq_jax.media import Animation, Sheet, Sound
 from vq_jax.training.metrics_log import METRICS_NAME, WARNING, read_log
 from vq_jax.training.run_dir import CONFIG_NAME, DataFacts, flatten, read_config, read_data_facts
 
@@ -40,6 +41,7 @@ class RecordedRun:
         warnings: step and text of each, in the order of the log.
         logged: when the last line was written; None if there is no log yet.
         images: files of images by name and step, both in order.
+        animations: files of animations, alike.
         sounds: files of sounds, alike.
     """
 
@@ -51,6 +53,7 @@ class RecordedRun:
     warnings: list[tuple[int, str]]
     logged: datetime.datetime | None
     images: dict[str, dict[int, Path]]
+    animations: dict[str, dict[int, Path]]
     sounds: dict[str, dict[int, Path]]
 
     @property
@@ -118,9 +121,10 @@ def _read_run(workdir: Path, label: str) -> RecordedRun:
         logged = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     except FileNotFoundError:  # just started
         log, warnings, logged = {}, [], None
-    images, sounds = _find(workdir / 'images', '.png'), _find(workdir / 'sounds', '.wav')
+    folders = (Sheet.folder, '.png'), (Animation.folder, '.gif'), (Sound.folder, '.wav')
+    media = [_find(workdir / folder, ending) for folder, ending in folders]
     facts = read_data_facts(workdir)
-    return RecordedRun(label, workdir, config, facts, log, warnings, logged, images, sounds)
+    return RecordedRun(label, workdir, config, facts, log, warnings, logged, *media)
 
 
 def _read_log(path: Path) -> tuple[dict[str, dict[str, Series]], list[tuple[int, str]]]:

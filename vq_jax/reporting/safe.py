@@ -1,4 +1,4 @@
-"""What of a stranger's run may be put into a page: text that is no HTML, images and sounds that are such."""
+"""What of a stranger's run may be put into a page: text that is no HTML, media that are such."""
 
 import base64
 import dataclasses
@@ -14,6 +14,7 @@ from vq_jax.json_files import read_file
 from vq_jax.media import wav
 
 _MOST_BYTES = 2**25  # of an image or a sound
+_MOST_FRAMES, _MOST_PIXELS = 10_000, 2**28  # of an animation, the latter in all of its frames
 _MOST_CUES, _LONGEST_NAME = 1000, 100
 
 
@@ -45,6 +46,27 @@ def read_png(path: Path, workdir: Path) -> str:
             Image.open(io.BytesIO(data), formats=['PNG']).verify()
     except Exception as error:  # of which Pillow has many kinds
         raise UserError(f'{path} is not a PNG, or a damaged one.') from error
+    return base64.b64encode(data).decode()
+
+
+def read_gif(path: Path, workdir: Path) -> str:
+    """An animation of a run, to be put into a page; as `read_png`, of a GIF file."""
+    from PIL import Image
+
+    data = _read(path, workdir)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=['GIF'])
+            frames = image.n_frames
+            if frames <= _MOST_FRAMES and frames * image.width * image.height <= _MOST_PIXELS:
+                for frame in range(frames):
+                    image.seek(frame)
+                    image.load()
+    except Exception as error:  # of which Pillow has many kinds
+        raise UserError(f'{path} is not a GIF, or a damaged one.') from error
+    if frames > _MOST_FRAMES or frames * image.width * image.height > _MOST_PIXELS:
+        raise UserError(f'{path} has {frames:,} frames of {image.width}x{image.height} pixels, too many.')
     return base64.b64encode(data).decode()
 
 

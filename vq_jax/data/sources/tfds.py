@@ -465,7 +465,7 @@ def missing(name: str, folder: Path, known: Sequence[str]) -> UserError:
         remedy = f"'folder:{name}'" if is_folder else "'folder:' and the folder that it is in"
         return UserError(
             f'{name!r} is a path, not the name of a data set: set config.data.name to {remedy} to take the '
-            'images or sounds there.'
+            'images, videos or recordings there.'
         )
     if name.startswith(('/', './', '../', '~')):
         return UserError(f'There is no {name!r}: set config.data.name to folder:PATH for a folder of files.')
