@@ -7,16 +7,18 @@ import pytest
 
 import vq_jax
 from tests.films import FRAMES, SIZE, film
-from vq_jax.tasks import default_config
+from vq_jax.spec import Spec
+from vq_jax.tasks import default_config, make_task
 from vq_jax.train import train
 
 OWN = 'tests.films'
+STEPS = 40
 
 
-def small(task, steps):
+def small(task):
     config = default_config(task)
     config.batch_size = 8
-    config.steps = config.eval_every = config.checkpoint_every = steps
+    config.steps = config.eval_every = config.checkpoint_every = STEPS
     config.data.name = f'class:{OWN}:Films'
     config.model.channels, config.quantizer.num_codes = 8, 16
     config.optimizer.learning_rate = 3e-3
@@ -29,7 +31,7 @@ def opened(workdir):
 
 @pytest.fixture(scope='module')
 def vqvae(tmp_path_factory):
-    config = small('vqvae', 40)
+    config = small('vqvae')
     config.model.strides, config.model.stages = (1, 2, 2), 2
     config.model.residual_blocks, config.model.residual_channels, config.quantizer.dim = 1, 8, 4
     workdir = tmp_path_factory.mktemp('runs') / 'vqvae'
@@ -55,7 +57,80 @@ def test_videos_of_any_size_are_encoded_and_come_back(vqvae):
 
 def test_an_evaluation_of_videos_is_looked_at(vqvae):
     names = {path.name for path in (vqvae / 'images').iterdir()}
-    assert {f'{name}_0000040.png' for name in ('reconstructions', 'code_usage', 'codebook')} <= names
+    assert {f'{name}_{STEPS:07}.png' for name in ('reconstructions', 'code_usage', 'codebook')} <= names
     lines = map(json.loads, (vqvae / 'metrics.jsonl').read_text().splitlines())
     metrics = next(line for line in lines if line['split'] == 'eval')
     assert metrics['psnr'] == pytest.approx(opened(vqvae).evaluate('test').metrics['psnr'], rel=1e-5)
+
+
+@pytest.fixture(scope='module')
+def causal(tmp_path_factory):
+    """A causal VQGAN with a discriminator over time, of two frames a position but for the first."""
+    config = small('vqgan')
+    config.model.temporal, config.model.multipliers = 'causal', (1, 1)
+    config.model.attention_resolutions, config.model.residual_blocks = (), 1
+    config.quantizer.kind, config.fsq.levels, config.model.features = 'fsq', (4, 4, 4), 8
+    config.perceptual.kind = 'ms_ssim'
+    config.discriminator.channels, config.discriminator.stages = 4, 1
+    config.discriminator.strides = (1, 2, 2)
+    config.adversarial.start = STEPS // 2
+    workdir = tmp_path_factory.mktemp('runs') / 'causal'
+    metrics = train(config, workdir)
+    assert metrics['psnr'] > 14 and metrics['ms_ssim'] < 0.6 and metrics['perplexity'] > 4
+    return workdir
+
+
+@pytest.mark.slow
+def test_a_causal_tokenizer_serves_clips_images_and_streams(causal):
+    run = opened(causal)
+    video = np.stack([film(i, 9) for i in (32, 33)])
+    codes = np.asarray(run.encode(video))
+    assert codes.shape == (2, 5, 8, 8)
+    np.testing.assert_array_equal(run.encode(video[:, :1]), codes[:, :1])
+    rebuilt = np.asarray(run.decode(codes))
+    assert rebuilt.shape == video.shape
+    stream, parts = run.stream(), []
+    assert (stream.hop, stream.latency_ms) == (2, 250)
+    for start, end in ((0, 1), (1, 5), (5, 9)):
+        found = stream.encode(video[:, start:end])
+        np.testing.assert_array_equal(found, codes[:, (start + 1) // 2 : (end + 1) // 2])
+        parts.append(stream.decode(found))
+    assert np.abs(np.concatenate(parts, 1) - np.float32(rebuilt)).max() <= 1
+    with pytest.raises(vq_jax.UserError, match=r'8x16x16 cannot .* use a multiple of 2 and one frame more'):
+        run.encode(video[:, :8])
+    with pytest.raises(
+        vq_jax.UserError, match=r'has 3 frames .* multiple of 2, with the last one again after'
+    ):
+        stream.encode(video[:, :3])
+    with pytest.raises(vq_jax.UserError, match=r'has 2 frames .* give a multiple of 2 and one more'):
+        run.stream().encode(video[:, :2])
+    with pytest.raises(vq_jax.UserError, match='3x16x15 cannot be divided by 2'):
+        stream.encode(video[:, :2, :, :15])
+
+
+@pytest.mark.slow
+def test_what_is_shown_of_a_causal_tokenizer(causal):
+    names = {path.name for path in (causal / 'images').iterdir()}
+    assert {f'{name}_{STEPS:07}.png' for name in ('reconstructions', 'code_usage', 'codebook')} <= names
+
+
+@pytest.mark.parametrize(
+    'kind, shape, changes, words',
+    [
+        ('image', (16, 16, 3), {'temporal': 'causal'}, r'temporal is causal .* is for video, and these are'),
+        ('audio', (16, 1), {'time_strides': (2,)}, r'time_strides \(2,\), .* and these are sounds'),
+        (
+            'video',
+            (4, 16, 16, 3),
+            {'temporal': 'none'},
+            r'temporal is none, and the strides divide the frames',
+        ),
+        ('video', (4, 16, 16, 3), {'temporal': 'causal'}, r'4x16x16 cannot be divided by 2 without'),
+    ],
+)
+def test_sizes_that_do_not_fit_the_data(kind, shape, changes, words):
+    config = small('vqgan')
+    config.model.multipliers, config.model.attention_resolutions = (1, 1), ()
+    config.model.update(changes)
+    with pytest.raises(vq_jax.UserError, match=words):
+        make_task(config, Spec(kind, shape))

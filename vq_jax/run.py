@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -157,7 +156,7 @@ class Run:
         return self._jit(self.task.decode)(self.state, *self._decodable(codes, label, depths, scales))
 
     def stream(self) -> 'Stream':
-        """Begins to encode or decode sound chunk by chunk, with a causal codec (see `Stream`).
+        """Begins to encode or decode sound or video chunk by chunk, with a causal model (see `Stream`).
 
         Raises:
             UserError: if the model is not causal.
@@ -166,7 +165,7 @@ class Run:
             raise UserError(
                 f'this run of the task {self.config.task} cannot be streamed; one of vqgan with '
                 'config.variant.backbone=seanet can, where config.seanet.causal is true and '
-                'config.seanet.padding zeros.'
+                'config.seanet.padding zeros, and of video one with config.model.temporal=causal.'
             )
         return Stream(self)
 
@@ -695,16 +694,18 @@ class Run:
 
 
 class Stream:
-    """A sound, or several at once, encoded or decoded one chunk after the other (see `Run.stream`).
+    """A sound or video, or several at once, encoded or decoded one chunk after the other (see `Run.stream`).
 
-    What comes out, chunk after chunk, is that of the whole sound but for rounding, which may choose another
-    of two codes that are all but equally near. Encoding and decoding do not wait for each other, and either
-    can be done alone. Each length of chunks is compiled once: let them be of one.
+    What comes out, chunk after chunk, is that of the whole but for rounding, which may choose another of two
+    codes that are all but equally near. Encoding and decoding do not wait for each other, and either can be
+    done alone. Each length of chunks is compiled once: let them be of one. The first frame of a video has
+    codes of its own, so that its first chunk is one frame longer, or is that frame.
 
     Attributes:
-        hop: samples of a position of codes; chunks have a multiple of it.
-        latency: samples that must have come in before the first of them can be decoded: those of a position,
-            since nothing looks further ahead.
+        hop: samples or frames of a position of codes; chunks have a multiple of it, and the first of a video
+            one frame more.
+        latency: samples or frames that must have come in before the first of them can be decoded: those of a
+            position, since nothing looks further ahead.
         latency_ms: the same in milliseconds; None if the rate is not known.
     """
 
@@ -713,8 +714,8 @@ class Stream:
         state = run.state.for_inference()
         self._state = state.replace(params=fold_weight_norm(state.params))
         self._past: dict[str, Any] = {}
-        self._sounds: dict[str, int] = {}
-        self.hop = math.prod(run.task.factors)
+        self._examples: dict[str, int] = {}
+        self.hop = run.task.factors[0]
         self.latency = self.hop
         self.latency_ms = 1000 * self.latency / run.spec.rate if run.spec.rate else None
 
@@ -722,29 +723,37 @@ class Stream:
         """The codes or latents of the next chunk, as `Run.encode` gives them.
 
         Args:
-            chunk: int16 [b n c], n a multiple of `hop`, b as in the chunks before.
+            chunk: as the spec says, [b n ...], n a multiple of `hop`, and of the first chunk of a video one
+                more; b as in the chunks before.
         """
         run = self._run
         chunk = checked_examples(chunk, run.spec)
-        if chunk.shape[1] % self.hop or chunk.shape[2] != run.spec.channels:
+        length, apart = chunk.shape[1], run.task.first_apart and 'encode' not in self._past
+        if (length - apart) % self.hop or chunk.shape[-1] != run.spec.channels:
+            is_sound, more = run.spec.kind == 'audio', ' and one more' if apart else ''
+            unit, end = ('samples', 'zeros') if is_sound else ('frames', 'the last one again')
             raise UserError(
-                f'the chunk has {chunk.shape[1]:,} samples in {plural(chunk.shape[2], "channel")}; give a '
-                f'multiple of {self.hop}, with zeros after the end of a sound, in {run.spec.channels}.'
+                f'the chunk has {length:,} {unit} in {plural(chunk.shape[-1], "channel")}; give a multiple '
+                f'of {self.hop}{more}, with {end} after the end, in {run.spec.channels}.'
             )
+        whole = (length - apart + run.task.first_apart, *chunk.shape[2:])
+        run.task.check_spec(dataclasses.replace(run.spec, shape=whole))
         return run._plain(self._next('encode', run.task.encode_chunk, chunk))
 
     def decode(self, codes: Codes, label: Label = None, *, depths: int | None = None) -> jax.Array:
-        """The next chunk, int16 [b n c], of its codes; the arguments are those of `Run.decode`."""
+        """The next chunk, as the spec says, of its codes; the arguments are those of `Run.decode`."""
         return self._next('decode', self._run.task.decode_chunk, *self._run._decodable(codes, label, depths))
 
     def _next(self, way: str, method: Callable[..., tuple[Any, Any]], x: Any, *labels: np.ndarray) -> Any:
         """What a method of the task makes of the next chunk, whose past is kept for the one after it."""
         n = len(jax.tree.leaves(x)[0])
-        if n != self._sounds.setdefault(way, n):
+        if n != self._examples.setdefault(way, n):
             raise UserError(
-                f'this chunk is of {n}, and those before were of {self._sounds[way]}; begin another stream.'
+                f'this chunk is of {n}, and those before were of {self._examples[way]}; begin another stream.'
             )
-        if way not in self._past:  # silence, so that the first chunk needs no program of its own
+        if way not in self._past and self._run.task.first_apart:
+            self._past[way] = {}
+        elif way not in self._past:  # silence, so that the first chunk needs no program of its own
             _, shapes = jax.eval_shape(method, self._state, {}, x, *labels)
             self._past[way] = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
         made, self._past[way] = self._run._jit(method)(self._state, self._past[way], x, *labels)

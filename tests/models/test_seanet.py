@@ -30,7 +30,6 @@ from tests.initialised import initialised
 from vq_jax.errors import UserError
 from vq_jax.models.seanet import (
     LSTM,
-    STREAM,
     SEANetEncoder,
     SEANetSizes,
     Snake,
@@ -38,6 +37,7 @@ from vq_jax.models.seanet import (
     TimeConvTranspose,
     seanet_decoder,
 )
+from vq_jax.models.streams import STREAM
 from vq_jax.training.state import count_parameters
 
 PUBLISHED = json.loads(Path(__file__).with_name('seanet.json').read_text())

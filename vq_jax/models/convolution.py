@@ -67,11 +67,11 @@ class ConvTranspose(Conv):
         return x if bias is None else shift(x, bias)
 
 
-def check_strides(strides: tuple[int, ...]) -> None:
+def check_strides(strides: tuple[int, ...], name: str = 'strides') -> None:
     """Raises `UserError` unless each stride of a model is from 1 to 16, and there are any."""
     if not strides or not all(1 <= stride <= _MOST_STRIDE for stride in strides):
         raise UserError(
-            f'strides is {strides}; give numbers from 1 to {_MOST_STRIDE}, one for all axes of the grid or '
+            f'{name} is {strides}; give numbers from 1 to {_MOST_STRIDE}, one for all axes of the grid or '
             'one for each of them.'
         )
 

@@ -1,10 +1,13 @@
 """The encoder and decoder of VQGAN: residual blocks with group normalisation, attention at low resolution.
 
-Esser et al. 2021 (arXiv:2012.09841), table 7, after the U-Net of Ho et al. 2020 (arXiv:2006.11239).
+Esser et al. 2021 (arXiv:2012.09841), table 7, after the U-Net of Ho et al. 2020 (arXiv:2006.11239). Of video,
+they may be causal (Yu et al. 2023, arXiv:2310.05737; see `vq_jax.models.causal`).
 """
 
 import dataclasses
 import itertools
+import math
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -13,14 +16,18 @@ from flax import linen as nn
 
 from vq_jax.errors import UserError, check_least
 from vq_jax.models.attention import Attention
+from vq_jax.models.causal import CausalConv, causal_transpose
 from vq_jax.models.convolution import Conv, check_strides
 from vq_jax.models.decoder import Decoder
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.ops.barrier import cpu_barrier
 from vq_jax.ops.conv import conv_transpose
+from vq_jax.ops.frames import each_frame
 from vq_jax.ops.grids import per_axis
 from vq_jax.ops.sharding import split_batch
 from vq_jax.ops.sums import shift
+
+Temporal = Literal['full', 'causal', 'none']  # see `ResidualSizes`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +43,13 @@ class ResidualSizes:
         features: width of the vectors between encoder and decoder; the encoder gives twice as many
             for a Gaussian.
         strides: by which each resolution divides the sizes of the grid of the one before, one for all axes
-            or one for each.
+            or one for each; with `time_strides`, for the axes of a frame.
+        time_strides: of video, by which each resolution but the finest divides the frames of the one before,
+            if that is not the same for all; empty for what `strides` says.
+        temporal: of video, what a frame sees beside itself: 'full' all that is within reach; 'causal' earlier
+            frames alone, and of attention and normalisation none, so that clips can be streamed, their first
+            frame stands for itself, and an image is a clip of one frame; 'none' no other, which makes it a
+            network of images for each frame.
         dtype: what the layers compute in; parameters and normalisation are float32.
         remat: compute the insides of blocks again in the backward pass instead of keeping them.
     """
@@ -47,6 +60,8 @@ class ResidualSizes:
     attention_resolutions: tuple[int, ...] = (4,)
     features: int = 256
     strides: tuple[int, ...] = (2,)
+    time_strides: tuple[int, ...] = ()
+    temporal: Temporal = 'full'
     dtype: Literal['float32', 'bfloat16'] = 'float32'
     remat: bool = False
 
@@ -55,11 +70,31 @@ class ResidualSizes:
         check_least(0, self, 'residual_blocks')
         check_strides(self.strides)
         check_resolutions(self.attention_resolutions, self.multipliers)
+        steps = len(self.multipliers) - 1
+        if self.time_strides and len(self.time_strides) != steps:
+            raise UserError(
+                f'time_strides is {self.time_strides}, and multipliers {self.multipliers} have {steps} '
+                'resolutions below the finest; give one number for each, or none.'
+            )
+        if self.time_strides:
+            check_strides(self.time_strides, 'time_strides')
 
     @property
     def factors(self) -> tuple[int, ...]:
         """How much smaller the grid of vectors is than that of examples, along all axes or each."""
-        return tuple(stride ** (len(self.multipliers) - 1) for stride in self.strides)
+        steps = [self.strides_to(resolution) for resolution in range(1, len(self.multipliers))]
+        return tuple(map(math.prod, zip(*steps, strict=True))) if steps else (1,)
+
+    @property
+    def is_of_video(self) -> bool:
+        """Whether only videos can be encoded."""
+        return self.temporal != 'full' or bool(self.time_strides)
+
+    def strides_to(self, resolution: int) -> tuple[int, ...]:
+        """Those from the next finer resolution to this one, 1 or more, along all axes or each."""
+        if not self.time_strides:
+            return self.strides
+        return (self.time_strides[resolution - 1], *per_axis(self.strides, 2, 'strides'))
 
 
 class ResidualBlock(nn.Module):
@@ -68,10 +103,12 @@ class ResidualBlock(nn.Module):
     Attributes:
         features: channels of the result; if the input has others, it passes a convolution of size 1.
         dtype: what the convolutions compute in.
+        temporal: see `ResidualSizes`.
     """
 
     features: int
     dtype: str = 'float32'
+    temporal: Temporal = 'full'
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -79,7 +116,9 @@ class ResidualBlock(nn.Module):
         (x,) = cpu_barrier(x)
         h = x
         for _ in range(2):
-            h = Conv(self.features, dtype=self.dtype)(nn.swish(GroupNorm()(h)))
+            h = _conv(self.features, self.dtype, self.temporal)(
+                nn.swish(_apart(self.temporal, GroupNorm(), h))
+            )
         if x.shape[-1] != self.features:
             x = Conv(self.features, 1, dtype=self.dtype)(x)
         return x + h
@@ -94,46 +133,60 @@ class Downsample(nn.Module):
     Attributes:
         dtype: what is computed in.
         strides: one for all axes, or one for each.
+        temporal: see `ResidualSizes`.
     """
 
     dtype: str = 'float32'
     strides: tuple[int, ...] = (2,)
+    temporal: Temporal = 'full'
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b *grid c] to [b *grid/strides c]."""
-        size = tuple(max(3, stride + 1) for stride in self.strides)
-        border = tuple((int(stride == 1), 1) for stride in self.strides)
-        return Conv(x.shape[-1], size, self.strides, border, dtype=self.dtype)(x)
+        strides = per_axis(self.strides, x.ndim - 2, 'strides')
+        size = [max(3, stride + 1) for stride in strides]
+        border = [(int(stride == 1), 1) for stride in strides]
+        if self.temporal == 'none':
+            size[0], border[0] = 1, (0, 0)
+        kind = CausalConv if self.temporal == 'causal' else Conv
+        return kind(x.shape[-1], tuple(size), strides, tuple(border), dtype=self.dtype)(x)
 
 
 class Upsample(nn.Module):
     """Repeats each position `strides` times, then a convolution of size 3.
 
     The two are one transposed convolution, whose kernel is that of size 3 added to itself at each of the
-    repeated positions: for 2x2 of them, four ninths of the multiplications.
+    repeated positions: for 2x2 of them, four ninths of the multiplications. A causal one leaves the first
+    frame of video alone: 1 + n frames become 1 + n*stride.
 
     Attributes:
         dtype: what is computed in.
         strides: one for all axes, or one for each.
+        temporal: see `ResidualSizes`.
     """
 
     dtype: str = 'float32'
     strides: tuple[int, ...] = (2,)
+    temporal: Temporal = 'full'
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b *grid c] to [b *grid*strides c]."""
         c, rank = x.shape[-1], x.ndim - 2
         strides = per_axis(self.strides, rank, 'strides')
-        kernel = self.param('kernel', nn.initializers.lecun_normal(), (*(3,) * rank, c, c), jnp.float32)
+        size = [1 if self.temporal == 'none' else 3, 3, 3][:rank]
+        kernel = self.param('kernel', nn.initializers.lecun_normal(), (*size, c, c), jnp.float32)
         bias = self.param('bias', nn.initializers.zeros_init(), (c,), jnp.float32)
         added = (
             jnp.pad(kernel, (*((i, s - 1 - i) for i, s in zip(repeat, strides, strict=True)), (0, 0), (0, 0)))
             for repeat in itertools.product(*map(range, strides))
         )
-        spread = sum(added).astype(self.dtype)
-        return shift(conv_transpose(x.astype(self.dtype), spread, strides), bias.astype(self.dtype))
+        x, spread = x.astype(self.dtype), sum(added).astype(self.dtype)
+        if self.temporal == 'causal':
+            x = causal_transpose(self, x, spread, strides)
+        else:
+            x = conv_transpose(x, spread, strides)
+        return shift(x, bias.astype(self.dtype))
 
 
 class ResidualEncoder(nn.Module):
@@ -152,16 +205,16 @@ class ResidualEncoder(nn.Module):
         """Maps examples [b *grid c] to vectors [b *grid/factors features]."""
         s = self.sizes
         block, attention = recomputed(s.remat, ResidualBlock, Attention)
-        x = split_batch(Conv(s.channels, dtype=s.dtype)(x))
+        x = split_batch(_conv(s.channels, s.dtype, s.temporal)(x))
         for resolution, multiplier in enumerate(s.multipliers):
+            if resolution > 0:
+                x = Downsample(s.dtype, s.strides_to(resolution), s.temporal)(x)
             for _ in range(s.residual_blocks):
-                x = block(s.channels * multiplier, s.dtype)(x)
+                x = block(s.channels * multiplier, s.dtype, s.temporal)(x)
                 if resolution in s.attention_resolutions:
-                    x = attention(s.dtype)(x)
-            if resolution < len(s.multipliers) - 1:
-                x = Downsample(s.dtype, s.strides)(x)
+                    x = _apart(s.temporal, attention(s.dtype), x)
         x = _middle(s, x)
-        return Conv(self.features, dtype=s.dtype)(nn.swish(GroupNorm()(x)))
+        return _conv(self.features, s.dtype, s.temporal)(nn.swish(_apart(s.temporal, GroupNorm(), x)))
 
 
 class ResidualTrunk(nn.Module):
@@ -174,21 +227,21 @@ class ResidualTrunk(nn.Module):
         """Maps vectors [b *grid features] to what the last convolution is given [b *grid*factors c]."""
         s = self.sizes
         block, attention = recomputed(s.remat, ResidualBlock, Attention)
-        x = split_batch(Conv(s.channels * s.multipliers[-1], dtype=s.dtype)(z))
+        x = split_batch(_conv(s.channels * s.multipliers[-1], s.dtype, s.temporal)(z))
         x = _middle(s, x)
         for resolution in reversed(range(len(s.multipliers))):
             for _ in range(s.residual_blocks + 1):
-                x = block(s.channels * s.multipliers[resolution], s.dtype)(x)
+                x = block(s.channels * s.multipliers[resolution], s.dtype, s.temporal)(x)
                 if resolution in s.attention_resolutions:
-                    x = attention(s.dtype)(x)
+                    x = _apart(s.temporal, attention(s.dtype), x)
             if resolution > 0:
-                x = Upsample(s.dtype, s.strides)(x)
-        return nn.swish(GroupNorm()(x))
+                x = Upsample(s.dtype, s.strides_to(resolution), s.temporal)(x)
+        return nn.swish(_apart(s.temporal, GroupNorm(), x))
 
 
 def residual_decoder(sizes: ResidualSizes, out_channels: int = 3) -> Decoder:
     """Maps a grid of vectors to examples."""
-    return Decoder(ResidualTrunk(sizes), Conv(out_channels, dtype=sizes.dtype))
+    return Decoder(ResidualTrunk(sizes), _conv(out_channels, sizes.dtype, sizes.temporal))
 
 
 def check_resolutions(chosen: tuple[int, ...], multipliers: tuple[int, ...]) -> None:
@@ -203,8 +256,21 @@ def check_resolutions(chosen: tuple[int, ...], multipliers: tuple[int, ...]) -> 
 def _middle(sizes: ResidualSizes, x: jax.Array) -> jax.Array:
     """The blocks at the coarsest resolution; called inside a module's compact method."""
     block, attention = recomputed(sizes.remat, ResidualBlock, Attention)
-    x = block(x.shape[-1], sizes.dtype)(x)
-    return block(x.shape[-1], sizes.dtype)(attention(sizes.dtype)(x))
+    x = block(x.shape[-1], sizes.dtype, sizes.temporal)(x)
+    x = _apart(sizes.temporal, attention(sizes.dtype), x)
+    return block(x.shape[-1], sizes.dtype, sizes.temporal)(x)
+
+
+def _conv(features: int, dtype: str, temporal: Temporal) -> Conv:
+    """A convolution of size 3 of what a frame may see."""
+    if temporal == 'causal':
+        return CausalConv(features, dtype=dtype)
+    return Conv(features, (1, 3, 3) if temporal == 'none' else 3, dtype=dtype)
+
+
+def _apart(temporal: Temporal, layer: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """What a layer over whole grids makes of x [b *grid c], or of each of its frames."""
+    return layer(x) if temporal == 'full' else each_frame(layer, x)
 
 
 def recomputed(remat: bool, *kinds: type[nn.Module]) -> tuple[type[nn.Module], ...]:

@@ -3,8 +3,7 @@
 SEANet (Tagliasacchi et al. 2020, arXiv:2009.02095), as SoundStream (Zeghidour et al. 2021, arXiv:2107.03312),
 EnCodec (Défossez et al. 2022, arXiv:2210.13438) and DAC (Kumar et al. 2023, arXiv:2306.06546) have it.
 
-Causal networks can be applied to one chunk of a sound after the other: where the collection `STREAM` is
-mutable, each layer leaves there what the next chunk needs of this one, and goes on from what it finds there.
+Causal networks can be applied to one chunk of a sound after the other (see `vq_jax.models.streams`).
 """
 
 import dataclasses
@@ -18,12 +17,12 @@ from flax import linen as nn
 from vq_jax.errors import UserError, check_least
 from vq_jax.models.convolution import Conv, ConvTranspose, layer_inputs
 from vq_jax.models.decoder import Decoder
+from vq_jax.models.streams import STREAM, after_past, is_streaming
 from vq_jax.ops.activations import snake
 from vq_jax.ops.conv import conv, conv_transpose
 from vq_jax.ops.sharding import split_batch
 from vq_jax.ops.sums import shift
 
-STREAM = 'stream'  # the collection of what causal layers keep of the chunks before
 _MOST_STRIDE = 32  # so that a slip of the finger makes no kernel that fills the memory
 _INIT = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')  # PyTorch's, as in the published code
 
@@ -120,8 +119,8 @@ class TimeConv(Conv):
         """Maps [b t c] to [b t/stride features]."""
         reach = max(0, self.dilation * (self.kernel_size - 1) + 1 - self.strides)
         around = (reach, 0) if self.causal else (reach - reach // 2, reach // 2)
-        if _is_streaming(self):
-            x, around = _after_past(self, x, reach), (0, 0)
+        if is_streaming(self):
+            x, around = after_past(self, x, _silence(x, reach)), (0, 0)
         elif self.border == 'reflect' and reach:
             x, around = jnp.pad(x, ((0, 0), around, (0, 0)), mode='reflect'), (0, 0)
         x, kernel, bias = layer_inputs(self, x, normed=-1)
@@ -143,9 +142,9 @@ class TimeConvTranspose(ConvTranspose):
         """Maps [b t c] to [b t*stride features]."""
         length, reach = x.shape[1] * self.strides, self.kernel_size - self.strides
         start = 0 if self.causal else reach - reach // 2
-        if _is_streaming(self):
+        if is_streaming(self):
             past = -(-reach // self.strides)
-            x, start = _after_past(self, x, past), past * self.strides
+            x, start = after_past(self, x, _silence(x, past)), past * self.strides
         x, kernel, bias = layer_inputs(self, x, normed=-2)
         x = conv_transpose(x, kernel, self.strides, 'VALID')[:, start : start + length]
         return x if bias is None else shift(x, bias)
@@ -201,7 +200,7 @@ class LSTM(nn.Module):
         bias = self.param('bias', nn.initializers.zeros_init(), (4 * c,))
         inputs = (x.astype(self.dtype) @ kernel).astype(jnp.float32) + bias
         start = jnp.zeros((b, c), jnp.float32), jnp.zeros((b, c), jnp.float32)
-        if _is_streaming(self):
+        if is_streaming(self):
             start = self.get_variable(STREAM, 'past', start)
 
         def step(state: tuple[jax.Array, jax.Array], gates: jax.Array) -> tuple[Any, jax.Array]:
@@ -213,7 +212,7 @@ class LSTM(nn.Module):
             return (cell, hidden), hidden
 
         end, hidden = jax.lax.scan(step, start, inputs.swapaxes(0, 1))
-        if _is_streaming(self):
+        if is_streaming(self):
             self.put_variable(STREAM, 'past', end)
         return hidden.swapaxes(0, 1).astype(self.dtype)
 
@@ -310,16 +309,6 @@ def _activated(sizes: SEANetSizes, x: jax.Array) -> jax.Array:
     return Snake()(x) if sizes.activation == 'snake' else nn.elu(x)
 
 
-def _is_streaming(module: nn.Module) -> bool:
-    """Whether what comes in is a chunk, and the next one will follow."""
-    return module.is_mutable_collection(STREAM) and not module.is_initializing()
-
-
-def _after_past(module: nn.Module, x: jax.Array, positions: int) -> jax.Array:
-    """A chunk [b t c] after so many positions of the chunks before, at first zeros, and keeps the last."""
-    if not positions:
-        return x
-    start = jnp.zeros((x.shape[0], positions, x.shape[-1]), x.dtype)
-    x = jnp.concatenate([module.get_variable(STREAM, 'past', start), x], axis=1)
-    module.put_variable(STREAM, 'past', x[:, x.shape[1] - positions :])
-    return x
+def _silence(x: jax.Array, n: int) -> jax.Array:
+    """So many positions of zeros, as those of sounds [b t c]: [b n c]."""
+    return jnp.zeros((x.shape[0], n, x.shape[-1]), x.dtype)

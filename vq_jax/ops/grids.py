@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from vq_jax.errors import UserError
 
@@ -51,10 +52,20 @@ def to_patches(x: jax.Array, size: int | Sequence[int]) -> jax.Array:
     return patches.reshape(b, *cells, -1)
 
 
-def any_within(mask: jax.Array, grid: Sequence[int]) -> jax.Array:
-    """Which cells of a coarser grid have a part in a mask, bool [b *grid*sizes]: bool [b *grid]."""
+def any_within(mask: jax.Array, grid: Sequence[int], first_apart: bool = False) -> jax.Array:
+    """Which cells of a coarser grid have a part in a mask, bool [b *grid*sizes]: bool [b *grid].
+
+    With `first_apart`, the first cell along the first axis is of one position, as of causal models of video.
+    """
+    if first_apart:
+        mask = first_as_cell(mask, max(1, (mask.shape[1] - 1) // max(1, grid[0] - 1)))
     sizes = [n // cells for n, cells in zip(mask.shape[1:], grid, strict=True)]
     return to_patches(mask[..., None], sizes).any(-1)
+
+
+def first_as_cell(x: jax.Array, size: int) -> jax.Array:
+    """Repeats the first position of an axis so that it fills a cell: [b 1+n ...] to [b size+n ...]."""
+    return jnp.concatenate([jnp.repeat(x[:, :1], size - 1, axis=1), x], axis=1)
 
 
 def from_patches(x: jax.Array, size: int | Sequence[int]) -> jax.Array:

@@ -22,10 +22,11 @@ from vq_jax.models.autoencoder import Autoencoder, Codes
 from vq_jax.models.context import Context, beside, class_vector
 from vq_jax.models.decoder import LAST_KERNEL
 from vq_jax.models.observation import expected
-from vq_jax.models.seanet import STREAM
+from vq_jax.models.residual import ResidualSizes
+from vq_jax.models.streams import STREAM
 from vq_jax.ops import adversarial_losses
 from vq_jax.ops.collectives import pmean
-from vq_jax.ops.grids import per_axis
+from vq_jax.ops.grids import first_as_cell, per_axis
 from vq_jax.ops.images import to_float, to_integers
 from vq_jax.ops.keys import content_keys
 from vq_jax.ops.likelihoods import bits_per_dimension
@@ -77,6 +78,8 @@ class AutoencoderTask(Task):
         source: what the encoder sees of an example.
         more_codes: a sentence that says how more of the codes come into use.
         streams: whether the model can be applied to one chunk of an example after the other.
+        first_apart: whether the first position along the first axis is encoded by itself, so that
+            1 + k*factor of them become 1 + k, as by causal models of video.
     """
 
     model: Autoencoder
@@ -92,6 +95,7 @@ class AutoencoderTask(Task):
     source: Source = _ITSELF
     more_codes: str = ''
     streams: bool = False
+    first_apart: bool = False
     num_labels: int = 0
     accumulate: int = 1
 
@@ -118,7 +122,7 @@ class AutoencoderTask(Task):
     def check_spec(self, spec: Spec) -> None:
         """Raises `UserError` unless the model can take such examples."""
         check_same_kind(spec, self.spec)
-        encoded_grid(spec, self.factors, self.factors_key)
+        encoded_grid(spec, self.factors, self.factors_key, self.first_apart)
         if spec.channels != self.spec.channels:
             raise UserError(
                 f'the examples have {plural(spec.channels, "channel")} and the model was made for '
@@ -326,7 +330,7 @@ class AutoencoderTask(Task):
     def watch_evaluation(self, metrics: dict[str, float]) -> str | None:
         """A warning if few of the codes are in use (see `watch_usage`)."""
         positions = int(metrics['examples']) * math.prod(
-            encoded_grid(self.spec, self.factors, self.factors_key)
+            encoded_grid(self.spec, self.factors, self.factors_key, self.first_apart)
         )
         # A codebook that scales share is used by all of them together, of which the finest has that grid.
         vocabularies = self.vocabularies[:1] if self.model.shared_codebook else self.vocabularies
@@ -408,6 +412,9 @@ class AutoencoderTask(Task):
 
     def codebook(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
         """What the codes of each scale that are used most decode to."""
+        if self.first_apart:
+            rebuilt = first_as_cell(predictions['reconstructions'], self.factors[0])
+            predictions = {**predictions, 'reconstructions': np.asarray(rebuilt)}
         return codebook_media(predictions, means, self.vocabularies, self.spec)
 
     def seen(self, x: jax.Array) -> jax.Array:
@@ -424,12 +431,14 @@ class AutoencoderTask(Task):
         return to_integers(decoded, self.spec.dtype)
 
     def encode_chunk(self, state: State, past: Any, x: jax.Array) -> tuple[Codes, Any]:
-        """Codes, or latents, of the next chunk [b t c] of examples; only if it `streams`.
+        """Codes, or latents, of the next chunk [b t ...] of examples; only if it `streams`.
 
         Args:
             state: as for `encode`.
-            past: what this returned of the chunk before; empty, or all zeros, for the first.
-            x: the chunk, as the spec says, of a multiple of `factors` samples.
+            past: what this returned of the chunk before; empty for the first, or if none is `first_apart` all
+                zeros.
+            x: the chunk, as the spec says, whose length is a multiple of the first of the `factors`; of the
+                first chunk one more if one is `first_apart`.
         """
         variables = {**state.eval_variables(), **past}
         seen = self.seen(to_float(x))
@@ -533,25 +542,46 @@ class AutoencoderTask(Task):
         return pull(at_outputs)[0]
 
 
-def encoded_grid(spec: Spec, factors: Sequence[int], factors_key: str) -> tuple[int, ...]:
+def encoded_grid(
+    spec: Spec, factors: Sequence[int], factors_key: str, first_apart: bool = False
+) -> tuple[int, ...]:
     """The sizes of the axes of an example's vectors.
 
     Args:
         spec: of the examples.
         factors: by how much the encoder divides the sizes of the grid, along all axes or each.
         factors_key: what in the config sets them.
+        first_apart: see `AutoencoderTask`.
 
     Raises:
         UserError: if the sizes cannot be divided by them.
     """
     along = per_axis(factors, spec.rank, 'strides')
-    if any(size % factor for size, factor in zip(spec.grid, along, strict=True)):
+    apart = (int(first_apart), *[0] * (spec.rank - 1))
+    if any((size - one) % factor for size, one, factor in zip(spec.grid, apart, along, strict=True)):
         factor = 'x'.join(map(str, factors))
+        without, more = (' without their first frame', ' and one frame more') if first_apart else ('', '')
         raise UserError(
-            f'examples of {spec.size_in_words} cannot be divided by {factor} ({factors_key}); use a '
-            f'multiple of {factor}, by {size_keys(spec)}.'
+            f'examples of {spec.size_in_words} cannot be divided by {factor}{without} ({factors_key}); use a '
+            f'multiple of {factor}{more}, by {size_keys(spec)}.'
         )
-    return tuple(size // factor for size, factor in zip(spec.grid, along, strict=True))
+    return tuple(
+        (size - one) // factor + one for size, one, factor in zip(spec.grid, apart, along, strict=True)
+    )
+
+
+def check_residual(sizes: ResidualSizes, spec: Spec, section: str) -> None:
+    """Raises `UserError` unless sizes, of a section of the config, are for such examples."""
+    if sizes.is_of_video and spec.kind != 'video':
+        raise UserError(
+            f'config.{section}.temporal is {sizes.temporal} and time_strides {sizes.time_strides}, which is '
+            f'for video, and these are {spec.plural}; set them to full and ().'
+        )
+    if sizes.temporal == 'none' and sizes.factors[0] > 1:
+        raise UserError(
+            f'config.{section}.temporal is none, and the strides divide the frames by {sizes.factors[0]}; '
+            f'set config.{section}.strides to (1, 2, 2), or temporal to full or causal.'
+        )
 
 
 def errors(outputs: jax.Array, originals: jax.Array, spec: Spec) -> dict[str, jax.Array]:

@@ -91,6 +91,8 @@ class Codec(Protocol):
         num_labels: classes that decoders are conditioned on; 0 for none.
         class_names: of these classes; None if they are not known.
         has_likelihood: whether there is `log_likelihood`.
+        first_apart: whether the first position along the first axis has codes or latents of its own (see
+            `AutoencoderTask`).
         run: the trained run that it is, as far as inference needs it; None if nothing is learned.
     """
 
@@ -100,6 +102,7 @@ class Codec(Protocol):
     num_labels: int
     class_names: ClassNames
     has_likelihood: bool
+    first_apart: bool
     run: Restored | None
 
     def state(self) -> Any:
@@ -134,6 +137,7 @@ class Identity:
     num_labels: ClassVar[int] = 0
     class_names: ClassVar[ClassNames] = None
     has_likelihood: ClassVar[bool] = False
+    first_apart: ClassVar[bool] = False
     run: ClassVar[None] = None
 
     spec: Spec
@@ -235,6 +239,11 @@ class FrozenRun:
     def has_likelihood(self) -> bool:
         """Whether the decoder of the run is a likelihood."""
         return self.run.task.has_likelihood
+
+    @property
+    def first_apart(self) -> bool:
+        """That of the run."""
+        return self.run.task.first_apart
 
     def state(self) -> Any:
         """What the run learned."""

@@ -154,7 +154,7 @@ class DiffusionSampling(Task):
         to nothing.
         """
         self._needs_no_small_image('sample a part of an image anew')
-        parts = any_within(mask, self.codec.latent_shape[:-1])[..., None]
+        parts = any_within(mask, self.codec.latent_shape[:-1], self.codec.first_apart)[..., None]
         known = Known(x0=self.encoded(state, fill(images, mask)), mask=parts)
         x, _ = self.visit(
             state, keys, self.context(state.eval_variables(), labels, conditions), sampling, known=known

@@ -315,7 +315,7 @@ class PriorTask(Task):
         [b], and a class, int32 [b].
         """
         known = [
-            jnp.where(any_within(mask, codes.shape[1:-1])[..., None], -1, codes)
+            jnp.where(any_within(mask, codes.shape[1:-1], self.codec.first_apart)[..., None], -1, codes)
             for codes in self.encode(state, fill(images, mask))
         ]
         sampled = self._sample(state, keys, labels, conditions, known, sampling)

@@ -17,14 +17,13 @@ from vq_jax.models.observation import Likelihood, Observation
 from vq_jax.models.residual import ResidualEncoder, ResidualSizes, residual_decoder
 from vq_jax.models.strided import FlatEncoder, FlatTrunk, StridedSizes, strided_decoder
 from vq_jax.ops import gaussians
-from vq_jax.ops.grids import per_axis
 from vq_jax.ops.images import to_float
 from vq_jax.ops.keys import content_keys, fold_in, normal
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.losses import sum_each
 from vq_jax.quantizers.gaussian import GaussianBottleneck
 from vq_jax.spec import Spec
-from vq_jax.tasks.autoencoder import AutoencoderTask, errors
+from vq_jax.tasks.autoencoder import AutoencoderTask, check_residual, encoded_grid, errors
 from vq_jax.tasks.losses import BottleneckLoss, reconstruction_loss
 from vq_jax.tasks.task import check_parts, check_same_spec
 from vq_jax.training.config import build, defaults
@@ -32,6 +31,7 @@ from vq_jax.training.optimizer import model_optimizer
 from vq_jax.training.parallel import Batch
 from vq_jax.training.state import TrainState
 
+_FACTORS_KEY = 'the stages of the encoder'  # by which latents are fewer than values
 _ACTIVE = 0.01  # Burda et al. 2016 (arXiv:1509.00519), section 5.2
 
 
@@ -112,7 +112,7 @@ class VAETask(AutoencoderTask):
         mlp = build(MLPSizes, config.mlp, 'mlp')
         strided = build(StridedSizes, config.convolutional, 'convolutional')
         residual = build(ResidualSizes, config.residual, 'residual')
-        factors, grid, features = (1,), (), None
+        factors, grid, features, first_apart = (1,), (), None, False
         if options.backbone == 'mlp':
             encoder, decoder = MLPEncoder(mlp), mlp_decoder(mlp, spec.shape)
         elif options.backbone == 'convolutional':
@@ -123,14 +123,16 @@ class VAETask(AutoencoderTask):
             features, factors = residual.features, residual.factors
             encoder = ResidualEncoder(residual, 2 * features)
             decoder = residual_decoder(residual, spec.channels)
-            along = per_axis(factors, spec.rank, 'strides')
-            grid = tuple(n // f for n, f in zip(spec.grid, along, strict=True))
+            check_residual(residual, spec, 'residual')
+            first_apart = residual.temporal == 'causal'
+            grid = encoded_grid(spec, factors, _FACTORS_KEY, first_apart)
         bottleneck = GaussianBottleneck(options.latent_dim, features, loss.free_bits)
         return cls(
             model=Autoencoder(encoder, bottleneck, decoder, Observation(options.likelihood, spec.dtype)),
             spec=spec,
             factors=factors,
-            factors_key='the stages of the encoder',
+            factors_key=_FACTORS_KEY,
+            first_apart=first_apart,
             losses=(reconstruction_loss(options.likelihood, math.prod(spec.shape)),),  # nats an example
             bottleneck_loss=BottleneckLoss(loss.beta, loss.beta_warmup),
             optimizer=model_optimizer(config),

@@ -12,9 +12,10 @@ from vq_jax.models.residual import ResidualEncoder, ResidualSizes, residual_deco
 from vq_jax.models.seanet import SEANetEncoder, SEANetSizes, seanet_decoder
 from vq_jax.models.sound_discriminators import SoundDiscriminator
 from vq_jax.quantizers.gaussian import GaussianBottleneck
+from vq_jax.quantizers.quantizer import Multiscale
 from vq_jax.spec import Spec
 from vq_jax.tasks.adversarial import AdversarialConfig, make_adversary
-from vq_jax.tasks.autoencoder import AutoencoderTask, encoded_grid
+from vq_jax.tasks.autoencoder import AutoencoderTask, check_residual, encoded_grid
 from vq_jax.tasks.balancer import BalancerConfig, make_balancer
 from vq_jax.tasks.losses import BottleneckLoss, perceptual_loss, reconstruction_loss
 from vq_jax.tasks.perceptual import Perceptual
@@ -127,6 +128,9 @@ class VQGANTask(AutoencoderTask):
                     f'{spec.plural}; set it to residual.'
                 )
             sizes = seanet
+        else:
+            check_residual(sizes, spec, 'model')
+        causal_video = sizes is not seanet and sizes.temporal == 'causal'
         factors_key = f'config.{"seanet.strides" if sizes is seanet else "model.multipliers"}'
         loss = build(VQGANLossConfig, config.loss, 'loss')
         perceptual = build(Perceptual, config.perceptual, 'perceptual')
@@ -135,9 +139,10 @@ class VQGANTask(AutoencoderTask):
             bottleneck = build(GaussianBottleneck, config.gaussian, 'gaussian', dim=sizes.features)
             bottleneck_loss = BottleneckLoss(loss.kl_weight, per_value=True)
         else:
-            grid = encoded_grid(spec, sizes.factors, factors_key)
+            grid = encoded_grid(spec, sizes.factors, factors_key, causal_video)
             width, bottleneck = sizes.features, make_quantizer(config, grid, dim=sizes.features)
             bottleneck_loss = BottleneckLoss(loss.quantizer_weight)
+        one_by_one = not isinstance(bottleneck, Multiscale)  # whether each position is quantized by itself
         discriminator = make_discriminator(config, variant.discriminator, spec, num_labels)
         adversarial = build(AdversarialConfig, config.adversarial, 'adversarial')
         learning = adversarial.start - adversarial.warmup  # the step from which the discriminator learns
@@ -157,7 +162,8 @@ class VQGANTask(AutoencoderTask):
             spec=spec,
             factors=sizes.factors,
             factors_key=factors_key,
-            streams=sizes is seanet and seanet.streams,
+            streams=(causal_video or (sizes is seanet and seanet.streams)) and one_by_one,
+            first_apart=causal_video,
             losses=tuple(losses),
             bottleneck_loss=bottleneck_loss,
             optimizer=model_optimizer(config),

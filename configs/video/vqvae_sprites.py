@@ -1,0 +1,35 @@
+"""A 3-D VQ-VAE on sprites, after VideoGPT (Yan et al. 2021, arXiv:2104.10157): 8 frames of 64x64 pixels.
+
+Convolutions over time, height and width, which see frames on both sides, make clips 2x16x16 codes from a
+codebook of 256: as many as a small prior can learn. VideoGPT's encoder and decoder have axial attention as
+well, and it trains at 16 frames to 4x16x16 codes.
+
+    python -m vq_jax.train --config configs/video/vqvae_sprites.py --workdir runs/vqvae_sprites
+
+Not run.
+"""
+
+from ml_collections import ConfigDict
+
+from vq_jax.tasks import default_config
+
+
+def get_config() -> ConfigDict:
+    """Sizes for two cores of a CPU."""
+    config = default_config('vqvae')
+    config.steps = 3_000
+    config.batch_size = 16
+    config.eval_every = 500
+    config.checkpoint_every = 500
+    config.data.name = 'sprites'
+    config.data.frames = 8
+    config.data.image_size = 64
+    config.data.channels = 3
+    config.model.channels = 32
+    config.model.stages = 2  # of strides 2, also in time
+    config.quantizer.num_codes = 256
+    config.quantizer.dim = 32
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = 'cosine'
+    config.optimizer.warmup_steps = 100
+    return config
