@@ -114,12 +114,14 @@ def _spec(data: 'ConfigDict') -> Spec:
             )
         return _of_kind(_KINDS[len(shape)], shape, data)
     if data.image_size and data.channels:
-        return Spec('image', (data.image_size, data.image_size, data.channels))
+        of_image = data.image_size, data.image_size, data.channels
+        return Spec('video', (data.frames, *of_image)) if data.frames else Spec('image', of_image)
     if data.num_samples:
         return _of_kind('audio', (data.num_samples, data.channels or 1), data)
     raise UserError(
         'the config leaves the size of the examples to the data set; give --shape=h,w,c (of sound t,c), or '
-        'set config.data.image_size and config.data.channels (of sound config.data.num_samples).'
+        'set config.data.image_size and config.data.channels (of sound config.data.num_samples, of video '
+        'config.data.frames too).'
     )
 
 

@@ -1,18 +1,16 @@
-"""A tokenizer of video of the size of MAGVIT-v2 (Yu et al. 2023, arXiv:2310.05737): 17 frames of 128x128 pixels.
+"""A tokenizer of video of MAGVIT-v2's size (Yu et al. 2023, arXiv:2310.05737): 17 frames of 128x128 pixels.
 
 For a folder of videos of your own, or a set of tensorflow-datasets: `configs/video/magvit2.py:NAME`.
 
     python -m vq_jax.train --config configs/video/magvit2.py:folder:PATH --workdir runs/magvit2
     python -m vq_jax.summary --config configs/video/magvit2.py
 
-Clips become 5x16x16 codes of 18 bits; the first frame has 16x16 of its own, so that an image is a clip of one
-frame. Base channels, multipliers, frames, codes, losses, their weights and optimizers are those of the paper's
-appendix for video.
+Clips become 5x16x16 codes of 18 bits. The first frame has 16x16 of its own, so that an image is a clip of one
+frame. Frames, channels, codes, and the losses with their weights and optimizers are those of the paper.
 
-What differs: the decoder has no adaptive group normalisation, and convolutions have no blur; each resolution has
-as many residual blocks as the encoder has, and one more; one layer of attention, of each frame by itself, is at
-the lowest resolution; the discriminator is a PatchGAN over time and space and not one of StyleGAN; weights do not
-begin from those of a model of images; the entropy loss has one weight from the first step to the last.
+What differs: decoders have no adaptive group normalisation, and layers no blur; the coarsest resolution has
+a layer of attention, of each frame by itself; the discriminator is a PatchGAN and not StyleGAN's; weights
+do not begin from those of a model of images; and the entropy loss has one weight from first to last.
 
 Not run: no accelerator was at hand.
 """

@@ -175,10 +175,12 @@ def without_other_runs(config):
 
 
 def spec_of(path, config, size=None):
-    """The spec of the examples of a config file; of images of another size, if one is given."""
+    """The spec of the examples of a config file; of images and video of another size, if one is given."""
     if path.parent.name == 'audio':
         return Spec('audio', (config.data.num_samples, 1), 8000.0)
     size = size or (8 if config.task == 'prior' else config.data.image_size or 28)
+    if path.parent.name == 'video':
+        return Spec('video', (config.data.frames, size, size, config.data.channels))
     return Spec('image', (size, size, config.data.channels))
 
 
@@ -216,6 +218,7 @@ DEEP = (
     'kl_f8_imagenet',
     'ldm_imagenet',
     'ldm_imagenette',
+    'magvit2',
     'prior_imagenet',
     'sr_imagenette',
     'vqgan_imagenet',
@@ -255,13 +258,13 @@ def test_published_vqgans_have_as_many_parameters(variant, parameters):
 def test_every_config_trains_a_step(path):
     """One real step on two examples.
 
-    Models for images of more than 128 pixels are given 32, and their channels are an eighth; those of
-    VQGAN have one residual block a level. Channels of codecs are an eighth. Transformers have two blocks at
-    most. The networks of diffusion models are small.
+    Models for images of more than 128 pixels, or for video of as many, are given 32, and their channels are
+    an eighth; those of VQGAN have one residual block a level. Channels of codecs are an eighth. Transformers
+    have two blocks at most. The networks of diffusion models are small.
     """
     config = without_other_runs(complete_config(read(path).get_config()))
     size = config.data.image_size or 28
-    if size > 128:
+    if size > 128 or path.stem == 'magvit2':
         size = 32
         if config.task not in ('diffusion', 'prior'):
             config.model.channels //= 8

@@ -336,7 +336,10 @@ def check_same_kind(spec: Spec, wanted: Spec) -> None:
 
 def size_keys(spec: Spec) -> str:
     """The keys of the config by which examples become of another size, for messages."""
-    return 'config.data.num_samples' if spec.kind == 'audio' else 'config.data.image_size or config.data.pad'
+    if spec.kind == 'audio':
+        return 'config.data.num_samples'
+    frames = 'config.data.frames, ' if spec.kind == 'video' else ''
+    return f'{frames}config.data.image_size or config.data.pad'
 
 
 def check_parts(config: ConfigDict, what: str, remedy: str) -> None:
