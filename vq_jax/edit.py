@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 flags.adopt_module_key_flags(sample_flags)  # for --help
 flags.adopt_module_key_flags(run_flags)  # for --help
-_INPUT = flags.DEFINE_string('input', None, 'The file of an image, or of a recording.')
+_INPUT = flags.DEFINE_string(
+    'input', None, 'The file of an image, of a video (or a folder of its frames), or of a recording.'
+)
 _MASK = flags.DEFINE_string(
     'mask', None, 'An image of the same size as --input, white where it is sampled anew.'
 )
@@ -56,6 +58,7 @@ def main() -> None:
     from vq_jax.data.transforms.audio import read_file_or_array
     from vq_jax.data.transforms.image import decode_file, pixels
     from vq_jax.data.transforms.recordings import SUFFIXES
+    from vq_jax.data.transforms.video import VideoTransform, check_video
     from vq_jax.run import load
     from vq_jax.tasks.autoencoder import AutoencoderTask
 
@@ -75,9 +78,14 @@ def main() -> None:
         raise UserError(f'--continue is {_CONTINUE.value}; give a number of seconds above 0.')
     gap = None if _GAP.value is None else _between(_GAP.value)
     for flag in (_INPUT, _MASK, _TO):  # mistakes are shown before the run is opened, which takes a while
-        if flag.value is not None and Path(flag.value).suffix.lower() in SUFFIXES:
+        if flag.value is None:
+            continue
+        suffix = Path(flag.value).suffix.lower()
+        if suffix in SUFFIXES:
             read_file_or_array(flag.value)
-        elif flag.value is not None:
+        elif suffix in VideoTransform.suffixes or Path(flag.value).is_dir():
+            check_video(flag.value)
+        else:
             decode_file(flag.value, channels=3)
     cli.use_compilation_cache()
     run = load(**run_flags.opened())

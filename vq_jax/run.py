@@ -393,16 +393,17 @@ class Run:
     def prepare(
         self, file: Any, mask: Any = None, *, whole: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Brings an image or a sound, and a mask for `inpaint`, to what the model takes, as its data were.
+        """Brings an example, and a mask for `inpaint`, to what the model takes, as its data were.
 
         Args:
             file: the path or the content of a file; or an image of Pillow or an array, uint8 [h w] or
                 [h w c]; of sound a recording (WAV, FLAC, Ogg, MP3), or an array of the model's
-                rate, int16 [t] or [t c].
+                rate, int16 [t] or [t c]; of video a film (MP4, WebM, GIF and others), a folder of its
+                frames, or an array of the model's rate, uint8 [t h w c].
             mask: of an image, the same for one of the same size, white where it is to be sampled anew, or
-                bool [h w], True there. Sounds have none here.
+                bool [h w], True there. Sounds and videos have none here.
             whole: leave its size or length as it is, whatever the model was trained on; of a sound, rate and
-                channels are still those of the model.
+                channels are still those of the model, and of a video all but its length.
 
         Returns:
             An example as `spec` says, or if it is whole of another size, and bool [h w] if there is a mask.

@@ -115,7 +115,8 @@ def _spec(data: 'ConfigDict') -> Spec:
         return _of_kind(_KINDS[len(shape)], shape, data)
     if data.image_size and data.channels:
         of_image = data.image_size, data.image_size, data.channels
-        return Spec('video', (data.frames, *of_image)) if data.frames else Spec('image', of_image)
+        of_video = data.frames and (data.frames, *of_image)
+        return _of_kind('video', of_video, data) if of_video else Spec('image', of_image)
     if data.num_samples:
         return _of_kind('audio', (data.num_samples, data.channels or 1), data)
     raise UserError(
@@ -126,7 +127,8 @@ def _spec(data: 'ConfigDict') -> Spec:
 
 
 def _of_kind(kind: 'Kind', shape: tuple[int, ...], data: 'ConfigDict') -> Spec:
-    return Spec(kind, shape, data.sample_rate if kind == 'audio' else None)
+    frame_rate = data.frame_rate / data.frame_stride if data.frame_rate else None
+    return Spec(kind, shape, {'audio': data.sample_rate, 'video': frame_rate}.get(kind))
 
 
 if __name__ == '__main__':

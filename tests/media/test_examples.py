@@ -59,7 +59,9 @@ def test_video_is_shown_as_frames_side_by_side():
     np.testing.assert_array_equal(maps[:, :, -6:], small[:, 14].repeat(2, 1).repeat(2, 2))
     shown = show('reconstructions', {'originals': x, 'codes': maps}, spec, ('a', 'b'))
     sheet, moving = shown['reconstructions'], shown['reconstructions_video']
-    assert sheet.rows == ('originals 1, a', 'codes 1, a', 'originals 2, b', 'codes 2, b')
+    assert sheet.rows == tuple(
+        f'{what}, video {video}' for video in ('1 (a)', '2 (b)') for what in ('originals', 'codes')
+    )
     assert sheet.columns == tuple(f'frame {t}' for t in range(1, 16, 2))
     of_codes = maps.reshape(2, 4, 8, 6, 3).swapaxes(1, 2)
     strips = x[0, ::2], of_codes[0], x[1, ::2], of_codes[1]

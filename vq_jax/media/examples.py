@@ -62,9 +62,9 @@ def _filmstrips(images: Mapping[str, np.ndarray], spec: Spec, columns: Sequence[
     """
     numbers = _frames_shown(spec.shape[0])
     b = len(next(iter(images.values())))
-    names = [f', {columns[i]}' if columns else '' for i in range(b)]
+    names = [f' ({columns[i]})' if columns else '' for i in range(b)]
     strips = {
-        f'{caption} {i + 1}{names[i]}': np.stack(np.split(x[i], len(numbers), axis=1))
+        f'{caption}, video {i + 1}{names[i]}': np.stack(np.split(x[i], len(numbers), axis=1))
         for i in range(min(b, _STRIPS))
         for caption, x in images.items()
     }

@@ -133,6 +133,10 @@ def sound():
         ),
         (list, 'it has no frames'),
         (sound, 'it has no images, only sound'),
+        (
+            lambda: coded(frames(4)).replace(b'avc1', b'zzzz'),
+            'encoded in a way that this FFmpeg does not decode',
+        ),
         (lambda: Path('/nowhere/x.mp4'), 'No such file or directory'),
     ],
 )

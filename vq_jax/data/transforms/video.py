@@ -79,10 +79,12 @@ class VideoTransform(ImageTransform):
                 'a mask is read for images alone; of video, give infill the frames that are sampled anew, or '
                 'inpaint a mask, bool [t h w].'
             )
-        if not isinstance(file, VideoLike):
+        wrong = None if isinstance(file, VideoLike) else f'of type {type(file).__name__}'
+        if isinstance(file, np.ndarray) and (file.dtype != np.uint8 or file.ndim != 4):
+            wrong = f'{file.dtype} of shape {file.shape}'
+        if wrong:
             raise UserError(
-                f'the video is of type {type(file).__name__}; give a path, the content of a file, or an '
-                'array, uint8 [t h w c].'
+                f'the video is {wrong}; give a path, the content of a file, or an array, uint8 [t h w c].'
             )
         if isinstance(file, np.ndarray):
             config = dataclasses.replace(config, frame_rate=None, frame_stride=1)
@@ -105,6 +107,15 @@ class VideoTransform(ImageTransform):
     def _spec(self, n: int, frame: tuple[int, ...]) -> Spec:
         rate = self._config.frame_rate or self._rate
         return Spec('video', (n, *frame), rate and rate / self._config.frame_stride)
+
+
+def check_video(path: str | Path) -> None:
+    """Raises `UserError` if a file, or a folder of frames, cannot be opened as a video."""
+    try:
+        with open_video(Path(path), ImageTransform.suffixes):
+            pass
+    except Undecodable as error:
+        raise UserError(f'{path} cannot be taken ({error}); give another video.') from error
 
 
 def _clip(

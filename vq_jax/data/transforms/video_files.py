@@ -179,6 +179,8 @@ class _Coded:
             raise Undecodable('it has no images, only sound')
         self._stream = streams[0]
         context = self._stream.codec_context
+        if context is None:
+            raise Undecodable('it is encoded in a way that this FFmpeg does not decode')
         if context.width * context.height > MOST_PIXELS:
             raise Undecodable(f'{context.width}x{context.height} pixels are too many')
         context.thread_count = 1  # the pipeline has threads and processes of its own
