@@ -1,6 +1,7 @@
 """Moving images for people: GIF, and MP4 where the package av is installed (the extra `video`)."""
 
 import dataclasses
+import functools
 import io
 from collections.abc import Sequence
 from fractions import Fraction
@@ -49,12 +50,17 @@ class Animation:
 
     def files(self, name: str) -> dict[str, bytes]:
         """The content of a GIF file, by its name."""
-        return {f'{name}.gif': gif(self.captioned(), self.rate)}
+        return {f'{name}.gif': self._encoded[0]}
 
     def log(self, log: AnimationLog, step: int, name: str) -> None:
         """Has a log keep the animation of a step."""
+        log.animation(step, name, *self._encoded)
+
+    @functools.cached_property
+    def _encoded(self) -> tuple[bytes, tuple[int, int]]:
+        """The content of a GIF file, which takes a while to make, and its height and width."""
         frames = self.captioned()
-        log.animation(step, name, gif(frames, self.rate), frames.shape[1:3])
+        return gif(frames, self.rate), frames.shape[1:3]
 
 
 def gif(frames: np.ndarray, rate: float | None = None) -> bytes:

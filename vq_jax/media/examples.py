@@ -14,7 +14,7 @@ Media = sheets.Sheet | Animation | Sound
 SHOWN = ('image', 'video', 'audio')  # the kinds of which there are images
 _WIDTH, _HEIGHTS = 192, (48, 128)  # of the image of a sound: of its waveform, and of its spectrogram
 _FRAMES = 8  # of a video, that stand side by side in its image
-_STRIPS = 4  # videos of each batch whose frames stand on a sheet
+_STRIPS = 4  # videos of each batch, evenly spread, whose frames stand on a sheet
 
 
 def show(
@@ -30,8 +30,8 @@ def show(
         columns: what each of the b columns is of, if anything is said.
 
     Returns:
-        A sheet, `name`, with a row for each batch. Of video, it has the frames of the first example of each
-        batch, then of the second ones, and so on, and an `Animation`, `name_video`, has a row for each batch.
+        A sheet, `name`, with a row for each batch. Of video, it has rows of frames, of an example of each
+        batch and then of others, and an `Animation`, `name_video`, has a row for each batch.
         Of sound, if its rate is known, also a `Sound`, `name_sound`, in which the examples of batches follow
         each other in the same way.
     """
@@ -65,7 +65,7 @@ def _filmstrips(images: Mapping[str, np.ndarray], spec: Spec, columns: Sequence[
     names = [f' ({columns[i]})' if columns else '' for i in range(b)]
     strips = {
         f'{caption}, video {i + 1}{names[i]}': np.stack(np.split(x[i], len(numbers), axis=1))
-        for i in range(min(b, _STRIPS))
+        for i in _evenly(b, min(b, _STRIPS))
         for caption, x in images.items()
     }
     return sheets.rows(strips, [f'frame {t + 1}' for t in numbers])
