@@ -141,13 +141,9 @@ def _paths(root: Path, as_video: bool) -> tuple[Kind, list[str]]:
             path = f'{folder}/{entry.name}' if folder else entry.name
             if _is_folder(entry):
                 folders.append(path)
-            elif (kind := _kind(entry.name, as_video)) is not None:
-                here.append((path, kind))
-        if as_video:
-            others = [(path, kind) for path, kind in here if kind != 'image']
-            frames = [(folder, 'video')] if len(others) < len(here) else []
-            here = others if any(kind == 'video' for _, kind in others) else others + frames
-        found += here
+            elif (suffix := Path(entry.name).suffix.lower()) in KINDS:
+                here.append((path, 'video' if as_video and suffix in ANIMATED else KINDS[suffix]))
+        found += _with_frames(folder, here) if as_video else here
         waiting += sorted(folders, reverse=True)
     if not found:
         raise UserError(
@@ -162,10 +158,11 @@ def _paths(root: Path, as_video: bool) -> tuple[Kind, list[str]]:
     return kind, sorted((path for path, other in found if other == kind), key=_hash)
 
 
-def _kind(name: str, as_video: bool) -> Kind | None:
-    """What a file holds, by its name; None if it is of no kind that is read."""
-    suffix = Path(name).suffix.lower()
-    return 'video' if as_video and suffix in ANIMATED else KINDS.get(suffix)
+def _with_frames(folder: str, files: list[tuple[str, Kind]]) -> list[tuple[str, Kind]]:
+    """Puts a folder in the place of the images in it, whose frames they are, unless it has videos."""
+    others = [(path, kind) for path, kind in files if kind != 'image']
+    frames = len(others) < len(files) and all(kind != 'video' for _, kind in others)
+    return [*others, (folder, 'video')] if frames else others
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -42,10 +42,12 @@ class ImageTransform(Transform):
         self.varied = config.random_crop and config.image_size is not None and config.fit == 'crop'
         self.uniforms = 3 if self.varied or config.flip else 0
         size, border = config.image_size, 2 * config.pad
+        self._declared: tuple[int, ...] | None = None  # the shape, if it is known before an image is read
         if size is not None:
-            self.spec = Spec('image', (size, size, self._channels))
+            self._declared = (size, size, self._channels)
         elif None not in sizes:
-            self.spec = Spec('image', (*(length + border for length in sizes), self._channels))
+            self._declared = (*(length + border for length in sizes), self._channels)
+        self.spec = Spec('image', self._declared) if self._declared else None
 
     def measure(self, stored: bytes | np.ndarray, name: str) -> Spec:
         """See `Transform`."""

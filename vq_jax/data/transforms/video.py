@@ -12,7 +12,7 @@ from vq_jax.data.config import DataConfig
 from vq_jax.data.source import Source
 from vq_jax.data.transforms.image import ImageTransform, centred, decode
 from vq_jax.data.transforms.transform import Undecodable
-from vq_jax.data.transforms.video_files import ANIMATED, CODED, Stored, VideoReader, open_video, shown_at
+from vq_jax.data.transforms.video_files import CODED, Stored, VideoReader, open_video, shown_at
 from vq_jax.errors import UserError, plural
 from vq_jax.spec import Spec
 
@@ -32,7 +32,7 @@ class VideoTransform(ImageTransform):
     noun = 'video'
     keys: ClassVar[tuple[str, ...]] = ('video_key', 'frames', 'frame_stride', 'frame_rate')
     keys += tuple(key for key in ImageTransform.keys if key != 'image_key')
-    suffixes: ClassVar[tuple[str, ...]] = CODED + tuple({*ANIMATED} - {*ImageTransform.suffixes})
+    suffixes: ClassVar[tuple[str, ...]] = ('.apng', *CODED)  # GIF files may be images
     file_shape: ClassVar[tuple[int | None, ...]] = (None, None, None, 3)
     by_path: ClassVar[bool] = True
 
@@ -42,9 +42,7 @@ class VideoTransform(ImageTransform):
         length, stride = source.shape[0], config.frame_stride
         declared = None if length is None or config.frame_rate else length
         n = config.frames or (declared and -(-declared // stride))
-        frame, self.spec = self.spec, None
-        if n and frame:
-            self.spec = self._spec(n, frame.shape)
+        self.spec = self._spec(n, self._declared) if n and self._declared else None
         self.seeks = config.random_crop and config.frames is not None and declared != _span(n, stride)
         self.uniforms = 4 if self.varied or self.seeks or config.flip else 0
 
