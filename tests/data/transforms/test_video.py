@@ -9,6 +9,7 @@ from PIL import Image
 from tests.clips import animated, coded, decoded, frames
 from vq_jax.data import DataConfig
 from vq_jax.data.transforms import VideoTransform
+from vq_jax.data.transforms.video import check_video
 from vq_jax.errors import UserError
 from vq_jax.spec import Spec
 
@@ -50,6 +51,13 @@ def test_size_and_channels_are_those_of_the_model():
         for image in decoded(content)[2:5]
     ]
     np.testing.assert_array_equal(made[..., 0], [np.asarray(image)[:, 4:20] for image in large])
+
+
+def test_a_video_is_opened_before_it_is_taken(tmp_path):
+    (tmp_path / 'x.gif').write_bytes(animated(IMAGES))
+    check_video(tmp_path / 'x.gif')
+    with pytest.raises(UserError, match=r'cannot be taken \(it has no frames\); give another video'):
+        check_video(tmp_path)  # in which a GIF is no frame
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,16 @@ def test_damage_is_found():
     np.testing.assert_array_equal(read(bytes(content), [23])[0], whole[23])
 
 
+def test_sizes_that_cannot_be_true_are_damage():
+    """Of a table in an MP4 file (ISO/IEC 14496-12, 8.7.3.2), for which FFmpeg finds no memory."""
+    content = bytearray(coded(frames(4)))
+    at = content.index(b'stsz') + 12
+    assert struct.unpack('>I', content[at : at + 4]) == (4,)
+    content[at : at + 4] = b'\x0f\xff\xff\xff'
+    with pytest.raises(Undecodable):
+        read(bytes(content), [3])
+
+
 def test_reading_needs_a_package(monkeypatch):
     content = coded(frames(4))
     monkeypatch.setitem(sys.modules, 'av', None)

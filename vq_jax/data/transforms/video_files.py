@@ -257,9 +257,11 @@ def _damage(errors: type[Exception]) -> Iterator[None]:
     """Raises `Undecodable` for what a library raises on damaged files."""
     try:
         yield
-    except (MemoryError, Undecodable):
+    except Undecodable:
         raise
     except errors as error:
+        if type(error) is MemoryError:  # FFmpeg's own is of sizes in a file that cannot be true
+            raise
         raise Undecodable(f'{type(error).__name__}: {getattr(error, "strerror", None) or error}') from error
 
 
