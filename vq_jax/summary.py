@@ -115,8 +115,9 @@ def _spec(data: 'ConfigDict') -> Spec:
         return _of_kind(_KINDS[len(shape)], shape, data)
     if data.image_size and data.channels:
         of_image = data.image_size, data.image_size, data.channels
-        of_video = data.frames and (data.frames, *of_image)
-        return _of_kind('video', of_video, data) if of_video else Spec('image', of_image)
+        if data.frames:
+            return _of_kind('video', (data.frames, *of_image), data)
+        return Spec('image', of_image)
     if data.num_samples:
         return _of_kind('audio', (data.num_samples, data.channels or 1), data)
     raise UserError(
