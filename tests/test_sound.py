@@ -201,9 +201,9 @@ def test_the_command_fills_a_gap_and_continues(prior, tmp_path):
         kept = np.delete(np.arange(480), np.arange(start, min(stop, 480)))
         np.testing.assert_array_equal(made[kept], recording[kept])
     mistakes = {
-        '--gap=0.02': "--gap is '0.02'; write it as START,END in seconds",
+        '--gap=0.02': "--gap is '0.02'; write it as START,END, the second above",
         '--gap=0.3,0.2': "--gap is '0.3,0.2'; write it",
-        '--continue=0': '--continue is 0.0; give a number of seconds above 0.',
+        '--continue=0': '--continue is 0.0; give a number above 0.',
         '--gap=0.02,0.1': f'--gap ends at 0.1 s, and {tmp_path}/x.wav at 0.06 s; give an earlier end, or',
         '--continue=0.00001': '--continue is shorter than a position of 0.000125 s; give more.',
         f'--mask={tmp_path}/mask.png': '--mask is for images, and this run is of sounds; give --gap or',

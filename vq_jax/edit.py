@@ -1,4 +1,4 @@
-"""Changes an image or a sound by a prior, a diffusion model or an autoencoder.
+"""Changes an image, a sound or a video by a prior, a diffusion model or an autoencoder.
 
     python -m vq_jax.edit --workdir DIR --input image.png --mask mask.png --output out.png
 
@@ -11,7 +11,8 @@ resized as the model's data were, and its mask with it; if those were not (no `c
 must have their size. Of sound it is the same: recordings are brought to the model's rate, channels and
 length, and `--sigma` is in steps of 16 bits. Instead of `--mask`, sound has `--gap 0.2,0.4`, which samples
 anew what is between these seconds, and `--continue 0.5`, which samples as many seconds that follow. Both
-keep the rest of a recording of any length as it is.
+keep the rest of a recording of any length as it is. Of video they count frames: `--gap 1,7` samples anew all
+between the first frame and the eighth, and `--continue 4` predicts the four that follow.
 
 An autoencoder whose decoder is conditioned on classes needs `--label` alone: it decodes the codes of what is
 given as of another class, such as another speaker. Of a recording that is all of it.
@@ -40,10 +41,13 @@ _MASK = flags.DEFINE_string(
     'mask', None, 'An image of the same size as --input, white where it is sampled anew.'
 )
 _GAP = flags.DEFINE_string(
-    'gap', None, 'Of sound: START,END in seconds, such as 0.2,0.4; what is between is sampled anew.'
+    'gap',
+    None,
+    'Of sound: START,END in seconds, such as 0.2,0.4; what is between is sampled anew. Of video: in frames, '
+    'such as 1,7, counted from 0 and without END.',
 )
 _CONTINUE = flags.DEFINE_float(
-    'continue', None, 'Of sound: how many seconds are sampled that follow --input.'
+    'continue', None, 'How many seconds of sound, or frames of video, are sampled that follow --input.'
 )
 _STRENGTH = flags.DEFINE_float('strength', None, 'How much noise is added and taken out, from 0 to 1.')
 _SIGMA = flags.DEFINE_float(
@@ -75,7 +79,7 @@ def main() -> None:
     if _STRENGTH.value is not None and not 0 <= on_device('--strength', _STRENGTH.value) <= 1:
         raise UserError(f'--strength is {_STRENGTH.value}; give a number from 0 to 1.')
     if _CONTINUE.value is not None and not on_device('--continue', _CONTINUE.value) > 0:
-        raise UserError(f'--continue is {_CONTINUE.value}; give a number of seconds above 0.')
+        raise UserError(f'--continue is {_CONTINUE.value}; give a number above 0.')
     gap = None if _GAP.value is None else _between(_GAP.value)
     for flag in (_INPUT, _MASK, _TO):  # mistakes are shown before the run is opened, which takes a while
         if flag.value is None:
@@ -130,8 +134,11 @@ def main() -> None:
         given = {name: options[name] for name in ('label', 'conditions')}
         made = np.asarray(run.interpolate(*ends, n, **given, **sample_flags.sampling()))
     elif in_time:
+        unit = 'frames' if spec.kind == 'video' else 's'
         what = (
-            f'{_CONTINUE.value:g} seconds more' if gap is None else f'{gap[0]:g} to {gap[1]:g} s sampled anew'
+            f'{_CONTINUE.value:g} {unit} more'
+            if gap is None
+            else f'{gap[0]:g} to {gap[1]:g} {unit} sampled anew'
         )
         title = f'{name}, with {what}'
         made = run.infill(np.repeat(whole[None], n, axis=0), start, stop, **options)
@@ -155,15 +162,15 @@ def main() -> None:
 
 
 def _between(text: str) -> tuple[float, float]:
-    """The seconds that --gap names."""
+    """The seconds, or frames, that --gap names."""
     try:
         start, end = map(float, text.split(','))
     except ValueError:
         start, end = math.nan, math.nan
     if not 0 <= start < end < math.inf:
         raise UserError(
-            f'--gap is {text!r}; write it as START,END in seconds, the second above the first, such as '
-            '0.2,0.4.'
+            f'--gap is {text!r}; write it as START,END, the second above the first, such as 0.2,0.4 in '
+            'seconds of sound or 1,7 in frames of video.'
         )
     return start, end
 
@@ -171,25 +178,28 @@ def _between(text: str) -> tuple[float, float]:
 def _stretch(run: 'Run', gap: tuple[float, float] | None) -> tuple[np.ndarray, int, int]:
     """The whole of --input [t ...], and the positions between which --gap, or else --continue, lies."""
     spec, flag = run.spec, '--continue' if gap is None else '--gap'
-    if spec.kind != 'audio':
-        raise UserError(f'{flag} is for sound, and this run is of {spec.plural}; give --mask for images.')
-    if not spec.rate:
+    if spec.kind not in ('audio', 'video'):
+        raise UserError(f'{flag} is for sound and video, and this run is of {spec.plural}; give --mask.')
+    if spec.kind == 'audio' and not spec.rate:
         raise UserError(
             f'{flag} counts seconds, and the rate of the {spec.plural} of this run is not known; use '
             'vq_jax.Run.infill, which counts positions.'
         )
+    if spec.kind == 'video' and not all(float(n).is_integer() for n in gap or (_CONTINUE.value,)):
+        raise UserError(f'{flag} counts frames, and this run is of {spec.plural}; give whole numbers.')
+    rate, unit = (spec.rate, ' s') if spec.kind == 'audio' else (1, '')
     whole, _ = run.prepare(_INPUT.value, whole=True)
     if gap is None:
-        start, stop = len(whole), len(whole) + round(_CONTINUE.value * spec.rate)
+        start, stop = len(whole), len(whole) + round(_CONTINUE.value * rate)
     else:
-        start, stop = (round(seconds * spec.rate) for seconds in gap)
+        start, stop = (round(at * rate) for at in gap)
         if stop > len(whole):
             raise UserError(
-                f'--gap ends at {gap[1]:g} s, and {_INPUT.value} at {len(whole) / spec.rate:g} s; give an '
+                f'--gap ends at {gap[1]:g}{unit}, and {_INPUT.value} at {len(whole) / rate:g}{unit}; give an '
                 'earlier end, or --continue for what follows.'
             )
     if start == stop:
-        raise UserError(f'{flag} is shorter than a position of {1 / spec.rate:g} s; give more.')
+        raise UserError(f'{flag} is shorter than a position of {1 / rate:g} s; give more.')
     return whole, start, stop
 
 
