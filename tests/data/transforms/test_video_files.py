@@ -96,6 +96,8 @@ def test_a_rate_is_reached_by_leaving_out_and_repeating():
     np.testing.assert_array_equal(shown_at(seconds.round(3) + 5, 12), range(0, 12, 2))  # as in WebM
     np.testing.assert_array_equal(shown_at(np.array([0, 0.1, 0.9, 1]), 10), [0] + [1] * 8 + [2])
     np.testing.assert_array_equal(shown_at(seconds, 0.1), [0])
+    with pytest.raises(Undecodable, match='it lasts 10,000,000 seconds, which are too many'):
+        shown_at(np.array([0, 1, 1e7]), 24)
 
 
 def test_a_video_is_turned_as_it_says():

@@ -33,6 +33,7 @@ _FORMATS = {
 _IS_ANIMATED = re.compile(rb'GIF8|\x89PNG')
 _WITHOUT_TIMES = 'its frames do not say when they are shown; convert it to MP4 or WebM'
 _UNTIMED = 100  # milliseconds for which browsers show a frame of a GIF that does not say how long
+_MOST_FRAMES = 2**24  # of a video at another rate than its own
 _TOLERANCE = 1e-3  # seconds; Matroska tells times in whole milliseconds
 
 # A path, of a file or of a folder with an image for each frame; the content of a file; the contents of the
@@ -94,18 +95,13 @@ def frame_paths(folder: Path, images: Sequence[str]) -> list[Path]:
     Raises:
       OSError: If the folder cannot be read.
     """
-    names = [name for name in os.listdir(folder) if is_frame(name, images)]
+    suffixes = {*images} - {*ANIMATED}
+    names = [name for name in os.listdir(folder) if Path(name).suffix.lower() in suffixes]
 
     def by_numbers(name: str) -> list[tuple[int, str]]:
         return [(int(part), '') if part.isdecimal() else (0, part) for part in re.split(r'(\d+)', name)]
 
-    return [folder / name for name in sorted(names, key=by_numbers)]
-
-
-def is_frame(name: str, images: Sequence[str]) -> bool:
-    """Whether a file in a folder of frames is one, by its name."""
-    suffix = Path(name).suffix.lower()
-    return suffix in images and suffix not in ANIMATED and not name.startswith('.')
+    return [folder / name for name in sorted(names, key=by_numbers) if not name.startswith('.')]
 
 
 def shown_at(times: np.ndarray, rate: float) -> np.ndarray:
@@ -114,8 +110,14 @@ def shown_at(times: np.ndarray, rate: float) -> np.ndarray:
     Args:
       times: As `VideoReader.times` returns them.
       rate: Frames in a second. Frames of the video are repeated or left out, none is made of several.
+
+    Raises:
+      Undecodable: If the video says that it lasts for days.
     """
-    ticks = np.arange(max(1, round((times[-1] - times[0]) * rate))) / rate
+    seconds = times[-1] - times[0]
+    if seconds * rate > _MOST_FRAMES:
+        raise Undecodable(f'it lasts {seconds:,.0f} seconds, which are too many')
+    ticks = np.arange(max(1, round(seconds * rate))) / rate
     return np.searchsorted(times[:-1], times[0] + ticks + _TOLERANCE, side='right') - 1
 
 
