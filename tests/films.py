@@ -1,4 +1,4 @@
-"""Videos for tests: a square that moves over a grey ground, to the left or to the right."""
+"""Videos for tests: a square that moves over a ground of another colour, to the left or to the right."""
 
 import numpy as np
 
@@ -26,9 +26,9 @@ class Films(Source):
 def film(i, frames):
     """Video number i, uint8 [frames 16 16 3]."""
     rng = np.random.default_rng(i)
-    colour, top, start = rng.integers(0, 256, 3), rng.integers(0, 10), rng.integers(0, SIZE)
-    x = np.full((frames, SIZE, SIZE, 3), 128, np.uint8)
+    colours, top, start = rng.integers(0, 256, (2, 3)), rng.integers(0, 10), rng.integers(0, SIZE)
+    x = np.broadcast_to(colours[0], (frames, SIZE, SIZE, 3)).astype(np.uint8)
     for frame in range(frames):
-        x[frame, top : top + 6, :6] = colour
+        x[frame, top : top + 6, :6] = colours[1]
         x[frame] = np.roll(x[frame], start + (2 if i % 2 else -2) * frame, axis=1)
     return x

@@ -147,7 +147,8 @@ class Adversary:
         discriminate = functools.partial(self.discriminator.init_with_output, jax.random.key(0))
         output, _ = jax.eval_shape(discriminate, images, labels)
         if not all(logits.size for logits in jax.tree.leaves(output.logits)):
-            key = 'sound_discriminator.stft_windows' if self._of_sound else 'discriminator.stages'
+            of_sound, of_patches = 'sound_discriminator.stft_windows', 'discriminator.stages or strides'
+            key = of_sound if self._of_sound else of_patches
             raise UserError(
                 f'examples of {spec.size_in_words} are too small for the discriminator; lower '
                 f'config.{key}, or give larger ones.'
