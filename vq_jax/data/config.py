@@ -73,9 +73,9 @@ class DataConfig:
       flip: Mirror half of the training images, or videos, left to right.
       frames: Length of the clips of video given to the model; None leaves videos as they are, and then all
         must have one length. Where it is set, a folder of images is one of video (docs/own-data.md).
-      frame_stride: Take every so manieth frame.
-      frame_rate: Frames in a second at which videos are seen before that: frames are left out, or repeated.
-        None leaves their rates as they are.
+      frame_stride: How many frames of a video it is from one frame of a clip to the next.
+      frame_rate: Frames in a second at which videos are seen, for which frames are left out or repeated; the
+        stride counts these. None leaves their rates as they are.
       num_samples: Length of the sound given to the model; None leaves recordings as they are, and then
         all must have one length.
       whole_recordings: Make as many examples of a recording as it has excerpts of `num_samples`, the last one

@@ -28,7 +28,7 @@ class Dataset:
       conditions: What else batches have of each example, by name.
       spec: What every example of a batch is.
       transform: Decodes and augments examples.
-      cached: Whether examples are kept in memory once they are decoded.
+      cached: Whether examples are kept in memory once they are decoded, but for what training `seeks`.
       tolerated: How many undecodable examples do not stop a run.
       key: What the examples are called in a batch.
       item_shape: The shape of an example there.

@@ -10,6 +10,7 @@ from PIL import Image
 from vq_jax.data import DataConfig, eval_batches, open_dataset
 from vq_jax.data.sources.moving_mnist import trajectories
 from vq_jax.errors import UserError
+from vq_jax.prepare import prepare
 
 
 class Mnist(tfds.core.GeneratorBasedBuilder):
@@ -95,6 +96,7 @@ def test_videos_are_made_of_the_digits_of_their_split(mnist_dir):
 
 
 def test_it_needs_mnist(mnist_dir, tmp_path):
+    assert prepare('moving_mnist', mnist_dir).startswith('mnist is prepared already')
     with pytest.raises(UserError, match=r"'mnist' is not prepared: .*`python -m vq_jax\.prepare mnist"):
         opened(str(tmp_path), 'test')
     with pytest.raises(UserError, match=r"no split 'validation'; .* Set the split to one of them"):
