@@ -6,7 +6,8 @@ For a folder of videos of your own, or a set of tensorflow-datasets: `configs/vi
     python -m vq_jax.summary --config configs/video/magvit2.py
 
 Clips become 5x16x16 codes of 18 bits. The first frame has 16x16 of its own, so that an image is a clip of one
-frame. Frames, channels, codes, and the losses with their weights and optimizers are those of the paper.
+frame. Frames, channels and codes are after the paper; its appendix was not at hand, so weights of losses,
+optimizers and the number of steps have not been compared with it.
 
 What differs: decoders have no adaptive group normalisation, and layers no blur; the coarsest resolution has
 a layer of attention, of each frame by itself; the discriminator is a PatchGAN and not StyleGAN's; weights
