@@ -65,3 +65,9 @@ def test_histogram_is_tallest_at_the_left(k):
     shares = np.random.default_rng(0).dirichlet(np.full(k, 0.3))
     ink = (sheets.histogram(shares, k).image == sheets._INK).all(-1).sum(0)
     assert ink[0] == ink.max() > 0 and (np.diff(ink) <= 1).all()
+
+
+@pytest.mark.parametrize('size, columns', [((64, 64), 10), ((79, 64), 10), ((64, 512), 4)])
+def test_a_hundred_images_stand_in_ten_columns_and_strips_in_fewer(size, columns):
+    """With captions under them too, so that samples of ten classes in turn have a column for each class."""
+    assert sheets.grid(np.zeros((100, *size, 1), np.uint8)).shape[1] == columns * (size[1] + 2) + 2

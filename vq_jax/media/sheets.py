@@ -110,11 +110,13 @@ def _table(batches: Sequence[np.ndarray]) -> np.ndarray:
 def grid(images: np.ndarray) -> np.ndarray:
     """Images as a sheet that is about square, row by row; positions left over are white.
 
+    There are as many columns as rows, or fewer of wide images such as the frames of a video side by side.
+
     Args:
         images: uint8 [n h w c], with c 1 (grey) or 3.
     """
     n, height, width, _ = images.shape
-    columns = math.ceil(math.sqrt(n * height / width))
+    columns = math.ceil(math.sqrt(n / max(1, round(width / height))))
     blank = np.full((-n % columns, *images.shape[1:]), _PAPER, np.uint8)
     filled = np.concatenate([images, blank])
     return _table([filled[i : i + columns] for i in range(0, len(filled), columns)])

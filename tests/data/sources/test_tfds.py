@@ -174,7 +174,9 @@ def test_a_path_without_the_word_folder(tmp_path, monkeypatch, name):
     name = name.format(tmp_path / 'photographs')
     with pytest.raises(UserError) as caught:
         open_dataset(DataConfig(name=name), 'train')
-    assert f"set config.data.name to 'folder:{name}' to take the images, videos or recordings there." in str(caught.value)
+    assert f"set config.data.name to 'folder:{name}' to take the images, videos or recordings there." in str(
+        caught.value
+    )
     assert 'prepare' not in str(caught.value)
     for wrong, words in (
         (f'{name}x', r'^There is no .*: set config.data.name to folder:PATH'),
