@@ -126,7 +126,7 @@ def test_a_multi_scale_quantizer_has_the_grid_of_the_model_and_a_scale_of_codes_
     usage = {f'codebook_usage_scale_{i}': 0.01 for i in range(3)} | {'examples': 1000}
     assert task.watch_evaluation({**usage, 'codebook_usage': 0.5}) is None
     text = task.watch_evaluation({**usage, 'codebook_usage': 0.01})
-    assert re.search('codebook_usage is 1.00% of 7. Set .* fewer dimensions .config.model.features', text)
+    assert re.search('codebook_usage is 1.00% of 7. Compare in fewer dimensions .config.model.features', text)
 
 
 def test_the_use_of_a_shared_codebook_is_that_of_all_scales_together():
