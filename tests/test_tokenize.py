@@ -123,6 +123,7 @@ def test_what_decides_no_code_may_change(codes, tokenizer, tmp_path):
     assert lacking.read_bytes() == (codes / lacking.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_prior_learns_the_same_from_images_and_from_codes(codes, tokenizer, tmp_path):
     metrics = {}
     for name, data in (('images', 'digits'), ('codes', f'codes:{codes}')):

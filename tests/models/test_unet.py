@@ -98,7 +98,7 @@ def test_every_part_of_a_context_counts_for_its_own_example(make):
 @pytest.mark.parametrize(
     'kind, grid, patch',
     [
-        ('unet', (8,), 2),
+        pytest.param('unet', (8,), 2, marks=pytest.mark.slow),
         ('dit', (8,), 2),
         ('dit', (2, 4, 4), (1, 2, 2)),
         pytest.param('unet', (2, 4, 4), (1, 2, 2), marks=pytest.mark.slow),

@@ -148,7 +148,7 @@ def numbers_of(tree):
 
 
 # Further networks and quantizers of tasks that the others show.
-FURTHER = ('vqgan', 'pixelcnn', 'two levels', 'fsq', 'kl autoencoder', 'super-resolution')
+FURTHER = ('vqgan', 'diffusion', 'pixelcnn', 'two levels', 'fsq', 'kl autoencoder', 'super-resolution')
 
 
 @pytest.mark.parametrize(
@@ -186,6 +186,7 @@ class Means:
         return state['far'] + to_float(reduce(x, 2))
 
 
+@pytest.mark.slow
 def test_latents_are_measured_and_learned_in_parts():
     results, first = [], None
     for accumulate in (1, 4):

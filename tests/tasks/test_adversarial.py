@@ -113,15 +113,15 @@ def brute(task, state, data):
     return rebuilding, against, lambda params: weight * jnp.mean(run(params)[1].loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'changes',
     [
-        pytest.param({}, id='plain', marks=pytest.mark.slow),
+        pytest.param({}, id='plain'),
         pytest.param({'variant.class_conditional': True, 'variant.source': 'small'}, id='class and small'),
         pytest.param(
             {'variant.bottleneck': 'gaussian', 'loss.kl_weight': 30.0, 'adversarial.most_adaptive': 0.1},
             id='gaussian and held',
-            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -269,6 +269,7 @@ def test_the_gan_step_is_the_gradient_of_the_whole(loss):
     assert metrics['discriminator_average_loss'] == averages['loss']
 
 
+@pytest.mark.slow
 def test_a_collapse_is_seen_beside_a_condition():
     """The diversity is that of what is generated, none here; its average begins at 1."""
     data = batch(16)

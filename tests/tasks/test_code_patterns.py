@@ -133,6 +133,7 @@ def test_the_likeliest_codes_are_those_of_a_pass_over_them(pattern, shape, has_c
     assert (likeliest != jnp.argmax(conditional, -1)).any() and len(np.unique(likeliest)) > 3
 
 
+@pytest.mark.slow
 def test_dropout_is_by_example_and_only_with_keys():
     network, variables, _ = made('depth', (3, 2), 5)
     codes, keys = jnp.zeros((2, 6), int), jax.random.split(jax.random.key(0), 2)

@@ -171,6 +171,7 @@ def test_more_steps_than_times_up_to_the_start(sampler):
     assert np.abs(np.asarray(same).astype(int) - PATTERNS[LABELS]).max() <= 1
 
 
+@pytest.mark.slow
 def test_the_bound_is_that_of_the_model_that_is_drawn_from():
     """Of discrete time: with r times the variance, the divergence of each of 64 numbers changes as known."""
     task, state = started(small(model__timesteps=20, model__schedule='linear', evaluation__times=19))
@@ -316,6 +317,7 @@ def test_eight_devices_equal_one():
     assert int(one.step) == 1
 
 
+@pytest.mark.slow
 def test_super_resolution_sees_the_small_image():
     """Noise of 4x4 squares: what is drawn has the grey values of what it is made of."""
     task, state = started(small(model__upscale=4, optimizer__learning_rate=6e-3))

@@ -52,7 +52,9 @@ NUMBERS = {
 }
 
 
-@pytest.mark.parametrize('kind', ['transformer', pytest.param('maskgit', marks=pytest.mark.slow), 'unet'])
+@pytest.mark.parametrize(
+    'kind', ['transformer', *(pytest.param(kind, marks=pytest.mark.slow) for kind in ('maskgit', 'unet'))]
+)
 def test_other_numbers_need_no_other_compilation(kind, traced):
     config = config_of(kind)
     task = make_task(config, Spec('image', (4, 4, 1)), num_classes=2)

@@ -49,6 +49,7 @@ def test_a_run_in_a_bucket_is_as_on_disk(bucket, on_disk):
     assert steps == {'6'}
 
 
+@pytest.mark.slow
 def test_one_that_ends_in_an_upload_goes_on_elsewhere(bucket, on_disk, monkeypatch, tmp_path):
     """The manifest is the last of a checkpoint, and without it there is none."""
     write = BucketFolder.write
