@@ -1,5 +1,7 @@
 """The same tokenizer with every quantizer, at 1,024, 16,384 and 65,536 codes or as near as it comes."""
 
+from typing import Any
+
 from vq_jax.tables import Comparison, Plot, Row, Table
 
 STEPS = 600
@@ -31,9 +33,15 @@ def _two(overrides: dict, key: str) -> dict:
     return {k: {**overrides, key: round(k**0.5)} for k in SIZES}
 
 
+def _codebook(**overrides: Any) -> dict:
+    """One code a position, placed by k-means among at least as many vectors."""
+    enough = {k: {'quantizer.kmeans_batches': k // 1024} for k in SIZES[1:]}
+    return {k: {'quantizer.num_codes': k, **enough.get(k, {}), **overrides} for k in SIZES}
+
+
 # What differs from the config, by size.
 QUANTIZERS = {
-    'vq': ('VQ', {k: {'quantizer.num_codes': k} for k in SIZES}),
+    'vq': ('VQ', _codebook()),
     'vq_gradient': (
         'VQ by gradient, random start, no revival',
         {
@@ -48,11 +56,11 @@ QUANTIZERS = {
     ),
     'vq_rotation': (
         'VQ, rotated gradient',
-        {k: {'quantizer.num_codes': k, 'quantizer.estimator': 'rotation'} for k in SIZES},
+        _codebook(**{'quantizer.estimator': 'rotation'}),
     ),
     'vq_cosine': (
         'VQ by angle, in 8 dimensions',
-        {k: {'quantizer.num_codes': k, 'quantizer.cosine': True, 'quantizer.code_dim': 8} for k in SIZES},
+        _codebook(**{'quantizer.cosine': True, 'quantizer.code_dim': 8}),
     ),
     'residual': (
         'residual VQ, two codes',
@@ -85,13 +93,13 @@ def get_table() -> Table:
     }
     first = {USE: 'codebook_usage', 'perplexity': 'perplexity'}
     of_two = {column: f'{name}_depth_0' for column, name in first.items()}
-    length = {'steps': STEPS, 'batch_size': 32, 'eval_every': STEPS, 'checkpoint_every': 200}
-    network = {'model.channels': 64, 'model.residual_channels': 32}
+    length = {'steps': STEPS, 'batch_size': 16, 'eval_every': STEPS, 'checkpoint_every': 200}
+    network = {'model.channels': 64, 'model.residual_channels': 32, 'model.stages': 3}
     return Table(
         title='Quantizers',
-        source=f'{CONFIG} with half its channels, {STEPS} steps of 32 images',
+        source=f'{CONFIG} with half its channels and one stage more, {STEPS} steps of 16 images',
         remarks=(
-            'All else is the same: 64 pixels become 16x16 positions; no quantizer was tuned. Numbers are of '
+            'All else is the same: 64 pixels become 8x8 positions; no quantizer was tuned. Numbers are of '
             'the 3,925 images of the validation set, here a 128-pixel copy whose images were squashed to '
             'squares, not the published 160-pixel files; the distance is in the features of a small '
             'classifier of its own, and compares with no other table. With two codes a position, use '
