@@ -134,7 +134,7 @@ def main() -> None:
         given = {name: options[name] for name in ('label', 'conditions')}
         made = np.asarray(run.interpolate(*ends, n, **given, **sample_flags.sampling()))
     elif in_time:
-        unit = 'frames' if spec.kind == 'video' else 's'
+        unit = 'frames' if spec.kind == 'video' else 'seconds'
         what = (
             f'{_CONTINUE.value:g} {unit} more'
             if gap is None

@@ -752,10 +752,10 @@ class Stream:
             raise UserError(
                 f'this chunk is of {n}, and those before were of {self._examples[way]}; begin another stream.'
             )
-        if way not in self._past and self._run.task.first_apart:
-            self._past[way] = {}
-        elif way not in self._past:  # silence, so that the first chunk needs no program of its own
+        past = self._past.get(way, {})
+        if not past and not self._run.task.first_apart:
+            # Silence, so that the first chunk needs no program of its own.
             _, shapes = jax.eval_shape(method, self._state, {}, x, *labels)
-            self._past[way] = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
-        made, self._past[way] = self._run._jit(method)(self._state, self._past[way], x, *labels)
+            past = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
+        made, self._past[way] = self._run._jit(method)(self._state, past, x, *labels)
         return made

@@ -127,7 +127,7 @@ def _spec(data: 'ConfigDict') -> Spec:
     )
 
 
-def _of_kind(kind: 'Kind', shape: tuple[int, ...], data: 'ConfigDict') -> Spec:
+def _of_kind(kind: Kind, shape: tuple[int, ...], data: 'ConfigDict') -> Spec:
     frame_rate = data.frame_rate / data.frame_stride if data.frame_rate else None
     return Spec(kind, shape, {'audio': data.sample_rate, 'video': frame_rate}.get(kind))
 

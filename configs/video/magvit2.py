@@ -6,15 +6,15 @@ For a folder of videos of your own, or a set of tensorflow-datasets: `configs/vi
     python -m vq_jax.summary --config configs/video/magvit2.py
 
 Clips become 5x16x16 codes of 18 bits. The first frame has 16x16 of its own, so that an image is a clip of one
-frame. Frames, channels and codes are after the paper; its appendix was not at hand, so weights of losses,
-optimizers and the number of steps have not been compared with it.
+frame. Frames, channels and codes are after the paper; weights of losses, optimizers and the number of steps
+have not been checked against it.
 
 What differs: decoders have no adaptive group normalisation, and layers no blur; the coarsest resolution has
 a layer of attention, of each frame by itself; the discriminator is a PatchGAN and not StyleGAN's; weights
 do not begin from those of a model of images; and the entropy loss has one weight from first to last.
 
 Encoder and decoder have 284,781,205 parameters, and a step of 256 clips takes 1.05e16 FLOP, as
-`vq_jax.summary` counts. Not run: no accelerator was at hand.
+`vq_jax.summary` counts. Not run: no accelerator was available.
 """
 
 from ml_collections import ConfigDict

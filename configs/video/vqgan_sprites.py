@@ -1,5 +1,8 @@
 """Three tokenizers of sprites at 64 pixels: `configs/video/vqgan_sprites.py:causal`, `:full` or `:frames`.
 
+`sprites` is not in tensorflow-datasets' catalogue; where it was not prepared, take other clips by
+`--config.data.name=folder:PATH`.
+
     python -m vq_jax.train --config configs/video/vqgan_sprites.py:causal --workdir runs/vqgan_sprites
 
 | variant | frames | codes | what a frame sees |

@@ -4,6 +4,9 @@ Convolutions over time, height and width, which see frames on both sides, make c
 codebook of 256: as many as a small prior can learn. VideoGPT's encoder and decoder have axial attention as
 well, and it trains at 16 frames to 4x16x16 codes.
 
+`sprites` is not in tensorflow-datasets' catalogue; where it was not prepared, take other clips by
+`--config.data.name=folder:PATH`.
+
     python -m vq_jax.train --config configs/video/vqvae_sprites.py --workdir runs/vqvae_sprites
 
 Not run.

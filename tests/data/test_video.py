@@ -309,3 +309,22 @@ def test_sprites(sprites_dir):
     np.testing.assert_array_equal(
         next(eval_batches(turned, batch_size=6))['label'], [theirs[row]['direction'] for row in range(6)]
     )
+
+
+def test_images_beside_folders_of_frames_are_no_video(tmp_path, caplog):
+    """Such as thumbnails, which would otherwise be videos of one frame, in no class."""
+    for name in ('train/a/0/0.png', 'train/a/0/1.png', 'train/b/1/0.png', 'train/a/thumb.png', 'thumb.png'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(encoded(np.zeros((4, 4, 3), np.uint8)))
+    data = open_dataset(DataConfig(name=f'folder:{tmp_path}', frames=1), 'train')
+    assert len(data) == 2 and data.class_names == ('a', 'b')
+    assert 'images that lie beside folders of videos are left out' in caplog.text
+
+
+def test_frames_need_a_folder_of_their_own_below_that_of_a_split(tmp_path):
+    (tmp_path / 'train').mkdir()
+    (tmp_path / 'train' / '0.png').write_bytes(encoded(np.zeros((4, 4, 3), np.uint8)))
+    with pytest.raises(
+        UserError, match=r'have no video in them: .* frames of a video in a folder of its own'
+    ):
+        open_dataset(DataConfig(name=f'folder:{tmp_path}', frames=1), 'train')

@@ -24,7 +24,7 @@ def test_images_are_shown_as_they_are():
 def test_sound_is_shown_and_heard():
     x = np.random.default_rng(0).integers(-(2**15), 2**15, (2, 3, 500, 1), np.int16)
     spec = Spec('audio', (500, 1), rate=8000)
-    codes = code_images(np.arange(30).reshape(3, 10), 30, image_size(spec))
+    codes = code_images(np.arange(30).reshape(3, 10), 30, spec)
     assert image_size(spec) == as_images(x[0], spec).shape[1:3] == (176, 192)
     batches = {'originals': x[0], 'reconstructions': x[1]}
     shown = show('reconstructions', {**batches, 'codes': codes}, spec)
@@ -54,7 +54,7 @@ def test_video_is_shown_as_frames_side_by_side():
     assert image_size(spec) == (4, 8 * 6)
     np.testing.assert_array_equal(as_images(x, spec)[:, :, 6:12], x[:, 2])  # of 15 frames each second
     codes = np.random.default_rng(1).integers(0, 7, (2, 15, 2, 3))
-    maps = code_images(codes, 7, image_size(spec))
+    maps = code_images(codes, 7, spec)
     small = sheets.code_maps(codes.reshape(2, 30, 3), 7, (30, 3)).reshape(2, 15, 2, 3, 3)
     np.testing.assert_array_equal(maps[:, :, -6:], small[:, 14].repeat(2, 1).repeat(2, 2))
     shown = show('reconstructions', {'originals': x, 'codes': maps}, spec, ('a', 'b'))
@@ -85,14 +85,33 @@ def test_files_of_a_sheet():
     np.testing.assert_array_equal(Image.open(io.BytesIO(sheet.files('b')['b.png'])), sheet.captioned())
 
 
+@pytest.mark.parametrize(
+    'frames, positions, columns',
+    [
+        (7, 4, [0, 1, 1, 2, 2, 3, 3]),
+        (17, 5, [0, 1, 2, 2, 3, 3, 4, 4]),  # of frames 0, 2, 5, 7, 9, 11, 14 and 16
+        (8, 2, [0] * 4 + [1] * 4),
+        (3, 3, [0, 1, 2]),
+        (1, 1, [0]),
+    ],
+)
+def test_codes_stand_below_the_frames_that_they_are_of(frames, positions, columns):
+    codes = np.arange(positions).reshape(1, positions, 1, 1)
+    maps = code_images(codes, positions, Spec('video', (frames, 2, 4, 1)))
+    colours = sheets.code_maps(codes.reshape(1, 1, -1), positions, (1, positions))[0, 0]
+    np.testing.assert_array_equal(maps[0, 0, ::4], colours[columns])
+
+
 def test_codes_of_one_axis_are_stripes():
     codes = np.array([[3, 1, 2], [0, 0, 1]])
-    drawn = code_images(codes, 4, (5, 12))
-    assert drawn.shape == (2, 5, 12, 3)
+    drawn = code_images(codes, 4, Spec('audio', (12, 1)))
+    assert drawn.shape == (2, 176, 192, 3)
     np.testing.assert_array_equal(drawn, np.broadcast_to(drawn[:, :1], drawn.shape))
-    np.testing.assert_array_equal(drawn[:, 0, ::4], sheets.code_maps(codes[:, None], 4, (1, 3))[:, 0])
+    np.testing.assert_array_equal(drawn[:, 0, ::64], sheets.code_maps(codes[:, None], 4, (1, 3))[:, 0])
     grid = codes.reshape(2, 1, 3)
-    np.testing.assert_array_equal(code_images(grid, 4, (2, 6)), sheets.code_maps(grid, 4, (2, 6)))
+    np.testing.assert_array_equal(
+        code_images(grid, 4, Spec('image', (2, 6, 1))), sheets.code_maps(grid, 4, (2, 6))
+    )
 
 
 def test_other_kinds_are_refused():

@@ -81,6 +81,16 @@ def _evenly(length: int, n: int) -> np.ndarray:
     return np.linspace(0, length - 1, n).round().astype(int)
 
 
+def _positions_of(frames: np.ndarray, length: int, positions: int) -> np.ndarray:
+    """In which of so many positions of codes the frames lie, of a video of so many frames.
+
+    Where positions do not divide the frames, the first is of the first frame alone (see `models.causal`).
+    """
+    if length % positions:
+        return -(-frames * (positions - 1) // (length - 1))
+    return frames * positions // length
+
+
 def image_size(spec: Spec) -> tuple[int, int]:
     """Height and width of the images that `as_images` makes, such as code maps beside them need."""
     if spec.kind == 'audio':
@@ -111,23 +121,24 @@ def as_images(examples: np.ndarray, spec: Spec) -> np.ndarray:
     raise ValueError(f'nothing shows the kind {spec.kind}')
 
 
-def code_images(codes: np.ndarray, k: int, size: tuple[int, int]) -> np.ndarray:
-    """Codes in colours (see `sheets.code_maps`), those of sound as stripes, those of video as frames.
+def code_images(codes: np.ndarray, k: int, spec: Spec) -> np.ndarray:
+    """Codes in colours (see `sheets.code_maps`), those of sound as stripes, those of video below its frames.
 
     Args:
         codes: int [b *grid].
         k: number of codes.
-        size: height and width of the images to return, such as `image_size` gives.
+        spec: of the examples that they are of.
 
     Returns:
-        uint8 [b height width 3].
+        uint8 [b height width 3], of the size that `image_size` gives.
     """
+    size = image_size(spec)
     if codes.ndim == 2:
         codes = codes[:, None]
     if codes.ndim == 4:
-        _, _, h, w = codes.shape
-        n = max(1, size[1] * h // (size[0] * w))
-        codes = _side_by_side(codes[..., None], _evenly(codes.shape[1], n))[..., 0]
+        length = spec.shape[0]
+        shown = _positions_of(_frames_shown(length), length, codes.shape[1])
+        codes = _side_by_side(codes[..., None], shown)[..., 0]
     small = sheets.code_maps(codes, k, codes.shape[1:])
     down, across = (np.arange(n) * m // n for n, m in zip(size, codes.shape[1:], strict=True))
     return small[:, down][:, :, across]

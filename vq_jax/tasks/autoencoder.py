@@ -578,9 +578,10 @@ def check_residual(sizes: ResidualSizes, spec: Spec, section: str) -> None:
             f'for video, and these are {spec.plural}; set them to full and ().'
         )
     if sizes.temporal == 'none' and sizes.factors[0] > 1:
+        key = 'time_strides' if sizes.time_strides else 'strides'
         raise UserError(
             f'config.{section}.temporal is none, and the strides divide the frames by {sizes.factors[0]}; '
-            f'set config.{section}.strides to (1, 2, 2), or temporal to full or causal.'
+            f'set those of time to 1 in config.{section}.{key}, or temporal to full or causal.'
         )
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vq_jax.errors import plural
-from vq_jax.media import Media, as_images, code_images, image_size, sheets, show
+from vq_jax.media import Media, as_images, code_images, sheets, show
 from vq_jax.media.captions import captioned
 from vq_jax.models.autoencoder import Codes
 from vq_jax.ops.usage import CodeCounts, usage
@@ -112,7 +112,7 @@ def reconstruction_media(
         return {'code_usage': sheets.histogram(scale[depth].shares, k)}
 
     for name, (one, k) in _named(codes, vocabularies, code_map).items():
-        shown[code_caption(name, one, k)] = code_images(one, k, image_size(spec))
+        shown[code_caption(name, one, k)] = code_images(one, k, spec)
     return {
         **show('reconstructions', shown, spec),
         **_named(_counts(means, vocabularies), vocabularies, histogram),

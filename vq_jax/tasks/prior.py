@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.data import CodeDataset, Dataset
 from vq_jax.errors import UserError
-from vq_jax.media import Media, code_images, image_size, show
+from vq_jax.media import Media, code_images, show
 from vq_jax.models.autoencoder import Codes
 from vq_jax.models.context import NO_CONDITIONS, Conditioner, Conditions, Context, described
 from vq_jax.models.pixelcnn import PixelCNN, PixelCNNSizes
@@ -279,7 +279,7 @@ class PriorTask(Task):
         for name in ('codes', 'sampled_codes'):
             if name in predictions:
                 tokens, k = predictions[name].reshape(-1, *self.network.grid), self.network.num_tokens
-                rows[code_caption(name, tokens, k)] = code_images(tokens, k, image_size(self.spec))
+                rows[code_caption(name, tokens, k)] = code_images(tokens, k, self.spec)
         return show('samples', rows, self.spec)
 
     def sample(

@@ -176,3 +176,16 @@ def test_reading_needs_a_package(monkeypatch):
     with pytest.raises(UserError, match=r"install the package av by pip install 'vq_jax\[video\]'"):
         read(content, [0])
     assert len(read(animated(np.eye(4, dtype=np.uint8)[:2, None]), [0, 1])) == 2
+
+
+def test_the_image_for_readers_that_do_not_animate_is_no_frame(tmp_path):
+    """Which an APNG may begin with."""
+    frames = [Image.new('RGB', (4, 4), (level, 0, 0)) for level in (50, 100, 150)]
+    path = tmp_path / 'x.apng'
+    still = Image.new('RGB', (4, 4), 'white')
+    still.save(path, 'png', save_all=True, append_images=frames, default_image=True, duration=100)
+    with open_video(path, ()) as reader:
+        assert reader.length == 3
+        np.testing.assert_allclose(reader.times(), [0, 0.1, 0.2, 0.3])
+        read = [np.asarray(frame.convert('RGB'))[0, 0, 0] for frame in reader.read([0, 1, 2])]
+    assert read == [50, 100, 150]

@@ -74,6 +74,11 @@ class FolderSource(Source):
             splits = {name: [paths[i] for i in members] for name, members in self._names.splits.items()}
         elif any(name.lower() in SPLIT_NAMES[0] and os.path.isdir(root / name) for name in os.listdir(root)):
             splits = _split_folders(paths)
+            if not splits:
+                raise UserError(
+                    f'The folders of splits in {str(root)!r} have no {noun} in them: put some there, and '
+                    'frames of a video in a folder of its own.'
+                )
             below = {path: path.split('/', 1)[1] for paths in splits.values() for path in paths}
         else:
             splits = _hashed(paths)
@@ -145,6 +150,11 @@ def _paths(root: Path, as_video: bool) -> tuple[Kind, list[str]]:
                 here.append((path, 'video' if as_video and suffix in ANIMATED else KINDS[suffix]))
         found += _with_frames(folder, here) if as_video else here
         waiting += sorted(folders, reverse=True)
+    above = {parent for path, _ in found if path for parent in _parents(path)} if as_video else ()
+    if stray := [path for path, _ in found if path in above]:  # folders of which others are parts
+        told = 'folder %s: images that lie beside folders of videos are left out, as in %s'
+        logging.warning(told, root, root / stray[0])
+        found = [(path, kind) for path, kind in found if path not in above]
     if not found:
         raise UserError(
             f'No images, videos or recordings were found in {str(root)!r}: it needs files that end in '
@@ -163,6 +173,12 @@ def _with_frames(folder: str, files: list[tuple[str, Kind]]) -> list[tuple[str, 
     others = [(path, kind) for path, kind in files if kind != 'image']
     frames = len(others) < len(files) and all(kind != 'video' for _, kind in others)
     return [*others, (folder, 'video')] if frames else others
+
+
+def _parents(path: str) -> list[str]:
+    """The folders that a path is in, of which the outermost is ''."""
+    parts = path.split('/')
+    return ['/'.join(parts[:i]) for i in range(len(parts))]
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -90,6 +90,8 @@ class VideoTransform(ImageTransform):
         name = str(file) if isinstance(file, str | Path) else 'the video'
         try:
             with open_video(stored, ImageTransform.suffixes) as reader:
+                if config.frame_rate and reader.times() is None:  # frames in files of their own, as arrays
+                    config = dataclasses.replace(config, frame_rate=None, frame_stride=1)
                 numbers = _clip(reader, config, None if whole else spec.shape[0], None, name)
                 opened = (decode(frame, spec.channels, True, name) for frame in reader.read(numbers))
                 frames = np.stack([centred(image, config) for image in _of_one_size(opened)])

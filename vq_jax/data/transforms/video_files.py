@@ -146,7 +146,9 @@ class _Animated:
     def __init__(self, file: BinaryIO) -> None:
         with _damage(Exception):  # Pillow's readers raise nearly anything
             self._image = Image.open(file, formats=('GIF', 'PNG'))
-            self.length = getattr(self._image, 'n_frames', 1)
+            # An APNG may begin with an image for readers that do not animate.
+            self._first = int(getattr(self._image, 'default_image', False))
+            self.length = getattr(self._image, 'n_frames', 1) - self._first
 
     def times(self) -> np.ndarray:
         """See `VideoReader`."""
@@ -159,7 +161,7 @@ class _Animated:
 
     def _frame(self, number: int) -> Image.Image:
         with _damage(Exception):
-            self._image.seek(int(number))
+            self._image.seek(self._first + int(number))
         return self._image
 
 
