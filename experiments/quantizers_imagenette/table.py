@@ -85,11 +85,11 @@ def get_table() -> Table:
     }
     first = {USE: 'codebook_usage', 'perplexity': 'perplexity'}
     of_two = {column: f'{name}_depth_0' for column, name in first.items()}
-    length = {'steps': STEPS, 'batch_size': 32, 'eval_every': STEPS, 'checkpoint_every': 200}
+    length = {'steps': STEPS, 'batch_size': 16, 'eval_every': STEPS, 'checkpoint_every': 200}
     network = {'model.channels': 64, 'model.residual_channels': 32}
     return Table(
         title='Quantizers',
-        source=f'{CONFIG} with half its channels, {STEPS} steps of 32 images',
+        source=f'{CONFIG} with half its channels, {STEPS} steps of 16 images',
         remarks=(
             'All else is the same: 64 pixels become 16x16 positions; no quantizer was tuned. Numbers are of '
             'the 3,925 images of the validation set, here a 128-pixel copy whose images were squashed to '
