@@ -1,5 +1,7 @@
 """The same tokenizer with every quantizer, at 1,024, 16,384 and 65,536 codes or as near as it comes."""
 
+from typing import Any
+
 from vq_jax.tables import Comparison, Plot, Row, Table
 
 STEPS = 600
@@ -31,9 +33,17 @@ def _two(overrides: dict, key: str) -> dict:
     return {k: {**overrides, key: round(k**0.5)} for k in SIZES}
 
 
+def _codebook(**overrides: Any) -> dict:
+    """One code a position, placed by k-means among at least as many vectors."""
+    return {
+        k: {'quantizer.num_codes': k, 'quantizer.kmeans_batches': max(4, k // 1024), **overrides}
+        for k in SIZES
+    }
+
+
 # What differs from the config, by size.
 QUANTIZERS = {
-    'vq': ('VQ', {k: {'quantizer.num_codes': k} for k in SIZES}),
+    'vq': ('VQ', _codebook()),
     'vq_gradient': (
         'VQ by gradient, random start, no revival',
         {
@@ -48,11 +58,11 @@ QUANTIZERS = {
     ),
     'vq_rotation': (
         'VQ, rotated gradient',
-        {k: {'quantizer.num_codes': k, 'quantizer.estimator': 'rotation'} for k in SIZES},
+        _codebook(**{'quantizer.estimator': 'rotation'}),
     ),
     'vq_cosine': (
         'VQ by angle, in 8 dimensions',
-        {k: {'quantizer.num_codes': k, 'quantizer.cosine': True, 'quantizer.code_dim': 8} for k in SIZES},
+        _codebook(**{'quantizer.cosine': True, 'quantizer.code_dim': 8}),
     ),
     'residual': (
         'residual VQ, two codes',
