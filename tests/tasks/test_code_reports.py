@@ -5,7 +5,7 @@ import numpy as np
 from vq_jax.media.captions import HEIGHT
 from vq_jax.ops.usage import CodeCounts
 from vq_jax.spec import Spec
-from vq_jax.tasks.code_reports import codebook_media
+from vq_jax.tasks.code_reports import codebook_media, reconstruction_media
 
 
 def test_a_codebook_shows_the_mean_of_what_codes_decode_to():
@@ -50,3 +50,23 @@ def test_patches_of_any_rank_are_those_of_their_codes():
     for code in range(12):  # equally used: by their numbers, four a row
         top, left = 2 + tall * (code // 4), 2 + 66 * (code % 4)
         assert (sheet.image[top : top + 32, left : left + 64] == code).all()
+
+
+def test_code_maps_are_named_by_scale_and_depth():
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    codes = {
+        'codes_scale_0': np.zeros((2, 2, 2, 1), np.int32),
+        'codes_scale_1': np.zeros((2, 4, 4, 2), np.int32),
+    }
+    means = {
+        name: tuple(CodeCounts.of(depth) for depth in np.moveaxis(c, -1, 0)) for name, c in codes.items()
+    }
+    predictions = {'images': images, 'reconstructions': images, **codes}
+    sheet = reconstruction_media(predictions, means, ((5,), (1000, 7)), Spec('image', images.shape[1:]))
+    assert sheet['reconstructions'].rows == (
+        'originals',
+        'reconstructions',
+        'codes scale 0: 2x2 of 5, each in a colour',
+        'codes scale 1 depth 0: 4x4 of 1,000, each in a colour',
+        'codes scale 1 depth 1: 4x4 of 7, each in a colour',
+    )

@@ -25,6 +25,7 @@ from vq_jax.quantizers import (
 from vq_jax.spec import Spec
 from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.code_reports import summarize, usage_of_batch
+from vq_jax.tasks.quantizer_config import more_codes
 from vq_jax.training.state import AdversarialState, TrainState, abstract_batch
 
 CHOICES = {
@@ -178,7 +179,10 @@ def test_nothing_is_placed_before_the_first_step(kind):
         ('ibq', r'Raise config.ibq.diversity'),
         ('fsq', r'Give fewer config.fsq.levels'),
         ('gumbel', r'Raise config.gumbel.kl'),
-        ('vq', r'Set config.quantizer.revive_below=0.1 .* lower config.quantizer.num_codes'),
+        (
+            'vq',
+            r'Compare in fewer dimensions \(config.quantizer.code_dim\), or lower config.quantizer.num_codes',
+        ),
     ],
 )
 def test_few_codes_in_use_are_told_with_what_to_do(kind, words):
@@ -193,6 +197,13 @@ def test_few_codes_in_use_are_told_with_what_to_do(kind, words):
     # Of few examples there cannot be many codes.
     if kind == 'bsq':
         assert task.watch_evaluation(dict.fromkeys(usage, 0.003) | {'examples': 1}) is None
+
+
+def test_only_what_is_not_set_yet_is_advised():
+    config = complete_config(ConfigDict({'task': 'vqvae', 'quantizer': {'revive_below': 0.0}}))
+    assert more_codes(config).startswith('Set config.quantizer.revive_below=0.1 in a new run, compare in')
+    config.quantizer.codebook_init = 'random'
+    assert 'revive_below=0.1 and config.quantizer.codebook_init=kmeans in a new' in more_codes(config)
 
 
 @pytest.mark.parametrize(

@@ -105,14 +105,14 @@ def reconstruction_media(
     shown = {'originals': images, 'reconstructions': predictions['reconstructions']}
     codes = [predictions[name] for name in of_scales('codes', vocabularies)]
 
-    def code_map(scale: np.ndarray, depth: int, k: int) -> dict[str, np.ndarray]:
-        one = scale[..., depth]
-        return {code_caption('codes', one, k): code_images(one, k, image_size(spec))}
+    def code_map(scale: np.ndarray, depth: int, k: int) -> dict[str, tuple[np.ndarray, int]]:
+        return {'codes': (scale[..., depth], k)}
 
     def histogram(scale: tuple[CodeCounts, ...], depth: int, k: int) -> dict[str, sheets.Sheet]:
         return {'code_usage': sheets.histogram(scale[depth].shares, k)}
 
-    shown |= _named(codes, vocabularies, code_map)
+    for name, (one, k) in _named(codes, vocabularies, code_map).items():
+        shown[code_caption(name, one, k)] = code_images(one, k, image_size(spec))
     return {
         **show('reconstructions', shown, spec),
         **_named(_counts(means, vocabularies), vocabularies, histogram),

@@ -161,10 +161,16 @@ def more_codes(config: ConfigDict) -> str:
         return f'Raise config.{kind}.diversity or entropy, or config.{kind}.temperature.'
     if kind in _OF_VQ:
         fewer = 'quantizer.code_dim' if kind != 'multi_scale' else _width_key(config)
-        return (
-            'Set config.quantizer.revive_below=0.1 and config.quantizer.codebook_init=kmeans in a new run, '
-            f'compare in fewer dimensions (config.{fewer}), or lower config.quantizer.num_codes.'
-        )
+        unset = [
+            f'config.quantizer.{key}={value}'
+            for key, value, there in (
+                ('revive_below', 0.1, config.quantizer.revive_below > 0),
+                ('codebook_init', 'kmeans', config.quantizer.codebook_init == 'kmeans'),
+            )
+            if not there
+        ]
+        begin = f'Set {" and ".join(unset)} in a new run, compare' if unset else 'Compare'
+        return f'{begin} in fewer dimensions (config.{fewer}), or lower config.quantizer.num_codes.'
     return 'Give fewer codes, or lower config.optimizer.learning_rate.'
 
 
