@@ -104,5 +104,5 @@ def _calls(task: Task, state: State, batch: Any) -> dict[tuple[str, tuple[str, .
 def _shape(output: Any) -> str:
     """The first array of a module's output, such as the images of an autoencoder."""
     output = output[0] if isinstance(output, tuple) else output
-    first = output.values if isinstance(output, Quantized) else jax.tree.leaves(output)[0]
+    first = jax.tree.leaves(output.values if isinstance(output, Quantized) else output)[0]
     return f'{first.dtype} {list(first.shape)}'

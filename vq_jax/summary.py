@@ -13,7 +13,7 @@ from absl import flags
 
 from vq_jax import cli
 from vq_jax.errors import UserError, on_device, plural
-from vq_jax.spec import Spec
+from vq_jax.spec import Kind, Spec
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -112,15 +112,19 @@ def _spec(data: 'ConfigDict') -> Spec:
                 f'--shape is {written}; give three whole numbers from 1, such as 32,32,3, two of sound, or '
                 'four of video.'
             )
-        return Spec(_KINDS[len(shape)], shape)
+        return _of_kind(_KINDS[len(shape)], shape, data)
     if data.image_size and data.channels:
         return Spec('image', (data.image_size, data.image_size, data.channels))
     if data.num_samples:
-        return Spec('audio', (data.num_samples, data.channels or 1))
+        return _of_kind('audio', (data.num_samples, data.channels or 1), data)
     raise UserError(
         'the config leaves the size of the examples to the data set; give --shape=h,w,c (of sound t,c), or '
         'set config.data.image_size and config.data.channels (of sound config.data.num_samples).'
     )
+
+
+def _of_kind(kind: 'Kind', shape: tuple[int, ...], data: 'ConfigDict') -> Spec:
+    return Spec(kind, shape, data.sample_rate if kind == 'audio' else None)
 
 
 if __name__ == '__main__':

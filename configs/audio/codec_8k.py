@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
     config.data.name = 'spoken_digit'
     config.data.train_split = 'train[:90%]'
     config.data.eval_split = 'train[90%:]'
+    config.data.sample_rate = 8_000
     config.data.num_samples = 2400  # 0.3 s: few recordings are shorter, and silence behind them is no speech
     config.data.random_crop = True
     config.variant.backbone = 'seanet'
