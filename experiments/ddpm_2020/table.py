@@ -76,10 +76,12 @@ def get_table() -> Table:
             Row('mnist', 'MNIST: likelihood', 'configs/image/ddpm_mnist.py', {BITS: 'bits_per_dimension'}),
             Row(
                 'cifar10_short',
-                'CIFAR-10, the network of MNIST: likelihood',
+                'CIFAR-10, a network like that of MNIST, few steps: likelihood',
                 'configs/image/ddpm_mnist.py',
                 {BITS: 'bits_per_dimension'},
                 {
+                    'steps': 1_500,
+                    'eval_every': 1_500,
                     'data.name': 'cifar10',
                     'data.image_size': 32,
                     'data.channels': 3,

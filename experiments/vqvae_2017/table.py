@@ -2,7 +2,7 @@
 
 from vq_jax.tables import Row, Table
 
-SHORT = 3_000  # steps that two cores take in some minutes
+SHORT = 2_000  # steps that a core takes in some minutes
 
 
 def get_table() -> Table:
