@@ -25,7 +25,7 @@ from vq_jax.ops.frechet import frechet_distance
 from vq_jax.ops.images import to_float
 from vq_jax.ops.inception_score import inception_score
 from vq_jax.ops.kernel_distance import kernel_distance
-from vq_jax.ops.metrics import psnr, sound_metrics, video_metrics
+from vq_jax.ops.metrics import reconstruction_metrics
 from vq_jax.ops.moments import Moments
 from vq_jax.ops.neighbourhoods import density_and_coverage, precision_and_recall
 from vq_jax.ops.similarity import WINDOW, ms_ssim, ssim
@@ -226,12 +226,7 @@ class FeatureEvaluator:
             images = batch['x']
             rebuilt = task.decode(state, task.encode(state, images), batch['label'])
             pair = to_float(rebuilt), to_float(images)
-            if self._run.spec.kind == 'audio':
-                measured = sound_metrics(rebuilt, images, self._run.spec.rate)
-            elif self._run.spec.kind == 'video':
-                measured = video_metrics(rebuilt, images)
-            else:
-                measured = {'psnr': psnr(rebuilt, images)}
+            measured = reconstruction_metrics(rebuilt, images, self._run.spec)
             if self._run.spec.kind == 'image' and min(images.shape[1:3]) >= WINDOW:
                 measured |= {'ssim': ssim(*pair), 'ms_ssim': ms_ssim(*pair)}
             if lpips is not None:

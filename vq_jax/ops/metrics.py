@@ -8,6 +8,7 @@ from vq_jax.ops.images import to_float
 from vq_jax.ops.losses import mean_square
 from vq_jax.ops.similarity import WINDOW, ssim
 from vq_jax.ops.spectral_distances import MEL_DISTANCE, STFT_DISTANCE
+from vq_jax.spec import Spec
 
 
 def snr(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -46,6 +47,17 @@ def sound_metrics(x: jax.Array, y: jax.Array, rate: float | None) -> dict[str, j
     pair = to_float(x), to_float(y)
     found = {'snr': snr(x, y), 'si_sdr': si_sdr(x, y), 'stft_distance': STFT_DISTANCE(*pair, rate)}
     return found if rate is None else {**found, 'mel_distance': MEL_DISTANCE(*pair, rate)}
+
+
+def reconstruction_metrics(x: jax.Array, y: jax.Array, spec: Spec) -> dict[str, jax.Array]:
+    """How well examples x stand for y, integers as the spec says [b ...]: each float32 [b].
+
+    Returns:
+        Of sound, most of which is far from its peak, `sound_metrics`; of video `video_metrics`; else 'psnr'.
+    """
+    if spec.kind == 'audio':
+        return sound_metrics(x, y, spec.rate)
+    return video_metrics(x, y) if spec.kind == 'video' else {'psnr': psnr(x, y)}
 
 
 def video_metrics(x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:

@@ -31,7 +31,7 @@ from vq_jax.ops.images import to_float, to_integers
 from vq_jax.ops.keys import content_keys
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.losses import mean_absolute, mean_square
-from vq_jax.ops.metrics import psnr, sound_metrics, video_metrics
+from vq_jax.ops.metrics import reconstruction_metrics
 from vq_jax.ops.parts import Part, map_over_parts, over_parts
 from vq_jax.quantizers.gaussian import LATENT
 from vq_jax.quantizers.quantizer import BATCH_MEANS, REVIVALS, STATISTICS, StartsFromData, revive
@@ -594,14 +594,9 @@ def errors(outputs: jax.Array, originals: jax.Array, spec: Spec) -> dict[str, ja
         spec: of these, whose sizes may be others.
 
     Returns:
-        'mse' and 'l1' of the outputs as they are, and of the integers that they become 'psnr', of video
-        `video_metrics`, or of sound, most of which is far from its peak, `sound_metrics`.
+        'mse' and 'l1' of the outputs as they are, and of the integers that they become
+        `reconstruction_metrics`.
     """
     x, rebuilt = to_float(originals), to_integers(outputs, originals.dtype)
-    if spec.kind == 'audio':
-        others = sound_metrics(rebuilt, originals, spec.rate)
-    elif spec.kind == 'video':
-        others = video_metrics(rebuilt, originals)
-    else:
-        others = {'psnr': psnr(rebuilt, originals)}
+    others = reconstruction_metrics(rebuilt, originals, spec)
     return {'mse': mean_square(outputs, x), 'l1': mean_absolute(outputs, x), **others}
