@@ -18,6 +18,7 @@ LEVELS = {
     'json_files': -1,
     'npz_files': -1,
     'ops': 0,
+    'weights': 0,
     'quantizers': 1,
     'media': 1,
     'models': 2,

@@ -7,8 +7,9 @@
     metrics = vq_jax.fit(vq_jax.Experiment.build(config), 'runs/mine')
 
 The public packages are `ops` (pure functions), `quantizers` and `models` (Flax modules), `data`, `media`,
-`sampling`, `training`, `tasks` and `evaluators`; each is imported on first use. Import what they contain from
-its own file, or by name from a package that lists it: `from vq_jax.quantizers import VectorQuantizer`.
+`sampling`, `training`, `tasks`, `evaluators` and `weights`; each is imported on first use. Import what they
+contain from its own file, or by name from a package that lists it: `from vq_jax.quantizers import
+VectorQuantizer`.
 """
 
 import importlib
@@ -41,6 +42,7 @@ __all__ = [
     'sampling',
     'tasks',
     'training',
+    'weights',
 ]
 
 

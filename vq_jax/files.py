@@ -101,9 +101,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         WriteError: It cannot be written; what was there before still is.
     """
-    path = Path(path)
     # Names of files that are not UTF-8 have characters that it has none for.
     data = content.encode('utf-8', 'backslashreplace') if isinstance(content, str) else content
+    with writing_atomically(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Gives a file to write to, which replaces that of a path when all is written, as `write_atomically`."""
+    path = Path(path)
     with telling(f'Cannot write {path}', 'make room, or choose another place', WriteError):
         path.parent.mkdir(parents=True, exist_ok=True)
         # A name of its own for every writer: two processes may write the same file at once.
@@ -111,7 +118,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary = Path(name)
         try:
             with os.fdopen(handle, 'wb') as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             # mkstemp makes private files; a run directory is read by colleagues and TensorBoard.

@@ -14,7 +14,7 @@ from vq_jax.evaluators import sources
 from vq_jax.evaluators.sources import inception_features
 from vq_jax.models.inception import InceptionV3, variables_from_published
 from vq_jax.spec import Spec
-from vq_jax.training import pretrained
+from vq_jax.weights import downloads
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +68,7 @@ def test_nothing_is_downloaded_for_sound(monkeypatch):
 
 def test_without_a_file_the_published_one_is_downloaded_and_checked(file, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    monkeypatch.setattr(pretrained, '_SCHEMES', ('file',))
+    monkeypatch.setattr(downloads, '_SCHEMES', ('file',))
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (file.as_uri(), digest)})
     kept = tmp_path / 'vq_jax' / 'weights' / 'kept.npz'

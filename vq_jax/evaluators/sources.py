@@ -16,7 +16,7 @@ from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.classifier import ClassifierTask
 from vq_jax.tasks.restore import Restored, restore
 from vq_jax.training.manifest import fingerprint
-from vq_jax.training.pretrained import INCEPTION_FILES, download, read_weights
+from vq_jax.weights import INCEPTION_FILES, download, read_weights
 
 INCEPTION_NAMES = MappingProxyType(
     {'frechet': 'fid', 'kernel': 'kid', 'score': 'inception_score', 'score_std': 'inception_score_std'}
@@ -104,7 +104,7 @@ def inception_features(file: str | None = None, resize: Resize = 'bilinear') -> 
         UserError: if they cannot be had, or are of another network.
     """
     otherwise, model = 'name your own file by --features=inception:FILE', InceptionV3(resize)
-    found = read_weights([file] if file else download(INCEPTION_FILES, otherwise), otherwise)
+    found = read_weights([file] if file else download(INCEPTION_FILES, otherwise))
     weights = variables_from_published(found.arrays)
     identity = {'dimensions': 2048, 'resize': resize, 'checksum': fingerprint(weights)}
 

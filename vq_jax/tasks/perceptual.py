@@ -13,7 +13,7 @@ from vq_jax.models.lpips import LEAST_SIZE, LPIPS, params_from_published
 from vq_jax.ops.frames import each_frame
 from vq_jax.ops.similarity import WINDOW, ms_ssim
 from vq_jax.spec import Spec
-from vq_jax.training.pretrained import LPIPS_FILES, download, read_weights
+from vq_jax.weights import LPIPS_FILES, download, read_weights
 
 _OTHERWISE = (
     'name your own files in config.perceptual.weights, or choose config.perceptual.kind=ms_ssim or random_vgg'
@@ -27,9 +27,8 @@ class Perceptual:
     Attributes:
         kind: 'lpips' (see `vq_jax.models.lpips`) needs published weights; 'random_vgg' is the same with
             random weights; 'ms_ssim' is one minus the similarity over several scales; 'none' is 0.
-        weights: files of VGG-16 and of the heads of LPIPS, `.npz`, `.safetensors` or `.pth`. Empty
-            looks in `~/.cache/vq_jax/weights`, and downloads the published ones, which need PyTorch to be
-            read, if they are not there.
+        weights: files of VGG-16 and of the heads of LPIPS, such as `.pth` or `.safetensors`. Empty looks in
+            `~/.cache/vq_jax/weights`, and downloads the published ones if they are not there.
     """
 
     kind: Literal['lpips', 'random_vgg', 'ms_ssim', 'none'] = 'lpips'
@@ -96,7 +95,7 @@ def read_lpips(files: Sequence[str], otherwise: str) -> tuple[Any, dict[str, str
     Raises:
         UserError: if they cannot be had, or are of other networks.
     """
-    weights = read_weights(files or download(LPIPS_FILES, otherwise), otherwise)
+    weights = read_weights(files or download(LPIPS_FILES, otherwise))
     return params_from_published(weights.arrays), weights.checksums
 
 

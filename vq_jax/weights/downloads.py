@@ -1,25 +1,20 @@
-"""Weights from elsewhere: read from local files, or downloaded once, with their source and checksum."""
+"""Published weights that this project knows by their checksums: downloaded once, and kept."""
 
-import dataclasses
 import hashlib
 import http.client
-import importlib.util
 import tempfile
 import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import logging
 
-from vq_jax.errors import UserError, first_line
+from vq_jax.errors import UserError
 from vq_jax.files import cache_folder, sha256_of
-from vq_jax.npz_files import read_npz
 
 # name: (address, SHA-256 of the file). VGG-16 of torchvision, and the heads that the authors of LPIPS
 # published, version 0.1, which are also in their package lpips 0.1.4.
@@ -47,52 +42,6 @@ _MOST_SECONDS = 3600  # of a download, from the first word to the last
 _TIMEOUT = 20  # seconds without an answer
 
 
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """What files of weights hold.
-
-    Attributes:
-        arrays: by their names in the files.
-        checksums: the SHA-256 of each file, by its path.
-    """
-
-    arrays: dict[str, np.ndarray]
-    checksums: dict[str, str]
-
-
-def read_weights(paths: Sequence[str | Path], otherwise: str) -> Weights:
-    """The arrays of several files together, whose names and SHA-256 are printed.
-
-    Args:
-        paths: `.npz`, `.safetensors`, or, where PyTorch is installed, `.pth` (a state dict).
-        otherwise: what a user without PyTorch can do, as an imperative clause.
-
-    Raises:
-        UserError: if a file is not there or cannot be read.
-    """
-    arrays: dict[str, np.ndarray] = {}
-    checksums: dict[str, str] = {}
-    for path in map(Path, paths):
-        if not path.is_file():
-            raise UserError(f'there is no file of weights {path}.')
-        _check_reader(path, str(path), otherwise)
-        readers = {'.npz': read_npz, '.safetensors': _read_safetensors, '.pth': _read_pth, '.pt': _read_pth}
-        if path.suffix not in readers:
-            raise UserError(f'{path} is not a .npz, .safetensors or .pth file of weights.')
-        try:
-            read = readers[path.suffix](path)
-        except UserError:
-            raise
-        except Exception as error:  # of many kinds, such as one for each type of numbers that NumPy lacks
-            raise UserError(f'{path} cannot be read as a file of weights ({first_line(error)}).') from error
-        if odd := [name for name, array in read.items() if array.dtype.kind not in 'biuf']:
-            raise UserError(f'{path} holds {odd[0]!r} of type {read[odd[0]].dtype}, which are no weights.')
-        arrays |= read
-        checksums[str(path)] = sha256_of(path)
-        print(f'weights: {path}, SHA-256 {checksums[str(path)]}', flush=True)
-    return Weights(arrays, checksums)
-
-
 def download(files: dict[str, tuple[str, str]], otherwise: str) -> list[Path]:
     """Files from the network, kept for the next time in `$XDG_CACHE_HOME/vq_jax/weights`.
 
@@ -112,7 +61,6 @@ def download(files: dict[str, tuple[str, str]], otherwise: str) -> list[Path]:
                     'remove it.'
                 )
             continue
-        _check_reader(Path(name), address, otherwise)
         logging.warning('downloading %s', address)
         try:
             _fetch(address, sha256, folder / name)
@@ -178,24 +126,3 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         return super().redirect_request(req, fp, code, msg, headers, _checked(newurl))
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors.numpy import load_file
-
-    return load_file(path)
-
-
-def _read_pth(path: Path) -> dict[str, np.ndarray]:
-    torch = importlib.import_module('torch')
-    tensors = torch.load(path, map_location='cpu', weights_only=True)
-    return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
-
-
-def _check_reader(path: Path, place: str, otherwise: str) -> None:
-    """Raises `UserError` if a file of this name needs PyTorch to be read, and there is none."""
-    if path.suffix in ('.pth', '.pt') and not importlib.util.find_spec('torch'):
-        raise UserError(
-            f'{place} is a PyTorch file, and PyTorch is not installed; install it, or convert the file to '
-            f'.safetensors or .npz where it is and {otherwise}.'
-        )

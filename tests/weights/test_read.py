@@ -1,0 +1,304 @@
+"""Files of weights of every format: whole, damaged, and written to harm whoever reads them."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import pickletools
+import re
+import struct
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import flax.serialization
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from vq_jax.errors import UserError
+from vq_jax.weights import read, read_weights, write_safetensors
+
+# What `make_checkpoints.py` wrote.
+CHECKPOINTS = ('lightning.ckpt', 'lightning_protocol4.ckpt', 'lightning_legacy.ckpt')
+BASE = np.arange(24, dtype=np.float32).reshape(4, 6)
+SAVED = {
+    'plain': BASE,
+    'transposed': BASE.T,
+    'stretch': BASE[1:3, ::2],
+    'half': np.array([0.5, -2.0], np.float16),
+    'brain': np.array([0.5, -3.0], jnp.bfloat16),
+    'count': np.array(7),
+    'flags': np.array([True, False]),
+    'bytes': np.array([1, 255], np.uint8),
+    'empty': np.zeros((0, 3), np.float32),
+    'learned': np.array([1.5], np.float32),
+}
+A, B = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(2, np.float32)
+
+
+def equal(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
+        assert found[name].dtype == array.dtype and found[name].shape == array.shape, name
+        np.testing.assert_array_equal(found[name], array)
+
+
+def refused(path, told):
+    with pytest.raises(UserError) as raised:
+        read_weights([path])
+    message = str(raised.value)
+    assert path.name in message and message.endswith('.') and '\n' not in message
+    assert re.search(told, message), message
+
+
+@pytest.mark.parametrize('name', CHECKPOINTS)
+def test_checkpoints_of_pytorch_hold_what_was_saved(name):
+    arrays = read_weights([Path(__file__).with_name(name)]).arrays
+    state = {name: array for name, array in arrays.items() if name.startswith('state_dict.')}
+    equal(state, {f'state_dict.{name}': array for name, array in SAVED.items()})
+    others = {
+        'callbacks.pytorch_lightning.ModelCheckpoint.best_model_score': np.float32(0.25),
+        'optimizer_states.0.state.0.exp_avg': np.ones(2, np.float32),
+    }
+    assert arrays.keys() - state.keys() == others.keys()
+    for name, array in others.items():
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+def test_files_are_read_together_and_named_with_their_checksum(tmp_path, capsys):
+    np.savez(tmp_path / 'a.npz', **{'features.0.weight': A})
+    save_file({'lin0': B}, tmp_path / 'b.safetensors')
+    weights = read_weights([tmp_path / 'a.npz', str(tmp_path / 'b.safetensors')])
+    equal(weights.arrays, {'features.0.weight': A, 'lin0': B})
+    printed = capsys.readouterr().out
+    for name in ('a.npz', 'b.safetensors'):
+        checksum = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        assert f'{tmp_path / name}, SHA-256 {checksum}' in printed
+        assert weights.checksums[str(tmp_path / name)] == checksum
+
+
+def test_safetensors_are_those_of_the_package(tmp_path):
+    arrays = {name: np.ascontiguousarray(array) for name, array in SAVED.items() if name != 'brain'}
+    save_file(arrays, tmp_path / 'theirs.safetensors', {'format': 'np'})
+    equal(read_weights([tmp_path / 'theirs.safetensors']).arrays, arrays)
+    write_safetensors(tmp_path / 'ours.safetensors', {**SAVED, 'brain': B}, {'from': 'here'})
+    equal(load_file(tmp_path / 'ours.safetensors'), {**SAVED, 'brain': B})
+    write_safetensors(tmp_path / 'all.safetensors', SAVED, {})
+    equal(read_weights([tmp_path / 'all.safetensors']).arrays, SAVED)
+
+
+def test_msgpack_is_flaxs_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(flax.serialization, 'MAX_CHUNK_SIZE', 40)  # so that BASE takes three values
+    tree = {'params': {'Conv_0': {'kernel': BASE, 'bias': SAVED['brain']}}, 'step': 3, 'shares': [B, A]}
+    (tmp_path / 'a.msgpack').write_bytes(flax.serialization.msgpack_serialize(tree))
+    names = ('params.Conv_0.kernel', 'params.Conv_0.bias', 'shares.0', 'shares.1')
+    arrays = (BASE, SAVED['brain'], B, A)
+    equal(read_weights([tmp_path / 'a.msgpack']).arrays, dict(zip(names, arrays, strict=True)))
+
+
+def test_a_large_file_takes_little_memory(tmp_path):
+    path, size = tmp_path / 'large.safetensors', 2**26
+    header = json.dumps({'x': {'dtype': 'F32', 'shape': [size // 4], 'data_offsets': [0, size]}}).encode()
+    with open(path, 'wb') as file:
+        file.write(struct.pack('<Q', len(header)) + header)
+        file.truncate(8 + len(header) + size)
+    tracemalloc.start()
+    try:
+        array = read_weights([path]).arrays['x']
+        assert array[-1] == 0 and array.size == size // 4
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+def test_files_that_are_not_there_or_not_known(tmp_path):
+    refused(tmp_path / 'c.npz', 'no file of weights')
+    (tmp_path / 'd.h5').write_bytes(b'')
+    refused(tmp_path / 'd.h5', r'ends with none of .*\.safetensors')
+    (tmp_path / 'e.pth').write_bytes(b'')
+    refused(tmp_path / 'e.pth', 'it is empty')
+    (tmp_path / 'f.pth').write_bytes(archive(pickle.dumps({'a': 1})))
+    refused(tmp_path / 'f.pth', 'holds no arrays by name')
+    np.savez(tmp_path / 'g.npz', x=np.array(['text']))
+    refused(tmp_path / 'g.npz', "holds 'x' of type <U4")
+
+
+def files(folder):
+    """One of each format, by its content."""
+    np.savez(folder / 'a.npz', a=A)
+    save_file({'lin0': B}, folder / 'a.safetensors')
+    (folder / 'a.msgpack').write_bytes(flax.serialization.msgpack_serialize({'a': A}))
+    made = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return made | {name: Path(__file__).with_name(name).read_bytes() for name in CHECKPOINTS}
+
+
+def test_a_file_without_its_end_is_named(tmp_path):
+    for name, content in files(tmp_path).items():
+        for end in range(1, len(content), max(1, len(content) // 12)):
+            (tmp_path / name).write_bytes(content[:end])
+            refused(tmp_path / name, 'cannot be read as a file of')
+
+
+def test_a_damaged_file_is_read_or_named(tmp_path):
+    """Formats without checksums cannot know that numbers were changed."""
+    rng = np.random.RandomState(0)
+    for name, content in files(tmp_path).items():
+        for _ in range(20):
+            changed = bytearray(content)
+            changed[rng.randint(len(content))] ^= 1 << rng.randint(8)
+            (tmp_path / name).write_bytes(changed)
+            try:
+                read_weights([tmp_path / name])
+            except UserError as error:
+                assert name in str(error) and '\n' not in str(error)
+
+
+def test_numbers_of_an_archive_are_checked(tmp_path):
+    content = Path(__file__).with_name('lightning.ckpt').read_bytes()
+    at = content.index(BASE.tobytes())
+    (tmp_path / 'a.ckpt').write_bytes(content[:at] + b'\1' + content[at + 1 :])
+    refused(tmp_path / 'a.ckpt', r'the checksum of \S+/data/\d+ in it is another')
+
+
+def archive(content, **storages):
+    """What `torch.save` would write, with a pickle of one's own."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, 'w') as written:
+        written.writestr('archive/data.pkl', content)
+        for name, data in storages.items():
+            written.writestr(f'archive/data/{name}', data)
+    return file.getvalue()
+
+
+class Runs:
+    """What its pickle runs, when it is read by Python."""
+
+    def __init__(self, function, *arguments):
+        self.called = function, arguments
+
+    def __reduce__(self):
+        return self.called
+
+
+@pytest.mark.parametrize('protocol', range(6))
+def test_what_a_file_wants_run_is_refused_by_name(tmp_path, protocol):
+    ran = tmp_path / 'ran'
+    for function, arguments, name in (
+        (os.system, (f'touch {ran}',), f'{os.name}.system'),
+        (eval, (f'open({str(ran)!r}, "w")',), r'(__builtin__|builtins)\.eval'),
+        (getattr, (os, 'x'), r'(__builtin__|builtins)\.getattr'),
+    ):
+        arguments = tuple('module' if argument is os else argument for argument in arguments)
+        content = pickle.dumps({'a': Runs(function, *arguments)}, protocol)
+        (tmp_path / 'a.pth').write_bytes(archive(content))
+        refused(tmp_path / 'a.pth', f'it wants to run {name}, and weights are only read')
+        legacy = b''.join(map(pickle.dumps, (0x1950A86A20F9469CFC6C, 1001, {'little_endian': True})))
+        (tmp_path / 'b.pth').write_bytes(legacy + content + pickle.dumps([]))
+        refused(tmp_path / 'b.pth', f'it wants to run {name}, and weights are only read')
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    'content, name',
+    [
+        (b'(S"x"\nios\nsystem\n.', 'os.system'),  # INST
+        (b'(cos\nsystem\nS"x"\no.', 'os.system'),  # OBJ
+        (b'ccollections\nOrderedDict\n)R}b0cos\nsystem\n(S"x"\ntR.', 'os.system'),
+        (b'cos\nsystem\n)\x81)R.', 'an object of _Object'),  # an object that is called
+        (b'ctorch.hub\nload\n(S"x"\ntR.', 'torch.hub.load'),
+        (b'ca\x1b[2J\nb\n)R.', r'a\\x1b\[2J\.b'),  # which a terminal would obey
+    ],
+)
+def test_what_pickles_by_hand_want_run_is_refused(tmp_path, content, name):
+    pickletools.dis(content, io.StringIO())  # it is a whole one
+    (tmp_path / 'a.pth').write_bytes(archive(content))
+    refused(tmp_path / 'a.pth', f'it wants to run {name}, and')
+
+
+def tensor(shape, strides, offset=0, count=6, kind='FloatStorage'):
+    """The pickle of a tensor by the name of 'x', of the storage 'data/0'."""
+
+    def numbers(values):
+        return '(' + ''.join(f'L{value}L\n' for value in values) + 't'
+
+    storage = f"(S'storage'\nctorch\n{kind}\nS'0'\nS'cpu'\nL{count}L\ntQ"
+    arguments = f'({storage}L{offset}L\n{numbers(shape)}{numbers(strides)}I00\nNt'
+    return f"(dS'x'\nctorch._utils\n_rebuild_tensor_v2\n{arguments}Rs.".encode()
+
+
+def test_a_view_by_hand(tmp_path):
+    (tmp_path / 'a.pth').write_bytes(archive(tensor((2, 2), (3, 1), 1), **{'0': A.tobytes()}))
+    equal(read_weights([tmp_path / 'a.pth']).arrays, {'x': A[:, 1:]})
+
+
+@pytest.mark.parametrize(
+    'described',
+    [
+        {'shape': (2**40,), 'strides': (0,)},  # a petabyte of one number
+        {'shape': (2**31, 2**31), 'strides': (1, 1)},
+        {'shape': (2, 3), 'strides': (3, 2)},
+        {'shape': (6,), 'strides': (1,), 'offset': 1},
+        {'shape': (2,), 'strides': (-1,), 'offset': 1},
+        {'shape': (-2,), 'strides': (1,)},
+        {'shape': (2,), 'strides': (1,), 'offset': -4},
+        {'shape': (6,), 'strides': (1, 1)},
+        {'shape': (2,), 'strides': (1,), 'count': 2**50},
+        {'shape': (2,), 'strides': (1,), 'count': -1},
+        {'shape': (2,), 'strides': (1,), 'kind': 'ComplexFloatStorage'},
+    ],
+    ids=str,
+)
+def test_a_tensor_that_is_not_in_its_storage_is_refused(tmp_path, described):
+    (tmp_path / 'a.pth').write_bytes(archive(tensor(**described), **{'0': A.tobytes()}))
+    refused(tmp_path / 'a.pth', r'cannot be read as a file of weights \(')
+
+
+def test_what_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(read, '_MOST_VALUES', 2**12)
+    memory = {
+        'an index': b'N' + b'r\xff\xff\xff\x7f' + b'.',
+        'a text of a terabyte': b'\x8d' + struct.pack('<Q', 2**40) + b'x.',
+    }
+    # Each list holds the one before it ten times.
+    laughs = b'](' + b'K\1' * 10 + b'e' + b''.join(b'q%c0](' % i + b'h%c' % i * 10 + b'e' for i in range(12))
+    memory['a number a trillion times'] = laughs + b'.'
+    tracemalloc.start()
+    try:
+        for content in memory.values():
+            (tmp_path / 'a.pth').write_bytes(archive(content))
+            refused(tmp_path / 'a.pth', 'a.pth')
+        for header in (2**62, 2**27):
+            (tmp_path / 'a.safetensors').write_bytes(struct.pack('<Q', header) + b'{}')
+            refused(tmp_path / 'a.safetensors', 'a file of weights')
+        (tmp_path / 'a.msgpack').write_bytes(b'\xdd\xff\xff\xff\xff' * 20)
+        refused(tmp_path / 'a.msgpack', 'a file of weights')
+        assert tracemalloc.get_traced_memory()[1] < 2**27
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize('kind', ['F8_E5M2', 'C64', 'x'])
+def test_numbers_that_are_no_weights_are_told(tmp_path, kind):
+    size = 4 * {'F8_E5M2': 1, 'C64': 8, 'x': 4}[kind]
+    header = json.dumps({'x': {'dtype': kind, 'shape': [4], 'data_offsets': [0, size]}}).encode()
+    (tmp_path / 'a.safetensors').write_bytes(struct.pack('<Q', len(header)) + header + bytes(size))
+    refused(tmp_path / 'a.safetensors', f'numbers of the type {kind}, which are not read')
+
+
+@pytest.mark.parametrize(
+    'entry',
+    [
+        {'dtype': 'F32', 'shape': [3], 'data_offsets': [0, 16]},
+        {'dtype': 'F32', 'shape': [4], 'data_offsets': [16, 0]},
+        {'dtype': 'F32', 'shape': [4], 'data_offsets': [8, 24]},
+        {'dtype': 'F32', 'shape': [-4], 'data_offsets': [0, 16]},
+        {'dtype': 'F32', 'shape': [2**62, 4], 'data_offsets': [0, 16]},
+    ],
+)
+def test_safetensors_that_contradict_themselves_are_refused(tmp_path, entry):
+    header = json.dumps({'x': entry}).encode()
+    (tmp_path / 'a.safetensors').write_bytes(struct.pack('<Q', len(header)) + header + bytes(16))
+    refused(tmp_path / 'a.safetensors', r'cannot be read as a file of weights \(')

@@ -1,0 +1,149 @@
+"""Reads what `torch.save` writes, without PyTorch and without running anything.
+
+Since PyTorch 1.6 it is a ZIP archive, in which each storage, the numbers that tensors are views of, is a
+file that is not packed; before, a few pickles with the storages behind them.
+"""
+
+import io
+import struct
+import zipfile
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vq_jax.weights import pickles
+from vq_jax.weights.mapped import array_of, dtype_of, part
+
+_MOST_PICKLE = 2**26  # bytes of what is not numbers
+_MAGIC = 0x1950A86A20F9469CFC6C  # in the first pickle of a file of before 1.6
+_VERSION = 1001
+_OTHER_ORDER = 'its numbers were written by a computer of another byte order'
+_STORAGES = {
+    'DoubleStorage': 'float64',
+    'FloatStorage': 'float32',
+    'HalfStorage': 'float16',
+    'BFloat16Storage': 'bfloat16',
+    'LongStorage': 'int64',
+    'IntStorage': 'int32',
+    'ShortStorage': 'int16',
+    'CharStorage': 'int8',
+    'ByteStorage': 'uint8',
+    'BoolStorage': 'bool',
+    'UntypedStorage': 'uint8',
+}
+
+
+class _Storage(NamedTuple):
+    """Numbers of one type: the type, and their bytes."""
+
+    dtype: np.dtype
+    data: memoryview
+
+
+def read_pytorch(data: memoryview) -> Any:
+    """What was saved: dictionaries, lists, numbers and arrays; of other objects, nothing.
+
+    Args:
+        data: the file.
+
+    Raises:
+        RefusedError: it wants something run.
+        Exception: of many kinds, if it is damaged.
+    """
+    return _read_zip(data) if data[:4] == b'PK\x03\x04' else _read_legacy(data)
+
+
+def _read_zip(data: memoryview) -> Any:
+    with zipfile.ZipFile(data.obj) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+    found = [name for name in members if name.count('/') == 1 and name.endswith('/data.pkl')]
+    if len(found) != 1:
+        raise ValueError('it is a ZIP archive without the file data.pkl of what torch.save writes')
+    folder = found[0].removesuffix('data.pkl')
+    order = members.get(f'{folder}byteorder')
+    if order is not None and bytes(_stored(data, order)) != b'little':
+        raise ValueError(_OTHER_ORDER)
+    pickle = _stored(data, members[found[0]])
+    if len(pickle) > _MOST_PICKLE:
+        raise ValueError(f'its pickle has more than {_MOST_PICKLE:,} bytes')
+    seen: dict[str, memoryview] = {}
+
+    def storage(described: Any) -> _Storage:
+        dtype, key, count = _described(described)
+        if key not in seen:
+            seen[key] = _stored(data, members[f'{folder}data/{key}'])
+        return _Storage(dtype, part(seen[key], 0, count * dtype.itemsize))
+
+    return pickles.load(io.BytesIO(pickle), _CALLS, storage)
+
+
+def _stored(data: memoryview, member: zipfile.ZipInfo) -> memoryview:
+    """The bytes of a file in an archive, where they lie, once their checksum is known to be right."""
+    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+        raise ValueError(f'{member.filename} is packed or encrypted in it, which torch.save does not do')
+    signature, *_, name, extra = struct.unpack('<4s5H3I2H', part(data, member.header_offset, 30))
+    if signature != b'PK\x03\x04':
+        raise ValueError(f'{member.filename} is not where the archive says')
+    content = part(data, member.header_offset + 30 + name + extra, member.file_size)
+    if zlib.crc32(content) != member.CRC:
+        raise ValueError(f'the checksum of {member.filename} in it is another')
+    return content
+
+
+def _read_legacy(data: memoryview) -> Any:
+    head = io.BytesIO(data[:_MOST_PICKLE])
+
+    magic, version, system = (pickles.load(head, {}, _described) for _ in range(3))
+    if (magic, version) != (_MAGIC, _VERSION):
+        raise ValueError('it is not what torch.save writes')
+    if not system['little_endian']:
+        raise ValueError(_OTHER_ORDER)
+    # Where a storage begins depends on the types of those before it, which stand in the pickle that needs
+    # them: it is read twice.
+    start, types = head.tell(), {}
+
+    def note(described: Any) -> None:
+        dtype, key, _ = _described(described)
+        types[key] = dtype
+
+    pickles.load(head, dict.fromkeys(_CALLS, lambda *_: None), note)
+    keys = pickles.load(head, {}, _described)
+    at, storages = head.tell(), {}
+    for key in keys:
+        (count,) = struct.unpack('<q', part(data, at, 8))
+        storages[key] = _Storage(types[key], part(data, at + 8, count * types[key].itemsize))
+        at += 8 + count * types[key].itemsize
+    head.seek(start)
+    return pickles.load(head, _CALLS, lambda described: storages[_described(described)[1]])
+
+
+def _described(described: Any) -> tuple[np.dtype, str, int]:
+    """Type, key and number of elements of a storage, of what stands in the pickle for it."""
+    word, kind, key, _, count, *view = described
+    name = kind.name.rpartition('.')[2]
+    if word != 'storage' or type(count) is not int or count < 0:
+        raise ValueError(f'it holds a {word} of {count} numbers')
+    if any(view):
+        raise ValueError('it was written by a PyTorch of before 0.4; save it with a newer one')
+    return dtype_of(_STORAGES.get(name, name)), str(key), count
+
+
+def _tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any) -> np.ndarray:
+    return array_of(storage.data, storage.dtype, tuple(shape), tuple(strides), offset)
+
+
+def _untyped(storage: _Storage, offset: int, shape: Any, strides: Any, *rest: Any) -> np.ndarray:
+    """A tensor of bytes that are of a type of their own: of what follows, the third."""
+    dtype = dtype_of(rest[2].name.removeprefix('torch.'))
+    return array_of(storage.data, dtype, tuple(shape), tuple(strides), offset)
+
+
+_CALLS = {
+    'torch._utils._rebuild_tensor': _tensor,
+    'torch._utils._rebuild_tensor_v2': _tensor,
+    'torch._utils._rebuild_tensor_v3': _untyped,
+    'torch._utils._rebuild_parameter': lambda tensor, *_: tensor,
+    'torch._utils._rebuild_parameter_with_state': lambda tensor, *_: tensor,
+    'torch.Size': lambda sizes=(): tuple(sizes),
+}

@@ -1,0 +1,105 @@
+"""Reads files of weights, whoever wrote them: no code, in bounded memory, and without PyTorch."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vq_jax.errors import UserError, first_line, printable
+from vq_jax.files import sha256_of
+from vq_jax.npz_files import read_npz
+from vq_jax.weights.mapped import mapped
+from vq_jax.weights.msgpack_files import read_msgpack
+from vq_jax.weights.pickles import RefusedError
+from vq_jax.weights.pytorch_files import read_pytorch
+from vq_jax.weights.safetensors_files import read_safetensors
+
+_READERS: dict[str, Callable[[memoryview], Any]] = {
+    '.safetensors': read_safetensors,
+    '.msgpack': read_msgpack,
+    **dict.fromkeys(('.pth', '.pt', '.ckpt', '.bin'), read_pytorch),
+}
+ENDINGS = ('.npz', *_READERS)
+_MOST_VALUES = 2**18  # in dictionaries and lists; the same one may be in many
+_DEEPEST = 20
+_HOLDING = (dict, list, tuple, np.ndarray)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What files of weights hold.
+
+    Attributes:
+        arrays: by their names in the files.
+        checksums: the SHA-256 of each file, by its path.
+    """
+
+    arrays: dict[str, np.ndarray]
+    checksums: dict[str, str]
+
+
+def read_weights(paths: Sequence[str | Path]) -> Weights:
+    """The arrays of several files together, whose names and SHA-256 are printed.
+
+    Arrays are views of the files, but those of `.npz`: what is not looked at takes no memory.
+
+    Args:
+        paths: of `.npz`, `.safetensors`, PyTorch's `.pth`, `.pt`, `.ckpt` or `.bin`, and Flax's `.msgpack`.
+            In the last two kinds arrays lie in dictionaries and lists in each other; the name of one is then
+            all keys and numbers on the way to it with dots between them, such as 'state_dict.conv.weight'.
+
+    Raises:
+        UserError: if a file is not there, cannot be read, or wants something run.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    checksums: dict[str, str] = {}
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise UserError(f'there is no file of weights {path}.')
+        arrays |= _read(path)
+        checksums[str(path)] = sha256_of(path)
+        print(f'weights: {path}, SHA-256 {checksums[str(path)]}', flush=True)
+    return Weights(arrays, checksums)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix not in ENDINGS:
+        raise UserError(f'{path} is no file of weights: its name ends with none of {", ".join(ENDINGS)}.')
+    try:
+        read = read_npz(path) if path.suffix == '.npz' else _READERS[path.suffix](mapped(path))
+        arrays = _by_name(read)
+    except RefusedError as error:
+        raise UserError(
+            f'{path} is not read: it wants to run {printable(str(error))[:200]}, and weights are only read; '
+            'get them as .safetensors.'
+        ) from error
+    except UserError:
+        raise
+    except Exception as error:  # of many kinds, as many as there are ways to be damaged
+        reason = printable(first_line(error))[:300]
+        raise UserError(f'{path} cannot be read as a file of weights ({reason}).') from error
+    if not arrays:
+        raise UserError(f'{path} holds no arrays by name; save the state_dict of a model.')
+    for name, array in arrays.items():
+        if array.dtype.kind not in 'biuf' and array.dtype.name != 'bfloat16':
+            raise UserError(f'{path} holds {name!r} of type {array.dtype}, which are no weights.')
+    return arrays
+
+
+def _by_name(tree: Any) -> dict[str, np.ndarray]:
+    """The arrays in dictionaries and lists in each other, by the way to them."""
+    arrays, left = {}, _MOST_VALUES
+    ways: list[tuple[tuple[str, ...], Any]] = [((), tree)] if isinstance(tree, _HOLDING) else []
+    while ways:
+        way, value = ways.pop()
+        if isinstance(value, np.ndarray):
+            arrays['.'.join(way)] = value
+        else:
+            if len(way) == _DEEPEST or (left := left - len(value)) < 0:
+                raise ValueError('its dictionaries and lists are too many, or too deep in each other')
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            found = [((*way, str(key)), one) for key, one in inner if isinstance(one, _HOLDING)]
+            ways += found[::-1]
+    return arrays
