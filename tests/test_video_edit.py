@@ -1,5 +1,7 @@
 """Frames of a video that are sampled anew or that follow it, by the command."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -51,4 +53,28 @@ def test_frames_between_others_and_those_that_follow(workdir, tmp_path):
     }
     commands = [[*words, flag] for flag in mistakes]
     for errors, told in zip(refused('vq_jax.edit', *commands), mistakes.values(), strict=True):
+        assert errors.splitlines()[-1].startswith(f'error: {told}')
+
+
+@pytest.mark.slow
+def test_frames_that_are_predicted_are_measured_by_the_command(workdir, tmp_path):
+    output = tmp_path / 'measured.json'
+    words = [f'--workdir={workdir}', f'--allow_import={OWN}', '--video']
+    printed, _ = run([*words, '--given=2,1', '--seed=3', f'--output={output}'], module='vq_jax.evaluate')
+    measured = json.loads(output.read_text())
+    assert measured == vq_jax.load(workdir, allow=(OWN,)).measure_video('test', given=(2, 1), seed=3)
+    lines = [line.split() for line in printed.splitlines()]
+    at = next(i for i, line in enumerate(lines) if line[:1] == ['interpolations:'])
+    assert ' '.join(lines[at]) == f'interpolations: 8 videos of class:{OWN}:Films test, step 2'
+    mean, of_frame = (next(x for x in lines[at:] if head in x) for head in ('mean', '2'))
+    values = measured['interpolations']
+    assert float(mean[3]) == pytest.approx(values['metrics']['psnr'], rel=1e-5)
+    assert float(of_frame[3]) == pytest.approx(values['curves']['psnr'][0], rel=1e-5)
+    mistakes = {
+        '--given=5': 'given is (5,), of videos of 5 frames; give how many of the first, 1 or more',
+        '--sound': '--sound and --video are two evaluations; give one of them.',
+        '--real=train': '--real is given without --features; give both, or leave it out.',
+    }
+    commands = [[*words, flag] for flag in mistakes]
+    for errors, told in zip(refused('vq_jax.evaluate', *commands), mistakes.values(), strict=True):
         assert errors.splitlines()[-1].startswith(f'error: {told}')

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vq_jax
-from tests.films import FRAMES, SIZE, film
+from tests.films import FRAMES, SIZE, Films, film
 from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
 from vq_jax.train import train
@@ -63,6 +63,21 @@ def test_an_evaluation_of_videos_is_looked_at(vqvae):
     lines = map(json.loads, (vqvae / 'metrics.jsonl').read_text().splitlines())
     metrics = next(line for line in lines if line['split'] == 'eval')
     assert metrics['psnr'] == pytest.approx(opened(vqvae).evaluate('test').metrics['psnr'], rel=1e-5)
+
+
+def test_reconstructions_are_measured_frame_by_frame(vqvae):
+    run = opened(vqvae)
+    found = run.measure_video('test')
+    videos = np.stack([record.stored for record in Films(None, 'test').read(range(8))])
+    squares = np.square(np.float64(run.reconstruct(videos)) - videos).mean((2, 3, 4))
+    curve = (10 * np.log10(255**2 / squares)).mean(0)
+    np.testing.assert_allclose(found['reconstructions']['curves']['psnr'], curve, rtol=1e-3)
+    metrics = run.evaluate('test').metrics
+    for name in ('psnr', 'ssim'):
+        assert found['reconstructions']['metrics'][name] == pytest.approx(metrics[name], rel=1e-5)
+    assert found['frames'] == list(range(FRAMES)) and 'given' not in found
+    with pytest.raises(vq_jax.UserError, match='vqvae predicts no frames; leave given out'):
+        run.measure_video('test', given=2)
 
 
 @pytest.fixture(scope='module')

@@ -33,7 +33,7 @@ _RESIZE = flags.DEFINE_enum(
 _LPIPS = flags.DEFINE_list(
     'lpips',
     None,
-    'With --features, measure reconstructions with LPIPS too: download, or files of VGG-16 and of the heads, '
+    'With --features or --video, measure with LPIPS too: download, or files of VGG-16 and of the heads, '
     'separated by a comma.',
 )
 _SOUND = flags.DEFINE_bool(
@@ -42,29 +42,49 @@ _SOUND = flags.DEFINE_bool(
 _DEPTHS = flags.DEFINE_integer(
     'depths', None, 'With --sound: use the first so many codes of each position alone.', lower_bound=1
 )
+_VIDEO = flags.DEFINE_bool('video', False, 'Measure videos that are rebuilt or predicted frame by frame.')
+_GIVEN = flags.DEFINE_list(
+    'given',
+    None,
+    'With --video, of a prior or a diffusion model: how many of the first frames are given, such as 4, or of '
+    'the first and of the last, such as 1,1.',
+)
 _NUM = flags.DEFINE_integer(
     'num', 10_000, 'With --features: how many samples to make; reconstructions are of the whole split.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'With --features: the same seed gives the same samples.')
+_SEED = flags.DEFINE_integer('seed', 0, 'With --features or --video: the same seed gives the same samples.')
 _REFERENCE = flags.DEFINE_string(
     'reference', None, 'With --features: an .npz file of reference statistics, written if it is not there.'
 )
+_REAL = flags.DEFINE_string(
+    'real', None, 'With --features: another split, whose examples are compared as if they were samples.'
+)
+# Which flags say how an evaluation is made, by the flags that ask for it.
+_ONLY_WITH = {
+    **dict.fromkeys(('resize', 'num', 'reference', 'real'), ('features',)),
+    **dict.fromkeys(('lpips', 'seed'), ('features', 'video')),
+    'depths': ('sound',),
+    'given': ('video',),
+}
 
 
 def main() -> None:
     """Prints a table of metrics, and writes them to a file if one is named."""
     cli.use_compilation_cache()
-    for flag in (_RESIZE, _LPIPS, _NUM, _SEED, _REFERENCE):
-        if flag.present and not _FEATURES.value:
-            raise UserError(f'--{flag.name} is given without --features; give both, or leave it out.')
-    if _DEPTHS.present and not _SOUND.value:
-        raise UserError('--depths is given without --sound; give both, or leave it out.')
-    if _SOUND.value and _FEATURES.value:
-        raise UserError('--sound and --features are two evaluations; give one of them.')
+    ways = {'features': _FEATURES.value, 'sound': _SOUND.value, 'video': _VIDEO.value}
+    asked = [name for name, value in ways.items() if value]
+    for flag, of in _ONLY_WITH.items():
+        if flags.FLAGS[flag].present and not set(of) & set(asked):
+            others = ' or '.join(f'--{name}' for name in of)
+            raise UserError(f'--{flag} is given without {others}; give both, or leave it out.')
+    if len(asked) > 1:
+        raise UserError(f'--{asked[0]} and --{asked[1]} are two evaluations; give one of them.')
     if _OUTPUT.value:
         cli.check_output(_OUTPUT, '.json')
     if _SOUND.value:
         _measure_sound()
+    elif _VIDEO.value:
+        _measure_video()
     elif _FEATURES.value:
         _compare()
     else:
@@ -117,6 +137,26 @@ def _measure_sound() -> None:
     _write(console, record)
 
 
+def _measure_video() -> None:
+    from vq_jax.run import load
+    from vq_jax.training.progress import make_console, print_curves
+
+    given = _GIVEN.value and tuple(map(cli.literal, _GIVEN.value))
+    run = load(**run_flags.opened())
+    record = run.measure_video(_SPLIT.value, given=given, seed=_SEED.value, lpips=_lpips(), progress=True)
+    console = make_console()
+    of = f'{record["videos"]:,} videos of {record["dataset"]} {record["split"]}, step {run.step:,}'
+    for kind in ('reconstructions', 'predictions', 'interpolations', 'copies', 'blends'):
+        if kind in record:
+            print_curves(console, f'{kind}: {of}', 'frame', record['frames'], record[kind]['curves'])
+    _write(console, record)
+
+
+def _lpips() -> list[str] | None:
+    """The files of LPIPS; none of them for the published ones."""
+    return [] if _LPIPS.value == ['download'] else _LPIPS.value
+
+
 def _compare() -> None:
     from vq_jax.run import load
     from vq_jax.training.progress import make_console, print_table
@@ -132,15 +172,17 @@ def _compare() -> None:
         _SEED.value,
         resize=_RESIZE.value,
         reference=reference,
-        lpips=[] if _LPIPS.value == ['download'] else _LPIPS.value,
+        lpips=_lpips(),
+        real=_REAL.value,
     )
     console = make_console()
     of, network = record['reference'], record['features']
     resize = f'{network["resize"]} resize, ' if 'resize' in network else ''
-    for kind in ('samples', 'reconstructions', 'conversions'):
+    kinds = {kind: f'{kind}, step {run.step:,}' for kind in ('samples', 'reconstructions', 'conversions')}
+    for kind, what in {**kinds, 'real': f'{run.spec.plural} of {_REAL.value}'}.items():
         if kind in record:
             title = (
-                f'{record[kind]["images"]:,} {kind}, step {run.step:,}, against {of["images"]:,} '
+                f'{record[kind]["images"]:,} {what}, against {of["images"]:,} '
                 f'{run.spec.plural} of {of["dataset"]} {of["split"]}, in features of the {network["kind"]} '
                 f'({resize}{network["checksum"][:12]})'
             )

@@ -18,6 +18,7 @@ from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
 from vq_jax.evaluators.sound import SoundEvaluator
 from vq_jax.evaluators.sources import open_features
+from vq_jax.evaluators.video import VideoEvaluator
 from vq_jax.extensions import allowing
 from vq_jax.models.context import prepared
 from vq_jax.models.convolution import fold_weight_norm
@@ -535,6 +536,7 @@ class Run:
         resize: Resize | None = None,
         reference: str | Path | None = None,
         lpips: Sequence[str] | None = None,
+        real: str | None = None,
     ) -> dict[str, Any]:
         """Compares samples and reconstructions with the data, in the features of a frozen network.
 
@@ -549,19 +551,20 @@ class Run:
             reference: an .npz file of statistics of the split, written if it is not there.
             lpips: measures reconstructions of images with LPIPS too; files of VGG-16 and of the heads, or an
                 empty list for the published ones, which are found or downloaded.
+            real: another split, whose examples are compared too, as if they were samples: the floor.
 
         Returns:
             What was compared and how, in JSON values, and as far as the run makes them 'samples',
             'reconstructions' and, of a decoder that is conditioned on classes, 'conversions', of each
-            example to another class than its own; each with its 'metrics'. The accuracy of a classifier is
-            that of the class that was decoded or sampled, or, if it tells apart other classes of the same
-            data, as by another `config.data.name_pattern`, of what the example was.
+            example to another class than its own, and 'real'; each with its 'metrics'. The accuracy of a
+            classifier is that of the class that was decoded or sampled, or, if it tells apart other classes
+            of the same data, as by another `config.data.name_pattern`, of what the example was.
         """
         split = split or self.config.data.eval_split
         file = None if reference is None else Path(reference)
         with allowing(self._restored.allow):
             source = open_features(features, resize, self._restored)
-        return FeatureEvaluator(self._restored, source, split, file, lpips).run(num, seed)
+        return FeatureEvaluator(self._restored, source, split, file, lpips, real).run(num, seed)
 
     def measure_sound(
         self, split: str | None = None, *, depths: int | None = None, progress: bool = False
@@ -583,6 +586,41 @@ class Run:
         """
         split = split or self.config.data.eval_split
         return SoundEvaluator(self._restored, split, depths).run(progress=progress)
+
+    def measure_video(
+        self,
+        split: str | None = None,
+        *,
+        given: int | Sequence[int] | None = None,
+        seed: int = 0,
+        lpips: Sequence[str] | None = None,
+        progress: bool = False,
+    ) -> dict[str, Any]:
+        """Measures frames that a run makes against those of the videos of a split, frame by frame.
+
+        Of an autoencoder all frames are rebuilt. A prior or a diffusion model is given the first frames, or
+        the first and the last, and samples the others once, of the classes and conditions of the split.
+
+        Args:
+            split: of the run's data set, by default its `eval_split`.
+            given: to a prior or a diffusion model, how many of the first frames, such as 4, or of the
+                first and of the last, such as (1, 1). A code or latent that has a part in another frame is
+                not given.
+            seed: of what is sampled.
+            lpips: as for `compare`.
+            progress: show a bar.
+
+        Returns:
+            What was measured and how, in JSON values. 'frames' are the numbers, from 0, of those that are
+            measured. 'reconstructions' (of a prior, by the codec that it is built on), 'predictions' or, if
+            last frames are given, 'interpolations' have 'metrics' and 'curves', the metrics of each frame.
+            So have what needs no model: 'copies' of the last of the first frames that are given, and in
+            interpolation 'blends', which go over from this frame to the one after the gap in equal steps.
+            'squared_error' is the sum over the values of a frame of squared differences in [0, 1], published
+            for Moving MNIST as MSE.
+        """
+        split = split or self.config.data.eval_split
+        return VideoEvaluator(self._restored, split, given, lpips).run(seed, progress=progress)
 
     def dataset(self, split: str) -> Dataset:
         """A split of the run's data set, preprocessed as in training."""

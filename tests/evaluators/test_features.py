@@ -68,7 +68,7 @@ class Copier:
 
 
 def test_numbers_of_the_command_are_those_of_the_images(folder):
-    evaluator = FeatureEvaluator(restore(folder / 'vae'), features_of(folder), 'test')
+    evaluator = FeatureEvaluator(restore(folder / 'vae'), features_of(folder), 'test', real='train[:200]')
     found = evaluator.run(100, seed=3)
     classifier, vae = (vq_jax.load(folder / name) for name in ('classifier', 'vae'))
     batch = next(iter(eval_batches(vae.dataset('test'), batch_size=359)))
@@ -96,6 +96,12 @@ def test_numbers_of_the_command_are_those_of_the_images(folder):
     similar = [structural_similarity(x, y, data_range=255, **options) for x, y in pairs]
     assert metrics['ssim'] == pytest.approx(np.mean(similar), rel=1e-3)
     assert metrics['ms_ssim'] == pytest.approx(np.mean(np.maximum(similar, 0)), rel=1e-3)  # one scale
+    others = next(iter(eval_batches(vae.dataset('train[:200]'), batch_size=200)))
+    metrics = found['real']['metrics']
+    assert metrics['classifier_frechet'] == pytest.approx(distance(others['x']), rel=1e-3)
+    right = np.argmax(task.classify(state, others['x']).logits, -1) == others['label']
+    assert metrics['classifier_accuracy'] == pytest.approx(float(np.mean(right)), abs=0.01)
+    assert found['real']['split'] == 'train[:200]' and found['real']['images'] == 200
     assert found['reference']['images'] == found['reconstructions']['images'] == 359
     assert found['features']['checksum'] == restore(folder / 'classifier').identity()['checksum']
     assert found['run']['step'] == 60 and found['samples']['seed'] == 3
@@ -297,6 +303,8 @@ def test_runs_that_do_not_fit(folder):
         FeatureEvaluator(other, classifier, 'test')
     with pytest.raises(UserError, match='too few'):
         FeatureEvaluator(vae, classifier, 'test').run(5, seed=0)
+    with pytest.raises(UserError, match=r'digits \(train\[:5\]\) has too few images to compare with'):
+        FeatureEvaluator(vae, classifier, 'test', real='train[:5]').run(50, seed=0)
 
 
 def test_a_run_that_draws_nothing_of_its_own_is_refused_before_any_image_is_read(folder):

@@ -13,14 +13,13 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vq_jax.data import DataConfig, Dataset, eval_batches, open_dataset
+from vq_jax.data import Dataset, eval_batches
 from vq_jax.data.transforms import TRANSFORMS
 from vq_jax.errors import UserError
+from vq_jax.evaluators.opening import make_eval_engine, open_split
 from vq_jax.evaluators.reference import ADVICE, MOST_KEPT, Reference, content_of
 from vq_jax.evaluators.sources import FeatureSource
-from vq_jax.extensions import allowing
 from vq_jax.files import WriteError
-from vq_jax.models.lpips import LEAST_SIZE
 from vq_jax.ops.frechet import frechet_distance
 from vq_jax.ops.images import to_float
 from vq_jax.ops.inception_score import inception_score
@@ -33,12 +32,11 @@ from vq_jax.spec import Kind, blank_conditions
 from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.batched_sampling import BatchedSampler
 from vq_jax.tasks.classes import check_class_names, difference
-from vq_jax.tasks.perceptual import Perceptual, read_lpips
+from vq_jax.tasks.perceptual import Perceptual, lpips_for
 from vq_jax.tasks.restore import Restored
 from vq_jax.tasks.task import Samples, check_same_spec
-from vq_jax.training.config import build, to_json
-from vq_jax.training.manifest import fingerprint
-from vq_jax.training.parallel import Batch, ParallelConfig, make_engine, this_process
+from vq_jax.training.config import to_json
+from vq_jax.training.parallel import Batch, this_process
 
 
 def preprocessing(data: ConfigDict, kind: Kind) -> dict[str, Any]:
@@ -72,6 +70,7 @@ class FeatureEvaluator:
         split: str,
         reference: Path | None = None,
         lpips: Sequence[str] | None = None,
+        real: str | None = None,
     ) -> None:
         """Checks that run and network fit each other; computes nothing yet.
 
@@ -85,12 +84,14 @@ class FeatureEvaluator:
                 f'a run of the task {run.config.task} makes no {run.spec.plural}; evaluate it without '
                 'features.'
             )
-        self._run, self._source, self._split, self._file = run, source, split, reference
-        devices = jax.device_count()
-        self._batch_size = -(-run.config.batch_size // devices) * devices
-        self._engine = make_engine(build(ParallelConfig, run.config.parallel, 'parallel'), self._batch_size)
+        self._run, self._source, self._split, self._file, self._real = run, source, split, reference, real
+        self._engine, self._batch_size = make_eval_engine(run.config)
         self._weights = self._engine.put_state(source.weights)
         self._lpips, self._of_lpips = (None, {}) if lpips is None else self._read_lpips(lpips)
+        # Kept, as what was read of a small set is, for the next time.
+        self._opened, self._opened_with_other_classes = map(
+            functools.cache, (self._open, self._open_with_other_classes)
+        )
         # Coverage asks for the fifth neighbour of each image, and a split for an image.
         self._least = max(6, source.splits)
         # Classes are counted alike in one data set; those of another mean other things. But there may be two
@@ -108,18 +109,12 @@ class FeatureEvaluator:
 
     def _read_lpips(self, files: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         """The parameters of LPIPS, placed, and what the record says of them."""
-        spec = self._run.spec
         if not self.rebuilds:
             raise UserError(
-                f'a run of the task {self._run.config.task} rebuilds no {spec.plural}; leave lpips out.'
+                f'a run of the task {self._run.config.task} rebuilds no {self._run.spec.plural}; leave lpips '
+                'out.'
             )
-        if spec.kind not in ('image', 'video') or min(spec.grid[-2:]) < LEAST_SIZE:
-            raise UserError(
-                f'LPIPS needs images or frames of {LEAST_SIZE} pixels or more, not {spec.kind} of '
-                f'{spec.size_in_words}; leave lpips out.'
-            )
-        params, checksums = read_lpips(files, 'name your own files by --lpips=VGG_FILE,HEADS_FILE')
-        of_lpips = {'checksum': fingerprint(params), 'weights': checksums}
+        params, of_lpips = lpips_for(self._run.spec, files)
         return self._engine.put_state(params), {'lpips': of_lpips}
 
     def run(self, num: int, seed: int) -> dict[str, Any]:
@@ -131,16 +126,18 @@ class FeatureEvaluator:
 
         Returns:
             'run', 'features' and 'reference', which say how the metrics were made, and, as far as the
-            run makes them, 'samples', 'reconstructions' and 'conversions', each with its 'metrics'. Samples
-            also have 'seconds_per_sample', the time of sampling alone, without that of the first batch,
-            which compiles; None if there was only one. Conversions are decoded from the codes of each
-            example as another class than its own, if the decoder is conditioned on classes.
+            run makes them, 'samples', 'reconstructions' and 'conversions', each with its 'metrics'; so has
+            'real', of examples of another split, if one was given. Samples also have 'seconds_per_sample',
+            the time of sampling alone, without that of the first batch, which compiles; None if there was
+            only one. Conversions are decoded from the codes of each example as another class than its own,
+            if the decoder is conditioned on classes.
         """
         if self.samples and num < self._least:
             raise UserError(f'{num} samples are too few to compare; ask for {self._least} or more.')
         if self.samples:
             self._check_sampling()
         reference = self._reference()
+        real = None if self._real is None else self._real_examples(reference, self._real)
         result = {
             'run': self._run.identity(),
             'features': self._source.record,
@@ -156,6 +153,8 @@ class FeatureEvaluator:
             result['reconstructions'] = self._reconstructions(reference)
         if self.rebuilds and self._run.task.num_labels > 1:
             result['conversions'] = self._conversions(reference)
+        if real:
+            result['real'] = real
         return result
 
     def _check_sampling(self) -> None:
@@ -268,6 +267,13 @@ class FeatureEvaluator:
         seen = self._see(batches(), len(self._dataset), convert, states)
         return {'images': seen.moments.count, 'metrics': self._metrics(reference, seen)}
 
+    def _real_examples(self, reference: Reference, split: str) -> dict[str, Any]:
+        """Examples of another split: what those would be given that are as good as real ones."""
+        batches = self._labelled_batches(split)
+        seen = self._see(batches, len(self._opened(split)), self._look, self._weights)
+        self._check_enough(seen, self._opened(split))
+        return {'split': split, 'images': seen.moments.count, 'metrics': self._metrics(reference, seen)}
+
     def _metrics(self, reference: Reference, seen: _Seen) -> dict[str, float]:
         real, made = reference.features, seen.features
         if real.shape[1] != made.shape[1]:
@@ -313,11 +319,7 @@ class FeatureEvaluator:
             return Reference.read(self._file, made, least=self._least)
         dataset = self._dataset
         seen = self._see(self._batches(), len(dataset), self._look, self._weights)
-        if seen.moments.count < self._least:
-            raise UserError(
-                f'{dataset.name} has too few {self._run.spec.plural} to compare with; use {self._least} or '
-                'more.'
-            )
+        self._check_enough(seen, dataset)
         reference = Reference(seen.moments, seen.features, made)
         if self._file is not None:
             try:
@@ -325,6 +327,13 @@ class FeatureEvaluator:
             except WriteError as error:  # what it cost is not lost: the comparison goes on
                 logging.warning('%s The reference statistics are not kept.', error)
         return reference
+
+    def _check_enough(self, seen: _Seen, dataset: Dataset) -> None:
+        if seen.moments.count < self._least:
+            raise UserError(
+                f'{dataset.name} has too few {self._run.spec.plural} to compare with; use {self._least} or '
+                'more.'
+            )
 
     def _look(self, weights: Any, batch: Batch) -> dict[str, jax.Array]:
         seen = self._source.look(weights, batch['x'])
@@ -359,15 +368,12 @@ class FeatureEvaluator:
         means = {name: float(total / max(1, moments.count)) for name, total in sums.items()}
         return _Seen(moments=moments, features=features, logits=logits, means=means)
 
-    def _open(self, **changes: Any) -> Dataset:
-        # Nothing is cropped at random here, and so images of one size are kept.
-        config = build(DataConfig, self._run.config.data, 'data')
-        with allowing(self._run.allow):
-            return open_dataset(dataclasses.replace(config, random_crop=False, **changes), self._split)
-
-    @functools.cached_property
+    @property
     def _dataset(self) -> Dataset:
-        dataset = self._open()
+        return self._opened(self._split)
+
+    def _open(self, split: str) -> Dataset:
+        dataset = open_split(self._run, split)
         if dataset.key != 'x':
             raise UserError(
                 f'{dataset.name} holds codes; name a set of {self._run.spec.plural} by '
@@ -378,12 +384,11 @@ class FeatureEvaluator:
             check_class_names(self._source.class_names, dataset, 'the classifier was trained on')
         return dataset
 
-    @functools.cached_property
-    def _with_other_classes(self) -> Dataset:
+    def _open_with_other_classes(self, split: str) -> Dataset:
         """The same examples, whose classes are those that the classifier tells apart."""
-        dataset = self._open(**self._source.labelling)
+        dataset = open_split(self._run, split, **self._source.labelling)
         check_class_names(self._source.class_names, dataset, 'the classifier was trained on')
-        if content_of(dataset) != content_of(self._dataset):
+        if content_of(dataset) != content_of(self._opened(split)):
             raise UserError(
                 f'{dataset.name} has other examples with the config.data.name_pattern of the classifier than '
                 'with that of the run; let both find the same splits.'
@@ -394,15 +399,17 @@ class FeatureEvaluator:
         dataset = self._dataset if dataset is None else dataset
         return eval_batches(dataset, batch_size=self._batch_size, **this_process(), pad=True)
 
-    def _labelled_batches(self) -> Iterator[Batch]:
-        """The batches, with the class that the classifier should find where that is known."""
+    def _labelled_batches(self, split: str | None = None) -> Iterator[Batch]:
+        """The batches of a split, with the class that the classifier should find where that is known."""
+        split = self._split if split is None else split
+        dataset = self._opened(split)
         if not self._other_classes:
-            known = self._same_classes and self._dataset.num_classes
-            for batch in self._batches():
+            known = self._same_classes and dataset.num_classes
+            for batch in self._batches(dataset):
                 yield {**batch, _RIGHT: batch['label']} if known else batch
             return
-        others = self._batches(self._with_other_classes)
-        for batch, other in zip(self._batches(), others, strict=True):
+        others = self._batches(self._opened_with_other_classes(split))
+        for batch, other in zip(self._batches(dataset), others, strict=True):
             yield {**batch, _RIGHT: other['label']}
 
 

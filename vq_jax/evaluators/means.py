@@ -82,12 +82,12 @@ class MeanEvaluator:
                 found = tuple(CodeCounts.of(codes[..., i]) for i in range(codes.shape[-1]))
                 before = counts.get(name)
                 counts[name] = found if before is None else tuple(map(operator.add, before, found))
-        means, examples = _means(sums)
+        means, examples = means_of(sums)
         if not examples:
             raise UserError(f'no example of {self.dataset.name} could be decoded; check the data.')
         means |= counts
         if self._first_step:
-            means |= _means([self._first_step(state, first)[0]])[0]
+            means |= means_of([self._first_step(state, first)[0]])[0]
         # An example does not depend on its batch, and sampling one can take a thousand passes. The first
         # examples are those of process 0, and all processes must bring equally many.
         devices, batch_size = jax.local_device_count(), len(first['mask'])
@@ -107,7 +107,7 @@ class MeanEvaluator:
         return Evaluation({**self.task.summarize(means), 'examples': int(examples)}, media)
 
 
-def _means(sums: Sequence[dict[str, jax.Array]]) -> tuple[dict[str, np.ndarray], float]:
+def means_of(sums: Sequence[dict[str, jax.Array]]) -> tuple[dict[str, np.ndarray], float]:
     """The means over the examples of batches, of whose values there are the sums; and how many there are.
 
     Of no examples, nothing.

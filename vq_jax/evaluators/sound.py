@@ -1,6 +1,5 @@
 """How well a run codes sound: distances, what listeners would say, bit rates and speed, over a split."""
 
-import dataclasses
 import importlib
 import math
 import time
@@ -13,10 +12,10 @@ import jax
 import numpy as np
 from absl import logging
 
-from vq_jax.data import DataConfig, eval_batches, open_dataset
+from vq_jax.data import eval_batches
 from vq_jax.data.transforms.resampling import Resampling
 from vq_jax.errors import UserError
-from vq_jax.extensions import allowing
+from vq_jax.evaluators.opening import make_eval_engine, open_split
 from vq_jax.ops.images import to_float
 from vq_jax.ops.losses import mean_absolute
 from vq_jax.ops.metrics import sound_metrics
@@ -26,8 +25,7 @@ from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.classes import check_class_names
 from vq_jax.tasks.restore import Restored
 from vq_jax.tasks.task import check_same_kind
-from vq_jax.training.config import build
-from vq_jax.training.parallel import Batch, ParallelConfig, make_engine, this_process
+from vq_jax.training.parallel import Batch, this_process
 from vq_jax.training.progress import track
 
 _NARROW, _WIDE = 8000, 16000  # the rates of PESQ
@@ -54,17 +52,12 @@ class SoundEvaluator:
         if depths is not None:
             check_depths(depths, task.decodable)
         self._run, self._split, self._depths = run, split, depths
-        devices = jax.device_count()
-        self._batch_size = -(-run.config.batch_size // devices) * devices
-        config = build(ParallelConfig, run.config.parallel, 'parallel')
-        self._engine = make_engine(config, self._batch_size)
+        self._engine, self._batch_size = make_eval_engine(run.config)
 
     def run(self, *, progress: bool = False) -> dict[str, Any]:
         """Everything that can be said of the run, as for `vq_jax.Run.measure_sound`."""
         run, task = self._run, self._run.task
-        config = dataclasses.replace(build(DataConfig, run.config.data, 'data'), random_crop=False)
-        with allowing(run.allow):
-            dataset = open_dataset(config, self._split)
+        dataset = open_split(run, self._split)
         check_same_kind(dataset.spec, run.spec)
         if task.classes_read:
             check_class_names(run.class_names, dataset, f'the run {run.workdir}')

@@ -66,10 +66,27 @@ def video_metrics(x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
     Returns:
         'psnr' in decibels, and of frames in which its window has room 'ssim'.
     """
+    return {name: jnp.mean(of_frames, 1) for name, of_frames in frame_metrics(x, y).items()}
+
+
+def frame_metrics(x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
+    """How well each frame of videos x stands for that of y, uint8 [b t h w c]: each float32 [b t].
+
+    Returns:
+        As of `video_metrics`.
+    """
     found = {'psnr': each_frame(psnr, x, y)}
     if min(x.shape[2:4]) >= WINDOW:
         found['ssim'] = each_frame(ssim, to_float(x), to_float(y))
-    return {name: jnp.mean(of_frames, 1) for name, of_frames in found.items()}
+    return found
+
+
+def squared_error(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The sum over the values of images, uint8 [n h w c], of squared differences in [0, 1], float32 [n].
+
+    Of frames of Moving MNIST, its mean is what is published as MSE (as by Wang et al. 2017, PredRNN).
+    """
+    return mean_square(x, y) * (x[0].size / 255**2)
 
 
 def psnr(x: jax.Array, y: jax.Array) -> jax.Array:

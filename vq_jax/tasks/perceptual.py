@@ -13,6 +13,7 @@ from vq_jax.models.lpips import LEAST_SIZE, LPIPS, params_from_published
 from vq_jax.ops.frames import each_frame
 from vq_jax.ops.similarity import WINDOW, ms_ssim
 from vq_jax.spec import Spec
+from vq_jax.training.manifest import fingerprint
 from vq_jax.weights import LPIPS_FILES, download, read_weights
 
 _OTHERWISE = (
@@ -97,6 +98,21 @@ def read_lpips(files: Sequence[str], otherwise: str) -> tuple[Any, dict[str, str
     """
     weights = read_weights(files or download(LPIPS_FILES, otherwise))
     return params_from_published(weights.arrays), weights.checksums
+
+
+def lpips_for(spec: Spec, files: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """The parameters of `LPIPS` to evaluate examples with, and what a record says of them in JSON values.
+
+    Files are as for `read_lpips`. Examples that are too small, or neither images nor videos, raise
+    `UserError`.
+    """
+    if spec.kind not in ('image', 'video') or min(spec.grid[-2:]) < LEAST_SIZE:
+        raise UserError(
+            f'LPIPS needs images or frames of {LEAST_SIZE} pixels or more, not {spec.kind} of '
+            f'{spec.size_in_words}; leave lpips out.'
+        )
+    params, checksums = read_lpips(files, 'name your own files by --lpips=VGG_FILE,HEADS_FILE')
+    return params, {'checksum': fingerprint(params), 'weights': checksums}
 
 
 def _random_network() -> Any:

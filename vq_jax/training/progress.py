@@ -4,7 +4,7 @@ import datetime
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO, TypeVar
 
 import jax
@@ -169,8 +169,37 @@ def track(items: Sequence[T], what: str, *, shown: bool = True) -> Iterator[T]:
 
 def print_table(console: Console, title: str, metrics: Mapping[str, float]) -> None:
     """Prints metrics as a table, under a title that keeps its line however narrow they are."""
+    _print_rows(console, title, ('metric', 'value'), metrics.items())
+
+
+def print_curves(
+    console: Console, title: str, along: str, at: Sequence[int], curves: Mapping[str, Sequence[float]]
+) -> None:
+    """Prints curves side by side as a table, with a row for their means first.
+
+    Args:
+        console: where.
+        title: as for `print_table`.
+        along: what the numbers `at` count.
+        at: of each row.
+        curves: values of each row, by name.
+    """
+    means = ('mean', *(sum(curve) / len(curve) for curve in curves.values()))
+    _print_rows(console, title, (along, *curves), [means, *zip(at, *curves.values(), strict=True)])
+
+
+def _print_rows(
+    console: Console, title: str, heads: Sequence[str], rows: Iterable[Sequence[str | float]]
+) -> None:
+    """Rows whose first cell is a text or a number, and the others numbers."""
     console.print(title, soft_wrap=True)
-    table = Table('metric', 'value')
-    for name, value in metrics.items():
-        table.add_row(name, f'{value:,}' if isinstance(value, int) else f'{value:.6g}')
+    table = Table(*heads)
+    for row in rows:
+        table.add_row(*map(_cell, row))
     console.print(table)
+
+
+def _cell(value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    return f'{value:,}' if isinstance(value, int) else f'{value:.6g}'
