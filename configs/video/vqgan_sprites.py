@@ -1,15 +1,16 @@
-"""Three tokenizers of sprites at 64 pixels: `configs/video/vqgan_sprites.py:causal`, `:full` or `:frames`.
+"""Autoencoders of sprites at 64 pixels: `configs/video/vqgan_sprites.py:causal`, `:full`, `:frames` or `:kl`.
 
 `sprites` is not in tensorflow-datasets' catalogue; where it was not prepared, take other clips by
 `--config.data.name=folder:PATH`.
 
     python -m vq_jax.train --config configs/video/vqgan_sprites.py:causal --workdir runs/vqgan_sprites
 
-| variant | frames | codes | what a frame sees |
+| variant | frames | codes or latents | what a frame sees |
 | --- | --- | --- | --- |
 | causal | 7 | 4x16x16 | earlier frames, as in MAGVIT-v2 (Yu et al. 2023, arXiv:2310.05737) |
 | full | 8 | 4x16x16 | frames on both sides, as a VQGAN of three axes |
 | frames | 8 | 8x16x16 | itself: a VQGAN of images, frame by frame, the baseline |
+| kl | 8 | 4x16x16 of 4 numbers | as full: the KL autoencoder for `ldm_sprites.py` |
 
 Clips of sprites have 8 frames, and a causal model that halves time takes 1 + 2k of them: 7. The discriminator
 sees frames and motion, the perceptual loss is of each frame.
@@ -22,7 +23,7 @@ from ml_collections import ConfigDict
 from vq_jax.errors import UserError
 from vq_jax.tasks import default_config
 
-TEMPORAL = {'causal': 'causal', 'full': 'full', 'frames': 'none'}
+TEMPORAL = {'causal': 'causal', 'full': 'full', 'frames': 'none', 'kl': 'full'}
 
 
 def get_config(variant: str = 'causal') -> ConfigDict:
@@ -46,6 +47,8 @@ def get_config(variant: str = 'causal') -> ConfigDict:
     config.model.features = 32
     config.model.temporal = TEMPORAL[variant]
     config.model.time_strides = (1, 1) if variant == 'frames' else (1, 2)
+    config.variant.bottleneck = 'gaussian' if variant == 'kl' else 'quantizer'
+    config.gaussian.latent_dim = 4
     config.quantizer.num_codes = 256
     config.quantizer.code_dim = 8
     config.perceptual.kind = 'ms_ssim'
