@@ -44,6 +44,55 @@ def test_only_the_stretch_is_sampled(spec, total, start, stop):
     assert (opened(spec).infill(x, start, stop, seed=1)[:, start:stop] != stretch).any()
 
 
+def seen(spec, x, *stretch, **options):
+    """What `inpaint` is given as the hole, of one window after the other, bool [windows t]."""
+    run, holes = opened(spec), []
+
+    def keep(given, mask, label, seed, **rest):
+        holes.append(mask.reshape(len(mask), len(mask[0]), -1).all((0, 2)))
+        return given
+
+    run.inpaint = keep
+    run.infill(x, *stretch, **options)
+    return np.array(holes, int)
+
+
+def test_what_is_known_of_what_follows():
+    """Silence follows sounds that are shorter than the model's; nothing is known of what follows videos."""
+    sound, video = np.zeros((1, 5, 1), np.int16), np.zeros((1, 5, 4, 6, 1), np.uint8)
+    np.testing.assert_array_equal(seen(Spec('audio', (8, 1)), sound, 1, 3), [[0, 1, 1, 0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(seen(Spec('audio', (8, 1)), sound, 5, 6), [[0, 0, 0, 0, 0, 1, 1, 1]])
+    of_video = Spec('video', (8, 4, 6, 1))
+    np.testing.assert_array_equal(seen(of_video, video, 1, 3), [[0, 1, 1, 0, 0, 1, 1, 1]])
+    long = np.zeros((1, 20, 4, 6, 1), np.uint8)
+    np.testing.assert_array_equal(seen(of_video, long, 9, 11), [[0, 0, 0, 1, 1, 0, 0, 0]])
+    two = [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 1, 1]]
+    np.testing.assert_array_equal(seen(of_video, long, 20, 26), two)
+
+
+def test_a_part_of_a_stretch():
+    """Of a long video, of each its own part; windows in which there is none are left out."""
+    spec = Spec('video', (8, 4, 6, 1))
+    x = np.full((2, 40, 4, 6, 1), 100, np.uint8)
+    mask = np.zeros((2, 40, 4, 6), bool)
+    mask[0, 2:6, 1:3, 2:5] = mask[1, 4:30, :, 0] = mask[1, 38] = True
+    made = opened(spec).infill(x, 0, 36, mask=mask)
+    sampled = mask & (np.arange(40) < 36)[:, None, None]
+    np.testing.assert_array_equal(made[..., 0] != 100, sampled)
+    narrow = np.zeros((40, 4, 6), bool)
+    narrow[[2, 38], 1, 1] = True
+    assert len(seen(spec, x, 0, 40, mask=narrow)) == 2
+    followed = opened(spec).infill(x, 0, 44, mask=narrow)
+    assert followed.shape[1] == 44 and (followed[:, 40:] < 100).all()
+    np.testing.assert_array_equal(followed[0, :40, ..., 0] != 100, narrow)
+    with pytest.raises(vq_jax.UserError, match='nothing of the mask is True from 3 to 38; give one that is'):
+        opened(spec).infill(x, 3, 38, mask=narrow)
+    with pytest.raises(
+        vq_jax.UserError, match=r'bool of shape \(40, 4, 6\) or \(2, 40, 4, 6\); this is bool'
+    ):
+        opened(spec).infill(x, 3, 38, mask=narrow[0])
+
+
 @pytest.mark.parametrize('start, stop', [(9, 12), (5, 5), (-1, 5), (0.0, 5)])
 def test_stretches_that_are_none(start, stop):
     x = np.zeros((1, 8, 1), np.int16)

@@ -11,8 +11,10 @@ resized as the model's data were, and its mask with it; if those were not (no `c
 must have their size. Of sound it is the same: recordings are brought to the model's rate, channels and
 length, and `--sigma` is in steps of 16 bits. Instead of `--mask`, sound has `--gap 0.2,0.4`, which samples
 anew what is between these seconds, and `--continue 0.5`, which samples as many seconds that follow. Both
-keep the rest of a recording of any length as it is. Of video they count frames: `--gap 1,7` samples anew all
-between the first frame and the eighth, and `--continue 4` predicts the four that follow.
+keep the rest of a recording of any length as it is. Of video, which may be of any length too, they count
+frames: `--gap 1,7` samples anew all between the first frame and the eighth, and `--continue 4` predicts the
+four that follow. `--mask` is an image, white in what is sampled anew of all frames, or with `--gap` of these,
+or a video (or a folder) with an image for each frame.
 
 An autoencoder whose decoder is conditioned on classes needs `--label` alone: it decodes the codes of what is
 given as of another class, such as another speaker. Of a recording that is all of it.
@@ -38,7 +40,10 @@ _INPUT = flags.DEFINE_string(
     'input', None, 'The file of an image, of a video (or a folder of its frames), or of a recording.'
 )
 _MASK = flags.DEFINE_string(
-    'mask', None, 'An image of the same size as --input, white where it is sampled anew.'
+    'mask',
+    None,
+    'An image of the same size as --input, white where it is sampled anew; of video, one for all frames, or '
+    'a video of as many.',
 )
 _GAP = flags.DEFINE_string(
     'gap',
@@ -70,7 +75,7 @@ def main() -> None:
     n = _NUM.value if _NUM.value is not None else 1 if _TO.value is None else 8
     ways = (_MASK, _GAP, _CONTINUE, _STRENGTH, _SIGMA, _TO)
     asked = [flag.name for flag in ways if flag.value is not None]
-    if len(asked) > 1:
+    if len(asked) > 1 and asked != ['mask', 'gap']:
         raise UserError(f'--{asked[0]} and --{asked[1]} do not go together; give one of them.')
     if _TO.value is not None and sample_flags.SEED.present:
         raise UserError('--seed changes nothing with --to, where nothing is sampled; leave it out.')
@@ -93,12 +98,15 @@ def main() -> None:
             decode_file(flag.value, channels=3)
     cli.use_compilation_cache()
     run = load(**run_flags.opened())
-    spec, name, in_time = run.spec, Path(_INPUT.value).name, gap is not None or _CONTINUE.value is not None
+    spec, name = run.spec, Path(_INPUT.value).name
+    if _MASK.value is not None and spec.kind not in ('image', 'video'):
+        raise UserError(
+            f'--mask is for images and video, and this run is of {spec.plural}; give --gap or --continue.'
+        )
+    in_time = gap is not None or _CONTINUE.value is not None or (asked == ['mask'] and spec.kind == 'video')
     if in_time:
-        whole, start, stop = _stretch(run, gap)
+        whole, mask, start, stop = _stretch(run, gap)
         spec = dataclasses.replace(spec, shape=(max(len(whole), stop), *spec.shape[1:]))
-    elif _MASK.value is not None and spec.kind != 'image':
-        raise UserError(f'--mask is for images, and this run is of {spec.plural}; give --gap or --continue.')
     sample_flags.check_fits(output, n, spec)
     options = {
         'label': sample_flags.label(run, n),
@@ -135,13 +143,12 @@ def main() -> None:
         made = np.asarray(run.interpolate(*ends, n, **given, **sample_flags.sampling()))
     elif in_time:
         unit = 'frames' if spec.kind == 'video' else 'seconds'
-        what = (
-            f'{_CONTINUE.value:g} {unit} more'
-            if gap is None
-            else f'{gap[0]:g} to {gap[1]:g} {unit} sampled anew'
-        )
+        parts = [f'{gap[0]:g} to {gap[1]:g} {unit}'] if gap is not None else []
+        if _MASK.value is not None:
+            parts.append(f'the part in {Path(_MASK.value).name}')
+        what = f'{" of ".join(parts)} sampled anew' if parts else f'{_CONTINUE.value:g} {unit} more'
         title = f'{name}, with {what}'
-        made = run.infill(np.repeat(whole[None], n, axis=0), start, stop, **options)
+        made = run.infill(np.repeat(whole[None], n, axis=0), start, stop, mask=mask, **options)
     else:
         example, mask = run.prepare(_INPUT.value, _MASK.value)
         copies = np.repeat(example[None], n, axis=0)
@@ -175,8 +182,8 @@ def _between(text: str) -> tuple[float, float]:
     return start, end
 
 
-def _stretch(run: 'Run', gap: tuple[float, float] | None) -> tuple[np.ndarray, int, int]:
-    """The whole of --input [t ...], and the positions between which --gap, or else --continue, lies."""
+def _stretch(run: 'Run', gap: tuple[float, float] | None) -> tuple[np.ndarray, np.ndarray | None, int, int]:
+    """The whole of --input [t ...], its --mask, and the positions between which is what they say."""
     spec, flag = run.spec, '--continue' if gap is None else '--gap'
     if spec.kind not in ('audio', 'video'):
         raise UserError(f'{flag} is for sound and video, and this run is of {spec.plural}; give --mask.')
@@ -185,12 +192,14 @@ def _stretch(run: 'Run', gap: tuple[float, float] | None) -> tuple[np.ndarray, i
             f'{flag} counts seconds, and the rate of the {spec.plural} of this run is not known; use '
             'vq_jax.Run.infill, which counts positions.'
         )
-    if spec.kind == 'video' and not all(float(n).is_integer() for n in gap or (_CONTINUE.value,)):
+    if spec.kind == 'video' and not all(float(n).is_integer() for n in gap or (_CONTINUE.value or 0,)):
         raise UserError(f'{flag} counts frames, and this run is of {spec.plural}; give whole numbers.')
     rate, unit = (spec.rate, ' s') if spec.kind == 'audio' else (1, '')
-    whole, _ = run.prepare(_INPUT.value, whole=True)
-    if gap is None:
+    whole, mask = run.prepare(_INPUT.value, _MASK.value, whole=True)
+    if _CONTINUE.value is not None:
         start, stop = len(whole), len(whole) + round(_CONTINUE.value * rate)
+    elif gap is None:
+        start, stop = 0, len(whole)
     else:
         start, stop = (round(at * rate) for at in gap)
         if stop > len(whole):
@@ -200,7 +209,7 @@ def _stretch(run: 'Run', gap: tuple[float, float] | None) -> tuple[np.ndarray, i
             )
     if start == stop:
         raise UserError(f'{flag} is shorter than a position of {1 / rate:g} s; give more.')
-    return whole, start, stop
+    return whole, mask, start, stop
 
 
 if __name__ == '__main__':

@@ -30,6 +30,7 @@ from vq_jax.tasks.arguments import (
     check_whole_grids,
     checked_codes,
     checked_examples,
+    checked_mask,
     checked_numbers,
     first_depths,
     first_scales,
@@ -257,14 +258,7 @@ class Run:
         """
         self._needs('inpaint')
         examples = self._checked(examples)
-        b, *grid = examples.shape[:-1]
-        mask = as_array(mask, 'masks')
-        if mask.dtype != bool or mask.shape not in (tuple(grid), (b, *grid)):
-            raise UserError(
-                f'the mask must be bool of shape {tuple(grid)} or {(b, *grid)}; this is {mask.dtype} '
-                f'{mask.shape}.'
-            )
-        given = {'images': examples, 'mask': np.broadcast_to(mask, (b, *grid))}
+        given = {'images': examples, 'mask': checked_mask(mask, examples.shape[:-1])}
         return self._edit(self.task.inpaint, given, label, conditions, seed, progress, sampling)
 
     def infill(
@@ -275,6 +269,7 @@ class Run:
         label: Label = None,
         seed: int = 0,
         *,
+        mask: np.ndarray | None = None,
         conditions: Conditions = None,
         progress: bool = False,
         **sampling: Any,
@@ -282,21 +277,24 @@ class Run:
         """Samples a stretch of sounds or videos anew, or what follows them, by a prior or a diffusion model.
 
         They may be of any length. Where the stretch or they are longer than what the model was trained on, it
-        is given a window of that length at a time (see `vq_jax.sampling.windows`). Shorter ones are followed
-        by zeros, as in training, unless they are continued.
+        is given a window of that length at a time (see `vq_jax.sampling.windows`). Shorter sounds are
+        followed by zeros, as in training, unless they are continued. Of shorter videos, the model makes what
+        follows too, which is left out.
 
         Args:
             examples: sounds int16 [b t c], or videos uint8 [b t h w c].
             start: where the stretch begins, in samples or frames, from 0 to t.
             stop: where it ends, after `start`; beyond t it continues them.
-            label: as for `inpaint`, like all that follows.
+            label: as for `inpaint`, like all that follows but the mask.
             seed: of the samples.
+            mask: True where, within the stretch, examples are sampled anew, bool [t h w] or [b t h w], such
+                as an object in a video; None is everywhere. What follows examples is sampled as a whole.
             conditions: of all, or of each [b].
             progress: show bars.
             **sampling: other values for keys of the section 'sampling'.
 
         Returns:
-            [b max(t, stop) ...], bit for bit as `examples` but for the stretch.
+            [b max(t, stop) ...], bit for bit as `examples` but for what is sampled.
         """
         self._needs('inpaint')
         if self.spec.kind not in ('audio', 'video'):
@@ -313,15 +311,30 @@ class Run:
             )
         after = max(length, total, stop) - total
         made = np.pad(examples, [(0, after if axis == 1 else 0) for axis in range(examples.ndim)])
+        hole = np.zeros(made.shape[:-1], bool)
+        if mask is None:
+            hole[:, start:stop] = True
+        else:
+            hole[:, start : min(stop, total)] = checked_mask(mask, examples.shape[:-1])[:, start:stop]
+            hole[:, total:stop] = True
+            times = np.flatnonzero(hole.any((0, *range(2, hole.ndim))))
+            if not len(times):
+                raise UserError(
+                    f'nothing of the mask is True from {start:,} to {stop:,}; give one that is, or another '
+                    'stretch.'
+                )
+            start, stop = int(times[0]), int(times[-1]) + 1
+        if stop > total or self.spec.kind == 'video':
+            hole[:, max(total, stop) :] = True
         for i, window in enumerate(windows(length, total, start, stop)):
-            mask = np.zeros(self.spec.grid, bool)
-            mask[window.start : window.end] = True
-            seen = made[:, window.first : window.first + length]
             # Windows that are sampled alike would repeat each other.
             own = int(np.random.SeedSequence((seed, i)).generate_state(1)[0] >> 1) if i else seed
             options = {'conditions': conditions, 'progress': progress, **sampling}
-            sampled = self.inpaint(seen, mask, label, own, **options)
-            seen[:, window.start : window.kept] = sampled[:, window.start : window.kept]
+            seen = np.s_[:, window.first : window.first + length]
+            kept = np.s_[:, window.first + window.start : window.first + window.stop]
+            if hole[kept].any():
+                sampled = self.inpaint(made[seen], hole[seen], label, own, **options)
+                made[kept], hole[kept] = sampled[:, window.start : window.stop], False
         return made[:, : max(total, stop)]
 
     def image_to_image(
@@ -402,12 +415,15 @@ class Run:
                 rate, int16 [t] or [t c]; of video a film (MP4, WebM, GIF and others), a folder of its
                 frames, or an array of the model's rate, uint8 [t h w c].
             mask: of an image, the same for one of the same size, white where it is to be sampled anew, or
-                bool [h w], True there. Sounds and videos have none here.
+                bool [h w], True there. Of a video, an image or a video of its size, white where all frames,
+                or each of as many, are sampled anew; or an array, bool or uint8 [h w] or [t h w]. Sounds have
+                none here.
             whole: leave its size or length as it is, whatever the model was trained on; of a sound, rate and
                 channels are still those of the model, and of a video all but its length.
 
         Returns:
-            An example as `spec` says, or if it is whole of another size, and bool [h w] if there is a mask.
+            An example as `spec` says, or if it is whole of another size, and bool [h w], or [t h w] of video,
+            if there is a mask.
 
         Raises:
             UserError: if it cannot be read, or be brought to that.

@@ -27,7 +27,10 @@ def to_uint8(images: jax.Array) -> jax.Array:
 
 
 def fill(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Fills the hole of each example with the mean of the rest, or if there is none, with grey or silence.
+    """Fills the hole of each example with something that what is beside it is encoded well with.
+
+    A position of a video has what is there in the nearest frame in which it is no hole, the earlier of two.
+    All else has the mean of the rest, or if there is none, grey or silence.
 
     Args:
         x: as `to_float` takes it, [b *grid c].
@@ -38,4 +41,15 @@ def fill(x: jax.Array, mask: jax.Array) -> jax.Array:
     count = jnp.sum(~hole, axis=grid, keepdims=True)
     middle = 0 if x.dtype == jnp.int16 else 127.5
     mean = jnp.where(count == 0, middle, total / jnp.maximum(count, 1))
-    return jnp.where(hole, jnp.round(mean).astype(x.dtype), x)
+    filled = jnp.where(hole, jnp.round(mean).astype(x.dtype), x)
+    return _from_nearest_frames(filled, hole) if x.ndim == 5 else filled
+
+
+def _from_nearest_frames(x: jax.Array, hole: jax.Array) -> jax.Array:
+    """Videos [b t h w c] whose hole [b t h w 1] has what is in the nearest frames, where there is any."""
+    t = x.shape[1]
+    frame = jnp.arange(t)[:, None, None, None]
+    before = jax.lax.cummax(jnp.where(hole, -2 * t, frame), axis=1)
+    after = jax.lax.cummin(jnp.where(hole, 2 * t, frame), axis=1, reverse=True)
+    nearest = jnp.where(frame - before <= after - frame, before, after)
+    return jnp.take_along_axis(x, jnp.where(hole.all(1, keepdims=True), frame, nearest), axis=1)

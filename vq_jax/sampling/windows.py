@@ -9,15 +9,13 @@ class Window:
 
     Attributes:
         first: where the window begins in the example.
-        start: where, in the window, sampling begins; what is before it is known.
-        end: where, in the window, it ends; what is after it is known.
-        kept: where, in the window, what is kept of it ends; at most `end`.
+        start: where, in the window, what is sampled of the stretch begins; what is before it is known.
+        stop: where it ends.
     """
 
     first: int
     start: int
-    end: int
-    kept: int
+    stop: int
 
 
 def windows(length: int, total: int, start: int, stop: int) -> list[Window]:
@@ -29,10 +27,9 @@ def windows(length: int, total: int, start: int, stop: int) -> list[Window]:
 
     Args:
         length: of a window.
-        total: of the example; if it is shorter than a window, what follows its end counts as known.
+        total: of the example.
         start: of the stretch, from 0 to `total`.
-        stop: of the stretch, after `start`. Beyond `total` it continues the example, and then nothing is
-            known of what follows `stop`.
+        stop: of the stretch, after `start`; beyond `total` it continues the example.
 
     Returns:
         As many as are needed; no window reaches beyond the larger of `length`, `total` and `stop`.
@@ -45,8 +42,6 @@ def windows(length: int, total: int, start: int, stop: int) -> list[Window]:
         last = start + count == stop
         first = start - (length - count) // 2 if last else start + count - length
         first = max(0, min(first, whole - length))
-        begins = start - first
-        end = begins + count if last and stop <= total else length
-        found.append(Window(first, begins, end, begins + count))
+        found.append(Window(first, start - first, start - first + count))
         start += count
     return found

@@ -90,6 +90,22 @@ def checked_examples(x: np.ndarray | jax.Array, spec: Spec) -> np.ndarray | jax.
     return x
 
 
+def checked_mask(mask: Any, shape: Sequence[int]) -> np.ndarray:
+    """A mask of examples [b *grid], as for all or for each: bool [*grid] or [b *grid].
+
+    Raises:
+        UserError: if it is another array.
+    """
+    b, *grid = shape
+    mask = as_array(mask, 'masks')
+    if mask.dtype != bool or mask.shape not in (tuple(grid), (b, *grid)):
+        raise UserError(
+            f'the mask must be bool of shape {tuple(grid)} or {(b, *grid)}; this is {mask.dtype} '
+            f'{mask.shape}.'
+        )
+    return np.broadcast_to(mask, (b, *grid))
+
+
 def checked_codes(
     codes: Any,
     like: Any,

@@ -1,7 +1,5 @@
 """Videos that a user gives, brought to what a model takes."""
 
-import re
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -75,5 +73,51 @@ def test_a_video_is_opened_before_it_is_taken(tmp_path):
 def test_what_cannot_be_taken(file, options, words):
     with pytest.raises(UserError, match=words):
         prepared(file, **options)
-    with pytest.raises(UserError, match=re.escape('inpaint a mask, bool [t h w]')):
-        VideoTransform.prepare(file, np.ones((4, 8, 8), bool), SPEC, DataConfig())
+
+
+def test_a_mask_is_an_image_for_all_frames_or_a_video_of_as_many(tmp_path):
+    video, still = IMAGES[..., None], np.zeros((8, 8), bool)
+    still[2:4] = True
+    moving = np.random.default_rng(1).random((9, 8, 8)) < 0.3
+    (tmp_path / 'frames').mkdir()
+    for t, image in enumerate(moving):
+        Image.fromarray(image).save(tmp_path / 'frames' / f'{t}.png')
+    Image.fromarray(still).save(tmp_path / 'mask.bmp')
+    Image.fromarray(still).save(tmp_path / 'mask.png')
+    grey = np.uint8(255 * moving)
+    stills = still, Image.fromarray(still), tmp_path / 'mask.bmp', str(tmp_path / 'mask.png')
+    videos = moving, grey, tmp_path / 'frames', animated(grey), animated(grey, 'png')
+    for masks, expected in ((stills, np.stack([still] * 9)), (videos, moving)):
+        for mask in masks:
+            frames, found = VideoTransform.prepare(video, mask, SPEC, DataConfig(), True)
+            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(frames, video)
+            clip, found = VideoTransform.prepare(video, mask, SPEC, DataConfig())
+            np.testing.assert_array_equal(found, expected[2:6])
+            np.testing.assert_array_equal(clip, video[2:6])
+
+
+def test_a_mask_is_brought_to_the_size_of_the_model_with_its_video():
+    wide = np.zeros((12, 16), bool)
+    wide[:, 8:] = True
+    video = np.zeros((5, 12, 16, 1), np.uint8)
+    _, mask = VideoTransform.prepare(video, wide, SPEC, DataConfig(image_size=8))
+    assert mask.shape == (4, 8, 8) and not mask[..., :4].any() and mask[..., 4:].all()
+
+
+@pytest.mark.parametrize(
+    ('mask', 'words'),
+    [
+        (np.ones((3, 8, 8), bool), 'the video has 9 frames and its mask 3; give a mask of as many, or an'),
+        (np.ones((6, 8), bool), 'the video is 8x8 pixels and its mask 8x6; make them alike'),
+        (np.zeros((8, 8), bool), 'nothing of the mask is white where the model sees it'),
+        (b'no image', r'the mask cannot be decoded \(not an image in one of'),
+        ('/nowhere/x.png', r'/nowhere/x\.png cannot be read \(No such file or directory\); give an image or'),
+        (animated(IMAGES[:2])[:60], r'the mask cannot be taken \(.*\); give another mask'),
+        (np.ones((8, 8)), 'the mask is float64 of shape'),
+        (7, 'the mask is of type int; give a path'),
+    ],
+)
+def test_masks_that_are_none(mask, words):
+    with pytest.raises(UserError, match=words):
+        VideoTransform.prepare(IMAGES[..., None], mask, SPEC, DataConfig())

@@ -1,6 +1,7 @@
 """From a stored video to the array that the model is given: a clip of frames, of one size and rate."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -10,15 +11,26 @@ from PIL import Image
 
 from vq_jax.data.config import DataConfig
 from vq_jax.data.source import Source
-from vq_jax.data.transforms.image import ImageTransform, centred, decode
+from vq_jax.data.transforms.image import ImageTransform, centred, decode, decode_file
 from vq_jax.data.transforms.transform import Undecodable
-from vq_jax.data.transforms.video_files import CODED, Stored, VideoReader, open_video, shown_at
+from vq_jax.data.transforms.video_files import (
+    CODED,
+    Stored,
+    VideoReader,
+    holds_video,
+    open_video,
+    shown_at,
+)
 from vq_jax.errors import UserError, plural
+from vq_jax.files import telling
 from vq_jax.spec import Spec
 
 # A video that a user gives: the path of a file or of a folder of frames, the content of a file, or an array
 # of the model's rate, uint8 [t h w c].
 VideoLike = bytes | str | Path | np.ndarray
+# A mask of one: an image for all of its frames, or a video of as many; as arrays, bool or uint8 [h w] or
+# [t h w].
+MaskLike = bytes | str | Path | Image.Image | np.ndarray
 
 
 class VideoTransform(ImageTransform):
@@ -69,14 +81,12 @@ class VideoTransform(ImageTransform):
 
     @staticmethod
     def prepare(
-        file: VideoLike, mask: None, spec: Spec, config: DataConfig, whole: bool = False
+        file: VideoLike, mask: MaskLike | None, spec: Spec, config: DataConfig, whole: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """See `Transform`; a whole video has all of its frames, at the model's rate and of its size."""
-        if mask is not None:
-            raise UserError(
-                'a mask is read for images alone; of video, give infill the frames that are sampled anew, or '
-                'inpaint a mask, bool [t h w].'
-            )
+        """See `Transform`; a whole video has all of its frames, at the model's rate and of its size.
+
+        A mask has its size, and as many frames or one for all; it is brought to the model's size with it.
+        """
         wrong = None if isinstance(file, VideoLike) else f'of type {type(file).__name__}'
         if isinstance(file, np.ndarray) and (file.dtype != np.uint8 or file.ndim != 4):
             wrong = f'{file.dtype} of shape {file.shape}'
@@ -93,8 +103,14 @@ class VideoTransform(ImageTransform):
                 if config.frame_rate and reader.times() is None:  # frames in files of their own, as arrays
                     config = dataclasses.replace(config, frame_rate=None, frame_stride=1)
                 numbers = _clip(reader, config, None if whole else spec.shape[0], None, name)
-                opened = (decode(frame, spec.channels, True, name) for frame in reader.read(numbers))
-                frames = np.stack([centred(image, config) for image in _of_one_size(opened)])
+                opened = _of_one_size(
+                    decode(frame, spec.channels, True, name) for frame in reader.read(numbers)
+                )
+                first = next(opened)
+                frames = np.stack([centred(image, config) for image in itertools.chain([first], opened)])
+                white = (
+                    None if mask is None else _white(mask, numbers, reader.length, first.size, name, config)
+                )
         except Undecodable as error:
             raise UserError(f'{name} cannot be taken ({error}); give another video.') from error
         if frames.shape[1:] != spec.shape[1:]:
@@ -102,11 +118,62 @@ class VideoTransform(ImageTransform):
                 f'{name} is {frames.shape[2]}x{frames.shape[1]} pixels and the model was trained on '
                 f'{spec.shape[2]}x{spec.shape[1]}; resize it.'
             )
-        return frames, None
+        if white is None:
+            return frames, None
+        if not white.any():
+            raise UserError(
+                'nothing of the mask is white where the model sees it; make white what is to be generated.'
+            )
+        return frames, np.broadcast_to(white, frames.shape[:-1])
 
     def _spec(self, n: int, frame: tuple[int, ...]) -> Spec:
         rate = self._config.frame_rate or self._rate
         return Spec('video', (n, *frame), rate and rate / self._config.frame_stride)
+
+
+def _white(
+    mask: MaskLike, numbers: np.ndarray, length: int, size: tuple[int, int], name: str, config: DataConfig
+) -> np.ndarray:
+    """Returns what is white in the mask of a clip, bool [t h w]; where it is one image, [1 h w].
+
+    Args:
+      mask: Of the whole video.
+      numbers: Of the frames of the clip.
+      length: How many frames the video has.
+      size: Width and height of its frames, as they are stored.
+      name: What to call the video in messages.
+      config: Says how frames are brought to the size of the model.
+
+    Raises:
+      UserError: If it cannot be read, or is of another size or number of frames.
+      Undecodable: If it cannot be resized.
+    """
+    stored = Path(mask) if isinstance(mask, str) else mask
+    told = str(stored) if isinstance(stored, Path) else 'the mask'
+
+    def white(image: Image.Image) -> np.ndarray:
+        if image.size != size:
+            sizes = f'{size[0]}x{size[1]} pixels and its mask {image.width}x{image.height}'
+            raise UserError(f'{name} is {sizes}; make them alike.')
+        return centred(image, config)[..., 0] > 127
+
+    moving = isinstance(stored, np.ndarray) and stored.ndim == 3
+    if isinstance(stored, bytes | Path):
+        with telling(f'{told} cannot be read', 'give an image or a video'):
+            moving = holds_video(stored)
+    if not moving:
+        return white(decode_file(stored, 1, told))[None]
+    try:
+        with open_video(stored, ImageTransform.suffixes) as reader:
+            if reader.length not in (1, length):
+                raise UserError(
+                    f'{name} has {plural(length, "frame")} and its mask {reader.length:,}; give a mask of as '
+                    'many, or an image for all.'
+                )
+            shown = numbers if reader.length == length else [0]
+            return np.stack([white(decode(frame, 1, True, told)) for frame in reader.read(shown)])
+    except Undecodable as error:
+        raise UserError(f'{told} cannot be taken ({error}); give another mask.') from error
 
 
 def check_video(path: str | Path) -> None:

@@ -31,6 +31,7 @@ _FORMATS = {
     'mov': re.compile(rb'....(ftyp|moov|mdat|wide|free|skip)', re.DOTALL),
 }
 _IS_ANIMATED = re.compile(rb'GIF8|\x89PNG')
+_BEGINNING = 12  # bytes of a file that tell what it is
 _WITHOUT_TIMES = 'its frames do not say when they are shown; convert it to MP4 or WebM'
 _UNTIMED = 100  # milliseconds for which browsers show a frame of a GIF that does not say how long
 _MOST_FRAMES = 2**24  # of a video at another rate than its own
@@ -87,6 +88,21 @@ def open_video(stored: Stored, images: Sequence[str]) -> Iterator[VideoReader]:
         if reader.length < 1:
             raise Undecodable('it has no frames')
         yield reader
+
+
+def holds_video(stored: Path | bytes) -> bool:
+    """Whether a path, or the content of a file, is what `open_video` reads; so is an image in GIF or PNG.
+
+    Raises:
+      OSError: If the file cannot be read.
+      UserError: If it is no regular file.
+    """
+    if isinstance(stored, Path):
+        if stored.is_dir():
+            return True
+        with open_regular(stored) as file:
+            stored = file.read(_BEGINNING)
+    return any(pattern.match(stored) for pattern in (_IS_ANIMATED, *_FORMATS.values()))
 
 
 def frame_paths(folder: Path, images: Sequence[str]) -> list[Path]:
@@ -277,7 +293,7 @@ def _turned(frame: Any) -> Image.Image:
 
 def _of_file(file: BinaryIO, stack: contextlib.ExitStack) -> VideoReader:
     """Opens a file by what it begins with, whatever its name."""
-    start = file.read(12)
+    start = file.read(_BEGINNING)
     file.seek(0)
     if _IS_ANIMATED.match(start):
         return _Animated(file)
