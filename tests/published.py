@@ -4,14 +4,24 @@ import zlib
 
 import numpy as np
 
-from vq_jax.models.inception import published_shapes
+from vq_jax.models import i3d, inception
 from vq_jax.models.lpips import STAGES
 
 
 def inception_weights():
-    """Each array of Inception-v3 from a seed of its own, so that activations keep their size."""
+    """Those of Inception-v3."""
+    return _weights(inception.published_shapes())
+
+
+def i3d_weights():
+    """Those of I3D."""
+    return _weights(i3d.published_shapes())
+
+
+def _weights(shapes):
+    """Each array from a seed of its own, so that activations keep their size."""
     weights = {}
-    for name, shape in published_shapes().items():
+    for name, shape in shapes.items():
         normal = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
         if len(shape) > 1:
             array = normal * np.sqrt(2 / np.prod(shape[1:]))

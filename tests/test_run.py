@@ -259,7 +259,7 @@ def test_directories_that_cannot_be_opened(tmp_path):
 
 
 def test_features_that_are_not_there(run):
-    with pytest.raises(vq_jax.UserError, match="features are 'fid'; give inception or the directory of a cl"):
+    with pytest.raises(vq_jax.UserError, match="features are 'fid'; give inception, i3d:FILE or the dir"):
         run.compare('fid')
 
 

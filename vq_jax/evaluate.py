@@ -1,10 +1,11 @@
 """Evaluates a trained run: `python -m vq_jax.evaluate --workdir DIR [--split test] [--output FILE]`.
 
 With `--features`, what the run makes (samples, or reconstructions) is compared with examples of the split in
-the features of a frozen network: `inception` is the one of FID and the Inception score, a directory a run of
-the task classifier. FID is of all images. KID is the unbiased estimate with the cubic kernel over all pairs
-of at most 50,000 evenly spread images, not a mean over subsets of 1,000; of the same images precision and
-recall ask for the third neighbour, density and coverage for the fifth.
+the features of a frozen network: `inception` is the one of FID and the Inception score, `i3d` that of FVD, a
+directory a run of the task classifier. FID is of all images. KID is the unbiased estimate with the cubic
+kernel over all pairs of at most 50,000 evenly spread images, not a mean over subsets of 1,000; of the same
+images precision and recall ask for the third neighbour, density and coverage for the fifth. With `--video`,
+what is measured are frames that the run rebuilds, or predicts of others that it is given.
 """
 
 import json
@@ -22,7 +23,8 @@ _OUTPUT = flags.DEFINE_string('output', None, 'A .json file to write the metrics
 _FEATURES = flags.DEFINE_string(
     'features',
     None,
-    'inception (weights are found or downloaded), inception:FILE, or the directory of a run of a classifier.',
+    'inception (weights are found or downloaded), inception:FILE, i3d:FILE (for videos), or the folder of a '
+    'run of a classifier.',
 )
 _RESIZE = flags.DEFINE_enum(
     'resize',

@@ -558,7 +558,8 @@ class Run:
 
         Args:
             features: 'inception' (of images: FID, KID and others; weights are found or downloaded),
-                'inception:FILE', or the directory of a run of the task classifier.
+                'inception:FILE', 'i3d:FILE' (of videos: FVD), or the directory of a run of the task
+                classifier.
             split: of the run's data set, by default its `eval_split`.
             num: how many samples to make; reconstructions are of the whole split.
             seed: of the samples.

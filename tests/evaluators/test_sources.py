@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests.published import inception_weights
+from tests.published import i3d_weights, inception_weights
 from vq_jax.errors import UserError
 from vq_jax.evaluators import sources
 from vq_jax.evaluators.sources import inception_features
@@ -83,3 +83,27 @@ def test_without_a_file_the_published_one_is_downloaded_and_checked(file, tmp_pa
         UserError, match=r'cannot be downloaded.*or name your own file by --features=inception:'
     ):
         inception_features()
+
+
+def test_i3d_is_of_videos_and_of_a_file_that_is_given(tmp_path):
+    weights = i3d_weights()
+    save_file(weights, tmp_path / 'i3d.safetensors')
+    name, run = f'i3d:{tmp_path / "i3d.safetensors"}', types.SimpleNamespace(workdir='runs/a')
+    run.spec = Spec('video', (9, 16, 16, 3), 8.0)
+    source = sources.open_features(name, of=run)
+    assert source.names['frechet'] == 'fvd' and not source.prefix
+    checksum = hashlib.sha256((tmp_path / 'i3d.safetensors').read_bytes()).hexdigest()
+    assert list(source.record['weights'].values()) == [checksum]
+    videos = jax.ShapeDtypeStruct((2, 9, 16, 16, 1), np.uint8)
+    seen = jax.eval_shape(source.look, source.weights, videos)
+    assert seen.features.shape == seen.logits.shape == (2, 400)
+    for spec in (Spec('video', (8, 16, 16, 3), 8.0), Spec('image', (16, 16, 3))):
+        run.spec = spec
+        with pytest.raises(
+            UserError, match='and I3D takes videos of 9 frames or more; give features the run'
+        ):
+            sources.open_features(name, of=run)
+    with pytest.raises(UserError, match='the weights of I3D are not downloaded; give features i3d:FILE'):
+        sources.open_features('i3d')
+    with pytest.raises(UserError, match='resize is for the features inception'):
+        sources.open_features(name, 'bilinear')

@@ -10,6 +10,7 @@ import jax
 
 from vq_jax.buckets import is_address
 from vq_jax.errors import UserError
+from vq_jax.models import i3d
 from vq_jax.models.classifier import Classified
 from vq_jax.models.inception import InceptionV3, Resize, variables_from_published
 from vq_jax.tasks.classes import ClassNames
@@ -21,6 +22,8 @@ from vq_jax.weights import INCEPTION_FILES, download, read_weights
 INCEPTION_NAMES = MappingProxyType(
     {'frechet': 'fid', 'kernel': 'kid', 'score': 'inception_score', 'score_std': 'inception_score_std'}
 )
+
+I3D_NAMES = MappingProxyType({'frechet': 'fvd', 'kernel': 'kvd', 'score': 'i3d_score'})
 
 # Keys of `config.data` that say what the classes of examples are, and not which examples.
 LABELLING = ('label_key', 'name_pattern', 'name_key')
@@ -131,6 +134,33 @@ def _check_images(run: Restored) -> None:
         )
 
 
+def i3d_features(file: str) -> FeatureSource:
+    """The logits of I3D (see `vq_jax.models.i3d`), in which the Fréchet video distance is computed.
+
+    Raises:
+        UserError: if its weights are not in the file.
+    """
+    found = read_weights([file])
+    weights = i3d.variables_from_published(found.arrays)
+    identity = {'dimensions': i3d.CLASSES, 'resize': 'bilinear', 'checksum': fingerprint(weights)}
+    return FeatureSource(
+        look=i3d.I3D().apply,
+        check_spec=_check_videos,
+        weights=weights,
+        record={'kind': 'logits of I3D', **identity, 'weights': found.checksums},
+        identity={'i3d': identity},
+        names=I3D_NAMES,
+    )
+
+
+def _check_videos(run: Restored) -> None:
+    if run.spec.kind != 'video' or run.spec.shape[0] < i3d.LEAST_FRAMES:
+        raise UserError(
+            f'{run.workdir} was trained on {run.spec.kind} of {run.spec.size_in_words}, and I3D takes videos '
+            f'of {i3d.LEAST_FRAMES} frames or more; give features the run of a classifier of such.'
+        )
+
+
 def open_features(name: str, resize: Resize | None = None, of: Restored | None = None) -> FeatureSource:
     """The network that a user names (see `features` and `resize` of `vq_jax.Run.compare`).
 
@@ -143,12 +173,20 @@ def open_features(name: str, resize: Resize | None = None, of: Restored | None =
         UserError: if it cannot be had.
     """
     kind, _, file = name.partition(':')
+    if resize and kind != 'inception':
+        raise UserError('resize is for the features inception; leave it out.')
     if kind == 'inception':
         if of is not None:
             _check_images(of)
         return inception_features(file or None, resize or 'bilinear')
+    if kind == 'i3d':
+        if not file:
+            raise UserError('the weights of I3D are not downloaded; give features i3d:FILE.')
+        if of is not None:
+            _check_videos(of)
+        return i3d_features(file)
     if not is_address(name) and not Path(name).is_dir():
-        raise UserError(f'the features are {name!r}; give inception or the directory of a classifier.')
-    if resize:
-        raise UserError('resize is for the features inception; leave it out.')
+        raise UserError(
+            f'the features are {name!r}; give inception, i3d:FILE or the directory of a classifier.'
+        )
     return classifier_features(restore(name))

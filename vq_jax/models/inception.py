@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from vq_jax.errors import UserError
+from vq_jax.models import published
 from vq_jax.models.classifier import Classified
 from vq_jax.models.convolution import Conv
 from vq_jax.ops.images import to_float
@@ -17,14 +17,6 @@ from vq_jax.ops.images import to_float
 SIZE = 299  # pixels, height and width of what the network sees
 CLASSES = 1008
 Resize = Literal['bilinear', 'clean']
-# What published files call the arrays that Flax calls so.
-_PUBLISHED = {
-    'kernel': 'weight',
-    'scale': 'weight',
-    'bias': 'bias',
-    'mean': 'running_mean',
-    'var': 'running_var',
-}
 
 
 class InceptionV3(nn.Module):
@@ -174,39 +166,13 @@ def resized(images: jax.Array, resize: Resize) -> jax.Array:
 
 
 def published_shapes() -> dict[str, tuple[int, ...]]:
-    """The shape of every published array, by its name (`Mixed_5b.branch1x1.conv.weight`).
-
-    Names and layout are PyTorch's: kernels of convolutions are [d c kh kw], that of the last layer [d c].
-    """
-    arrays, _ = jax.tree_util.tree_flatten_with_path(_shapes())
-    shapes = {}
-    for path, array in arrays:
-        _, *modules, name = (key.key for key in path)
-        order = (3, 2, 0, 1) if array.ndim == 4 else range(array.ndim)[::-1]
-        shapes['.'.join([*modules, _PUBLISHED[name]])] = tuple(array.shape[i] for i in order)
-    return shapes
+    """The shape of every array of the published file, by its name (`Mixed_5b.branch1x1.conv.weight`)."""
+    return published.published_shapes(_shapes())
 
 
 def variables_from_published(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The variables of `InceptionV3` from arrays by their published names; others are left out.
-
-    Raises:
-        UserError: naming an array that is missing, or of the wrong shape.
-    """
-    arrays = []
-    for name, shape in published_shapes().items():
-        if name not in weights:
-            raise UserError(
-                f'the weights of Inception-v3 have no {name}; give the file that is published for FID.'
-            )
-        array = np.asarray(weights[name], np.float32)
-        if array.shape != shape:
-            raise UserError(
-                f'the weight {name} of Inception-v3 has shape {array.shape}, not {shape}; give the file that '
-                'is published for FID.'
-            )
-        arrays.append(array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T)
-    return jax.tree.unflatten(jax.tree.structure(_shapes()), arrays)
+    """The variables of `InceptionV3` from arrays by their published names (see `published`)."""
+    return published.variables_from_published(_shapes(), weights, 'Inception-v3', 'is published for FID')
 
 
 @functools.cache
