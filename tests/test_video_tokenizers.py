@@ -1,15 +1,21 @@
 """Tokenizers of video the whole way: trained, evaluated, and used."""
 
 import json
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import vq_jax
 from tests.films import FRAMES, SIZE, Films, film
+from tests.initialised import initialised
+from vq_jax.run import Run
 from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.restore import Restored
 from vq_jax.train import train
+from vq_jax.training.state import abstract_batch
 
 OWN = 'tests.films'
 STEPS = 80
@@ -153,12 +159,22 @@ def test_sizes_that_do_not_fit_the_data(kind, shape, changes, words):
         make_task(config, Spec(kind, shape))
 
 
-def test_a_causal_vae_has_a_position_of_the_first_frame():
+def test_a_causal_vae_has_a_position_of_the_first_frame_and_streams():
     config = default_config('vae')
     config.model.backbone, config.model.latent_dim = 'residual', 3
     config.residual.multipliers, config.residual.attention_resolutions = (1, 1), ()
-    config.residual.temporal = 'causal'
-    task = make_task(config, Spec('video', (FRAMES, SIZE, SIZE, 3)))
+    config.residual.channels, config.residual.features, config.residual.residual_blocks = 4, 4, 1
+    config.residual.temporal, config.model.likelihood = 'causal', 'discretised_logistic'
+    spec = Spec('video', (FRAMES, SIZE, SIZE, 3))
+    task = make_task(config, spec)
     assert task.first_apart and task.latent_shape == (3, 8, 8, 3)
     with pytest.raises(vq_jax.UserError, match='4x16x16 cannot be divided by 2 without their first frame'):
         task.check_spec(Spec('video', (4, SIZE, SIZE, 3)))
+    batch = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract_batch(1, spec, {}))
+    run = Run(Restored(config, task, initialised(task.init, jax.random.key(0), batch), spec, 0, Path()))
+    video, stream = film(0, FRAMES)[None], run.stream()
+    latents = run.encode(video)
+    first, rest = stream.encode(video[:, :1]), stream.encode(video[:, 1:])
+    np.testing.assert_allclose(np.concatenate([first, rest], 1), latents, atol=1e-5)
+    decoded = np.concatenate([stream.decode(first), stream.decode(rest)], 1)
+    assert np.abs(decoded - np.float32(run.decode(latents))).max() <= 1

@@ -205,7 +205,7 @@ def test_reconstructions_are_measured_with_lpips(folder, tmp_path):
     drawing = dataclasses.replace(vae, task=Copier(images))
     with pytest.raises(UserError, match='rebuilds no images; leave lpips out'):
         FeatureEvaluator(drawing, classifier, 'test', lpips=files)
-    with pytest.raises(UserError, match='16 pixels or more, not 8x8'):
+    with pytest.raises(UserError, match='16 pixels or more, not images of 8x8'):
         small = dataclasses.replace(vae, spec=Spec('image', (8, 8, 1)))
         FeatureEvaluator(small, Blocks(images, images[:, 0, 0, 0]), 'test', lpips=files)
 

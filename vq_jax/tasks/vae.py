@@ -132,6 +132,8 @@ class VAETask(AutoencoderTask):
             spec=spec,
             factors=factors,
             factors_key=_FACTORS_KEY,
+            # Other likelihoods add noise to what is seen, by the bytes of the whole example.
+            streams=first_apart and options.likelihood == 'discretised_logistic',
             first_apart=first_apart,
             losses=(reconstruction_loss(options.likelihood, math.prod(spec.shape)),),  # nats an example
             bottleneck_loss=BottleneckLoss(loss.beta, loss.beta_warmup),
