@@ -58,7 +58,7 @@ def test_a_run_trains_and_is_opened(kind, tmp_path, digits):
     depths = [f'_depth_{i}' for i in range(2)] if len(VOCABULARIES[kind]) > 1 else ['']
     for depth in depths:
         assert {f'perplexity{depth}', f'codebook_usage{depth}'} <= set(last['train'])
-        assert last['eval'][f'perplexity{depth}'] > 2
+        assert last['eval'][f'perplexity{depth}'] > 1.5  # of one code it is 1
         assert last['eval'][f'dead_codes{depth}'] == round(
             (1 - last['eval'][f'codebook_usage{depth}']) * VOCABULARIES[kind][0]
         )
