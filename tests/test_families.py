@@ -178,6 +178,7 @@ def test_bfloat16_trains(name, tmp_path):
     assert convolved_in(opened.task.train_step, opened.state, batch) == {'bfloat16'}
 
 
+@pytest.mark.slow
 def test_the_log_of_a_vqgan_holds_both_networks(whole):
     lines = [line for line in logged(whole('vqgan')) if line['split'] == 'train']
     players = {

@@ -167,9 +167,9 @@ class Run:
             raise UserError(
                 f'this run of the task {self.config.task} cannot be streamed; one of vqgan with '
                 'config.variant.backbone=seanet can, where config.seanet.causal is true and '
-                'config.seanet.padding zeros, and of video one with config.model.temporal=causal, or of vae with '
-                'config.residual.temporal=causal and config.model.likelihood=discretised_logistic; none whose '
-                'config.quantizer.kind is multi_scale.'
+                'config.seanet.padding zeros, and of video one with config.model.temporal=causal, or of '
+                'vae with config.residual.temporal=causal and config.model.likelihood=discretised_logistic; '
+                'none whose config.quantizer.kind is multi_scale.'
             )
         return Stream(self)
 

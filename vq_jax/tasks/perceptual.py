@@ -108,7 +108,7 @@ def lpips_for(spec: Spec, files: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     """
     if spec.kind not in ('image', 'video') or min(spec.grid[-2:]) < LEAST_SIZE:
         raise UserError(
-            f'LPIPS needs images or frames of {LEAST_SIZE} pixels or more, not {spec.kind} of '
+            f'LPIPS needs images or frames of {LEAST_SIZE} pixels or more, not {spec.plural} of '
             f'{spec.size_in_words}; leave lpips out.'
         )
     params, checksums = read_lpips(files, 'name your own files by --lpips=VGG_FILE,HEADS_FILE')
