@@ -306,3 +306,12 @@ def test_a_prior_is_told_of_codes_that_its_tokenizer_does_not_have(codes, tokeni
         UserError, match=r'says that it holds codes of 4x4 of 32, and its tokenizer makes 4x4 of 16'
     ):
         train(prior_config(tokenizer, f'codes:{folder}'), tmp_path / 'prior')
+
+
+def test_a_prior_that_hides_parts_of_examples_needs_more_than_codes(codes, tokenizer, tmp_path):
+    config = prior_config(tokenizer, f'codes:{codes}')
+    config.model.given = 0.5
+    with pytest.raises(
+        UserError, match=r'holds codes, and config.model.given needs images, of which it hides'
+    ):
+        train(config, tmp_path / 'prior')

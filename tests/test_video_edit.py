@@ -46,7 +46,18 @@ def test_frames_between_others_and_those_that_follow(workdir, tmp_path):
         assert made.shape == (2, max(7, stop), SIZE, SIZE, 3)
         np.testing.assert_array_equal(made, opened.infill(np.stack([frames] * 2), start, stop))
         assert (made[0, start:stop] != made[1, start:stop]).any()
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[4:9, 2:7] = True
+    Image.fromarray(mask).save(tmp_path / 'mask.png')
+    for flags, start, stop in (([], 0, 7), (['--gap=1,4'], 1, 4)):
+        run([*words, f'--mask={tmp_path}/mask.png', *flags], module='vq_jax.edit')
+        made = np.load(output)['videos']
+        expected = opened.infill(frames[None], start, stop, mask=np.stack([mask] * 7))
+        np.testing.assert_array_equal(made, expected)
+        np.testing.assert_array_equal((made[0] != frames).any((0, 3)) & ~mask, False)
+        assert (made[0, start:stop] != frames[start:stop]).any()
     mistakes = {
+        f'--mask={folder.parent}': f'{folder.parent} cannot be taken (it has no frames)',
         '--gap=0.5,2': '--gap counts frames, and this run is of videos; give whole numbers.',
         '--continue=1.5': '--continue counts frames, and this run is of videos; give whole numbers.',
         '--gap=2,8': f'--gap ends at 8, and {folder} at 7; give an earlier end, or --continue',

@@ -5,9 +5,10 @@
     python -m vq_jax.sample --workdir runs/ldm_sprites --num 12 --guidance 2 --output videos.gif
 
 The latents are 4x16x16 vectors of 4 numbers. The twelve classes are what a character does and where it looks,
-as the sentence that describes it ends. With `--config.model.backbone=dit` the network is a DiT over tokens of
-2x2x2 latents. With an empty `config.latent.workdir` it learns the pixels of 8 frames, for which
-`--config.data.image_size=16` and `--config.unet.patch=2` are sizes that two cores have time for.
+as the sentence that describes it ends. Of half of the training clips a part is given: the first frames, the
+first and the last, or all around a box. With `--config.model.backbone=dit` the network is a DiT over tokens
+of 2x2x2 latents. With an empty `config.latent.workdir` it learns the pixels of 8 frames, for which
+`--config.data.image_size=16` is a size that two cores have time for.
 
 Not run.
 """
@@ -32,6 +33,7 @@ def get_config() -> ConfigDict:
     config.data.channels = 3
     config.latent.workdir = 'runs/kl_sprites'
     config.model.class_conditional = True
+    config.model.given = 0.5
     config.model.weighting = 'min_snr'
     config.unet.channels = 48
     config.unet.multipliers = (1, 2)

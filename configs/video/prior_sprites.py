@@ -13,7 +13,8 @@
 
 Both learn 4x16x16 codes of 7 frames, with rotary positions on all three axes. The twelve classes are what a
 character does and where it looks, as the sentence that describes it ends. For a tokenizer of 8 frames, such
-as the variant `full`, set `--config.tokenizer.workdir` to its run and `--config.data.frames=8`.
+as the variant `full`, set `--config.tokenizer.workdir` to its run and `--config.data.frames=8`. Of half of
+the training clips a part is given: the first frames, the first and the last, or all around a box.
 
 How videos are continued, and what is between two frames filled in, is in docs/video.md.
 
@@ -48,6 +49,7 @@ def get_config(variant: str = 'transformer') -> ConfigDict:
     config.tokenizer.workdir = 'runs/vqgan_sprites'
     config.model.kind = KINDS[variant]
     config.model.class_conditional = True
+    config.model.given = 0.5
     config.transformer.depth = 4
     config.transformer.width = 192
     config.transformer.heads = 4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vq_jax.errors import UserError
-from vq_jax.ops.grids import any_within, from_patches, over_grid, per_axis, to_patches
+from vq_jax.ops.grids import any_within, from_patches, mean_within, over_grid, per_axis, to_patches
 
 
 @pytest.mark.parametrize('grid, size', [((12,), 4), ((4, 6), 2), ((3, 4, 6), (1, 2, 3))])
@@ -39,6 +39,15 @@ def test_positions_of_a_causal_model_within_a_mask(frames, positions):
         each = (frames - 1) // max(1, positions - 1)
         expected = [frame == 0, *((i * each < frame <= (i + 1) * each) for i in range(positions - 1))]
         np.testing.assert_array_equal(found[0, :, 0], expected)
+
+
+def test_the_share_of_a_cell_that_is_in_a_mask():
+    mask = np.random.default_rng(0).random((2, 5, 4, 6)) < 0.5
+    found = mean_within(mask, (3, 2, 3), first_apart=True)
+    apart = mask[:, :1].reshape(2, 1, 2, 2, 3, 2).mean((3, 5))
+    others = mask[:, 1:].reshape(2, 2, 2, 2, 2, 3, 2).mean((2, 4, 6))
+    np.testing.assert_allclose(found, np.concatenate([apart, others], 1), rtol=1e-6)
+    np.testing.assert_array_equal(found > 0, any_within(mask, (3, 2, 3), first_apart=True))
 
 
 def test_per_axis():

@@ -61,13 +61,21 @@ EQUAL = {
         {**TRANSFORMER, 'tokenizer.levels': 4, 'transformer.dropout': 0.1, 'model.class_conditional': True},
         0.3,
     ),
-    'maskgit': ('prior', {**TRANSFORMER, 'tokenizer.levels': 4, 'model.kind': 'maskgit'}, 0.3),
+    'maskgit': (
+        'prior',
+        {**TRANSFORMER, 'tokenizer.levels': 4, 'model.kind': 'maskgit', 'model.given': 0.5},
+        0.3,
+    ),
     'pixelcnn': (
         'prior',
         {'tokenizer.levels': 4, 'model.kind': 'pixelcnn', 'pixelcnn.channels': 8, 'pixelcnn.depth': 1},
         0.3,
     ),
-    'diffusion': ('diffusion', {**UNET, 'model.class_conditional': True, 'model.label_dropout': 0.3}, 0.1),
+    'diffusion': (
+        'diffusion',
+        {**UNET, 'model.class_conditional': True, 'model.label_dropout': 0.3, 'model.given': 0.5},
+        0.1,
+    ),
     'vqvae': (
         'vqvae',
         {**VQVAE, 'quantizer.revive_below': 0.9, 'loss.reconstruction': 'bernoulli'},

@@ -340,6 +340,10 @@ def test_mistakes_with_scales(folder, tmp_path):
     for config, words in (
         (prior_config(tokenizer, None), r'2 scales of codes; set config.model.scale .* from 0, .* to 1\.'),
         (prior_config(tokenizer, 2), '2 scales of codes; set config.model.scale to one of them'),
+        (
+            prior_config(tokenizer, 1, given=0.5),
+            'given is 0.5, and a prior of scale 1 reads the coarser codes instead; set it to 0',
+        ),
         (prior_config(tmp_path / 'single', 0), 'one scale of codes; leave config.model.scale out'),
         (
             prior_config(tokenizer, 0, coarser_workdir=str(folder / 'coarse')),

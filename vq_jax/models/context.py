@@ -108,7 +108,7 @@ class ContextEncoder(nn.Module):
 
     Attributes:
         num_classes: classes that examples can have; one more stands for none. 0 leaves the vector out.
-        conditioning: makes the grid of the codes of a coarser scale, if there is one.
+        conditioning: makes the grid of codes, of a coarser scale or of what is given, if there are any.
         conditioner: encodes what else is known of an example, if there is anything.
         label_dropout: the share of the training examples whose class is dropped.
         dropout: the share of those whose vector and tokens of the conditioner are dropped.
@@ -150,7 +150,8 @@ class ContextEncoder(nn.Module):
 
         Args:
             labels: classes, int [b]; `num_classes` stands for none. They are not read if that is 0.
-            coarser: codes of the coarser scale, int [b *grid' depth], where there is `conditioning`.
+            coarser: codes of the coarser scale, or of what is given, int [b *grid' depth], where there is
+                `conditioning`.
             conditions: [b ...] by name, with those of `specs` among them.
             grid: of the context, where it is known already [b *grid c].
         """
@@ -161,8 +162,8 @@ class ContextEncoder(nn.Module):
         own = self.conditioner(**{name: conditions[name] for name in self.specs})
         if own.grid is not None and grid is not None:
             raise UserError(
-                'the conditioner makes a grid, and that of the context is a coarser scale or a small image; '
-                'let it make a vector or tokens.'
+                'the conditioner makes a grid, and that of the context is a coarser scale, a small image or '
+                'what is given; let it make a vector or tokens.'
             )
         if own.tokens is not None and own.mask is None:  # without one, they could not be dropped
             own = own.replace(mask=jnp.ones(own.tokens.shape[:2], bool))

@@ -57,10 +57,20 @@ def any_within(mask: jax.Array, grid: Sequence[int], first_apart: bool = False) 
 
     With `first_apart`, the first cell along the first axis is of one position, as of causal models of video.
     """
+    return _cells(mask, grid, first_apart).any(-1)
+
+
+def mean_within(mask: jax.Array, grid: Sequence[int], first_apart: bool = False) -> jax.Array:
+    """Which share of the cells of a coarser grid is in a mask, float32 [b *grid]; else as `any_within`."""
+    return jnp.mean(_cells(mask, grid, first_apart), axis=-1, dtype=jnp.float32)
+
+
+def _cells(mask: jax.Array, grid: Sequence[int], first_apart: bool) -> jax.Array:
+    """What is in each cell of a coarser grid [b *grid n]; see `any_within`."""
     if first_apart:
         mask = first_as_cell(mask, max(1, (mask.shape[1] - 1) // max(1, grid[0] - 1)))
     sizes = [n // cells for n, cells in zip(mask.shape[1:], grid, strict=True)]
-    return to_patches(mask[..., None], sizes).any(-1)
+    return to_patches(mask[..., None], sizes)
 
 
 def first_as_cell(x: jax.Array, size: int) -> jax.Array:

@@ -18,9 +18,10 @@ from vq_jax.models.dit import DiT, DiTSizes
 from vq_jax.models.unet import UNet, UNetSizes
 from vq_jax.ops import diffusion as ops
 from vq_jax.ops import likelihoods
-from vq_jax.ops.images import to_uint8
+from vq_jax.ops.images import fill, to_uint8
 from vq_jax.ops.keys import content_keys, fold_in, normal
 from vq_jax.ops.losses import mean_each
+from vq_jax.ops.masking import training_holes
 from vq_jax.ops.metrics import psnr
 from vq_jax.ops.parts import Part, map_over_parts
 from vq_jax.sampling.diffusion import Denoised, clipped
@@ -108,7 +109,7 @@ class DiffusionTask(DiffusionSampling):
             conditioner=conditioner,
             label_dropout=options.label_dropout,
             dropout=dropout,
-            grid_dropout=options.image_dropout if options.upscale > 1 else dropout,
+            grid_dropout=options.image_dropout if options.upscale > 1 else 0.0 if options.given else dropout,
         )
         task = cls(
             model=network(sizes, c * (2 if options.learned_variance else 1)),
@@ -136,7 +137,8 @@ class DiffusionTask(DiffusionSampling):
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
-        small = jnp.zeros((1, *self.codec.latent_shape)) if self.config.upscale > 1 else None
+        shape = self.codec.latent_shape
+        small = jnp.zeros((1, *shape)) if self.config.upscale > 1 else self.nothing_given(1)
         context, of_context = self.encoder.init_with_output(
             params_key,
             jnp.zeros(1, jnp.int32),
@@ -145,7 +147,7 @@ class DiffusionTask(DiffusionSampling):
             small,
             method='encode',
         )
-        x = self.features(jnp.zeros((1, *self.codec.latent_shape)))
+        x = self.features(jnp.zeros((1, *shape)))
         variables = dict(self.model.init(params_key, x, jnp.zeros(1), context))
         variables['params'] = {**variables['params'], **of_context.get('params', {})}
         if not self.learns_pixels:
@@ -188,7 +190,12 @@ class DiffusionTask(DiffusionSampling):
             # Times are spread evenly over the batch (Kingma et al. 2021, appendix I.1).
             t = self._time((jax.random.uniform(times_key) + part.index / part.size) % 1.0)
             variables = {'params': params}
-            context = self.context(variables, batch['label'], self.conditions_of(batch), batch['x'])
+            given = None
+            if self.config.given:
+                hole = training_holes(fold_in(keys, 3), self.config.given, self.spec.grid)
+                given = self.given_grid(self.encoded(state, fill(batch['x'], hole)), hole)
+            known = batch['label'], self.conditions_of(batch)
+            context = self.context(variables, *known, batch['x'], given)
             context = self.encoder.drop(fold_in(keys, 0), context)
             network = self.network(variables, context, fold_in(keys, 1))
             losses = self._losses(network, x0, fold_in(keys, 2), t)

@@ -24,6 +24,9 @@ class DiffusionConfig:
             a likelihood (Kingma et al. 2021, arXiv:2107.00630, appendix C).
         upscale: if above 1, the context is the image at a resolution that is so many times lower on each
             axis: super-resolution (Saharia et al. 2021, arXiv:2104.07636).
+        given: share of the training examples of which a part is given, as in inpainting (see the attribute of
+            `vq_jax.tasks.prior_config.PriorConfig`). What is given is then in the context: latents of the
+            example with its hole filled, and which share of each is known.
         image_dropout: of super-resolution, the share of the training examples whose image of low resolution
             is dropped, together with the class as far as both shares allow, so that guidance leans towards
             it too.
@@ -45,6 +48,7 @@ class DiffusionConfig:
     label_dropout: float = 0.1
     fourier: tuple[int, ...] = ()
     upscale: int = 1
+    given: float = 0.0
     image_dropout: float = 0.0
     schedule: ScheduleName = 'cosine'
     path: PathName = 'variance_preserving'
@@ -58,8 +62,14 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         check_share(self, 'label_dropout', 'image_dropout', one=False)
+        check_share(self, 'given')
         check_least(1, self, 'upscale')
         check_least(0, self, 'variational_weight')
+        if self.given and self.upscale > 1:
+            raise UserError(
+                f'given is {self.given}, and super-resolution is given all of an image; leave it out, or '
+                'upscale.'
+            )
         if self.image_dropout and self.upscale == 1:
             raise UserError('image_dropout is for super-resolution; set upscale.')
         if any(not 0 <= n <= 12 for n in self.fourier):

@@ -13,7 +13,7 @@ from vq_jax.models.context import NO_CONDITIONS, Conditioner, Conditions, Contex
 from vq_jax.models.dit import DiT
 from vq_jax.models.unet import UNet
 from vq_jax.ops.diffusion import Process, spread, to_x0
-from vq_jax.ops.grids import any_within, to_patches
+from vq_jax.ops.grids import any_within, mean_within, to_patches
 from vq_jax.ops.guidance import pair
 from vq_jax.ops.images import fill, level, to_float
 from vq_jax.ops.keys import fold_in, normal
@@ -132,7 +132,14 @@ class DiffusionSampling(Task):
                 f'this model makes images of {self.spec.shape} of ones reduced by {factor} '
                 f'(config.model.upscale); these are {small.shape[1:]}.'
             )
-        context = self._given(state.eval_variables(), labels, conditions, to_float(small))
+        context = self.encoder.apply(
+            state.eval_variables(),
+            labels,
+            None,
+            conditions,
+            enlarge(to_float(small), factor),
+            method='encode',
+        )
         x, _ = self.visit(state, keys, context, sampling)
         return self.decoded(state, x, labels)
 
@@ -155,10 +162,10 @@ class DiffusionSampling(Task):
         """
         self._needs_no_small_image('sample a part of an image anew')
         parts = any_within(mask, self.codec.latent_shape[:-1], self.codec.first_apart)[..., None]
-        known = Known(x0=self.encoded(state, fill(images, mask)), mask=parts)
-        x, _ = self.visit(
-            state, keys, self.context(state.eval_variables(), labels, conditions), sampling, known=known
-        )
+        filled = self.encoded(state, fill(images, mask))
+        given = self.given_grid(filled, mask) if self.config.given else None
+        context = self.context(state.eval_variables(), labels, conditions, given=given)
+        x, _ = self.visit(state, keys, context, sampling, known=Known(x0=filled, mask=parts))
         return jnp.where(mask[..., None], self.decoded(state, x, labels), images)
 
     def denoise(
@@ -283,6 +290,7 @@ class DiffusionSampling(Task):
         labels: jax.Array,
         conditions: Conditions = NO_CONDITIONS,
         images: jax.Array | None = None,
+        given: jax.Array | None = None,
     ) -> Context:
         """The context of examples.
 
@@ -291,17 +299,28 @@ class DiffusionSampling(Task):
             labels: int32 [b]; not read for a model that is not conditioned on them.
             conditions: [b ...] by name, of a model with a conditioner.
             images: uint8 [b *grid c], which super-resolution is given at low resolution; None without it.
+            given: of examples, as `given_grid` returns it; None is nothing.
         """
         factor = self.config.upscale
-        small = to_float(reduce(images, factor)) if images is not None and factor > 1 else None
-        return self._given(variables, labels, conditions, small)
+        if factor > 1:
+            given = None if images is None else enlarge(to_float(reduce(images, factor)), factor)
+        elif given is None:
+            given = self.nothing_given(len(labels))
+        return self.encoder.apply(variables, labels, None, conditions, given, method='encode')
 
-    def _given(
-        self, variables: Any, labels: jax.Array, conditions: Conditions, small: jax.Array | None
-    ) -> Context:
-        """The context of examples and, in super-resolution, of small ones in [-1, 1]."""
-        grid = None if small is None else enlarge(small, self.config.upscale)
-        return self.encoder.apply(variables, labels, None, conditions, grid, method='encode')
+    def given_grid(self, filled: jax.Array, hole: jax.Array) -> jax.Array:
+        """What the network reads of what is given around a hole, bool [b *grid].
+
+        That is what is encoded of filled examples [b *grid' d], with zeros where nothing is given, and the
+        share of each position that is [b *grid' d+1].
+        """
+        shares = mean_within(~hole, filled.shape[1:-1], self.codec.first_apart)[..., None]
+        return jnp.concatenate([jnp.where(shares > 0, filled, 0.0), shares], axis=-1)
+
+    def nothing_given(self, b: int) -> jax.Array | None:
+        """The same of b examples of which nothing is given; None if the network reads nothing of the kind."""
+        *grid, d = self.codec.latent_shape
+        return jnp.zeros((b, *grid, d + 1)) if self.config.given else None
 
     def features(self, x: jax.Array) -> jax.Array:
         """What the network sees of noisy examples [b *grid c]: further channels beside them."""

@@ -24,6 +24,7 @@ from vq_jax.ops.grids import any_within
 from vq_jax.ops.images import fill
 from vq_jax.ops.keys import content_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
+from vq_jax.ops.masking import training_holes
 from vq_jax.ops.parts import Part
 from vq_jax.spec import ConditionSpec, Spec
 from vq_jax.tasks.batched_sampling import check_guidance
@@ -159,6 +160,11 @@ class PriorTask(Task):
                 f'{dataset.name} says that it holds codes of {dataset.facts.codes}, and its tokenizer makes '
                 f'{self.codec.written_spec}; write them again with vq_jax.tokenize.'
             )
+        if self.network.config.given:
+            raise UserError(
+                f'{dataset.name} holds codes, and config.model.given needs {self.spec.plural}, of which '
+                'it hides parts; set it to 0, or learn from the set that the codes were made of.'
+            )
 
     def built_on(self) -> dict[str, Any]:
         """The tokenizer, and the prior of the next coarser scale."""
@@ -177,9 +183,8 @@ class PriorTask(Task):
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
-        shapes = self.codec.code_spec.shapes
-        coarser = jnp.zeros((1, *shapes[self.scale - 1]), jnp.int32) if self.scale else None
-        variables = self.network.init(params_key, coarser)
+        blank = [jnp.zeros((1, *shape), jnp.int32) for shape in self.codec.code_spec.shapes]
+        variables = self.network.init(params_key, self._read_codes(1, blank))
         return TrainState.create(run_key, variables, self.optimizer)
 
     def pretrained(self) -> Any:
@@ -192,13 +197,20 @@ class PriorTask(Task):
         """One update of the parameters."""
         key = state.step_key()
         keys = Part.of_device(len(batch['label']), axis_name).keys(key)
-        batch = {**batch, 'asked': self.network.asked(fold_in(keys, 1))}
+        hole = self._holes(fold_in(keys, 3))
+        batch = {**batch, 'asked': self.network.asked(fold_in(keys, 1), self._sampled_in(hole))}
+        batch |= {} if hole is None else {'hole': hole}
         share = pmean(jnp.mean(batch['asked']), axis_name)
 
         def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, dict[str, jax.Array]]:
             codes, keys, asked = self._codes(state, batch), part.keys(key), batch['asked']
-            given = batch['label'], self.conditions_of(batch)
-            nats, right = self._predicted({'params': params}, codes, *given, asked, keys)
+            given = None
+            if 'hole' in batch:  # what is outside of it is as in inpainting
+                filled = jax.lax.stop_gradient(self.encode(state, fill(batch['x'], batch['hole'])))
+                given = self._given_codes(filled, batch['hole'])
+                codes = (self._outside(batch['hole'], filled[0], codes[0]), *codes[1:])
+            known = batch['label'], self.conditions_of(batch)
+            nats, right = self._predicted({'params': params}, codes, *known, asked, keys, given)
             # Over all tokens that were asked for, in whatever part and on whatever device.
             loss = jnp.mean(nats) / share
             return loss, {'loss': loss, 'accuracy': jnp.mean(right) / share}
@@ -314,11 +326,10 @@ class PriorTask(Task):
         hold where the mask, bool [b *grid], is True does not count. There is a random key for each example
         [b], and a class, int32 [b].
         """
-        known = [
-            jnp.where(any_within(mask, codes.shape[1:-1], self.codec.first_apart)[..., None], -1, codes)
-            for codes in self.encode(state, fill(images, mask))
-        ]
-        sampled = self._sample(state, keys, labels, conditions, known, sampling)
+        filled = self.encode(state, fill(images, mask))
+        known = [self._outside(mask, codes, -1) for codes in filled]
+        given = self._given_codes(filled, mask)
+        sampled = self._sample(state, keys, labels, conditions, known, sampling, given)
         return jnp.where(mask[..., None], sampled, images)
 
     def unused(self, sampling: Sampling, method: str) -> dict[str, str]:
@@ -347,10 +358,15 @@ class PriorTask(Task):
         sampling: Sampling | None = None,
         coarser: Codes = (),
         conditions: Conditions = NO_CONDITIONS,
+        given: jax.Array | None = None,
     ) -> jax.Array:
-        """Samples codes of the scale that is learned, int32 [b *grid depth] (see `TokenNetwork.sample`)."""
+        """Samples codes of the scale that is learned, int32 [b *grid depth] (see `TokenNetwork.sample`).
+
+        What is given of the examples, as codes of the coarsest scale (see `PriorConfig.given`), is read by
+        priors of that scale that have learned to; None is nothing.
+        """
         variables = state.eval_variables()
-        context = self._context(variables, labels, conditions, coarser)
+        context = self._context(variables, labels, conditions, coarser, given)
         return self.network.sample(variables, keys, context, sampling or self.sampling, known)
 
     def log_probability(
@@ -391,6 +407,7 @@ class PriorTask(Task):
         conditions: Conditions,
         known: list[jax.Array | None],
         sampling: Sampling | None,
+        given: jax.Array | None = None,
     ) -> jax.Array:
         """Examples whose codes are sampled scale by scale, where they are not known."""
         if not self._is_finest:
@@ -406,7 +423,7 @@ class PriorTask(Task):
         codes: Codes = ()
         for i, (task, at) in enumerate(self._priors(state)):
             own = fold_in(keys, i) if self.scale else keys
-            codes += (task.sample_codes(at, own, labels, known[i], sampling, codes, conditions),)
+            codes += (task.sample_codes(at, own, labels, known[i], sampling, codes, conditions, given),)
         return self.decode(state, codes, labels)
 
     @property
@@ -425,10 +442,54 @@ class PriorTask(Task):
             return jax.lax.stop_gradient(self.encode(state, batch['x']))
         return self.codec.code_spec.cut(self.codec.written_spec.split(batch['codes']))
 
-    def _context(self, variables: Any, labels: jax.Array, conditions: Conditions, codes: Codes) -> Context:
-        """The context of the scale that is learned, of which the codes of all coarser ones are given."""
-        coarser = codes[self.scale - 1] if self.scale else None
-        return self.network.context(variables, labels, coarser, conditions)
+    def _context(
+        self,
+        variables: Any,
+        labels: jax.Array,
+        conditions: Conditions,
+        codes: Codes,
+        given: jax.Array | None = None,
+    ) -> Context:
+        """The context of the scale that is learned, with the codes of all coarser ones, and what is given."""
+        read = self._read_codes(len(labels), codes, given)
+        return self.network.context(variables, labels, read, conditions)
+
+    def _read_codes(self, b: int, codes: Codes, given: jax.Array | None = None) -> jax.Array | None:
+        """What the network reads of the codes of all coarser scales and of what is given, of b examples."""
+        if self.scale:
+            return codes[self.scale - 1]
+        if not self.network.config.given:
+            return None
+        return jnp.full((b, *self.network.shape), self.network.num_tokens) if given is None else given
+
+    def _given_codes(self, filled: Codes, hole: jax.Array) -> jax.Array:
+        """What is given around a hole, bool [b *grid], of the codes of filled examples: those of scale 0.
+
+        Where all of a position is in the hole, there is no code but `largest`, one more than there are.
+        """
+        codes, apart = filled[0], self.codec.first_apart
+        some = any_within(~hole, codes.shape[1:-1], apart)[..., None]
+        return jnp.where(some, codes, self.codec.code_spec.largest)
+
+    def _outside(self, hole: jax.Array, codes: jax.Array, others: jax.Array | int) -> jax.Array:
+        """Codes of one scale, with others where a position has a part in a hole, bool [b *grid]."""
+        parts = any_within(hole, codes.shape[1:-1], self.codec.first_apart)
+        return jnp.where(parts[..., None], others, codes)
+
+    def _holes(self, keys: jax.Array) -> jax.Array | None:
+        """What is hidden of training examples, with a random key for each [b]: bool [b *grid].
+
+        All of those of which nothing is given; None if that is all of all.
+        """
+        share = self.network.config.given
+        return training_holes(keys, share, self.spec.grid) if share else None
+
+    def _sampled_in(self, hole: jax.Array | None) -> jax.Array | None:
+        """Which tokens have a part in holes, bool [b n]; None if that is all of all."""
+        if hole is None:
+            return None
+        known = jnp.zeros((len(hole), *self.network.shape), bool)
+        return self._outside(hole, known, True).reshape(len(hole), -1)
 
     def _predicted(
         self,
@@ -438,14 +499,16 @@ class PriorTask(Task):
         conditions: Conditions,
         asked: jax.Array,
         keys: jax.Array | None = None,
+        given: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """How the tokens that are asked for, bool [b n], are predicted, of the codes of all scales.
 
         The nats of each token, and whether it is the likeliest [b n]; 0 and False of those not asked for. A
-        random key for each example [b] is for training; None drops nothing.
+        random key for each example [b] is for training; None drops nothing. What is given is as
+        `_given_codes` returns it.
         """
         tokens = codes[self.scale].reshape(asked.shape)
-        context = self._context(variables, labels, conditions, codes)
+        context = self._context(variables, labels, conditions, codes, given)
         if keys is not None:
             context = self.network.encoder.drop(fold_in(keys, 0), context)
         logits = self.network.logits(variables, tokens, asked, context, fold_in(keys, 2))

@@ -32,6 +32,12 @@ class PriorConfig:
         class_conditional: sample tokens of a given class.
         label_dropout: share of the training examples whose class is dropped, which guidance needs (Ho and
             Salimans 2022).
+        given: share of the training examples of which a part is given, as in inpainting: the first of the
+            first axis (of video and sound, of time), the first and the last, or all around a box. The hole is
+            filled with the nearest frames, or a mean, and the codes are in the context, also those that stand
+            for given and filled values at once (after MAGVIT, Yu et al. 2023, arXiv:2212.05199, section 3.2).
+            Inpainting then fits what there is of such positions, and transformers what follows. Of a
+            tokenizer with several scales, the coarsest is given.
         mask_schedule: of the share that is masked, in training and sampling, for 'maskgit'.
         scale: of a tokenizer with several scales of codes (Razavi et al. 2019), the one to learn: 0 is the
             coarsest, and each is the context of the next; None for a tokenizer with one.
@@ -45,13 +51,14 @@ class PriorConfig:
     pattern: Literal['flattened', 'delay', 'depth'] = 'flattened'
     class_conditional: bool = False
     label_dropout: float = 0.1
+    given: float = 0.0
     mask_schedule: Schedule = 'cosine'
     scale: int | None = None
     coarser_workdir: str = ''
     coarser_step: int | None = None
 
     def __post_init__(self) -> None:
-        check_share(self, 'label_dropout')
+        check_share(self, 'label_dropout', 'given')
         if self.kind != 'transformer' and self.pattern != 'flattened':
             raise UserError(
                 f'pattern is {self.pattern!r}, which is of the kind transformer, and kind is {self.kind!r}; '
@@ -80,6 +87,11 @@ class PriorConfig:
             raise UserError(
                 'config.model.coarser_workdir is for the prior of a finer scale; leave it out, or set '
                 'config.model.scale to 1 or more.'
+            )
+        if self.given and self.scale:
+            raise UserError(
+                f'config.model.given is {self.given}, and a prior of scale {self.scale} reads the coarser '
+                'codes instead; set it to 0, and train the prior of scale 0 with it.'
             )
         return self.scale or 0
 

@@ -82,12 +82,14 @@ class TokenNetwork:
         context = self.encoder.apply(variables, labels, coarser, conditions, method='encode')
         return self._in_steps(context)
 
-    def asked(self, keys: jax.Array) -> jax.Array:
-        """Which tokens are to be predicted at once, bool [b n]: all, or a random mask, of keys [b]."""
-        n = math.prod(self.shape)
-        if self.masked:
-            return random_mask(keys, n, self.config.mask_schedule)
-        return jnp.ones((len(keys), n), bool)
+    def asked(self, keys: jax.Array, among: jax.Array | None = None) -> jax.Array:
+        """Which tokens are to be predicted at once, bool [b n]: all, or a random mask, of keys [b].
+
+        They are among those that are not known, bool [b n]; None is all.
+        """
+        if among is None:
+            among = jnp.ones((len(keys), math.prod(self.shape)), bool)
+        return random_mask(keys, among, self.config.mask_schedule) if self.masked else among
 
     def logits(
         self,
@@ -277,7 +279,9 @@ def make_network(
         else:
             grid = side_by_side(shape)
             model = Transformer(size, k if causal else k + 1, k, grid, causal)
-    stack = ConditioningStack(k, width, grid, dtype=size.dtype) if scale else None
+    # One more than there are codes stands where nothing is given.
+    given = 1 if config.given else 0
+    stack = ConditioningStack(k + given, width, grid, dtype=size.dtype) if scale or given else None
     encoder = ContextEncoder(
         num_classes,
         stack,
