@@ -191,9 +191,10 @@ class DiffusionTask(DiffusionSampling):
             t = self._time((jax.random.uniform(times_key) + part.index / part.size) % 1.0)
             variables = {'params': params}
             given = None
-            if self.config.given:
+            if self.config.given:  # what is outside of a hole is as in inpainting
                 hole = training_holes(fold_in(keys, 3), self.config.given, self.spec.grid)
-                given = self.given_grid(self.encoded(state, fill(batch['x'], hole)), hole)
+                filled = self.encoded(state, fill(batch['x'], hole))
+                given, x0 = self.given_grid(filled, hole), jnp.where(self.parts_of(hole), x0, filled)
             known = batch['label'], self.conditions_of(batch)
             context = self.context(variables, *known, batch['x'], given)
             context = self.encoder.drop(fold_in(keys, 0), context)

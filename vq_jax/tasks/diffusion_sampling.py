@@ -161,11 +161,10 @@ class DiffusionSampling(Task):
         to nothing.
         """
         self._needs_no_small_image('sample a part of an image anew')
-        parts = any_within(mask, self.codec.latent_shape[:-1], self.codec.first_apart)[..., None]
         filled = self.encoded(state, fill(images, mask))
         given = self.given_grid(filled, mask) if self.config.given else None
         context = self.context(state.eval_variables(), labels, conditions, given=given)
-        x, _ = self.visit(state, keys, context, sampling, known=Known(x0=filled, mask=parts))
+        x, _ = self.visit(state, keys, context, sampling, known=Known(x0=filled, mask=self.parts_of(mask)))
         return jnp.where(mask[..., None], self.decoded(state, x, labels), images)
 
     def denoise(
@@ -307,6 +306,10 @@ class DiffusionSampling(Task):
         elif given is None:
             given = self.nothing_given(len(labels))
         return self.encoder.apply(variables, labels, None, conditions, given, method='encode')
+
+    def parts_of(self, hole: jax.Array) -> jax.Array:
+        """Where what is learned has a part in a hole, bool [b *grid]: bool [b *grid' 1]."""
+        return any_within(hole, self.codec.latent_shape[:-1], self.codec.first_apart)[..., None]
 
     def given_grid(self, filled: jax.Array, hole: jax.Array) -> jax.Array:
         """What the network reads of what is given around a hole, bool [b *grid].

@@ -183,8 +183,9 @@ class PriorTask(Task):
     def init(self, key: jax.Array, batch: Batch) -> TrainState:
         """Random parameters."""
         params_key, run_key = jax.random.split(key)
-        blank = [jnp.zeros((1, *shape), jnp.int32) for shape in self.codec.code_spec.shapes]
-        variables = self.network.init(params_key, self._read_codes(1, blank))
+        shapes = self.codec.code_spec.shapes
+        coarser = jnp.zeros((1, *shapes[self.scale - 1]), jnp.int32) if self.scale else None
+        variables = self.network.init(params_key, coarser)
         return TrainState.create(run_key, variables, self.optimizer)
 
     def pretrained(self) -> Any:
@@ -451,16 +452,9 @@ class PriorTask(Task):
         given: jax.Array | None = None,
     ) -> Context:
         """The context of the scale that is learned, with the codes of all coarser ones, and what is given."""
-        read = self._read_codes(len(labels), codes, given)
+        given = given if self.network.config.given else None
+        read = codes[self.scale - 1] if self.scale else given
         return self.network.context(variables, labels, read, conditions)
-
-    def _read_codes(self, b: int, codes: Codes, given: jax.Array | None = None) -> jax.Array | None:
-        """What the network reads of the codes of all coarser scales and of what is given, of b examples."""
-        if self.scale:
-            return codes[self.scale - 1]
-        if not self.network.config.given:
-            return None
-        return jnp.full((b, *self.network.shape), self.network.num_tokens) if given is None else given
 
     def _given_codes(self, filled: Codes, hole: jax.Array) -> jax.Array:
         """What is given around a hole, bool [b *grid], of the codes of filled examples: those of scale 0.

@@ -64,8 +64,9 @@ class TokenNetwork:
 
     def init(self, key: jax.Array, coarser: jax.Array | None) -> Any:
         """The random variables of model and encoder; `coarser` as for `context`, of one example."""
+        read, blank = self._read(coarser, 1), blank_conditions(self.encoder.specs, 1)
         context, variables = self.encoder.init_with_output(
-            key, jnp.zeros(1, jnp.int32), coarser, blank_conditions(self.encoder.specs, 1), method='encode'
+            key, jnp.zeros(1, jnp.int32), read, blank, method='encode'
         )
         tokens = self.to_steps(jnp.zeros((1, math.prod(self.shape)), jnp.int32))
         params = self.model.init(key, tokens, self._in_steps(context))['params']
@@ -78,8 +79,13 @@ class TokenNetwork:
         coarser: jax.Array | None = None,
         conditions: Conditions = NO_CONDITIONS,
     ) -> Context:
-        """The context of examples (see `ContextEncoder.encode`), with the variables of model and encoder."""
-        context = self.encoder.apply(variables, labels, coarser, conditions, method='encode')
+        """The context of examples (see `ContextEncoder.encode`), with the variables of model and encoder.
+
+        For the codes of a coarser scale may stand those of what is given of the scale itself, with
+        `num_tokens` where nothing is (see `PriorConfig.given`); None is nothing at all.
+        """
+        read = self._read(coarser, len(labels))
+        context = self.encoder.apply(variables, labels, read, conditions, method='encode')
         return self._in_steps(context)
 
     def asked(self, keys: jax.Array, among: jax.Array | None = None) -> jax.Array:
@@ -211,6 +217,12 @@ class TokenNetwork:
             return steps
         codes = undelayed(steps) if self.config.pattern == 'delay' else steps
         return codes.reshape(len(codes), -1, *codes.shape[3:])
+
+    def _read(self, coarser: jax.Array | None, b: int) -> jax.Array | None:
+        """The codes that the encoder reads of b examples."""
+        if coarser is None and self.config.given:
+            return jnp.full((b, *self.shape), self.num_tokens)
+        return coarser
 
     def _in_steps(self, context: Context) -> Context:
         """A context whose grid has a vector for each step: that of the position whose first code it predicts.
