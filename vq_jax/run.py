@@ -289,8 +289,8 @@ class Run:
             stop: where it ends, after `start`; beyond t it continues them.
             label: as for `inpaint`, like all that follows but the mask.
             seed: of the samples.
-            mask: True where, within the stretch, examples are sampled anew, bool [t h w] or [b t h w], such
-                as an object in a video; None is everywhere. What follows examples is sampled as a whole.
+            mask: True where, within the stretch, examples are sampled anew, bool [*grid] or [b *grid], such
+                as an object in a video [t h w]; None is everywhere. What follows is sampled as a whole.
             conditions: of all, or of each [b].
             progress: show bars.
             **sampling: other values for keys of the section 'sampling'.
