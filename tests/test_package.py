@@ -14,7 +14,18 @@ import vq_jax
 from tests.runs import ROOT
 from vq_jax.config_files import CONFIGS, find_config
 
-COMMANDS = ('edit', 'evaluate', 'experiment', 'prepare', 'report', 'sample', 'summary', 'tokenize', 'train')
+COMMANDS = (
+    'convert',
+    'edit',
+    'evaluate',
+    'experiment',
+    'prepare',
+    'report',
+    'sample',
+    'summary',
+    'tokenize',
+    'train',
+)
 
 
 def elsewhere(folder, *words, **environment):

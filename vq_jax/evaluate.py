@@ -97,6 +97,7 @@ def _evaluate() -> None:
     from vq_jax.evaluators.features import preprocessing
     from vq_jax.run import Run
     from vq_jax.tasks.classes import shown
+    from vq_jax.tasks.conversion import origin_in_words
     from vq_jax.tasks.restore import restore
     from vq_jax.training.progress import make_console, print_table
 
@@ -110,6 +111,8 @@ def _evaluate() -> None:
         console.print(f'warning: {warning}', soft_wrap=True)
     if run.task.classes_read and run.class_names:
         console.print(f'classes: {shown(run.class_names)}', soft_wrap=True)
+    if restored.origin:
+        console.print(f'weights: {origin_in_words(restored.origin)}', soft_wrap=True)
     made = {
         'dataset': run.config.data.name,
         'split': split,
@@ -117,6 +120,7 @@ def _evaluate() -> None:
         'class_names': run.class_names,
         'preprocessing': preprocessing(run.config.data, run.spec.kind),
         'run': restored.identity(),
+        'origin': restored.origin,
     }
     _write(console, {**made, **metrics})
 

@@ -244,7 +244,7 @@ def test_a_run_keeps_the_weights_that_it_is_built_on(project, tmp_path, monkeypa
     images, _ = some(vq_jax.load(project / 'runs' / 'coarse'))
     codes = vq_jax.load(moved / 'built_on' / 'tokenizer').encode(images)
     jax.tree.map(np.testing.assert_array_equal, codes, begun.encode(images))
-    with pytest.raises(UserError, match='keeps weights that another run is built on'):
+    with pytest.raises(UserError, match='holds weights alone, and nothing to go on training from'):
         train(configs['tokenizer'], moved / 'built_on' / 'tokenizer')
 
 

@@ -30,6 +30,8 @@ from vq_jax.training.run_dir import (
     COARSER,
     CONFIG_NAME,
     BuiltOn,
+    DataFacts,
+    Origin,
     check_built_on,
     check_format,
     check_not_lost,
@@ -59,6 +61,7 @@ class Restored:
         workdir: the directory, of a run in a bucket that of its copy.
         class_names: of the classes of its data; None if they are not known.
         allow: modules that it may import from (see `vq_jax.extensions`).
+        origin: where its weights come from, if they were not trained here.
     """
 
     config: ConfigDict
@@ -69,6 +72,7 @@ class Restored:
     workdir: Path
     class_names: ClassNames = None
     allow: tuple[str, ...] = ()
+    origin: Origin | None = None
 
     def check_spec(self, spec: Spec) -> None:
         """Raises `UserError` if such examples cannot be encoded, and warns if they have another size."""
@@ -141,7 +145,7 @@ def _restore(
     step, state, _ = restored
     if task.inference_needs_frozen:
         state = state.replace(frozen=task.pretrained())
-    return Restored(config, task, state, facts.spec, step, workdir, facts.class_names)
+    return Restored(config, task, state, facts.spec, step, workdir, facts.class_names, origin=facts.origin)
 
 
 def begun_config(workdir: Path) -> dict[str, Any] | None:
@@ -160,8 +164,8 @@ def begun_config(workdir: Path) -> dict[str, Any] | None:
     if sealed:
         if sealed.get('inference_only'):
             raise UserError(
-                f'{workdir} keeps weights that another run is built on, and nothing to go on training from; '
-                'give another --workdir.'
+                f'{workdir} holds weights alone, and nothing to go on training from; give another --workdir, '
+                f'and --init_from={workdir} to begin with them.'
             )
         return _sealed_config(workdir, sealed, recorded)
     if steps and recorded is None:
@@ -215,15 +219,40 @@ def _keep(part: Restored, folder: Path, shared: bool) -> None:
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f'keep {folder.name}')
     keep_built_on(part.task, folder, anew=True, shared=shared)
-    config = to_json(part.config)
-    facts = read_data_facts(part.workdir)
-    sealed: Sealed = {'config': config, 'data': facts_to_seal(facts), 'inference_only': True}
+    write_for_inference(
+        folder,
+        part.config,
+        read_data_facts(part.workdir),
+        part.step,
+        part.state.for_inference(),
+        shared=shared,
+    )
+
+
+def write_for_inference(
+    folder: Path, config: ConfigDict, facts: DataFacts, step: int, state: State, *, shared: bool = True
+) -> None:
+    """Writes a run without what training goes on from.
+
+    Args:
+        folder: where no run is. With several processes all of them call this.
+        config: complete.
+        facts: of its data.
+        step: of its checkpoint.
+        state: as `for_inference` returns it.
+        shared: whether all processes see the folder.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    plain = to_json(config)
+    sealed: Sealed = {'config': plain, 'data': facts_to_seal(facts), 'inference_only': True}
     options = {'sealed': sealed, 'shared': shared}
     with contextlib.closing(Checkpoints(folder / CHECKPOINTS, **options)) as checkpoints:
-        checkpoints.save(part.step, part.state.for_inference(), {}, None)
-    if first:
+        checkpoints.save(step, state, {}, None)
+    if jax.process_index() == 0:
         write_data_facts(folder, facts)
-        write_config(folder, config)  # last: with it, the copy is there
+        write_config(folder, plain)  # last: with it, the run is there
 
 
 def restore_part(key: str, workdir: str, step: int | None) -> Restored:

@@ -229,6 +229,28 @@ class BuiltOn(TypedDict):
     from_here: NotRequired[str]
 
 
+class Origin(TypedDict):
+    """Where weights that were not trained here come from.
+
+    Attributes:
+        project: Whose they are, by its name among `vq_jax.weights.PROJECTS`.
+        model: What the published model of these sizes is called; None if there is none.
+        source: The address of the project's code.
+        licence: Of that code.
+        file: The name of the file that they were read from.
+        sha256: Of that file, hexadecimal.
+        facts: What is published of that model.
+    """
+
+    project: str
+    model: str | None
+    source: str
+    licence: str
+    file: str
+    sha256: str
+    facts: dict[str, str]
+
+
 @dataclasses.dataclass(frozen=True)
 class DataFacts:
     """What a model has to know of its data, so that it opens without them.
@@ -241,6 +263,7 @@ class DataFacts:
         class_names: In the order of the labels, `num_classes` of them; None for a run of before they were
             written down.
         init_from: The run whose weights it began with; None if there is none.
+        origin: Of weights that were converted; None of those that were trained here.
         format: See `FORMAT`.
     """
 
@@ -252,6 +275,7 @@ class DataFacts:
     published: str | None = None
     class_names: tuple[str, ...] | None = None
     init_from: BuiltOn | None = None
+    origin: Origin | None = None
     format: int = FORMAT
 
     def __post_init__(self) -> None:

@@ -1,7 +1,27 @@
-"""Other people's weights: files read without running anything in them."""
+"""Other people's weights: files read without running them, and what projects call their arrays."""
 
+from vq_jax.weights.diffusers import DIFFUSERS
 from vq_jax.weights.downloads import INCEPTION_FILES, LPIPS_FILES, download
+from vq_jax.weights.latent_diffusion import LATENT_DIFFUSION
+from vq_jax.weights.llamagen import LLAMAGEN
+from vq_jax.weights.pytorch_files import write_pytorch
 from vq_jax.weights.read import Weights, read_weights
 from vq_jax.weights.safetensors_files import write_safetensors
+from vq_jax.weights.taming import TAMING
+from vq_jax.weights.vqgan import Project
 
-__all__ = ['INCEPTION_FILES', 'LPIPS_FILES', 'Weights', 'download', 'read_weights', 'write_safetensors']
+PROJECTS: dict[str, Project] = {
+    project.name: project for project in (TAMING, LLAMAGEN, LATENT_DIFFUSION, *DIFFUSERS)
+}
+
+__all__ = [
+    'INCEPTION_FILES',
+    'LPIPS_FILES',
+    'PROJECTS',
+    'Project',
+    'Weights',
+    'download',
+    'read_weights',
+    'write_pytorch',
+    'write_safetensors',
+]

@@ -1,17 +1,21 @@
-"""Reads what `torch.save` writes, without PyTorch and without running anything.
+"""Reads and writes what `torch.save` writes, without PyTorch and without running anything.
 
 Since PyTorch 1.6 it is a ZIP archive, in which each storage, the numbers that tensors are views of, is a
 file that is not packed; before, a few pickles with the storages behind them.
 """
 
 import io
+import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from vq_jax.files import writing_atomically
 from vq_jax.weights import pickles
 from vq_jax.weights.mapped import array_of, dtype_of, part
 
@@ -147,3 +151,43 @@ _CALLS = {
     'torch._utils._rebuild_parameter_with_state': lambda tensor, *_: tensor,
     'torch.Size': lambda sizes=(): tuple(sizes),
 }
+
+
+def write_pytorch(path: Path, tree: Mapping[str, Any]) -> None:
+    """Writes dictionaries of arrays in each other, so that `torch.load` reads them as tensors.
+
+    Raises:
+        WriteError: it cannot be written; what was there before still is.
+    """
+    arrays: list[np.ndarray] = []
+    pickle = b'\x80\x02' + _pickled(tree, arrays) + b'.'  # of protocol 2, as PyTorch has it
+    with writing_atomically(path) as file, zipfile.ZipFile(file, 'w', zipfile.ZIP_STORED) as archive:
+        for name, content in (('data.pkl', pickle), ('byteorder', b'little'), ('version', b'3\n')):
+            archive.writestr(f'{path.stem}/{name}', content)
+        for number, array in enumerate(arrays):
+            with archive.open(f'{path.stem}/data/{number}', 'w', force_zip64=True) as member:
+                member.write(np.ascontiguousarray(array, array.dtype.newbyteorder('<')).tobytes())
+
+
+def _pickled(value: Any, arrays: list[np.ndarray]) -> bytes:
+    """The steps that put a value onto the stack; the arrays in it are added to those there are."""
+    if isinstance(value, str):
+        text = value.encode()
+        return b'X' + struct.pack('<I', len(text)) + text
+    if isinstance(value, int):
+        size = value.bit_length() // 8 + 1
+        return b'\x8a' + bytes([size]) + value.to_bytes(size, 'little', signed=True)
+    if isinstance(value, tuple):
+        return b'(' + b''.join(_pickled(part, arrays) for part in value) + b't'
+    if isinstance(value, Mapping):
+        items = (_pickled(key, arrays) + _pickled(inner, arrays) for key, inner in value.items())
+        return b'}(' + b''.join(items) + b'u'
+    kind = next(kind for kind, name in _STORAGES.items() if name == value.dtype.name)
+    where = (_pickled('storage', arrays), f'ctorch\n{kind}\n'.encode())
+    described = b''.join(where) + _pickled(str(len(arrays)), arrays) + _pickled('cpu', arrays)
+    storage = b'(' + described + _pickled(value.size, arrays) + b'tQ'
+    strides = tuple(math.prod(value.shape[axis + 1 :]) for axis in range(value.ndim))
+    arrays.append(value)
+    view = _pickled(0, arrays) + _pickled(tuple(value.shape), arrays) + _pickled(strides, arrays)
+    hooks = b'ccollections\nOrderedDict\n)R'
+    return b'ctorch._utils\n_rebuild_tensor_v2\n(' + storage + view + b'\x89' + hooks + b'tR'

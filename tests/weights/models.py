@@ -1,0 +1,44 @@
+"""Small models of other projects with random weights, the same whenever they are made."""
+
+import dataclasses
+import zlib
+
+import numpy as np
+
+from vq_jax.weights import PROJECTS
+from vq_jax.weights.vqgan import Sizes
+
+CODED = Sizes(
+    image_channels=3,
+    channels=128,
+    multipliers=(1, 2),
+    residual_blocks=1,
+    attention=(1,),
+    features=16,
+    latent=8,
+    num_codes=32,
+)
+KL = dataclasses.replace(CODED, features=8, num_codes=0)
+
+
+def sizes_of(project):
+    return CODED if PROJECTS[project].bottleneck == 'vq' else KL
+
+
+def random_weights(project):
+    """Arrays by the names of a project; those of the same layer of ours are the same in all projects."""
+    return {row.theirs: row.to_theirs(_random(row)) for row in PROJECTS[project].table(sizes_of(project))}
+
+
+def _random(row):
+    normal = np.random.RandomState(zlib.crc32('.'.join(row.ours).encode())).standard_normal(row.ours_shape)
+    if row.ours[-1] == 'kernel':
+        normal /= np.sqrt(np.prod(row.ours_shape[:-1]))
+    elif row.ours[-1] != 'codebook':
+        normal = normal / 5 + (row.ours[-1] == 'scale')
+    return normal.astype(np.float32)
+
+
+def images():
+    """Two of 16x16, uint8."""
+    return np.random.RandomState(0).randint(0, 256, (2, 16, 16, 3), 'uint8')

@@ -1,0 +1,253 @@
+"""Tables of names against lists of published checkpoints, and models beside those of other projects."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import re
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import vq_jax
+from tests.weights.models import CODED, KL, images, random_weights
+from vq_jax.errors import UserError
+from vq_jax.tasks.codes import write_codes
+from vq_jax.tasks.conversion import convert, export_run, origin_in_words
+from vq_jax.tasks.init_from import take_weights
+from vq_jax.training.state import abstract_batch
+from vq_jax.weights import PROJECTS, read_weights, write_pytorch, write_safetensors
+from vq_jax.weights.vqgan import Sizes
+
+# What the projects' own modules give: see `make_published.py`.
+PUBLISHED = json.loads(Path(__file__).with_name('published.json').read_text())
+F16 = Sizes(3, 128, (1, 1, 2, 2, 4), 2, (4,), 256, 256, 1024)
+DS16 = Sizes(3, 128, (1, 1, 2, 2, 4), 2, (4,), 256, 8, 16_384)
+
+
+@pytest.mark.parametrize(
+    'project, sizes, parameters, names',
+    [
+        # CRC-32 of the sorted lines 'name (shape)' of the state dicts of taming-transformers' f16-1024 and
+        # LlamaGen's vq_ds16_c2i, without losses and the record of codes used.
+        ('taming', F16, 72_141_699, 3109195042),
+        ('llamagen', DS16, 71_883_403, 1866608190),
+        # Esser et al.'s f16-16384, and vq-f8 of Rombach et al., by the numbers of their parameters.
+        ('taming', Sizes(3, 128, (1, 1, 2, 2, 4), 2, (4,), 256, 256, 16_384), 76_073_859, None),
+        ('taming', Sizes(3, 128, (1, 2, 2, 4), 2, (3,), 4, 4, 16_384), 67_717_295, None),
+        # Stable Diffusion's, which diffusers counts.
+        ('latent-diffusion', Sizes(3, 128, (1, 2, 4, 4), 2, (), 4, 4, 0), 83_653_863, None),
+    ],
+)
+def test_tables_are_those_of_published_checkpoints(project, sizes, parameters, names):
+    rows = PROJECTS[project].table(sizes)
+    assert sum(math.prod(row.shape) for row in rows) == parameters
+    if names is not None:
+        assert zlib.crc32('\n'.join(sorted(f'{row.theirs} {row.shape}' for row in rows)).encode()) == names
+
+
+def test_the_same_layers_are_the_same_arrays_of_ours():
+    ways = {
+        name: [(row.ours, row.ours_shape) for row in project.table(CODED)]
+        for name, project in PROJECTS.items()
+        if project.bottleneck == 'vq'
+    }
+    assert len(ways) == 3 and all(way == ways['taming'] for way in ways.values())
+
+
+@pytest.fixture(scope='module')
+def taming(tmp_path_factory):
+    """A checkpoint of taming-transformers on disk, with arrays of its losses, which are not needed."""
+    path = tmp_path_factory.mktemp('taming') / 'last.ckpt'
+    losses = {'loss.discriminator.main.0.weight': np.zeros((64, 3, 4, 4), np.float32)}
+    write_pytorch(path, {'state_dict': random_weights('taming') | losses})
+    return path
+
+
+def beside(project, latents, decoded):
+    """Asserts that codes or latents and images are those of the project's own modules."""
+    wanted = PUBLISHED[project]
+    if 'codes' in wanted:
+        np.testing.assert_array_equal(latents, wanted['codes'])
+    else:
+        np.testing.assert_allclose(latents[:, ::3, ::3].reshape(-1), wanted['latents'], atol=1e-4)
+    np.testing.assert_allclose(decoded[:, ::3, ::3].reshape(-1), wanted['decoded'], atol=1e-4)
+
+
+def reconstructed(task, variables):
+    @jax.jit
+    def both(variables, x):
+        outputs, quantized = task.model.apply(variables, x)
+        return outputs, quantized.codes[0]
+
+    return jax.device_get(both(variables, images() / np.float32(127.5) - 1))
+
+
+def test_vqgan_equals_that_of_taming_transformers(taming):
+    made = convert(taming)
+    decoded, codes = reconstructed(made.task, made.state.eval_variables())
+    beside('taming', codes[..., 0], decoded)
+    assert made.left_out == ('loss.discriminator.main.0.weight',)
+    told = origin_in_words(made.facts.origin)
+    sha256 = hashlib.sha256(taming.read_bytes()).hexdigest()
+    assert 'a model of taming ' in told and 'code under MIT' in told and sha256 in told
+
+
+def test_arrays_go_there_and_back_bit_for_bit():
+    rows = [row for project in PROJECTS.values() for row in project.table(CODED)]
+    kinds = {(row.shape, row.axes, row.ours_shape): row for row in rows}
+    assert {len(axes) for _, axes, _ in kinds} == {1, 2, 4}
+    for shape, row in ((shape, row) for (shape, *_), row in kinds.items()):
+        theirs = np.arange(math.prod(shape), dtype=np.int32).view(np.float32).reshape(shape)
+        assert row.to_ours(theirs).shape == row.ours_shape
+        assert row.to_theirs(row.to_ours(theirs)).tobytes() == theirs.tobytes()
+
+
+def test_a_published_model_is_known_by_its_sizes():
+    published = PROJECTS['taming'].known_as(F16)
+    assert published.name == 'f16-1024' and published.config['adversarial.weight'] == 0.8
+    assert PROJECTS['llamagen'].known_as(DS16).facts == {
+        'rFID on the validation set of ImageNet, 256 pixels': '2.19'
+    }
+    assert PROJECTS['taming'].known_as(CODED) is None
+
+
+SMALL = {
+    row.theirs: np.zeros(row.shape, np.float32)
+    for row in PROJECTS['taming'].table(Sizes(3, 128, (1,), 1, (), 8, 4, 16))
+}
+
+
+@pytest.mark.parametrize(
+    'changes, told',
+    [
+        (
+            {'decoder.conv_out.bias': None, 'decoder.conv_out.bios': np.zeros(3, np.float32)},
+            'is no whole model of taming-transformers; missing: decoder.conv_out.bias (there is '
+            'decoder.conv_out.bios); of no use: decoder.conv_out.bios.',
+        ),
+        (
+            {'decoder.conv_out.bias': np.zeros(4, np.float32)},
+            'of another shape: decoder.conv_out.bias ((4,) there, (3,) needed).',
+        ),
+        (
+            {'decoder.conv_out.bias': np.full(3, np.nan, np.float32)},
+            'holds numbers that are not finite, in decoder.conv_out.bias;',
+        ),
+        ({'post_quant_conv.weight': None}, 'post_quant_conv.weight, by which the size of a model of'),
+        ({'encoder.conv_in.weight': np.zeros((96, 3, 3, 3), np.float32)}, 'the channels of a model'),
+        (
+            {name: None for name in SMALL if name.startswith('enc')},
+            'is not a model of taming-transformers, LlamaGen, ',
+        ),
+        (
+            dict.fromkeys(SMALL) | {'features.0.weight': np.zeros(1, np.float32)},
+            ': it holds VGG-16 of torchvision.',
+        ),
+    ],
+)
+def test_what_is_no_whole_checkpoint_is_told(tmp_path, changes, told):
+    arrays = {name: array for name, array in (SMALL | changes).items() if array is not None}
+    write_safetensors(tmp_path / 'a.safetensors', arrays, {})
+    with pytest.raises(UserError) as raised:
+        convert(tmp_path / 'a.safetensors')
+    assert told in str(raised.value)
+
+
+def test_groups_of_few_channels_are_refused():
+    """Here they would be normalised in other groups than there."""
+    with pytest.raises(UserError, match='normalises 32 groups'):
+        PROJECTS['taming'].config(Sizes(3, 64, (1, 2), 1, (), 8, 4, 16))
+
+
+@pytest.mark.parametrize('name, told', [('tamming', "did you mean 'taming'"), ('x', 'there are taming, ')])
+def test_projects_that_there_are_not(name, told):
+    with pytest.raises(UserError, match=told):
+        convert('last.ckpt', name)
+
+
+def test_a_checkpoint_of_another_project_is_not_read_as_one(tmp_path):
+    write_safetensors(tmp_path / 'a.safetensors', SMALL, {})
+    with pytest.raises(UserError, match='is not a model of LlamaGen'):
+        convert(tmp_path / 'a.safetensors', 'llamagen')
+
+
+def test_folders_of_diffusers_say_what_its_classes_are_made_of():
+    """As `make_published.py` makes them."""
+    settings = PROJECTS['diffusers-vq'].settings(CODED)
+    wanted = {
+        '_class_name': 'VQModel',
+        'down_block_types': ['DownEncoderBlock2D', 'AttnDownEncoderBlock2D'],
+        'up_block_types': ['AttnUpDecoderBlock2D', 'UpDecoderBlock2D'],
+        'block_out_channels': [128, 256],
+        'layers_per_block': 1,
+        'latent_channels': 16,
+        'num_vq_embeddings': 32,
+        'vq_embed_dim': 8,
+    }
+    assert {key: settings[key] for key in wanted} == wanted
+    assert PROJECTS['diffusers-kl'].settings(KL)['latent_channels'] == 8
+    with pytest.raises(UserError, match='as many features as latent dimensions, and these are 16 and 8'):
+        PROJECTS['diffusers-kl'].settings(dataclasses.replace(KL, features=16))
+
+
+@pytest.mark.parametrize(
+    'names, told',
+    [((), 'has none; name the file'), (('a.ckpt', 'b.pth'), 'several files of weights, a.ckpt, b.pth')],
+)
+def test_a_folder_has_one_file(tmp_path, names, told):
+    for name in names:
+        (tmp_path / name).write_bytes(b'x')
+    with pytest.raises(UserError, match=told):
+        convert(tmp_path)
+    write_safetensors(tmp_path / 'c.safetensors', {'features.0.weight': np.zeros(1, np.float32)}, {})
+    with pytest.raises(UserError, match=r'c\.safetensors is not a model'):
+        convert(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('project', PROJECTS)
+def test_runs_of_other_projects_equal_them_and_go_back(tmp_path, project):
+    weights = random_weights(project)
+    section, others = PROJECTS[project].section, PROJECTS[project].constants
+    arrays = weights | {name: np.ones(shape, np.float32) for name, shape in others.items()}
+    write_pytorch(tmp_path / 'theirs.ckpt', {section: arrays} if section else arrays)
+    convert(tmp_path / 'theirs.ckpt').write(tmp_path / 'run')
+    run = vq_jax.load(tmp_path / 'run')
+    codes = run.encode(images())
+    scales = (codes[..., None] if run.task.vocabularies else codes,)
+    decoded = jax.jit(functools.partial(run.task.model.apply, method='decode'))(run.variables, scales)
+    beside(project, np.asarray(codes), np.asarray(decoded))
+    for ending in ('ckpt', 'safetensors'):
+        export_run(tmp_path / 'run', project, tmp_path / f'ours.{ending}')
+        back = read_weights([tmp_path / f'ours.{ending}']).arrays
+        prefix = f'{section}.' if ending == 'ckpt' and section else ''
+        assert back.keys() == {f'{prefix}{name}' for name in arrays}
+        for name, array in weights.items():
+            assert back[f'{prefix}{name}'].tobytes() == array.tobytes()
+    other = 'taming' if project in ('llamagen', 'latent-diffusion', 'diffusers-kl') else 'llamagen'
+    with pytest.raises(
+        UserError, match=f'run cannot be written as a model of {PROJECTS[other].title}: config'
+    ):
+        export_run(tmp_path / 'run', other, tmp_path / 'x.ckpt')
+
+
+@pytest.mark.slow
+def test_a_converted_run_is_evaluated_tokenized_and_begun_with(taming, tmp_path):
+    convert(taming).write(tmp_path / 'run')
+    with pytest.raises(UserError, match='is there already'):
+        convert(taming).write(tmp_path / 'run')
+    data = {'data.name': 'photos', 'data.eval_split': 'test[:4]', 'data.image_size': 32, 'batch_size': 4}
+    run = vq_jax.load(tmp_path / 'run', overrides=data)
+    metrics = run.evaluate().metrics
+    assert metrics['examples'] == 4 and np.isfinite(metrics['psnr'])
+    new = jax.eval_shape(run.task.init, jax.random.key(0), abstract_batch(1, run.spec))
+    assert re.search(r'into the generator: (\d+) of its \1 arrays', take_weights(run.state, new)[1][0])
+    del data['batch_size']
+    given = {'splits': ['test[:4]'], 'step': None, 'batch_size': 4, 'shard_batches': 1}
+    written = write_codes(tmp_path / 'run', tmp_path / 'codes', **given, overrides=data)
+    assert written == {'test[:4]': 4}

@@ -1,0 +1,61 @@
+"""Converts other people's weights: `python -m vq_jax.convert last.ckpt --workdir DIR`.
+
+SOURCE is a file of weights of another project (docs/weights.md lists them), of which --workdir becomes a run
+of ours; or, with --to, the directory of a run of ours, which is written as a file of that project:
+
+    python -m vq_jax.convert runs/vqgan --to taming --output vqgan.ckpt
+"""
+
+from absl import flags
+
+from vq_jax import cli
+from vq_jax.errors import UserError, plural
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'The directory to make a run in, of a file of weights.')
+_FROM = flags.DEFINE_string('from', None, 'Whose weights they are, such as taming; found out if not given.')
+_TO = flags.DEFINE_string('to', None, 'Whose file a run is to become, such as taming.')
+_OUTPUT = flags.DEFINE_string(
+    'output',
+    None,
+    'With --to: a .safetensors, .ckpt, .pt or .pth file to write; of diffusers, also a folder.',
+)
+_STEP = flags.DEFINE_string('step', None, 'With --to: the checkpoint, or best; the newest if none is given.')
+
+
+def main(source: str) -> None:
+    """Converts in one of the two directions, and says what was made."""
+    if (_WORKDIR.value is None) == (_TO.value is None):
+        raise UserError(
+            'give --workdir for the run to be made, or --to and --output for the file to be made.'
+        )
+    if (_OUTPUT.value is None) != (_TO.value is None):
+        raise UserError('--to and --output belong together; give both, or leave both out.')
+    if _TO.value:
+        _export(source)
+    else:
+        _import(source)
+
+
+def _import(source: str) -> None:
+    from vq_jax.tasks.conversion import check_new, convert, origin_in_words
+    from vq_jax.training.state import count_parameters
+
+    check_new(_WORKDIR.value)
+    made = convert(source, _FROM.value)
+    made.write(_WORKDIR.value)
+    print(origin_in_words(made.facts.origin))
+    if made.left_out:
+        print(f'left out, which inference does not need: {plural(len(made.left_out), "array")}')
+    print(f'{count_parameters(made.state.params):,} parameters in {_WORKDIR.value}')
+
+
+def _export(source: str) -> None:
+    from vq_jax.tasks.conversion import WRITTEN, export_run
+
+    cli.check_output(_OUTPUT, *WRITTEN, '')
+    export_run(source, _TO.value, _OUTPUT.value, cli.checkpoint_step(_STEP))
+    print(f'{_OUTPUT.value} holds the weights of {source} as {_TO.value} has them')
+
+
+if __name__ == '__main__':
+    cli.main(main, words=('SOURCE',))

@@ -1,0 +1,295 @@
+"""Checkpoints of other projects as runs of ours, and runs of ours as theirs."""
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from vq_jax.errors import UserError, nearest
+from vq_jax.files import telling, write_atomically
+from vq_jax.spec import Spec
+from vq_jax.tasks.registry import complete_config, default_config, make_task
+from vq_jax.tasks.restore import restore, write_for_inference
+from vq_jax.tasks.task import State, Task
+from vq_jax.training.finite import some
+from vq_jax.training.run_dir import DataFacts, Origin, flatten
+from vq_jax.training.state import abstract_batch
+from vq_jax.weights import PROJECTS, Project, read_weights, write_pytorch, write_safetensors
+from vq_jax.weights.diffusers import FILE as FOLDERS_FILE
+from vq_jax.weights.read import ENDINGS
+from vq_jax.weights.vqgan import Row
+
+# What all these models are evaluated on, and that their codes learned by gradients alone. LPIPS would have to
+# be downloaded before anything can be evaluated.
+_CONFIG = {
+    'data.name': 'imagenet2012',
+    'data.eval_split': 'validation',
+    'data.image_size': 256,
+    'perceptual.kind': 'none',
+    'quantizer.learning': 'gradient',
+    'quantizer.codebook_init': 'random',
+    'quantizer.revive_below': 0.0,
+}
+WRITTEN = ('.safetensors', '.ckpt', '.pt', '.pth')  # how files may end that are written
+_OTHERS = {  # what else is published, by the name of one of its arrays
+    'features.0.weight': 'VGG-16 of torchvision',
+    'lin0.model.1.weight': 'the heads of LPIPS',
+    'Mixed_5b.branch1x1.conv.weight': 'Inception-v3',
+    'state_dict.transformer.tok_emb.weight': 'the transformer of taming-transformers',
+    'model.tok_embeddings.weight': 'the transformer of LlamaGen',
+    'state_dict.quantize.embed.weight': 'a VQGAN with Gumbel-softmax of taming-transformers',
+    'state_dict.model.diffusion_model.out.0.weight': 'a U-Net of latent-diffusion',
+    'final_layer.adaLN_modulation.1.weight': 'DiT or SiT',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """A model of another project as one of ours.
+
+    Attributes:
+        config: the full config of a run of it.
+        task: of that config.
+        facts: of its data, and where it comes from.
+        state: for inference, on the host.
+        left_out: names of arrays that inference does not need.
+    """
+
+    config: ConfigDict
+    task: Task
+    facts: DataFacts
+    state: State
+    left_out: tuple[str, ...]
+
+    def write(self, workdir: str | Path) -> None:
+        """Makes a run, which every command opens and none goes on training.
+
+        Args:
+            workdir: the directory of the run, which is made.
+
+        Raises:
+            UserError: it cannot be written, or something is there; then all is as it was.
+        """
+        check_new(workdir)
+        _write(Path(workdir), self.config, self.facts, self.state)
+
+
+def check_new(workdir: str | Path) -> None:
+    """Raises `UserError` if a directory of a run to be made is there and not empty."""
+    workdir = Path(workdir)
+    if workdir.is_file() or (workdir.is_dir() and any(workdir.iterdir())):
+        raise UserError(f'{workdir} is there already; give a --workdir that is not, which is made.')
+
+
+def convert(source: str | Path, project: str | None = None) -> Converted:
+    """Reads a checkpoint of another project.
+
+    Args:
+        source: the file, of any format that `read_weights` knows, or a folder with one of them.
+        project: whose it is, by its name among `vq_jax.weights.PROJECTS`; None finds out by its arrays.
+
+    Raises:
+        UserError: it cannot be read, is of no such project or of several, or lacks something.
+    """
+    source = Path(source)
+    candidates = [_named(project)] if project else list(PROJECTS.values())
+    source = _file_in(source) if source.is_dir() else source
+    weights = read_weights([source])
+    chosen, arrays = _recognised(source, weights.arrays, candidates)
+    sizes = chosen.sizes(arrays)
+    rows = chosen.table(sizes)
+    left_out = _check(source, chosen, rows, arrays)
+    if odd := [row.theirs for row in rows if not np.isfinite(arrays[row.theirs]).all()]:
+        raise UserError(f'{source} holds numbers that are not finite, in {some(odd)}; get the file anew.')
+    published = chosen.known_as(sizes)
+    trained = dict(published.config) if published else {}
+    channels = {'data.channels': sizes.image_channels}
+    config = complete_config(_config({**_CONFIG, **trained, **channels, **chosen.config(sizes)}))
+    size = config.data.image_size
+    spec = Spec('image', (size, size, sizes.image_channels))
+    task = make_task(config, spec)
+    state = _filled(task, spec, {row.ours: row.to_ours(arrays[row.theirs]) for row in rows})
+    origin: Origin = {
+        'project': chosen.name,
+        'model': published.name if published else None,
+        'source': chosen.source,
+        'licence': chosen.licence,
+        'file': source.name,
+        'sha256': weights.checksums[str(source)],
+        'facts': dict(published.facts) if published else {},
+    }
+    return Converted(config, task, DataFacts(spec, 0, origin=origin), state, tuple(left_out))
+
+
+def export_run(workdir: str | Path, project: str, output: str | Path, step: int | str | None = None) -> None:
+    """Writes the model of a run as a checkpoint of another project.
+
+    Args:
+        workdir: the directory of the run.
+        project: a name among `vq_jax.weights.PROJECTS`.
+        output: the file, `.safetensors`, or one that `torch.load` reads, `.ckpt`, `.pt` or `.pth`; of
+            projects whose models are folders, a path without an ending is one.
+        step: the checkpoint, as for `vq_jax.load`.
+
+    Raises:
+        UserError: the run is of another network than that project has, or the file cannot be written.
+    """
+    output, chosen = Path(output), _named(project)
+    if output.suffix not in WRITTEN and not (chosen.settings and not output.suffix):
+        raise UserError(f'the output is {output}; give a name that ends in {", ".join(WRITTEN)}.')
+    run = restore(workdir, step)
+    config = flatten(run.config.to_dict())
+    if config['task'] != 'vqgan':
+        raise UserError(f'{workdir} is a run of the task {config["task"]}; {chosen.title} has none of that.')
+    sizes = chosen.sizes_of(config, run.spec.channels)
+    wanted = {'quantizer.unit_length': True, **chosen.config(sizes)}
+    differing = [
+        f'config.{key} is {config[key]}, and would have to be {value}'
+        for key, value in wanted.items()
+        if config[key] != value
+    ]
+    if sizes.latent is None:
+        differing.append('config.quantizer.code_dim is None, and would have to be the width of the codes')
+    if differing or run.spec.kind != 'image':
+        why = '; '.join(differing) or f'it is of {run.spec.plural}'
+        raise UserError(f'{workdir} cannot be written as a model of {chosen.title}: {why}.')
+    moving = config['quantizer.learning'] == 'moving_average'
+    codebook = ('codebook' if moving else 'params', 'bottleneck', 'codebook')
+    ours = _by_way(run.state.eval_variables())
+    arrays = {row.theirs: row.to_theirs(np.asarray(ours[row.ours])) for row in chosen.table(sizes, codebook)}
+    arrays |= {name: np.zeros(shape, np.float32) for name, shape in chosen.constants.items()}
+    settings = chosen.settings(sizes) if chosen.settings else {}
+    named = {'format': 'pt', 'vq_jax': run.identity()['checksum']}
+    if not output.suffix:
+        write_safetensors(output / FOLDERS_FILE, arrays, named)
+        write_atomically(output / 'config.json', json.dumps(settings, indent=2) + '\n')
+    elif output.suffix == '.safetensors':
+        write_safetensors(output, arrays, named)
+    else:
+        write_pytorch(output, {chosen.section: arrays} if chosen.section else arrays)
+
+
+def origin_in_words(origin: Origin) -> str:
+    """Where weights come from, in a line."""
+    model = f'{origin["model"]} of ' if origin['model'] else 'a model of '
+    facts = ''.join(f', {name} {value}' for name, value in origin['facts'].items())
+    published = f'; published{facts.removeprefix(",")}' if facts else ''
+    return (
+        f'{model}{origin["project"]} ({origin["source"]}, code under {origin["licence"]}), from '
+        f'{origin["file"]}, SHA-256 {origin["sha256"]}{published}'
+    )
+
+
+def _file_in(folder: Path) -> Path:
+    """The file of weights in a folder, as of diffusers; of several formats, safetensors."""
+    found = [path for path in sorted(folder.iterdir()) if path.suffix in ENDINGS]
+    chosen = [path for path in found if path.suffix == '.safetensors'] or found
+    if len(chosen) != 1:
+        there = (
+            f'has several files of weights, {some([path.name for path in chosen])}' if chosen else 'has none'
+        )
+        raise UserError(f'{folder} {there}; name the file.')
+    return chosen[0]
+
+
+def _named(project: str) -> Project:
+    if project not in PROJECTS:
+        near = nearest(project, PROJECTS)
+        hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(PROJECTS)}.'
+        raise UserError(f'{project!r} is no project whose weights are converted; {hint}')
+    return PROJECTS[project]
+
+
+def _recognised(
+    source: Path, arrays: Mapping[str, np.ndarray], candidates: Sequence[Project]
+) -> tuple[Project, dict[str, np.ndarray]]:
+    """Whose a checkpoint is, and the arrays of its model by their names there."""
+    found = [(one, root) for one in candidates if (root := one.root(arrays)) is not None]
+    if len(found) > 1:
+        names = ' or '.join(one.name for one, _ in found)
+        raise UserError(f'{source} may be of several projects; say which by --from={names}.')
+    if not found:
+        others = [what for name, what in _OTHERS.items() if name in arrays]
+        of = ', '.join(one.title for one in candidates)
+        holds = f'it holds {others[0]}' if others else f'its arrays are {some(list(arrays))}'
+        raise UserError(f'{source} is not a model of {of}: {holds}.')
+    ((chosen, root),) = found
+    return chosen, {name.removeprefix(root): x for name, x in arrays.items() if name.startswith(root)}
+
+
+def _check(
+    source: Path, project: Project, rows: Sequence[Row], arrays: Mapping[str, np.ndarray]
+) -> list[str]:
+    """Raises `UserError` unless arrays are those of a model; the names of those that are not needed."""
+    shapes = {row.theirs: row.shape for row in rows}
+    others = [name for name in arrays if name not in shapes]
+    left_out = [name for name in others if name.startswith(project.unread)] if project.unread else []
+    surplus = [name for name in others if name not in left_out]
+    missing = [name for name in shapes if name not in arrays]
+    near = {name: nearest(name, surplus, cutoff=0.8) for name in missing[:3]}
+    groups = {
+        'missing': [f'{n} (there is {near[n][0]})' if near.get(n) else n for n in missing],
+        'of no use': surplus,
+        'of another shape': [
+            f'{name} ({arrays[name].shape} there, {shape} needed)'
+            for name, shape in shapes.items()
+            if name in arrays and arrays[name].shape != shape
+        ],
+    }
+    told = [f'{what}: {some(names)}' for what, names in groups.items() if names]
+    if told:
+        raise UserError(f'{source} is no whole model of {project.title}; {"; ".join(told)}.')
+    return left_out
+
+
+def _config(values: Mapping[str, Any]) -> ConfigDict:
+    """The config of a task with other values by dotted keys."""
+    config = default_config(values['task'])
+    for key, value in values.items():
+        *sections, name = key.split('.')
+        section = config
+        for part in sections:
+            section = section[part]
+        section[name] = value
+    return config
+
+
+def _filled(task: Task, spec: Spec, arrays: Mapping[tuple[str, ...], np.ndarray]) -> State:
+    """The state of a task for inference, with arrays by the way to them among the model's variables."""
+    like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, spec)).for_inference()
+    wanted = _by_way({'params': like.params, **like.variables})
+    # What a codebook knows of its use: nothing, so that all codes count alike.
+    given = {way: np.full(x.shape, 1 / x.size, x.dtype) for way, x in wanted.items() if way[-1] == 'shares'}
+    given |= arrays
+    leaves = [given.pop(way) for way in wanted]
+    assert not given, given.keys()
+    variables = jax.tree.unflatten(jax.tree.structure({'params': like.params, **like.variables}), leaves)
+    params = variables.pop('params')
+    return like.replace(params=params, variables=variables)
+
+
+def _by_way(variables: Any) -> dict[tuple[str, ...], Any]:
+    """Arrays of nested dictionaries by the way to them, in the order of their leaves."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
+    return {tuple(key.key for key in path): leaf for path, leaf in leaves}
+
+
+def _write(workdir: Path, config: ConfigDict, facts: DataFacts, state: State) -> None:
+    """Writes a run, which is there whole or not at all."""
+    with telling(f'Cannot write {workdir}', 'choose another --workdir'):
+        workdir.parent.mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix=f'.{workdir.name}.', dir=workdir.parent))
+    try:
+        write_for_inference(making / 'run', config, facts, 0, state)
+        with telling(f'Cannot write {workdir}', 'choose another --workdir'):
+            os.replace(making / 'run', workdir)  # an empty folder of that name is replaced
+    finally:
+        shutil.rmtree(making, ignore_errors=True)

@@ -1,0 +1,48 @@
+"""The image tokenizers of LlamaGen: Sun et al. 2024 (arXiv:2406.06525)."""
+
+from vq_jax.weights.vqgan import Names, Project, Published
+
+_NAMES = Names(
+    down='encoder.conv_blocks.{order}.res.{block}',
+    down_attention='encoder.conv_blocks.{order}.attn.{block}',
+    downsample='encoder.conv_blocks.{order}.downsample.conv',
+    up='decoder.conv_blocks.{order}.res.{block}',
+    up_attention='decoder.conv_blocks.{order}.attn.{block}',
+    upsample='decoder.conv_blocks.{order}.upsample.conv',
+    middle=('mid.0', 'mid.1', 'mid.2'),
+)
+_TRAINED = {
+    'data.random_crop': True,
+    'data.flip': True,
+    'quantizer.commitment': 0.25,
+    'loss.reconstruction': 'mse',
+    'adversarial.loss': 'hinge',
+    'adversarial.weight': 0.5,
+    'adversarial.start': 20_000,
+}
+
+LLAMAGEN = Project(
+    name='llamagen',
+    title='LlamaGen',
+    source='https://github.com/FoundationVision/LlamaGen',
+    licence='MIT',
+    names=_NAMES,
+    bottleneck='vq',
+    roots=('ema.', 'model.', 'state_dict.', ''),
+    section='model',
+    cosine=True,
+    unread=('quantize.codebook_used',),  # which codes the last batches of training chose
+    constants={'quantize.codebook_used': (65_536,)},
+    published=tuple(
+        Published(
+            name,
+            {'channels': 128, 'multipliers': multipliers, 'num_codes': 16_384, 'latent': 8},
+            _TRAINED,
+            {'rFID on the validation set of ImageNet, 256 pixels': distance},
+        )
+        for name, multipliers, distance in (
+            ('vq_ds16_c2i', (1, 1, 2, 2, 4), '2.19'),
+            ('vq_ds8_c2i', (1, 2, 2, 4), '0.59'),
+        )
+    ),
+)

@@ -1,0 +1,54 @@
+"""VQGAN of taming-transformers: Esser et al. 2021 (arXiv:2012.09841)."""
+
+from vq_jax.weights.vqgan import Names, Project, Published
+
+NAMES = Names(
+    down='encoder.down.{level}.block.{block}',
+    down_attention='encoder.down.{level}.attn.{block}',
+    downsample='encoder.down.{level}.downsample.conv',
+    up='decoder.up.{level}.block.{block}',
+    up_attention='decoder.up.{level}.attn.{block}',
+    upsample='decoder.up.{level}.upsample.conv',
+    middle=('mid.block_1', 'mid.attn_1', 'mid.block_2'),
+)
+
+# The loss of `VectorQuantizer2` has beta, 0.25, on the term of the codebook: a quarter of one with a
+# commitment of 4.
+_TRAINED = {
+    'data.random_crop': True,
+    'quantizer.commitment': 4.0,
+    'loss.quantizer_weight': 0.25,
+    'adversarial.loss': 'hinge',
+    'optimizer.b1': 0.5,
+    'optimizer.b2': 0.9,
+    'discriminator_optimizer.b1': 0.5,
+    'discriminator_optimizer.b2': 0.9,
+}
+# Models of other data sets than ImageNet, such as FacesHQ, have the sizes of the first.
+_SIZES = {'channels': 128, 'multipliers': (1, 1, 2, 2, 4), 'residual_blocks': 2, 'latent': 256}
+
+TAMING = Project(
+    name='taming',
+    title='taming-transformers',
+    source='https://github.com/CompVis/taming-transformers',
+    licence='MIT',
+    names=NAMES,
+    bottleneck='vq',
+    roots=('state_dict.', '', 'state_dict.first_stage_model.'),
+    section='state_dict',
+    unread=('loss.',),  # the discriminator and LPIPS
+    published=(
+        Published(
+            'f16-1024',
+            {**_SIZES, 'num_codes': 1024},
+            {**_TRAINED, 'adversarial.weight': 0.8, 'adversarial.start': 250_001},
+            {'rFID on the validation set of ImageNet': '7.94'},
+        ),
+        Published(
+            'f16-16384',
+            {**_SIZES, 'num_codes': 16_384},
+            {**_TRAINED, 'adversarial.weight': 0.75, 'discriminator.stages': 2},
+            {'rFID on the validation set of ImageNet': '4.98'},
+        ),
+    ),
+)

@@ -1,0 +1,391 @@
+"""VQGAN and the KL autoencoder in other projects: what each of their arrays is called there and here.
+
+The networks are the same in all of them; names differ, and which way the levels of the decoder are counted.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from vq_jax.errors import UserError
+
+_GROUPS = 32  # of group normalisation, in all of these projects
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Sizes of a network, as far as its arrays say.
+
+    Attributes:
+        image_channels: of an image.
+        channels: at the finest resolution.
+        multipliers: channels at each resolution, in units of `channels`, the finest first.
+        residual_blocks: at each resolution of the encoder; the decoder has one more.
+        attention: resolutions, 0 the finest, whose blocks are each followed by self-attention.
+        features: width of the vectors between encoder and decoder.
+        latent: width of the codes, or of the Gaussian's mean.
+        num_codes: codes; 0 of a KL autoencoder.
+    """
+
+    image_channels: int
+    channels: int
+    multipliers: tuple[int, ...]
+    residual_blocks: int
+    attention: tuple[int, ...]
+    features: int
+    latent: int
+    num_codes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """What a project calls the layers.
+
+    Attributes:
+        down: of a residual block of the encoder, of which there are `{block}` before it at its resolution.
+            That is number `{level}`, 0 the finest, and the data pass `{order}` others before it.
+        down_attention: of the self-attention after it.
+        downsample: of the convolution that ends a resolution.
+        up: of the decoder, the same.
+        up_attention: the same.
+        upsample: the same.
+        middle: of the blocks at the coarsest resolution, below the encoder's and the decoder's names.
+        norm_out: of the last normalisation of both, the same.
+        shortcut: of the convolution that a residual block's input passes.
+        attention: of the normalisation, query, key, value and output of self-attention.
+        linear: whether the kernels of attention are matrices, and not those of convolutions.
+    """
+
+    down: str
+    down_attention: str
+    downsample: str
+    up: str
+    up_attention: str
+    upsample: str
+    middle: tuple[str, str, str]
+    norm_out: str = 'norm_out'
+    shortcut: str = 'nin_shortcut'
+    attention: tuple[str, str, str, str, str] = ('norm', 'q', 'k', 'v', 'proj_out')
+    linear: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """An array there and here.
+
+    Attributes:
+        theirs: its name there.
+        shape: the one that it has there.
+        ours: the way to it among the variables of our model.
+        axes: of theirs, in our order.
+        ours_shape: the one that it has here, which may have axes of size 1 more or less.
+    """
+
+    theirs: str
+    shape: tuple[int, ...]
+    ours: tuple[str, ...]
+    axes: tuple[int, ...]
+    ours_shape: tuple[int, ...]
+
+    def to_ours(self, array: np.ndarray) -> np.ndarray:
+        """An array of theirs as it is here, float32."""
+        return np.ascontiguousarray(array.transpose(self.axes), np.float32).reshape(self.ours_shape)
+
+    def to_theirs(self, array: np.ndarray) -> np.ndarray:
+        """An array of ours as it is there."""
+        transposed = array.reshape([self.shape[axis] for axis in self.axes])
+        return np.ascontiguousarray(transposed.transpose(np.argsort(self.axes)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A model that was published.
+
+    Attributes:
+        name: of the model.
+        sizes: values of `Sizes` by which it is known from the others of its project.
+        config: what of our config its training or its data say beside the network.
+        facts: about it, for people, such as what was published of its results.
+    """
+
+    name: str
+    sizes: Mapping[str, Any]
+    config: Mapping[str, Any]
+    facts: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Project:
+    """A project whose checkpoints can be read and written.
+
+    Attributes:
+        name: by which commands know it.
+        title: for people.
+        source: the address of its code.
+        licence: of its code.
+        names: what it calls the layers.
+        bottleneck: which of its models.
+        roots: what the names of arrays may begin with in a file, the first that is there counts.
+        section: the dictionary in which a file of PyTorch has them when it is written; empty for none.
+        cosine: codes are compared by direction.
+        unread: beginnings of the names of arrays that inference does not need.
+        constants: the shapes of arrays that its models have and ours do not, which are written as zeros.
+        settings: what `config.json` says of a model of such sizes, where its models are folders.
+        published: models.
+    """
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    names: Names
+    bottleneck: Literal['vq', 'kl']
+    roots: tuple[str, ...]
+    section: str = ''
+    cosine: bool = False
+    unread: tuple[str, ...] = ()
+    constants: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    settings: Callable[[Sizes], dict[str, Any]] | None = None
+    published: tuple[Published, ...] = ()
+
+    def root(self, arrays: Mapping[str, np.ndarray]) -> str | None:
+        """What the names of a model of this project begin with among others; None if there is none."""
+        first = f'{self.names.down.format(level=0, block=0, order=0)}.conv1.weight'
+        for root in self.roots:
+            quantized = f'{root}{_CODEBOOK}' in arrays
+            posterior = f'{root}quant_conv.weight' in arrays and not quantized
+            if f'{root}{first}' in arrays and (quantized if self.bottleneck == 'vq' else posterior):
+                return root
+        return None
+
+    def sizes(self, arrays: Mapping[str, np.ndarray]) -> Sizes:
+        """The sizes of a model, by the shapes of its arrays without their root.
+
+        Raises:
+            UserError: an array that says a size is missing, or has other axes.
+        """
+
+        def size(name: str, axis: int, axes: int) -> int:
+            shape = arrays[name].shape if name in arrays else None
+            if shape is None or len(shape) != axes:
+                what = 'there is none' if shape is None else f'has the shape {shape}'
+                raise UserError(f'{name}, by which the size of a model of {self.title} is known, {what}.')
+            return shape[axis]
+
+        def block(level: int, number: int) -> str:
+            return f'{self.names.down.format(level=level, block=number, order=level)}.conv1.weight'
+
+        def attention(level: int) -> str:
+            there = self.names.down_attention.format(level=level, block=0, order=level)
+            return f'{there}.{self.names.attention[0]}.weight'
+
+        channels = size('encoder.conv_in.weight', 0, 4)
+        levels = next(n for n in itertools.count() if block(n, 0) not in arrays)
+        widths = [size(block(level, 0), 0, 4) for level in range(levels)]
+        if not channels or any(width % channels for width in widths):
+            raise UserError(f'the channels of a model of {self.title} are {channels} and {widths}.')
+        coded = self.bottleneck == 'vq'
+        return Sizes(
+            image_channels=size('encoder.conv_in.weight', 1, 4),
+            channels=channels,
+            multipliers=tuple(width // channels for width in widths),
+            residual_blocks=next(n for n in itertools.count() if block(0, n) not in arrays),
+            attention=tuple(level for level in range(levels) if attention(level) in arrays),
+            features=size('post_quant_conv.weight', 0, 4),
+            latent=size('post_quant_conv.weight', 1, 4),
+            num_codes=size(_CODEBOOK, 0, 2) if coded else 0,
+        )
+
+    def table(
+        self, sizes: Sizes, codebook: tuple[str, ...] = ('params', 'bottleneck', 'codebook')
+    ) -> list[Row]:
+        """All arrays of a model.
+
+        Args:
+            sizes: of the model.
+            codebook: the way to the codes among the variables of ours.
+        """
+        return _Table(self, sizes, codebook).rows
+
+    def config(self, sizes: Sizes) -> dict[str, Any]:
+        """What our config must say, by dotted keys, for our network to be theirs.
+
+        Raises:
+            UserError: no config makes ours that network.
+        """
+        if any(sizes.channels * multiplier % (4 * _GROUPS) for multiplier in (1, *sizes.multipliers)):
+            raise UserError(
+                f'{self.title} normalises {_GROUPS} groups of channels, and vq_jax no group of fewer than 4 '
+                f'channels; channels are {sizes.channels} times {sizes.multipliers}, and must be whole '
+                f'multiples of {4 * _GROUPS}.'
+            )
+        quantizer = {
+            'variant.bottleneck': 'quantizer',
+            'quantizer.kind': 'vq',
+            'quantizer.groups': 1,
+            'quantizer.num_codes': sizes.num_codes,
+            'quantizer.code_dim': sizes.latent,
+            'quantizer.cosine': self.cosine,
+        }
+        gaussian = {'variant.bottleneck': 'gaussian', 'gaussian.latent_dim': sizes.latent}
+        return {
+            'task': 'vqgan',
+            'variant.backbone': 'residual',
+            'variant.source': 'image',
+            'variant.class_conditional': False,
+            'model.channels': sizes.channels,
+            'model.multipliers': sizes.multipliers,
+            'model.residual_blocks': sizes.residual_blocks,
+            'model.attention_resolutions': sizes.attention,
+            'model.features': sizes.features,
+            'model.strides': (2,),
+            'model.temporal': 'full',
+            **(quantizer if self.bottleneck == 'vq' else gaussian),
+        }
+
+    def sizes_of(self, config: Mapping[str, Any], image_channels: int) -> Sizes:
+        """The sizes of a model of ours, by a config with dotted keys, if it is one of these at all."""
+        coded = self.bottleneck == 'vq'
+        return Sizes(
+            image_channels=image_channels,
+            channels=config['model.channels'],
+            multipliers=tuple(config['model.multipliers']),
+            residual_blocks=config['model.residual_blocks'],
+            attention=tuple(config['model.attention_resolutions']),
+            features=config['model.features'],
+            latent=config['quantizer.code_dim' if coded else 'gaussian.latent_dim'],
+            num_codes=config['quantizer.num_codes'] if coded else 0,
+        )
+
+    def known_as(self, sizes: Sizes) -> Published | None:
+        """The published model of these sizes, if there is one."""
+        for one in self.published:
+            if all(getattr(sizes, name) == value for name, value in one.sizes.items()):
+                return one
+        return None
+
+
+class _Table:
+    """Rows in the order in which the data pass the layers."""
+
+    def __init__(self, project: Project, sizes: Sizes, codebook: tuple[str, ...]) -> None:
+        self._names, self._sizes = project.names, sizes
+        self._numbers: dict[str, int] = {}
+        self.rows: list[Row] = []
+        coded, latent, features = project.bottleneck == 'vq', sizes.latent, sizes.features
+        twice = 1 if coded else 2  # a mean and a variance for each number
+        self._encoder(twice * features)
+        self._dense('quant_conv', 'bottleneck.project_in', twice * features, twice * latent)
+        if coded:
+            shape = (sizes.num_codes, latent)
+            self.rows.append(Row(_CODEBOOK, shape, codebook, (0, 1), shape))
+        self._dense('post_quant_conv', 'bottleneck.project_out', latent, features)
+        self._decoder(features)
+
+    def _encoder(self, out: int) -> None:
+        s, names, ours = self._sizes, self._names, 'encoder'
+        self._conv('encoder.conv_in', f'{ours}.{self._next(ours, "Conv")}', s.image_channels, s.channels)
+        width, last = s.channels, len(s.multipliers) - 1
+        for level, multiplier in enumerate(s.multipliers):
+            for number in range(s.residual_blocks):
+                at = {'level': level, 'order': level, 'block': number}
+                self._block(names.down.format(**at), ours, width, s.channels * multiplier)
+                width = s.channels * multiplier
+                if level in s.attention:
+                    self._attention(names.down_attention.format(**at), ours, width)
+            if level < last:
+                inner = f'{ours}.{self._next(ours, "Downsample")}.Conv_0'
+                self._conv(names.downsample.format(level=level, order=level), inner, width, width)
+        self._middle('encoder', ours, width)
+        self._norm(f'encoder.{names.norm_out}', f'{ours}.{self._next(ours, "GroupNorm")}', width)
+        self._conv('encoder.conv_out', f'{ours}.{self._next(ours, "Conv")}', width, out)
+
+    def _decoder(self, features: int) -> None:
+        s, names, ours = self._sizes, self._names, 'decoder.trunk'
+        last = len(s.multipliers) - 1
+        width = s.channels * s.multipliers[-1]
+        self._conv('decoder.conv_in', f'{ours}.{self._next(ours, "Conv")}', features, width)
+        self._middle('decoder', ours, width)
+        for level in reversed(range(len(s.multipliers))):
+            for number in range(s.residual_blocks + 1):
+                at = {'level': level, 'order': last - level, 'block': number}
+                self._block(names.up.format(**at), ours, width, s.channels * s.multipliers[level])
+                width = s.channels * s.multipliers[level]
+                if level in s.attention:
+                    self._attention(names.up_attention.format(**at), ours, width)
+            if level:
+                inner = f'{ours}.{self._next(ours, "Upsample")}'
+                self._conv(names.upsample.format(level=level, order=last - level), inner, width, width)
+        self._norm(f'decoder.{names.norm_out}', f'{ours}.{self._next(ours, "GroupNorm")}', width)
+        self._conv('decoder.conv_out', 'decoder.last', width, s.image_channels)
+
+    def _middle(self, theirs: str, ours: str, width: int) -> None:
+        first, attention, second = self._names.middle
+        self._block(f'{theirs}.{first}', ours, width, width)
+        self._attention(f'{theirs}.{attention}', ours, width)
+        self._block(f'{theirs}.{second}', ours, width, width)
+
+    def _block(self, theirs: str, ours: str, width: int, out: int) -> None:
+        ours = f'{ours}.{self._next(ours, "ResidualBlock")}'
+        for number, c in enumerate((width, out)):
+            self._norm(f'{theirs}.norm{number + 1}', f'{ours}.GroupNorm_{number}', c)
+            self._conv(f'{theirs}.conv{number + 1}', f'{ours}.Conv_{number}', c, out)
+        if width != out:
+            self._conv(f'{theirs}.{self._names.shortcut}', f'{ours}.Conv_2', width, out, size=1)
+
+    def _attention(self, theirs: str, ours: str, width: int) -> None:
+        ours = f'{ours}.{self._next(ours, "Attention")}'
+        norm, *others = self._names.attention
+        self._norm(f'{theirs}.{norm}', f'{ours}.GroupNorm_0', width)
+        for name, other in zip(('query', 'key', 'value', 'output'), others, strict=True):
+            if self._names.linear:
+                self._weight(
+                    f'{theirs}.{other}', f'{ours}.{name}', (width, width), (1, 0), (1, 1, width, width)
+                )
+                self._bias(f'{theirs}.{other}', f'{ours}.{name}', width)
+            else:
+                self._conv(f'{theirs}.{other}', f'{ours}.{name}', width, width, size=1)
+
+    def _next(self, ours: str, kind: str) -> str:
+        """The name that Flax gives the next layer of a kind in a module."""
+        number = self._numbers.setdefault(f'{ours}.{kind}', 0)
+        self._numbers[f'{ours}.{kind}'] += 1
+        return f'{kind}_{number}'
+
+    def _conv(self, theirs: str, ours: str, width: int, out: int, size: int = 3) -> None:
+        kernel = (size, size, width, out)
+        self._weight(theirs, ours, (out, width, size, size), (2, 3, 1, 0), kernel)
+        self._bias(theirs, ours, out)
+
+    def _dense(self, theirs: str, ours: str, width: int, out: int) -> None:
+        """A convolution of size 1 there, which is a matrix here."""
+        self._weight(theirs, ours, (out, width, 1, 1), (2, 3, 1, 0), (width, out))
+        self._bias(theirs, ours, out)
+
+    def _norm(self, theirs: str, ours: str, width: int) -> None:
+        self._weight(theirs, ours, (width,), (0,), (width,), name='scale')
+        self._bias(theirs, ours, width)
+
+    def _weight(
+        self,
+        theirs: str,
+        ours: str,
+        shape: tuple[int, ...],
+        axes: tuple[int, ...],
+        ours_shape: tuple[int, ...],
+        name: str = 'kernel',
+    ) -> None:
+        assert math.prod(shape) == math.prod(ours_shape)
+        self.rows.append(Row(f'{theirs}.weight', shape, ('params', *ours.split('.'), name), axes, ours_shape))
+
+    def _bias(self, theirs: str, ours: str, width: int) -> None:
+        self.rows.append(
+            Row(f'{theirs}.bias', (width,), ('params', *ours.split('.'), 'bias'), (0,), (width,))
+        )
+
+
+_CODEBOOK = 'quantize.embedding.weight'
