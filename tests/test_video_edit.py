@@ -77,7 +77,7 @@ def test_frames_that_are_predicted_are_measured_by_the_command(workdir, tmp_path
     lines = [line.split() for line in printed.splitlines()]
     at = next(i for i, line in enumerate(lines) if line[:1] == ['interpolations:'])
     assert ' '.join(lines[at]) == f'interpolations: 8 videos of class:{OWN}:Films test, step 2'
-    mean, of_frame = (next(x for x in lines[at:] if head in x) for head in ('mean', '2'))
+    mean, of_frame = (next(x for x in lines[at + 1 :] if head in x) for head in ('mean', '2'))
     values = measured['interpolations']
     assert float(mean[3]) == pytest.approx(values['metrics']['psnr'], rel=1e-5)
     assert float(of_frame[3]) == pytest.approx(values['curves']['psnr'][0], rel=1e-5)

@@ -623,8 +623,7 @@ class Run:
         Args:
             split: of the run's data set, by default its `eval_split`.
             given: to a prior or a diffusion model, how many of the first frames, such as 4, or of the
-                first and of the last, such as (1, 1). A code or latent that has a part in another frame is
-                not given.
+                first and of the last, such as (1, 1).
             seed: of what is sampled.
             lpips: as for `compare`.
             progress: show a bar.
