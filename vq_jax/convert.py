@@ -6,6 +6,8 @@ of ours; or, with --to, the directory of a run of ours, which is written as a fi
     python -m vq_jax.convert runs/vqgan --to taming --output vqgan.ckpt
 """
 
+from pathlib import Path
+
 from absl import flags
 
 from vq_jax import cli
@@ -30,23 +32,27 @@ def main(source: str) -> None:
         )
     if (_OUTPUT.value is None) != (_TO.value is None):
         raise UserError('--to and --output belong together; give both, or leave both out.')
+    if _TO.value and _FROM.value:
+        raise UserError('--from is for files of weights, and --to for runs; give one of them.')
+    if _STEP.value and not _TO.value:
+        raise UserError('--step is given without --to; give both, or leave it out.')
     if _TO.value:
         _export(source)
     else:
-        _import(source)
+        _import(source, cli.check_local('--workdir', _WORKDIR.value))
 
 
-def _import(source: str) -> None:
+def _import(source: str, workdir: Path) -> None:
     from vq_jax.tasks.conversion import check_new, convert, origin_in_words
     from vq_jax.training.state import count_parameters
 
-    check_new(_WORKDIR.value)
+    check_new(workdir)
     made = convert(source, _FROM.value)
-    made.write(_WORKDIR.value)
+    made.write(workdir)
     print(origin_in_words(made.facts.origin))
     if made.left_out:
         print(f'left out, which inference does not need: {plural(len(made.left_out), "array")}')
-    print(f'{count_parameters(made.state.params):,} parameters in {_WORKDIR.value}')
+    print(f'{count_parameters(made.state.params):,} parameters in {workdir}')
 
 
 def _export(source: str) -> None:

@@ -14,7 +14,7 @@ from vq_jax.evaluators import sources
 from vq_jax.evaluators.sources import inception_features
 from vq_jax.models.inception import InceptionV3, variables_from_published
 from vq_jax.spec import Spec
-from vq_jax.weights import downloads
+from vq_jax.weights import downloads, write_pytorch
 
 
 @pytest.fixture(scope='module')
@@ -24,8 +24,8 @@ def weights():
 
 @pytest.fixture(scope='module')
 def file(weights, tmp_path_factory):
-    path = tmp_path_factory.mktemp('weights') / 'inception.npz'
-    np.savez(path, **weights)
+    path = tmp_path_factory.mktemp('weights') / 'inception.pth'
+    write_pytorch(path, weights)
     return path
 
 
@@ -70,15 +70,15 @@ def test_without_a_file_the_published_one_is_downloaded_and_checked(file, tmp_pa
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     monkeypatch.setattr(downloads, '_SCHEMES', ('file',))
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (file.as_uri(), digest)})
-    kept = tmp_path / 'vq_jax' / 'weights' / 'kept.npz'
+    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.pth': (file.as_uri(), digest)})
+    kept = tmp_path / 'vq_jax' / 'weights' / 'kept.pth'
     assert list(inception_features().record['weights']) == [str(kept)]
     kept.unlink()
-    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (file.as_uri(), 'f' * 64)})
+    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.pth': (file.as_uri(), 'f' * 64)})
     with pytest.raises(UserError, match=f'what came is another file: its SHA-256 is {digest} and not ffff'):
         inception_features()
-    missing = (file.parent / 'missing.npz').as_uri()
-    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.npz': (missing, digest)})
+    missing = (file.parent / 'missing.pth').as_uri()
+    monkeypatch.setattr(sources, 'INCEPTION_FILES', {'kept.pth': (missing, digest)})
     with pytest.raises(
         UserError, match=r'cannot be downloaded.*or name your own file by --features=inception:'
     ):

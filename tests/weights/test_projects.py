@@ -12,8 +12,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 import vq_jax
+import vq_jax.convert
 from tests.weights.models import CODED, KL, images, random_weights
 from vq_jax.errors import UserError
 from vq_jax.tasks.codes import write_codes
@@ -251,3 +254,26 @@ def test_a_converted_run_is_evaluated_tokenized_and_begun_with(taming, tmp_path)
     given = {'splits': ['test[:4]'], 'step': None, 'batch_size': 4, 'shard_batches': 1}
     written = write_codes(tmp_path / 'run', tmp_path / 'codes', **given, overrides=data)
     assert written == {'test[:4]': 4}
+
+
+@pytest.mark.parametrize(
+    'words, told',
+    [
+        (['a.ckpt'], 'give --workdir for the run to be made, or --to and --output'),
+        (
+            ['a.ckpt', '--workdir=a', '--to=taming'],
+            'give --workdir for the run to be made, or --to and --output',
+        ),
+        (['a', '--to=taming'], '--to and --output belong together'),
+        (['a', '--to=taming', '--output=b.ckpt', '--from=taming'], 'give one of them'),
+        (['a.ckpt', '--workdir=a', '--step=3'], '--step is given without --to'),
+        (['a.ckpt', '--workdir=gs:/b'], 'give a path on this machine'),
+        (['a.ckpt', '--workdir=tests'], 'tests is there already'),
+        (['a', '--to=taming', '--output=b.npz'], 'give a name that ends in .safetensors'),
+    ],
+)
+def test_flags_that_do_not_go_together(words, told):
+    with flagsaver.flagsaver():
+        rest = flags.FLAGS(['convert', *words])
+        with pytest.raises(UserError, match=re.escape(told)):
+            vq_jax.convert.main(*rest[1:])

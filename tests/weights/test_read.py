@@ -19,7 +19,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from vq_jax.errors import UserError
-from vq_jax.weights import read, read_weights, write_safetensors
+from vq_jax.weights import read, read_weights, write_pytorch, write_safetensors
 
 # What `make_checkpoints.py` wrote.
 CHECKPOINTS = ('lightning.ckpt', 'lightning_protocol4.ckpt', 'lightning_legacy.ckpt')
@@ -88,6 +88,16 @@ def test_safetensors_are_those_of_the_package(tmp_path):
     equal(load_file(tmp_path / 'ours.safetensors'), {**SAVED, 'brain': B})
     write_safetensors(tmp_path / 'all.safetensors', SAVED, {})
     equal(read_weights([tmp_path / 'all.safetensors']).arrays, SAVED)
+
+
+def test_what_is_written_as_pytorch_does_is_read(tmp_path):
+    """PyTorch 2.13 reads it too, also with `weights_only` and `mmap`, which was tried by hand."""
+    write_pytorch(tmp_path / 'a.ckpt', {'state_dict': SAVED, 'b': B})
+    arrays = {f'state_dict.{name}': array for name, array in SAVED.items()}
+    equal(read_weights([tmp_path / 'a.ckpt']).arrays, arrays | {'b': B})
+    with zipfile.ZipFile(tmp_path / 'a.ckpt') as archive:
+        pickletools.dis(archive.read('a/data.pkl'), io.StringIO())  # raises if it is no whole pickle
+        assert archive.testzip() is None
 
 
 def test_msgpack_is_flaxs_own(tmp_path, monkeypatch):
@@ -278,6 +288,21 @@ def test_what_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
         assert tracemalloc.get_traced_memory()[1] < 2**27
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'})' + b'\x85' * 200_000 + b'Ns.',  # a key: a tuple in a tuple in a tuple
+        b'ccollections\nOrderedDict\n](])' + b'\x85' * 200_000 + b'aNae\x85R.',
+        tensor((2**61,) * 10_000, (1,)),
+        tensor((10**4000,), (1,)),
+    ],
+    ids=['key', 'ordered key', 'axes', 'digits'],
+)
+def test_what_would_take_python_down_or_years_is_refused(tmp_path, content):
+    (tmp_path / 'a.pth').write_bytes(archive(content, **{'0': A.tobytes()}))
+    refused(tmp_path / 'a.pth', 'has a key that is a tuple|has too many axes, or a size')
 
 
 @pytest.mark.parametrize('kind', ['F8_E5M2', 'C64', 'x'])

@@ -179,11 +179,11 @@ def export_run(workdir: str | Path, project: str, output: str | Path, step: int 
 
 def origin_in_words(origin: Origin) -> str:
     """Where weights come from, in a line."""
-    model = f'{origin["model"]} of ' if origin['model'] else 'a model of '
-    facts = ''.join(f', {name} {value}' for name, value in origin['facts'].items())
-    published = f'; published{facts.removeprefix(",")}' if facts else ''
+    sizes = f' of the sizes of {origin["model"]}' if origin['model'] else ''
+    facts = ', '.join(f'{name} {value}' for name, value in origin['facts'].items())
+    published = f'; published of {origin["model"]}: {facts}' if facts else ''
     return (
-        f'{model}{origin["project"]} ({origin["source"]}, code under {origin["licence"]}), from '
+        f'a model of {origin["project"]}{sizes} ({origin["source"]}, code under {origin["licence"]}), from '
         f'{origin["file"]}, SHA-256 {origin["sha256"]}{published}'
     )
 

@@ -234,7 +234,8 @@ class Origin(TypedDict):
 
     Attributes:
         project: Whose they are, by its name among `vq_jax.weights.PROJECTS`.
-        model: What the published model of these sizes is called; None if there is none.
+        model: What a published model of these sizes is called, which may have learned of other data; None if
+            there is none.
         source: The address of the project's code.
         licence: Of that code.
         file: The name of the file that they were read from.

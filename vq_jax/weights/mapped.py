@@ -11,6 +11,7 @@ import numpy as np
 
 from vq_jax.files import open_regular
 
+_MOST_SIZES = 65  # of an array: those of 32 axes, their strides, and where it begins
 # What weights may be: real numbers that every part of this project can compute with.
 _TYPES = {
     'bfloat16': np.dtype(jnp.bfloat16),
@@ -71,10 +72,13 @@ def array_of(
     Raises:
         ValueError: the array would be larger than its bytes.
     """
+    sizes = (*shape, *(strides or ()), offset)
+    if len(sizes) > _MOST_SIZES or not all(type(n) is int and 0 <= n < 2**62 for n in sizes):
+        raise ValueError('an array has too many axes, or a size that is no number from 0 on')
     if strides is None:
         strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
-    if len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in (*shape, *strides, offset)):
-        raise ValueError(f'an array has the shape {shape}, the strides {strides} and the offset {offset}')
+    if len(shape) != len(strides):
+        raise ValueError(f'an array has the shape {tuple(shape)} and the strides {tuple(strides)}')
     count, held = math.prod(shape), len(data) // dtype.itemsize
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) if count else 0
     # Numbers that are there many times, as along axes of stride 0, could fill any memory.

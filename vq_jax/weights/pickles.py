@@ -8,7 +8,7 @@ refused by its name.
 
 import dataclasses
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO
 
 _MOST_STEPS = 2**22  # of one pickle: a thousand times those of a large network
@@ -74,7 +74,17 @@ def load(file: BinaryIO, calls: Mapping[str, Callable[..., Any]], persistent: Ca
 
 
 def _ordered(items: Any = ()) -> dict[Any, Any]:
-    return dict(items)
+    return _dictionary((key, value) for key, value in items)
+
+
+def _dictionary(items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A dictionary whose keys are plain: of tuples in a million tuples the hash would overflow C's stack."""
+    made = {}
+    for key, value in items:
+        if not isinstance(key, str | bytes | int | float | Global | None):
+            raise ValueError(f'its pickle has a key that is a {type(key).__name__}')
+        made[key] = value
+    return made
 
 
 class _Machine:
@@ -173,7 +183,7 @@ class _Machine:
         if not isinstance(target, _Object):
             if type(target) is not dict:
                 raise ValueError('its pickle sets keys of what is no dictionary')
-            target.update(zip(items[::2], items[1::2], strict=True))
+            target.update(_dictionary(zip(items[::2], items[1::2], strict=True)))
 
     def _add(self, items: list[Any]) -> None:
         target = self.stack[-1]
