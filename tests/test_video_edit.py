@@ -56,8 +56,9 @@ def test_frames_between_others_and_those_that_follow(workdir, tmp_path):
         np.testing.assert_array_equal(made, expected)
         np.testing.assert_array_equal((made[0] != frames).any((0, 3)) & ~mask, False)
         assert (made[0, start:stop] != frames[start:stop]).any()
+    (tmp_path / 'empty').mkdir()
     mistakes = {
-        f'--mask={folder.parent}': f'{folder.parent} cannot be taken (it has no frames)',
+        f'--mask={tmp_path}/empty': f'{tmp_path}/empty cannot be taken (it has no frames)',
         '--gap=0.5,2': '--gap counts frames, and this run is of videos; give whole numbers.',
         '--continue=1.5': '--continue counts frames, and this run is of videos; give whole numbers.',
         '--gap=2,8': f'--gap ends at 8, and {folder} at 7; give an earlier end, or --continue',

@@ -127,7 +127,8 @@ def main() -> None:
         made = made[:, : len(example)]
     elif not asked:
         if run.config.model.get('upscale', 1) == 1:  # other tasks have no such key
-            part = '--mask' if spec.kind == 'image' else '--gap or --continue'
+            parts = {'image': '--mask', 'video': '--mask, --gap or --continue'}
+            part = parts.get(spec.kind, '--gap or --continue')
             raise UserError(
                 f'give {part} (a prior or a diffusion model), --strength or --sigma (a diffusion model), or '
                 '--to (a diffusion model or a VAE); only a run of super-resolution, or an autoencoder that '

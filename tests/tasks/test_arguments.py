@@ -66,11 +66,21 @@ def test_what_a_run_cannot_do(run, call, words):
     assert words in str(raised.value)
 
 
-def test_what_is_told_of_a_tokenizer_of_sound():
-    spec = Spec('audio', (64, 1), rate=8000)
+@pytest.mark.parametrize(
+    'spec, words',
+    [
+        (
+            Spec('audio', (64, 1), rate=8000),
+            'sounds; train a prior .* \\(configs/audio/speech_prior.py with ',
+        ),
+        (Spec('video', (8, 8, 8, 1)), 'videos; train a prior .* \\(configs/video/prior_sprites.py with '),
+    ],
+    ids=str,
+)
+def test_what_is_told_of_a_tokenizer_of_no_images(spec, words):
     task = make_task(default_config('vqvae'), spec)
     run = Run(Restored(default_config('vqvae'), task, None, spec, 0, Path()))
-    with pytest.raises(UserError, match=r'cannot sample sounds; .* \(configs/audio/speech_prior.py with '):
+    with pytest.raises(UserError, match=f'cannot sample {words}'):
         run.sample(1)
 
 

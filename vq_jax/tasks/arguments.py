@@ -36,12 +36,12 @@ def check_can(name: str, task: Task, spec: Spec, method: str, ability: str | Non
         return
     able = [other for other, cls in TASKS.items() if issubclass(cls, protocol)]
     if 'prior' in able and task.vocabularies:
-        config = 'audio/speech_prior.py' if spec.kind == 'audio' else 'image/prior_mnist.py'
+        by_kind = {'audio': 'audio/speech_prior.py', 'video': 'video/prior_sprites.py'}
+        config = by_kind.get(spec.kind, 'image/prior_mnist.py')
         remedy = f'train a prior on its codes (configs/{config} with config.tokenizer.workdir=RUN)'
     elif 'diffusion' in able and name == 'vqgan':
-        remedy = (
-            'train one on its latents that can (configs/image/ldm_imagenette.py, config.latent.workdir=RUN)'
-        )
+        config = 'video/ldm_sprites.py' if spec.kind == 'video' else 'image/ldm_imagenette.py'
+        remedy = f'train one on its latents that can (configs/{config}, config.latent.workdir=RUN)'
     else:
         remedy = f'one of {", ".join(able[:-1])}{" or " if able[1:] else ""}{able[-1]} can'
     many = spec.plural
