@@ -165,7 +165,8 @@ def test_four_devices_equal_one(name, engine, descended, tmp_path):
     assert_same_descent(descended(name), four)
 
 
-@pytest.mark.parametrize('name', ['gan', pytest.param('vqgan', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['gan', 'vqgan'])
 def test_bfloat16_trains(name, tmp_path):
     sections = ['discriminator', 'generator' if name == 'gan' else 'model']
     changes = [f'--config.{s}.dtype=bfloat16' for s in sections] + ['--config.steps=8']

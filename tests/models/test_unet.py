@@ -25,6 +25,7 @@ def moved(model, *inputs, seed=1):
     return jax.tree.map(lambda x: jnp.float32(0.2 * rng.normal(size=x.shape)), shapes)
 
 
+@pytest.mark.slow
 def test_it_predicts_zeros_before_training_and_gradients_reach_everything_later():
     model = UNet(UNetSizes(**SMALL), features=3)
     variables = initialised(model.init, jax.random.key(0), X, T, CLASSES)

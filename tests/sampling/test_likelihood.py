@@ -28,14 +28,8 @@ def keys(n):
     return jax.random.split(jax.random.key(3), n)
 
 
-@pytest.mark.parametrize(
-    'process',
-    [
-        Process('cosine'),
-        pytest.param(Process('straight', 'straight'), marks=pytest.mark.slow),
-        pytest.param(Process('linear'), marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('process', [Process('cosine'), Process('straight', 'straight'), Process('linear')])
 def test_the_bound_of_continuous_time_is_that_of_direct_integration(process):
     """For the exact denoiser all noise levels together are one divergence, of q(x_0' | x) from p(x_0').
 
