@@ -32,6 +32,8 @@ KINDS = {
     'dac': {
         'quantizer.kind': 'residual',
         'quantizer.learning': 'gradient',
+        # Of k-means, rounding decides which of two equal codes the blank patches move.
+        'quantizer.codebook_init': 'random',
         'quantizer.code_dim': 2,
         'quantizer.cosine': True,
         'quantizer.unit_length': False,

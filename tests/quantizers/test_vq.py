@@ -39,6 +39,21 @@ def learn(quantizer, variables, means):
     return quantizer.apply({**variables, **means}, method='after_update', mutable=[STATISTICS, REVIVALS])
 
 
+def test_codes_compared_by_direction_begin_around_directions():
+    rng = np.random.default_rng(0)
+    directions = np.repeat([[1.0, 0.1, 0], [0, 1, 0.1], [0.1, 0, 1]], 20, 0)
+    z = np.float32(directions * rng.uniform(1, 10, (60, 1)) + rng.normal(0, 0.01, (60, 3)))
+    quantizer, variables = make(
+        z, num_codes=3, codebook_init='kmeans', cosine=True, unit_length=False, learning='gradient'
+    )
+    _, changed = quantizer.apply(
+        variables, jax.random.key(1), z, method='init_from_data', mutable=['params', STATISTICS]
+    )
+    codes = np.asarray(changed['params']['codebook'])
+    expected = z.reshape(3, 20, 3).mean(1)
+    np.testing.assert_allclose(codes[np.argmax(codes, 0)], expected, rtol=1e-5)
+
+
 def vectors(shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 

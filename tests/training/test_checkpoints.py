@@ -19,6 +19,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
+from tests.runs import CPU, several
 from vq_jax.errors import UserError
 from vq_jax.training import checkpoints as checkpoints_module
 from vq_jax.training.checkpoints import Checkpoints
@@ -609,8 +610,7 @@ def run_two_processes(directory, expected):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         coordinator = f'127.0.0.1:{free.getsockname()[1]}'
-    xla_flags = f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=2'
-    flags = {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': xla_flags}
+    flags = CPU | several(2)
     command = [sys.executable, '-c', textwrap.dedent(TWO_PROCESSES), coordinator]
     processes = [
         subprocess.Popen(

@@ -175,15 +175,25 @@ class VectorQuantizer(nn.Module):
         return self.kmeans_batches if self.codebook_init == 'kmeans' else 0
 
     def init_from_data(self, key: jax.Array, z: jax.Array) -> None:
-        """Puts the codes at the centres that k-means finds among vectors [n dim]; see `StartsFromData`."""
+        """Puts the codes at the centres that k-means finds among vectors [n dim]; see `StartsFromData`.
+
+        Of codes that are compared by direction and have lengths of their own, each is the mean of the vectors
+        around one direction.
+        """
         if len(z) < self.num_codes:
             raise UserError(
                 f'k-means cannot place {self.num_codes} codes (num_codes) with the {len(z)} vectors of '
                 f'{self.kmeans_batches} batches; raise kmeans_batches or the batch size, or set '
                 'codebook_init=random.'
             )
-        cosine = self.cosine and self.unit_length
-        self.set_codes(*kmeans(key, self.project(z), k=self.num_codes, cosine=cosine))
+        vectors = self.project(z)
+        centres, shares = kmeans(key, vectors, k=self.num_codes, cosine=self.cosine)
+        if self.cosine and not self.unit_length:
+            codes = nearest_code(quantization.normalise(vectors), centres)
+            sums = quantization.code_sums(vectors, codes, self.num_codes)
+            means = sums / jnp.maximum(shares, 1 / len(vectors))[:, None]
+            centres = jnp.where(shares[:, None] > 0, means, centres)
+        self.set_codes(centres, shares)
 
     def lookup(self, codes: jax.Array) -> jax.Array:
         """The vectors [... dim] that stand for codes, int32 [... 1]."""
