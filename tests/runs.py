@@ -24,10 +24,7 @@ def several(devices):
     """The environment of a process that has so many."""
     # Which is no part of the key of what is compiled.
     count = f'--xla_force_host_platform_device_count={devices}'
-    flags = {'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} {count}'}
-    # XLA has as many threads as devices. Each sum over devices holds one on every device until all are there,
-    # and a program may wait in several at once: then the last device finds no thread, and all wait for ever.
-    return flags if devices == 1 else flags | {'NPROC': str(16 * devices)}
+    return {'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} {count}'}
 
 
 def start(arguments, *, module='vq_jax.train', devices=1, cwd=ROOT, signalled=None):

@@ -194,6 +194,24 @@ def test_what_the_system_says_of_a_file_is_a_sentence(tmp_path, monkeypatch, cap
     assert capsys.readouterr().err == words
 
 
+@pytest.mark.parametrize(
+    'environment, given',
+    [
+        ({}, None),
+        ({'XLA_FLAGS': '--xla_force_host_platform_device_count=1'}, None),
+        ({'XLA_FLAGS': '--xla_dump_to=x --xla_force_host_platform_device_count=40'}, '640'),
+        ({'JAX_NUM_CPU_DEVICES': '50'}, '800'),
+        ({'JAX_NUM_CPU_DEVICES': '50', 'NPROC': '7'}, '7'),
+    ],
+)
+def test_several_devices_of_a_cpu_have_threads_for_sums_that_wait_at_once(environment, given, monkeypatch):
+    monkeypatch.setattr(os, 'environ', {**environment})
+    monkeypatch.setattr(os, 'cpu_count', lambda: 2)
+    monkeypatch.setattr(cli.app, 'run', lambda *_, **__: None)
+    cli.main(print)
+    assert os.environ.get('NPROC') == given
+
+
 def raise_(error):
     raise error
 

@@ -26,6 +26,7 @@ from vq_jax.files import WriteError, cache_folder, telling, write_atomically
 
 # What a disk says that is full, or may not or cannot be written.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_SUMS_AT_ONCE = 16  # over devices, that a program waits in, at most
 _HELP = ('--help', '-help', '-?', '--?', '--helpshort', '-helpshort')
 flags.disclaim_key_flags()  # those defined here are of the command that asks for them
 _PLACES = ('workdir', 'output', 'reference', 'init_from')  # flags that name something on this machine
@@ -65,6 +66,7 @@ def main(
     logging.get_absl_logger().addFilter(_make_printable)
     # What a terminal has no characters for is shown by others, instead of ending the command.
     sys.stdout.reconfigure(errors='backslashreplace')
+    _give_threads()
     try:
         app.run(lambda argv: run(*argv[1:]), flags_parser=functools.partial(_parse, required, words))
     except UserError as error:
@@ -202,6 +204,19 @@ def read_config(flag: flags.FlagHolder | flags.Flag) -> Any:
         raise UserError('get_config() of the config file must return an ml_collections.ConfigDict.')
     with allowing(named_modules(config)):
         return complete_config(config)
+
+
+def _give_threads() -> None:
+    """Gives XLA threads enough, where several devices are to be made of one CPU (and JAX has not begun).
+
+    It has as many as devices. Each sum over devices holds one on every device until all are there, and a
+    program may wait in several sums at once: then the last device finds no thread, and all wait for ever.
+    """
+    options = os.environ.get('XLA_FLAGS', ''), os.environ.get('JAX_NUM_CPU_DEVICES', '')
+    asked = re.findall(r'--xla_force_host_platform_device_count=(\d+)|^(\d+)$', '\n'.join(options), re.M)
+    devices = max((int(flag or variable) for flag, variable in asked), default=1)
+    if devices > 1:
+        os.environ.setdefault('NPROC', str(max(os.cpu_count() or 1, _SUMS_AT_ONCE * devices)))
 
 
 def use_compilation_cache() -> None:
