@@ -237,6 +237,17 @@ def literal(text: str) -> Any:
         return _WORDS.get(text.lower(), text)
 
 
+def overrides(flag: flags.FlagHolder) -> dict[str, Any]:
+    """The values by key of a flag such as `--override`; they are written key=value, as after `--config.`."""
+    parsed = {}
+    for override in flag.value:
+        key, equals, value = override.partition('=')
+        if not equals:
+            raise UserError(f'--{flag.name} is {override!r}; write it as key=value.')
+        parsed[key] = literal(value)
+    return parsed
+
+
 def check_output(flag: flags.FlagHolder, *endings: str) -> Path:
     """The file or new folder that a flag names, once it is known that it can be written.
 

@@ -15,6 +15,9 @@ from vq_jax.errors import UserError, plural
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The directory to make a run in, of a file of weights.')
 _FROM = flags.DEFINE_string('from', None, 'Whose weights they are, such as taming; found out if not given.')
+_OVERRIDE = flags.DEFINE_multi_string(
+    'override', [], 'With --workdir: another value for a key of the config, such as data.image_size=512.'
+)
 _TO = flags.DEFINE_string('to', None, 'Whose file a run is to become, such as taming.')
 _OUTPUT = flags.DEFINE_string(
     'output',
@@ -32,8 +35,9 @@ def main(source: str) -> None:
         )
     if (_OUTPUT.value is None) != (_TO.value is None):
         raise UserError('--to and --output belong together; give both, or leave both out.')
-    if _TO.value and _FROM.value:
-        raise UserError('--from is for files of weights, and --to for runs; give one of them.')
+    for flag in (_FROM, _OVERRIDE):
+        if _TO.value and flag.value:
+            raise UserError(f'--{flag.name} is for files of weights, and --to for runs; give one of them.')
     if _STEP.value and not _TO.value:
         raise UserError('--step is given without --to; give both, or leave it out.')
     if _TO.value:
@@ -47,7 +51,7 @@ def _import(source: str, workdir: Path) -> None:
     from vq_jax.training.state import count_parameters
 
     check_new(workdir)
-    made = convert(source, _FROM.value)
+    made = convert(source, _FROM.value, cli.overrides(_OVERRIDE))
     made.write(workdir)
     print(origin_in_words(made.facts.origin))
     if made.left_out:

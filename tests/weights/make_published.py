@@ -1,8 +1,9 @@
 """Made `published.json`: what other projects' own modules give with the weights of `models.random_weights`.
 
-With PyTorch 2.13.0 on a CPU and diffusers 0.42.1, and with taming-transformers (commit 3ba01b2) and LlamaGen
-(commit ce98ec4) on the path. The `VQModel` of the former, which derives from a class of PyTorch Lightning, is
-made here of its parts as there, and the `AutoencoderKL` of latent-diffusion of the same parts.
+By `python -m tests.weights.make_published`, with PyTorch 2.13.0 on a CPU, diffusers 0.42.1, and
+taming-transformers (commit 3ba01b2), LlamaGen (ce98ec4) and VAR (78b9539) on the path. The `VQModel` of the
+first, which derives from a class of PyTorch Lightning, is made here of its parts as there, and
+latent-diffusion's `AutoencoderKL` of the same parts. So is VAR's `VQVAE`, whose sizes are fixed.
 """
 
 import json
@@ -12,11 +13,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from diffusers import VQModel as DiffusersVQModel
+from models import basic_vae, quant
 from taming.modules.diffusionmodules.model import Decoder, Encoder
 from taming.modules.vqvae.quantize import VectorQuantizer2
 from tokenizer.tokenizer_image import vq_model as llamagen
 
-from tests.weights.models import CODED, KL, images, random_weights
+from tests.weights.models import CODED, KL, SCALED, SCALES, images, random_weights
 
 S = CODED
 
@@ -52,6 +54,15 @@ def of_llamagen():
     return model
 
 
+def of_var():
+    sizes = {'ch': S.channels, 'ch_mult': S.multipliers, 'num_res_blocks': 1, 'z_channels': SCALED.latent}
+    model = torch.nn.Module()
+    model.encoder, model.decoder = basic_vae.Encoder(**sizes), basic_vae.Decoder(**sizes)
+    model.quant_conv, model.post_quant_conv = (torch.nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+    model.quantize = quant.VectorQuantizer2(S.num_codes, SCALED.latent, False, v_patch_nums=SCALES)
+    return model
+
+
 def of_diffusers(coded):
     widths = [S.channels * multiplier for multiplier in S.multipliers]
     common = {
@@ -77,6 +88,7 @@ with torch.no_grad():
     for name, model in (
         ('taming', taming(False)),
         ('llamagen', of_llamagen()),
+        ('var', of_var()),
         ('diffusers-vq', of_diffusers(True)),
         ('latent-diffusion', taming(True)),
         ('diffusers-kl', of_diffusers(False)),
@@ -84,12 +96,18 @@ with torch.no_grad():
         weights = {key: torch.tensor(value) for key, value in random_weights(name).items()}
         if name == 'llamagen':
             weights['quantize.codebook_used'] = torch.zeros(65_536)
+        if name == 'var':
+            weights['quantize.ema_vocab_hit_SV'] = torch.zeros(len(SCALES), S.num_codes)
         model.load_state_dict(weights)
         model.eval()
         moments = model.quant_conv(model.encoder(x))
         if 'kl' in name or name == 'latent-diffusion':
             latents = moments[:, : S.latent]
             made[name] = {'latents': flat(latents)}
+        elif name == 'var':
+            codes = model.quantize.f_to_idxBl_or_fhat(moments, to_fhat=False)
+            latents = model.quantize.f_to_idxBl_or_fhat(moments, to_fhat=True)[-1]
+            made[name] = {'codes': torch.cat(codes, 1).tolist()}
         else:
             latents, _, (*_, codes) = model.quantize(moments)
             made[name] = {'codes': codes.reshape(2, 8, 8).tolist()}

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 
 from vq_jax.weights import PROJECTS
-from vq_jax.weights.vqgan import Sizes
+from vq_jax.weights.vqgan import Sizes, theirs_of
 
 CODED = Sizes(
     image_channels=3,
@@ -18,16 +18,19 @@ CODED = Sizes(
     latent=8,
     num_codes=32,
 )
+SCALED = dataclasses.replace(CODED, features=8)
+SCALES = (1, 2, 3, 4, 6, 8)  # of the multi-scale quantizer, of an image of 16x16
 KL = dataclasses.replace(CODED, features=8, num_codes=0)
 
 
 def sizes_of(project):
-    return CODED if PROJECTS[project].bottleneck == 'vq' else KL
+    return {'vq': CODED, 'multi_scale': SCALED, 'kl': KL}[PROJECTS[project].bottleneck]
 
 
 def random_weights(project):
     """Arrays by the names of a project; those of the same layer of ours are the same in all projects."""
-    return {row.theirs: row.to_theirs(_random(row)) for row in PROJECTS[project].table(sizes_of(project))}
+    rows = PROJECTS[project].table(sizes_of(project))
+    return theirs_of(rows, {row.ours: _random(row) for row in rows})
 
 
 def _random(row):

@@ -42,6 +42,8 @@ class ResidualSizes:
             the coarsest always has one more.
         features: width of the vectors between encoder and decoder; the encoder gives twice as many
             for a Gaussian.
+        latent_convolutions: one more convolution of size 3 ends the encoder, and one begins the decoder, as
+            in VAR's tokenizer (Tian et al. 2024, arXiv:2404.02905).
         strides: by which each resolution divides the sizes of the grid of the one before, one for all axes
             or one for each; with `time_strides`, for the axes of a frame.
         time_strides: of video, by which each resolution but the finest divides the frames of the one before,
@@ -59,6 +61,7 @@ class ResidualSizes:
     residual_blocks: int = 2
     attention_resolutions: tuple[int, ...] = (4,)
     features: int = 256
+    latent_convolutions: bool = False
     strides: tuple[int, ...] = (2,)
     time_strides: tuple[int, ...] = ()
     temporal: Temporal = 'full'
@@ -214,7 +217,10 @@ class ResidualEncoder(nn.Module):
                 if resolution in s.attention_resolutions:
                     x = _apart(s.temporal, attention(s.dtype), x)
         x = _middle(s, x)
-        return _conv(self.features, s.dtype, s.temporal)(nn.swish(_apart(s.temporal, GroupNorm(), x)))
+        x = _conv(self.features, s.dtype, s.temporal)(nn.swish(_apart(s.temporal, GroupNorm(), x)))
+        if s.latent_convolutions:
+            x = _conv(self.features, s.dtype, s.temporal, name='latent')(x)
+        return x
 
 
 class ResidualTrunk(nn.Module):
@@ -227,6 +233,8 @@ class ResidualTrunk(nn.Module):
         """Maps vectors [b *grid features] to what the last convolution is given [b *grid*factors c]."""
         s = self.sizes
         block, attention = recomputed(s.remat, ResidualBlock, Attention)
+        if s.latent_convolutions:
+            z = _conv(z.shape[-1], s.dtype, s.temporal, name='latent')(z)
         x = split_batch(_conv(s.channels * s.multipliers[-1], s.dtype, s.temporal)(z))
         x = _middle(s, x)
         for resolution in reversed(range(len(s.multipliers))):
@@ -261,11 +269,11 @@ def _middle(sizes: ResidualSizes, x: jax.Array) -> jax.Array:
     return block(x.shape[-1], sizes.dtype, sizes.temporal)(x)
 
 
-def _conv(features: int, dtype: str, temporal: Temporal) -> Conv:
+def _conv(features: int, dtype: str, temporal: Temporal, name: str | None = None) -> Conv:
     """A convolution of size 3 of what a frame may see."""
     if temporal == 'causal':
-        return CausalConv(features, dtype=dtype)
-    return Conv(features, (1, 3, 3) if temporal == 'none' else 3, dtype=dtype)
+        return CausalConv(features, dtype=dtype, name=name)
+    return Conv(features, (1, 3, 3) if temporal == 'none' else 3, dtype=dtype, name=name)
 
 
 def _apart(temporal: Temporal, layer: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:

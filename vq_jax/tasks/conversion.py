@@ -17,7 +17,7 @@ from vq_jax.errors import UserError, nearest
 from vq_jax.files import telling, write_atomically
 from vq_jax.spec import Spec
 from vq_jax.tasks.registry import complete_config, default_config, make_task
-from vq_jax.tasks.restore import restore, write_for_inference
+from vq_jax.tasks.restore import overridden, restore, write_for_inference
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.finite import some
 from vq_jax.training.run_dir import DataFacts, Origin, flatten
@@ -25,7 +25,7 @@ from vq_jax.training.state import abstract_batch
 from vq_jax.weights import PROJECTS, Project, read_weights, write_pytorch, write_safetensors
 from vq_jax.weights.diffusers import FILE as FOLDERS_FILE
 from vq_jax.weights.read import ENDINGS
-from vq_jax.weights.vqgan import Row
+from vq_jax.weights.vqgan import Row, theirs_of
 
 # What all these models are evaluated on, and that their codes learned by gradients alone. LPIPS would have to
 # be downloaded before anything can be evaluated.
@@ -89,12 +89,16 @@ def check_new(workdir: str | Path) -> None:
         raise UserError(f'{workdir} is there already; give a --workdir that is not, which is made.')
 
 
-def convert(source: str | Path, project: str | None = None) -> Converted:
+def convert(
+    source: str | Path, project: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> Converted:
     """Reads a checkpoint of another project.
 
     Args:
         source: the file, of any format that `read_weights` knows, or a folder with one of them.
         project: whose it is, by its name among `vq_jax.weights.PROJECTS`; None finds out by its arrays.
+        overrides: other values for keys of the config, by their dotted names, such as
+            `{'data.image_size': 512}`; the network must stay as it is.
 
     Raises:
         UserError: it cannot be read, is of no such project or of several, or lacks something.
@@ -112,7 +116,11 @@ def convert(source: str | Path, project: str | None = None) -> Converted:
     published = chosen.known_as(sizes)
     trained = dict(published.config) if published else {}
     channels = {'data.channels': sizes.image_channels}
-    config = complete_config(_config({**_CONFIG, **trained, **channels, **chosen.config(sizes)}))
+    network = chosen.config(sizes)
+    config = complete_config(_config({**_CONFIG, **trained, **channels, **network}))
+    if fixed := [key for key in overrides or {} if key in {**channels, **network}]:
+        raise UserError(f'{fixed[0]} is as the arrays of {source} are, and cannot be overridden.')
+    config = overridden(config, overrides or {}, source)
     size = config.data.image_size
     spec = Spec('image', (size, size, sizes.image_channels))
     task = make_task(config, spec)
@@ -161,11 +169,9 @@ def export_run(workdir: str | Path, project: str, output: str | Path, step: int 
     if differing or run.spec.kind != 'image':
         why = '; '.join(differing) or f'it is of {run.spec.plural}'
         raise UserError(f'{workdir} cannot be written as a model of {chosen.title}: {why}.')
-    moving = config['quantizer.learning'] == 'moving_average'
-    codebook = ('codebook' if moving else 'params', 'bottleneck', 'codebook')
-    ours = _by_way(run.state.eval_variables())
-    arrays = {row.theirs: row.to_theirs(np.asarray(ours[row.ours])) for row in chosen.table(sizes, codebook)}
-    arrays |= {name: np.zeros(shape, np.float32) for name, shape in chosen.constants.items()}
+    codebook = 'codebook' if config['quantizer.learning'] == 'moving_average' else 'params'
+    arrays = theirs_of(chosen.table(sizes, codebook), _by_way(run.state.eval_variables()))
+    arrays |= {name: np.zeros(shape, np.float32) for name, shape in chosen.constants(sizes).items()}
     settings = chosen.settings(sizes) if chosen.settings else {}
     named = {'format': 'pt', 'vq_jax': run.identity()['checksum']}
     if not output.suffix:

@@ -8,10 +8,11 @@ from vq_jax.weights.pytorch_files import write_pytorch
 from vq_jax.weights.read import Weights, read_weights
 from vq_jax.weights.safetensors_files import write_safetensors
 from vq_jax.weights.taming import TAMING
+from vq_jax.weights.var import VAR
 from vq_jax.weights.vqgan import Project
 
 PROJECTS: dict[str, Project] = {
-    project.name: project for project in (TAMING, LLAMAGEN, LATENT_DIFFUSION, *DIFFUSERS)
+    project.name: project for project in (TAMING, LLAMAGEN, VAR, LATENT_DIFFUSION, *DIFFUSERS)
 }
 
 __all__ = [

@@ -32,7 +32,7 @@ LLAMAGEN = Project(
     section='model',
     cosine=True,
     unread=('quantize.codebook_used',),  # which codes the last batches of training chose
-    constants={'quantize.codebook_used': (65_536,)},
+    constants=lambda sizes: {'quantize.codebook_used': (65_536,)},
     published=tuple(
         Published(
             name,

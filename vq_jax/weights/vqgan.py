@@ -5,8 +5,7 @@ The networks are the same in all of them; names differ, and which way the levels
 
 import dataclasses
 import itertools
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from vq_jax.errors import UserError
 
 _GROUPS = 32  # of group normalisation, in all of these projects
+_PHI = 4  # convolutions of the multi-scale quantizer, as many as are published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Names:
         middle: of the blocks at the coarsest resolution, below the encoder's and the decoder's names.
         norm_out: of the last normalisation of both, the same.
         shortcut: of the convolution that a residual block's input passes.
-        attention: of the normalisation, query, key, value and output of self-attention.
+        attention: of the normalisation, query, key, value and output of self-attention; those of the same
+            name are one array, one after another.
         linear: whether the kernels of attention are matrices, and not those of convolutions.
     """
 
@@ -79,10 +80,12 @@ class Row:
 
     Attributes:
         theirs: its name there.
-        shape: the one that it has there.
+        shape: the one that it has there; of an array with several of ours in it, that of all of them.
         ours: the way to it among the variables of our model.
         axes: of theirs, in our order.
         ours_shape: the one that it has here, which may have axes of size 1 more or less.
+        part: which part it is along the first axis of theirs.
+        parts: in how many equal ones that is divided.
     """
 
     theirs: str
@@ -90,15 +93,28 @@ class Row:
     ours: tuple[str, ...]
     axes: tuple[int, ...]
     ours_shape: tuple[int, ...]
+    part: int = 0
+    parts: int = 1
 
     def to_ours(self, array: np.ndarray) -> np.ndarray:
         """An array of theirs as it is here, float32."""
-        return np.ascontiguousarray(array.transpose(self.axes), np.float32).reshape(self.ours_shape)
+        size = self.shape[0] // self.parts
+        part = array[self.part * size : (self.part + 1) * size]
+        return np.ascontiguousarray(part.transpose(self.axes), np.float32).reshape(self.ours_shape)
 
     def to_theirs(self, array: np.ndarray) -> np.ndarray:
-        """An array of ours as it is there."""
-        transposed = array.reshape([self.shape[axis] for axis in self.axes])
+        """An array of ours as it is there, where it is one part of several."""
+        shape = (self.shape[0] // self.parts, *self.shape[1:])
+        transposed = array.reshape([shape[axis] for axis in self.axes])
         return np.ascontiguousarray(transposed.transpose(np.argsort(self.axes)))
+
+
+def theirs_of(rows: Sequence[Row], ours: Mapping[tuple[str, ...], np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a project, of ours by the way to them."""
+    parts: dict[str, list[np.ndarray]] = {}
+    for row in rows:  # in the order of the parts
+        parts.setdefault(row.theirs, []).append(row.to_theirs(np.asarray(ours[row.ours])))
+    return {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in parts.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +149,8 @@ class Project:
         section: the dictionary in which a file of PyTorch has them when it is written; empty for none.
         cosine: codes are compared by direction.
         unread: beginnings of the names of arrays that inference does not need.
-        constants: the shapes of arrays that its models have and ours do not, which are written as zeros.
+        constants: the shapes of arrays that models of such sizes have and ours do not, which are written as
+            zeros.
         settings: what `config.json` says of a model of such sizes, where its models are folders.
         published: models.
     """
@@ -143,22 +160,22 @@ class Project:
     source: str
     licence: str
     names: Names
-    bottleneck: Literal['vq', 'kl']
+    bottleneck: Literal['vq', 'multi_scale', 'kl']
     roots: tuple[str, ...]
     section: str = ''
     cosine: bool = False
     unread: tuple[str, ...] = ()
-    constants: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    constants: Callable[[Sizes], dict[str, tuple[int, ...]]] = lambda sizes: {}
     settings: Callable[[Sizes], dict[str, Any]] | None = None
     published: tuple[Published, ...] = ()
 
     def root(self, arrays: Mapping[str, np.ndarray]) -> str | None:
         """What the names of a model of this project begin with among others; None if there is none."""
         first = f'{self.names.down.format(level=0, block=0, order=0)}.conv1.weight'
+        query = f'encoder.{self.names.middle[1]}.{self.names.attention[1]}.weight'
         for root in self.roots:
-            quantized = f'{root}{_CODEBOOK}' in arrays
-            posterior = f'{root}quant_conv.weight' in arrays and not quantized
-            if f'{root}{first}' in arrays and (quantized if self.bottleneck == 'vq' else posterior):
+            there = all(f'{root}{name}' in arrays for name in (first, query, 'quant_conv.weight'))
+            if there and (f'{root}{_CODEBOOK}' in arrays) == (self.bottleneck != 'kl'):
                 return root
         return None
 
@@ -188,7 +205,6 @@ class Project:
         widths = [size(block(level, 0), 0, 4) for level in range(levels)]
         if not channels or any(width % channels for width in widths):
             raise UserError(f'the channels of a model of {self.title} are {channels} and {widths}.')
-        coded = self.bottleneck == 'vq'
         return Sizes(
             image_channels=size('encoder.conv_in.weight', 1, 4),
             channels=channels,
@@ -197,17 +213,15 @@ class Project:
             attention=tuple(level for level in range(levels) if attention(level) in arrays),
             features=size('post_quant_conv.weight', 0, 4),
             latent=size('post_quant_conv.weight', 1, 4),
-            num_codes=size(_CODEBOOK, 0, 2) if coded else 0,
+            num_codes=size(_CODEBOOK, 0, 2) if self.bottleneck != 'kl' else 0,
         )
 
-    def table(
-        self, sizes: Sizes, codebook: tuple[str, ...] = ('params', 'bottleneck', 'codebook')
-    ) -> list[Row]:
+    def table(self, sizes: Sizes, codebook: str = 'params') -> list[Row]:
         """All arrays of a model.
 
         Args:
             sizes: of the model.
-            codebook: the way to the codes among the variables of ours.
+            codebook: the collection of the codes among the variables of ours.
         """
         return _Table(self, sizes, codebook).rows
 
@@ -217,21 +231,30 @@ class Project:
         Raises:
             UserError: no config makes ours that network.
         """
-        if any(sizes.channels * multiplier % (4 * _GROUPS) for multiplier in (1, *sizes.multipliers)):
+        widths = {sizes.channels * multiplier for multiplier in (1, *sizes.multipliers)}
+        if any(width < 4 * _GROUPS or width % _GROUPS for width in widths):
             raise UserError(
                 f'{self.title} normalises {_GROUPS} groups of channels, and vq_jax no group of fewer than 4 '
-                f'channels; channels are {sizes.channels} times {sizes.multipliers}, and must be whole '
-                f'multiples of {4 * _GROUPS}.'
+                f'channels: layers have {sorted(widths)}, and must have {4 * _GROUPS} or more, a multiple of '
+                f'{_GROUPS}.'
             )
         quantizer = {
             'variant.bottleneck': 'quantizer',
-            'quantizer.kind': 'vq',
             'quantizer.groups': 1,
             'quantizer.num_codes': sizes.num_codes,
-            'quantizer.code_dim': sizes.latent,
             'quantizer.cosine': self.cosine,
         }
-        gaussian = {'variant.bottleneck': 'gaussian', 'gaussian.latent_dim': sizes.latent}
+        bottleneck = {
+            'vq': {**quantizer, 'quantizer.kind': 'vq', 'quantizer.code_dim': sizes.latent},
+            'multi_scale': {
+                **quantizer,
+                'quantizer.kind': 'multi_scale',
+                'quantizer.code_dim': None,
+                'multi_scale.convolutions': _PHI,
+                'multi_scale.blend': 0.5,
+            },
+            'kl': {'variant.bottleneck': 'gaussian', 'gaussian.latent_dim': sizes.latent},
+        }
         return {
             'task': 'vqgan',
             'variant.backbone': 'residual',
@@ -244,12 +267,13 @@ class Project:
             'model.features': sizes.features,
             'model.strides': (2,),
             'model.temporal': 'full',
-            **(quantizer if self.bottleneck == 'vq' else gaussian),
+            'model.latent_convolutions': self.bottleneck == 'multi_scale',
+            **bottleneck[self.bottleneck],
         }
 
     def sizes_of(self, config: Mapping[str, Any], image_channels: int) -> Sizes:
         """The sizes of a model of ours, by a config with dotted keys, if it is one of these at all."""
-        coded = self.bottleneck == 'vq'
+        width = {'vq': 'quantizer.code_dim', 'multi_scale': 'model.features', 'kl': 'gaussian.latent_dim'}
         return Sizes(
             image_channels=image_channels,
             channels=config['model.channels'],
@@ -257,8 +281,8 @@ class Project:
             residual_blocks=config['model.residual_blocks'],
             attention=tuple(config['model.attention_resolutions']),
             features=config['model.features'],
-            latent=config['quantizer.code_dim' if coded else 'gaussian.latent_dim'],
-            num_codes=config['quantizer.num_codes'] if coded else 0,
+            latent=config[width[self.bottleneck]],
+            num_codes=config['quantizer.num_codes'] if self.bottleneck != 'kl' else 0,
         )
 
     def known_as(self, sizes: Sizes) -> Published | None:
@@ -272,18 +296,28 @@ class Project:
 class _Table:
     """Rows in the order in which the data pass the layers."""
 
-    def __init__(self, project: Project, sizes: Sizes, codebook: tuple[str, ...]) -> None:
+    def __init__(self, project: Project, sizes: Sizes, codebook: str) -> None:
         self._names, self._sizes = project.names, sizes
         self._numbers: dict[str, int] = {}
         self.rows: list[Row] = []
-        coded, latent, features = project.bottleneck == 'vq', sizes.latent, sizes.features
-        twice = 1 if coded else 2  # a mean and a variance for each number
+        latent, features = sizes.latent, sizes.features
+        shape = (sizes.num_codes, latent)
+        twice = 2 if project.bottleneck == 'kl' else 1  # a mean and a variance for each number
         self._encoder(twice * features)
-        self._dense('quant_conv', 'bottleneck.project_in', twice * features, twice * latent)
-        if coded:
-            shape = (sizes.num_codes, latent)
-            self.rows.append(Row(_CODEBOOK, shape, codebook, (0, 1), shape))
-        self._dense('post_quant_conv', 'bottleneck.project_out', latent, features)
+        if project.bottleneck == 'multi_scale':
+            self._conv('quant_conv', 'encoder.latent', features, latent)
+            way = (codebook, 'bottleneck', 'quantizer', 'codebook')
+            self.rows.append(Row(_CODEBOOK, shape, way, (0, 1), shape))
+            for number in range(_PHI):
+                theirs = f'quantize.quant_resi.qresi_ls.{number}'
+                self._conv(theirs, f'bottleneck.phi_{number}', latent, latent)
+            self._conv('post_quant_conv', 'decoder.trunk.latent', latent, features)
+        else:
+            self._dense('quant_conv', 'bottleneck.project_in', twice * features, twice * latent)
+            if project.bottleneck == 'vq':
+                way = (codebook, 'bottleneck', 'codebook')
+                self.rows.append(Row(_CODEBOOK, shape, way, (0, 1), shape))
+            self._dense('post_quant_conv', 'bottleneck.project_out', latent, features)
         self._decoder(features)
 
     def _encoder(self, out: int) -> None:
@@ -341,14 +375,16 @@ class _Table:
         ours = f'{ours}.{self._next(ours, "Attention")}'
         norm, *others = self._names.attention
         self._norm(f'{theirs}.{norm}', f'{ours}.GroupNorm_0', width)
-        for name, other in zip(('query', 'key', 'value', 'output'), others, strict=True):
-            if self._names.linear:
-                self._weight(
-                    f'{theirs}.{other}', f'{ours}.{name}', (width, width), (1, 0), (1, 1, width, width)
-                )
-                self._bias(f'{theirs}.{other}', f'{ours}.{name}', width)
-            else:
-                self._conv(f'{theirs}.{other}', f'{ours}.{name}', width, width, size=1)
+        for number, name in enumerate(('query', 'key', 'value', 'output')):
+            other = others[number]
+            part, parts = others[:number].count(other), others.count(other)
+            kernel, shape = (1, 1, width, width), (parts * width, width)
+            matrix = (shape, (1, 0)) if self._names.linear else ((*shape, 1, 1), (2, 3, 1, 0))
+            way = ('params', *ours.split('.'), name)
+            self.rows += [
+                Row(f'{theirs}.{other}.weight', matrix[0], (*way, 'kernel'), matrix[1], kernel, part, parts),
+                Row(f'{theirs}.{other}.bias', shape[:1], (*way, 'bias'), (0,), (width,), part, parts),
+            ]
 
     def _next(self, ours: str, kind: str) -> str:
         """The name that Flax gives the next layer of a kind in a module."""
@@ -357,20 +393,16 @@ class _Table:
         return f'{kind}_{number}'
 
     def _conv(self, theirs: str, ours: str, width: int, out: int, size: int = 3) -> None:
-        kernel = (size, size, width, out)
-        self._weight(theirs, ours, (out, width, size, size), (2, 3, 1, 0), kernel)
-        self._bias(theirs, ours, out)
+        self._layer(theirs, ours, (out, width, size, size), (2, 3, 1, 0), (size, size, width, out))
 
     def _dense(self, theirs: str, ours: str, width: int, out: int) -> None:
         """A convolution of size 1 there, which is a matrix here."""
-        self._weight(theirs, ours, (out, width, 1, 1), (2, 3, 1, 0), (width, out))
-        self._bias(theirs, ours, out)
+        self._layer(theirs, ours, (out, width, 1, 1), (2, 3, 1, 0), (width, out))
 
     def _norm(self, theirs: str, ours: str, width: int) -> None:
-        self._weight(theirs, ours, (width,), (0,), (width,), name='scale')
-        self._bias(theirs, ours, width)
+        self._layer(theirs, ours, (width,), (0,), (width,), name='scale')
 
-    def _weight(
+    def _layer(
         self,
         theirs: str,
         ours: str,
@@ -379,13 +411,12 @@ class _Table:
         ours_shape: tuple[int, ...],
         name: str = 'kernel',
     ) -> None:
-        assert math.prod(shape) == math.prod(ours_shape)
-        self.rows.append(Row(f'{theirs}.weight', shape, ('params', *ours.split('.'), name), axes, ours_shape))
-
-    def _bias(self, theirs: str, ours: str, width: int) -> None:
-        self.rows.append(
-            Row(f'{theirs}.bias', (width,), ('params', *ours.split('.'), 'bias'), (0,), (width,))
-        )
+        """Weight and bias, the latter of which is as long as the first axis of the former there."""
+        way = ('params', *ours.split('.'))
+        self.rows += [
+            Row(f'{theirs}.weight', shape, (*way, name), axes, ours_shape),
+            Row(f'{theirs}.bias', shape[:1], (*way, 'bias'), (0,), shape[:1]),
+        ]
 
 
 _CODEBOOK = 'quantize.embedding.weight'
