@@ -5,7 +5,6 @@ import io
 import os
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -296,9 +295,10 @@ def test_a_word_that_a_key_knows_is_no_none(parsed):
     config = parsed('--config=configs/image/ddpm_mnist.py', '--config.sampling.threshold=none')
     assert config.sampling.threshold == 'none'
     given = ['a.threshold=none', 'b=None', 'c=3', 'd=true', 'e={[]:1}']
-    code = f'from vq_jax import run_flags; print(run_flags._overrides({given}))'
-    printed = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
-    assert printed == "{'a.threshold': 'none', 'b': None, 'c': 3, 'd': True, 'e': '{[]:1}'}\n"
+    values = cli.overrides(SimpleNamespace(name='override', value=given))
+    assert repr(values) == "{'a.threshold': 'none', 'b': None, 'c': 3, 'd': True, 'e': '{[]:1}'}"
+    with pytest.raises(UserError, match="--override is 'f'; write it as key=value"):
+        cli.overrides(SimpleNamespace(name='override', value=['f']))
 
 
 def test_config_files_of_the_package_are_named(parsed, tmp_path, monkeypatch):
