@@ -66,11 +66,13 @@ def get_table() -> Table:
             ),
             Row(
                 'prior_cifar10_short',
-                'VQ-VAE and PixelCNN, CIFAR-10, the same, few steps',
+                'VQ-VAE and a small PixelCNN, CIFAR-10, the same, few steps',
                 'configs/image/prior_cifar10.py',
                 whole,
                 {
                     **short,
+                    'pixelcnn.depth': 6,
+                    'pixelcnn.channels': 64,
                     'tokenizer.workdir': '{vqvae_cifar10_short}',
                     'optimizer.ema_decay': 0.995,
                 },
