@@ -15,19 +15,30 @@ MOST_BYTES = 2**32  # of a file, and of what is packed in it
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file, by name; raises `UserError` if it holds anything else."""
     try:
-        content = read_file(path, MOST_BYTES)
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MOST_BYTES:
-            raise ValueError(f'{size:,} bytes are packed in it, and at most {MOST_BYTES:,} are read')
-        # Pickled objects would be programs.
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        return arrays_of(read_file(path, MOST_BYTES))
     except UserError:
         raise
     except Exception as error:  # of which NumPy and zipfile have many kinds
         raise UserError(f'{path} cannot be read as a file of arrays ({first_line(error)}).') from error
+
+
+def arrays_of(content: bytes | memoryview) -> dict[str, np.ndarray]:
+    """The arrays of the bytes of an .npz file, by name.
+
+    Raises:
+        Exception: of many kinds, if it is damaged, too large, or holds anything else.
+    """
+    if len(content) > MOST_BYTES:
+        raise ValueError(f'it has {len(content):,} bytes, and at most {MOST_BYTES:,} are read')
+    file = io.BytesIO(content)
+    with zipfile.ZipFile(file) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > MOST_BYTES:
+        raise ValueError(f'{size:,} bytes are packed in it, and at most {MOST_BYTES:,} are read')
+    # Pickled objects would be programs.
+    with np.load(file, allow_pickle=False) as opened:
+        arrays = {name: opened[name] for name in opened.files}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
-            raise UserError(f'{path} holds {name!r}, which is no array.')
+            raise ValueError(f'it holds {name!r}, which is no array')
     return arrays

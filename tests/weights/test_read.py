@@ -19,7 +19,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from vq_jax.errors import UserError
-from vq_jax.weights import read, read_weights, write_pytorch, write_safetensors
+from vq_jax.weights import pickles, read, read_weights, write_pytorch, write_safetensors
 
 # What `make_checkpoints.py` wrote.
 CHECKPOINTS = ('lightning.ckpt', 'lightning_protocol4.ckpt', 'lightning_legacy.ckpt')
@@ -275,6 +275,17 @@ def test_what_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
     # Each list holds the one before it ten times.
     laughs = b'](' + b'K\1' * 10 + b'e' + b''.join(b'q%c0](' % i + b'h%c' % i * 10 + b'e' for i in range(12))
     memory['a number a trillion times'] = laughs + b'.'
+    memory['and printed in a name'] = laughs + b"S'x'\n\x93."
+    # What describes a storage: a word, a type, a key, a device, and how many numbers.
+    parts = [b"S'storage'\n", b'ctorch\nFloatStorage\n', b"S'0'\n", b"S'cpu'\n", b'K\6']
+    for number in (0, 2, 4):
+        described = [*parts[:number], laughs, *parts[number + 1 :]]
+        memory[f'and printed of part {number}'] = b'(' + b''.join(described) + b'tQ.'
+    # A text of 1 MiB, of which each call would make a copy.
+    text, call = b'X' + struct.pack('<I', 2**20) + b'a' * 2**20 + b'q\0', b'h\1h\0\x85R'
+    for name in (b'torch\nSize', b'collections\nOrderedDict'):
+        memory[f'copies by {name}'] = text + b'c' + name + b'\nq\1' + call * 200 + b'.'
+    memory['names'] = text + b'h\0\x93' + b'h\0h\0\x93' * 200 + b'.'
     tracemalloc.start()
     try:
         for content in memory.values():
@@ -295,14 +306,51 @@ def test_what_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
     [
         b'})' + b'\x85' * 200_000 + b'Ns.',  # a key: a tuple in a tuple in a tuple
         b'ccollections\nOrderedDict\n](])' + b'\x85' * 200_000 + b'aNae\x85R.',
+        b'}L%dL\nNs.' % (2**61 - 1),  # the hash of its multiples is 0
+        b'}p%d\n.' % (2**61 - 1),
         tensor((2**61,) * 10_000, (1,)),
         tensor((10**4000,), (1,)),
     ],
-    ids=['key', 'ordered key', 'axes', 'digits'],
+    ids=['key', 'ordered key', 'number', 'place', 'axes', 'digits'],
 )
 def test_what_would_take_python_down_or_years_is_refused(tmp_path, content):
     (tmp_path / 'a.pth').write_bytes(archive(content, **{'0': A.tobytes()}))
-    refused(tmp_path / 'a.pth', 'has a key that is a tuple|has too many axes, or a size')
+    refused(tmp_path / 'a.pth', 'has a key that is a (tuple|number above)|has too many axes, or a size')
+
+
+def test_keys_of_storages_that_would_take_python_down_are_refused(tmp_path):
+    header = b''.join(map(pickle.dumps, (0x1950A86A20F9469CFC6C, 1001, {'little_endian': True})))
+    (tmp_path / 'a.pth').write_bytes(header + b'}.' + b'](' + b')' + b'\x85' * 200_000 + b'e.' + bytes(64))
+    refused(tmp_path / 'a.pth', 'names its storages by what is no text')
+
+
+def test_what_calls_copy_counts_as_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(pickles, '_MOST_STEPS', 2**10)
+    pairs = b'](' + b'K\1K\2\x86' * 100 + b'eq\0'
+    for calls, told in ((3, 'holds no arrays by name'), (30, 'has more than 1,024 steps')):
+        call = b'ccollections\nOrderedDict\nh\0\x85R0'
+        (tmp_path / 'a.pth').write_bytes(archive(b'}' + pairs + b'0' + call * calls + b'.'))
+        refused(tmp_path / 'a.pth', told)
+
+
+def test_members_of_an_archive_that_lie_over_each_other_are_refused(tmp_path):
+    """Each would be read for its checksum."""
+    pickled = b''.join(tensor((6,), (1,)).replace(b"S'0'", b"S'%d'" % i)[:-1] for i in range(200)) + b'.'
+    content = bytearray(archive(pickled, **{str(i): A.tobytes() * 1000 for i in range(200)}))
+    (tmp_path / 'a.pth').write_bytes(content)
+    assert read_weights([tmp_path / 'a.pth']).arrays.keys() == {'x'}
+    with zipfile.ZipFile(io.BytesIO(content)) as archived:
+        places = {name: archived.getinfo(name).header_offset for name in archived.namelist()}
+    start = archived.start_dir
+    first, directory = places['archive/data/0'], bytes(content[start:])
+    for place in sorted(places.values()):
+        if place > first:
+            directory = directory.replace(struct.pack('<I', place), struct.pack('<I', first))
+    end = directory.rindex(b'PK\5\6') + 16
+    size = first + 30 + len('archive/data/0') + A.nbytes * 1000
+    directory = directory[:end] + struct.pack('<I', size) + directory[end + 4 :]
+    (tmp_path / 'b.pth').write_bytes(bytes(content[:size]) + directory)
+    refused(tmp_path / 'b.pth', 'the files in it lie over each other')
 
 
 @pytest.mark.parametrize('kind', ['F8_E5M2', 'C64', 'x'])

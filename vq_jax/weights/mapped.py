@@ -11,7 +11,7 @@ import numpy as np
 
 from vq_jax.files import open_regular
 
-_MOST_SIZES = 65  # of an array: those of 32 axes, their strides, and where it begins
+MOST_SIZES = 65  # of an array: those of 32 axes, their strides, and where it begins
 # What weights may be: real numbers that every part of this project can compute with.
 _TYPES = {
     'bfloat16': np.dtype(jnp.bfloat16),
@@ -73,7 +73,7 @@ def array_of(
         ValueError: the array would be larger than its bytes.
     """
     sizes = (*shape, *(strides or ()), offset)
-    if len(sizes) > _MOST_SIZES or not all(type(n) is int and 0 <= n < 2**62 for n in sizes):
+    if len(sizes) > MOST_SIZES or not all(type(n) is int and 0 <= n < 2**62 for n in sizes):
         raise ValueError('an array has too many axes, or a size that is no number from 0 on')
     if strides is None:
         strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]

@@ -11,7 +11,12 @@ import pickletools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO
 
-_MOST_STEPS = 2**22  # of one pickle: a thousand times those of a large network
+# Of one pickle: a thousand times those of a large network. What a call copies counts as steps too.
+_MOST_STEPS = 2**22
+_MOST_ARGUMENTS = 16
+_LONGEST_NAME = 2**10  # characters
+# Python's hash of larger numbers is the same for as many of them as somebody likes.
+_MOST_NUMBER = 2**32
 _MARK = object()
 # What is called in checkpoints to make objects that are no weights.
 _OBJECTS = frozenset(
@@ -39,6 +44,10 @@ class Global:
 
     name: str
 
+    def __post_init__(self) -> None:
+        if len(self.name) > _LONGEST_NAME:
+            raise ValueError(f'its pickle has a name of more than {_LONGEST_NAME:,} characters')
+
     def __str__(self) -> str:
         return self.name
 
@@ -63,38 +72,43 @@ def load(file: BinaryIO, calls: Mapping[str, Callable[..., Any]], persistent: Ca
         RefusedError: the pickle wants anything else called.
         Exception: of many kinds, if it is damaged.
     """
-    machine = _Machine({'collections.OrderedDict': _ordered, **calls}, persistent)
-    for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if number > _MOST_STEPS:
-            raise ValueError(f'its pickle has more than {_MOST_STEPS:,} steps')
+    machine = _Machine(calls, persistent)
+    for opcode, argument, _ in pickletools.genops(file):
         if opcode.name == 'STOP':
             return machine.stack.pop()
         machine.step(opcode.name, argument)
     raise ValueError('its pickle has no end')
 
 
-def _ordered(items: Any = ()) -> dict[Any, Any]:
-    return _dictionary((key, value) for key, value in items)
-
-
 def _dictionary(items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     """A dictionary whose keys are plain: of tuples in a million tuples the hash would overflow C's stack."""
     made = {}
     for key, value in items:
-        if not isinstance(key, str | bytes | int | float | Global | None):
+        if not isinstance(key, str | int | float | Global | None):
             raise ValueError(f'its pickle has a key that is a {type(key).__name__}')
+        if isinstance(key, int):
+            _check_number(key)
         made[key] = value
     return made
+
+
+def _check_number(number: int) -> None:
+    """Raises `ValueError` for a number by which nothing may be looked up."""
+    if abs(number) > _MOST_NUMBER:
+        raise ValueError(f'its pickle has a key that is a number above {_MOST_NUMBER:,}')
 
 
 class _Machine:
     def __init__(self, calls: Mapping[str, Callable[..., Any]], persistent: Callable[[Any], Any]) -> None:
         self.stack: list[Any] = []
-        self._calls, self._persistent = calls, persistent
+        self._calls = {'collections.OrderedDict': self._ordered, **calls}
+        self._persistent = persistent
         self._memo: dict[int, Any] = {}
+        self._steps = 0
 
     def step(self, name: str, argument: Any) -> None:
         """Does what an opcode says, by the names of `pickletools.opcodes`."""
+        self._count(1)
         stack = self.stack
         if name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
@@ -105,6 +119,7 @@ class _Machine:
         elif name in ('PROTO', 'FRAME'):
             pass
         elif name in ('PUT', 'BINPUT', 'LONG_BINPUT'):
+            _check_number(argument)
             self._memo[argument] = stack[-1]
         elif name == 'MEMOIZE':
             self._memo[len(self._memo)] = stack[-1]
@@ -143,6 +158,8 @@ class _Machine:
             stack.append(Global(argument.replace(' ', '.')))
         elif name == 'STACK_GLOBAL':
             attribute, module = stack.pop(), stack.pop()
+            if type(attribute) is not str or type(module) is not str:
+                raise ValueError('its pickle names something by what is no text')
             stack.append(Global(f'{module}.{attribute}'))
         elif name == 'REDUCE':
             arguments, function = stack.pop(), stack.pop()
@@ -150,7 +167,8 @@ class _Machine:
         elif name in ('NEWOBJ', 'NEWOBJ_EX'):
             del stack[-1 if name == 'NEWOBJ' else -2 :]
             made = stack.pop()  # a class, whose constructor Python would not call either
-            stack.append({} if made == Global('collections.OrderedDict') else _Object())
+            ordered = isinstance(made, Global) and made.name == 'collections.OrderedDict'
+            stack.append({} if ordered else _Object())
         elif name == 'BUILD':
             stack.pop()  # attributes of what is below it
         elif name == 'BINPERSID':
@@ -165,10 +183,23 @@ class _Machine:
     def _call(self, function: Any, arguments: Any) -> Any:
         name = function.name if isinstance(function, Global) else f'an object of {type(function).__name__}'
         if name in self._calls:
+            if type(arguments) is not tuple or len(arguments) > _MOST_ARGUMENTS:
+                raise ValueError(f'its pickle calls {name} with what are no arguments of it')
             return self._calls[name](*arguments)
         if name in _OBJECTS:
             return _Object()
         raise RefusedError(name)
+
+    def _ordered(self, items: Any = ()) -> dict[Any, Any]:
+        if type(items) not in (list, tuple):
+            raise ValueError('its pickle makes a dictionary of what are no pairs')
+        self._count(len(items))
+        return _dictionary((key, value) for key, value in items)
+
+    def _count(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > _MOST_STEPS:
+            raise ValueError(f'its pickle has more than {_MOST_STEPS:,} steps')
 
     def _since_mark(self) -> list[Any]:
         for i in range(len(self.stack) - 1, -1, -1):

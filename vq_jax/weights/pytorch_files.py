@@ -17,7 +17,7 @@ import numpy as np
 
 from vq_jax.files import writing_atomically
 from vq_jax.weights import pickles
-from vq_jax.weights.mapped import array_of, dtype_of, part
+from vq_jax.weights.mapped import MOST_SIZES, array_of, dtype_of, part
 
 _MOST_PICKLE = 2**26  # bytes of what is not numbers
 _MAGIC = 0x1950A86A20F9469CFC6C  # in the first pickle of a file of before 1.6
@@ -66,17 +66,22 @@ def _read_zip(data: memoryview) -> Any:
         raise ValueError('it is a ZIP archive without the file data.pkl of what torch.save writes')
     folder = found[0].removesuffix('data.pkl')
     order = members.get(f'{folder}byteorder')
-    if order is not None and bytes(_stored(data, order)) != b'little':
+    if order is not None and _stored(data, order) != b'little':
         raise ValueError(_OTHER_ORDER)
     pickle = _stored(data, members[found[0]])
     if len(pickle) > _MOST_PICKLE:
         raise ValueError(f'its pickle has more than {_MOST_PICKLE:,} bytes')
     seen: dict[str, memoryview] = {}
+    left = len(data)  # bytes of storages, which are looked at for their checksums
 
     def storage(described: Any) -> _Storage:
+        nonlocal left
         dtype, key, count = _described(described)
         if key not in seen:
-            seen[key] = _stored(data, members[f'{folder}data/{key}'])
+            member = members[f'{folder}data/{key}']
+            if (left := left - member.file_size) < 0:
+                raise ValueError('the files in it lie over each other')
+            seen[key] = _stored(data, member)
         return _Storage(dtype, part(seen[key], 0, count * dtype.itemsize))
 
     return pickles.load(io.BytesIO(pickle), _CALLS, storage)
@@ -113,6 +118,8 @@ def _read_legacy(data: memoryview) -> Any:
 
     pickles.load(head, dict.fromkeys(_CALLS, lambda *_: None), note)
     keys = pickles.load(head, {}, _described)
+    if type(keys) is not list or not all(type(key) is str for key in keys):
+        raise ValueError('it names its storages by what is no text')
     at, storages = head.tell(), {}
     for key in keys:
         (count,) = struct.unpack('<q', part(data, at, 8))
@@ -124,23 +131,34 @@ def _read_legacy(data: memoryview) -> Any:
 
 def _described(described: Any) -> tuple[np.dtype, str, int]:
     """Type, key and number of elements of a storage, of what stands in the pickle for it."""
+    # Nothing of it is printed: a list that holds another ten times may be as long as it likes in print.
+    if type(described) is not tuple or not 5 <= len(described) <= 6:
+        raise ValueError('it holds something that is no storage')
     word, kind, key, _, count, *view = described
-    name = kind.name.rpartition('.')[2]
-    if word != 'storage' or type(count) is not int or count < 0:
-        raise ValueError(f'it holds a {word} of {count} numbers')
+    plain = type(word) is str and isinstance(kind, pickles.Global) and type(key) is str and type(count) is int
+    if not plain or word != 'storage' or count < 0:
+        raise ValueError('it holds a storage that is not described as one')
     if any(view):
         raise ValueError('it was written by a PyTorch of before 0.4; save it with a newer one')
-    return dtype_of(_STORAGES.get(name, name)), str(key), count
+    name = kind.name.rpartition('.')[2]
+    return dtype_of(_STORAGES.get(name, name)), key, count
+
+
+def _sizes(sizes: Any = ()) -> tuple[Any, ...]:
+    """Sizes or strides; those of any array are a short tuple, and others would be copied at each call."""
+    if type(sizes) is not tuple or len(sizes) > MOST_SIZES:
+        raise ValueError('an array has too many axes, or a size that is no number from 0 on')
+    return sizes
 
 
 def _tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any) -> np.ndarray:
-    return array_of(storage.data, storage.dtype, tuple(shape), tuple(strides), offset)
+    return array_of(storage.data, storage.dtype, _sizes(shape), _sizes(strides), offset)
 
 
 def _untyped(storage: _Storage, offset: int, shape: Any, strides: Any, *rest: Any) -> np.ndarray:
     """A tensor of bytes that are of a type of their own: of what follows, the third."""
     dtype = dtype_of(rest[2].name.removeprefix('torch.'))
-    return array_of(storage.data, dtype, tuple(shape), tuple(strides), offset)
+    return array_of(storage.data, dtype, _sizes(shape), _sizes(strides), offset)
 
 
 _CALLS = {
@@ -149,7 +167,7 @@ _CALLS = {
     'torch._utils._rebuild_tensor_v3': _untyped,
     'torch._utils._rebuild_parameter': lambda tensor, *_: tensor,
     'torch._utils._rebuild_parameter_with_state': lambda tensor, *_: tensor,
-    'torch.Size': lambda sizes=(): tuple(sizes),
+    'torch.Size': _sizes,
 }
 
 

@@ -1,15 +1,15 @@
 """Reads files of weights, whoever wrote them: no code, in bounded memory, and without PyTorch."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vq_jax import npz_files
 from vq_jax.errors import UserError, first_line, printable
-from vq_jax.files import sha256_of
-from vq_jax.npz_files import read_npz
 from vq_jax.weights.mapped import mapped
 from vq_jax.weights.msgpack_files import read_msgpack
 from vq_jax.weights.pickles import RefusedError
@@ -17,12 +17,14 @@ from vq_jax.weights.pytorch_files import read_pytorch
 from vq_jax.weights.safetensors_files import read_safetensors
 
 _READERS: dict[str, Callable[[memoryview], Any]] = {
+    '.npz': npz_files.arrays_of,
     '.safetensors': read_safetensors,
     '.msgpack': read_msgpack,
     **dict.fromkeys(('.pth', '.pt', '.ckpt', '.bin'), read_pytorch),
 }
-ENDINGS = ('.npz', *_READERS)
+ENDINGS = tuple(_READERS)
 _MOST_VALUES = 2**18  # in dictionaries and lists; the same one may be in many
+_MOST_CHARACTERS = 2**26  # of the names of arrays
 _DEEPEST = 20
 _HOLDING = (dict, list, tuple, np.ndarray)
 
@@ -58,18 +60,19 @@ def read_weights(paths: Sequence[str | Path]) -> Weights:
     for path in map(Path, paths):
         if not path.is_file():
             raise UserError(f'there is no file of weights {path}.')
-        arrays |= _read(path)
-        checksums[str(path)] = sha256_of(path)
+        found, checksums[str(path)] = _read(path)
+        arrays |= found
         print(f'weights: {path}, SHA-256 {checksums[str(path)]}', flush=True)
     return Weights(arrays, checksums)
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays of a file, and the SHA-256 of the bytes that they lie in."""
     if path.suffix not in ENDINGS:
         raise UserError(f'{path} is no file of weights: its name ends with none of {", ".join(ENDINGS)}.')
     try:
-        read = read_npz(path) if path.suffix == '.npz' else _READERS[path.suffix](mapped(path))
-        arrays = _by_name(read)
+        data = mapped(path)
+        arrays, sha256 = _by_name(_READERS[path.suffix](data)), hashlib.sha256(data).hexdigest()
     except RefusedError as error:
         raise UserError(
             f'{path} is not read: it wants to run {printable(str(error))[:200]}, and weights are only read; '
@@ -85,17 +88,20 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     for name, array in arrays.items():
         if array.dtype.kind not in 'biuf' and array.dtype.name != 'bfloat16':
             raise UserError(f'{path} holds {name!r} of type {array.dtype}, which are no weights.')
-    return arrays
+    return arrays, sha256
 
 
 def _by_name(tree: Any) -> dict[str, np.ndarray]:
     """The arrays in dictionaries and lists in each other, by the way to them."""
-    arrays, left = {}, _MOST_VALUES
+    arrays, left, characters = {}, _MOST_VALUES, _MOST_CHARACTERS
     ways: list[tuple[tuple[str, ...], Any]] = [((), tree)] if isinstance(tree, _HOLDING) else []
     while ways:
         way, value = ways.pop()
         if isinstance(value, np.ndarray):
-            arrays['.'.join(way)] = value
+            name = '.'.join(way)
+            if (characters := characters - len(name)) < 0:
+                raise ValueError(f'the names of its arrays have more than {_MOST_CHARACTERS:,} characters')
+            arrays[name] = value
         else:
             if len(way) == _DEEPEST or (left := left - len(value)) < 0:
                 raise ValueError('its dictionaries and lists are too many, or too deep in each other')
