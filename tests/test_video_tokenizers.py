@@ -10,6 +10,7 @@ import pytest
 import vq_jax
 from tests.films import FRAMES, SIZE, Films, film
 from tests.initialised import initialised
+from tests.runs import refused
 from vq_jax.run import Run
 from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
@@ -128,6 +129,14 @@ def test_a_causal_tokenizer_serves_clips_images_and_streams(causal):
         run.stream().encode(video[:, :2])
     with pytest.raises(vq_jax.UserError, match='3x16x15 cannot be divided by 2'):
         stream.encode(video[:, :2, :, :15])
+
+
+@pytest.mark.slow
+def test_a_seed_is_refused_where_nothing_is_sampled(vqvae):
+    words = [f'--workdir={vqvae}', f'--allow_import={OWN}', '--video', '--seed=1']
+    (errors,) = refused('vq_jax.evaluate', words)
+    told = 'error: --seed changes nothing here, where nothing is sampled; leave it out.'
+    assert errors.splitlines()[-1] == told
 
 
 @pytest.mark.slow

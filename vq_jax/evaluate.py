@@ -145,10 +145,13 @@ def _measure_sound() -> None:
 
 def _measure_video() -> None:
     from vq_jax.run import load
+    from vq_jax.tasks.autoencoder import AutoencoderTask
     from vq_jax.training.progress import make_console, print_curves
 
     given = _GIVEN.value and tuple(map(cli.literal, _GIVEN.value))
     run = load(**run_flags.opened())
+    if _SEED.present and isinstance(run.task, AutoencoderTask):
+        raise UserError('--seed changes nothing here, where nothing is sampled; leave it out.')
     record = run.measure_video(_SPLIT.value, given=given, seed=_SEED.value, lpips=_lpips(), progress=True)
     console = make_console()
     of = f'{record["videos"]:,} videos of {record["dataset"]} {record["split"]}, step {run.step:,}'

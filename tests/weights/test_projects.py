@@ -16,9 +16,14 @@ import pytest
 import vq_jax
 from tests.weights.models import CODED, KL, SCALES, images, random_weights, sizes_of
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
+from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.codes import write_codes
 from vq_jax.tasks.conversion import check_new, convert, export_run, origin_in_words
 from vq_jax.tasks.init_from import take_weights
+from vq_jax.tasks.registry import complete_config
+from vq_jax.tasks.restore import write_for_inference
+from vq_jax.training.run_dir import DataFacts
 from vq_jax.training.state import abstract_batch
 from vq_jax.weights import PROJECTS, read_weights, write_pytorch, write_safetensors
 from vq_jax.weights.vqgan import Sizes, theirs_of
@@ -122,13 +127,28 @@ def test_a_published_model_is_known_by_its_sizes():
     assert PROJECTS['llamagen'].known_as(DS16).facts == {
         'rFID on the validation set of ImageNet, 256 pixels': '2.19'
     }
+    assert PROJECTS['llamagen'].known_as(DS16).config['adversarial.adaptive'] is False
     assert PROJECTS['taming'].known_as(CODED) is None
 
 
-SMALL = {
-    row.theirs: np.zeros(row.shape, np.float32)
-    for row in PROJECTS['taming'].table(Sizes(3, 128, (1,), 1, (), 8, 4, 16))
-}
+def test_what_is_known_of_published_models_are_keys_of_the_config():
+    for published in (one for project in PROJECTS.values() for one in project.published):
+        config = default_config('vqgan')
+        config.update_from_flattened_dict(published.config)  # raises for a key that is not there
+        complete_config(config)
+
+
+FEW = Sizes(3, 128, (1,), 1, (), 8, 8, 16)
+TINY = {'data.image_size': 16, 'discriminator.stages': 1}
+
+
+def zeros(project, **sizes):
+    """A small model of a project."""
+    rows = PROJECTS[project].table(dataclasses.replace(FEW, **sizes))
+    return {row.theirs: np.zeros(row.shape, np.float32) for row in rows}
+
+
+SMALL = zeros('taming', latent=4)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +185,89 @@ def test_what_is_no_whole_checkpoint_is_told(tmp_path, changes, told):
     with pytest.raises(UserError) as raised:
         convert(tmp_path / 'a.safetensors')
     assert told in str(raised.value)
+
+
+def test_files_of_stable_diffusion_are_known(tmp_path):
+    """Its VAE has the names that diffusers had first, and beside a U-Net those of latent-diffusion."""
+    former = {'to_q': 'query', 'to_k': 'key', 'to_v': 'value', 'to_out.0': 'proj_attn'}
+    now = zeros('diffusers-kl', num_codes=0)
+    old = {}
+    for name, array in now.items():
+        before, found, kind = re.fullmatch(r'(.*?)(?:\.(to_q|to_k|to_v|to_out\.0))?\.(\w+)', name).groups()
+        old[f'{before}.{former[found]}.{kind}' if found else name] = array
+    assert len(old.keys() - now.keys()) == 16  # a weight and a bias each, in encoder and decoder
+    renamed = PROJECTS['diffusers-kl'].renamed(old)
+    assert renamed.keys() == now.keys() and all(renamed[name] is now[name] for name in now)
+    within = {f'first_stage_model.{k}': v for k, v in zeros('latent-diffusion', num_codes=0).items()}
+    within['model.diffusion_model.out.0.weight'] = np.zeros(2, np.float32)
+    nan = np.full(128, np.nan, np.float32)  # all else is right about them
+    old['encoder.mid_block.attentions.0.proj_attn.bias'] = nan
+    within['first_stage_model.encoder.mid.attn_1.proj_out.bias'] = nan
+    for content, told in (
+        (old, 'mid_block.attentions.0.to_out.0.bias'),
+        (within, 'mid.attn_1.proj_out.bias'),
+    ):
+        write_safetensors(tmp_path / 'a.safetensors', content, {})
+        with pytest.raises(UserError, match=f'numbers that are not finite, in encoder.{told};'):
+            convert(tmp_path / 'a.safetensors')
+
+
+@pytest.mark.parametrize(
+    'project, key, value, told',
+    [
+        ('taming', 'quantizer.learning', 'moving_average', 'quantizer.learning is as the arrays of'),
+        ('taming', 'quantizer.codebook_init', 'kmeans', 'quantizer.codebook_init is as the arrays of'),
+        ('llamagen', 'quantizer.unit_length', False, 'quantizer.unit_length is as the arrays of'),
+        (
+            'var',
+            'multi_scale.scales',
+            (8, 16),
+            r'scales is \(8, 16\), and the convolutions of VAR fit 4 scales',
+        ),
+    ],
+)
+def test_the_network_stays_as_it_is(tmp_path, project, key, value, told):
+    write_safetensors(tmp_path / 'a.safetensors', zeros(project), {})
+    with pytest.raises(UserError, match=told):
+        convert(tmp_path / 'a.safetensors', project, {key: value})
+
+
+@pytest.mark.slow
+def test_arrays_of_another_network_than_ours_are_told(tmp_path):
+    """VAR's codes are as wide as its features."""
+    write_safetensors(tmp_path / 'a.safetensors', zeros('var', latent=4), {})
+    small = {**TINY, 'multi_scale.scales': (1, 2, 4, 16)}
+    with pytest.raises(UserError) as raised:
+        convert(tmp_path / 'a.safetensors', 'var', small)
+    told = 'params.bottleneck.phi_0.kernel ((3, 3, 4, 4) there, (3, 3, 8, 8) here)'
+    assert 'of another network than its config makes' in str(raised.value) and told in str(raised.value)
+
+
+def run_of(workdir, project, sizes, **changes):
+    """A run of ours whose network is that of a project, of zeros."""
+    config = default_config('vqgan')
+    config.update_from_flattened_dict({**PROJECTS[project].config(sizes), **TINY, **changes})
+    spec = Spec('image', (16, 16, 3))
+    task = make_task(config, spec)
+    like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, spec)).for_inference()
+    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    write_for_inference(workdir, complete_config(config), DataFacts(spec, 0), 0, state)
+
+
+@pytest.mark.slow
+def test_runs_are_written_where_they_fit(tmp_path):
+    run_of(tmp_path / 'few', 'var', FEW, **{'multi_scale.scales': (1, 16)})
+    with pytest.raises(
+        UserError, match=r'multi_scale\.scales is \(1, 16\), and the convolutions of VAR fit 4'
+    ):
+        export_run(tmp_path / 'few', 'var', tmp_path / 'a.safetensors')
+    kl = dataclasses.replace(FEW, num_codes=0)
+    run_of(tmp_path / 'kl', 'latent-diffusion', kl, **{'quantizer.unit_length': False})  # which has no codes
+    export_run(tmp_path / 'kl', 'latent-diffusion', tmp_path / 'kl.safetensors')
+    written = read_weights([tmp_path / 'kl.safetensors']).arrays
+    assert {name: x.shape for name, x in written.items()} == {
+        name: x.shape for name, x in zeros('latent-diffusion', num_codes=0).items()
+    }
 
 
 def test_groups_of_few_channels_are_refused():
@@ -236,8 +339,7 @@ def test_runs_of_other_projects_equal_them_and_go_back(tmp_path, project):
     section, others = PROJECTS[project].section, PROJECTS[project].constants(sizes_of(project))
     arrays = weights | {name: np.ones(shape, np.float32) for name, shape in others.items()}
     write_pytorch(tmp_path / 'theirs.ckpt', {section: arrays} if section else arrays)
-    small = {'data.image_size': 16, 'discriminator.stages': 1}
-    overrides = small | {'multi_scale.scales': SCALES} if project == 'var' else None
+    overrides = TINY | {'multi_scale.scales': SCALES} if project == 'var' else None
     convert(tmp_path / 'theirs.ckpt', overrides=overrides).write(tmp_path / 'run')
     run = vq_jax.load(tmp_path / 'run')
     codes = run.encode(images())

@@ -27,17 +27,17 @@ from vq_jax.weights.diffusers import FILE as FOLDERS_FILE
 from vq_jax.weights.read import ENDINGS
 from vq_jax.weights.vqgan import Row, theirs_of
 
-# What all these models are evaluated on, and that their codes learned by gradients alone. LPIPS would have to
-# be downloaded before anything can be evaluated.
+# What the published ones are evaluated on. LPIPS would have to be downloaded before anything can be
+# evaluated.
 _CONFIG = {
     'data.name': 'imagenet2012',
     'data.eval_split': 'validation',
     'data.image_size': 256,
     'perceptual.kind': 'none',
-    'quantizer.learning': 'gradient',
-    'quantizer.codebook_init': 'random',
     'quantizer.revive_below': 0.0,
 }
+# That codes learned by gradients alone, by which they are where the network looks for them.
+_CODES = {'quantizer.learning': 'gradient', 'quantizer.codebook_init': 'random'}
 WRITTEN = ('.safetensors', '.ckpt', '.pt', '.pth')  # how files may end that are written
 _OTHERS = {  # what else is published, by the name of one of its arrays
     'features.0.weight': 'VGG-16 of torchvision',
@@ -115,16 +115,17 @@ def convert(
         raise UserError(f'{source} holds numbers that are not finite, in {some(odd)}; get the file anew.')
     published = chosen.known_as(sizes)
     trained = dict(published.config) if published else {}
-    channels = {'data.channels': sizes.image_channels}
-    network = chosen.config(sizes)
-    config = complete_config(_config({**_CONFIG, **trained, **channels, **network}))
-    if fixed := [key for key in overrides or {} if key in {**channels, **network}]:
+    network = {'data.channels': sizes.image_channels, **_CODES, **chosen.config(sizes)}
+    config = complete_config(_config({**_CONFIG, **trained, **network}))
+    if fixed := [key for key in overrides or {} if key in network]:
         raise UserError(f'{fixed[0]} is as the arrays of {source} are, and cannot be overridden.')
     config = overridden(config, overrides or {}, source)
+    if too_few := _too_few_scales(chosen, config.multi_scale.scales):
+        raise UserError(f'{too_few}.')
     size = config.data.image_size
     spec = Spec('image', (size, size, sizes.image_channels))
     task = make_task(config, spec)
-    state = _filled(task, spec, {row.ours: row.to_ours(arrays[row.theirs]) for row in rows})
+    state = _filled(source, task, spec, {row.ours: row.to_ours(arrays[row.theirs]) for row in rows})
     origin: Origin = {
         'project': chosen.name,
         'model': published.name if published else None,
@@ -158,7 +159,7 @@ def export_run(workdir: str | Path, project: str, output: str | Path, step: int 
     if config['task'] != 'vqgan':
         raise UserError(f'{workdir} is a run of the task {config["task"]}; {chosen.title} has none of that.')
     sizes = chosen.sizes_of(config, run.spec.channels)
-    wanted = {'quantizer.unit_length': True, **chosen.config(sizes)}
+    wanted = chosen.config(sizes)
     differing = [
         f'config.{key} is {config[key]}, and would have to be {value}'
         for key, value in wanted.items()
@@ -166,6 +167,8 @@ def export_run(workdir: str | Path, project: str, output: str | Path, step: int 
     ]
     if sizes.latent is None:
         differing.append('config.quantizer.code_dim is None, and would have to be the width of the codes')
+    if too_few := _too_few_scales(chosen, config['multi_scale.scales']):
+        differing.append(too_few)
     if differing or run.spec.kind != 'image':
         why = '; '.join(differing) or f'it is of {run.spec.plural}'
         raise UserError(f'{workdir} cannot be written as a model of {chosen.title}: {why}.')
@@ -214,21 +217,32 @@ def _named(project: str) -> Project:
     return PROJECTS[project]
 
 
+def _too_few_scales(project: Project, scales: Sequence[int]) -> str | None:
+    """Why a model of a project cannot have these scales, if it cannot."""
+    if len(scales) >= project.least_scales:
+        return None
+    return (
+        f'config.multi_scale.scales is {tuple(scales)}, and the convolutions of {project.title} fit '
+        f'{project.least_scales} scales or more'
+    )
+
+
 def _recognised(
     source: Path, arrays: Mapping[str, np.ndarray], candidates: Sequence[Project]
 ) -> tuple[Project, dict[str, np.ndarray]]:
     """Whose a checkpoint is, and the arrays of its model by their names there."""
-    found = [(one, root) for one in candidates if (root := one.root(arrays)) is not None]
+    named = [(one, one.renamed(arrays)) for one in candidates]
+    found = [(one, theirs, root) for one, theirs in named if (root := one.root(theirs)) is not None]
     if len(found) > 1:
-        names = ' or '.join(one.name for one, _ in found)
+        names = ' or '.join(one.name for one, *_ in found)
         raise UserError(f'{source} may be of several projects; say which by --from={names}.')
     if not found:
         others = [what for name, what in _OTHERS.items() if name in arrays]
         of = ', '.join(one.title for one in candidates)
         holds = f'it holds {others[0]}' if others else f'its arrays are {some(list(arrays))}'
         raise UserError(f'{source} is not a model of {of}: {holds}.')
-    ((chosen, root),) = found
-    return chosen, {name.removeprefix(root): x for name, x in arrays.items() if name.startswith(root)}
+    ((chosen, theirs, root),) = found
+    return chosen, {name.removeprefix(root): x for name, x in theirs.items() if name.startswith(root)}
 
 
 def _check(
@@ -268,18 +282,28 @@ def _config(values: Mapping[str, Any]) -> ConfigDict:
     return config
 
 
-def _filled(task: Task, spec: Spec, arrays: Mapping[tuple[str, ...], np.ndarray]) -> State:
-    """The state of a task for inference, with arrays by the way to them among the model's variables."""
+def _filled(source: Path, task: Task, spec: Spec, arrays: Mapping[tuple[str, ...], np.ndarray]) -> State:
+    """The state of a task for inference, with arrays by the way to them among the model's variables.
+
+    Raises:
+        UserError: the network of the task has others.
+    """
     like = jax.eval_shape(task.init, jax.random.key(0), abstract_batch(1, spec)).for_inference()
     wanted = _by_way({'params': like.params, **like.variables})
     # What a codebook knows of its use: nothing, so that all codes count alike.
     given = {way: np.full(x.shape, 1 / x.size, x.dtype) for way, x in wanted.items() if way[-1] == 'shares'}
     given |= arrays
-    leaves = [given.pop(way) for way in wanted]
-    assert not given, given.keys()
+    if odd := [way for way in {**wanted, **given} if _shape(wanted, way) != _shape(given, way)]:
+        told = [f'{".".join(way)} ({_shape(given, way)} there, {_shape(wanted, way)} here)' for way in odd]
+        raise UserError(f'{source} is of another network than its config makes, in {some(told)}.')
+    leaves = [given[way] for way in wanted]
     variables = jax.tree.unflatten(jax.tree.structure({'params': like.params, **like.variables}), leaves)
     params = variables.pop('params')
     return like.replace(params=params, variables=variables)
+
+
+def _shape(arrays: Mapping[tuple[str, ...], Any], way: tuple[str, ...]) -> tuple[int, ...] | None:
+    return arrays[way].shape if way in arrays else None
 
 
 def _by_way(variables: Any) -> dict[tuple[str, ...], Any]:

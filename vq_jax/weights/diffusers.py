@@ -20,6 +20,8 @@ _NAMES = Names(
     shortcut='conv_shortcut',
     attention=('group_norm', 'to_q', 'to_k', 'to_v', 'to_out.0'),
     linear=True,
+    # Of the published ones of Stable Diffusion; diffusers knows these too.
+    former={'query': 'to_q', 'key': 'to_k', 'value': 'to_v', 'proj_attn': 'to_out.0'},
 )
 
 

@@ -13,7 +13,7 @@ LATENT_DIFFUSION = Project(
     licence='MIT',
     names=NAMES,
     bottleneck='kl',
-    roots=('state_dict.', '', 'state_dict.first_stage_model.'),
+    roots=('state_dict.', '', 'state_dict.first_stage_model.', 'first_stage_model.'),
     section='state_dict',
     unread=('loss.',),
 )

@@ -11,14 +11,23 @@ _NAMES = Names(
     upsample='decoder.conv_blocks.{order}.upsample.conv',
     middle=('mid.0', 'mid.1', 'mid.2'),
 )
+# The defaults of its `vq_train.py` and `vq_loss.py`: the adversarial loss has no adaptive weight, and steps
+# are counted from 1.
 _TRAINED = {
+    'batch_size': 128,
     'data.random_crop': True,
     'data.flip': True,
     'quantizer.commitment': 0.25,
     'loss.reconstruction': 'mse',
     'adversarial.loss': 'hinge',
     'adversarial.weight': 0.5,
-    'adversarial.start': 20_000,
+    'adversarial.adaptive': False,
+    'adversarial.start': 19_999,
+    **{
+        f'{optimizer}.{key}': value
+        for optimizer in ('optimizer', 'discriminator_optimizer')
+        for key, value in {'learning_rate': 1e-4, 'b1': 0.9, 'b2': 0.95, 'clip_norm': 1.0}.items()
+    },
 }
 
 LLAMAGEN = Project(

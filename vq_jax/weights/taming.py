@@ -13,7 +13,8 @@ NAMES = Names(
 )
 
 # The loss of `VectorQuantizer2` has beta, 0.25, on the term of the codebook: a quarter of one with a
-# commitment of 4.
+# commitment of 4. The rate of learning was 4.5e-6 times the examples of a batch on all devices, which nothing
+# says of the published models.
 _TRAINED = {
     'data.random_crop': True,
     'quantizer.commitment': 4.0,
@@ -34,7 +35,7 @@ TAMING = Project(
     licence='MIT',
     names=NAMES,
     bottleneck='vq',
-    roots=('state_dict.', '', 'state_dict.first_stage_model.'),
+    roots=('state_dict.', '', 'state_dict.first_stage_model.', 'first_stage_model.'),
     section='state_dict',
     unread=('loss.',),  # the discriminator and LPIPS
     published=(

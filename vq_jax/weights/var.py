@@ -22,7 +22,7 @@ VAR = Project(
             'vae_ch160v4096z32',
             {'channels': 160, 'multipliers': (1, 1, 2, 2, 4), 'features': 32, 'num_codes': 4096},
             {'quantizer.commitment': 0.25},
-            {},
+            {'trained on': 'OpenImages'},  # https://github.com/FoundationVision/VAR/issues/16
         ),
     ),
 )

@@ -59,6 +59,7 @@ class Names:
         attention: of the normalisation, query, key, value and output of self-attention; those of the same
             name are one array, one after another.
         linear: whether the kernels of attention are matrices, and not those of convolutions.
+        former: what layers are called in older files, the last part of their names, by what it is now.
     """
 
     down: str
@@ -72,6 +73,7 @@ class Names:
     shortcut: str = 'nin_shortcut'
     attention: tuple[str, str, str, str, str] = ('norm', 'q', 'k', 'v', 'proj_out')
     linear: bool = False
+    former: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +171,18 @@ class Project:
     settings: Callable[[Sizes], dict[str, Any]] | None = None
     published: tuple[Published, ...] = ()
 
+    def renamed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Arrays of a file by the names that the project has for them now."""
+
+        def now(name: str) -> str:
+            before, *layer = name.rsplit('.', 2)
+            if len(layer) < 2 or layer[0] not in self.names.former:
+                return name
+            other = f'{before}.{self.names.former[layer[0]]}.{layer[1]}'
+            return name if other in arrays else other
+
+        return {now(name): array for name, array in arrays.items()}
+
     def root(self, arrays: Mapping[str, np.ndarray]) -> str | None:
         """What the names of a model of this project begin with among others; None if there is none."""
         first = f'{self.names.down.format(level=0, block=0, order=0)}.conv1.weight'
@@ -243,6 +257,7 @@ class Project:
             'quantizer.groups': 1,
             'quantizer.num_codes': sizes.num_codes,
             'quantizer.cosine': self.cosine,
+            **({'quantizer.unit_length': True} if self.cosine else {}),
         }
         bottleneck = {
             'vq': {**quantizer, 'quantizer.kind': 'vq', 'quantizer.code_dim': sizes.latent},
@@ -270,6 +285,11 @@ class Project:
             'model.latent_convolutions': self.bottleneck == 'multi_scale',
             **bottleneck[self.bottleneck],
         }
+
+    @property
+    def least_scales(self) -> int:
+        """How many scales codes must have: with fewer, ours leaves out convolutions."""
+        return _PHI if self.bottleneck == 'multi_scale' else 0
 
     def sizes_of(self, config: Mapping[str, Any], image_channels: int) -> Sizes:
         """The sizes of a model of ours, by a config with dotted keys, if it is one of these at all."""
