@@ -131,9 +131,9 @@ def test_files_that_are_not_there_or_not_known(tmp_path):
     (tmp_path / 'e.pth').write_bytes(b'')
     refused(tmp_path / 'e.pth', 'it is empty')
     (tmp_path / 'f.pth').write_bytes(archive(pickle.dumps({'a': 1})))
-    refused(tmp_path / 'f.pth', 'holds no arrays by name')
+    refused(tmp_path / 'f.pth', 'holds no arrays of weights by name')
     np.savez(tmp_path / 'g.npz', x=np.array(['text']))
-    refused(tmp_path / 'g.npz', "holds 'x' of type <U4")
+    refused(tmp_path / 'g.npz', 'holds no arrays of weights by name')
 
 
 def files(folder):
@@ -228,15 +228,20 @@ def test_what_pickles_by_hand_want_run_is_refused(tmp_path, content, name):
     refused(tmp_path / 'a.pth', f'it wants to run {name}, and')
 
 
-def tensor(shape, strides, offset=0, count=6, kind='FloatStorage'):
+def tensor(*args, **kwargs):
     """The pickle of a tensor by the name of 'x', of the storage 'data/0'."""
+    return b'(d' + item('x', *args, **kwargs) + b'.'
+
+
+def item(name, shape, strides, offset=0, count=6, kind='FloatStorage'):
+    """The part of a pickle that puts it into a dictionary."""
 
     def numbers(values):
         return '(' + ''.join(f'L{value}L\n' for value in values) + 't'
 
     storage = f"(S'storage'\nctorch\n{kind}\nS'0'\nS'cpu'\nL{count}L\ntQ"
     arguments = f'({storage}L{offset}L\n{numbers(shape)}{numbers(strides)}I00\nNt'
-    return f"(dS'x'\nctorch._utils\n_rebuild_tensor_v2\n{arguments}Rs.".encode()
+    return f"S'{name}'\nctorch._utils\n_rebuild_tensor_v2\n{arguments}Rs".encode()
 
 
 def test_a_view_by_hand(tmp_path):
@@ -247,7 +252,6 @@ def test_a_view_by_hand(tmp_path):
 @pytest.mark.parametrize(
     'described',
     [
-        {'shape': (2**40,), 'strides': (0,)},  # a petabyte of one number
         {'shape': (2**31, 2**31), 'strides': (1, 1)},
         {'shape': (2, 3), 'strides': (3, 2)},
         {'shape': (6,), 'strides': (1,), 'offset': 1},
@@ -257,7 +261,6 @@ def test_a_view_by_hand(tmp_path):
         {'shape': (6,), 'strides': (1, 1)},
         {'shape': (2,), 'strides': (1,), 'count': 2**50},
         {'shape': (2,), 'strides': (1,), 'count': -1},
-        {'shape': (2,), 'strides': (1,), 'kind': 'ComplexFloatStorage'},
     ],
     ids=str,
 )
@@ -327,7 +330,7 @@ def test_keys_of_storages_that_would_take_python_down_are_refused(tmp_path):
 def test_what_calls_copy_counts_as_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(pickles, '_MOST_STEPS', 2**10)
     pairs = b'](' + b'K\1K\2\x86' * 100 + b'eq\0'
-    for calls, told in ((3, 'holds no arrays by name'), (30, 'has more than 1,024 steps')):
+    for calls, told in ((3, 'holds no arrays of weights by name'), (30, 'has more than 1,024 steps')):
         call = b'ccollections\nOrderedDict\nh\0\x85R0'
         (tmp_path / 'a.pth').write_bytes(archive(b'}' + pairs + b'0' + call * calls + b'.'))
         refused(tmp_path / 'a.pth', told)
@@ -354,11 +357,34 @@ def test_members_of_an_archive_that_lie_over_each_other_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['F8_E5M2', 'C64', 'x'])
-def test_numbers_that_are_no_weights_are_told(tmp_path, kind):
+def test_numbers_that_are_no_weights_are_told(tmp_path, capsys, kind):
     size = 4 * {'F8_E5M2': 1, 'C64': 8, 'x': 4}[kind]
-    header = json.dumps({'x': {'dtype': kind, 'shape': [4], 'data_offsets': [0, size]}}).encode()
-    (tmp_path / 'a.safetensors').write_bytes(struct.pack('<Q', len(header)) + header + bytes(size))
-    refused(tmp_path / 'a.safetensors', f'numbers of the type {kind}, which are not read')
+    odd = {'dtype': kind, 'shape': [4], 'data_offsets': [0, size]}
+    others = {'a': {'dtype': 'F32', 'shape': [1], 'data_offsets': [size, size + 4]}}
+    for entries in ({'x': odd}, {'x': odd} | others):
+        header = json.dumps(entries).encode()
+        (tmp_path / 'a.safetensors').write_bytes(struct.pack('<Q', len(header)) + header + bytes(size + 4))
+        if 'a' in entries:
+            equal(read_weights([tmp_path / 'a.safetensors']).arrays, {'a': np.zeros(1, np.float32)})
+        else:
+            refused(tmp_path / 'a.safetensors', 'holds no arrays of weights by name')
+        told = f'weights: not read of {tmp_path}/a.safetensors: x (numbers of the type {kind})'
+        assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'odd, why',
+    [
+        ({'shape': (2**40,), 'strides': (0,)}, 'the same numbers many times'),  # a petabyte of one number
+        ({'shape': (3, 2), 'strides': (1, 1), 'kind': 'ComplexFloatStorage'}, 'numbers of the type Complex'),
+    ],
+)
+def test_tensors_that_are_no_weights_are_told(tmp_path, capsys, odd, why):
+    """Others of the file are read."""
+    both = b'(d' + item('x', **odd) + item('a', (6,), (1,)) + b'.'
+    (tmp_path / 'a.pth').write_bytes(archive(both, **{'0': A.tobytes()}))
+    equal(read_weights([tmp_path / 'a.pth']).arrays, {'a': A.reshape(-1)})
+    assert f'not read of {tmp_path}/a.pth: x ({why}' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

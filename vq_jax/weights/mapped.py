@@ -1,5 +1,6 @@
 """Files as they lie on the disk: what is looked at is read, and the system may forget it again."""
 
+import dataclasses
 import math
 import mmap
 import os
@@ -25,11 +26,16 @@ _TYPES = {
 }
 
 
-def dtype_of(name: str) -> np.dtype:
-    """The type of numbers of a name, such as 'bfloat16'; raises `ValueError` if it is none of weights."""
-    if name not in _TYPES:
-        raise ValueError(f'it holds numbers of the type {name}, which are not read')
-    return _TYPES[name]
+@dataclasses.dataclass(frozen=True)
+class Unread:
+    """In place of an array that is not read, which nobody may need: why, such as 'numbers of the type F8'."""
+
+    why: str
+
+
+def dtype_of(name: str) -> np.dtype | Unread:
+    """The type of numbers of a name, such as 'bfloat16', if it is one of weights."""
+    return _TYPES[name] if name in _TYPES else Unread(f'numbers of the type {name}')
 
 
 def mapped(path: Path) -> memoryview:
@@ -55,12 +61,14 @@ def part(data: memoryview, start: int, size: int) -> memoryview:
 
 def array_of(
     data: memoryview,
-    dtype: np.dtype,
+    dtype: np.dtype | Unread,
     shape: Sequence[int],
     strides: Sequence[int] | None = None,
     offset: int = 0,
-) -> np.ndarray:
+) -> np.ndarray | Unread:
     """The array that lies in bytes, which cannot be written to.
+
+    One whose numbers are of no type of weights, or are there many times, is not read.
 
     Args:
         data: the bytes, of whole numbers of `dtype`.
@@ -75,13 +83,17 @@ def array_of(
     sizes = (*shape, *(strides or ()), offset)
     if len(sizes) > MOST_SIZES or not all(type(n) is int and 0 <= n < 2**62 for n in sizes):
         raise ValueError('an array has too many axes, or a size that is no number from 0 on')
+    if isinstance(dtype, Unread):
+        return dtype
     if strides is None:
         strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
     if len(shape) != len(strides):
         raise ValueError(f'an array has the shape {tuple(shape)} and the strides {tuple(strides)}')
+    # Numbers that are there many times could fill any memory.
+    if any(n > 1 and not stride for n, stride in zip(shape, strides, strict=True)) and math.prod(shape):
+        return Unread('the same numbers many times')
     count, held = math.prod(shape), len(data) // dtype.itemsize
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) if count else 0
-    # Numbers that are there many times, as along axes of stride 0, could fill any memory.
     if count > held or last >= max(held, 1):
         raise ValueError(f'an array of the shape {tuple(shape)} is larger than what is stored of it')
     numbers = np.frombuffer(data, dtype, held)

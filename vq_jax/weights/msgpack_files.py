@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from vq_jax.weights.mapped import array_of, dtype_of
+from vq_jax.weights.mapped import Unread, array_of, dtype_of
 
 _ARRAY, _SCALAR = 1, 3  # Flax's own kinds of values
 _CHUNKED = '__msgpack_chunked_array__'  # the key of an array that was too large for one value
@@ -37,4 +37,5 @@ def _whole(tree: Any) -> Any:
     if _CHUNKED not in tree:
         return {name: _whole(inner) for name, inner in tree.items()}
     shape, chunks = (list(tree[part].values()) for part in ('shape', 'chunks'))
-    return np.concatenate(chunks).reshape(shape)
+    unread = [chunk for chunk in chunks if isinstance(chunk, Unread)]
+    return unread[0] if unread else np.concatenate(chunks).reshape(shape)

@@ -17,7 +17,7 @@ import numpy as np
 
 from vq_jax.files import writing_atomically
 from vq_jax.weights import pickles
-from vq_jax.weights.mapped import MOST_SIZES, array_of, dtype_of, part
+from vq_jax.weights.mapped import MOST_SIZES, Unread, array_of, dtype_of, part
 
 _MOST_PICKLE = 2**26  # bytes of what is not numbers
 _MAGIC = 0x1950A86A20F9469CFC6C  # in the first pickle of a file of before 1.6
@@ -41,7 +41,7 @@ _STORAGES = {
 class _Storage(NamedTuple):
     """Numbers of one type: the type, and their bytes."""
 
-    dtype: np.dtype
+    dtype: np.dtype | Unread
     data: memoryview
 
 
@@ -82,6 +82,8 @@ def _read_zip(data: memoryview) -> Any:
             if (left := left - member.file_size) < 0:
                 raise ValueError('the files in it lie over each other')
             seen[key] = _stored(data, member)
+        if isinstance(dtype, Unread):
+            return _Storage(dtype, seen[key])
         return _Storage(dtype, part(seen[key], 0, count * dtype.itemsize))
 
     return pickles.load(io.BytesIO(pickle), _CALLS, storage)
@@ -114,6 +116,8 @@ def _read_legacy(data: memoryview) -> Any:
 
     def note(described: Any) -> None:
         dtype, key, _ = _described(described)
+        if isinstance(dtype, Unread):  # whose size is not known
+            raise ValueError(f'it holds {dtype.why}; save it with a newer PyTorch')
         types[key] = dtype
 
     pickles.load(head, dict.fromkeys(_CALLS, lambda *_: None), note)
@@ -129,7 +133,7 @@ def _read_legacy(data: memoryview) -> Any:
     return pickles.load(head, _CALLS, lambda described: storages[_described(described)[1]])
 
 
-def _described(described: Any) -> tuple[np.dtype, str, int]:
+def _described(described: Any) -> tuple[np.dtype | Unread, str, int]:
     """Type, key and number of elements of a storage, of what stands in the pickle for it."""
     # Nothing of it is printed: a list that holds another ten times may be as long as it likes in print.
     if type(described) is not tuple or not 5 <= len(described) <= 6:
@@ -151,11 +155,11 @@ def _sizes(sizes: Any = ()) -> tuple[Any, ...]:
     return sizes
 
 
-def _tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any) -> np.ndarray:
+def _tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any) -> np.ndarray | Unread:
     return array_of(storage.data, storage.dtype, _sizes(shape), _sizes(strides), offset)
 
 
-def _untyped(storage: _Storage, offset: int, shape: Any, strides: Any, *rest: Any) -> np.ndarray:
+def _untyped(storage: _Storage, offset: int, shape: Any, strides: Any, *rest: Any) -> np.ndarray | Unread:
     """A tensor of bytes that are of a type of their own: of what follows, the third."""
     dtype = dtype_of(rest[2].name.removeprefix('torch.'))
     return array_of(storage.data, dtype, _sizes(shape), _sizes(strides), offset)

@@ -10,7 +10,7 @@ import numpy as np
 
 from vq_jax import npz_files
 from vq_jax.errors import UserError, first_line, printable
-from vq_jax.weights.mapped import mapped
+from vq_jax.weights.mapped import Unread, mapped
 from vq_jax.weights.msgpack_files import read_msgpack
 from vq_jax.weights.pickles import RefusedError
 from vq_jax.weights.pytorch_files import read_pytorch
@@ -26,7 +26,7 @@ ENDINGS = tuple(_READERS)
 _MOST_VALUES = 2**18  # in dictionaries and lists; the same one may be in many
 _MOST_CHARACTERS = 2**26  # of the names of arrays
 _DEEPEST = 20
-_HOLDING = (dict, list, tuple, np.ndarray)
+_HOLDING = (dict, list, tuple, np.ndarray, Unread)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Weights:
 def read_weights(paths: Sequence[str | Path]) -> Weights:
     """The arrays of several files together, whose names and SHA-256 are printed.
 
-    Arrays are views of the files, but those of `.npz`: what is not looked at takes no memory.
+    Arrays are views of the files, but those of `.npz`: what is not looked at takes no memory. Of arrays that
+    are no weights, such as complex numbers, or hold the same numbers many times, the names are printed.
 
     Args:
         paths: of `.npz`, `.safetensors`, PyTorch's `.pth`, `.pt`, `.ckpt` or `.bin`, and Flax's `.msgpack`.
@@ -72,7 +73,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:
         raise UserError(f'{path} is no file of weights: its name ends with none of {", ".join(ENDINGS)}.')
     try:
         data = mapped(path)
-        arrays, sha256 = _by_name(_READERS[path.suffix](data)), hashlib.sha256(data).hexdigest()
+        found, sha256 = _by_name(_READERS[path.suffix](data)), hashlib.sha256(data).hexdigest()
     except RefusedError as error:
         raise UserError(
             f'{path} is not read: it wants to run {printable(str(error))[:200]}, and weights are only read; '
@@ -83,25 +84,32 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:
     except Exception as error:  # of many kinds, as many as there are ways to be damaged
         reason = printable(first_line(error))[:300]
         raise UserError(f'{path} cannot be read as a file of weights ({reason}).') from error
+    arrays = {name: one for name, one in found.items() if isinstance(one, np.ndarray)}
+    if unread := [f'{name} ({one.why})' for name, one in found.items() if isinstance(one, Unread)]:
+        more = f' and {len(unread) - 3} more' if len(unread) > 3 else ''
+        print(f'weights: not read of {path}: {printable(", ".join(unread[:3]))[:300]}{more}', flush=True)
     if not arrays:
-        raise UserError(f'{path} holds no arrays by name; save the state_dict of a model.')
-    for name, array in arrays.items():
-        if array.dtype.kind not in 'biuf' and array.dtype.name != 'bfloat16':
-            raise UserError(f'{path} holds {name!r} of type {array.dtype}, which are no weights.')
+        raise UserError(f'{path} holds no arrays of weights by name; save the state_dict of a model.')
     return arrays, sha256
 
 
-def _by_name(tree: Any) -> dict[str, np.ndarray]:
+def _weights(array: np.ndarray) -> np.ndarray | Unread:
+    if array.dtype.kind in 'biuf' or array.dtype.name == 'bfloat16':
+        return array
+    return Unread(f'numbers of the type {array.dtype}')
+
+
+def _by_name(tree: Any) -> dict[str, np.ndarray | Unread]:
     """The arrays in dictionaries and lists in each other, by the way to them."""
     arrays, left, characters = {}, _MOST_VALUES, _MOST_CHARACTERS
     ways: list[tuple[tuple[str, ...], Any]] = [((), tree)] if isinstance(tree, _HOLDING) else []
     while ways:
         way, value = ways.pop()
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray | Unread):
             name = '.'.join(way)
             if (characters := characters - len(name)) < 0:
                 raise ValueError(f'the names of its arrays have more than {_MOST_CHARACTERS:,} characters')
-            arrays[name] = value
+            arrays[name] = value if isinstance(value, Unread) else _weights(value)
         else:
             if len(way) == _DEEPEST or (left := left - len(value)) < 0:
                 raise ValueError('its dictionaries and lists are too many, or too deep in each other')

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Meta
 
 from vq_jax.files import writing_atomically
-from vq_jax.weights.mapped import array_of, dtype_of, part
+from vq_jax.weights.mapped import Unread, array_of, dtype_of, part
 
 _MOST_HEADER = 2**26  # bytes
 _METADATA = '__metadata__'
@@ -43,7 +43,7 @@ class _Entry(TypedDict):
     data_offsets: tuple[_Size, _Size]
 
 
-def read_safetensors(data: memoryview) -> dict[str, np.ndarray]:
+def read_safetensors(data: memoryview) -> dict[str, np.ndarray | Unread]:
     """The arrays of a file, which lie where they lay.
 
     Args:
@@ -63,9 +63,9 @@ def read_safetensors(data: memoryview) -> dict[str, np.ndarray]:
         start, end = entry['data_offsets']
         stored = part(data, 8 + size + start, end - start)
         dtype = dtype_of(_TYPES.get(entry['dtype'], entry['dtype']))
-        arrays[name] = array_of(stored, dtype, entry['shape'])
-        if arrays[name].nbytes != len(stored):
-            raise ValueError(f'{name} has {len(stored):,} bytes, and needs {arrays[name].nbytes:,}')
+        arrays[name] = array = array_of(stored, dtype, entry['shape'])
+        if isinstance(array, np.ndarray) and array.nbytes != len(stored):
+            raise ValueError(f'{name} has {len(stored):,} bytes, and needs {array.nbytes:,}')
     return arrays
 
 
