@@ -221,8 +221,8 @@ def test_files_of_stable_diffusion_are_known(tmp_path):
         (
             'var',
             'multi_scale.scales',
-            (8, 16),
-            r'scales is \(8, 16\), and the convolutions of VAR fit 4 scales',
+            (8, 256),
+            r'scales is \(8, 256\), and the convolutions of VAR fit 4 scales',
         ),
     ],
 )

@@ -80,6 +80,24 @@ def test_files_are_read_together_and_named_with_their_checksum(tmp_path, capsys)
         assert weights.checksums[str(tmp_path / name)] == checksum
 
 
+def test_the_checksum_is_of_what_was_read(tmp_path, monkeypatch):
+    """And not of another file that has its name meanwhile."""
+    save_file({'a': A}, tmp_path / 'a.safetensors')
+    save_file({'a': A + 1}, tmp_path / 'b.safetensors')
+    checksum = hashlib.sha256((tmp_path / 'a.safetensors').read_bytes()).hexdigest()
+    map_first = read.mapped
+
+    def replaced(path):
+        data = map_first(path)
+        os.replace(tmp_path / 'b.safetensors', path)
+        return data
+
+    monkeypatch.setattr(read, 'mapped', replaced)
+    weights = read_weights([tmp_path / 'a.safetensors'])
+    equal(weights.arrays, {'a': A})
+    assert weights.checksums == {str(tmp_path / 'a.safetensors'): checksum}
+
+
 def test_safetensors_are_those_of_the_package(tmp_path):
     arrays = {name: np.ascontiguousarray(array) for name, array in SAVED.items() if name != 'brain'}
     save_file(arrays, tmp_path / 'theirs.safetensors', {'format': 'np'})

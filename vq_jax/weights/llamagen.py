@@ -14,7 +14,6 @@ _NAMES = Names(
 # The defaults of its `vq_train.py` and `vq_loss.py`: the adversarial loss has no adaptive weight, and steps
 # are counted from 1.
 _TRAINED = {
-    'batch_size': 128,
     'data.random_crop': True,
     'data.flip': True,
     'quantizer.commitment': 0.25,

@@ -85,9 +85,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:
         reason = printable(first_line(error))[:300]
         raise UserError(f'{path} cannot be read as a file of weights ({reason}).') from error
     arrays = {name: one for name, one in found.items() if isinstance(one, np.ndarray)}
-    if unread := [f'{name} ({one.why})' for name, one in found.items() if isinstance(one, Unread)]:
+    if unread := [(name, one.why) for name, one in found.items() if isinstance(one, Unread)]:
+        told = printable(', '.join(f'{name} ({why})' for name, why in unread[:3]))[:300]
         more = f' and {len(unread) - 3} more' if len(unread) > 3 else ''
-        print(f'weights: not read of {path}: {printable(", ".join(unread[:3]))[:300]}{more}', flush=True)
+        print(f'weights: not read of {path}: {told}{more}', flush=True)
     if not arrays:
         raise UserError(f'{path} holds no arrays of weights by name; save the state_dict of a model.')
     return arrays, sha256
