@@ -8,7 +8,7 @@ FRAMES, SIZE = 5, 16
 
 
 class Films(Source):
-    """32 to learn from, and 8 others, of 5 frames of 16x16 in colour."""
+    """32 to learn from, the first 8 of which are to test with, of 5 frames of 16x16 in colour."""
 
     kind, shape, rate, class_names = 'video', (FRAMES, SIZE, SIZE, 3), 8.0, ('left', 'right')
 
