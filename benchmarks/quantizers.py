@@ -83,7 +83,7 @@ def ours(kind, k, d):
         'bsq': lambda: BinarySphericalQuantizer(bits, d, group_bits=None),
         'bsq_groups': lambda: BinarySphericalQuantizer(bits, d, group_bits=bits // 2),
         'lfq': lambda: LookupFreeQuantizer(bits, d),
-        'fsq': lambda: FiniteScalarQuantizer(levels(k), d),
+        'fsq': lambda: FiniteScalarQuantizer(levels(k), d, normalise=False),  # as published
         'gumbel': lambda: GumbelQuantizer(k, d),
     }[kind]()
 

@@ -11,7 +11,7 @@ from vq_jax.ops.losses import mean_each, mean_square
 from vq_jax.ops.nearest import largest_product
 from vq_jax.ops.parts import Part
 from vq_jax.ops.soft_codes import soft_codes
-from vq_jax.quantizers.quantizer import Quantized, check_width
+from vq_jax.quantizers.quantizer import Projection, Quantized, check_width
 
 
 class IndexBackpropagationQuantizer(nn.Module):
@@ -60,8 +60,8 @@ class IndexBackpropagationQuantizer(nn.Module):
     def setup(self) -> None:  # noqa: D102 (Flax's)
         d = self.dim if self.code_dim is None else self.code_dim
         if self.code_dim is not None:
-            self.project_in = nn.Dense(d)
-            self.project_out = nn.Dense(self.dim)
+            self.project_in = Projection(d)
+            self.project_out = Projection(self.dim)
         self.codebook = self.param('codebook', nn.initializers.normal(1.0), (self.num_codes, d))
 
     def __call__(

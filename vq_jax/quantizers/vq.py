@@ -16,6 +16,7 @@ from vq_jax.quantizers.quantizer import (
     BATCH_MEANS,
     REVIVALS,
     STATISTICS,
+    Projection,
     Quantized,
     check_estimator,
     check_width,
@@ -88,8 +89,8 @@ class VectorQuantizer(nn.Module):
     def setup(self) -> None:  # noqa: D102 (Flax's)
         k, d = self.num_codes, self.dim if self.code_dim is None else self.code_dim
         if self.code_dim is not None:
-            self.project_in = nn.Dense(d)
-            self.project_out = nn.Dense(self.dim)
+            self.project_in = Projection(d)
+            self.project_out = Projection(self.dim)
 
         def first_codes(key: jax.Array) -> jax.Array:
             codes = jax.random.uniform(key, (k, d), jnp.float32, -1 / k, 1 / k)
