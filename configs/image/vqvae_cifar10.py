@@ -6,7 +6,7 @@ of the paper mentions 8x8x10 latents for CIFAR-10 without explaining the factor 
     python -m vq_jax.prepare cifar10
     python -m vq_jax.train --config configs/image/vqvae_cifar10.py --workdir runs/vqvae_cifar10
 
-Not run: CIFAR-10 was not available. The speed of its training step is in benchmarks/README.md.
+Not run at this size. The speed of its training step is in benchmarks/README.md.
 """
 
 from ml_collections import ConfigDict

@@ -10,7 +10,8 @@ them (`prior_cifar10.py`). The discretised logistic is a choice of this config.
     python -m vq_jax.train --config configs/image/vqvae_likelihood_cifar10.py \
         --workdir runs/likelihood_cifar10
 
-Not run: CIFAR-10 was not available.
+Not run at this size; half as wide, 2,000 steps of 64 images, 6.40 bits per dimension with a uniform prior
+(experiments/vqvae_2017).
 """
 
 from ml_collections import ConfigDict
