@@ -8,7 +8,8 @@ VQ-VAE, 4.51 for a VAE and 5.14 for VIMCO (section 4.1).
     python -m vq_jax.train --config vqvae_likelihood_cifar10 --workdir runs/likelihood_cifar10
     python -m vq_jax.train --config configs/image/prior_cifar10.py --workdir runs/prior_cifar10
 
-Not run at this size; of a smaller network and 2,000 steps in experiments/vqvae_2017.
+Not run at this size; a smaller one, over the VQ-VAE of 2,000 steps, 6.36 bits per dimension after as many
+(experiments/vqvae_2017).
 """
 
 from ml_collections import ConfigDict
