@@ -116,7 +116,10 @@ def convert(
     published = chosen.known_as(sizes)
     trained = dict(published.config) if published else {}
     network = {'data.channels': sizes.image_channels, **_CODES, **chosen.config(sizes)}
-    config = complete_config(_config({**_CONFIG, **trained, **network}))
+    values = {**_CONFIG, **trained, **network}
+    config = default_config(values['task'])
+    config.update_from_flattened_dict(values)
+    config = complete_config(config)
     if fixed := [key for key in overrides or {} if key in network]:
         raise UserError(f'{fixed[0]} is as the arrays of {source} are, and cannot be overridden.')
     config = overridden(config, overrides or {}, source)
@@ -268,18 +271,6 @@ def _check(
     if told:
         raise UserError(f'{source} is no whole model of {project.title}; {"; ".join(told)}.')
     return left_out
-
-
-def _config(values: Mapping[str, Any]) -> ConfigDict:
-    """The config of a task with other values by dotted keys."""
-    config = default_config(values['task'])
-    for key, value in values.items():
-        *sections, name = key.split('.')
-        section = config
-        for part in sections:
-            section = section[part]
-        section[name] = value
-    return config
 
 
 def _filled(source: Path, task: Task, spec: Spec, arrays: Mapping[tuple[str, ...], np.ndarray]) -> State:
