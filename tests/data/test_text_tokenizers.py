@@ -1,0 +1,135 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from vq_jax.data.text_tokenizers import (
+    PADDING,
+    BpeTokenizer,
+    ByteTokenizer,
+    TextTokenizer,
+    pad_tokens,
+)
+from vq_jax.errors import UserError
+
+TEXTS = ['the cat and the hat', 'a hat for the cat', 'naïve café 🐈']
+ANY = ['', 'the cat', '\x00\t\r\n  spaces  ', 'Ünïcode ½ 漢字 🐈‍⬛', 'a\ufffdb', '\x85\xa0']
+
+
+@pytest.fixture(scope='module')
+def bpe():
+    pytest.importorskip('tokenizers')
+    return BpeTokenizer.train(TEXTS, size=270)
+
+
+def kinds(request, kind):
+    return ByteTokenizer() if kind == 'bytes' else request.getfixturevalue('bpe')
+
+
+@pytest.mark.parametrize('kind', ['bytes', 'bpe'])
+def test_any_text_comes_back_and_so_does_its_tokenizer(request, kind):
+    tokenizer = kinds(request, kind)
+    again = TextTokenizer.from_json(json.loads(json.dumps(tokenizer.to_json())))
+    assert again.kind == kind and again.size == tokenizer.size
+    assert json.dumps(tokenizer.to_json()).isprintable()  # what JSON of ours may hold
+    for text in ANY:
+        tokens = tokenizer.encode(text)
+        assert tokens.dtype == np.int32 and tokens.ndim == 1
+        assert tokenizer.decode(tokens) == text
+        np.testing.assert_array_equal(again.encode(text), tokens)
+
+
+def test_bytes_are_those_of_utf8():
+    assert ByteTokenizer().encode('é🐈').tolist() == [0xC3, 0xA9, 0xF0, 0x9F, 0x90, 0x88]
+
+
+def test_bpe_merges_what_is_frequent_and_has_all_bytes(bpe):
+    assert 256 < bpe.size <= 270
+    assert len(bpe.encode('the cat')) < len('the cat')
+    assert len(bpe.encode('漢')) == 3
+
+
+def test_bpe_agrees_with_a_reading_of_its_own_merges(bpe):
+    """The algorithm from the paper, on the merges that the file lists."""
+    model = json.loads(bpe.to_json()['content'])['model']
+    merges = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(' ')) for pair in model['merges']]
+    for word in ['the', 'hat', 'cat', 'that']:
+        parts = list(word)
+        for pair in merges:
+            place = 0
+            while place < len(parts) - 1:
+                if tuple(parts[place : place + 2]) == pair:
+                    parts[place : place + 2] = [''.join(pair)]
+                place += 1
+        assert bpe.encode(word).tolist() == [model['vocab'][part] for part in parts]
+
+
+@pytest.mark.parametrize('kind', ['bytes', 'bpe'])
+def test_whatever_is_sampled_can_be_shown(request, kind):
+    tokenizer = kinds(request, kind)
+    for seed in range(20):
+        tokens = np.random.default_rng(seed).integers(0, tokenizer.size, 30)
+        assert isinstance(tokenizer.decode(tokens), str)
+    cut = tokenizer.encode('漢')[:2]
+    assert set(tokenizer.decode(cut)) == {'\ufffd'}
+
+
+@pytest.mark.parametrize('kind', ['bytes', 'bpe'])
+def test_padding_is_left_out_and_what_is_no_token_is_told(request, kind):
+    tokenizer = kinds(request, kind)
+    padded = pad_tokens([tokenizer.encode('cat')], 10)[0]
+    assert padded[-1] == PADDING and tokenizer.decode(padded) == 'cat'
+    for token in (-2, tokenizer.size):
+        with pytest.raises(UserError, match=f'from 0 to {tokenizer.size - 1}'):
+            tokenizer.decode([0, token])
+    with pytest.raises(UserError, match='UTF-8'):
+        tokenizer.encode('a\udcff')
+
+
+def test_texts_are_padded_and_cut_to_one_length():
+    texts = [np.array([1, 2, 3]), np.array([], np.int32), np.array([4, 5, 6, 7])]
+    padded = pad_tokens(texts, 3)
+    assert padded.dtype == np.int32
+    assert padded.tolist() == [[1, 2, 3], [-1, -1, -1], [4, 5, 6]]
+    assert pad_tokens([], 3).shape == (0, 3)
+
+
+def test_a_file_is_read_without_what_it_adds(bpe, tmp_path):
+    """Special tokens around a text, lengths and padding are for other models."""
+    content = json.loads(bpe.to_json()['content'])
+    content['truncation'] = {'direction': 'Right', 'max_length': 2, 'strategy': 'LongestFirst', 'stride': 0}
+    content['post_processor'] = {
+        'type': 'BertProcessing',
+        'sep': ['a', content['model']['vocab']['a']],
+        'cls': ['b', content['model']['vocab']['b']],
+    }
+    path = tmp_path / 'tokenizer.json'
+    path.write_text(json.dumps(content))
+    read = BpeTokenizer.read(path)
+    np.testing.assert_array_equal(read.encode(TEXTS[0]), bpe.encode(TEXTS[0]))
+
+
+def test_mistakes_are_one_sentence(tmp_path, monkeypatch):
+    for content in ({'kind': 'words'}, {'kind': 3}, None, {}):
+        with pytest.raises(UserError, match='text tokenizer'):
+            TextTokenizer.from_json(content)
+    with pytest.raises(UserError, match='Cannot read'):
+        BpeTokenizer.read(tmp_path / 'none.json')
+    monkeypatch.setitem(sys.modules, 'tokenizers', None)
+    with pytest.raises(UserError, match=r"pip install 'vq_jax\[text\]'"):
+        TextTokenizer.from_json({'kind': 'bpe', 'content': '{}'})
+
+
+def test_files_that_are_no_tokenizer_are_told(tmp_path):
+    pytest.importorskip('tokenizers')
+    path = tmp_path / 'tokenizer.json'
+    for content in (b'', b'{"a": 1}', b'\xff\xfe', b'[' * 10_000):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r'tokenizer\.json') as error:
+            BpeTokenizer.read(path)
+        assert str(path) in str(error.value) and '\n' not in str(error.value)
+    with pytest.raises(UserError, match='no tokenizer'):
+        TextTokenizer.from_json({'kind': 'bpe', 'content': '{}'})
+    with pytest.raises(UserError, match='256'):
+        BpeTokenizer.train(['a'], 255)

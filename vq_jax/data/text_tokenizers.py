@@ -1,0 +1,262 @@
+"""Text tokenizers: text to integers and back, for text that is data and for text that is a condition.
+
+`ByteTokenizer` is built in. `BpeTokenizer` is byte-level BPE trained on given texts, or whatever a
+tokenizer.json of Hugging Face's `tokenizers` describes; it needs that package (the extra `text`).
+"""
+
+import abc
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from vq_jax.errors import UserError, first_line
+from vq_jax.files import read_file
+from vq_jax.json_files import check_type
+
+PADDING = -1  # what stands where a text has ended; never a token
+_BYTES = 256  # how many bytes there are, and tokens that stand for one
+_MOST_BYTES_OF_A_TOKENIZER = 2**26
+
+
+class TextTokenizer(abc.ABC):
+    """Splits text into tokens, integers from 0 to `size` - 1, and joins tokens to text.
+
+    Attributes:
+        kind: its name among `TEXT_TOKENIZERS`.
+        size: how many tokens there are.
+    """
+
+    kind: ClassVar[str]
+    size: int
+
+    @abc.abstractmethod
+    def encode(self, text: str) -> np.ndarray:
+        """Text to tokens, int32 [n]; raises `UserError` where UTF-8 has no bytes for a character."""
+
+    def decode(self, tokens: np.ndarray | Sequence[int]) -> str:
+        """Tokens to text.
+
+        Args:
+            tokens: integers [n], in any order; padding is left out.
+
+        Returns:
+            The text. Bytes that are no UTF-8, as a model may sample them, become U+FFFD.
+
+        Raises:
+            UserError: if there is no such token.
+        """
+        tokens = np.asarray(tokens)
+        tokens = tokens[tokens != PADDING]
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() < self.size:
+            raise UserError(
+                f'Tokens are from {tokens.min()} to {tokens.max()}; those of this tokenizer are from 0 to '
+                f'{self.size - 1}.'
+            )
+        return self._decode(tokens)
+
+    @abc.abstractmethod
+    def _decode(self, tokens: np.ndarray) -> str:
+        """Tokens [n], all of which there are, to text."""
+
+    @abc.abstractmethod
+    def to_json(self) -> dict[str, str]:
+        """What `from_json` makes the same tokenizer of; its `kind`, and what else there is to know."""
+
+    @staticmethod
+    def from_json(content: Any) -> 'TextTokenizer':
+        """Makes the tokenizer that `to_json` described.
+
+        Raises:
+            UserError: if it describes none, or a package that it needs is missing.
+        """
+        stored = check_type(content, _Stored, where='What is stored of a text tokenizer', advice=_RESTORE)
+        if stored.kind not in TEXT_TOKENIZERS:
+            raise UserError(
+                f'The kind of text tokenizer is {stored.kind!r}; there are {", ".join(TEXT_TOKENIZERS)}.'
+            )
+        return TEXT_TOKENIZERS[stored.kind]._from(stored)
+
+    @classmethod
+    @abc.abstractmethod
+    def _from(cls, stored: '_Stored') -> 'TextTokenizer':
+        """Makes one of this kind of what `to_json` gave."""
+
+
+class ByteTokenizer(TextTokenizer):
+    """The bytes of UTF-8 are the tokens."""
+
+    kind = 'bytes'
+    size = _BYTES
+
+    def encode(self, text: str) -> np.ndarray:
+        """See `TextTokenizer`."""
+        return np.frombuffer(utf8(text), np.uint8).astype(np.int32)
+
+    def _decode(self, tokens: np.ndarray) -> str:
+        return tokens.astype(np.uint8).tobytes().decode(errors='replace')
+
+    def to_json(self) -> dict[str, str]:
+        """See `TextTokenizer`."""
+        return {'kind': self.kind}
+
+    @classmethod
+    def _from(cls, stored: '_Stored') -> 'ByteTokenizer':
+        return cls()
+
+
+class BpeTokenizer(TextTokenizer):
+    """Byte pair encoding (Sennrich et al., 2016) of bytes (Radford et al., 2019).
+
+    `train` and `read` make one, with the package `tokenizers`.
+    """
+
+    kind = 'bpe'
+
+    def __init__(self, content: str) -> None:
+        """Makes the tokenizer that a tokenizer.json describes.
+
+        Args:
+            content: of the file. What it says of special tokens around a text, and of cutting and padding,
+                is left out: each text is its tokens alone.
+
+        Raises:
+            UserError: if it is no such file, or the package is missing.
+        """
+        self._tokenizer = _parse(content)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        ids = self._tokenizer.get_vocab(with_added_tokens=True).values()
+        if not ids:
+            raise UserError('The text tokenizer has no tokens; give another.')
+        self.size = max(ids) + 1  # some numbers below may be left out
+
+    @classmethod
+    def train(cls, texts: Iterable[str], size: int) -> 'BpeTokenizer':
+        """Learns merges of bytes that often occur side by side, within words as GPT-2 splits text.
+
+        Args:
+            texts: what to learn from.
+            size: how many tokens there may be, of which the 256 bytes are the first; few texts give fewer.
+        """
+        if size < _BYTES:
+            raise UserError(f'A tokenizer over bytes has {_BYTES} tokens or more, and not {size}.')
+        package = _package()
+        byte_level = package.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer = package.Tokenizer(package.models.BPE())
+        tokenizer.pre_tokenizer = byte_level
+        tokenizer.decoder = package.decoders.ByteLevel()
+        trainer = package.trainers.BpeTrainer(
+            vocab_size=size, initial_alphabet=byte_level.alphabet(), show_progress=False
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer.to_str())
+
+    @classmethod
+    def read(cls, path: str | Path) -> 'BpeTokenizer':
+        """Reads a tokenizer.json.
+
+        Raises:
+            UserError: if it cannot be read or is no such file, or the package is missing; one sentence.
+        """
+        try:
+            return cls(read_file(Path(path), _MOST_BYTES_OF_A_TOKENIZER).decode())
+        except OSError as error:
+            raise UserError(
+                f'Cannot read the text tokenizer {path} ({error.strerror or error}); give the path of a '
+                'tokenizer.json.'
+            ) from error
+        except UnicodeDecodeError as error:
+            raise UserError(f'{path} is no text; give the path of a tokenizer.json.') from error
+        except _NoTokenizer as error:
+            raise UserError(f'{path} is no tokenizer.json ({error.reason}); give one.') from error
+
+    def encode(self, text: str) -> np.ndarray:
+        """See `TextTokenizer`."""
+        utf8(text)
+        return np.asarray(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+
+    def _decode(self, tokens: np.ndarray) -> str:
+        return self._tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
+
+    def to_json(self) -> dict[str, str]:
+        """See `TextTokenizer`."""
+        # ASCII in a string: tokens may be characters that JSON of ours has nowhere else.
+        return {'kind': self.kind, 'content': json.dumps(json.loads(self._tokenizer.to_str()))}
+
+    @classmethod
+    def _from(cls, stored: '_Stored') -> 'BpeTokenizer':
+        return cls(stored.content)
+
+
+TEXT_TOKENIZERS: dict[str, type[TextTokenizer]] = {cls.kind: cls for cls in (ByteTokenizer, BpeTokenizer)}
+
+
+def pad_tokens(texts: Iterable[np.ndarray], length: int) -> np.ndarray:
+    """Cuts texts to a length, and fills the shorter ones with `PADDING`.
+
+    Args:
+        texts: tokens int32 [n] of each of b texts.
+        length: m, how many tokens each is to have.
+
+    Returns:
+        int32 [b m].
+    """
+    texts = list(texts)
+    padded = np.full((len(texts), length), PADDING, np.int32)
+    for row, tokens in zip(padded, texts, strict=True):
+        row[: len(tokens)] = tokens[:length]
+    return padded
+
+
+def utf8(text: str) -> bytes:
+    """The bytes of a text; raises `UserError` for halves of characters, as names of files may hold."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f'A text holds {text[error.start]!a}, for which UTF-8 has no bytes; leave it out.'
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """What `to_json` gives."""
+
+    kind: str
+    content: str = ''
+
+
+class _NoTokenizer(UserError):
+    """A content is no tokenizer.json, for a reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f'What is stored of a text tokenizer is no tokenizer.json ({reason}); {_RESTORE}.')
+        self.reason = reason
+
+
+_RESTORE = 'restore it from a copy'
+
+
+def _parse(content: str) -> Any:
+    """The `tokenizers.Tokenizer` of a tokenizer.json."""
+    package = _package()
+    try:
+        return package.Tokenizer.from_str(content)
+    except Exception as error:  # the package raises nothing narrower
+        raise _NoTokenizer(first_line(error)) from error
+
+
+def _package() -> ModuleType:
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise UserError(
+            "A text tokenizer of the kind 'bpe' needs the package tokenizers; install it by "
+            "pip install 'vq_jax[text]', or choose the kind 'bytes'."
+        ) from error
+    return tokenizers
