@@ -25,7 +25,7 @@ from vq_jax.processes import end_with
 from vq_jax.spec import blank_conditions
 
 Batch = dict[str, np.ndarray]
-_ORDER, _AUGMENTATION = 0, 1  # keep the two streams of random numbers of one seed apart
+_ORDER, _AUGMENTATION, _CAPTION = range(3)  # keep the streams of random numbers of one seed apart
 _ENDLESS = 2**60  # batches; Grain wants a number
 # Seconds for which a batch is waited for in vain. Who stops the whole run stops the waiting too, so that only
 # a mistake stops a worker alone; a slow disk may take long, but not for ever.
@@ -287,12 +287,13 @@ def _train_batch(data: Dataset, batch_size: int, seed: int, rows: slice, number:
     # Sampled for the rows of all processes.
     uniforms = np.random.default_rng([_AUGMENTATION, seed, number]).random((batch_size, k))[rows]
     positions = uniforms[:, 0] if data.transform.seeks else None
-    examples = data.fetch(indices, positions)
+    choices = _choices(seed, first + rows.start, indices, len(data)) if data.captioned else None
+    examples = data.fetch(indices, positions, choices)
     faults = data.faults(indices[~examples.good])
     values, labels, conditions = examples.values, examples.labels, examples.conditions
     for row in np.flatnonzero(~examples.good):
-        at = None if positions is None else positions[row : row + 1]
-        other = _substitute(data, int(indices[row]), at, faults)
+        visit = [x if x is None else x[row : row + 1] for x in (positions, choices)]
+        other = _substitute(data, int(indices[row]), visit, faults)
         values[row], labels[row] = other.values[0], other.labels[0]
         for name, known in other.conditions.items():
             conditions[name][row] = known[0]
@@ -303,14 +304,28 @@ def _train_batch(data: Dataset, batch_size: int, seed: int, rows: slice, number:
     return {data.key: values, 'label': labels, **conditions, 'mask': mask, **found}
 
 
-def _substitute(data: Dataset, index: int, position: np.ndarray | None, faults: dict[int, str]) -> Examples:
+def _choices(seed: int, first: int, indices: np.ndarray, size: int) -> np.ndarray:
+    """Returns a random number for each example [b], by which it is given one of its captions.
+
+    It is a function of the seed, the epoch and the example. The indices are those from the position `first`
+    on since the start of training, with `size` examples in an epoch.
+    """
+    visits = ((first + row) // size for row in range(len(indices)))
+    keys = ([_CAPTION, seed, epoch, int(index)] for epoch, index in zip(visits, indices, strict=True))
+    return np.array([np.random.default_rng(key).random() for key in keys])
+
+
+def _substitute(
+    data: Dataset, index: int, visit: list[np.ndarray | None], faults: dict[int, str]
+) -> Examples:
     """Returns the next decodable example, and adds the undecodable ones on the way to `faults`.
 
+    It is seen as in the visit of the one in whose place it is, by the numbers that `fetch` takes [1].
     The search ends when as many are undecodable as stop the run anyway.
     """
     for step in range(1, min(data.tolerated + 1, len(data))):
         candidate = np.array([(index + step) % len(data)])
-        found = data.fetch(candidate, position)
+        found = data.fetch(candidate, *visit)
         if found.good[0]:
             return found
         faults.update(data.faults(candidate))

@@ -36,7 +36,8 @@ class DataConfig:
         `folder:/path` for any folder of images, videos or recordings, or `codes:/path` for what
         `vq_jax.tokenize` wrote (`codes:gs://bucket/path` where it is in a bucket), which only priors learn
         from, or `class:module:Class` for a source of one's own (docs/extending.md); of the other
-        attributes, codes need the splits, `cache_gib`, `workers` and `prefetch`.
+        attributes, codes need the splits, `caption_length` if they were written with texts, `cache_gib`,
+        `workers` and `prefetch`.
       data_dir: Folder that holds the prepared data sets. None means the environment variable
         `TFDS_DATA_DIR`, else `~/tensorflow_datasets`; the built-in sets, which training prepares, are
         kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not used by
@@ -56,6 +57,14 @@ class DataConfig:
         int32, counted from 0 in the sorted order of all that it finds in the set. Without such a group, class
         and split are those of folders and records.
       name_key: Name of the text that `name_pattern` is searched in, among the features of a record.
+      caption_length: Tokens (bytes in UTF-8) that there is room for in the condition `text` of each example,
+        which says what it shows and is read by `config.conditioner.kind=text`; None leaves it out. Of a
+        record it is the text, or texts, `caption_key`. Of a file it is what `captions.jsonl` in a folder
+        above it says, in lines such as `{"file_name": "0001.png", "text": "a red apple"}`, else the lines of
+        the .txt file of the same name beside it. Of several texts, training takes one at random in each
+        epoch, and evaluation the first.
+      cut_captions: Cut texts that are longer, which are refused otherwise.
+      caption_key: Name of the text among the features of a record.
       channels: Of images and video, 1 for grey, 3 for RGB, None for as many as the data set declares (3 for a
         folder).
         Of sound, 1 (which None means too) for the mean of all channels, or 2, of which a mono recording has
@@ -105,6 +114,9 @@ class DataConfig:
     label_key: str = 'label'
     name_pattern: str | None = None
     name_key: str = 'audio/filename'
+    caption_length: int | None = None
+    cut_captions: bool = False
+    caption_key: str = 'text'
     channels: int | None = None
     pad: int = 0
     image_size: int | None = None
@@ -148,7 +160,9 @@ class DataConfig:
             raise UserError(f'fit is {self.fit!r}: use one of {", ".join(FITS)}.')
         check_least(0, self, 'pad', 'workers', 'prefetch', 'cache_gib')
         check_share(self, 'max_undecodable')
-        check_least(1, self, 'image_size', 'frames', 'frame_stride')
+        check_least(1, self, 'image_size', 'frames', 'frame_stride', 'caption_length')
+        if self.cut_captions and not self.caption_length:
+            raise UserError('cut_captions is true and caption_length is not set: set both, or neither.')
         if self.frame_rate is not None and not 0 < self.frame_rate <= MOST_FRAMES_A_SECOND:
             raise UserError(
                 f'frame_rate is {self.frame_rate}: use more than 0 and up to {MOST_FRAMES_A_SECOND}, or None.'

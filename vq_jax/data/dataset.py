@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from absl import logging
 
+from vq_jax.data.captions import TEXT, Captions
 from vq_jax.data.config import DataConfig
 from vq_jax.data.source import Examples, Record, Source
 from vq_jax.data.transforms import Undecodable, make_transform
@@ -45,12 +46,26 @@ class Dataset:
         """
         self._describe(config, source.name, tuple(source.class_names), source.conditions)
         self._source = source
+        if config.caption_length is not None:
+            self._captions = self._made_of_captions()
         share = config.max_undecodable
         self.tolerated = max(1, int(share * len(self))) if share else 0
         self.transform = make_transform(config, source)
         self.transform.spec = self.spec = self.transform.spec or self._measured()
         self.item_shape, self.item_dtype = self.spec.shape, self.spec.dtype
         self._kept = _Kept(self) if self._bytes() <= config.cache_gib * 2**30 else None
+
+    def _made_of_captions(self) -> Captions:
+        """Makes the condition of the texts of the source."""
+        if not self._source.captioned or TEXT in self.conditions:
+            found = 'a condition of that name' if TEXT in self.conditions else 'none'
+            raise UserError(
+                f'config.data.caption_length is set, of the condition {TEXT} that is made of captions, and '
+                f'{self.name} has {found}; leave it out, or set config.data.name to a set with captions.'
+            )
+        captions = Captions(self.config)
+        self.conditions[TEXT] = captions.spec
+        return captions
 
     def _describe(
         self,
@@ -66,6 +81,7 @@ class Dataset:
                 'else; call them otherwise.'
             )
         self.conditions = dict(conditions)
+        self._captions: Captions | None = None
         self.config, self.name = config, name
         self.class_names, self.num_classes = class_names, len(class_names)
         self.tolerated = 0
@@ -90,24 +106,45 @@ class Dataset:
         """Whether examples are kept in memory once they are decoded."""
         return self._kept is not None
 
-    def fetch(self, indices: np.ndarray, positions: np.ndarray | None = None) -> Examples:
+    @property
+    def captioned(self) -> bool:
+        """Whether examples have captions, of which training takes one at random."""
+        return self._captions is not None
+
+    def fetch(
+        self,
+        indices: np.ndarray,
+        positions: np.ndarray | None = None,
+        choices: np.ndarray | None = None,
+    ) -> Examples:
         """Returns examples by their indices [b], as far as their preprocessing is the same at every visit.
 
         Args:
           indices: Which examples.
           positions: Of a transform that `seeks`, where training reads each [b]; None is the middle.
+          choices: Of a set with captions, random numbers in [0, 1) by which training takes one of those of
+            each example [b]; None is the first.
 
         Raises:
           UserError: If an example has another size than the rest, or a label is out of range.
         """
         if self._kept is not None and positions is None:
-            return self._kept.fetch(indices)
-        values, labels, conditions = self.decode(indices, positions)
-        good = np.array([value is not None for value in values], bool)
-        if not self.transform.varied:
-            blank = np.zeros(self.spec.shape, self.spec.dtype)
-            values = np.stack([blank if value is None else value for value in values])
-        return Examples(values, labels, good, conditions)
+            examples = self._kept.fetch(indices)
+        else:
+            values, labels, conditions = self.decode(indices, positions)
+            good = np.array([value is not None for value in values], bool)
+            if not self.transform.varied:
+                blank = np.zeros(self.spec.shape, self.spec.dtype)
+                values = np.stack([blank if value is None else value for value in values])
+            examples = Examples(values, labels, good, conditions)
+        if self._captions is not None:
+            examples.conditions[TEXT] = self._captions.choose(examples.conditions[TEXT], choices)
+        return examples
+
+    def blank(self, n: int) -> dict[str, np.ndarray]:
+        """Returns room for the conditions of n examples, as `decode` returns them."""
+        blank = blank_conditions(self.conditions, n)
+        return blank if self._captions is None else {**blank, TEXT: np.full(n, None, object)}
 
     def decode(
         self, indices: Sequence[int], positions: np.ndarray | None = None
@@ -116,14 +153,15 @@ class Dataset:
 
         Returns:
           What the transform makes of each, larger than `spec` says if a random crop is still to be cut out,
-          or None where the example is undecodable; the labels, int32 [b]; and the conditions [b ...].
+          or None where the example is undecodable; the labels, int32 [b]; and the conditions [b ...], that of
+          captions as an array of objects, the tokens of all of an example [k m].
 
         Raises:
           UserError: If an example has another size than the rest, a label is out of range, or a condition is
             not as the source says.
         """
         values: list[np.ndarray | None] = []
-        labels, conditions = np.zeros(len(indices), np.int32), blank_conditions(self.conditions, len(indices))
+        labels, conditions = np.zeros(len(indices), np.int32), self.blank(len(indices))
         for row, record in enumerate(self._source.read(indices)):
             index, label = int(indices[row]), record.label
             if self.num_classes and not 0 <= label < self.num_classes:
@@ -136,10 +174,12 @@ class Dataset:
             position = None if positions is None else float(positions[row])
             try:
                 stored, name = _readable(record), self._source.describe(index)
+                if self._captions is not None:
+                    conditions[TEXT][row] = self._captions.tokens(record.captions, name)
                 values.append(self.transform.decode(stored, name, told, position))
-                for name, spec in self.conditions.items():
-                    what = f'the condition {name} of {self._source.describe(index)}'
-                    conditions[name][row] = spec.array(record.conditions.get(name), what)
+                for key, spec in self._source.conditions.items():
+                    what = f'the condition {key} of {name}'
+                    conditions[key][row] = spec.array(record.conditions.get(key), what)
             except Undecodable as error:
                 self._faults[index] = str(error)
                 values.append(None)
@@ -229,7 +269,7 @@ class _Kept:
         if not dataset.transform.varied:
             self._values = np.zeros((number, *dataset.spec.shape), dataset.spec.dtype)
         self._labels = np.zeros(number, np.int32)
-        self._conditions = blank_conditions(dataset.conditions, number)
+        self._conditions = dataset.blank(number)
         self._known = np.zeros(number, bool)
         self._good = np.zeros(number, bool)
 

@@ -48,8 +48,14 @@ def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Sou
     if name.startswith(SOURCE_PREFIX):
         return _own(name.removeprefix(SOURCE_PREFIX), config, split)
     if name.startswith('folder:'):
-        folder, as_video = name.removeprefix('folder:'), config.frames is not None
-        return FolderSource(folder, split, config.split_key(split), config.name_pattern, as_video)
+        return FolderSource(
+            name.removeprefix('folder:'),
+            split,
+            config.split_key(split),
+            config.name_pattern,
+            as_video=config.frames is not None,
+            captioned=config.caption_length is not None,
+        )
     if name == MOVING_MNIST:
         return MovingMnistSource(config, split)
     if name in BUILT_IN:

@@ -44,11 +44,13 @@ class Record(NamedTuple):
         [t h w c]; of text the array. Where it cannot be read, the `Exception` that says why.
       label: Number of its class; 0 without labels.
       conditions: Arrays by their names, as `Source.conditions` says; of an example that cannot be read, none.
+      captions: Texts that say what it shows, where the source is `captioned`.
     """
 
     stored: Any
     label: int = 0
     conditions: Mapping[str, Any] = MappingProxyType({})
+    captions: Sequence[str] = ()
 
 
 class Source(abc.ABC):
@@ -58,7 +60,9 @@ class Source(abc.ABC):
       name: What to call the data set and split in messages.
       class_names: Names of the classes, in the order of the labels; empty if there are no labels.
       conditions: What else there is of each example, by the names that it has in batches, such as
-        `{'text': ConditionSpec((16,), 'int32')}`.
+        `{'angle': ConditionSpec(())}`.
+      captioned: Whether records have captions, of which the data set makes the condition `text`; they may
+        be left out where the config has no `caption_length`.
       kind: What all examples are.
       shape: Of every example as the data set declares it, `(*grid, channels)`; a size of the grid that it
         does not declare is None.
@@ -69,6 +73,7 @@ class Source(abc.ABC):
     name: str
     class_names: tuple[str, ...] = ()
     conditions: Mapping[str, ConditionSpec] = MappingProxyType({})
+    captioned: bool = False
     kind: Kind
     shape: tuple[int | None, ...]
     rate: float | None = None

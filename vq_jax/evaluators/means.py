@@ -59,8 +59,13 @@ class MeanEvaluator:
         self._step = engine.eval_step(task.eval_step)
         first_step = task.eval_first_step if isinstance(task, EvaluatesFirst) else None
         self._first_step = first_step and engine.eval_step(first_step)
+        known = ('label', *task.condition_specs)
         self._predict = engine.per_example(
-            lambda state, batch: (task.predict(state, batch), batch['label'], batch['mask'])
+            lambda state, batch: (
+                task.predict(state, batch),
+                {name: batch[name] for name in known},
+                batch['mask'],
+            )
         )
 
     def run(self, state: Any, *, progress: bool = False) -> Evaluation:
@@ -95,16 +100,24 @@ class MeanEvaluator:
         has_codebook = isinstance(self.task, ShowsCodebook) and self.task.vocabularies
         starts = range(0, batch_size - n + 1, n) if has_codebook else [0]
         found = [self._predict(state, {name: x[i : i + n] for name, x in first.items()}) for i in starts]
-        predictions, labels, real = jax.tree.map(lambda *x: np.concatenate(x), *found)
+        predictions, known, real = jax.tree.map(lambda *x: np.concatenate(x), *found)
         predictions = {name: x[real] for name, x in predictions.items()}
         shown = {name: x[: self.num_shown] for name, x in predictions.items()}
         media = self.task.media(shown, means) if real.any() else {}
         if real.any() and has_codebook:
             media |= self.task.codebook(predictions, means)
-        if self.task.classes_read:
-            classes = [self.dataset.class_names[i] for i in labels[real][: self.num_shown]]
-            media = {name: shown.of_columns(classes) for name, shown in media.items()}
+        known = {name: x[real][: self.num_shown] for name, x in known.items()}
+        if names := self._named(**known):
+            media = {name: shown.of_columns(names) for name, shown in media.items()}
         return Evaluation({**self.task.summarize(means), 'examples': int(examples)}, media)
+
+    def _named(self, label: np.ndarray, **conditions: np.ndarray) -> list[str]:
+        """What examples of these classes and conditions [b ...] are of, in words, if that is known."""
+        task = self.task
+        classes = [self.dataset.class_names[i] for i in label] if task.classes_read else []
+        texts = task.conditioner.describe(**conditions) if task.conditioner else []
+        known = [names for names in (classes, texts) if len(names)]
+        return [': '.join(names) for names in zip(*known, strict=True)]
 
 
 def means_of(sums: Sequence[dict[str, jax.Array]]) -> tuple[dict[str, np.ndarray], float]:

@@ -15,6 +15,7 @@ from vq_jax.models.rq_transformer import RQTransformer
 from vq_jax.models.seanet import SEANetEncoder, SEANetSizes, seanet_decoder
 from vq_jax.models.sound_discriminators import SoundDiscriminator
 from vq_jax.models.strided import FlatEncoder, FlatTrunk, StridedEncoder, StridedSizes, strided_decoder
+from vq_jax.models.text_encoder import TextEncoder
 from vq_jax.models.transformer import Transformer
 from vq_jax.models.two_scales import TwoScaleBottleneck, TwoScaleTrunk
 from vq_jax.models.unet import UNet
@@ -43,6 +44,7 @@ __all__ = [
     'SoundDiscriminator',
     'StridedEncoder',
     'StridedSizes',
+    'TextEncoder',
     'Transformer',
     'TwoScaleBottleneck',
     'TwoScaleTrunk',

@@ -33,8 +33,8 @@ def attend_merged(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | No
     """Attention in which examples and heads are one axis.
 
     Of a cache in which they are two, XLA's compiler for CPUs makes four copies for each sampled token.
-    Queries are [b*heads n d], keys and values [b*heads m d], and the mask [n m] shows each query one key or
-    more.
+    Queries are [b*heads n d], keys and values [b*heads m d], and the mask, of a shape that broadcasts to
+    [b*heads n m], shows each query one key or more.
     """
     scores = jnp.einsum('gnd,gmd->gnm', q, k, preferred_element_type=jnp.float32)
     scores = scores / np.sqrt(q.shape[-1])

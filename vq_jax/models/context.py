@@ -5,7 +5,7 @@ A class, a text, a low-resolution image, a coarser scale of codes and the frames
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -71,6 +71,10 @@ class Conditioner(nn.Module):
         A subclass names its arguments, as `prepare(self, text)`, and users give each by that name.
         """
         return given
+
+    def describe(self, **conditions: np.ndarray) -> Sequence[str]:
+        """What people read under examples of these conditions [b ...], such as their texts [b]; else none."""
+        return ()
 
 
 def prepared(conditioner: Conditioner, given: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -271,8 +271,9 @@ class Block(nn.Module):
     ) -> jax.Array:
         """Maps [b n d] to the same.
 
-        `angles` are those of `rotate`, `mask` is True where a row's slot may see a column's [n n], `read` is
-        what the method of that name returned, and `keys`, [b], are for dropout; each may be None.
+        `angles` are those of `rotate`, `mask` is True where a row's slot may see a column's (see
+        `attend_merged`), `read` is what the method of that name returned, and `keys`, [b], are for dropout;
+        each may be None.
         """
         rate = self.sizes.dropout
         x = x + dropout(self._attend(*self._heads(x, angles), mask), fold_in(keys, 0), rate)

@@ -4,10 +4,14 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from vq_jax.data.text_tokenizers import ByteTokenizer
 from vq_jax.errors import UserError, check_share
 from vq_jax.extensions import is_own, own_class
 from vq_jax.models.context import Conditioner
-from vq_jax.training.config import build
+from vq_jax.models.text_encoder import TextEncoder
+from vq_jax.training.config import build, defaults
+
+TEXT = 'text'  # a kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +19,9 @@ class ConditionerConfig:
     """What a model is conditioned on beside classes.
 
     Attributes:
-        kind: 'module:Class', a conditioner of one's own (section 'custom_conditioner'); None for nothing.
+        kind: 'text', which says what an example shows (section 'text_encoder', and the key
+            'caption_length' of 'data'); 'module:Class', a conditioner of one's own (section
+            'custom_conditioner'); None for nothing.
         dropout: share of the training examples whose conditions are dropped, which guidance needs (Ho and
             Salimans 2022).
     """
@@ -25,10 +31,16 @@ class ConditionerConfig:
 
     def __post_init__(self) -> None:
         check_share(self, 'dropout')
-        if self.kind is not None and not is_own(self.kind):
+        if self.kind not in (None, TEXT) and not is_own(self.kind):
             raise UserError(
-                f"kind is {self.kind!r}; name a class of your own as 'module:Class', or leave it None."
+                f"kind is {self.kind!r}; choose {TEXT!r}, name a class of your own as 'module:Class', or "
+                'leave it None.'
             )
+
+
+def conditioner_sections() -> dict[str, ConfigDict]:
+    """The sections of a config of a task that may be conditioned: 'conditioner' and 'text_encoder'."""
+    return {'conditioner': defaults(ConditionerConfig), 'text_encoder': defaults(TextEncoder)}
 
 
 def make_conditioner(config: ConfigDict) -> tuple[Conditioner | None, float]:
@@ -39,6 +51,17 @@ def make_conditioner(config: ConfigDict) -> tuple[Conditioner | None, float]:
     options = build(ConditionerConfig, config.conditioner, 'conditioner')
     if options.kind is None:
         return None, 0.0
+    if options.kind == TEXT:
+        length = config.data.caption_length
+        if length is None:
+            raise UserError(
+                f'config.conditioner.kind is {TEXT!r}, and config.data.caption_length is not set; set it to '
+                'how many tokens of the text of an example are read, such as 64.'
+            )
+        section = config.text_encoder
+        return build(
+            TextEncoder, section, 'text_encoder', tokenizer=ByteTokenizer(), length=length
+        ), options.dropout
     cls = conditioner_class(options.kind)
     return build(cls, config.custom_conditioner, 'custom_conditioner'), options.dropout
 

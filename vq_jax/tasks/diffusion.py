@@ -29,7 +29,7 @@ from vq_jax.sampling.likelihood import bound, decoder_log_likelihood, flow_log_l
 from vq_jax.spec import Spec, blank_conditions
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.codec import LatentConfig, make_codec
-from vq_jax.tasks.conditioner_config import ConditionerConfig, make_conditioner
+from vq_jax.tasks.conditioner_config import conditioner_sections, make_conditioner
 from vq_jax.tasks.diffusion_config import DiffusionConfig, EvaluationConfig, Sampling
 from vq_jax.tasks.diffusion_sampling import LATENT, DiffusionSampling
 from vq_jax.tasks.task import check_decoder, labels_of, size_keys
@@ -57,11 +57,11 @@ class DiffusionTask(DiffusionSampling):
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
-        """Sections 'latent', 'model', 'conditioner', 'unet', 'dit', 'sampling' and 'evaluation'."""
+        """Sections 'latent', 'model', those of conditioners, 'unet', 'dit', 'sampling' and 'evaluation'."""
         return {
             'latent': defaults(LatentConfig),
             'model': defaults(DiffusionConfig),
-            'conditioner': defaults(ConditionerConfig),
+            **conditioner_sections(),
             'unet': defaults(UNetSizes),
             'dit': defaults(DiTSizes),
             'sampling': defaults(Sampling),

@@ -31,7 +31,7 @@ from vq_jax.tasks.batched_sampling import check_guidance
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.code_reports import code_caption
 from vq_jax.tasks.codec import Codec, TokenizerConfig, make_codec
-from vq_jax.tasks.conditioner_config import ConditionerConfig, make_conditioner
+from vq_jax.tasks.conditioner_config import conditioner_sections, make_conditioner
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.restore import Restored, restore_part
 from vq_jax.tasks.task import Task, check_decoder, labels_of
@@ -76,11 +76,11 @@ class PriorTask(Task):
 
     @staticmethod
     def default_config() -> dict[str, ConfigDict]:
-        """Sections 'tokenizer', 'model', 'conditioner', those of the networks, and 'sampling'."""
+        """Sections 'tokenizer', 'model', those of conditioners and networks, and 'sampling'."""
         return {
             'tokenizer': defaults(TokenizerConfig),
             'model': defaults(PriorConfig, without=('coarser_step',)),
-            'conditioner': defaults(ConditionerConfig),
+            **conditioner_sections(),
             'transformer': defaults(TransformerSizes),
             'depth_transformer': defaults(DepthTransformerSizes),
             'pixelcnn': defaults(PixelCNNSizes),

@@ -28,7 +28,7 @@ def default_config(task: str, quantizer: str | None = None, conditioner: str | N
     Args:
         task: a name in `TASKS`, or 'module:Class', a `Task` of one's own.
         quantizer: what `config.quantizer.kind` is to be, such as 'module:Class', one of one's own.
-        conditioner: what `config.conditioner.kind` is to be, 'module:Class'.
+        conditioner: what `config.conditioner.kind` is to be, such as 'text' or 'module:Class'.
 
     Returns:
         A locked `ConfigDict`: the loop's keys at the top, and the sections 'data', 'optimizer' and
@@ -57,7 +57,8 @@ def _default_config(task: str, quantizer: str | None, conditioner: str | None) -
         if 'conditioner' not in config:
             raise UserError(f'a model of the task {task} has no conditioner; leave that out.')
         config.conditioner.kind = conditioner
-        config.custom_conditioner = defaults(conditioner_class(conditioner))
+        if is_own(conditioner):
+            config.custom_conditioner = defaults(conditioner_class(conditioner))
     return config.lock()
 
 

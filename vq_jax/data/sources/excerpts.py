@@ -21,6 +21,7 @@ class ExcerptSource(Source):
         self._source, self._num_samples = source, config.num_samples
         self.name, self.kind, self.shape, self.rate = source.name, source.kind, source.shape, source.rate
         self.class_names, self.conditions = source.class_names, source.conditions
+        self.captioned = source.captioned
         numbers = [self._count(index, config) for index in range(len(source))]
         self._ends = np.cumsum(numbers)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from absl import logging
 
+from vq_jax.data.captions import CaptionFiles
 from vq_jax.data.names import Names
 from vq_jax.data.source import SPLIT_NAMES, Record, Source, parts_of
 from vq_jax.data.transforms import TRANSFORMS
@@ -44,6 +45,7 @@ class FolderSource(Source):
         split_key: str = 'the split',
         name_pattern: str | None = None,
         as_video: bool = False,
+        captioned: bool = False,
     ) -> None:
         """Lists the examples of a split.
 
@@ -54,10 +56,11 @@ class FolderSource(Source):
           name_pattern: What it finds in the paths below the folder comes before what folders say (see
             `DataConfig`).
           as_video: Whether images are frames.
+          captioned: Whether to read their captions (see `DataConfig.caption_length`).
 
         Raises:
           UserError: If the folder or the split is not there or has no such files, a folder below cannot be
-            read, or the pattern does not fit a path.
+            read, the pattern does not fit a path, or there are no captions.
         """
         root = Path(folder).expanduser()
         if not folder or not os.path.isdir(root):
@@ -92,25 +95,24 @@ class FolderSource(Source):
             self.class_names, labels = _labels_by_folder(below, root, noun)
             self._labels = [labels[path] for path in self._paths]
         self.conditions = self._names.conditions
+        self.captioned = captioned
+        self._captions = CaptionFiles(root, self._paths) if captioned else None
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def read(self, indices: Sequence[int]) -> list[Record]:
-        """Returns the content of each file, its path, or why it cannot be read; its label; its conditions."""
-        return [
-            Record(self._stored(index), self._labels[index], self._names.conditions_of(self._paths[index]))
-            for index in indices
-        ]
+        """Returns the content or the path of each file, and what is known of it; or why it cannot be read."""
+        return [self._record(index) for index in indices]
 
-    def _stored(self, index: int) -> bytes | Path | Exception:
-        path = Path(self.describe(index))
-        if self._by_path:
-            return path
+    def _record(self, index: int) -> Record:
+        name, path = self._paths[index], Path(self.describe(index))
         try:
-            return read_file(path)
+            captions = self._captions.texts(name) if self._captions else ()
+            stored = path if self._by_path else read_file(path)
         except (OSError, UserError) as error:
-            return error
+            return Record(error)
+        return Record(stored, self._labels[index], self._names.conditions_of(name), captions)
 
     def describe(self, index: int) -> str:
         """Returns the path of the file."""

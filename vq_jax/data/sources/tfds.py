@@ -98,6 +98,9 @@ class TfdsSource(Source):
         self.conditions = self._names.conditions
         if config.name_pattern is not None:
             wanted[self._name_key] = features[self._name_key]
+        self.captioned, self._caption_key = config.caption_length is not None, config.caption_key
+        if self.captioned:
+            wanted[self._caption_key] = _captions(features, config)
         if self._names.class_names is not None:
             self.class_names = self._names.class_names
         elif isinstance(label, tfds.features.ClassLabel) and label.num_classes:
@@ -187,7 +190,8 @@ class TfdsSource(Source):
                 text = _text(example[self._name_key])
                 label = label if self._names.class_names is None else self._names.label(text)
                 conditions = self._names.conditions_of(text)
-            return Record(stored, label, conditions)
+            captions = np.atleast_1d(example[self._caption_key]) if self.captioned else ()
+            return Record(stored, label, conditions, tuple(map(_text, captions)))
         except MemoryError:
             raise
         except Exception as error:  # records that hold something else make it raise many kinds
@@ -212,6 +216,21 @@ def quiet() -> Iterator[None]:
 def _text(value: Any) -> str:
     """A text as a record holds it, as Python does."""
     return value.decode('utf-8', 'replace') if isinstance(value, bytes) else str(value)
+
+
+def _captions(features: Any, config: DataConfig) -> Any:
+    """Returns the feature that is the caption of a record, or are its captions."""
+    import tensorflow_datasets as tfds
+
+    found = features.get(config.caption_key)
+    one = found.feature if isinstance(found, tfds.features.Sequence) else found
+    if not isinstance(one, tfds.features.Text):
+        raise UserError(
+            f'{config.name} has no text under the name {config.caption_key!r}, of which '
+            'config.data.caption_length would be: set config.data.caption_key to one of '
+            f'{_keys(features, tfds.features.Text)}.'
+        )
+    return found
 
 
 def _is_video(feature: Any) -> bool:
