@@ -129,6 +129,7 @@ def test_no_name_leads_out_of_the_copy(bucket, trained):
     ]
 
 
+@pytest.mark.slow
 def test_a_prior_on_a_tokenizer_and_codes_in_buckets(bucket, trained, codes, tmp_path):
     upload(bucket, trained, 'bucket/run')
     upload(bucket, codes, 'bucket/codes')

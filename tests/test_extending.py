@@ -106,6 +106,7 @@ def test_whoever_opens_a_run_allows_its_code(workdir, prior, tmp_path):
     assert written == {'test[:8]': 8}
 
 
+@pytest.mark.slow
 def test_commands_with_code_of_ones_own(folder, workdir, prior, tmp_path):
     printed, _ = run([f'--config={folder / "nsvq_config.py"}'], module='vq_jax.summary')
     assert 'bottleneck/codebook' in printed
@@ -257,7 +258,8 @@ def prior_of_texts(folder, codes):
     return folder / 'prior_of_texts'
 
 
-@pytest.mark.parametrize('model', ['prior_of_texts', pytest.param('drawn', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('model', ['prior_of_texts', 'drawn'])
 def test_a_condition_of_ones_own_is_learned_and_sampled(model, request):
     run = vq_jax.load(request.getfixturevalue(model), allow=('bars',))
     key, _ = jax.random.split(jax.random.key(run.config.seed))  # as when it was begun

@@ -194,6 +194,7 @@ def test_the_log_of_a_vqgan_holds_both_networks(whole):
     assert all('gradient_norm' in line and 'perplexity' in line for line in lines)
 
 
+@pytest.mark.slow
 def test_sampling_draws_the_same_from_the_command_and_in_a_notebook(whole, tmp_path):
     arguments = [f'--workdir={whole("gan")}', '--num=20', '--seed=3']
     run([*arguments, '--label=2', f'--output={tmp_path / "a.npz"}'], module='vq_jax.sample')
@@ -213,6 +214,7 @@ def test_sampling_draws_the_same_from_the_command_and_in_a_notebook(whole, tmp_p
         opened.sample(2, label=10)
 
 
+@pytest.mark.slow
 def test_a_vae_in_a_notebook(whole):
     opened = vq_jax.load(whole('vae'))
     images = next(iter(vq_jax.data.eval_batches(opened.dataset('test'), batch_size=4)))['x']
@@ -230,6 +232,7 @@ def test_a_vae_in_a_notebook(whole):
     assert more['iwae'] > opened.evaluate().metrics['iwae']
 
 
+@pytest.mark.slow
 def test_a_vqgan_in_a_notebook(whole):
     opened = vq_jax.load(whole('vqgan'))
     images = next(iter(vq_jax.data.eval_batches(opened.dataset('test'), batch_size=4)))['x']

@@ -136,6 +136,7 @@ def tiny_disk(tmp_path):
     subprocess.run(['umount', '-l', str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_full_disk_ends_with_a_sentence_and_goes_on_later(tiny_disk):
     workdir = tiny_disk / 'run'
     command = [

@@ -19,17 +19,11 @@ assert not [a for n in plt.get_fignums() for a in plt.figure(n).axes if a.axison
 """
 
 # What they call is compiled for other tests too.
-SLOW = ('02_vae_gan', '03_vqgan', '04_priors', '05_diffusion', '06_own_images', '07_sound')
 SPEECH = '07_sound'  # its data are those of a prepared set, and its sounds are kept as they are
 
 
-@pytest.mark.parametrize(
-    'path',
-    [
-        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else [])
-        for path in NOTEBOOKS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
     if path.stem == SPEECH and not (Path(os.environ.get('TFDS_DATA_DIR', '')) / 'spoken_digit').is_dir():
         pytest.skip('TFDS_DATA_DIR does not point to a folder with a prepared spoken_digit')

@@ -71,6 +71,7 @@ def test_the_code_of_the_docs_for_a_run(workdir, run):
     assert here['metrics'] == run.evaluate('test').metrics
 
 
+@pytest.mark.slow
 def test_the_code_of_the_docs_for_training(tmp_path, monkeypatch):
     code = code_of_docs('from vq_jax.tasks import default_config')
     assert 'num_codes = 128\n' in code

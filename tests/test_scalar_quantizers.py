@@ -42,9 +42,8 @@ def digits():
     return np.round(load_digits().images[-16:, ..., None] * (255 / 16)).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
-    'kind', [pytest.param(kind, marks=[] if kind == 'fsq' else pytest.mark.slow) for kind in KINDS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', KINDS)
 def test_a_run_trains_and_is_opened(kind, tmp_path, digits):
     config = default_config('vqvae')
     config.update_from_flattened_dict(SMALL | KINDS[kind])

@@ -147,7 +147,8 @@ def test_a_prior_over_the_codes_makes_sound(prior):
         opened.denoise(made, 3.0)
 
 
-@pytest.mark.parametrize('pattern', ['delay', pytest.param('depth', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('pattern', ['delay', 'depth'])
 def test_priors_predict_the_depths_in_other_patterns(pattern, folder, tokenizer, tmp_path):
     config = small('prior', folder, tokenizer__workdir=str(tokenizer), model__pattern=pattern)
     config.transformer.depth = config.depth_transformer.depth = 1

@@ -143,6 +143,7 @@ def test_eight_devices_equal_one_however_codes_are_learned(learning, engine, tmp
 SHARDED = ['--config.parallel.engine=jit', '--config.parallel.shard_parameters=true']
 
 
+@pytest.mark.slow
 def test_sharded_parameters_train_the_same(one_device, tmp_path):
     train(tmp_path / 'eight', *SHORT, *SHARDED, '--config.parallel.replicas=2', devices=8)
     assert_same_descent(one_device, tmp_path / 'eight')
@@ -160,12 +161,13 @@ def test_a_sharded_run_goes_on_on_another_mesh(one_device, tmp_path):
     assert_same_descent(one_device, workdir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'engine',
     [
         ['--config.parallel.engine=pmap'],
-        pytest.param(['--config.parallel.engine=jit'], marks=pytest.mark.slow),
-        pytest.param(SHARDED, marks=pytest.mark.slow),
+        ['--config.parallel.engine=jit'],
+        SHARDED,
     ],
     ids=['pmap', 'jit', 'sharded'],
 )

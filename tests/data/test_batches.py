@@ -105,6 +105,7 @@ def test_far_start_costs_nothing(digits):
     assert (one['x'] != two['x']).any()
 
 
+@pytest.mark.slow
 def test_workers_threads_and_memory_change_nothing(varied):
     data = augmented(varied)
     assert data.cached

@@ -67,6 +67,7 @@ class Copier:
         return jax.numpy.asarray(self.images)[labels]
 
 
+@pytest.mark.slow
 def test_numbers_of_the_command_are_those_of_the_images(folder):
     evaluator = FeatureEvaluator(restore(folder / 'vae'), features_of(folder), 'test', real='train[:200]')
     found = evaluator.run(100, seed=3)

@@ -99,6 +99,7 @@ def test_guidance_of_one_is_the_model_and_zero_forgets_the_class(learned):
     assert np.abs(drawn(0, 1.0) - drawn(1, 1.0)).max() > 100
 
 
+@pytest.mark.slow
 def test_the_bound_falls_with_learning_and_its_parts_sum_to_it(learned):
     task, state = learned
     evaluate = jax.jit(task.eval_step)

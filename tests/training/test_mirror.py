@@ -36,6 +36,7 @@ def assert_as_on_disk(on_disk):
         assert len(BucketFolder(ADDRESS).list(f'{folder}/')) >= len([*(on_disk / folder).iterdir()])
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_is_as_on_disk(bucket, on_disk):
     train(small_config(), ADDRESS)
     assert_as_on_disk(on_disk)

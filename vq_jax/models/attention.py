@@ -12,6 +12,7 @@ from flax import linen as nn
 from vq_jax.models.convolution import Conv, Initializer
 from vq_jax.models.normalisation import GroupNorm, layer_norm
 from vq_jax.ops.barrier import cpu_barrier
+from vq_jax.ops.rows import dot_by_rows
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -103,7 +104,7 @@ class CrossAttention(nn.Module):
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
         def dense(init: Initializer) -> nn.Dense:
-            return nn.Dense(self.width, dtype=self.dtype, kernel_init=init)
+            return nn.Dense(self.width, dtype=self.dtype, kernel_init=init, dot_general=dot_by_rows)
 
         self.norm = layer_norm(self.dtype)
         self.query, self.key, self.value = (dense(self.kernel_init) for _ in range(3))

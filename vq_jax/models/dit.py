@@ -13,10 +13,12 @@ from vq_jax.errors import UserError, check_least, check_share
 from vq_jax.models.attention import CrossAttention, attend
 from vq_jax.models.conditioning import Conditioning, sinusoids
 from vq_jax.models.context import NOTHING, Context, beside
+from vq_jax.models.convolution import Initializer
 from vq_jax.models.normalisation import layer_norm
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.grids import from_patches, per_axis, to_patches
 from vq_jax.ops.keys import fold_in
+from vq_jax.ops.rows import dot_by_rows
 from vq_jax.ops.sharding import split_batch
 
 _ZEROS = nn.initializers.zeros_init()
@@ -82,7 +84,7 @@ class DiT(nn.Module):
         s = self.sizes
         x = to_patches(beside(x, context.grid), s.patch)
         b, *grid, _ = x.shape
-        x = nn.Dense(s.width, dtype=s.dtype, kernel_init=_XAVIER)(x.reshape(b, math.prod(grid), -1))
+        x = _dense(s.width, s)(x.reshape(b, math.prod(grid), -1))
         x = split_batch(x + positions(grid, s.width).astype(s.dtype))
         vector = nn.swish(Conditioning(s.width, dtype=s.dtype)(t, context.vector))
         block = nn.remat(DiTBlock) if s.remat else DiTBlock
@@ -92,7 +94,7 @@ class DiT(nn.Module):
         shift, scale = _changes(vector, 2, s)
         x = _normalised(x) * (1 + scale) + shift
         features = math.prod(s.factors(len(grid))) * self.features
-        x = nn.Dense(features, dtype=s.dtype, kernel_init=_ZEROS)(x.astype(s.dtype))
+        x = _dense(features, s, _ZEROS)(x.astype(s.dtype))
         return from_patches(x.reshape(b, *grid, -1), s.patch).astype(jnp.float32)
 
 
@@ -110,16 +112,16 @@ class DiTBlock(nn.Module):
         b, n, d = x.shape
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = _changes(vector, 6, s)
         y = (_normalised(x) * (1 + scale) + shift).astype(s.dtype)
-        qkv = nn.Dense(3 * d, dtype=s.dtype, kernel_init=_XAVIER)(y).reshape(b, n, 3, s.heads, -1)
+        qkv = _dense(3 * d, s)(y).reshape(b, n, 3, s.heads, -1)
         y = attend(*(qkv[:, :, i] for i in range(3))).reshape(b, n, d)
-        y = nn.Dense(d, dtype=s.dtype, kernel_init=_XAVIER)(y)
+        y = _dense(d, s)(y)
         x = x + gate * dropout(y, fold_in(keys, 0), s.dropout)
         if context.tokens is not None:
             y = CrossAttention(d, s.heads, s.dtype, _XAVIER)(x, context.tokens, context.mask)
             x = x + dropout(y, fold_in(keys, 2), s.dropout)
         y = (_normalised(x) * (1 + mlp_scale) + mlp_shift).astype(s.dtype)
-        y = nn.gelu(nn.Dense(s.mlp_ratio * d, dtype=s.dtype, kernel_init=_XAVIER)(y))
-        y = nn.Dense(d, dtype=s.dtype, kernel_init=_XAVIER)(y)
+        y = nn.gelu(_dense(s.mlp_ratio * d, s)(y))
+        y = _dense(d, s)(y)
         return x + mlp_gate * dropout(y, fold_in(keys, 1), s.dropout)
 
 
@@ -137,6 +139,10 @@ def positions(grid: Sequence[int], width: int) -> jax.Array:
         )
     indices = jnp.indices(grid).reshape(rank, -1)
     return jnp.concatenate([sinusoids(index, width // rank) for index in indices], axis=-1)
+
+
+def _dense(features: int, sizes: DiTSizes, kernel_init: Initializer = _XAVIER) -> nn.Dense:
+    return nn.Dense(features, dtype=sizes.dtype, kernel_init=kernel_init, dot_general=dot_by_rows)
 
 
 def _changes(vector: jax.Array, n: int, sizes: DiTSizes) -> list[jax.Array]:

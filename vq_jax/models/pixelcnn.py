@@ -24,6 +24,7 @@ from vq_jax.models.context import NOTHING, Context, VectorEmbedding, vector_or_o
 from vq_jax.models.convolution import Conv
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.keys import fold_in
+from vq_jax.ops.rows import dot_by_rows
 
 Cache = dict[str, Any]
 
@@ -90,7 +91,7 @@ class PixelCNN(nn.Module):
         self.hidden = [Conv(s.channels, (1, 1), dtype=s.dtype) for _ in range(t)]
         # Of the tokens before each in its position.
         self.before = [nn.Embed(i * self.num_tokens, s.channels) for i in range(1, t)]
-        self.logits = [nn.Dense(self.num_tokens) for _ in range(t)]
+        self.logits = [nn.Dense(self.num_tokens, dot_general=dot_by_rows) for _ in range(t)]
 
     def __call__(
         self, tokens: jax.Array, context: Context = NOTHING, keys: jax.Array | None = None

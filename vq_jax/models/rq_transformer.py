@@ -15,6 +15,7 @@ from flax import linen as nn
 from vq_jax.models.context import NOTHING, Context
 from vq_jax.models.transformer import INIT, Cache, Transformer, TransformerSizes
 from vq_jax.ops.keys import fold_in
+from vq_jax.ops.rows import dot_by_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ class RQTransformer(nn.Module):
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
         k, depth = self.depths.num_outputs, self.positions.tokens_per_slot
-        self.heads = [nn.Dense(k, kernel_init=INIT) for _ in range(depth)]
+        self.heads = [nn.Dense(k, kernel_init=INIT, dot_general=dot_by_rows) for _ in range(depth)]
 
     def __call__(
         self, codes: jax.Array, context: Context = NOTHING, keys: jax.Array | None = None

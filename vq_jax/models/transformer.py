@@ -21,6 +21,7 @@ from vq_jax.models.context import NOTHING, Context, VectorEmbedding, vector_or_o
 from vq_jax.models.normalisation import layer_norm
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.keys import fold_in
+from vq_jax.ops.rows import dot_by_rows
 from vq_jax.ops.sharding import split_batch
 
 INIT = nn.initializers.normal(0.02)  # Radford et al. 2019
@@ -107,7 +108,9 @@ class Transformer(nn.Module):
         block = nn.remat(Block) if s.remat else Block
         self.blocks = [block(s) for _ in range(s.depth)]
         self.norm = layer_norm(s.dtype)
-        self.head = nn.Dense(self.tokens_per_slot * self.num_outputs, kernel_init=INIT)
+        self.head = nn.Dense(
+            self.tokens_per_slot * self.num_outputs, kernel_init=INIT, dot_general=dot_by_rows
+        )
 
     def __call__(
         self, tokens: jax.Array, context: Context = NOTHING, keys: jax.Array | None = None
@@ -250,12 +253,12 @@ class Block(nn.Module):
     def setup(self) -> None:  # noqa: D102 (Flax's)
         s = self.sizes
         self.before_attention = layer_norm(s.dtype)
-        self.qkv = nn.Dense(3 * s.width, dtype=s.dtype, kernel_init=INIT)
-        self.attended = nn.Dense(s.width, dtype=s.dtype, kernel_init=INIT)
+        self.qkv = nn.Dense(3 * s.width, dtype=s.dtype, kernel_init=INIT, dot_general=dot_by_rows)
+        self.attended = nn.Dense(s.width, dtype=s.dtype, kernel_init=INIT, dot_general=dot_by_rows)
         self.cross = CrossAttention(s.width, s.heads, s.dtype, INIT, INIT)
         self.before_mlp = layer_norm(s.dtype)
-        self.widen = nn.Dense(s.mlp_ratio * s.width, dtype=s.dtype, kernel_init=INIT)
-        self.narrow = nn.Dense(s.width, dtype=s.dtype, kernel_init=INIT)
+        self.widen = nn.Dense(s.mlp_ratio * s.width, dtype=s.dtype, kernel_init=INIT, dot_general=dot_by_rows)
+        self.narrow = nn.Dense(s.width, dtype=s.dtype, kernel_init=INIT, dot_general=dot_by_rows)
 
     def read(self, context: Context) -> Read | None:
         """What `cross` reads of the tokens of a context; None if there are none."""

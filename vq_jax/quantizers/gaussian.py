@@ -10,7 +10,8 @@ from vq_jax.ops import gaussians
 from vq_jax.ops.collectives import pmean
 from vq_jax.ops.losses import sum_each
 from vq_jax.ops.parts import Part
-from vq_jax.quantizers.quantizer import Projection, Quantized
+from vq_jax.ops.rows import dot_by_rows
+from vq_jax.quantizers.quantizer import Quantized
 
 LATENT = 'latent'  # the random stream that samples are made with
 
@@ -54,9 +55,9 @@ class GaussianBottleneck(nn.Module):
         super().__post_init__()
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        self.project_in = Projection(2 * self.latent_dim)
+        self.project_in = nn.Dense(2 * self.latent_dim, dot_general=dot_by_rows)
         if self.dim is not None:
-            self.project_out = Projection(self.dim)
+            self.project_out = nn.Dense(self.dim, dot_general=dot_by_rows)
 
     def __call__(
         self, z: jax.Array, train: bool = False, part: Part | None = None, step: jax.Array | None = None

@@ -8,6 +8,7 @@ from vq_jax.errors import UserError, check_least, check_positive
 from vq_jax.ops.blocks import map_blocks
 from vq_jax.ops.losses import mean_each
 from vq_jax.ops.parts import Part
+from vq_jax.ops.rows import dot_by_rows
 from vq_jax.ops.soft_codes import gumbel_softmax
 from vq_jax.quantizers.quantizer import Quantized, check_width
 
@@ -50,7 +51,7 @@ class GumbelQuantizer(nn.Module):
         super().__post_init__()
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        self.to_logits = nn.Dense(self.num_codes)
+        self.to_logits = nn.Dense(self.num_codes, dot_general=dot_by_rows)
         self.codebook = self.param('codebook', nn.initializers.normal(1.0), (self.num_codes, self.dim))
 
     def __call__(

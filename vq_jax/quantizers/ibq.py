@@ -10,8 +10,9 @@ from vq_jax.ops.collectives import pmean
 from vq_jax.ops.losses import mean_each, mean_square
 from vq_jax.ops.nearest import largest_product
 from vq_jax.ops.parts import Part
+from vq_jax.ops.rows import dot_by_rows
 from vq_jax.ops.soft_codes import soft_codes
-from vq_jax.quantizers.quantizer import Projection, Quantized, check_width
+from vq_jax.quantizers.quantizer import Quantized, check_width
 
 
 class IndexBackpropagationQuantizer(nn.Module):
@@ -60,8 +61,8 @@ class IndexBackpropagationQuantizer(nn.Module):
     def setup(self) -> None:  # noqa: D102 (Flax's)
         d = self.dim if self.code_dim is None else self.code_dim
         if self.code_dim is not None:
-            self.project_in = Projection(d)
-            self.project_out = Projection(self.dim)
+            self.project_in = nn.Dense(d, dot_general=dot_by_rows)
+            self.project_out = nn.Dense(self.dim, dot_general=dot_by_rows)
         self.codebook = self.param('codebook', nn.initializers.normal(1.0), (self.num_codes, d))
 
     def __call__(

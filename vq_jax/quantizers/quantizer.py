@@ -10,7 +10,6 @@ from typing import Any, Protocol, runtime_checkable
 import chex
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from vq_jax.errors import UserError
 from vq_jax.ops.parts import Part
@@ -19,19 +18,6 @@ from vq_jax.ops.quantization import ESTIMATORS
 STATISTICS = 'codebook'  # the collection of what a codebook learns without gradients
 BATCH_MEANS = 'batch_means'  # the collection of what it learns that from, means over examples
 REVIVALS = 'revivals'  # the collection of replacements for dead codes among the parameters
-
-
-class Projection(nn.Dense):
-    """A linear map of vectors [... d], positions and examples taken as the rows of one matrix.
-
-    The gradient of the kernel is then one product of two matrices, as it is not in XLA's code for CPUs over
-    several axes of positions, which takes up to ten times as long for few numbers.
-    """
-
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Maps vectors [... d] to [... features]."""
-        rows = super().__call__(inputs.reshape(-1, inputs.shape[-1]))
-        return rows.reshape(*inputs.shape[:-1], self.features)
 
 
 @chex.dataclass(frozen=True)

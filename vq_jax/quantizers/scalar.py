@@ -15,7 +15,8 @@ from vq_jax.errors import check_least
 from vq_jax.ops import quantization
 from vq_jax.ops import scalar_quantization as scalar
 from vq_jax.ops.parts import Part
-from vq_jax.quantizers.quantizer import Projection, Quantized, check_width
+from vq_jax.ops.rows import dot_by_rows
+from vq_jax.quantizers.quantizer import Quantized, check_width
 
 MOST_CODES = 2**31 - 1  # codes are counted in 32 bits
 
@@ -32,8 +33,8 @@ class ScalarQuantizer(nn.Module, abc.ABC):
         super().__post_init__()
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        self.project_in = Projection(len(self.levels))
-        self.project_out = Projection(self.dim)
+        self.project_in = nn.Dense(len(self.levels), dot_general=dot_by_rows)
+        self.project_out = nn.Dense(self.dim, dot_general=dot_by_rows)
 
     def __call__(
         self, z: jax.Array, train: bool = False, part: Part | None = None, step: jax.Array | None = None

@@ -12,11 +12,11 @@ from vq_jax.ops import quantization
 from vq_jax.ops.kmeans import kmeans
 from vq_jax.ops.nearest import nearest_code
 from vq_jax.ops.parts import Part
+from vq_jax.ops.rows import dot_by_rows
 from vq_jax.quantizers.quantizer import (
     BATCH_MEANS,
     REVIVALS,
     STATISTICS,
-    Projection,
     Quantized,
     check_estimator,
     check_width,
@@ -89,8 +89,8 @@ class VectorQuantizer(nn.Module):
     def setup(self) -> None:  # noqa: D102 (Flax's)
         k, d = self.num_codes, self.dim if self.code_dim is None else self.code_dim
         if self.code_dim is not None:
-            self.project_in = Projection(d)
-            self.project_out = Projection(self.dim)
+            self.project_in = nn.Dense(d, dot_general=dot_by_rows)
+            self.project_out = nn.Dense(self.dim, dot_general=dot_by_rows)
 
         def first_codes(key: jax.Array) -> jax.Array:
             codes = jax.random.uniform(key, (k, d), jnp.float32, -1 / k, 1 / k)

@@ -67,6 +67,7 @@ def test_crops_of_the_splits_do_not_overlap(width):
     assert not (covered['train'] & covered['test']).any()
 
 
+@pytest.mark.slow
 def test_photos_come_from_the_photographs(built_in_dir):
     sizes = {}
     for split in 'train', 'test':
