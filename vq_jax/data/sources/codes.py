@@ -326,7 +326,7 @@ class CodeDataset(Dataset):
     def __repr__(self) -> str:
         return f'CodeDataset({self.name}, {len(self):,} examples of {self.facts.codes.length} codes)'
 
-    def fetch(self, indices: np.ndarray, positions: None = None) -> Examples:
+    def fetch(self, indices: np.ndarray, positions: None = None, choices: None = None) -> Examples:
         """The codes and labels of examples, all of which are good."""
         rows = self._read(indices) if self._kept is None else self._kept[indices]
         codes = rows['codes'].astype(np.int32)
