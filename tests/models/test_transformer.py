@@ -12,7 +12,7 @@ from tests.initialised import initialised
 from vq_jax.errors import UserError
 from vq_jax.models.conditioning_stack import ConditioningStack
 from vq_jax.models.context import Context, ContextEncoder, class_vector
-from vq_jax.models.transformer import Transformer, TransformerSizes, rotate
+from vq_jax.models.transformer import Block, Transformer, TransformerSizes, rotate
 
 GRID, TOKENS, CLASSES = (3, 4), 7, 2
 N = GRID[0] * GRID[1]
@@ -64,6 +64,7 @@ def test_a_change_of_a_token_reaches_what_it_may_and_nothing_else(positions, cau
         ('rotary', GRID, ('vector',)),
         ('rotary', GRID, ('vector', 'grid', 'tokens', 'mask')),
         ('rotary', (7,), ('tokens',)),
+        ('rotary_tokens', GRID, ('vector',)),
         ('learned', (2, 2, 3), ('grid',)),
     ],
 )
@@ -114,11 +115,50 @@ def test_turned_queries_and_keys_know_only_how_far_apart_they_are():
     q, k = jax.random.normal(jax.random.key(0), (2, 1, 8))
     speeds = np.array([1.0, 0.5, 0.25, 0.125])
 
+    def turned(x, at):
+        return rotate(x, (np.cos(at * speeds[None]), np.sin(at * speeds[None])))
+
     def score(at_q, at_k):
-        return jnp.sum(rotate(q, at_q * speeds[None]) * rotate(k, at_k * speeds[None]))
+        return jnp.sum(turned(q, at_q) * turned(k, at_k))
 
     np.testing.assert_allclose(score(3.0, 1.0), score(7.0, 5.0), rtol=1e-4)
     assert abs(score(3.0, 1.0) - score(3.0, 2.0)) > 1e-3
+
+
+def test_the_connected_layers_are_those_of_the_papers():
+    """Beside NumPy: GELU by the error function, and SwiGLU of two thirds the width in units of 256."""
+    x = np.asarray(jax.random.normal(jax.random.key(0), (1, 3, 24)), np.float64)
+    for mlp in ('gelu', 'swiglu'):
+        sizes = TransformerSizes(depth=1, width=24, heads=2, mlp=mlp, norm='rms', biases=False)
+        block = Block(sizes)
+        params = block.init(jax.random.key(1), jnp.float32(x), None, None, None, None)['params']
+        params = jax.tree.map(lambda p: 10 * np.asarray(p, np.float64), params)
+        found = block.apply({'params': params}, jnp.float32(x), method='_mlp')
+        normal = 10 * x / np.sqrt(np.mean(x**2, -1, keepdims=True) + 1e-6)
+        h = normal @ params['widen']['kernel']
+        if mlp == 'gelu':
+            h = h * (1 + np.vectorize(math.erf)(h / math.sqrt(2))) / 2
+        else:
+            gate = normal @ params['gate']['kernel']
+            h = gate / (1 + np.exp(-gate)) * h
+        assert h.shape[-1] == {'gelu': 96, 'swiglu': 256}[mlp]
+        np.testing.assert_allclose(found, h @ params['narrow']['kernel'], rtol=1e-4, atol=1e-4)
+        assert all(name in ('kernel', 'scale') for part in params.values() for name in part)
+
+
+def test_a_first_slot_that_is_not_turned_is_seen_by_all_with_the_same_score():
+    """Nobody attends to it by what it holds, and it sees itself alone."""
+    model, variables, tokens, context = made('rotary_tokens')
+    cos, sin = model.bind(variables)._turns(jnp.arange(N))
+    np.testing.assert_array_equal(np.stack([cos[0], sin[0]]), 0)
+    np.testing.assert_allclose(cos**2 + sin**2, np.repeat(np.arange(N) > 0, 6).reshape(N, 6), atol=1e-6)
+    block = variables['params']['blocks_0']['qkv']
+    changed = jax.tree.map(lambda x: x, variables)
+    changed['params']['blocks_0']['qkv'] = jax.tree.map(lambda x: x.at[..., :48].mul(2), block)
+    network = jax.jit(lambda variables: model.apply(variables, tokens, context))
+    before, after = network(variables), network(changed)
+    np.testing.assert_allclose(before[:, 0], after[:, 0], rtol=1e-5, atol=1e-5)
+    assert np.abs(before[:, 2:] - after[:, 2:]).max() > 1e-2
 
 
 def test_dropout_is_by_example_and_only_with_keys():
@@ -145,6 +185,7 @@ def test_bfloat16_gives_float32_logits():
         ({'heads': 3}, '3 heads'),
         ({'heads': 0}, '^heads is 0; give 1 or more'),
         ({'depth': -1}, '^depth is -1'),
+        ({'norm_epsilon': 0.0}, '^norm_epsilon is 0.0; give a number above 0'),
         ({'dropout': 1.5}, '^dropout is 1.5; give a number from 0 to below 1'),
         ({'positions': 'rotary'}, 'multiple of 4'),
     ],
@@ -158,12 +199,14 @@ def test_rotary_positions_are_an_equal_share_of_a_head_for_each_axis():
     """Token (i, j, k) is turned by i + 1, j + 1 and k + 1 times the speeds, the first slot by 0."""
     for grid in ((6,), (2, 3), (1, 2, 3)):
         model, variables, _, _ = made('rotary', grid=grid)
-        angles = model.bind(variables)._angles(jnp.arange(7))
+        cos, sin = model.bind(variables)._turns(jnp.arange(7))
         pairs = 6 // len(grid)
         for slot, index in enumerate(np.ndindex(grid), 1):
             wanted = [(i + 1) * 10_000 ** (-j / pairs) for i in index for j in range(pairs)]
-            np.testing.assert_allclose(angles[slot], wanted, rtol=1e-6)
-        np.testing.assert_array_equal(angles[0], 0)
+            np.testing.assert_allclose(cos[slot], np.cos(wanted), atol=1e-6)
+            np.testing.assert_allclose(sin[slot], np.sin(wanted), atol=1e-6)
+        np.testing.assert_array_equal(cos[0], 1)
+        np.testing.assert_array_equal(sin[0], 0)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import zlib
 import numpy as np
 
 from vq_jax.weights import PROJECTS
-from vq_jax.weights.vqgan import Sizes, theirs_of
+from vq_jax.weights.gpt import GPTSizes
+from vq_jax.weights.project import theirs_of
+from vq_jax.weights.vqgan import Sizes, VQGANProject
 
 CODED = Sizes(
     image_channels=3,
@@ -23,13 +25,25 @@ SCALES = (1, 2, 3, 4, 6, 8)  # of the multi-scale quantizer, of an image of 16x1
 KL = dataclasses.replace(CODED, features=8, num_codes=0)
 
 
+# Transformers over 8x8 codes.
+OF_CODES = {
+    'taming-gpt': GPTSizes(2, 64, 256, num_codes=1024, positions=64, classes=0),
+    'llamagen-gpt': GPTSizes(2, 64, 256, num_codes=32, positions=0, classes=10),
+}
+HEADS = 4
+TOKENIZERS = tuple(name for name, project in PROJECTS.items() if isinstance(project, VQGANProject))
+
+
 def sizes_of(project):
+    if project in OF_CODES:
+        return OF_CODES[project]
     return {'vq': CODED, 'multi_scale': SCALED, 'kl': KL}[PROJECTS[project].bottleneck]
 
 
-def random_weights(project):
+def random_weights(project, sizes=None):
     """Arrays by the names of a project; those of the same layer of ours are the same in all projects."""
-    rows = PROJECTS[project].table(sizes_of(project))
+    config = {'transformer.heads': HEADS, 'model.class_conditional': True}
+    rows = PROJECTS[project].table(sizes or sizes_of(project), config)
     return theirs_of(rows, {row.ours: _random(row) for row in rows})
 
 
@@ -45,3 +59,11 @@ def _random(row):
 def images():
     """Two of 16x16, uint8."""
     return np.random.RandomState(0).randint(0, 256, (2, 16, 16, 3), 'uint8')
+
+
+def codes(project):
+    """Of two images, int32 [2 64]."""
+    return np.random.RandomState(1).randint(0, OF_CODES[project].num_codes, (2, 64), 'int32')
+
+
+LABELS = (3, 7)  # of these

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import vq_jax
-from tests.weights.models import CODED, KL, SCALES, images, random_weights, sizes_of
+from tests.weights.models import CODED, KL, SCALES, TOKENIZERS, images, random_weights, sizes_of
 from vq_jax.errors import UserError
 from vq_jax.spec import Spec
 from vq_jax.tasks import default_config, make_task
@@ -26,7 +26,8 @@ from vq_jax.tasks.restore import write_for_inference
 from vq_jax.training.run_dir import DataFacts
 from vq_jax.training.state import abstract_batch
 from vq_jax.weights import PROJECTS, read_weights, write_pytorch, write_safetensors
-from vq_jax.weights.vqgan import Sizes, theirs_of
+from vq_jax.weights.project import theirs_of
+from vq_jax.weights.vqgan import Sizes
 
 # What the projects' own modules give: see `make_published.py`.
 PUBLISHED = json.loads(Path(__file__).with_name('published.json').read_text())
@@ -59,9 +60,9 @@ def test_tables_are_those_of_published_checkpoints(project, sizes, parameters, n
 
 def test_the_same_layers_are_the_same_arrays_of_ours():
     ways = {
-        name: [(row.ours, row.ours_shape) for row in project.table(CODED)]
-        for name, project in PROJECTS.items()
-        if project.bottleneck == 'vq'
+        name: [(row.ours, row.ours_shape) for row in PROJECTS[name].table(CODED)]
+        for name in TOKENIZERS
+        if PROJECTS[name].bottleneck == 'vq'
     }
     assert len(ways) == 3 and all(way == ways['taming'] for way in ways.values())
 
@@ -106,8 +107,8 @@ def test_vqgan_equals_that_of_taming_transformers(taming):
 
 def test_arrays_go_there_and_back_bit_for_bit():
     kinds = {}
-    for project in PROJECTS.values():
-        for row in project.table(CODED):
+    for project in TOKENIZERS:
+        for row in PROJECTS[project].table(CODED):
             kinds.setdefault(row.theirs, {})[row.shape, row.axes, row.part] = row
     assert {row.parts for rows in kinds.values() for row in rows.values()} == {1, 3}
     seen = set()
@@ -132,8 +133,8 @@ def test_a_published_model_is_known_by_its_sizes():
 
 
 def test_what_is_known_of_published_models_are_keys_of_the_config():
-    for published in (one for project in PROJECTS.values() for one in project.published):
-        config = default_config('vqgan')
+    for task, published in ((p.TASK, one) for p in PROJECTS.values() for one in p.published):
+        config = default_config(task)
         config.update_from_flattened_dict(published.config)  # raises for a key that is not there
         complete_config(config)
 
@@ -333,11 +334,11 @@ def test_what_is_there_is_kept_and_what_cannot_be_written_is_told(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('project', PROJECTS)
+@pytest.mark.parametrize('project', TOKENIZERS)
 def test_runs_of_other_projects_equal_them_and_go_back(tmp_path, project):
     weights = random_weights(project)
     section, others = PROJECTS[project].section, PROJECTS[project].constants(sizes_of(project))
-    arrays = weights | {name: np.ones(shape, np.float32) for name, shape in others.items()}
+    arrays = weights | {name: np.ones_like(array) for name, array in others.items()}
     write_pytorch(tmp_path / 'theirs.ckpt', {section: arrays} if section else arrays)
     overrides = TINY | {'multi_scale.scales': SCALES} if project == 'var' else None
     convert(tmp_path / 'theirs.ckpt', overrides=overrides).write(tmp_path / 'run')

@@ -34,12 +34,14 @@ def batch_norm(train: bool, axis_name: str | None, dtype: str) -> nn.BatchNorm:
     )
 
 
-def layer_norm(dtype: str, *, affine: bool = True) -> nn.LayerNorm:
+def layer_norm(dtype: str, *, affine: bool = True, epsilon: float = 1e-6) -> nn.LayerNorm:
     """Layer normalisation, with statistics in float32 (Ba et al. 2016, arXiv:1607.06450).
 
-    A scale and a bias are learned if it is `affine`.
+    A scale and a bias are learned if it is `affine`; epsilon is added to the variance.
     """
-    return nn.LayerNorm(epsilon=1e-6, dtype=dtype, use_scale=affine, use_bias=affine, use_fast_variance=False)
+    return nn.LayerNorm(
+        epsilon=epsilon, dtype=dtype, use_scale=affine, use_bias=affine, use_fast_variance=False
+    )
 
 
 class GroupNorm(nn.Module):

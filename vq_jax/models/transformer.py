@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from vq_jax.errors import UserError, check_least, check_share
+from vq_jax.errors import UserError, check_least, check_share, on_device
 from vq_jax.models.attention import CrossAttention, attend_merged, causal_mask
 from vq_jax.models.code_embedding import embed_codes
 from vq_jax.models.context import NOTHING, Context, VectorEmbedding, vector_or_ones
@@ -25,9 +25,11 @@ from vq_jax.ops.rows import dot_by_rows
 from vq_jax.ops.sharding import split_batch
 
 INIT = nn.initializers.normal(0.02)  # Radford et al. 2019
+_SWIGLU_UNIT = 256  # of LLaMA's code: `multiple_of`
 _ROTARY_BASE = 10_000.0  # Su et al. 2021 (arXiv:2104.09864), section 3.2.2
 
 Cache = dict[str, Any]
+Turns = tuple[jax.Array, jax.Array]  # cosines and sines of the angles of each slot [n d/2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +40,20 @@ class TransformerSizes:
         depth: blocks.
         width: of the vectors.
         heads: of attention; they must divide the width.
-        mlp_ratio: width inside the connected layers, in widths.
+        mlp_ratio: width inside the connected layers, in widths; see `mlp`.
         positions: 'learned' adds a vector for each position; 'rotary' turns queries and keys by their
             index on each axis of the grid, an equal share of each head for every axis (Su et al. 2021, in
-            as many dimensions).
+            as many dimensions); 'rotary_tokens' does so for tokens alone, and the first slot, of the context,
+            has zeros for query and key, as in LlamaGen (Sun et al. 2024, arXiv:2406.06525): all see its
+            value with the same score.
+        norm: before attention, before the connected layers and at the end: 'layer', or 'rms' without means
+            and biases (Zhang and Sennrich 2019, arXiv:1910.07467).
+        norm_epsilon: what is added to variances there; 1e-5 in most published transformers.
+        mlp: what is between the connected layers: 'gelu_tanh' is the usual approximation of 'gelu'
+            (Hendrycks and Gimpel 2016, arXiv:1606.08415); 'swiglu' is a layer times a swish of another
+            (Shazeer 2020, arXiv:2002.05202), both two thirds as wide and rounded up to a multiple of 256,
+            as in LLaMA (Touvron et al. 2023, arXiv:2302.13971).
+        biases: of linear layers; cross-attention always has them.
         dropout: share of the numbers that training sets to 0, after the embedding and in each block.
         dtype: what the layers compute in; logits are float32.
         remat: compute the insides of blocks again in the backward pass instead of keeping them.
@@ -53,7 +65,11 @@ class TransformerSizes:
     width: int = 256
     heads: int = 8
     mlp_ratio: int = 4
-    positions: Literal['learned', 'rotary'] = 'learned'
+    positions: Literal['learned', 'rotary', 'rotary_tokens'] = 'learned'
+    norm: Literal['layer', 'rms'] = 'layer'
+    norm_epsilon: float = 1e-6
+    mlp: Literal['gelu_tanh', 'gelu', 'swiglu'] = 'gelu_tanh'
+    biases: bool = True
     dropout: float = 0.0
     dtype: Literal['float32', 'bfloat16'] = 'float32'
     remat: bool = False
@@ -64,6 +80,26 @@ class TransformerSizes:
         check_share(self, 'dropout', one=False)
         if self.width % self.heads:
             raise UserError(f'width is {self.width}, not a multiple of {self.heads} heads; change one.')
+        if not on_device('norm_epsilon', self.norm_epsilon) > 0:
+            raise UserError(f'norm_epsilon is {self.norm_epsilon}; give a number above 0.')
+
+    @property
+    def mlp_width(self) -> int:
+        """Width between the connected layers."""
+        wide = self.mlp_ratio * self.width
+        return -(-(2 * wide // 3) // _SWIGLU_UNIT) * _SWIGLU_UNIT if self.mlp == 'swiglu' else wide
+
+    def layer_norm(self) -> nn.LayerNorm | nn.RMSNorm:
+        """A normalisation, with statistics in float32."""
+        if self.norm == 'rms':
+            return nn.RMSNorm(epsilon=self.norm_epsilon, dtype=self.dtype)
+        return layer_norm(self.dtype, epsilon=self.norm_epsilon)
+
+    def dense(self, features: int) -> nn.Dense:
+        """A linear layer."""
+        return nn.Dense(
+            features, use_bias=self.biases, dtype=self.dtype, kernel_init=INIT, dot_general=dot_by_rows
+        )
 
 
 class Transformer(nn.Module):
@@ -92,7 +128,7 @@ class Transformer(nn.Module):
     def __post_init__(self) -> None:
         """Raises `UserError` if the heads cannot be turned on every axis."""
         head, pair = self.sizes.width // self.sizes.heads, 2 * len(self.grid)
-        if self.sizes.positions == 'rotary' and head % pair:
+        if self.sizes.positions != 'learned' and head % pair:
             raise UserError(
                 f'rotary positions on {len(self.grid)} axes need heads of a multiple of {pair} numbers, not '
                 f'{head}; change the width or the number of heads.'
@@ -107,9 +143,12 @@ class Transformer(nn.Module):
             self.position_table = self.param('position', INIT, (n + 1, s.width), jnp.float32)
         block = nn.remat(Block) if s.remat else Block
         self.blocks = [block(s) for _ in range(s.depth)]
-        self.norm = layer_norm(s.dtype)
+        self.norm = s.layer_norm()
         self.head = nn.Dense(
-            self.tokens_per_slot * self.num_outputs, kernel_init=INIT, dot_general=dot_by_rows
+            self.tokens_per_slot * self.num_outputs,
+            use_bias=s.biases,
+            kernel_init=INIT,
+            dot_general=dot_by_rows,
         )
 
     def __call__(
@@ -139,7 +178,7 @@ class Transformer(nn.Module):
         slots = jnp.arange(x.shape[1])
         x = split_batch(dropout(self._positioned(x, slots), fold_in(keys, 0), self.sizes.dropout))
         mask = causal_mask(len(slots)) if self.causal else None
-        x = self._all_blocks(x, self._angles(slots), mask, context, keys)
+        x = self._all_blocks(x, self._turns(slots), mask, context, keys)
         x = x if self.causal else x[:, 1:]
         return self.norm(x).astype(jnp.float32)
 
@@ -183,7 +222,7 @@ class Transformer(nn.Module):
         x = self._positioned(x, slots)
         grown = []
         for block, one, read in zip(self.blocks, cache['blocks'], cache['read'], strict=True):
-            x, one = block.step(x, self._angles(slots), slot, one, read)
+            x, one = block.step(x, self._turns(slots), slot, one, read)
             grown.append(one)
         return self.norm(x)[:, 0].astype(jnp.float32), {**cache, 'blocks': grown}
 
@@ -219,8 +258,8 @@ class Transformer(nn.Module):
             x = x + self.position_table[slots]
         return x.astype(self.sizes.dtype)
 
-    def _angles(self, slots: jax.Array) -> jax.Array | None:
-        """How far the pairs of a head's numbers are turned in each slot [slots d/2]."""
+    def _turns(self, slots: jax.Array) -> Turns | None:
+        """How the pairs of a head's numbers are turned in each slot."""
         s, n, rank = self.sizes, math.prod(self.grid), len(self.grid)
         if s.positions == 'learned':
             return None
@@ -230,7 +269,11 @@ class Transformer(nn.Module):
         pairs = s.width // s.heads // 2 // rank  # on each axis
         speeds = _ROTARY_BASE ** (-np.arange(pairs) / pairs)
         angles = (indices[:, :, None] * speeds).reshape(n + 1, -1)
-        return jnp.asarray(angles, jnp.float32)[slots]
+        turns = np.stack([np.cos(angles), np.sin(angles)])
+        if s.positions == 'rotary_tokens':
+            turns[:, 0] = 0
+        cos, sin = jnp.asarray(turns, jnp.float32)[:, slots]
+        return cos, sin
 
     def _embedded(self, tokens: jax.Array) -> jax.Array:
         """What stands for the tokens of each slot, int [...] or [... t]: [... width]."""
@@ -252,13 +295,15 @@ class Block(nn.Module):
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
         s = self.sizes
-        self.before_attention = layer_norm(s.dtype)
-        self.qkv = nn.Dense(3 * s.width, dtype=s.dtype, kernel_init=INIT, dot_general=dot_by_rows)
-        self.attended = nn.Dense(s.width, dtype=s.dtype, kernel_init=INIT, dot_general=dot_by_rows)
+        self.before_attention = s.layer_norm()
+        self.qkv = s.dense(3 * s.width)
+        self.attended = s.dense(s.width)
         self.cross = CrossAttention(s.width, s.heads, s.dtype, INIT, INIT)
-        self.before_mlp = layer_norm(s.dtype)
-        self.widen = nn.Dense(s.mlp_ratio * s.width, dtype=s.dtype, kernel_init=INIT, dot_general=dot_by_rows)
-        self.narrow = nn.Dense(s.width, dtype=s.dtype, kernel_init=INIT, dot_general=dot_by_rows)
+        self.before_mlp = s.layer_norm()
+        self.widen = s.dense(s.mlp_width)
+        if s.mlp == 'swiglu':
+            self.gate = s.dense(s.mlp_width)
+        self.narrow = s.dense(s.width)
 
     def read(self, context: Context) -> Read | None:
         """What `cross` reads of the tokens of a context; None if there are none."""
@@ -267,19 +312,19 @@ class Block(nn.Module):
     def __call__(
         self,
         x: jax.Array,
-        angles: jax.Array | None,
+        turns: Turns | None,
         mask: jax.Array | None,
         read: Read | None,
         keys: jax.Array | None,
     ) -> jax.Array:
         """Maps [b n d] to the same.
 
-        `angles` are those of `rotate`, `mask` is True where a row's slot may see a column's (see
+        `turns` are those of `rotate`, `mask` is True where a row's slot may see a column's (see
         `attend_merged`), `read` is what the method of that name returned, and `keys`, [b], are for dropout;
         each may be None.
         """
         rate = self.sizes.dropout
-        x = x + dropout(self._attend(*self._heads(x, angles), mask), fold_in(keys, 0), rate)
+        x = x + dropout(self._attend(*self._heads(x, turns), mask), fold_in(keys, 0), rate)
         if read:
             x = x + dropout(self.cross.look(x, *read), fold_in(keys, 2), rate)
         return x + dropout(self._mlp(x), fold_in(keys, 1), rate)
@@ -287,13 +332,13 @@ class Block(nn.Module):
     def step(
         self,
         x: jax.Array,
-        angles: jax.Array | None,
+        turns: Turns | None,
         slot: jax.Array,
         cache: dict[str, jax.Array],
         read: Read | None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """One slot [b 1 d], with the keys and values of those before it in the cache."""
-        q, k, v = self._heads(x, angles)
+        q, k, v = self._heads(x, turns)
         keys = jax.lax.dynamic_update_slice_in_dim(cache['keys'], k, slot, axis=1)
         values = jax.lax.dynamic_update_slice_in_dim(cache['values'], v, slot, axis=1)
         mask = (jnp.arange(keys.shape[1]) <= slot)[None]
@@ -302,14 +347,14 @@ class Block(nn.Module):
             x = x + self.cross.look(x, *read)
         return x + self._mlp(x), {'keys': keys, 'values': values}
 
-    def _heads(self, x: jax.Array, angles: jax.Array | None) -> tuple[jax.Array, ...]:
+    def _heads(self, x: jax.Array, turns: Turns | None) -> tuple[jax.Array, ...]:
         """Queries, keys and values [b*heads n d]; see `attend_merged`."""
         b, n, _ = x.shape
         heads = self.sizes.heads
         qkv = self.qkv(self.before_attention(x)).reshape(b, n, 3, heads, -1)
         q, k, v = qkv.transpose(2, 0, 3, 1, 4).reshape(3, b * heads, n, -1)
-        if angles is not None:
-            q, k = rotate(q, angles), rotate(k, angles)
+        if turns is not None:
+            q, k = rotate(q, turns), rotate(k, turns)
         return q, k, v
 
     def _attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -319,28 +364,31 @@ class Block(nn.Module):
         return self.attended(seen.reshape(-1, n, heads * d))
 
     def _mlp(self, x: jax.Array) -> jax.Array:
-        return self.narrow(nn.gelu(self.widen(self.before_mlp(x))))
+        x = self.before_mlp(x)
+        if self.sizes.mlp == 'swiglu':
+            return self.narrow(nn.swish(self.gate(x)) * self.widen(x))
+        return self.narrow(nn.gelu(self.widen(x), approximate=self.sizes.mlp == 'gelu_tanh'))
 
 
 def _one_block(
     block: Block,
     x: jax.Array,
     number: int | jax.Array,
-    angles: jax.Array | None,
+    turns: Turns | None,
     mask: jax.Array | None,
     context: Context,
     keys: jax.Array | None,
 ) -> jax.Array:
     """What a block, whose number counts from 1, makes of [b n d]; the other arguments are as for `Block`."""
-    return split_batch(block(x, angles, mask, block.read(context), fold_in(keys, number)))
+    return split_batch(block(x, turns, mask, block.read(context), fold_in(keys, number)))
 
 
-def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
-    """Turns pairs of the numbers [... n d] by angles in radians [n d/2].
+def rotate(x: jax.Array, turns: Turns) -> jax.Array:
+    """Turns pairs of the numbers [... n d] by angles whose cosines and sines are given.
 
     Su et al. 2021 (arXiv:2104.09864), equation 34. Number j of the first half is paired with number j of the
     second.
     """
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    cos, sin = turns
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)

@@ -17,34 +17,24 @@ from vq_jax.errors import UserError, nearest
 from vq_jax.files import telling, write_atomically
 from vq_jax.spec import Spec
 from vq_jax.tasks.registry import complete_config, default_config, make_task
-from vq_jax.tasks.restore import overridden, restore, write_for_inference
+from vq_jax.tasks.restore import identities, keep_built_on, overridden, restore, write_for_inference
 from vq_jax.tasks.task import State, Task
 from vq_jax.training.finite import some
 from vq_jax.training.run_dir import DataFacts, Origin, flatten
 from vq_jax.training.state import abstract_batch
 from vq_jax.weights import PROJECTS, Project, read_weights, write_pytorch, write_safetensors
 from vq_jax.weights.diffusers import FILE as FOLDERS_FILE
+from vq_jax.weights.project import Row, ours_of, theirs_of
 from vq_jax.weights.read import ENDINGS
-from vq_jax.weights.vqgan import Row, theirs_of
 
-# What the published ones are evaluated on. LPIPS would have to be downloaded before anything can be
-# evaluated.
-_CONFIG = {
-    'data.name': 'imagenet2012',
-    'data.eval_split': 'validation',
-    'data.image_size': 256,
-    'perceptual.kind': 'none',
-    'quantizer.revive_below': 0.0,
-}
-# That codes learned by gradients alone, by which they are where the network looks for them.
-_CODES = {'quantizer.learning': 'gradient', 'quantizer.codebook_init': 'random'}
+# What the published ones are evaluated on.
+_DATA = {'data.name': 'imagenet2012', 'data.eval_split': 'validation', 'data.image_size': 256}
 WRITTEN = ('.safetensors', '.ckpt', '.pt', '.pth')  # how files may end that are written
 _OTHERS = {  # what else is published, by the name of one of its arrays
     'features.0.weight': 'VGG-16 of torchvision',
     'lin0.model.1.weight': 'the heads of LPIPS',
     'Mixed_5b.branch1x1.conv.weight': 'Inception-v3',
-    'state_dict.transformer.tok_emb.weight': 'the transformer of taming-transformers',
-    'model.tok_embeddings.weight': 'the transformer of LlamaGen',
+    'model.cls_embedding.cap_proj.fc1.weight': 'a text-conditional transformer of LlamaGen',
     'state_dict.quantize.embed.weight': 'a VQGAN with Gumbel-softmax of taming-transformers',
     'state_dict.model.diffusion_model.out.0.weight': 'a U-Net of latent-diffusion',
     'final_layer.adaLN_modulation.1.weight': 'DiT or SiT',
@@ -79,7 +69,7 @@ class Converted:
             UserError: it cannot be written, or something is there; then all is as it was.
         """
         check_new(workdir)
-        _write(Path(workdir), self.config, self.facts, self.state)
+        _write(Path(workdir), self)
 
 
 def check_new(workdir: str | Path) -> None:
@@ -103,32 +93,31 @@ def convert(
     Raises:
         UserError: it cannot be read, is of no such project or of several, or lacks something.
     """
-    source = Path(source)
+    source, overrides = Path(source), overrides or {}
     candidates = [_named(project)] if project else list(PROJECTS.values())
     source = _file_in(source) if source.is_dir() else source
     weights = read_weights([source])
     chosen, arrays = _recognised(source, weights.arrays, candidates)
     sizes = chosen.sizes(arrays)
-    rows = chosen.table(sizes)
-    left_out = _check(source, chosen, rows, arrays)
-    if odd := [row.theirs for row in rows if not np.isfinite(arrays[row.theirs]).all()]:
-        raise UserError(f'{source} holds numbers that are not finite, in {some(odd)}; get the file anew.')
     published = chosen.known_as(sizes)
     trained = dict(published.config) if published else {}
-    network = {'data.channels': sizes.image_channels, **_CODES, **chosen.config(sizes)}
-    values = {**_CONFIG, **trained, **network}
-    config = default_config(values['task'])
-    config.update_from_flattened_dict(values)
-    config = complete_config(config)
-    if fixed := [key for key in overrides or {} if key in network]:
+    network = {**chosen.given(sizes), **chosen.config(sizes)}
+    if fixed := [key for key in overrides if key in network]:
         raise UserError(f'{fixed[0]} is as the arrays of {source} are, and cannot be overridden.')
-    config = overridden(config, overrides or {}, source)
-    if too_few := _too_few_scales(chosen, config.multi_scale.scales):
-        raise UserError(f'{too_few}.')
-    size = config.data.image_size
-    spec = Spec('image', (size, size, sizes.image_channels))
-    task = make_task(config, spec)
-    state = _filled(source, task, spec, {row.ours: row.to_ours(arrays[row.theirs]) for row in rows})
+    config = _config(source, chosen, {**_DATA, **chosen.DEFAULTS, **trained, **network}, overrides, trained)
+    flat = flatten(config.to_dict())
+    if misfits := chosen.misfits(flat):
+        raise UserError(f'{misfits[0]}.')
+    size, num_classes = config.data.image_size, chosen.num_classes(sizes, flat)
+    spec = Spec('image', (size, size, config.data.channels))
+    task = make_task(config, spec, num_classes)
+    rows, constants = chosen.table(sizes, flat), chosen.constants(sizes, flat)
+    left_out = _check(source, chosen, rows, constants, arrays)
+    if odd := [name for name in {row.theirs for row in rows} if not np.isfinite(arrays[name]).all()]:
+        raise UserError(f'{source} holds numbers that are not finite, in {some(odd)}; get the file anew.')
+    ours = ours_of(rows, arrays)
+    ours |= {way: np.zeros(shape, np.float32) for way, shape in chosen.absent(sizes, flat).items()}
+    state = _filled(source, task, spec, ours)
     origin: Origin = {
         'project': chosen.name,
         'model': published.name if published else None,
@@ -138,7 +127,32 @@ def convert(
         'sha256': weights.checksums[str(source)],
         'facts': dict(published.facts) if published else {},
     }
-    return Converted(config, task, DataFacts(spec, 0, origin=origin), state, tuple(left_out))
+    facts = DataFacts(spec, num_classes, identities(task), origin=origin)
+    return Converted(config, task, facts, state, tuple(left_out))
+
+
+def _config(
+    source: Path,
+    project: Project,
+    values: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    trained: Mapping[str, Any],
+) -> ConfigDict:
+    """The full config of a converted run."""
+    if project.BUILT_ON and not overrides.get(f'{project.BUILT_ON[0]}.workdir'):
+        section, what = project.BUILT_ON
+        raise UserError(
+            f'{source} is {what}; name the run of that, which convert makes too, by '
+            f'--override={section}.workdir=DIR.'
+        )
+    if unsaid := [key for key in project.UNSAID if key not in trained and key not in overrides]:
+        raise UserError(
+            f'the arrays of {source} do not say what {unsaid[0]} was, and no model of these sizes is known; '
+            f'give it, by --override={unsaid[0]}=N.'
+        )
+    config = default_config(values['task'])
+    config.update_from_flattened_dict(values)
+    return overridden(complete_config(config), overrides, source)
 
 
 def export_run(workdir: str | Path, project: str, output: str | Path, step: int | str | None = None) -> None:
@@ -158,26 +172,30 @@ def export_run(workdir: str | Path, project: str, output: str | Path, step: int 
     if output.suffix not in WRITTEN and not (chosen.settings and not output.suffix):
         raise UserError(f'the output is {output}; give a name that ends in {", ".join(WRITTEN)}.')
     run = restore(workdir, step)
-    config = flatten(run.config.to_dict())
-    if config['task'] != 'vqgan':
+    config = {**flatten(run.config.to_dict()), 'data.channels': run.spec.channels}
+    if config['task'] != chosen.TASK:
         raise UserError(f'{workdir} is a run of the task {config["task"]}; {chosen.title} has none of that.')
-    sizes = chosen.sizes_of(config, run.spec.channels)
-    wanted = chosen.config(sizes)
+    ours = _by_way(run.state.eval_variables())
+    sizes = chosen.sizes_of(config, {way: x.shape for way, x in ours.items()})
     differing = [
         f'config.{key} is {config[key]}, and would have to be {value}'
-        for key, value in wanted.items()
+        for key, value in chosen.config(sizes).items()
         if config[key] != value
     ]
-    if sizes.latent is None:
-        differing.append('config.quantizer.code_dim is None, and would have to be the width of the codes')
-    if too_few := _too_few_scales(chosen, config['multi_scale.scales']):
-        differing.append(too_few)
+    differing += chosen.misfits(config)
     if differing or run.spec.kind != 'image':
         why = '; '.join(differing) or f'it is of {run.spec.plural}'
         raise UserError(f'{workdir} cannot be written as a model of {chosen.title}: {why}.')
-    codebook = 'codebook' if config['quantizer.learning'] == 'moving_average' else 'params'
-    arrays = theirs_of(chosen.table(sizes, codebook), _by_way(run.state.eval_variables()))
-    arrays |= {name: np.zeros(shape, np.float32) for name, shape in chosen.constants(sizes).items()}
+    rows = chosen.table(sizes, config)
+    arrays = theirs_of(rows, ours)
+    lost = [way for way, array in ours_of(rows, arrays).items() if not np.array_equal(array, ours[way])]
+    lost += [way for way in chosen.absent(sizes, config) if np.any(ours[way])]
+    if lost:
+        raise UserError(
+            f'{workdir} cannot be written as a model of {chosen.title}, which has none of what was learned '
+            f'in {some([".".join(way) for way in lost])}.'
+        )
+    arrays |= chosen.constants(sizes, config)
     settings = chosen.settings(sizes) if chosen.settings else {}
     named = {'format': 'pt', 'vq_jax': run.identity()['checksum']}
     if not output.suffix:
@@ -220,16 +238,6 @@ def _named(project: str) -> Project:
     return PROJECTS[project]
 
 
-def _too_few_scales(project: Project, scales: Sequence[int]) -> str | None:
-    """Why a model of a project cannot have these scales, if it cannot."""
-    if len(scales) >= project.least_scales:
-        return None
-    return (
-        f'config.multi_scale.scales is {tuple(scales)}, and the convolutions of {project.title} fit '
-        f'{project.least_scales} scales or more'
-    )
-
-
 def _recognised(
     source: Path, arrays: Mapping[str, np.ndarray], candidates: Sequence[Project]
 ) -> tuple[Project, dict[str, np.ndarray]]:
@@ -240,7 +248,8 @@ def _recognised(
         names = ' or '.join(one.name for one, *_ in found)
         raise UserError(f'{source} may be of several projects; say which by --from={names}.')
     if not found:
-        others = [what for name, what in _OTHERS.items() if name in arrays]
+        others = [one.title for one in PROJECTS.values() if one.root(one.renamed(arrays)) is not None]
+        others += [what for name, what in _OTHERS.items() if name in arrays]
         of = ', '.join(one.title for one in candidates)
         holds = f'it holds {others[0]}' if others else f'its arrays are {some(list(arrays))}'
         raise UserError(f'{source} is not a model of {of}: {holds}.')
@@ -249,11 +258,15 @@ def _recognised(
 
 
 def _check(
-    source: Path, project: Project, rows: Sequence[Row], arrays: Mapping[str, np.ndarray]
+    source: Path,
+    project: Project,
+    rows: Sequence[Row],
+    constants: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray],
 ) -> list[str]:
     """Raises `UserError` unless arrays are those of a model; the names of those that are not needed."""
     shapes = {row.theirs: row.shape for row in rows}
-    others = [name for name in arrays if name not in shapes]
+    others = [name for name in arrays if name not in shapes and name not in constants]
     left_out = [name for name in others if name.startswith(project.unread)] if project.unread else []
     surplus = [name for name in others if name not in left_out]
     missing = [name for name in shapes if name not in arrays]
@@ -267,10 +280,19 @@ def _check(
             if name in arrays and arrays[name].shape != shape
         ],
     }
+    groups['of other values than the network has'] = [
+        name
+        for name, values in constants.items()
+        if name in arrays and not name.startswith(project.unread) and not _near(arrays[name], values)
+    ]
     told = [f'{what}: {some(names)}' for what, names in groups.items() if names]
     if told:
         raise UserError(f'{source} is no whole model of {project.title}; {"; ".join(told)}.')
     return left_out
+
+
+def _near(found: np.ndarray, wanted: np.ndarray) -> bool:
+    return found.shape == wanted.shape and np.allclose(found, wanted, atol=1e-3)
 
 
 def _filled(source: Path, task: Task, spec: Spec, arrays: Mapping[tuple[str, ...], np.ndarray]) -> State:
@@ -303,13 +325,14 @@ def _by_way(variables: Any) -> dict[tuple[str, ...], Any]:
     return {tuple(key.key for key in path): leaf for path, leaf in leaves}
 
 
-def _write(workdir: Path, config: ConfigDict, facts: DataFacts, state: State) -> None:
+def _write(workdir: Path, made: Converted) -> None:
     """Writes a run, which is there whole or not at all."""
     with telling(f'Cannot write {workdir}', 'choose another --workdir'):
         workdir.parent.mkdir(parents=True, exist_ok=True)
         making = Path(tempfile.mkdtemp(prefix=f'.{workdir.name}.', dir=workdir.parent))
     try:
-        write_for_inference(making / 'run', config, facts, 0, state)
+        keep_built_on(made.task, making / 'run', anew=True)
+        write_for_inference(making / 'run', made.config, made.facts, 0, made.state)
         with telling(f'Cannot write {workdir}', 'choose another --workdir'):
             os.replace(making / 'run', workdir)  # an empty folder of that name is replaced
     finally:

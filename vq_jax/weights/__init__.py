@@ -3,16 +3,17 @@
 from vq_jax.weights.diffusers import DIFFUSERS
 from vq_jax.weights.downloads import INCEPTION_FILES, LPIPS_FILES, download
 from vq_jax.weights.latent_diffusion import LATENT_DIFFUSION
-from vq_jax.weights.llamagen import LLAMAGEN
+from vq_jax.weights.llamagen import LLAMAGEN, LLAMAGEN_GPT
+from vq_jax.weights.project import Project
 from vq_jax.weights.pytorch_files import write_pytorch
 from vq_jax.weights.read import Weights, read_weights
 from vq_jax.weights.safetensors_files import write_safetensors
-from vq_jax.weights.taming import TAMING
+from vq_jax.weights.taming import TAMING, TAMING_GPT
 from vq_jax.weights.var import VAR
-from vq_jax.weights.vqgan import Project
 
 PROJECTS: dict[str, Project] = {
-    project.name: project for project in (TAMING, LLAMAGEN, VAR, LATENT_DIFFUSION, *DIFFUSERS)
+    project.name: project
+    for project in (TAMING, LLAMAGEN, VAR, LATENT_DIFFUSION, *DIFFUSERS, TAMING_GPT, LLAMAGEN_GPT)
 }
 
 __all__ = [

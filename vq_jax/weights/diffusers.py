@@ -1,9 +1,9 @@
 """`VQModel` and `AutoencoderKL` of diffusers, folders of `config.json` and the weights."""
 
-from typing import Any
+from typing import Any, Literal
 
 from vq_jax.errors import UserError
-from vq_jax.weights.vqgan import Names, Project, Sizes
+from vq_jax.weights.vqgan import Names, Sizes, VQGANProject
 
 FILE = 'diffusion_pytorch_model.safetensors'
 _SOURCE = 'https://github.com/huggingface/diffusers'
@@ -64,9 +64,20 @@ def _kl(sizes: Sizes) -> dict[str, Any]:
     return {'_class_name': 'AutoencoderKL', **_settings(sizes), 'latent_channels': sizes.latent}
 
 
+def _project(name: str, title: str, bottleneck: Literal['vq', 'kl'], settings: Any) -> VQGANProject:
+    return VQGANProject(
+        name=name,
+        title=title,
+        source=_SOURCE,
+        licence=_LICENCE,
+        roots=('',),
+        settings=settings,
+        names=_NAMES,
+        bottleneck=bottleneck,
+    )
+
+
 DIFFUSERS = (
-    Project('diffusers-vq', "diffusers' VQModel", _SOURCE, _LICENCE, _NAMES, 'vq', roots=('',), settings=_vq),
-    Project(
-        'diffusers-kl', "diffusers' AutoencoderKL", _SOURCE, _LICENCE, _NAMES, 'kl', roots=('',), settings=_kl
-    ),
+    _project('diffusers-vq', "diffusers' VQModel", 'vq', _vq),
+    _project('diffusers-kl', "diffusers' AutoencoderKL", 'kl', _kl),
 )

@@ -4,9 +4,9 @@ Its VQ autoencoders are those of taming-transformers.
 """
 
 from vq_jax.weights.taming import NAMES
-from vq_jax.weights.vqgan import Project
+from vq_jax.weights.vqgan import VQGANProject
 
-LATENT_DIFFUSION = Project(
+LATENT_DIFFUSION = VQGANProject(
     name='latent-diffusion',
     title='latent-diffusion',
     source='https://github.com/CompVis/latent-diffusion',

@@ -1,6 +1,10 @@
-"""VQGAN of taming-transformers: Esser et al. 2021 (arXiv:2012.09841)."""
+"""VQGAN and the transformers of taming-transformers: Esser et al. 2021 (arXiv:2012.09841)."""
 
-from vq_jax.weights.vqgan import Names, Project, Published
+from vq_jax.weights.gpt import GPTNames, GPTProject
+from vq_jax.weights.project import Published
+from vq_jax.weights.vqgan import Names, VQGANProject
+
+_SOURCE = 'https://github.com/CompVis/taming-transformers'
 
 NAMES = Names(
     down='encoder.down.{level}.block.{block}',
@@ -28,10 +32,10 @@ _TRAINED = {
 # Models of other data sets than ImageNet, such as FacesHQ, have the sizes of the first.
 _SIZES = {'channels': 128, 'multipliers': (1, 1, 2, 2, 4), 'residual_blocks': 2, 'latent': 256}
 
-TAMING = Project(
+TAMING = VQGANProject(
     name='taming',
     title='taming-transformers',
-    source='https://github.com/CompVis/taming-transformers',
+    source=_SOURCE,
     licence='MIT',
     names=NAMES,
     bottleneck='vq',
@@ -50,6 +54,48 @@ TAMING = Project(
             {**_SIZES, 'num_codes': 16_384},
             {**_TRAINED, 'adversarial.weight': 0.75, 'discriminator.stages': 2},
             {'rFID on the validation set of ImageNet': '4.98'},
+        ),
+    ),
+)
+
+TAMING_GPT = GPTProject(
+    name='taming-gpt',
+    title="taming-transformers' GPT",
+    source=_SOURCE,
+    licence='MIT',
+    names=GPTNames(
+        codes='tok_emb',
+        block='blocks.{block}',
+        norms=('ln1', 'ln2'),
+        qkv=('attn.query', 'attn.key', 'attn.value'),
+        attended='attn.proj',
+        widen='mlp.0',
+        narrow='mlp.2',
+        norm='ln_f',
+        head='head',
+        positions='pos_emb',
+        mask='attn.mask',
+    ),
+    form={
+        'positions': 'learned',
+        'norm': 'layer',
+        'norm_epsilon': 1e-5,
+        'mlp': 'gelu',
+        'biases': True,
+    },
+    roots=('state_dict.transformer.', 'transformer.', ''),
+    published=(
+        Published(
+            'cin_transformer',
+            {'depth': 48, 'width': 1536, 'num_codes': 16_384},
+            {
+                'model.class_conditional': True,
+                'model.label_dropout': 0.0,
+                'transformer.heads': 24,
+                'sampling.top_k': 600,
+                'sampling.top_p': 0.92,
+            },
+            {'FID on ImageNet, with the best way of sampling': '5.20'},
         ),
     ),
 )

@@ -2,12 +2,13 @@
 
 import dataclasses
 
+from vq_jax.weights.project import Published
 from vq_jax.weights.taming import NAMES
-from vq_jax.weights.vqgan import Project, Published
+from vq_jax.weights.vqgan import VQGANProject
 
 _SCALES = 10
 
-VAR = Project(
+VAR = VQGANProject(
     name='var',
     title='VAR',
     source='https://github.com/FoundationVision/VAR',
@@ -16,7 +17,7 @@ VAR = Project(
     bottleneck='multi_scale',
     roots=('', 'vae_local.', 'trainer.vae_local.'),
     unread=('quantize.ema_vocab_hit_SV',),  # how often training chose each code at each scale
-    constants=lambda sizes: {'quantize.ema_vocab_hit_SV': (_SCALES, sizes.num_codes)},
+    zeros=lambda sizes: {'quantize.ema_vocab_hit_SV': (_SCALES, sizes.num_codes)},
     published=(
         Published(
             'vae_ch160v4096z32',

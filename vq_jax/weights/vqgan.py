@@ -4,16 +4,24 @@ The networks are the same in all of them; names differ, and which way the levels
 """
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from vq_jax.errors import UserError
+from vq_jax.weights.project import Project, Row, Way
 
 _GROUPS = 32  # of group normalisation, in all of these projects
 _PHI = 4  # convolutions of the multi-scale quantizer, as many as are published
+_WIDTH = {  # the key of our config that is the width of the codes, or of the Gaussian's mean
+    'vq': 'quantizer.code_dim',
+    'multi_scale': 'model.features',
+    'kl': 'gaussian.latent_dim',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,100 +84,29 @@ class Names:
     former: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """An array there and here.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VQGANProject(Project):
+    """A project whose tokenizers or autoencoders can be read and written.
 
     Attributes:
-        theirs: its name there.
-        shape: the one that it has there; of an array with several of ours in it, that of all of them.
-        ours: the way to it among the variables of our model.
-        axes: of theirs, in our order.
-        ours_shape: the one that it has here, which may have axes of size 1 more or less.
-        part: which part it is along the first axis of theirs.
-        parts: in how many equal ones that is divided.
-    """
-
-    theirs: str
-    shape: tuple[int, ...]
-    ours: tuple[str, ...]
-    axes: tuple[int, ...]
-    ours_shape: tuple[int, ...]
-    part: int = 0
-    parts: int = 1
-
-    def to_ours(self, array: np.ndarray) -> np.ndarray:
-        """An array of theirs as it is here, float32."""
-        size = self.shape[0] // self.parts
-        part = array[self.part * size : (self.part + 1) * size]
-        return np.ascontiguousarray(part.transpose(self.axes), np.float32).reshape(self.ours_shape)
-
-    def to_theirs(self, array: np.ndarray) -> np.ndarray:
-        """An array of ours as it is there, where it is one part of several."""
-        shape = (self.shape[0] // self.parts, *self.shape[1:])
-        transposed = array.reshape([shape[axis] for axis in self.axes])
-        return np.ascontiguousarray(transposed.transpose(np.argsort(self.axes)))
-
-
-def theirs_of(rows: Sequence[Row], ours: Mapping[tuple[str, ...], np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of a project, of ours by the way to them."""
-    parts: dict[str, list[np.ndarray]] = {}
-    for row in rows:  # in the order of the parts
-        parts.setdefault(row.theirs, []).append(row.to_theirs(np.asarray(ours[row.ours])))
-    return {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in parts.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Published:
-    """A model that was published.
-
-    Attributes:
-        name: of the model.
-        sizes: values of `Sizes` by which it is known from the others of its project.
-        config: what of our config its training or its data say beside the network.
-        facts: about it, for people, such as what was published of its results.
-    """
-
-    name: str
-    sizes: Mapping[str, Any]
-    config: Mapping[str, Any]
-    facts: Mapping[str, str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Project:
-    """A project whose checkpoints can be read and written.
-
-    Attributes:
-        name: by which commands know it.
-        title: for people.
-        source: the address of its code.
-        licence: of its code.
         names: what it calls the layers.
         bottleneck: which of its models.
-        roots: what the names of arrays may begin with in a file, the first that is there counts.
-        section: the dictionary in which a file of PyTorch has them when it is written; empty for none.
         cosine: codes are compared by direction.
-        unread: beginnings of the names of arrays that inference does not need.
-        constants: the shapes of arrays that models of such sizes have and ours do not, which are written as
+        zeros: the shapes of arrays that models of such sizes have there and ours do not, which are written as
             zeros.
-        settings: what `config.json` says of a model of such sizes, where its models are folders.
-        published: models.
+        TASK: see `Project`.
+        DEFAULTS: see `Project`. LPIPS would have to be downloaded before anything can be evaluated.
     """
 
-    name: str
-    title: str
-    source: str
-    licence: str
+    TASK: ClassVar[str] = 'vqgan'
+    DEFAULTS: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {'perceptual.kind': 'none', 'quantizer.revive_below': 0.0}
+    )
+
     names: Names
     bottleneck: Literal['vq', 'multi_scale', 'kl']
-    roots: tuple[str, ...]
-    section: str = ''
     cosine: bool = False
-    unread: tuple[str, ...] = ()
-    constants: Callable[[Sizes], dict[str, tuple[int, ...]]] = lambda sizes: {}
-    settings: Callable[[Sizes], dict[str, Any]] | None = None
-    published: tuple[Published, ...] = ()
+    zeros: Callable[[Sizes], dict[str, tuple[int, ...]]] = lambda sizes: {}
 
     def renamed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Arrays of a file by the names that the project has for them now."""
@@ -199,13 +136,7 @@ class Project:
         Raises:
             UserError: an array that says a size is missing, or has other axes.
         """
-
-        def size(name: str, axis: int, axes: int) -> int:
-            shape = arrays[name].shape if name in arrays else None
-            if shape is None or len(shape) != axes:
-                what = 'there is none' if shape is None else f'has the shape {shape}'
-                raise UserError(f'{name}, by which the size of a model of {self.title} is known, {what}.')
-            return shape[axis]
+        size = functools.partial(self.size, arrays)
 
         def block(level: int, number: int) -> str:
             return f'{self.names.down.format(level=level, block=number, order=level)}.conv1.weight'
@@ -230,14 +161,21 @@ class Project:
             num_codes=size(_CODEBOOK, 0, 2) if self.bottleneck != 'kl' else 0,
         )
 
-    def table(self, sizes: Sizes, codebook: str = 'params') -> list[Row]:
-        """All arrays of a model.
-
-        Args:
-            sizes: of the model.
-            codebook: the collection of the codes among the variables of ours.
-        """
+    def table(self, sizes: Sizes, config: Mapping[str, Any] = MappingProxyType({})) -> list[Row]:
+        """All arrays of a model whose sizes, and whose config here, are given."""
+        codebook = 'codebook' if config.get('quantizer.learning') == 'moving_average' else 'params'
         return _Table(self, sizes, codebook).rows
+
+    def constants(
+        self, sizes: Sizes, config: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, np.ndarray]:
+        """What there is beside the network: see `zeros`."""
+        return {name: np.zeros(shape, np.float32) for name, shape in self.zeros(sizes).items()}
+
+    def given(self, sizes: Sizes) -> dict[str, Any]:
+        """That codes are learned by gradients alone, by which they are where the network looks for them."""
+        codes = {'quantizer.learning': 'gradient', 'quantizer.codebook_init': 'random'}
+        return {'data.channels': sizes.image_channels, **codes}
 
     def config(self, sizes: Sizes) -> dict[str, Any]:
         """What our config must say, by dotted keys, for our network to be theirs.
@@ -286,37 +224,37 @@ class Project:
             **bottleneck[self.bottleneck],
         }
 
-    @property
-    def least_scales(self) -> int:
-        """How many scales codes must have: with fewer, ours leaves out convolutions."""
-        return _PHI if self.bottleneck == 'multi_scale' else 0
+    def misfits(self, config: Mapping[str, Any]) -> list[str]:
+        """That codes have no width of their own, or too few scales: ours then leaves out convolutions."""
+        scales, of_scales = tuple(config['multi_scale.scales']), self.bottleneck == 'multi_scale'
+        found = []
+        if config[_WIDTH[self.bottleneck]] is None:
+            found.append('config.quantizer.code_dim is None, and would have to be the width of the codes')
+        if of_scales and len(scales) < _PHI:
+            found.append(
+                f'config.multi_scale.scales is {scales}, and the convolutions of {self.title} fit {_PHI} '
+                'scales or more'
+            )
+        return found
 
-    def sizes_of(self, config: Mapping[str, Any], image_channels: int) -> Sizes:
-        """The sizes of a model of ours, by a config with dotted keys, if it is one of these at all."""
-        width = {'vq': 'quantizer.code_dim', 'multi_scale': 'model.features', 'kl': 'gaussian.latent_dim'}
+    def sizes_of(self, config: Mapping[str, Any], shapes: Mapping[Way, tuple[int, ...]]) -> Sizes:
+        """The sizes of a model of ours, by its config, if it is one of these at all."""
         return Sizes(
-            image_channels=image_channels,
+            image_channels=config['data.channels'],
             channels=config['model.channels'],
             multipliers=tuple(config['model.multipliers']),
             residual_blocks=config['model.residual_blocks'],
             attention=tuple(config['model.attention_resolutions']),
             features=config['model.features'],
-            latent=config[width[self.bottleneck]],
+            latent=config[_WIDTH[self.bottleneck]],
             num_codes=config['quantizer.num_codes'] if self.bottleneck != 'kl' else 0,
         )
-
-    def known_as(self, sizes: Sizes) -> Published | None:
-        """The published model of these sizes, if there is one."""
-        for one in self.published:
-            if all(getattr(sizes, name) == value for name, value in one.sizes.items()):
-                return one
-        return None
 
 
 class _Table:
     """Rows in the order in which the data pass the layers."""
 
-    def __init__(self, project: Project, sizes: Sizes, codebook: str) -> None:
+    def __init__(self, project: VQGANProject, sizes: Sizes, codebook: str) -> None:
         self._names, self._sizes = project.names, sizes
         self._numbers: dict[str, int] = {}
         self.rows: list[Row] = []

@@ -1,0 +1,78 @@
+"""Made `published_networks.json`: what transformers of other projects give with `models.random_weights`.
+
+By `python -m tests.weights.make_published_networks`, with PyTorch 2.13.0 on a CPU, and LlamaGen (commit
+ce98ec4) and taming-transformers (3ba01b2) on the path. A function of the package `transformers` that the
+latter imports, and only samples with, is no longer there.
+"""
+
+import json
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tests.weights.models import HEADS, LABELS, OF_CODES, codes, random_weights
+
+sys.modules['transformers'] = types.SimpleNamespace(top_k_top_p_filtering=None)
+
+from autoregressive.models import gpt as llamagen  # noqa: E402
+from taming.modules.transformer import mingpt  # noqa: E402
+
+
+def flat(x):
+    return [float(f'{value:.6g}') for value in np.asarray(x).reshape(-1)]
+
+
+def loaded(model, project):
+    weights = {name: torch.tensor(array) for name, array in random_weights(project).items()}
+    missing, surplus = model.load_state_dict(weights, strict=False)
+    assert not surplus and all(name.endswith('attn.mask') for name in missing), (missing, surplus)
+    return model.eval()
+
+
+def of_taming():
+    s = OF_CODES['taming-gpt']
+    model = mingpt.GPT(s.num_codes, s.positions, n_layer=s.depth, n_head=HEADS, n_embd=s.width)
+    model, labels = loaded(model, 'taming-gpt'), torch.tensor(LABELS)[:, None]
+
+    def logits(tokens):
+        return model(torch.cat([labels, tokens], 1))[0]
+
+    return logits
+
+
+def of_llamagen():
+    s = OF_CODES['llamagen-gpt']
+    sizes = {'n_layer': s.depth, 'n_head': HEADS, 'dim': s.width, 'vocab_size': s.num_codes}
+    model = llamagen.Transformer(llamagen.ModelArgs(**sizes, num_classes=s.classes, block_size=64))
+    model = loaded(model, 'llamagen-gpt')
+
+    def conditional(tokens, labels):
+        slots = torch.arange(tokens.shape[1] + 1)
+        return model(tokens, labels, input_pos=slots)[0]
+
+    def logits(tokens, guidance=1.0):
+        given = conditional(tokens, torch.tensor(LABELS))
+        if guidance == 1:
+            return given
+        none = conditional(tokens, torch.full((2,), s.classes))
+        return none + (given - none) * guidance
+
+    return logits
+
+
+made = {}
+with torch.no_grad():
+    for project, logits, sampling in (
+        ('taming-gpt', of_taming(), {}),
+        ('llamagen-gpt', of_llamagen(), {'guidance': 2.0}),
+    ):
+        tokens = torch.tensor(codes(project)).long()
+        found = logits(tokens[:, :-1])
+        sampled = tokens[:, :0]
+        for _ in range(64):  # the likeliest code after those before
+            sampled = torch.cat([sampled, logits(sampled, **sampling)[:, -1:].argmax(-1)], 1)
+        made[project] = {'logits': flat(found[:, ::7, ::8]), 'sampled': sampled.tolist()}
+Path(__file__).with_name('published_networks.json').write_text(json.dumps(made) + '\n')

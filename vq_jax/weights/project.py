@@ -1,0 +1,230 @@
+"""What a project of others is: a table of its arrays, and the config by which our network is theirs."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from vq_jax.errors import UserError
+
+Way = tuple[str, ...]  # to an array among the variables of our model
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Row:
+    """An array there and here.
+
+    Attributes:
+        theirs: its name there.
+        shape: the one that it has there; of an array with several of ours in it, that of all of them.
+        ours: the way to it among the variables of our model.
+        axes: of theirs, in our order.
+        ours_shape: the one that it has here, which may have axes of size 1 more or less.
+        part: which part it is along the first axis of theirs.
+        parts: in how many equal ones that is divided.
+        orders: which indices of theirs, along axes of them, ours are; what of theirs is not among them is
+            of no use, and is written as zeros.
+        sign: what theirs are multiplied by, 1 or -1.
+        within: an axis of ours, and where along it this is, from and to; the rest is other rows, or zeros.
+        copied: theirs is in another row too, by which it is written.
+    """
+
+    theirs: str
+    shape: tuple[int, ...]
+    ours: Way
+    axes: tuple[int, ...]
+    ours_shape: tuple[int, ...]
+    part: int = 0
+    parts: int = 1
+    orders: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    sign: int = 1
+    within: tuple[int, int, int] | None = None
+    copied: bool = False
+
+    @property
+    def box(self) -> tuple[slice, ...]:
+        """Where this is in our array."""
+        if self.within is None:
+            return ()
+        axis, start, stop = self.within
+        return (*[slice(None)] * axis, slice(start, stop))
+
+    def to_ours(self, array: np.ndarray) -> np.ndarray:
+        """An array of theirs as it is here, float32, as far as it is in this row."""
+        size = self.shape[0] // self.parts
+        part = array[self.part * size : (self.part + 1) * size]
+        for axis, order in self.orders.items():
+            part = part.take(order, axis)
+        ours = np.ascontiguousarray(part.transpose(self.axes), np.float32).reshape(self._box_shape)
+        return ours if self.sign == 1 else -ours
+
+    def to_theirs(self, array: np.ndarray) -> np.ndarray:
+        """An array of ours, as far as it is in this row, as it is there, where it is one part of several."""
+        whole = (self.shape[0] // self.parts, *self.shape[1:])
+        shape = [len(self.orders.get(axis, range(size))) for axis, size in enumerate(whole)]
+        transposed = array.reshape([shape[axis] for axis in self.axes])
+        part = np.ascontiguousarray(transposed.transpose(np.argsort(self.axes)))
+        for axis, order in self.orders.items():
+            found = np.zeros([*part.shape[:axis], whole[axis], *part.shape[axis + 1 :]], part.dtype)
+            found[(*[slice(None)] * axis, order)] = part
+            part = found
+        return part if self.sign == 1 else -part
+
+    @property
+    def _box_shape(self) -> tuple[int, ...]:
+        shape = list(self.ours_shape)
+        if self.within is not None:
+            axis, start, stop = self.within
+            shape[axis] = stop - start
+        return tuple(shape)
+
+
+def ours_of(rows: Sequence[Row], theirs: Mapping[str, np.ndarray]) -> dict[Way, np.ndarray]:
+    """Our arrays by the way to them, of those of a project by their names."""
+    ours: dict[Way, np.ndarray] = {}
+    for row in rows:
+        found = row.to_ours(theirs[row.theirs])
+        if row.within is None:
+            ours[row.ours] = found
+        else:
+            ours.setdefault(row.ours, np.zeros(row.ours_shape, np.float32))[row.box] = found
+    return ours
+
+
+def theirs_of(rows: Sequence[Row], ours: Mapping[Way, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a project, of ours by the way to them."""
+    parts: dict[str, list[np.ndarray]] = {}
+    for row in rows:  # in the order of the parts
+        if not row.copied:
+            found = np.asarray(ours[row.ours])[row.box]
+            parts.setdefault(row.theirs, []).append(row.to_theirs(found))
+    return {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A model that was published.
+
+    Attributes:
+        name: of the model.
+        sizes: values of its project's sizes by which it is known from the others.
+        config: what of our config its training or its data say beside the network.
+        facts: about it, for people, such as what was published of its results.
+    """
+
+    name: str
+    sizes: Mapping[str, Any]
+    config: Mapping[str, Any]
+    facts: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Project:
+    """A project whose checkpoints can be read and written; a subclass knows one network of ours.
+
+    Sizes are those of a model, as far as its arrays say; a config has dotted keys.
+
+    Attributes:
+        name: by which commands know it.
+        title: for people.
+        source: the address of its code.
+        licence: of its code.
+        roots: what the names of arrays may begin with in a file, the first that is there counts.
+        section: the dictionary in which a file of PyTorch has them when it is written; empty for none.
+        unread: beginnings of the names of arrays that inference does not need.
+        settings: what `config.json` says of a model of such sizes, where its models are folders.
+        published: models.
+        TASK: of our runs of it.
+        BUILT_ON: the section of the config that names the run that it is built on, and what that is; None if
+            it stands alone.
+        UNSAID: keys of the network that no array says; where nothing is published they must be given.
+        DEFAULTS: what the config of a converted run says that its users may change.
+    """
+
+    TASK: ClassVar[str]
+    BUILT_ON: ClassVar[tuple[str, str] | None] = None
+    UNSAID: ClassVar[tuple[str, ...]] = ()
+    DEFAULTS: ClassVar[Mapping[str, Any]]
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    roots: tuple[str, ...]
+    section: str = ''
+    unread: tuple[str, ...] = ()
+    settings: Callable[[Any], dict[str, Any]] | None = None
+    published: tuple[Published, ...] = ()
+
+    def renamed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Arrays of a file by the names that the project has for them now."""
+        return dict(arrays)
+
+    def root(self, arrays: Mapping[str, np.ndarray]) -> str | None:
+        """What the names of a model of this project begin with among others; None if there is none."""
+        found = (root for root in self.roots if all(f'{root}{name}' in arrays for name in self.marks()))
+        return next(found, None)
+
+    def marks(self) -> tuple[str, ...]:
+        """Names that all models of the project have, and models of others do not have together."""
+        raise NotImplementedError
+
+    def sizes(self, arrays: Mapping[str, np.ndarray]) -> Any:
+        """The sizes of a model, by the shapes of its arrays without their root.
+
+        Raises:
+            UserError: an array that says a size is missing, or has other axes.
+        """
+        raise NotImplementedError
+
+    def sizes_of(self, config: Mapping[str, Any], shapes: Mapping[Way, tuple[int, ...]]) -> Any:
+        """The sizes of a model of ours, by its config and the shapes of its arrays, if it is one of these."""
+        raise NotImplementedError
+
+    def config(self, sizes: Any) -> dict[str, Any]:
+        """What our config must say for our network to be theirs.
+
+        Raises:
+            UserError: no config makes ours that network.
+        """
+        raise NotImplementedError
+
+    def given(self, sizes: Any) -> dict[str, Any]:
+        """What else the config of a converted run must say."""
+        return {}
+
+    def misfits(self, config: Mapping[str, Any]) -> list[str]:
+        """Why a model with the config that `config` returns is none of this project all the same."""
+        return []
+
+    def num_classes(self, sizes: Any, config: Mapping[str, Any]) -> int:
+        """How many classes a model is conditioned on."""
+        return 0
+
+    def table(self, sizes: Any, config: Mapping[str, Any]) -> list[Row]:
+        """All arrays of a model whose sizes, and whose config here, are given."""
+        raise NotImplementedError
+
+    def absent(self, sizes: Any, config: Mapping[str, Any]) -> dict[Way, tuple[int, ...]]:
+        """The shapes of arrays of ours that there are none of there: they are zeros."""
+        return {}
+
+    def constants(self, sizes: Any, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Arrays that models have there and ours do not, which are written so, and must be so to be read."""
+        return {}
+
+    def known_as(self, sizes: Any) -> Published | None:
+        """The published model of these sizes, if there is one."""
+        for one in self.published:
+            if all(getattr(sizes, name) == value for name, value in one.sizes.items()):
+                return one
+        return None
+
+    def size(self, arrays: Mapping[str, np.ndarray], name: str, axis: int, axes: int) -> int:
+        """The size of an axis of an array of so many axes; `UserError` if there is no such array."""
+        shape = arrays[name].shape if name in arrays else None
+        if shape is None or len(shape) != axes:
+            what = 'there is none' if shape is None else f'has the shape {shape}'
+            raise UserError(f'{name}, by which the size of a model of {self.title} is known, {what}.')
+        return shape[axis]
