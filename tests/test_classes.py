@@ -224,7 +224,11 @@ def test_captions_say_which_image_is_of_which_class():
     assert (lines < 128).any((1, 2, 3)).all()
     np.testing.assert_array_equal(lines[0], lines[2])
     assert (lines[0] != lines[1]).any()
-    for text in ('a very long name of a class indeed', 'x' * 10**6, '\udcff\n\x1b[31m', ''):
-        (line,) = captioned(images[:1], [text])
-        assert line.shape == (79, 64, 3)
-        assert (line[64:, -1] == 255).all()  # cut off before the end
+    long = 'a very long name of a class indeed, which goes on for ever'
+    for text, most in ((long, 3), ('x' * 10**6, 1), ('a ' * 10**6, 3), ('\udcff\n\x1b[31m', 1), ('', 1)):
+        (one,) = captioned(images[:1], [text])
+        assert one.shape == (64 + 15 * most, 64, 3)
+        assert (one[64:, -1] == 255).all()  # cut off before the end
+    dark, broken = captioned(images[:2], ['dark', long])
+    np.testing.assert_array_equal(dark[64:79], lines[0])
+    assert (dark[79:] == 255).all() and all((row < 128).any() for row in np.split(broken[64:], 3))

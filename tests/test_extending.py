@@ -273,6 +273,11 @@ def test_a_condition_of_ones_own_is_learned_and_sampled(model, request):
     free = [run.sample(2, conditions=text, seed=1, guidance=0.0) for text in (red, blue)]
     np.testing.assert_array_equal(*free)
     assert run.evaluate().metrics['examples'] == 8
+    # And what it leaves is the negative text, if there is one.
+    options = {'text': 'blue steep', 'negative_text': ['red flat', 'blue steep'], 'seed': 1}
+    at_negative = run.sample(2, **options, guidance=0.0)
+    np.testing.assert_array_equal(at_negative, run.sample(text=options['negative_text'], seed=1, guidance=1))
+    np.testing.assert_array_equal(run.sample(2, **options, guidance=3.0)[1], at_negative[1])
 
 
 @pytest.mark.slow
@@ -314,6 +319,16 @@ def test_conditions_that_do_not_fit(prior_of_texts, given, words):
     run = vq_jax.load(prior_of_texts, allow=('bars',))
     with pytest.raises(UserError, match=words):
         run.sample(2, conditions=given)
+
+
+def test_texts_that_do_not_fit(prior_of_texts, prior):
+    run = vq_jax.load(prior_of_texts, allow=('bars',))
+    with pytest.raises(UserError, match='there are 3 texts; give one, or one for each of 2 examples'):
+        run.sample(2, text=['red flat'] * 3)
+    with pytest.raises(UserError, match='negative_text changes nothing at a guidance of 1'):
+        run.sample(text='red flat', negative_text='blue', guidance=1)
+    with pytest.raises(UserError, match='this model is conditioned on nothing; leave text out'):
+        vq_jax.load(prior, allow=('nsvq',)).sample(text='red flat')
 
 
 def test_data_must_have_what_a_conditioner_reads(folder):

@@ -3,18 +3,18 @@
     python -m vq_jax.edit --workdir DIR --input image.png --mask mask.png --output out.png
 
 `--mask` samples anew what is white in it, and the rest stays as it is: a hole for inpainting, all but the
-middle for outpainting, and with `--label` a part of another class. Diffusion models also change an image as a
-whole (`--strength`, from 0 to 1) and take noise out of it (`--sigma`, in grey levels). They and VAEs find
-images between two (`--to other.png`). Without any of these, a model that was trained for it makes a small
-image large, which is taken as it is. Any other image that is not of the model's size is padded, cropped and
-resized as the model's data were, and its mask with it; if those were not (no `config.data.image_size`), it
-must have their size. Of sound it is the same: recordings are brought to the model's rate, channels and
-length, and `--sigma` is in steps of 16 bits. Instead of `--mask`, sound has `--gap 0.2,0.4`, which samples
-anew what is between these seconds, and `--continue 0.5`, which samples as many seconds that follow. Both
-keep the rest of a recording of any length as it is. Of video, which may be of any length too, they count
-frames: `--gap 1,7` samples anew all between the first frame and the eighth, and `--continue 4` predicts the
-four that follow. `--mask` is an image, white in what is sampled anew of all frames, or with `--gap` of these,
-or a video (or a folder) with an image for each frame.
+middle for outpainting, and with `--label` a part of another class, or with `--text` of what that says.
+Diffusion models also change an image as a whole (`--strength`, from 0 to 1) and take noise out of it
+(`--sigma`, in grey levels). They and VAEs find images between two (`--to other.png`). Without any of these, a
+model that was trained for it makes a small image large, which is taken as it is. Any other image that is not
+of the model's size is padded, cropped and resized as the model's data were, and its mask with it; if those
+were not (no `config.data.image_size`), it must have their size. Of sound it is the same: recordings are
+brought to the model's rate, channels and length, and `--sigma` is in steps of 16 bits. Instead of `--mask`,
+sound has `--gap 0.2,0.4`, which samples anew what is between these seconds, and `--continue 0.5`, which
+samples as many seconds that follow. Both keep the rest of a recording of any length as it is. Of video, which
+may be of any length too, they count frames: `--gap 1,7` samples anew all between the first frame and the
+eighth, and `--continue 4` predicts the four that follow. `--mask` is an image, white in what is sampled anew
+of all frames, or with `--gap` of these, or a video (or a folder) with an image for each frame.
 
 An autoencoder whose decoder is conditioned on classes needs `--label` alone: it decodes the codes of what is
 given as of another class, such as another speaker. Of a recording that is all of it.
@@ -77,8 +77,9 @@ def main() -> None:
     asked = [flag.name for flag in ways if flag.value is not None]
     if len(asked) > 1 and asked != ['mask', 'gap']:
         raise UserError(f'--{asked[0]} and --{asked[1]} do not go together; give one of them.')
-    if _TO.value is not None and sample_flags.SEED.present:
-        raise UserError('--seed changes nothing with --to, where nothing is sampled; leave it out.')
+    for flag in ('seed', 'negative_text'):
+        if _TO.value is not None and flags.FLAGS[flag].present:
+            raise UserError(f'--{flag} changes nothing with --to, where nothing is sampled; leave it out.')
     if n < least:
         raise UserError(f'--num is {n}; give {least} or more.')
     if _STRENGTH.value is not None and not 0 <= on_device('--strength', _STRENGTH.value) <= 1:
@@ -110,13 +111,14 @@ def main() -> None:
     sample_flags.check_fits(output, n, spec)
     options = {
         'label': sample_flags.label(run, n),
-        'conditions': sample_flags.conditions(n),
+        **sample_flags.asked(n),
         'seed': sample_flags.SEED.value,
         'progress': True,
         **sample_flags.sampling(),
     }
     if not asked and isinstance(run.task, AutoencoderTask) and run.task.num_labels:
-        unused = [name for name in ('seed', 'condition') if flags.FLAGS[name].present]
+        names = 'seed', 'text', 'negative_text', 'condition'
+        unused = [name for name in names if flags.FLAGS[name].present]
         if unused := [*unused, *sample_flags.sampling()]:
             raise UserError(f'--{unused[0]} changes nothing here, where nothing is sampled; leave it out.')
         title = f'{name}, decoded as another class'
@@ -140,7 +142,7 @@ def main() -> None:
     elif _TO.value is not None:
         title = f'from {name} to {Path(_TO.value).name}'
         ends = [run.prepare(path)[0] for path in (_INPUT.value, _TO.value)]
-        given = {name: options[name] for name in ('label', 'conditions')}
+        given = {name: options[name] for name in ('label', 'text', 'conditions')}
         made = np.asarray(run.interpolate(*ends, n, **given, **sample_flags.sampling()))
     elif in_time:
         unit = 'frames' if spec.kind == 'video' else 'seconds'
@@ -165,7 +167,7 @@ def main() -> None:
             made = run.denoise(copies, _SIGMA.value, **options)
     labels = run.labels(n, options['label']) if options['label'] and _TO.value is None else None
     title = f'{title}, by {run.name}, step {run.step:,}'
-    sample_flags.write(output, made, spec, title, sample_flags.captions(run, labels))
+    sample_flags.write(output, made, spec, title, sample_flags.captions(run, labels, options['text']))
     print(f'{n} {spec.plural} written to {output}')
 
 

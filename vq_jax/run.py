@@ -5,6 +5,7 @@ import functools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
@@ -20,7 +21,7 @@ from vq_jax.evaluators.sound import SoundEvaluator
 from vq_jax.evaluators.sources import open_features
 from vq_jax.evaluators.video import VideoEvaluator
 from vq_jax.extensions import allowing
-from vq_jax.models.context import prepared
+from vq_jax.models.context import NEGATIVE, Conditioner, prepared
 from vq_jax.models.convolution import fold_weight_norm
 from vq_jax.models.inception import Resize
 from vq_jax.sampling.windows import windows
@@ -51,6 +52,8 @@ _MOST_BETWEEN = 1024  # examples of an interpolation, which are one batch
 
 # What a model is conditioned on beside classes, by name: of all examples, or of each.
 Conditions = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+# What all examples or each of them are to show.
+Text = str | Sequence[str] | None
 # The class of all examples or of each: numbers from 0, or names (see `vq_jax.tasks.classes.checked_labels`).
 Label = int | str | Sequence[int | str] | np.ndarray | None
 Array = np.ndarray | jax.Array
@@ -199,10 +202,12 @@ class Run:
 
     def sample(
         self,
-        n: int,
+        n: int | None = None,
         label: Label = None,
         seed: int = 0,
         *,
+        text: Text = None,
+        negative_text: Text = None,
         conditions: Conditions = None,
         progress: bool = False,
         **sampling: Any,
@@ -212,10 +217,12 @@ class Run:
         Example number i depends on the seed and on i alone, not on n nor on the devices.
 
         Args:
-            n: how many.
+            n: how many; None is one for each text.
             label: the class of all, or of each [n], for a model that is conditioned on it; None samples
                 all classes in turn.
             seed: the same gives the same examples.
+            text: what all, or each [n], are to show, for a model that is conditioned on it.
+            negative_text: what guidance leans away from, in place of nothing; of all, or of each [n].
             conditions: what else the model is conditioned on, by name: of all, or a sequence of those of each
                 [n]. What a name may be given is up to the conditioner of the run (`task.conditioner`).
             progress: show a bar.
@@ -226,9 +233,12 @@ class Run:
             [n ...] as `spec` says, such as images uint8 [n h w c] or sounds int16 [n t c].
         """
         self._needs('sample')
+        if n is None and text is not None:
+            n = len(text) if _is_row(text) else 1
         check_number(n, what=self.spec.plural)
         labels = self._labels(n, label, needed=False)
-        given = self._conditions(n, conditions)
+        asked = {'text': text, 'negative_text': negative_text, 'conditions': conditions}
+        given = self._conditions(n, **asked, sampling=sampling)
         return self._sampled(self.task.sample, n, labels, seed, sampling, given, progress=progress)
 
     def inpaint(
@@ -238,6 +248,8 @@ class Run:
         label: Label = None,
         seed: int = 0,
         *,
+        text: Text = None,
+        negative_text: Text = None,
         conditions: Conditions = None,
         progress: bool = False,
         **sampling: Any,
@@ -251,6 +263,8 @@ class Run:
                 outside of it stays as it is.
             label: the class of all, or of each [b], for a model that is conditioned on it.
             seed: as for `sample`, like all that follows.
+            text: what all, or each [b], are to show.
+            negative_text: what guidance leans away from.
             conditions: of all, or of each [b].
             progress: show a bar.
             **sampling: other values for keys of the section 'sampling'.
@@ -261,7 +275,8 @@ class Run:
         self._needs('inpaint')
         examples = self._checked(examples)
         given = {'images': examples, 'mask': checked_mask(mask, examples.shape[:-1])}
-        return self._edit(self.task.inpaint, given, label, conditions, seed, progress, sampling)
+        asked = {'text': text, 'negative_text': negative_text, 'conditions': conditions}
+        return self._edit(self.task.inpaint, given, label, asked, seed, progress, sampling)
 
     def infill(
         self,
@@ -272,6 +287,8 @@ class Run:
         seed: int = 0,
         *,
         mask: np.ndarray | None = None,
+        text: Text = None,
+        negative_text: Text = None,
         conditions: Conditions = None,
         progress: bool = False,
         **sampling: Any,
@@ -291,6 +308,8 @@ class Run:
             seed: of the samples.
             mask: True where, within the stretch, examples are sampled anew, bool [*grid] or [b *grid], such
                 as an object in a video [t h w]; None is everywhere. What follows is sampled as a whole.
+            text: as for `inpaint`.
+            negative_text: as for `inpaint`.
             conditions: of all, or of each [b].
             progress: show bars.
             **sampling: other values for keys of the section 'sampling'.
@@ -328,10 +347,11 @@ class Run:
             start, stop = int(times[0]), int(times[-1]) + 1
         if stop > total or self.spec.kind == 'video':
             hole[:, max(total, stop) :] = True
+        asked = {'text': text, 'negative_text': negative_text, 'conditions': conditions}
         for i, window in enumerate(windows(length, total, start, stop)):
             # Windows that are sampled alike would repeat each other.
             own = int(np.random.SeedSequence((seed, i)).generate_state(1)[0] >> 1) if i else seed
-            options = {'conditions': conditions, 'progress': progress, **sampling}
+            options = {**asked, 'progress': progress, **sampling}
             seen = np.s_[:, window.first : window.first + length]
             kept = np.s_[:, window.first + window.start : window.first + window.stop]
             if hole[kept].any():
@@ -346,6 +366,8 @@ class Run:
         label: Label = None,
         seed: int = 0,
         *,
+        text: Text = None,
+        negative_text: Text = None,
         conditions: Conditions = None,
         progress: bool = False,
         **sampling: Any,
@@ -359,8 +381,9 @@ class Run:
         if not isinstance(strength, numbers.Real) or not 0 <= on_device('the strength', strength) <= 1:
             raise UserError(f'the strength is {strength!r}; give a number from 0 to 1.')
         given = {'images': self._checked(examples)}
+        asked = {'text': text, 'negative_text': negative_text, 'conditions': conditions}
         return self._edit(
-            self.task.image_to_image, given, label, conditions, seed, progress, sampling, strength=strength
+            self.task.image_to_image, given, label, asked, seed, progress, sampling, strength=strength
         )
 
     def denoise(
@@ -370,6 +393,8 @@ class Run:
         label: Label = None,
         seed: int = 0,
         *,
+        text: Text = None,
+        negative_text: Text = None,
         conditions: Conditions = None,
         progress: bool = False,
         **sampling: Any,
@@ -385,7 +410,8 @@ class Run:
             unit = 'grey levels' if self.spec.dtype == np.uint8 else 'steps of int16'
             raise UserError(f'sigma is {sigma!r}; give a number of {unit} above 0.')
         given = {'images': self._checked(examples)}
-        return self._edit(self.task.denoise, given, label, conditions, seed, progress, sampling, sigma=sigma)
+        asked = {'text': text, 'negative_text': negative_text, 'conditions': conditions}
+        return self._edit(self.task.denoise, given, label, asked, seed, progress, sampling, sigma=sigma)
 
     def upscale(
         self,
@@ -393,6 +419,8 @@ class Run:
         label: Label = None,
         seed: int = 0,
         *,
+        text: Text = None,
+        negative_text: Text = None,
         conditions: Conditions = None,
         progress: bool = False,
         **sampling: Any,
@@ -404,7 +432,8 @@ class Run:
         """
         self._needs('upscale')
         given = {'small': checked_examples(images, self.spec)}
-        return self._edit(self.task.upscale, given, label, conditions, seed, progress, sampling)
+        asked = {'text': text, 'negative_text': negative_text, 'conditions': conditions}
+        return self._edit(self.task.upscale, given, label, asked, seed, progress, sampling)
 
     def prepare(
         self, file: Any, mask: Any = None, *, whole: bool = False
@@ -433,7 +462,9 @@ class Run:
         config = build(DataConfig, self.config.data, 'data')
         return TRANSFORMS.get(self.spec.kind, Transform).prepare(file, mask, self.spec, config, whole)
 
-    def log_prob(self, codes: Codes, label: Label = None, *, conditions: Conditions = None) -> jax.Array:
+    def log_prob(
+        self, codes: Codes, label: Label = None, *, text: Text = None, conditions: Conditions = None
+    ) -> jax.Array:
         """The log-likelihood of codes, as `encode` makes them, under a prior in nats, float32 [b].
 
         Of a prior of a finer scale, given the coarser one. The codes are as many as `encode` makes of an
@@ -443,7 +474,7 @@ class Run:
         codes = checked_codes(codes, self._encoded, self.task.vocabularies)
         check_whole_grids(codes, self._encoded)
         n = len(jax.tree.leaves(codes)[0])
-        given = self._conditions(n, conditions)
+        given = self._conditions(n, text=text, conditions=conditions)
         probability = self._jit(self.task.log_probability)
         return probability(self.state, self._with_depth(codes), self._labels(n, label), **given)
 
@@ -458,6 +489,7 @@ class Run:
         n: int = 8,
         label: Label = None,
         *,
+        text: Text = None,
         conditions: Conditions = None,
         **sampling: Any,
     ) -> jax.Array:
@@ -470,6 +502,7 @@ class Run:
             b: where to end, alike.
             n: how many, both ends included, up to 1,024: all are made at once.
             label: as for `decode`.
+            text: as for `sample`.
             conditions: as for `sample`.
             **sampling: as for `sample`.
 
@@ -482,12 +515,12 @@ class Run:
         if a.shape != b.shape:
             raise UserError(f'interpolation is between {names} of one shape, not of {a.shape} and {b.shape}.')
         ends = self._checked(np.stack([a, b]))
+        given = self._conditions(n, text=text, conditions=conditions)
         if isinstance(self.task, Edits):
-            labels, given = self._labels(n, label), self._conditions(n, conditions)
+            labels = self._labels(n, label)
             options = self._batched_sampler.sampling('interpolate', sampling) or self.task.sampling
             between = self._jit(self.task.interpolate, static_argnames=('n', 'sampling'))
             return between(self.state, *ends, n=n, labels=labels, sampling=options, **given)
-        self._conditions(n, conditions)  # of which such a run has none
         if not isinstance(self.task, Encodes):
             raise UserError(
                 f'a run of the task {self.config.task} cannot interpolate between {names}; one of vae or '
@@ -665,16 +698,16 @@ class Run:
         method: Callable[..., jax.Array],
         given: Mapping[str, np.ndarray],
         label: Label,
-        conditions: Conditions,
+        asked: Mapping[str, Any],
         seed: int,
         progress: bool,
         sampling: dict[str, Any],
         **constants: float,
     ) -> np.ndarray:
-        """Makes examples of others, by a method of the task."""
+        """Makes examples of others, by a method of the task; what is asked are arguments of `_conditions`."""
         n = len(next(iter(given.values())))
         labels = self._labels(n, label)
-        given = {**given, **self._conditions(n, conditions)}
+        given = {**given, **self._conditions(n, **asked, sampling=sampling)}
         return self._sampled(method, n, labels, seed, sampling, given, constants, progress=progress)
 
     def _sampled(
@@ -704,21 +737,46 @@ class Run:
         labels = self.labels(n, label)
         return np.zeros(n, np.int32) if labels is None else labels
 
-    def _conditions(self, n: int, given: Conditions) -> dict[str, dict[str, np.ndarray]]:
-        """The argument of the task for conditions of n examples, each [n ...]; empty if it has none."""
+    def _conditions(
+        self,
+        n: int,
+        text: Text,
+        conditions: Conditions,
+        negative_text: Text = None,
+        sampling: Mapping[str, Any] = MappingProxyType({}),
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """The argument of the task for conditions of n examples, each [n ...]; empty if it has none.
+
+        A text is the condition of that name. What it is to lean away from has to be met by guidance, as
+        changes to the section 'sampling' or the config say.
+        """
         conditioner = self.task.conditioner
         if conditioner is None:
-            if given is not None:
-                raise UserError('this model is conditioned on nothing but classes; leave the conditions out.')
+            given = {'text': text, 'negative_text': negative_text, 'conditions': conditions}
+            if unread := [name for name, value in given.items() if value is not None]:
+                raise UserError(
+                    f'this model is conditioned on {"classes alone" if self.task.num_labels else "nothing"}; '
+                    f'leave {unread[0]} out.'
+                )
             return {}
-        given = {} if given is None else given  # of which the message says what is missing
-        if isinstance(given, Mapping):
-            ready = [prepared(conditioner, given)] * n
-        elif len(each := list(given)) == n and all(isinstance(one, Mapping) for one in each):
-            ready = [prepared(conditioner, one) for one in each]
-        else:
+        if isinstance(conditions, Mapping | None):
+            each = [conditions or {}] * n
+        elif len(each := list(conditions)) != n or not all(isinstance(one, Mapping) for one in each):
             raise UserError(f'conditions must be a dict, or one for each of {n} examples.')
-        return {'conditions': {name: np.stack([one[name] for one in ready]) for name in ready[0]}}
+        if text is not None:
+            each = [{**one, 'text': of_it} for one, of_it in zip(each, _texts(n, text), strict=True)]
+        ready = _prepared(conditioner, each)
+        if negative_text is not None:
+            guidance = {**self.config.get('sampling', {}), **sampling}.get('guidance', 1)
+            if guidance == 1:
+                raise UserError(
+                    'negative_text changes nothing at a guidance of 1, the model itself; set guidance above '
+                    '1, such as 3, or leave it out.'
+                )
+            others = _texts(n, negative_text)
+            each = [{**one, 'text': of_it} for one, of_it in zip(each, others, strict=True)]
+            ready |= {NEGATIVE + name: x for name, x in _prepared(conditioner, each).items()}
+        return {'conditions': ready}
 
     def _elbo(self, state: State, examples: jax.Array) -> jax.Array:
         batch = {'x': examples, 'label': jnp.zeros(len(examples), jnp.int32)}
@@ -748,6 +806,25 @@ class Run:
         depths = map(len, self.task.vocabularies)
         scales = zip(scales, depths, strict=False)  # or the first scales alone
         return tuple(x[..., None] if depth == 1 else x for x, depth in scales)
+
+
+def _is_row(text: Any) -> bool:
+    """Whether there are several texts."""
+    return isinstance(text, Sequence | np.ndarray) and not isinstance(text, str)
+
+
+def _texts(n: int, text: str | Sequence[str]) -> list[str]:
+    """A text for each of n examples."""
+    texts = list(text) if _is_row(text) else [text] * n
+    if len(texts) != n:
+        raise UserError(f'there are {len(texts)} texts; give one, or one for each of {n} examples.')
+    return texts
+
+
+def _prepared(conditioner: Conditioner, each: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The conditions of examples, each [n ...], of what users give of each."""
+    ready = [prepared(conditioner, one) for one in each]
+    return {name: np.stack([one[name] for one in ready]) for name in ready[0]}
 
 
 class Stream:

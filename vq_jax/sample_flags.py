@@ -1,6 +1,7 @@
 """What the commands that sample share: flags, and what is written."""
 
 import io
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,10 +37,19 @@ _LABEL = flags.DEFINE_multi_string(
     'The name of a class, or its number, counted from 0, where none is called so. Of several, separated by '
     'commas or given by flags of their own, one after the other is sampled.',
 )
+_TEXT = flags.DEFINE_multi_string(
+    'text',
+    [],
+    'What is to be made, such as "a red apple", by a model that is conditioned on text. Of several, given by '
+    'flags of their own, one after the other is sampled.',
+)
+_NEGATIVE_TEXT = flags.DEFINE_string(
+    'negative_text', None, 'What guidance leans away from, in place of nothing; guidance must be above 1.'
+)
 _CONDITION = flags.DEFINE_multi_string(
     'condition',
     [],
-    'What else a model is conditioned on, as name=value, such as "text=a red circle" or angle=0.5. Of '
+    'What else a model is conditioned on, as name=value, such as angle=0.5. Of '
     'several of one name, one after the other is sampled.',
 )
 SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same samples.')
@@ -86,7 +96,17 @@ def label(run: 'Run', n: int) -> list[str] | None:
     return [names[i % len(names)] for i in range(n)]
 
 
-def conditions(n: int) -> list[dict[str, Any]] | None:
+def texts(n: int) -> list[str] | None:
+    """The texts that the flags give, in turn for n examples; None if they give none."""
+    return [_TEXT.value[i % len(_TEXT.value)] for i in range(n)] if _TEXT.value else None
+
+
+def asked(n: int) -> dict[str, Any]:
+    """What the flags say of n examples that are to be sampled, beside their class: arguments of a `Run`."""
+    return {'text': texts(n), 'negative_text': _NEGATIVE_TEXT.value, 'conditions': _conditions(n)}
+
+
+def _conditions(n: int) -> list[dict[str, Any]] | None:
     """The conditions that the flags give, in turn for n examples; None if they give none."""
     values: dict[str, list[Any]] = {}
     for given in _CONDITION.value:
@@ -99,9 +119,11 @@ def conditions(n: int) -> list[dict[str, Any]] | None:
     )
 
 
-def captions(run: 'Run', labels: np.ndarray | None) -> list[str] | None:
-    """What stands under examples of classes, int32 [n]: their names; None without classes or names."""
-    return None if labels is None or not run.class_names else [run.class_names[i] for i in labels]
+def captions(run: 'Run', labels: np.ndarray | None, texts: Sequence[str] | None = None) -> list[str] | None:
+    """What stands under examples of classes, int32 [n], and of texts [n]; None if nothing is known."""
+    names = None if labels is None or not run.class_names else [run.class_names[i] for i in labels]
+    known = [of_each for of_each in (names, texts) if of_each is not None]
+    return [': '.join(parts) for parts in zip(*known, strict=True)] if known else None
 
 
 def sampling() -> dict[str, Any]:
@@ -166,7 +188,8 @@ def write(
         spec: of the examples.
         title: what stands over a sheet of them.
         captions: what stands under each in a sheet, and at its beginning in a file of sounds, if anything.
-        **arrays: what an .npz file also holds; None is left out.
+        **arrays: what an .npz file also holds; None is left out. A folder has a list of the captions `text`,
+            with which it is a data set (see `vq_jax.data.captions`).
 
     Raises:
         UserError: if it cannot be written; the examples are elsewhere then, if anywhere.
@@ -192,4 +215,8 @@ def write(
         content = {f'{i:0{digits}}.wav': wav.encode(x, spec.rate) for i, x in enumerate(examples)}
     else:
         content = {f'{i:0{digits}}.png': sheets.png(x) for i, x in enumerate(as_images(examples, spec))}
+    if path.suffix == '' and (texts := arrays.get('text')) is not None:
+        pairs = zip(content, texts.tolist(), strict=True)
+        lines = (json.dumps({'file_name': name, 'text': text}) + '\n' for name, text in pairs)
+        content['captions.jsonl'] = ''.join(lines).encode()
     cli.write_output(path, content, f'the {len(examples)} {spec.plural} that were made')

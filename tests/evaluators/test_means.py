@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from vq_jax.data import DataConfig, open_dataset
+from vq_jax.data.text_tokenizers import ByteTokenizer
 from vq_jax.evaluators.means import MeanEvaluator
 from vq_jax.media.sheets import Sheet
+from vq_jax.models.text_encoder import TextEncoder
 from vq_jax.ops.keys import content_keys, normal
 from vq_jax.training.parallel import JitEngine
 
@@ -20,6 +23,11 @@ class Brightness:
 
     asked: list[int] = dataclasses.field(default_factory=list)
     classes_read: int = 0
+    conditioner: TextEncoder | None = None
+
+    @property
+    def condition_specs(self):
+        return self.conditioner.specs() if self.conditioner else {}
 
     def eval_step(self, state, batch):
         return {'brightness': jnp.mean(batch['x'], axis=(1, 2, 3))}
@@ -45,6 +53,20 @@ def test_means_are_of_all_examples(digits):
     images = digits.fetch(np.arange(len(digits))).values
     assert found.metrics['examples'] == len(digits)
     assert found.metrics['brightness'] == pytest.approx(np.mean(images), rel=1e-5)
+
+
+def test_columns_say_what_examples_are_of(tmp_path):
+    for i, (label, text) in enumerate({'a': 'one', 'b': 'two'}.items()):
+        (tmp_path / label).mkdir()
+        Image.new('RGB', (4, 4), (i, i, i)).save(tmp_path / label / 'x.png')
+        (tmp_path / label / 'x.txt').write_text(text)
+    data = open_dataset(DataConfig(name=f'folder:{tmp_path}', caption_length=8), 'all')
+    task = Brightness(classes_read=2, conditioner=TextEncoder(ByteTokenizer(), length=8))
+    shown = MeanEvaluator(task, JitEngine(), data, 2, 2).run({}).media['images']
+    assert {shown.image[i, 0, 0, 0]: name for i, name in enumerate(shown.columns)} == {
+        0: 'a: one',
+        1: 'b: two',
+    }
 
 
 @pytest.mark.parametrize('devices, asked', [(1, 3), (2, 4), (8, 8), (16, 16)])

@@ -66,6 +66,20 @@ def test_guidance_leans_away_from_what_was_dropped_alone():
     np.testing.assert_array_equal(of_place.grid, context.grid)
 
 
+def test_guidance_leans_away_from_what_is_negative():
+    """From it in place of nothing, and from no class as ever."""
+    away = {**GIVEN, 'negative place': -GIVEN['place']}
+    encoder = ContextEncoder(CLASSES, None, Place(grid=False), label_dropout=0.1, dropout=0.1)
+    both = encoder.both(encoder.apply({}, LABELS, None, away, method='encode'))
+    with_it, without = (jax.tree.map(lambda x, i=i: x[i * B : (i + 1) * B], both) for i in (0, 1))
+    for found, expected in zip(jax.tree.leaves(with_it), jax.tree.leaves(encoded(encoder)), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(without.vector[:, CLASSES], 1)
+    np.testing.assert_array_equal(without.vector[:, CLASSES + 1 :], -GIVEN['place'])
+    np.testing.assert_array_equal(without.tokens[:, 0], -GIVEN['place'])
+    assert without.mask.all()
+
+
 def test_a_network_sees_nothing_of_what_was_dropped():
     sizes = TransformerSizes(depth=1, width=8, heads=2)
     model = Transformer(sizes, num_inputs=5, num_outputs=5, grid=(4,))

@@ -18,7 +18,7 @@ from flax import struct
 from vq_jax.errors import UserError
 from vq_jax.models.conditioning_stack import ConditioningStack
 from vq_jax.models.convolution import Initializer
-from vq_jax.ops.guidance import drop
+from vq_jax.ops.guidance import drop, pair
 from vq_jax.spec import ConditionSpec
 
 
@@ -32,17 +32,21 @@ class Context:
         mask: True for the tokens that are there, bool [b m]; None if all are.
         grid: at each position of what is predicted, such as a low-resolution image or a coarser scale
             [b *grid c].
+        negative: what guidance leans away from in place of nothing, such as a negative text: a context of
+            vector and tokens. Networks do not read it.
     """
 
     vector: jax.Array | None = None
     tokens: jax.Array | None = None
     mask: jax.Array | None = None
     grid: jax.Array | None = None
+    negative: 'Context | None' = None
 
 
 NOTHING = Context()
 Conditions = Mapping[str, jax.Array]  # [b ...] by name
 NO_CONDITIONS: Conditions = MappingProxyType({})
+NEGATIVE = 'negative '  # stands before the names of conditions from which guidance leans away
 
 
 class Conditioner(nn.Module):
@@ -87,7 +91,8 @@ def prepared(conditioner: Conditioner, given: Mapping[str, Any]) -> dict[str, np
     names = ' and '.join(name for name, one in taken.parameters.items() if one.kind is not one.VAR_KEYWORD)
     told = UserError(
         f'this model is conditioned on {names or described(specs)}, and was given '
-        f'{" and ".join(map(str, given)) or "nothing"}; give each by its name (--condition name=value).'
+        f'{" and ".join(map(str, given)) or "nothing"}; give each by its name (--text TEXT, or --condition '
+        'name=value).'
     )
     try:
         taken.bind(**given)
@@ -156,22 +161,30 @@ class ContextEncoder(nn.Module):
             labels: classes, int [b]; `num_classes` stands for none. They are not read if that is 0.
             coarser: codes of the coarser scale, or of what is given, int [b *grid' depth], where there is
                 `conditioning`.
-            conditions: [b ...] by name, with those of `specs` among them.
+            conditions: [b ...] by name, with those of `specs` among them; also, with `NEGATIVE` before each
+                name, those from which guidance leans away, if not from nothing.
             grid: of the context, where it is known already [b *grid c].
         """
         grid = grid if coarser is None else self.conditioning(coarser)
         classes = Context(vector=class_vector(labels, self.num_classes))
         if self.conditioner is None:
             return classes.replace(grid=grid)
-        own = self.conditioner(**{name: conditions[name] for name in self.specs})
+        own = self._own(conditions)
         if own.grid is not None and grid is not None:
             raise UserError(
                 'the conditioner makes a grid, and that of the context is a coarser scale, a small image or '
                 'what is given; let it make a vector or tokens.'
             )
+        if any(name.startswith(NEGATIVE) for name in conditions):
+            own = own.replace(negative=self._own(conditions, NEGATIVE).replace(grid=None))
+        return _joined(classes, own, own.grid if grid is None else grid)
+
+    def _own(self, conditions: Conditions, prefix: str = '') -> Context:
+        """What the conditioner makes of the conditions that have a prefix to their names."""
+        own = self.conditioner(**{name: conditions[prefix + name] for name in self.specs})
         if own.tokens is not None and own.mask is None:  # without one, they could not be dropped
             own = own.replace(mask=jnp.ones(own.tokens.shape[:2], bool))
-        return _joined(classes, own, own.grid if grid is None else grid)
+        return own
 
     def drop(self, keys: jax.Array, context: Context) -> Context:
         """A context with parts of some examples dropped, for training with a random key for each [b]."""
@@ -179,13 +192,19 @@ class ContextEncoder(nn.Module):
         parts = zip(rates, self._parts(context), self._parts(self.without(context)), strict=True)
         return _joined(*(drop(keys, rate, part, none) for rate, part, none in parts))
 
+    def both(self, context: Context) -> Context:
+        """A context and what guidance leans away from, as one of twice the batch (see `ops.guidance`)."""
+        return pair(context.replace(negative=None), self.without(context))
+
     def without(self, context: Context) -> Context:
-        """A context without all that training drops, which guidance leans away from."""
+        """A context without all that training drops, but with its `negative`, if it has one."""
         classes, own, grid = self._parts(context)
         if self.num_classes and self.label_dropout:
             none = jnp.full(len(classes.vector), self.num_classes)
             classes = classes.replace(vector=class_vector(none, self.num_classes))
-        if self.dropout:
+        if own.negative is not None:
+            own = own.negative
+        elif self.dropout:
             own = jax.tree.map(jnp.zeros_like, own)
         if self.grid_dropout:  # zeros are a grey image
             grid = jax.tree.map(jnp.zeros_like, grid)

@@ -14,7 +14,6 @@ from vq_jax.models.dit import DiT
 from vq_jax.models.unet import UNet
 from vq_jax.ops.diffusion import Process, spread, to_x0
 from vq_jax.ops.grids import any_within, mean_within, to_patches
-from vq_jax.ops.guidance import pair
 from vq_jax.ops.images import fill, level, to_float
 from vq_jax.ops.keys import fold_in, normal
 from vq_jax.ops.traced import differs
@@ -357,7 +356,7 @@ class DiffusionSampling(Task):
         """The denoiser with guidance and threshold."""
         is_guided = self.encoder.most_dropped and differs(sampling.guidance, 1)
         if is_guided:
-            context = pair(context, self.encoder.without(context))
+            context = self.encoder.both(context)
         denoise = self.denoiser(self.network(state.eval_variables(), context))
         if is_guided:
             denoise = guided(denoise, sampling.guidance, sampling.rescale)

@@ -14,7 +14,7 @@ from vq_jax.models.pixelcnn import PixelCNN
 from vq_jax.models.rq_transformer import RQTransformer
 from vq_jax.models.transformer import Transformer
 from vq_jax.ops.delay import delayed, undelayed
-from vq_jax.ops.guidance import guide, halves, pair, twice
+from vq_jax.ops.guidance import guide, halves, twice
 from vq_jax.ops.masking import random_mask
 from vq_jax.ops.traced import differs
 from vq_jax.sampling.autoregressive import Choose, Step, generate
@@ -238,12 +238,11 @@ class TokenNetwork:
     def _guidance(self, context: Context, sampling: Sampling) -> tuple[Context, Any, Any]:
         """The context of what the model sees, and functions of its inputs and of its logits.
 
-        With guidance it sees each example twice, the second time without its class and its conditions.
+        With guidance it sees each example twice, the second time as that leans away from.
         """
         if not (self.encoder.most_dropped and differs(sampling.guidance, 1)):
             return context, lambda x: x, lambda x: x
-        context = pair(context, self.encoder.without(context))
-        return context, twice, lambda logits: guide(*halves(logits), sampling.guidance)
+        return self.encoder.both(context), twice, lambda logits: guide(*halves(logits), sampling.guidance)
 
 
 def side_by_side(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,0 +1,89 @@
+"""Texts as a condition, from captions beside images to samples of a prompt."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vq_jax
+from tests.runs import refused, run
+from vq_jax.tasks import default_config
+from vq_jax.train import train
+
+COLOURS = {'red': (220, 30, 30), 'green': (30, 200, 30), 'blue': (30, 30, 220)}
+SIZES = {'depth': 2, 'width': 32, 'heads': 4}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Images of one colour each, which differ in how bright they are, with two captions each."""
+    folder = tmp_path_factory.mktemp('colours')
+    rng = np.random.default_rng(0)
+    lines = []
+    for i in range(48):
+        name, colour = list(COLOURS.items())[i % 3]
+        pixels = np.uint8(np.full((4, 4, 3), colour) * rng.uniform(0.8, 1))
+        Image.fromarray(pixels).save(folder / f'{i}.png')
+        lines.append({'file_name': f'{i}.png', 'text': [f'a {name} square', f'{name} all over']})
+    (folder / 'captions.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    return folder
+
+
+@pytest.fixture(scope='module', params=['diffusion', 'prior'])
+def trained(request, folder, tmp_path_factory):
+    config = default_config(request.param, conditioner='text')
+    config.steps = config.eval_every = config.checkpoint_every = 150
+    config.batch_size, config.num_shown = 16, 4
+    config.data.name, config.data.caption_length, config.data.channels = f'folder:{folder}', 24, 3
+    config.text_encoder.update({**SIZES, 'depth': 1})
+    config.optimizer.learning_rate = 3e-3
+    config.conditioner.dropout = 0.2
+    if request.param == 'diffusion':
+        config.model.backbone, config.evaluation.times, config.sampling.steps = 'dit', 1, 8
+        config.dit.update({**SIZES, 'patch': 2})
+    else:
+        config.model.kind, config.sampling.steps = 'maskgit', 4
+        config.transformer.update(SIZES)
+    workdir = tmp_path_factory.mktemp('runs') / request.param
+    train(config, workdir)
+    return workdir
+
+
+def likeness(samples):
+    """To which of the colours each image is nearest."""
+    means = samples.mean((1, 2))
+    distances = np.linalg.norm(means[:, None] - np.array(list(COLOURS.values())), axis=-1)
+    return [list(COLOURS)[i] for i in distances.argmin(1)]
+
+
+@pytest.mark.slow
+def test_samples_are_of_what_the_text_says(trained, tmp_path):
+    model = vq_jax.load(trained)
+    names = list(COLOURS) * 4
+    samples = model.sample(text=[f'a {name} square' for name in names], guidance=2.0)
+    right = np.mean([a == b for a, b in zip(likeness(samples), names, strict=True)])
+    assert right >= 10 / 12  # a third, if the text is not read
+    # Leaning far away from what is asked for gives something else.
+    away = model.sample(6, text='green all over', negative_text='a red square', guidance=0.0)
+    assert likeness(away).count('red') >= 5
+    run(
+        [
+            *('--workdir', trained, f'--output={tmp_path / "samples"}', '--num=3'),
+            *('--text=a red square', '--text=blue all over'),
+        ],
+        module='vq_jax.sample',
+    )
+    lines = (tmp_path / 'samples' / 'captions.jsonl').read_text().splitlines()
+    texts = ['a red square', 'blue all over', 'a red square']
+    assert [json.loads(line) for line in lines] == [
+        {'file_name': f'{i}.png', 'text': text} for i, text in enumerate(texts)
+    ]
+    command = ['--workdir', trained, f'--output={tmp_path / "x.png"}']
+    for flags, words in (
+        ([], 'this model is conditioned on text, and was given nothing; give each by its name (--text TEXT'),
+        (['--text='], "the text is ''; say what is to be made"),
+        ([f'--text={"x" * 25}'], 'the text has 25 tokens, and this model was trained on texts of up to 24'),
+    ):
+        [error] = refused('vq_jax.sample', [*command, *flags])
+        assert words in error
