@@ -17,6 +17,7 @@ LEVELS = {
     'extensions': -1,
     'json_files': -1,
     'npz_files': -1,
+    'text_tokenizers': -1,
     'ops': 0,
     'weights': 0,
     'quantizers': 1,

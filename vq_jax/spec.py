@@ -20,6 +20,19 @@ _DTYPES = {'image': np.uint8, 'video': np.uint8, 'audio': np.int16, 'text': np.i
 
 
 @dataclasses.dataclass(frozen=True)
+class Tokens:
+    """What the tokens of text stand for (see `vq_jax.text_tokenizers`), as files keep it.
+
+    Attributes:
+        kind: of text tokenizer, such as 'bytes'.
+        content: what else makes it; of 'bpe', that of a tokenizer.json.
+    """
+
+    kind: str
+    content: str = dataclasses.field(default='', repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
 class Spec:
     """What each example of a data set is, as it travels to the devices.
 
@@ -29,11 +42,14 @@ class Spec:
             grid alone.
         rate: of sound, samples in a second; of video, frames in a second; None where time has no axis or
             the data set does not say.
+        tokens: of text, what its integers stand for; -1 stands where the text has ended. None where that is
+            not known.
     """
 
     kind: Kind
     shape: tuple[Annotated[int, Meta(ge=1, le=2**31)], ...]
     rate: Annotated[float, Meta(gt=0)] | None = None
+    tokens: Tokens | None = None
 
     def __post_init__(self) -> None:
         if self.rate is not None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from vq_jax.data import DataConfig, Record, Source, eval_batches, open_dataset, train_batches
-from vq_jax.data.text_tokenizers import ByteTokenizer
 from vq_jax.errors import UserError
 from vq_jax.extensions import allowing
+from vq_jax.text_tokenizers import ByteTokenizer
 
 LENGTH = 12
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vq_jax.data.text_tokenizers import ByteTokenizer
 from vq_jax.errors import UserError
 from vq_jax.models.text_encoder import TextEncoder
+from vq_jax.text_tokenizers import ByteTokenizer
 
 ENCODER = TextEncoder(ByteTokenizer(), length=8, depth=2, width=16, heads=2)
 

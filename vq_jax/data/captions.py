@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from vq_jax.data.config import DataConfig
-from vq_jax.data.text_tokenizers import PADDING, ByteTokenizer, pad_tokens
 from vq_jax.data.transforms.transform import Undecodable
 from vq_jax.errors import UserError
 from vq_jax.files import read_file
 from vq_jax.json_files import parse_json
 from vq_jax.spec import ConditionSpec
+from vq_jax.text_tokenizers import PADDING, ByteTokenizer, pad_tokens
 
 TEXT = 'text'  # what the condition is called
 # Files with the captions of those beside and below them; the latter is what `datasets` of Hugging Face reads.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 from vq_jax.buckets import refuse_address
 from vq_jax.data.names import compiled
@@ -13,6 +14,7 @@ MOST_PIXELS = 2**26  # of an image that is padded or resized; Pillow itself boun
 _LONGEST = math.isqrt(MOST_PIXELS)  # the side of a square of as many
 MOST_SAMPLES = 2**26  # of a recording, in each channel
 MOST_FRAMES_A_SECOND = 1000
+MOST_TOKENS = 2**20  # of a piece of text
 LEAST_LOUD = -70.0  # LUFS; what is quieter counts as silence
 
 # Keys that say how examples are read and not which: nothing that is made of examples depends on them.
@@ -33,7 +35,8 @@ class DataConfig:
       name: A built-in set (`digits`, `glyphs`, `photos`, and `moving_mnist`, which is made of a prepared
         `mnist`), the name of a data set prepared by tensorflow-datasets (`mnist`,
         `imagenette/160px-v2`, `mnist:3.0.1`, `spoken_digit`),
-        `folder:/path` for any folder of images, videos or recordings, or `codes:/path` for what
+        `folder:/path` for any folder of images, videos or recordings, `text:/path` for a text file or for all
+        .txt files below a folder (the first 90% are `train`, the rest `test`), or `codes:/path` for what
         `vq_jax.tokenize` wrote (`codes:gs://bucket/path` where it is in a bucket), which only priors learn
         from, or `class:module:Class` for a source of one's own (docs/extending.md); of the other
         attributes, codes need the splits, `caption_length` if they were written with texts, `cache_gib`,
@@ -48,6 +51,7 @@ class DataConfig:
       image_key: Name of the image among the features of a tensorflow-datasets record.
       audio_key: Name of the sound among those features, where there are no images.
       video_key: Name of the video among those features, where there are no images and no sound.
+      text_key: Name of the text among those features, which is what is learned where `num_tokens` is set.
       label_key: Name of the class label among those features; a set that has no `label` gives no
         labels.
       name_pattern: Regular expression that is searched in the name of each example: the path of a file below
@@ -69,6 +73,11 @@ class DataConfig:
         folder).
         Of sound, 1 (which None means too) for the mean of all channels, or 2, of which a mono recording has
         twice the same, and one of more than two is undecodable.
+      num_tokens: Length of the pieces of text given to the model. Every text is as many examples as it has
+        such pieces, the last one padded, so that evaluation is of all of it. None where the data are no text.
+      text_tokenizer: What text is split into: `bytes` of UTF-8, `bpe:SIZE` for so many tokens of byte pair
+        encoding, which are learned from `train_split` when a run begins, or the path of a tokenizer.json; the
+        latter two need `pip install 'vq_jax[text]'`.
       pad: Black pixels added on every side before anything is resized (2 makes MNIST's 28x28
         32x32).
       image_size: Side in pixels of the square images, or frames of video, given to the model; None leaves
@@ -78,7 +87,8 @@ class DataConfig:
         `stretch`: resize both sides.
       resize: Length in pixels of the shorter side before cropping; None means `image_size`.
       random_crop: Cut at a random position instead of the centre while training: of images and video in
-        height and width, of video and sound in time.
+        height and width, of video and sound in time. Pieces of text begin up to half of their length earlier
+        or later.
       flip: Mirror half of the training images, or videos, left to right.
       frames: Length of the clips of video given to the model; None leaves videos as they are, and then all
         must have one length. Where it is set, a folder of images is one of video (docs/own-data.md).
@@ -111,6 +121,7 @@ class DataConfig:
     image_key: str = 'image'
     audio_key: str = 'audio'
     video_key: str = 'video'
+    text_key: str = 'text'
     label_key: str = 'label'
     name_pattern: str | None = None
     name_key: str = 'audio/filename'
@@ -131,6 +142,8 @@ class DataConfig:
     whole_recordings: bool = False
     sample_rate: int | None = None
     loudness: float | None = None
+    num_tokens: int | None = None
+    text_tokenizer: str = 'bytes'
     cache_gib: float = 1.0
     workers: int = 0
     prefetch: int = 4
@@ -140,7 +153,7 @@ class DataConfig:
         """Raises `UserError` for a value that makes no sense by itself or beside another."""
         if not self.name:
             raise UserError("name is empty: give a data set, for example 'digits' or 'mnist'.")
-        if self.name in ('folder:', 'codes:'):
+        if self.name in ('folder:', 'text:', 'codes:'):
             config = (
                 ' or, for the config of that name, --config=folder:PATH' if self.name == 'folder:' else ''
             )
@@ -148,7 +161,7 @@ class DataConfig:
                 f'name is {self.name!r}, which names no folder: give --config.data.name={self.name}PATH'
                 f'{config}.'
             )
-        refuse_address('name', self.name.removeprefix('folder:'))
+        refuse_address('name', self.name.removeprefix('folder:').removeprefix('text:'))
         refuse_address('data_dir', self.data_dir or '')
         if '\0' in self.name:
             raise UserError(f'name is {self.name!r}, which no data set can be called.')
@@ -177,6 +190,13 @@ class DataConfig:
             value = getattr(self, key)
             if value is not None and not 1 <= value <= most:
                 raise UserError(f'{key} is {value}: use 1 to {most:,}, or None.')
+        if not re.fullmatch(r'bytes|bpe:[1-9][0-9]{0,6}|.+\.json', self.text_tokenizer):
+            raise UserError(
+                f"text_tokenizer is {self.text_tokenizer!r}: use 'bytes', 'bpe:SIZE' such as 'bpe:1024', or "
+                'the path of a tokenizer.json.'
+            )
+        if self.num_tokens is not None and not 1 <= self.num_tokens <= MOST_TOKENS:
+            raise UserError(f'num_tokens is {self.num_tokens}: use 1 to {MOST_TOKENS:,}, or None.')
         if self.loudness is not None and not LEAST_LOUD <= self.loudness <= 0:
             raise UserError(f'loudness is {self.loudness}: use {LEAST_LOUD:g} to 0 LUFS, or None.')
         if self.whole_recordings and not self.num_samples:
@@ -184,12 +204,13 @@ class DataConfig:
                 'whole_recordings is true and num_samples is not set: set it to the length of an excerpt.'
             )
         needs_crop = [key for key in ('resize', 'random_crop') if getattr(self, key)]
-        in_time = self.num_samples or self.frames
+        in_time = self.num_samples or self.frames or self.num_tokens
         cropped = (self.image_size and self.fit == 'crop') or (in_time and not self.resize)
         if needs_crop and not cropped:
             raise UserError(
                 f"{needs_crop[0]} has an effect only with fit='crop' and an image_size (of sound, with "
-                'num_samples; of video, also with frames): set them, or leave it out.'
+                'num_samples; of text, with num_tokens; of video, also with frames): set them, or leave it '
+                'out.'
             )
         if self.resize is not None and self.image_size is not None and self.resize < self.image_size:
             raise UserError(

@@ -9,14 +9,20 @@ from vq_jax.data.sources.excerpts import ExcerptSource
 from vq_jax.data.sources.folder import FolderSource
 from vq_jax.data.sources.moving_mnist import NAME as MOVING_MNIST
 from vq_jax.data.sources.moving_mnist import MovingMnistSource
+from vq_jax.data.sources.text import PREFIX as TEXT_PREFIX
+from vq_jax.data.sources.text import PieceSource, TextFileSource, all_texts, make_tokenizer
 from vq_jax.data.sources.tfds import TfdsSource, data_dir, find, missing
 from vq_jax.errors import UserError
 from vq_jax.extensions import SOURCE_PREFIX, own_class
+from vq_jax.spec import Tokens
+from vq_jax.text_tokenizers import TextTokenizer, text_tokenizer
 
 BUILT_IN = ('digits', 'glyphs', 'photos')  # which are prepared; moving MNIST is made when it is read
 
 
-def open_dataset(config: DataConfig, split: str, *, prepare: bool = False) -> Dataset:
+def open_dataset(
+    config: DataConfig, split: str, *, prepare: bool = False, tokens: Tokens | None = None
+) -> Dataset:
     """Opens one split of a data set.
 
     Args:
@@ -25,6 +31,7 @@ def open_dataset(config: DataConfig, split: str, *, prepare: bool = False) -> Da
         codes, one of those that were written.
       prepare: Whether a built-in set that is not there yet is written to the folder that the config names.
         Only of a config of the user's own: that of a run may be a stranger's.
+      tokens: Of text, what is to be made of it, as by a model that has learned; None is what the config says.
 
     Returns:
       The split, ready for `train_batches` and `eval_batches`.
@@ -39,6 +46,8 @@ def open_dataset(config: DataConfig, split: str, *, prepare: bool = False) -> Da
     source = open_source(config, split, prepare=prepare)
     if config.whole_recordings and source.kind == 'audio':  # of others, the data set refuses the key
         source = ExcerptSource(source, config)
+    if source.kind == 'text' and source.shape == (None,):
+        source = PieceSource(source, config, _tokenizer(config, tokens, prepare))
     return Dataset(config, source)
 
 
@@ -56,6 +65,8 @@ def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Sou
             as_video=config.frames is not None,
             captioned=config.caption_length is not None,
         )
+    if name.startswith(TEXT_PREFIX):
+        return TextFileSource(name.removeprefix(TEXT_PREFIX), split, config.split_key(split))
     if name == MOVING_MNIST:
         return MovingMnistSource(config, split)
     if name in BUILT_IN:
@@ -69,6 +80,20 @@ def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Sou
         if folder is None:
             raise missing(name, data_dir(config.data_dir), (*BUILT_IN, MOVING_MNIST))
     return TfdsSource(folder, split, config)
+
+
+def _tokenizer(config: DataConfig, tokens: Tokens | None, prepare: bool) -> TextTokenizer:
+    """The tokenizer of texts; one that a config has learn does so from the texts to train on."""
+    if config.num_tokens is None:
+        raise UserError(
+            f'{config.name} holds text: set config.data.num_tokens to the length of the pieces to learn, '
+            'such as 256.'
+        )
+    if tokens is not None:
+        return text_tokenizer(tokens)
+    learns = config.text_tokenizer.startswith('bpe:')
+    texts = all_texts(open_source(config, config.train_split, prepare=prepare)) if learns else iter(())
+    return make_tokenizer(config.text_tokenizer, texts)
 
 
 def _own(name: str, config: DataConfig, split: str) -> Source:

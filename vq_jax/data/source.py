@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vq_jax.errors import UserError
-from vq_jax.spec import ConditionSpec, Kind
+from vq_jax.spec import ConditionSpec, Kind, Tokens
 
 # Names that one split goes by.
 SPLIT_NAMES = (('train', 'training'), ('validation', 'val', 'valid', 'dev'), ('test', 'testing'))
@@ -41,7 +41,8 @@ class Record(NamedTuple):
       stored: The example, for its `Transform` to decode: of an image, the content of a file or uint8 [h w c];
         of sound, that or the path of one, or integers of 16 bits [n c] and their rate; of video the path or
         the content of a file, the path of a folder of frames, the contents of files of them, or uint8
-        [t h w c]; of text the array. Where it cannot be read, the `Exception` that says why.
+        [t h w c]; of text a `str`, or, where `shape` says its length, the array of its tokens. Where it
+        cannot be read, the `Exception` that says why.
       label: Number of its class; 0 without labels.
       conditions: Arrays by their names, as `Source.conditions` says; of an example that cannot be read, none.
       captions: Texts that say what it shows, where the source is `captioned`.
@@ -67,6 +68,7 @@ class Source(abc.ABC):
       shape: Of every example as the data set declares it, `(*grid, channels)`; a size of the grid that it
         does not declare is None.
       rate: See `Spec`; None where the data set does not declare it.
+      tokens: See `Spec`.
       use_orientation: Whether images are turned as their EXIF orientation says.
     """
 
@@ -77,6 +79,7 @@ class Source(abc.ABC):
     kind: Kind
     shape: tuple[int | None, ...]
     rate: float | None = None
+    tokens: Tokens | None = None
     use_orientation: bool = False
 
     @abc.abstractmethod

@@ -16,7 +16,7 @@ from vq_jax.spec import ConditionSpec
 
 
 class Tokenizer(Protocol):
-    """What is asked of a tokenizer of text (see `vq_jax.data.text_tokenizers`).
+    """What is asked of a tokenizer of text (see `vq_jax.text_tokenizers`).
 
     Attributes:
         size: how many tokens there are.

@@ -4,11 +4,11 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from vq_jax.data.text_tokenizers import ByteTokenizer
 from vq_jax.errors import UserError, check_share
 from vq_jax.extensions import is_own, own_class
 from vq_jax.models.context import Conditioner
 from vq_jax.models.text_encoder import TextEncoder
+from vq_jax.text_tokenizers import ByteTokenizer
 from vq_jax.training.config import build, defaults
 
 TEXT = 'text'  # a kind

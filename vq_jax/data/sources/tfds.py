@@ -63,7 +63,14 @@ class TfdsSource(Source):
         features = dict(builder.info.features.items())
         image, sounds = features.get(config.image_key), _sounds(folder)
         videos = {key: feature for key, feature in features.items() if _is_video(feature)}
-        if isinstance(image, tfds.features.Image) and image.np_dtype.itemsize <= 2:
+        if config.num_tokens is not None:
+            self.kind, key, self.shape = 'text', config.text_key, (None,)
+            if not isinstance(features.get(key), tfds.features.Text):
+                raise UserError(
+                    f'{name} has no text under the name {key!r}: set config.data.text_key to one of '
+                    f'{_keys(features, tfds.features.Text)}, or leave config.data.num_tokens out.'
+                )
+        elif isinstance(image, tfds.features.Image) and image.np_dtype.itemsize <= 2:
             self.kind, key = 'image', config.image_key
             *sizes, channels = image.shape
             self.shape = (*(sizes if all(sizes) else [None, None]), 1 if channels == 1 else 3)
@@ -90,7 +97,7 @@ class TfdsSource(Source):
         else:
             raise UserError(
                 f'{name} has no images under the name {config.image_key!r}: set config.data.image_key to one '
-                f'of {_keys(features, tfds.features.Image)}.'
+                f'of {_keys(features, tfds.features.Image)}, or of text config.data.num_tokens.'
             )
         wanted = {key: features[key]}
         label = features.get(label_key)
@@ -163,7 +170,7 @@ class TfdsSource(Source):
         """Returns what is stored and the label of each record; or why it cannot be read, and 0.
 
         Of images, and of sound that is stored in files, that is the content of a file, of video the contents
-        of files of its frames, and of other sound its samples [n] or [n c] and their rate.
+        of files of its frames, of other sound its samples [n] or [n c] and their rate, and of text a `str`.
         """
         numbers = [int(index) if self._chosen is None else self._chosen[int(index)] for index in indices]
         try:
@@ -185,6 +192,7 @@ class TfdsSource(Source):
             example = self._features.deserialize_example_np(record, decoders=self._decoders)
             stored = example[self._key]
             stored = (stored, self.rate) if isinstance(stored, np.ndarray) else stored
+            stored = stored.decode() if self.kind == 'text' else stored
             label, conditions = int(example.get(self._label_key, 0)), {}
             if self._name_key in example:
                 text = _text(example[self._name_key])

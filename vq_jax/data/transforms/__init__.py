@@ -6,7 +6,8 @@ from vq_jax.data.config import DataConfig
 from vq_jax.data.source import Source
 from vq_jax.data.transforms.audio import AudioTransform
 from vq_jax.data.transforms.image import ImageTransform
-from vq_jax.data.transforms.transform import ArrayTransform, Transform, Undecodable
+from vq_jax.data.transforms.text import TextTransform
+from vq_jax.data.transforms.transform import Transform, Undecodable
 from vq_jax.data.transforms.video import VideoTransform
 from vq_jax.errors import UserError
 from vq_jax.spec import Kind
@@ -15,16 +16,20 @@ __all__ = [
     'TRANSFORMS',
     'AudioTransform',
     'ImageTransform',
+    'TextTransform',
     'Transform',
     'Undecodable',
     'VideoTransform',
     'make_transform',
 ]
 
-TRANSFORMS: dict[Kind, type[ImageTransform] | type[AudioTransform] | type[VideoTransform]] = {
+TRANSFORMS: dict[
+    Kind, type[ImageTransform] | type[AudioTransform] | type[VideoTransform] | type[TextTransform]
+] = {
     'image': ImageTransform,
     'audio': AudioTransform,
     'video': VideoTransform,
+    'text': TextTransform,
 }
 
 
@@ -43,4 +48,4 @@ def make_transform(config: DataConfig, source: Source) -> Transform:
                 f'{source.name} holds {source.kind}; leave it out, or set it to '
                 f'{field.default!r}.'
             )
-    return TRANSFORMS.get(source.kind, ArrayTransform)(config, source)
+    return TRANSFORMS[source.kind](config, source)

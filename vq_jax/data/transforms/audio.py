@@ -1,6 +1,5 @@
 """From stored sound to the array that the model is given: of one rate and length, mono or stereo."""
 
-import dataclasses
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +12,7 @@ from vq_jax.data.source import Source
 from vq_jax.data.transforms import loudness
 from vq_jax.data.transforms.recordings import SUFFIXES, Recording, Stored, blocks, open_recording
 from vq_jax.data.transforms.resampling import Resampling, as_int16, resample
-from vq_jax.data.transforms.transform import Transform, Undecodable, window
+from vq_jax.data.transforms.transform import Around, Transform, Undecodable, window
 from vq_jax.errors import UserError
 from vq_jax.files import read_file, telling
 from vq_jax.spec import Spec
@@ -37,27 +36,6 @@ class Excerpt(NamedTuple):
     stored: Stored
     recording: int
     number: int
-
-
-@dataclasses.dataclass(frozen=True)
-class _Around:
-    """What training cuts a crop out of.
-
-    Attributes:
-      samples: int16 [n c], at least as many as an example has.
-      first: Where the example begins that evaluation sees; silence follows where they end before it does.
-    """
-
-    samples: np.ndarray
-    first: int
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    @property
-    def nbytes(self) -> int:
-        """The memory that it takes."""
-        return self.samples.nbytes
 
 
 class AudioTransform(Transform):
@@ -108,7 +86,7 @@ class AudioTransform(Transform):
         name: str,
         told: list[str] | None = None,
         position: float | None = None,
-    ) -> np.ndarray | _Around:
+    ) -> np.ndarray | Around:
         """See `Transform`; int16 [n c], or around it where there are random crops."""
         whole = stored.stored if isinstance(stored, Excerpt) else stored
         told = [] if told is None else told
@@ -141,20 +119,20 @@ class AudioTransform(Transform):
             samples = _mixed(recording, first_read, last_read, self._channels, told)
         samples = as_int16(resampling(samples, start, stop), self._gain(stored))
         samples = np.pad(samples, ((0, max(0, n - len(samples))), (0, 0)))
-        return _Around(samples, first - start) if self.varied else samples
+        return Around(samples, first - start) if self.varied else samples
 
-    def augment(self, values: list[_Around], uniforms: np.ndarray) -> np.ndarray:
+    def augment(self, values: list[Around], uniforms: np.ndarray) -> np.ndarray:
         """Cuts a stretch out of each, int16 [b n c]."""
         sizes = self.spec.grid
         pairs = zip(values, uniforms, strict=True)
-        return np.stack([window(value.samples, sizes, share) for value, share in pairs])
+        return np.stack([window(value.values, sizes, share) for value, share in pairs])
 
-    def centre(self, value: np.ndarray | _Around) -> np.ndarray:
+    def centre(self, value: np.ndarray | Around) -> np.ndarray:
         """See `Transform`."""
-        if not isinstance(value, _Around):
+        if not isinstance(value, Around):
             return value
         n = self.spec.shape[0]
-        samples = value.samples[value.first : value.first + n]
+        samples = value.values[value.first : value.first + n]
         return np.pad(samples, ((0, n - len(samples)), (0, 0)))
 
     @staticmethod

@@ -1,18 +1,39 @@
 """What the transforms of all kinds of data have in common."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from vq_jax.data.config import DataConfig
-from vq_jax.data.source import Source
 from vq_jax.errors import UserError
 from vq_jax.spec import Spec
 
 
 class Undecodable(Exception):
     """Stored data that cannot be turned into an example; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Around:
+    """A stretch of an example that training cuts a crop out of.
+
+    Attributes:
+      values: [n ...].
+      first: Where in it the example begins that evaluation sees; it may end before the example does.
+    """
+
+    values: np.ndarray
+    first: int
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
+        return self.values.nbytes
 
 
 class Transform:
@@ -101,36 +122,6 @@ class Transform:
           UserError: If they cannot be read, or be brought to the spec.
         """
         raise UserError(f'no files of {spec.plural} are read; give arrays, {spec}.')
-
-
-class ArrayTransform(Transform):
-    """Takes arrays of one shape as they are, for kinds of data of which no files are read."""
-
-    def __init__(self, config: DataConfig, source: Source) -> None:
-        self._source = source
-        if None not in source.shape:
-            self.spec = Spec(source.kind, source.shape, source.rate)
-
-    def measure(self, stored: np.ndarray, name: str) -> Spec:
-        """See `Transform`."""
-        return Spec(self._source.kind, np.shape(stored), self._source.rate)
-
-    def decode(
-        self,
-        stored: np.ndarray,
-        name: str,
-        told: list[str] | None = None,
-        position: float | None = None,
-    ) -> np.ndarray:
-        """See `Transform`."""
-        array = np.asarray(stored)
-        if array.shape != self.spec.shape or array.dtype != self.spec.dtype:
-            wanted = np.dtype(self.spec.dtype).name
-            raise UserError(
-                f'{name} is {array.dtype} of shape {array.shape}, not {wanted} of {self.spec.shape} as the '
-                'others: let the source give that.'
-            )
-        return array
 
 
 def window(value: np.ndarray, sizes: Sequence[int], position: Sequence[float] | None = None) -> np.ndarray:

@@ -1,17 +1,20 @@
+import dataclasses
 import json
 import sys
 
 import numpy as np
 import pytest
 
-from vq_jax.data.text_tokenizers import (
+from vq_jax.errors import UserError
+from vq_jax.spec import Tokens
+from vq_jax.text_tokenizers import (
     PADDING,
     BpeTokenizer,
     ByteTokenizer,
-    TextTokenizer,
     pad_tokens,
+    text_tokenizer,
+    texts_of,
 )
-from vq_jax.errors import UserError
 
 TEXTS = ['the cat and the hat', 'a hat for the cat', 'naïve café 🐈']
 ANY = ['', 'the cat', '\x00\t\r\n  spaces  ', 'Ünïcode ½ 漢字 🐈‍⬛', 'a\ufffdb', '\x85\xa0']
@@ -30,13 +33,15 @@ def kinds(request, kind):
 @pytest.mark.parametrize('kind', ['bytes', 'bpe'])
 def test_any_text_comes_back_and_so_does_its_tokenizer(request, kind):
     tokenizer = kinds(request, kind)
-    again = TextTokenizer.from_json(json.loads(json.dumps(tokenizer.to_json())))
-    assert again.kind == kind and again.size == tokenizer.size
-    assert json.dumps(tokenizer.to_json()).isprintable()  # what JSON of ours may hold
+    kept = tokenizer.tokens
+    again = text_tokenizer(Tokens(**json.loads(json.dumps(dataclasses.asdict(kept)))))
+    assert again.kind == kind and again.size == tokenizer.size and again.tokens == kept
+    assert kept.content.isprintable() and kept.content.isascii()  # what JSON of ours may hold
     for text in ANY:
         tokens = tokenizer.encode(text)
         assert tokens.dtype == np.int32 and tokens.ndim == 1
         assert tokenizer.decode(tokens) == text
+        assert tokenizer.lengths[tokens].sum() == len(text.encode())
         np.testing.assert_array_equal(again.encode(text), tokens)
 
 
@@ -52,7 +57,7 @@ def test_bpe_merges_what_is_frequent_and_has_all_bytes(bpe):
 
 def test_bpe_agrees_with_a_reading_of_its_own_merges(bpe):
     """The algorithm from the paper, on the merges that the file lists."""
-    model = json.loads(bpe.to_json()['content'])['model']
+    model = json.loads(bpe.tokens.content)['model']
     merges = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(' ')) for pair in model['merges']]
     for word in ['the', 'hat', 'cat', 'that']:
         parts = list(word)
@@ -93,11 +98,12 @@ def test_texts_are_padded_and_cut_to_one_length():
     assert padded.dtype == np.int32
     assert padded.tolist() == [[1, 2, 3], [-1, -1, -1], [4, 5, 6]]
     assert pad_tokens([], 3).shape == (0, 3)
+    assert texts_of(pad_tokens([np.array([97, 98]), np.array([], int)], 3), Tokens('bytes')) == ['ab', '']
 
 
 def test_a_file_is_read_without_what_it_adds(bpe, tmp_path):
     """Special tokens around a text, lengths and padding are for other models."""
-    content = json.loads(bpe.to_json()['content'])
+    content = json.loads(bpe.tokens.content)
     content['truncation'] = {'direction': 'Right', 'max_length': 2, 'strategy': 'LongestFirst', 'stride': 0}
     content['post_processor'] = {
         'type': 'BertProcessing',
@@ -111,14 +117,13 @@ def test_a_file_is_read_without_what_it_adds(bpe, tmp_path):
 
 
 def test_mistakes_are_one_sentence(tmp_path, monkeypatch):
-    for content in ({'kind': 'words'}, {'kind': 3}, None, {}):
-        with pytest.raises(UserError, match='text tokenizer'):
-            TextTokenizer.from_json(content)
+    with pytest.raises(UserError, match="'words'; there are bytes, bpe"):
+        text_tokenizer(Tokens('words'))
     with pytest.raises(UserError, match='Cannot read'):
         BpeTokenizer.read(tmp_path / 'none.json')
     monkeypatch.setitem(sys.modules, 'tokenizers', None)
     with pytest.raises(UserError, match=r"pip install 'vq_jax\[text\]'"):
-        TextTokenizer.from_json({'kind': 'bpe', 'content': '{}'})
+        text_tokenizer(Tokens('bpe', '{}'))
 
 
 def test_files_that_are_no_tokenizer_are_told(tmp_path):
@@ -130,6 +135,6 @@ def test_files_that_are_no_tokenizer_are_told(tmp_path):
             BpeTokenizer.read(path)
         assert str(path) in str(error.value) and '\n' not in str(error.value)
     with pytest.raises(UserError, match='no tokenizer'):
-        TextTokenizer.from_json({'kind': 'bpe', 'content': '{}'})
+        text_tokenizer(Tokens('bpe', '{}'))
     with pytest.raises(UserError, match='256'):
         BpeTokenizer.train(['a'], 255)

@@ -1,11 +1,12 @@
 """Text tokenizers: text to integers and back, for text that is data and for text that is a condition.
 
 `ByteTokenizer` is built in. `BpeTokenizer` is byte-level BPE trained on given texts, or whatever a
-tokenizer.json of Hugging Face's `tokenizers` describes; it needs that package (the extra `text`).
+tokenizer.json of Hugging Face's `tokenizers` describes; it needs that package (the extra `text`). What a
+`Spec` keeps of one is its `Tokens`.
 """
 
 import abc
-import dataclasses
+import functools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from vq_jax.errors import UserError, first_line
 from vq_jax.files import read_file
-from vq_jax.json_files import check_type
+from vq_jax.spec import Tokens
 
 PADDING = -1  # what stands where a text has ended; never a token
 _BYTES = 256  # how many bytes there are, and tokens that stand for one
@@ -27,7 +28,7 @@ class TextTokenizer(abc.ABC):
     """Splits text into tokens, integers from 0 to `size` - 1, and joins tokens to text.
 
     Attributes:
-        kind: its name among `TEXT_TOKENIZERS`.
+        kind: what it is called.
         size: how many tokens there are.
     """
 
@@ -63,28 +64,18 @@ class TextTokenizer(abc.ABC):
     def _decode(self, tokens: np.ndarray) -> str:
         """Tokens [n], all of which there are, to text."""
 
+    @property
     @abc.abstractmethod
-    def to_json(self) -> dict[str, str]:
-        """What `from_json` makes the same tokenizer of; its `kind`, and what else there is to know."""
+    def tokens(self) -> Tokens:
+        """What `text_tokenizer` makes the same tokenizer of."""
 
-    @staticmethod
-    def from_json(content: Any) -> 'TextTokenizer':
-        """Makes the tokenizer that `to_json` described.
+    @property
+    @abc.abstractmethod
+    def lengths(self) -> np.ndarray:
+        """How many bytes of UTF-8 each token stands for, int32 [size].
 
-        Raises:
-            UserError: if it describes none, or a package that it needs is missing.
+        Of a tokenizer that changes texts, such as to lower case, these do not add up to a text's.
         """
-        stored = check_type(content, _Stored, where='What is stored of a text tokenizer', advice=_RESTORE)
-        if stored.kind not in TEXT_TOKENIZERS:
-            raise UserError(
-                f'The kind of text tokenizer is {stored.kind!r}; there are {", ".join(TEXT_TOKENIZERS)}.'
-            )
-        return TEXT_TOKENIZERS[stored.kind]._from(stored)
-
-    @classmethod
-    @abc.abstractmethod
-    def _from(cls, stored: '_Stored') -> 'TextTokenizer':
-        """Makes one of this kind of what `to_json` gave."""
 
 
 class ByteTokenizer(TextTokenizer):
@@ -100,13 +91,15 @@ class ByteTokenizer(TextTokenizer):
     def _decode(self, tokens: np.ndarray) -> str:
         return tokens.astype(np.uint8).tobytes().decode(errors='replace')
 
-    def to_json(self) -> dict[str, str]:
+    @property
+    def tokens(self) -> Tokens:
         """See `TextTokenizer`."""
-        return {'kind': self.kind}
+        return Tokens(self.kind)
 
-    @classmethod
-    def _from(cls, stored: '_Stored') -> 'ByteTokenizer':
-        return cls()
+    @property
+    def lengths(self) -> np.ndarray:
+        """See `TextTokenizer`: one each."""
+        return np.ones(self.size, np.int32)
 
 
 class BpeTokenizer(TextTokenizer):
@@ -183,17 +176,41 @@ class BpeTokenizer(TextTokenizer):
     def _decode(self, tokens: np.ndarray) -> str:
         return self._tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
 
-    def to_json(self) -> dict[str, str]:
-        """See `TextTokenizer`."""
-        # ASCII in a string: tokens may be characters that JSON of ours has nowhere else.
-        return {'kind': self.kind, 'content': json.dumps(json.loads(self._tokenizer.to_str()))}
+    @functools.cached_property
+    def tokens(self) -> Tokens:
+        """See `TextTokenizer`; the content is that of a tokenizer.json, in ASCII."""
+        return Tokens(self.kind, json.dumps(json.loads(self._tokenizer.to_str())))
 
-    @classmethod
-    def _from(cls, stored: '_Stored') -> 'BpeTokenizer':
-        return cls(stored.content)
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """See `TextTokenizer`; of byte-level BPE, in whose tokens a character stands for each byte."""
+        lengths = np.zeros(self.size, np.int32)
+        for token, number in self._tokenizer.get_vocab(with_added_tokens=False).items():
+            lengths[number] = len(token)
+        for number, token in self._tokenizer.get_added_tokens_decoder().items():
+            lengths[number] = len(token.content.encode())
+        return lengths
 
 
-TEXT_TOKENIZERS: dict[str, type[TextTokenizer]] = {cls.kind: cls for cls in (ByteTokenizer, BpeTokenizer)}
+_KINDS = {cls.kind: cls for cls in (ByteTokenizer, BpeTokenizer)}
+
+
+@functools.lru_cache(maxsize=8)
+def text_tokenizer(tokens: Tokens) -> TextTokenizer:
+    """The tokenizer of which `TextTokenizer.tokens` are these.
+
+    Raises:
+        UserError: if there is no such tokenizer, or a package that it needs is missing.
+    """
+    if tokens.kind not in _KINDS:
+        raise UserError(f'the kind of text tokenizer is {tokens.kind!r}; there are {", ".join(_KINDS)}.')
+    return ByteTokenizer() if tokens.kind == ByteTokenizer.kind else BpeTokenizer(tokens.content)
+
+
+def texts_of(examples: np.ndarray, tokens: Tokens) -> list[str]:
+    """The texts of examples, int [b n], with `PADDING` where there is none."""
+    tokenizer = text_tokenizer(tokens)
+    return [tokenizer.decode(example) for example in np.asarray(examples)]
 
 
 def pad_tokens(texts: Iterable[np.ndarray], length: int) -> np.ndarray:
@@ -223,23 +240,12 @@ def utf8(text: str) -> bytes:
         ) from error
 
 
-@dataclasses.dataclass(frozen=True)
-class _Stored:
-    """What `to_json` gives."""
-
-    kind: str
-    content: str = ''
-
-
 class _NoTokenizer(UserError):
     """A content is no tokenizer.json, for a reason."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f'What is stored of a text tokenizer is no tokenizer.json ({reason}); {_RESTORE}.')
+        super().__init__(f'the text tokenizer is no tokenizer.json ({reason}); restore it from a copy.')
         self.reason = reason
-
-
-_RESTORE = 'restore it from a copy'
 
 
 def _parse(content: str) -> Any:
