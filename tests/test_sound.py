@@ -237,15 +237,16 @@ def test_samples_are_written_by_what_they_are(prior, tmp_path):
     told = refused('vq_jax.sample', [sample, f'--output={tmp_path / "x"}'], [sample, '--output=x.jpg'])
     assert f'--output {tmp_path / "x"} is a directory; it is not empty' in told[0]
     assert (
-        'give a name that ends in .png or .gif or .mp4 or .wav or .npz, or one without an ending' in told[1]
+        'give a name that ends in .png or .gif or .mp4 or .wav or .txt or .npz, or one without an ending'
+        in told[1]
     )
 
 
 def test_a_file_is_of_a_kind(tmp_path):
     for name, spec, words in (
         ('x.wav', Spec('image', (8, 8, 1)), 'x.wav, which holds no images, as this run makes; give a name'),
-        ('x.png', Spec('text', (8,)), 'x.png, which holds no texts, .* ends in .npz'),
-        ('x', Spec('text', (8,)), 'which holds no texts'),
+        ('x.png', Spec('text', (8,)), 'x.png, which holds no texts, .* ends in .txt or .npz'),
+        ('x', Spec('text', (8,)), 'what the tokens of these texts stand for is not known'),
         ('x.gif', Spec('image', (8, 8, 1)), 'x.gif, which holds no images, .* ends in .png or .npz'),
         ('x.wav', Spec('video', (2, 8, 8, 1)), 'holds no videos, .* ends in .gif or .mp4 or .png or .npz'),
         ('x.wav', Spec('audio', (8, 1)), 'the rate of these sounds is not known'),

@@ -1,4 +1,4 @@
-"""Changes an image, a sound or a video by a prior, a diffusion model or an autoencoder.
+"""Changes an image, a sound, a video or a text by a prior, a diffusion model or an autoencoder.
 
     python -m vq_jax.edit --workdir DIR --input image.png --mask mask.png --output out.png
 
@@ -14,7 +14,8 @@ sound has `--gap 0.2,0.4`, which samples anew what is between these seconds, and
 samples as many seconds that follow. Both keep the rest of a recording of any length as it is. Of video, which
 may be of any length too, they count frames: `--gap 1,7` samples anew all between the first frame and the
 eighth, and `--continue 4` predicts the four that follow. `--mask` is an image, white in what is sampled anew
-of all frames, or with `--gap` of these, or a video (or a folder) with an image for each frame.
+of all frames, or with `--gap` of these, or a video (or a folder) with an image for each frame. Of text they
+count tokens: `--continue 200` writes on.
 
 An autoencoder whose decoder is conditioned on classes needs `--label` alone: it decodes the codes of what is
 given as of another class, such as another speaker. Of a recording that is all of it.
@@ -34,10 +35,12 @@ from vq_jax.errors import UserError, on_device
 if TYPE_CHECKING:
     from vq_jax.run import Run
 
+_UNITS = {'audio': 'seconds', 'video': 'frames', 'text': 'tokens'}  # in which kinds with time are counted
+
 flags.adopt_module_key_flags(sample_flags)  # for --help
 flags.adopt_module_key_flags(run_flags)  # for --help
 _INPUT = flags.DEFINE_string(
-    'input', None, 'The file of an image, of a video (or a folder of its frames), or of a recording.'
+    'input', None, 'The file of an image, of a video (or a folder of its frames), of a recording, or of text.'
 )
 _MASK = flags.DEFINE_string(
     'mask',
@@ -49,10 +52,12 @@ _GAP = flags.DEFINE_string(
     'gap',
     None,
     'Of sound: START,END in seconds, such as 0.2,0.4; what is between is sampled anew. Of video: in frames, '
-    'such as 1,7, counted from 0 and without END.',
+    'such as 1,7, counted from 0 and without END. Of text: in tokens, alike.',
 )
 _CONTINUE = flags.DEFINE_float(
-    'continue', None, 'How many seconds of sound, or frames of video, are sampled that follow --input.'
+    'continue',
+    None,
+    'How many seconds of sound, frames of video or tokens of text are sampled that follow --input.',
 )
 _STRENGTH = flags.DEFINE_float('strength', None, 'How much noise is added and taken out, from 0 to 1.')
 _SIGMA = flags.DEFINE_float(
@@ -67,6 +72,7 @@ def main() -> None:
     from vq_jax.data.transforms.audio import read_file_or_array
     from vq_jax.data.transforms.image import decode_file, pixels
     from vq_jax.data.transforms.recordings import SUFFIXES
+    from vq_jax.data.transforms.text import read_text
     from vq_jax.data.transforms.video import VideoTransform, check_video
     from vq_jax.run import load
     from vq_jax.tasks.autoencoder import AutoencoderTask
@@ -93,6 +99,8 @@ def main() -> None:
         suffix = Path(flag.value).suffix.lower()
         if suffix in SUFFIXES:
             read_file_or_array(flag.value)
+        elif suffix == '.txt':
+            read_text(flag.value)
         elif suffix in VideoTransform.suffixes or Path(flag.value).is_dir():
             check_video(flag.value)
         else:
@@ -145,7 +153,7 @@ def main() -> None:
         given = {name: options[name] for name in ('label', 'text', 'conditions')}
         made = np.asarray(run.interpolate(*ends, n, **given, **sample_flags.sampling()))
     elif in_time:
-        unit = 'frames' if spec.kind == 'video' else 'seconds'
+        unit = _UNITS[spec.kind]
         parts = [f'{gap[0]:g} to {gap[1]:g} {unit}'] if gap is not None else []
         if _MASK.value is not None:
             parts.append(f'the part in {Path(_MASK.value).name}')
@@ -180,7 +188,7 @@ def _between(text: str) -> tuple[float, float]:
     if not 0 <= start < end < math.inf:
         raise UserError(
             f'--gap is {text!r}; write it as START,END, the second above the first, such as 0.2,0.4 in '
-            'seconds of sound or 1,7 in frames of video.'
+            'seconds of sound or 1,7 in frames of video or tokens of text.'
         )
     return start, end
 
@@ -188,15 +196,18 @@ def _between(text: str) -> tuple[float, float]:
 def _stretch(run: 'Run', gap: tuple[float, float] | None) -> tuple[np.ndarray, np.ndarray | None, int, int]:
     """The whole of --input [t ...], its --mask, and the positions between which is what they say."""
     spec, flag = run.spec, '--continue' if gap is None else '--gap'
-    if spec.kind not in ('audio', 'video'):
-        raise UserError(f'{flag} is for sound and video, and this run is of {spec.plural}; give --mask.')
+    if spec.kind not in _UNITS:
+        raise UserError(
+            f'{flag} is for sound, video and text, and this run is of {spec.plural}; give --mask.'
+        )
     if spec.kind == 'audio' and not spec.rate:
         raise UserError(
             f'{flag} counts seconds, and the rate of the {spec.plural} of this run is not known; use '
             'vq_jax.Run.infill, which counts positions.'
         )
-    if spec.kind == 'video' and not all(float(n).is_integer() for n in gap or (_CONTINUE.value or 0,)):
-        raise UserError(f'{flag} counts frames, and this run is of {spec.plural}; give whole numbers.')
+    if spec.kind != 'audio' and not all(float(n).is_integer() for n in gap or (_CONTINUE.value or 0,)):
+        counted = _UNITS[spec.kind]
+        raise UserError(f'{flag} counts {counted}, and this run is of {spec.plural}; give whole numbers.')
     rate, unit = (spec.rate, ' s') if spec.kind == 'audio' else (1, '')
     whole, mask = run.prepare(_INPUT.value, _MASK.value, whole=True)
     if _CONTINUE.value is not None:

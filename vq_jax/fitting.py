@@ -121,7 +121,7 @@ class Experiment:
             progress.line(f'devices: {jax.device_count()} x {jax.devices()[0].device_kind}')
             loop = build(LoopConfig, {key: config[key] for key in defaults(LoopConfig)}, '')
             engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), loop.batch_size)
-            train_set, eval_set = _open_data(config, progress)
+            train_set, eval_set = _open_data(config, progress, begun)
             progress.doing(f'making the model of the task {config.task}')
             task = _make_task(config, train_set, eval_set, begun)
         return cls(config, loop, engine, train_set, eval_set, task, workdir, begun, extend_schedule, allow)
@@ -252,13 +252,13 @@ def fit(
             return None if evaluation is None else evaluation.metrics
 
 
-def _open_data(config: ConfigDict, progress: Progress) -> tuple[Dataset, Dataset]:
-    """The examples to learn from, and those to evaluate on."""
+def _open_data(config: ConfigDict, progress: Progress, begun: Begun | None) -> tuple[Dataset, Dataset]:
+    """The examples to learn from, and those to evaluate on; of text, both of the tokens of a begun run."""
     data = build(DataConfig, config.data, 'data')
     progress.doing(f'reading {data.name}')
-    train_set, eval_set = (
-        open_dataset(data, split, prepare=True) for split in (data.train_split, data.eval_split)
-    )
+    tokens = begun.facts.spec.tokens if begun else None
+    train_set = open_dataset(data, data.train_split, prepare=True, tokens=tokens)
+    eval_set = open_dataset(data, data.eval_split, prepare=True, tokens=train_set.spec.tokens)
     progress.line(
         f'data: {data.name}, {len(train_set):,} examples of {data.train_split} to learn from and '
         f'{len(eval_set):,} of {data.eval_split} to evaluate on'

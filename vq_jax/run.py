@@ -42,6 +42,7 @@ from vq_jax.tasks.classes import ClassNames, check_class_names, checked_labels, 
 from vq_jax.tasks.restore import Restored, restore
 from vq_jax.tasks.task import Edits, Encodes, LooksUp, State
 from vq_jax.tasks.vae import VAETask
+from vq_jax.text_tokenizers import PADDING, texts_of
 from vq_jax.training.config import build
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.parallel import ParallelConfig, make_engine
@@ -230,7 +231,8 @@ class Run:
                 of its config.
 
         Returns:
-            [n ...] as `spec` says, such as images uint8 [n h w c] or sounds int16 [n t c].
+            [n ...] as `spec` says, such as images uint8 [n h w c], sounds int16 [n t c], or tokens int32
+            [n t], of which `texts` makes texts.
         """
         self._needs('sample')
         if n is None and text is not None:
@@ -274,7 +276,7 @@ class Run:
         """
         self._needs('inpaint')
         examples = self._checked(examples)
-        given = {'images': examples, 'mask': checked_mask(mask, examples.shape[:-1])}
+        given = {'images': examples, 'mask': checked_mask(mask, self._places(examples))}
         asked = {'text': text, 'negative_text': negative_text, 'conditions': conditions}
         return self._edit(self.task.inpaint, given, label, asked, seed, progress, sampling)
 
@@ -293,7 +295,7 @@ class Run:
         progress: bool = False,
         **sampling: Any,
     ) -> np.ndarray:
-        """Samples a stretch of sounds or videos anew, or what follows them, by a prior or a diffusion model.
+        """Samples a stretch of sounds, videos or texts anew, or what follows, by a generative model.
 
         They may be of any length. Where the stretch or they are longer than what the model was trained on, it
         is given a window of that length at a time (see `vq_jax.sampling.windows`). Shorter sounds are
@@ -301,8 +303,8 @@ class Run:
         follows too, which is left out.
 
         Args:
-            examples: sounds int16 [b t c], or videos uint8 [b t h w c].
-            start: where the stretch begins, in samples or frames, from 0 to t.
+            examples: sounds int16 [b t c], videos uint8 [b t h w c], or tokens of texts int32 [b t].
+            start: where the stretch begins, in samples, frames or tokens, from 0 to t.
             stop: where it ends, after `start`; beyond t it continues them.
             label: as for `inpaint`, like all that follows but the mask.
             seed: of the samples.
@@ -318,7 +320,7 @@ class Run:
             [b max(t, stop) ...], bit for bit as `examples` but for what is sampled.
         """
         self._needs('inpaint')
-        if self.spec.kind not in ('audio', 'video'):
+        if self.spec.kind == 'image':
             raise UserError(
                 f'{self.spec.plural} have no time in which a stretch of them could lie; give inpaint a mask.'
             )
@@ -332,11 +334,11 @@ class Run:
             )
         after = max(length, total, stop) - total
         made = np.pad(examples, [(0, after if axis == 1 else 0) for axis in range(examples.ndim)])
-        hole = np.zeros(made.shape[:-1], bool)
+        hole = np.zeros(self._places(made), bool)
         if mask is None:
             hole[:, start:stop] = True
         else:
-            hole[:, start : min(stop, total)] = checked_mask(mask, examples.shape[:-1])[:, start:stop]
+            hole[:, start : min(stop, total)] = checked_mask(mask, self._places(examples))[:, start:stop]
             hole[:, total:stop] = True
             times = np.flatnonzero(hole.any((0, *range(2, hole.ndim))))
             if not len(times):
@@ -357,7 +359,17 @@ class Run:
             if hole[kept].any():
                 sampled = self.inpaint(made[seen], hole[seen], label, own, **options)
                 made[kept], hole[kept] = sampled[:, window.start : window.stop], False
+        if self.spec.kind == 'text' and stop > total:  # nothing follows an end
+            made = np.where(np.maximum.accumulate(made == PADDING, axis=1), PADDING, made)
         return made[:, : max(total, stop)]
+
+    def texts(self, examples: Array) -> list[str]:
+        """The texts of tokens int32 [b t], such as `sample` returns; -1, where there is none, is left out."""
+        if self.spec.tokens is None:
+            raise UserError(
+                f'this run is of {self.spec.plural} whose tokens stand for no text that is known.'
+            )
+        return texts_of(checked_examples(examples, self.spec), self.spec.tokens)
 
     def image_to_image(
         self,
@@ -444,11 +456,12 @@ class Run:
             file: the path or the content of a file; or an image of Pillow or an array, uint8 [h w] or
                 [h w c]; of sound a recording (WAV, FLAC, Ogg, MP3), or an array of the model's
                 rate, int16 [t] or [t c]; of video a film (MP4, WebM, GIF and others), a folder of its
-                frames, or an array of the model's rate, uint8 [t h w c].
+                frames, or an array of the model's rate, uint8 [t h w c]; of text a text file, or tokens,
+                int32 [t].
             mask: of an image, the same for one of the same size, white where it is to be sampled anew, or
                 bool [h w], True there. Of a video, an image or a video of its size, white where all frames,
-                or each of as many, are sampled anew; or an array, bool or uint8 [h w] or [t h w]. Sounds have
-                none here.
+                or each of as many, are sampled anew; or an array, bool or uint8 [h w] or [t h w]. Sounds and
+                texts have none here.
             whole: leave its size or length as it is, whatever the model was trained on; of a sound, rate and
                 channels are still those of the model, and of a video all but its length.
 
@@ -678,7 +691,7 @@ class Run:
         if not isinstance(split, str):
             raise UserError(f"the split is {split!r}; give a text such as 'test' or 'train[:1000]'.")
         with allowing(self._restored.allow):
-            return open_dataset(build(DataConfig, self.config.data, 'data'), split)
+            return open_dataset(build(DataConfig, self.config.data, 'data'), split, tokens=self.spec.tokens)
 
     @functools.cached_property
     def _encoded(self) -> Any:
@@ -692,6 +705,10 @@ class Run:
     @functools.cached_property
     def _batched_sampler(self) -> BatchedSampler:
         return BatchedSampler(self.task, self.state, self.config)
+
+    def _places(self, examples: Array) -> tuple[int, ...]:
+        """The shape of what masks are of, [b *grid]."""
+        return examples.shape[: 1 + self.spec.rank]
 
     def _edit(
         self,

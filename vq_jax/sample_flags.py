@@ -12,9 +12,10 @@ from absl import flags
 
 from vq_jax import cli
 from vq_jax.errors import UserError
-from vq_jax.media import SHOWN, Animation, Sound, animations, as_images, image_size, sheets, wav
+from vq_jax.media import Animation, Sound, Texts, animations, as_images, image_size, sheets, wav
 from vq_jax.media.captions import captioned
 from vq_jax.spec import Spec
+from vq_jax.text_tokenizers import texts_of
 
 if TYPE_CHECKING:
     from vq_jax.run import Run
@@ -28,7 +29,7 @@ _ENDINGS = {
     'image': ('.png', '.npz'),
     'video': ('.gif', '.mp4', '.png', '.npz'),
     'audio': ('.wav', '.png', '.npz'),
-    'text': ('.npz',),
+    'text': ('.txt', '.npz'),
 }
 
 _LABEL = flags.DEFINE_multi_string(
@@ -57,7 +58,7 @@ OUTPUT = flags.DEFINE_string(
     'output',
     None,
     'A .png file for a sheet, .gif or .mp4 for videos side by side, .wav for sounds one after the other, '
-    '.npz for arrays, or a new folder for a file of each.',
+    '.txt for texts, .npz for arrays, or a new folder for a file of each.',
 )
 _SAMPLING = {
     name: define(name, None, meaning)
@@ -133,7 +134,7 @@ def sampling() -> dict[str, Any]:
 
 def output() -> Path:
     """What to write: a file, or a new folder."""
-    return cli.check_output(OUTPUT, '.png', '.gif', '.mp4', '.wav', '.npz', '')
+    return cli.check_output(OUTPUT, '.png', '.gif', '.mp4', '.wav', '.txt', '.npz', '')
 
 
 def check_fits(path: Path, n: int, spec: Spec) -> None:
@@ -145,7 +146,12 @@ def check_fits(path: Path, n: int, spec: Spec) -> None:
         spec: of each.
     """
     suffix, endings = path.suffix, _ENDINGS[spec.kind]
-    if suffix not in (*endings, *([''] if spec.kind in SHOWN else [])):
+    if spec.kind == 'text' and spec.tokens is None and suffix in ('.txt', ''):
+        raise UserError(
+            f'--{OUTPUT.name} is {path}, and what the tokens of these texts stand for is not known; give a '
+            'name that ends in .npz.'
+        )
+    if suffix not in (*endings, ''):
         raise UserError(
             f'--{OUTPUT.name} is {path}, which holds no {spec.plural}, as this run makes; give a name that '
             f'ends in {" or ".join(endings)}.'
@@ -180,7 +186,7 @@ def write(
     captions: Sequence[str] | None = None,
     **arrays: np.ndarray | None,
 ) -> None:
-    """Writes examples side by side, as one sound after the other, as arrays, or each into a file of its own.
+    """Writes examples side by side, or one after the other, as arrays, or each into a file of its own.
 
     Args:
         path: as `output` returns it, and `check_fits` lets it pass.
@@ -203,6 +209,13 @@ def write(
         frames = (x if captions is None else captioned(x, captions) for x in np.swapaxes(examples, 0, 1))
         moving = Animation(tuple(sheets.Sheet(sheets.grid(x), (title,)) for x in frames)).captioned()
         content = (animations.gif if path.suffix == '.gif' else animations.mp4)(moving, spec.rate)
+    elif spec.kind == 'text':
+        texts = texts_of(examples, spec.tokens)
+        if path.suffix:
+            shown = Texts((('text', tuple(texts)),), tuple(captions or ()))
+            content = shown.joined() if len(texts) > 1 else texts[0]
+        else:
+            content = {f'{i:0{digits}}.txt': text.encode() for i, text in enumerate(texts)}
     elif path.suffix == '.wav':
         content = Sound(examples, spec.rate, tuple(captions or ())).encoded()
     elif path.suffix == '.png':

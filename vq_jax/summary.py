@@ -13,7 +13,7 @@ from absl import flags
 
 from vq_jax import cli
 from vq_jax.errors import UserError, on_device, plural
-from vq_jax.spec import Kind, Spec
+from vq_jax.spec import Kind, Spec, Tokens
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -120,11 +120,25 @@ def _spec(data: 'ConfigDict') -> Spec:
         return Spec('image', of_image)
     if data.num_samples:
         return _of_kind('audio', (data.num_samples, data.channels or 1), data)
+    if data.num_tokens:
+        return Spec('text', (data.num_tokens,), tokens=_tokens(data.text_tokenizer))
     raise UserError(
         'the config leaves the size of the examples to the data set; give --shape=h,w,c (of sound t,c), or '
         'set config.data.image_size and config.data.channels (of sound config.data.num_samples, of video '
         'config.data.frames too).'
     )
+
+
+def _tokens(name: str) -> Tokens:
+    """What the tokens of text are, by `config.data.text_tokenizer`."""
+    from vq_jax.data.sources.text import make_tokenizer
+
+    if name.startswith('bpe:'):
+        raise UserError(
+            f"config.data.text_tokenizer is {name!r}, which is learned from data; set it to 'bytes', or to a "
+            'tokenizer.json.'
+        )
+    return make_tokenizer(name, iter(())).tokens
 
 
 def _of_kind(kind: Kind, shape: tuple[int, ...], data: 'ConfigDict') -> Spec:

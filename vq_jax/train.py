@@ -82,8 +82,9 @@ def main() -> None:
         return
     title = f'{config.data.name} {config.data.eval_split} after {config.steps:,} steps'
     print_table(console, title, metrics)
-    for name in 'images', 'animations', 'sounds':
-        if os.path.isdir(folder := os.path.join(workdir, name)):
+    for name in 'images', 'animations', 'sounds', 'texts':
+        folder = os.path.join(workdir, name)
+        if os.path.isdir(folder) and os.listdir(folder):
             console.print(f'{name + ":":<12}{folder}', soft_wrap=True)
     console.print(f'{"log:":<12}{os.path.join(workdir, "metrics.jsonl")}', soft_wrap=True)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vq_jax.media import Animation, Sheet, Sound
+from vq_jax.media import Animation, Sheet, Sound, Texts
 from vq_jax.spec import Spec
 from vq_jax.training.run_dir import DataFacts, write_config, write_data_facts
 from vq_jax.training.writers import MetricWriter
@@ -26,11 +26,11 @@ def sound(seed):
     return np.random.default_rng(seed).integers(-(2**15), 2**15, (100, 1), np.int16)
 
 
-def record(workdir, log=(), images=(), sounds=(), warnings=(), animations=(), **config):
+def record(workdir, log=(), images=(), sounds=(), warnings=(), animations=(), texts=(), **config):
     """Writes a run.
 
     `log` has (step, split, numbers), `images` (step, name, image), `sounds` (step, name, recording, or a
-    `Sound`), `warnings` (step, text), `animations` (step, name, frames).
+    `Sound`), `warnings` (step, text), `animations` (step, name, frames), `texts` (step, name, text).
     """
     writer = MetricWriter(workdir, resume_step=0)
     for step, split, numbers in log:
@@ -41,6 +41,8 @@ def record(workdir, log=(), images=(), sounds=(), warnings=(), animations=(), **
         writer.media(step, name, sound if isinstance(sound, Sound) else Sound(sound[None], RATE))
     for step, name, frames in animations:
         writer.media(step, name, Animation(tuple(map(Sheet, frames))))
+    for step, name, text in texts:
+        writer.media(step, name, Texts((('samples', (text,)),)))
     for step, text in warnings:
         writer.warning(step, text)
     writer.close()

@@ -106,8 +106,8 @@ def hostile(honest, tmp_path_factory):
     images = [(1, FLAT, image(0)), (2, 'a" onerror="ran=1', image(1))]
     named = Sound(np.stack([sound(0), sound(1)]), 8000, (HTML, '"\'> onerror=ran=1'))
     sounds = [(1, FLAT, sound(0)), (2, 'a" onerror="ran=1', named)]
-    warnings = [(1, HTML), (2, HTML)]
-    workdirs.append(record(folder / FLAT, log, images, sounds, warnings=warnings, task=HTML))
+    warnings, texts = [(1, HTML), (2, HTML)], [(1, FLAT, HTML), (2, 'a" onerror="ran=1', HTML)]
+    workdirs.append(record(folder / FLAT, log, images, sounds, warnings=warnings, texts=texts, task=HTML))
     workdirs.append(record(folder / os.fsdecode(b'\xff\xfe'), log, best_metric=HTML, best_mode=HTML))
     return workdirs
 
@@ -212,6 +212,25 @@ def test_animations_are_regular_files_of_the_run_and_gif(tmp_path):
     assert [a['alt'] for a, _ in page.all('img')] == ['good of run, step 1']
     (told,) = [text for _, text in page.all('p') if text.startswith('Not shown: ')]
     assert told.endswith('And 2 more.')
+
+
+def test_texts_are_files_of_the_run_and_are_shown_as_they_are(tmp_path):
+    secret = tmp_path / 'secret_0000001.txt'
+    secret.write_text('secret')
+    workdir = record(tmp_path / 'run', texts=[(1, 'good', HTML), (2, 'good', 'a\x1bb\nc')])
+    texts = workdir / 'texts'
+    (texts / 'link_0000001.txt').symlink_to(secret)
+    (texts / 'bytes_0000001.txt').write_bytes(b'\xff')
+    (texts / 'large_0000001.txt').write_bytes(bytes(2**20 + 1))
+    text = page_of([workdir])
+    shown = {a['aria-label']: text for a, text in Page(text).all('pre') if 'aria-label' in a}
+    assert shown == {
+        'bytes of run, step 1': '\ufffd',
+        'good of run, step 1': f'--- samples 1 ---\n{HTML}\n',
+        'good of run, step 2': '--- samples 1 ---\na\\x1bb\nc\n',
+    }
+    assert '<h2>Texts</h2>' in text or '>Texts<' in text
+    assert 'link out of the run' in text and 'too many' in text
 
 
 def test_sounds_are_regular_files_of_the_run_and_wav(tmp_path):

@@ -21,7 +21,8 @@ def open_split(run: Restored, split: str, **changes: Any) -> Dataset:
     """
     config = build(DataConfig, run.config.data, 'data')
     with allowing(run.allow):
-        return open_dataset(dataclasses.replace(config, random_crop=False, **changes), split)
+        config = dataclasses.replace(config, random_crop=False, **changes)
+        return open_dataset(config, split, tokens=run.spec.tokens)
 
 
 def make_eval_engine(config: ConfigDict) -> tuple[Engine, int]:

@@ -8,10 +8,11 @@ from vq_jax.media import sheets
 from vq_jax.media.animations import Animation
 from vq_jax.media.sounds import Sound
 from vq_jax.media.spectrograms import spectrogram, waveform
+from vq_jax.media.texts import Texts
 from vq_jax.spec import Spec
+from vq_jax.text_tokenizers import texts_of
 
-Media = sheets.Sheet | Animation | Sound
-SHOWN = ('image', 'video', 'audio')  # the kinds of which there are images
+Media = sheets.Sheet | Animation | Sound | Texts
 _WIDTH, _HEIGHTS = 192, (48, 128)  # of the image of a sound: of its waveform, and of its spectrogram
 _FRAMES = 8  # of a video, that stand side by side in its image
 _STRIPS = 4  # videos of each batch, evenly spread, whose frames stand on a sheet
@@ -33,8 +34,13 @@ def show(
         A sheet, `name`, with a row for each batch. Of video, it has rows of frames, of an example of each
         batch and then of others, and an `Animation`, `name_video`, has a row for each batch.
         Of sound, if its rate is known, also a `Sound`, `name_sound`, in which the examples of batches follow
-        each other in the same way.
+        each other in the same way. Of text, if what its tokens stand for is known, it is `Texts` alone.
     """
+    if spec.kind == 'text':
+        tokens, texts = spec.tokens, {}
+        if tokens is not None:
+            texts = {caption: tuple(texts_of(x, tokens)) for caption, x in batches.items()}
+        return {name: Texts(tuple(texts.items()), tuple(columns))} if texts else {}
     examples = {caption: x for caption, x in batches.items() if x.shape[1:] == spec.shape}
     rows = {caption: as_images(x, spec) if caption in examples else x for caption, x in batches.items()}
     if spec.kind == 'video':

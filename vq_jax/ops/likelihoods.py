@@ -92,7 +92,7 @@ def dequantize(keys: jax.Array, x: jax.Array, dtype: jax.typing.DTypeLike = jnp.
     return x + jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:], minval=-half, maxval=half))(keys)
 
 
-def bits_per_dimension(nats: jax.Array | float, dimensions: int) -> jax.Array | float:
+def bits_per_dimension(nats: jax.Array | float, dimensions: float) -> jax.Array | float:
     """Negative log-likelihoods per value, in bits, as van den Oord et al. 2016 (arXiv:1601.06759) give them.
 
     Of log-likelihoods of whole examples, with so many dimensions.

@@ -22,7 +22,7 @@ from vq_jax.errors import UserError
 from vq_jax.reporting.curves import make_charts
 from vq_jax.reporting.environment import Environment
 from vq_jax.reporting.runs import RecordedRun
-from vq_jax.reporting.safe import SafeSound, escape, read_gif, read_png, read_wav
+from vq_jax.reporting.safe import SafeSound, escape, read_gif, read_png, read_text, read_wav
 from vq_jax.tables import Summary
 from vq_jax.training.run_dir import show
 
@@ -280,18 +280,19 @@ def _choices(runs: Sequence[RecordedRun]) -> list[tuple[str, str, str]]:
 
 
 def _heading(runs: Sequence[RecordedRun]) -> str:
-    """Names the kinds of media that there are, and images anyway."""
-    *most, last = [
-        'Images',
-        *(['animations'] if any(run.animations for run in runs) else []),
-        *(['sounds'] if any(run.sounds for run in runs) else []),
-    ]
-    return f'{", ".join(most)} and {last}' if most else last
+    """Names the kinds of media that there are; of none, images."""
+    kinds = ('images', 'animations', 'sounds', 'texts')
+    *most, last = [kind for kind in kinds if any(getattr(run, kind) for run in runs)] or ['images']
+    return (f'{", ".join(most)} and {last}' if most else last).capitalize()
 
 
 def _media(runs: Sequence[RecordedRun], limit: int) -> str:
-    """The images of each name, and beside them the animations and the sounds of it."""
-    names = [name for run in runs for name in (*run.images, *map(_sheet_of, (*run.animations, *run.sounds)))]
+    """The images of each name, and beside them the animations, the sounds and the texts of it."""
+    names = [
+        name
+        for run in runs
+        for name in (*run.images, *map(_sheet_of, (*run.animations, *run.sounds)), *run.texts)
+    ]
     if not names:
         return '<p>No images were written yet.</p>'
     parts: list[str] = []
@@ -305,13 +306,15 @@ def _media(runs: Sequence[RecordedRun], limit: int) -> str:
             found = [(name, run.images.get(name, {}), read_png, _image)]
             found += [(of, files, read_gif, _animation) for of, files in moving]
             found += [(of, files, read_wav, _sound) for of, files in sounds]
+            texts = run.texts.get(name, {})
+            found.append((name, texts, read_text, _text))
             for of, files, read, element in found:
                 shown = _spread(list(files.items()), limit)
                 thinned |= len(shown) < len(files)
                 contents, reasons = _read(shown, run.workdir, read)
                 left_out += reasons
                 if contents:
-                    figures.append(_figure(runs, i, of, contents, element, wide=bool(sounds)))
+                    figures.append(_figure(runs, i, of, contents, element, wide=bool(sounds or texts)))
         if figures:
             parts.append(f'<h3>{escape(name)}</h3><div class="images">{"".join(figures)}</div>')
     notes = f'<p class="quiet">Of each, {limit} steps are shown, evenly spread.</p>' if thinned else ''
@@ -358,6 +361,10 @@ def _sound(sound: SafeSound, what: str, step: str) -> str:
         f'<audio controls preload="metadata" src="data:audio/wav;base64,{sound.content}" '
         f'aria-label="{what}" {step}{cues}></audio>'
     )
+
+
+def _text(content: str, what: str, step: str) -> str:
+    return f'<pre aria-label="{what}" {step}>{escape(content)}</pre>'
 
 
 def _figure(

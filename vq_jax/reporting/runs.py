@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from vq_jax.errors import UserError
 from vq_jax.json_files import check_type
-from vq_jax.media import Animation, Sheet, Sound
+from vq_jax.media import Animation, Sheet, Sound, Texts
 from vq_jax.training.metrics_log import METRICS_NAME, WARNING, read_log
 from vq_jax.training.run_dir import CONFIG_NAME, DataFacts, flatten, read_config, read_data_facts
 
@@ -43,6 +43,7 @@ class RecordedRun:
         images: files of images by name and step, both in order.
         animations: files of animations, alike.
         sounds: files of sounds, alike.
+        texts: files of texts, alike.
     """
 
     label: str
@@ -55,6 +56,7 @@ class RecordedRun:
     images: dict[str, dict[int, Path]]
     animations: dict[str, dict[int, Path]]
     sounds: dict[str, dict[int, Path]]
+    texts: dict[str, dict[int, Path]]
 
     @property
     def last_step(self) -> int:
@@ -121,7 +123,12 @@ def _read_run(workdir: Path, label: str) -> RecordedRun:
         logged = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     except FileNotFoundError:  # just started
         log, warnings, logged = {}, [], None
-    folders = (Sheet.folder, '.png'), (Animation.folder, '.gif'), (Sound.folder, '.wav')
+    folders = (
+        (Sheet.folder, '.png'),
+        (Animation.folder, '.gif'),
+        (Sound.folder, '.wav'),
+        (Texts.folder, '.txt'),
+    )
     media = [_find(workdir / folder, ending) for folder, ending in folders]
     facts = read_data_facts(workdir)
     return RecordedRun(label, workdir, config, facts, log, warnings, logged, *media)

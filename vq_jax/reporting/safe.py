@@ -15,6 +15,7 @@ from vq_jax.media import wav
 
 _MOST_BYTES = 2**25  # of an image or a sound
 _MOST_FRAMES, _MOST_PIXELS = 10_000, 2**28  # of an animation, the latter in all of its frames
+_MOST_TEXT = 2**20  # bytes
 _MOST_CUES, _LONGEST_NAME = 1000, 100
 
 
@@ -95,6 +96,14 @@ def read_wav(path: Path, workdir: Path) -> SafeSound:
         return SafeSound(base64.b64encode(wav.encode(samples, rate)).decode(), cues[:_MOST_CUES])
     except ValueError as error:
         raise UserError(f'{path} is not a WAV file ({error}).') from error
+
+
+def read_text(path: Path, workdir: Path) -> str:
+    """A text of a run, which is to be escaped; as `read_png`, of a file of at most 1 MiB."""
+    data = _read(path, workdir)
+    if len(data) > _MOST_TEXT:
+        raise UserError(f'{path} has {len(data):,} bytes of text, too many.')
+    return data.decode('utf-8', 'replace')
 
 
 def _read(path: Path, workdir: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""What priors and diffusion models learn: codes or latents of a trained run, or the values of examples."""
+"""What priors and diffusion models learn: codes or latents of a trained run, or the examples themselves."""
 
 import dataclasses
 import functools
@@ -17,6 +17,7 @@ from vq_jax.tasks.arguments import check_depths
 from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.restore import Restored, restore_part
+from vq_jax.text_tokenizers import PADDING, text_tokenizer
 from vq_jax.training.state import abstract_examples
 
 
@@ -46,7 +47,7 @@ class TokenizerConfig(CodecConfig):
 
     Attributes:
         workdir: a run of the task vqvae or vqgan, whose codes they are; empty takes the values of the
-            pixels themselves, red, green and blue one after the other.
+            pixels themselves, red, green and blue one after the other, or the tokens of text.
         depths: take the first so many codes of each position alone, of a tokenizer that decodes them without
             the others, as residual quantization with dropout of depths does; None takes all.
         levels: how many values of a pixel are told apart, if `workdir` is empty; 2 is black and white.
@@ -114,6 +115,9 @@ class Codec(Protocol):
     def decode(self, state: Any, codes: Codes, labels: jax.Array) -> jax.Array:
         """Codes, of classes int32 [b], to examples."""
 
+    def certain(self, codes: Codes) -> jax.Array | None:
+        """Which codes of the finest scale follow from those before them, bool [b n]; None if none do."""
+
     def latents(self, state: Any, x: jax.Array) -> jax.Array:
         """Examples to latents, float32 [b *grid d]."""
 
@@ -178,6 +182,9 @@ class Identity:
             values = jnp.clip(values, -(-256 * level // k), -(-256 * (level + 1) // k) - 1)
         return values.astype(jnp.uint8)
 
+    def certain(self, codes: Codes) -> None:
+        """None."""
+
     def latents(self, state: Any, x: jax.Array) -> jax.Array:
         """Integers as numbers in [-1, 1]."""
         return to_float(x)
@@ -185,6 +192,60 @@ class Identity:
     def decode_latents(self, state: Any, z: jax.Array, labels: jax.Array) -> jax.Array:
         """And back, rounded and clipped."""
         return to_integers(z, self.spec.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """The tokens of text as codes, and one code more, which stands wherever the text has ended.
+
+    That a text ends is predicted once, after its last token; what follows is certain. A text that fills an
+    example ends where the example does, or goes on in the next one, of which nothing is said.
+
+    Attributes:
+        spec: of the examples.
+    """
+
+    num_labels: ClassVar[int] = 0
+    class_names: ClassVar[ClassNames] = None
+    has_likelihood: ClassVar[bool] = False
+    first_apart: ClassVar[bool] = False
+    run: ClassVar[None] = None
+    latent_shape: ClassVar[None] = None
+
+    spec: Spec
+
+    @functools.cached_property
+    def end(self) -> int:
+        """The code where there is no text."""
+        return text_tokenizer(self.spec.tokens).size
+
+    @property
+    def code_spec(self) -> CodeSpec:
+        """Of each token one."""
+        return CodeSpec((self.spec.grid,), ((self.end + 1,),))
+
+    @property
+    def written_spec(self) -> CodeSpec:
+        """The same."""
+        return self.code_spec
+
+    def state(self) -> None:
+        """None: nothing is learned."""
+
+    def encode(self, state: Any, x: jax.Array) -> Codes:
+        """See `Codec.encode`."""
+        return (jnp.where(x == PADDING, self.end, x)[..., None],)
+
+    def decode(self, state: Any, codes: Codes, labels: jax.Array) -> jax.Array:
+        """Tokens up to the first end."""
+        tokens = codes[0][..., 0]
+        ended = jax.lax.cummax((tokens == self.end).astype(jnp.int32), axis=1)
+        return jnp.where(ended, PADDING, tokens)
+
+    def certain(self, codes: Codes) -> jax.Array:
+        """What comes after an end."""
+        ends = codes[0][..., 0] == self.end
+        return ends & jnp.pad(ends[:, :-1], ((0, 0), (1, 0)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,6 +319,9 @@ class FrozenRun:
         """See `Codec.decode`."""
         return self.run.task.decode(state, codes, labels)
 
+    def certain(self, codes: Codes) -> None:
+        """None."""
+
     def latents(self, state: Any, x: jax.Array) -> jax.Array:
         """See `Codec.latents`."""
         if self.run.task.vocabularies:
@@ -283,6 +347,8 @@ def make_codec(config: TokenizerConfig | LatentConfig, spec: Spec) -> Codec:
     """
     workdir, key = config.workdir, f'config.{config.section}.workdir'
     of_codes = isinstance(config, TokenizerConfig)
+    if not workdir and spec.kind == 'text':
+        return _text(config, spec)
     if not workdir:
         if of_codes and spec.dtype != np.uint8:
             raise UserError(
@@ -313,3 +379,21 @@ def make_codec(config: TokenizerConfig | LatentConfig, spec: Spec) -> Codec:
             'latents are a grid.'
         )
     return codec
+
+
+def _text(config: TokenizerConfig | LatentConfig, spec: Spec) -> Text:
+    """The codec of text itself."""
+    if isinstance(config, LatentConfig):
+        raise UserError(
+            'config.latent.workdir is empty, and tokens of text are no numbers that noise could be added to; '
+            'set config.task=prior.'
+        )
+    if spec.tokens is None:
+        raise UserError(
+            'what the tokens of these texts stand for is not known, and so not how many there are; let the '
+            "source say it, as tokens = vq_jax.spec.Tokens('bytes')."
+        )
+    for name, value in ('levels', config.levels), ('dither', config.dither):
+        if value != getattr(TokenizerConfig, name):
+            raise UserError(f'config.tokenizer.{name} is {value}, and text has no levels; leave it out.')
+    return Text(spec)

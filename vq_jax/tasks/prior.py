@@ -26,23 +26,24 @@ from vq_jax.ops.keys import content_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.masking import training_holes
 from vq_jax.ops.parts import Part
-from vq_jax.spec import ConditionSpec, Spec
+from vq_jax.spec import ConditionSpec, Spec, Tokens
 from vq_jax.tasks.batched_sampling import check_guidance
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.code_reports import code_caption
-from vq_jax.tasks.codec import Codec, TokenizerConfig, make_codec
+from vq_jax.tasks.codec import Codec, Text, TokenizerConfig, make_codec
 from vq_jax.tasks.conditioner_config import conditioner_sections, make_conditioner
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.restore import Restored, restore_part
 from vq_jax.tasks.task import Task, check_decoder, labels_of
 from vq_jax.tasks.token_network import TokenNetwork, make_network
+from vq_jax.text_tokenizers import PADDING, text_tokenizer
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch
 from vq_jax.training.run_dir import COARSER
 from vq_jax.training.state import TrainState
 
-_MOST_PIXELS = 4_096  # attention is quadratic in them
+_MOST_PIXELS = 4_096  # or tokens of text; attention is quadratic in them
 _MOST_CODES = 2**22  # of each there is an embedding, and a logit at each position
 
 
@@ -199,7 +200,10 @@ class PriorTask(Task):
         key = state.step_key()
         keys = Part.of_device(len(batch['label']), axis_name).keys(key)
         hole = self._holes(fold_in(keys, 3))
-        batch = {**batch, 'asked': self.network.asked(fold_in(keys, 1), self._sampled_in(hole))}
+        # Of examples that are their own codes, these cost nothing here.
+        uncertain = self._uncertain(self._codes(state, batch)) if self.codec.run is None else None
+        among = _both(self._sampled_in(hole), uncertain)
+        batch = {**batch, 'asked': self.network.asked(fold_in(keys, 1), among)}
         batch |= {} if hole is None else {'hole': hole}
         share = pmean(jnp.mean(batch['asked']), axis_name)
 
@@ -207,7 +211,7 @@ class PriorTask(Task):
             codes, keys, asked = self._codes(state, batch), part.keys(key), batch['asked']
             given = None
             if 'hole' in batch:  # what is outside of it is as in inpainting
-                filled = jax.lax.stop_gradient(self.encode(state, fill(batch['x'], batch['hole'])))
+                filled = jax.lax.stop_gradient(self.encode(state, self._filled(batch['x'], batch['hole'])))
                 given = self._given_codes(filled, batch['hole'])
                 codes = (self._outside(batch['hole'], filled[0], codes[0]), *codes[1:])
             known = batch['label'], self.conditions_of(batch)
@@ -225,9 +229,11 @@ class PriorTask(Task):
         images given their tokens.
         """
         codes, labels, conditions = self._codes(state, batch), batch['label'], self.conditions_of(batch)
-        asked = self.network.asked(content_keys(codes[self.scale]))
+        asked = self.network.asked(content_keys(codes[self.scale]), self._uncertain(codes))
         nats, right = self._predicted(state.eval_variables(), codes, labels, conditions, asked)
         values = {'nats': jnp.sum(nats, -1), 'right': jnp.mean(right, -1), 'asked': jnp.mean(asked, -1)}
+        if self.spec.tokens and 'x' in batch:
+            values['bytes'] = _bytes_of(batch['x'], self.spec.tokens)
         if not self.network.masked and self.network.shape[-1] > 1:
             values['nats_by_depth'] = jnp.sum(nats.reshape(len(nats), -1, self.network.shape[-1]), 1)
         priors = self._priors(state)
@@ -249,11 +255,17 @@ class PriorTask(Task):
 
         With a tokenizer that has a likelihood, 'bound' is `log p(image | codes) + log p(codes)` in nats,
         the bound of van den Oord et al. 2017, section 3.2, and 'pixel_bits_per_dimension' the same in bits.
+
+        Of text itself, 'bits_per_byte' are the bits of all tokens, and of ends, for each byte of all texts.
         """
         n, share = math.prod(self.network.shape), means['asked']
         metrics = {'loss': means['nats'] / n / share, 'accuracy': means['right'] / share}
         if not self.network.masked:
-            metrics |= {'nats': means['nats'], 'bits_per_dimension': bits_per_dimension(-means['nats'], n)}
+            metrics['nats'] = means['nats']
+            if 'bytes' in means:
+                metrics['bits_per_byte'] = bits_per_dimension(-means['nats'], means['bytes'])
+            else:
+                metrics['bits_per_dimension'] = bits_per_dimension(-means['nats'], n)
         for depth, nats in enumerate(means.get('nats_by_depth', ())):
             metrics[f'loss_depth_{depth}'] = nats / math.prod(self.network.shape[:-1])
         if 'coarser_nats' in means:
@@ -288,6 +300,8 @@ class PriorTask(Task):
     def media(self, predictions: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Media]:
         """Examples over what their tokens decode to over samples."""
         names = {'originals': 'images', 'reconstructions': 'decoded', 'samples': 'samples'}
+        if isinstance(self.codec, Text):  # whose reconstructions are the originals
+            del names['reconstructions']
         rows = {caption: predictions[name] for caption, name in names.items() if name in predictions}
         for name in ('codes', 'sampled_codes'):
             if name in predictions:
@@ -327,11 +341,11 @@ class PriorTask(Task):
         hold where the mask, bool [b *grid], is True does not count. There is a random key for each example
         [b], and a class, int32 [b].
         """
-        filled = self.encode(state, fill(images, mask))
+        filled = self.encode(state, self._filled(images, mask))
         known = [self._outside(mask, codes, -1) for codes in filled]
         given = self._given_codes(filled, mask)
         sampled = self._sample(state, keys, labels, conditions, known, sampling, given)
-        return jnp.where(mask[..., None], sampled, images)
+        return jnp.where(jnp.expand_dims(mask, range(mask.ndim, images.ndim)), sampled, images)
 
     def unused(self, sampling: Sampling, method: str) -> dict[str, str]:
         """Keys that change nothing for this model, nor for those of coarser scales, and why."""
@@ -384,7 +398,8 @@ class PriorTask(Task):
         """
         if self.network.masked:
             raise UserError('a masked prior has no likelihood; ask a transformer or a PixelCNN for one.')
-        asked = jnp.ones((len(labels), math.prod(self.network.shape)), bool)
+        keys = content_keys(codes[self.scale])
+        asked = self.network.asked(keys, self._uncertain(codes))
         nats, _ = self._predicted(state.eval_variables(), codes, labels, conditions, asked)
         return -jnp.sum(nats, -1)
 
@@ -470,6 +485,18 @@ class PriorTask(Task):
         parts = any_within(hole, codes.shape[1:-1], self.codec.first_apart)
         return jnp.where(parts[..., None], others, codes)
 
+    def _filled(self, x: jax.Array, hole: jax.Array) -> jax.Array:
+        """Examples with something in their holes, bool [b *grid]; of text, no token."""
+        return jnp.where(hole, PADDING, x) if self.spec.kind == 'text' else fill(x, hole)
+
+    def _uncertain(self, codes: Codes) -> jax.Array | None:
+        """Which codes of the scale that is learned are not certain beforehand, bool [b n]; None is all.
+
+        A masked model, which is not given what is before a code, predicts all.
+        """
+        certain = None if self.network.masked else self.codec.certain(codes)
+        return None if certain is None else ~certain
+
     def _holes(self, keys: jax.Array) -> jax.Array | None:
         """What is hidden of training examples, with a random key for each [b]: bool [b *grid].
 
@@ -510,6 +537,19 @@ class PriorTask(Task):
         return nats * asked, (jnp.argmax(logits, -1) == tokens) & asked
 
 
+def _both(some: jax.Array | None, others: jax.Array | None) -> jax.Array | None:
+    """Where both are True, bool [b n]; None is everywhere."""
+    if some is None or others is None:
+        return others if some is None else some
+    return some & others
+
+
+def _bytes_of(x: jax.Array, tokens: Tokens) -> jax.Array:
+    """How many bytes of UTF-8 texts int [b n] have, float32 [b]."""
+    lengths = jnp.asarray(text_tokenizer(tokens).lengths, jnp.float32)
+    return jnp.sum(jnp.where(x == PADDING, 0, lengths[x]), axis=1)
+
+
 def _check_codes(config: PriorConfig, codec: Codec) -> None:
     """Raises `UserError` for codes that no prior learns, and for a transformer over large images."""
     spec = codec.code_spec
@@ -527,6 +567,11 @@ def _check_codes(config: PriorConfig, codec: Codec) -> None:
     # Only flattened, each channel of a pixel is a step.
     length = spec.length if config.pattern == 'flattened' else math.prod(spec.grids[0])
     if codec.run is None and config.kind != 'pixelcnn' and length > _MOST_PIXELS:
+        if isinstance(codec, Text):
+            raise UserError(
+                f'config.data.num_tokens is {length:,}; a {config.kind} is made for at most '
+                f'{_MOST_PIXELS:,}; give fewer.'
+            )
         raise UserError(
             'without config.tokenizer.workdir the tokens are the pixels, of which these images have '
             f'{length:,}; a {config.kind} is made for at most {_MOST_PIXELS:,}; set '

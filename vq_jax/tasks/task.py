@@ -318,6 +318,8 @@ def check_same_spec(spec: Spec, wanted: Spec) -> None:
     check_same_kind(spec, wanted)
     if spec.shape != wanted.shape:
         channels, resize = f'set config.data.channels to {wanted.channels}', 'resize them'
+        if spec.kind == 'text':
+            resize = f'set config.data.num_tokens to {wanted.shape[0]}'
         remedies = (resize, spec.grid != wanted.grid), (channels, spec.channels != wanted.channels)
         raise UserError(
             f'the examples are {spec.shape} and the model was made for {wanted.shape}; '
@@ -332,12 +334,17 @@ def check_same_kind(spec: Spec, wanted: Spec) -> None:
             f'the examples are {spec.kind} and the model was made for {wanted.kind}; set config.data.name to '
             f'a set of {wanted.kind}.'
         )
+    if spec.tokens != wanted.tokens:
+        raise UserError(
+            'the texts have other tokens than those that the model was made for; set '
+            'config.data.text_tokenizer to the same tokenizer.'
+        )
 
 
 def size_keys(spec: Spec) -> str:
     """The keys of the config by which examples become of another size, for messages."""
-    if spec.kind == 'audio':
-        return 'config.data.num_samples'
+    if spec.kind in ('audio', 'text'):
+        return 'config.data.num_samples' if spec.kind == 'audio' else 'config.data.num_tokens'
     frames = 'config.data.frames, ' if spec.kind == 'video' else ''
     return f'{frames}config.data.image_size or config.data.pad'
 

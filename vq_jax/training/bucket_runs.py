@@ -21,7 +21,9 @@ from vq_jax.training.run_dir import BUILT_ON, CHECKPOINTS, CONFIG_NAME, DATA_NAM
 
 _OPENED = re.compile(rf'({BUILT_ON}/\w+/)*({CONFIG_NAME}|{DATA_NAME}|{CHECKPOINTS}/\d+/{MANIFEST})', re.ASCII)
 _MOST_BYTES = 2**30  # of a file that is copied whenever a run is opened
-_SHOWN = re.compile(rf'{METRICS_NAME}|images/[^/]+\.png|animations/[^/]+\.gif|sounds/[^/]+\.wav')
+_SHOWN = re.compile(
+    rf'{METRICS_NAME}|images/[^/]+\.png|animations/[^/]+\.gif|sounds/[^/]+\.wav|texts/[^/]+\.txt'
+)
 
 
 def local_run(workdir: str | Path, *, logs: bool = False) -> Path:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import typing
@@ -311,12 +312,15 @@ def _read_facts(workdir: Path) -> dict[str, Any]:
 
 
 def facts_to_seal(facts: DataFacts) -> dict[str, Any]:
-    """What of the facts may never change, in JSON values: of other runs the checksums alone."""
+    """What of the facts may never change, in JSON values: of other runs and of tokens the checksums alone."""
     checksums = {
         'built_on': {name: part['checksum'] for name, part in facts.built_on.items()},
         'init_from': facts.init_from and facts.init_from['checksum'],
     }
-    return json.loads(json.dumps(dataclasses.asdict(facts) | checksums))
+    sealed = dataclasses.asdict(facts) | checksums
+    if tokens := sealed['spec'].pop('tokens'):  # which may be megabytes, and were not there before text was
+        sealed['spec']['tokens'] = hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
+    return json.loads(json.dumps(sealed))
 
 
 def check_sealed(workdir: Path, sealed: Sealed, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from absl import logging
 
 from vq_jax.errors import UserError
 from vq_jax.files import AppendedFile, WriteError, telling, write_atomically
-from vq_jax.media import Animation, Media, Sheet, Sound
+from vq_jax.media import Animation, Media, Sheet, Sound, Texts
 from vq_jax.training.metrics_log import METRICS_NAME, WARNING, read_log
 from vq_jax.training.tensorboard import TensorBoard
 from vq_jax.training.weights_and_biases import WeightsAndBiases, check_installed
@@ -62,7 +62,7 @@ class MetricWriter:
             (workdir / Sheet.folder).mkdir(parents=True, exist_ok=True)
             if self._path.exists():
                 _drop_after(self._path, resume_step)
-            for folder in (Sheet.folder, Animation.folder, Sound.folder):
+            for folder in (Sheet.folder, Animation.folder, Sound.folder, Texts.folder):
                 _drop_media_after(workdir / folder, resume_step)
             self._file = AppendedFile(self._path)
         self._kept: list[bytes] = []  # lines that could not be written yet
@@ -192,5 +192,5 @@ def _drop_after(path: Path, step: int) -> None:
 def _drop_media_after(folder: Path, step: int) -> None:
     """Removes the files of later steps, which may not be made again."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if (found := re.fullmatch(r'.+_(\d{7,})\.(png|gif|wav)', path.name)) and int(found[1]) > step:
+        if (found := re.fullmatch(r'.+_(\d{7,})\.(png|gif|wav|txt)', path.name)) and int(found[1]) > step:
             path.unlink()

@@ -77,6 +77,7 @@ class PieceSource(Source):
         self._source, self._num_tokens = source, config.num_tokens
         self.name, self.kind, self.shape = source.name, source.kind, (config.num_tokens,)
         self.class_names, self.conditions = source.class_names, source.conditions
+        self.captioned = source.captioned
         self.tokens = tokenizer.tokens
         smallest = np.min_scalar_type(tokenizer.size - 1)
         self._records = [

@@ -101,7 +101,7 @@ class TextTransform(Transform):
                 raise UserError(
                     'it is not known what the tokens of this model stand for; give arrays of them.'
                 )
-            tokens = text_tokenizer(spec.tokens).encode(_text(file))
+            tokens = text_tokenizer(spec.tokens).encode(read_text(file))
         if tokens.ndim != 1 or tokens.dtype != np.int32:
             raise UserError(f'the text is {tokens.dtype} {tokens.shape}; give tokens, int32 [m].')
         if whole:
@@ -114,8 +114,8 @@ class TextTransform(Transform):
         return pad_tokens([tokens], spec.shape[0])[0], None
 
 
-def _text(file: bytes | str | Path) -> str:
-    """What a file holds, or its content."""
+def read_text(file: bytes | str | Path) -> str:
+    """The text of a file, of which the path or the content is given; `UserError` if it is none."""
     name = file if isinstance(file, str | Path) else 'the text'
     with telling(f'{name} cannot be read', 'give a text file'):
         content = read_file(Path(file)) if isinstance(file, str | Path) else file
