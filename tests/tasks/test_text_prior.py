@@ -46,7 +46,13 @@ def begun(task):
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.5, x.shape), x.dtype), state.params)
     optimizer = task.optimizer.transformation.init(params)
     key = jax.random.key(0)
-    return state.replace(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer, key=key)
+    return state.replace(
+        step=jnp.zeros((), jnp.int32),
+        key=key,
+        params=params,
+        opt_state=optimizer,
+        frozen=task.pretrained(),
+    )
 
 
 def test_codes_are_tokens_and_an_end():
@@ -83,7 +89,7 @@ def test_the_probabilities_of_all_texts_sum_to_one():
     length = (texts >= 0).sum(1)
     np.testing.assert_array_equal(values['bytes'], length + (texts == 2).sum(1))
     np.testing.assert_allclose(values['asked'], np.minimum(length + 1, 3) / 3)
-    means = {name: np.mean(value, axis=0, dtype=np.float64) for name, value in values.items()}
+    means = {name: np.float64(value).mean(axis=0) for name, value in values.items()}
     metrics, nats = task.summarize(means), -found.sum()
     bits = nats / np.log(2) / (length.sum() + (texts == 2).sum())
     assert metrics['bits_per_byte'] == pytest.approx(bits, rel=1e-5)
