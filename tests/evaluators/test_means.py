@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from vq_jax.data import DataConfig, open_dataset
-from vq_jax.data.text_tokenizers import ByteTokenizer
 from vq_jax.evaluators.means import MeanEvaluator
 from vq_jax.media.sheets import Sheet
 from vq_jax.models.text_encoder import TextEncoder
 from vq_jax.ops.keys import content_keys, normal
+from vq_jax.text_tokenizers import ByteTokenizer
 from vq_jax.training.parallel import JitEngine
 
 
