@@ -355,6 +355,7 @@ def test_super_resolution_sees_the_small_image():
     'changes, words',
     [
         ({'model__learned_variance': True}, 'config.model.timesteps'),
+        ({'model__clock': 'steps'}, 'config.model.timesteps is 0, and the clock counts steps'),
         ({'model__timesteps': 10, 'evaluation__flow_steps': 5}, 'continuous time'),
         ({'latent__workdir': 'a', 'evaluation__flow_steps': 5}, 'set config.evaluation.flow_steps=0'),
         ({'unet__patch': 3}, 'cannot be divided by 3'),

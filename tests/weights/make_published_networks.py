@@ -1,8 +1,9 @@
 """Made `published_networks.json`: what transformers of other projects give with `models.random_weights`.
 
-By `python -m tests.weights.make_published_networks`, with PyTorch 2.13.0 on a CPU, and LlamaGen (commit
-ce98ec4) and taming-transformers (3ba01b2) on the path. A function of the package `transformers` that the
-latter imports, and only samples with, is no longer there.
+By `python -m tests.weights.make_published_networks`, with PyTorch 2.13.0 on a CPU, timm 1.0.31, and on the
+path LlamaGen (commit ce98ec4), taming-transformers (3ba01b2), and the folders `dit` and `sit` with DiT
+(ed81ce2) and SiT (947f95b). A function of the package `transformers` that taming-transformers imports, and
+only samples with, is no longer there.
 """
 
 import json
@@ -13,11 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.weights.models import HEADS, LABELS, OF_CODES, codes, random_weights
+from tests.weights.models import HEADS, LABELS, OF_CODES, OF_LATENTS, STEPS, codes, latents, random_weights
 
 sys.modules['transformers'] = types.SimpleNamespace(top_k_top_p_filtering=None)
 
 from autoregressive.models import gpt as llamagen  # noqa: E402
+from dit.diffusion import create_diffusion  # noqa: E402
+from dit.models import DiT  # noqa: E402
+from sit.models import SiT  # noqa: E402
 from taming.modules.transformer import mingpt  # noqa: E402
 
 
@@ -28,7 +32,8 @@ def flat(x):
 def loaded(model, project):
     weights = {name: torch.tensor(array) for name, array in random_weights(project).items()}
     missing, surplus = model.load_state_dict(weights, strict=False)
-    assert not surplus and all(name.endswith('attn.mask') for name in missing), (missing, surplus)
+    fixed = ('attn.mask', 'pos_embed')
+    assert not surplus and all(name.endswith(fixed) for name in missing), (missing, surplus)
     return model.eval()
 
 
@@ -63,6 +68,12 @@ def of_llamagen():
     return logits
 
 
+def of_latents(kind, project):
+    s = OF_LATENTS[project]
+    sizes = {'hidden_size': s.width, 'depth': s.depth, 'num_heads': HEADS, 'num_classes': s.classes}
+    return loaded(kind(input_size=8, patch_size=s.patch, in_channels=s.latent, **sizes), project)
+
+
 made = {}
 with torch.no_grad():
     for project, logits, sampling in (
@@ -75,4 +86,14 @@ with torch.no_grad():
         for _ in range(64):  # the likeliest code after those before
             sampled = torch.cat([sampled, logits(sampled, **sampling)[:, -1:].argmax(-1)], 1)
         made[project] = {'logits': flat(found[:, ::7, ::8]), 'sampled': sampled.tolist()}
+    x, labels = torch.tensor(latents()).permute(0, 3, 1, 2), torch.tensor(LABELS)
+    dit, sit, steps = of_latents(DiT, 'dit'), of_latents(SiT, 'sit'), torch.tensor(STEPS)
+    made['dit'] = {'outputs': flat(dit(x, steps, labels).permute(0, 2, 3, 1)[:, ::2, ::3])}
+    given = {'model_kwargs': {'y': labels}, 'clip_denoised': False}
+    step = create_diffusion('', diffusion_steps=1000).p_mean_variance(dit, x, steps, **given)
+    made['dit'] |= {
+        name: flat(step[name].permute(0, 2, 3, 1)[:, ::2, ::3]) for name in ('mean', 'log_variance')
+    }
+    times = 1 - (steps + 1) / 1000  # from noise to data
+    made['sit'] = {'outputs': flat(sit(x, times, labels).permute(0, 2, 3, 1)[:, ::2, ::3])}
 Path(__file__).with_name('published_networks.json').write_text(json.dumps(made) + '\n')

@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 
 from vq_jax.weights import PROJECTS
+from vq_jax.weights.dit import DiTSizes
 from vq_jax.weights.gpt import GPTSizes
 from vq_jax.weights.project import theirs_of
 from vq_jax.weights.vqgan import Sizes, VQGANProject
@@ -30,13 +31,18 @@ OF_CODES = {
     'taming-gpt': GPTSizes(2, 64, 256, num_codes=1024, positions=64, classes=0),
     'llamagen-gpt': GPTSizes(2, 64, 256, num_codes=32, positions=0, classes=10),
 }
+# Diffusion transformers over the latents of images of 8x8, of an autoencoder of one resolution.
+OF_LATENTS = {
+    'dit': DiTSizes(2, 64, 256, patch=2, latent=4, outputs=8, positions=16, classes=10),
+    'sit': DiTSizes(2, 64, 256, patch=2, latent=4, outputs=8, positions=16, classes=10),
+}
 HEADS = 4
 TOKENIZERS = tuple(name for name, project in PROJECTS.items() if isinstance(project, VQGANProject))
 
 
 def sizes_of(project):
-    if project in OF_CODES:
-        return OF_CODES[project]
+    if project in OF_CODES | OF_LATENTS:
+        return (OF_CODES | OF_LATENTS)[project]
     return {'vq': CODED, 'multi_scale': SCALED, 'kl': KL}[PROJECTS[project].bottleneck]
 
 
@@ -67,3 +73,11 @@ def codes(project):
 
 
 LABELS = (3, 7)  # of these
+
+
+def latents():
+    """Noisy ones, of two images, float32 [2 8 8 4]."""
+    return np.random.RandomState(2).standard_normal((2, 8, 8, 4)).astype(np.float32)
+
+
+STEPS = (0, 700)  # of noise, counted from 0, at which these are

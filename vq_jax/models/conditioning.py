@@ -34,9 +34,12 @@ class Conditioning(nn.Module):
 
     @nn.compact
     def __call__(self, t: jax.Array, vector: jax.Array | None) -> jax.Array:
-        """The vectors [b width] of times [b] from 0 to 1 and of a context's vector [b d], or None."""
-        # Published networks count 1,000 steps, to which the wavelengths are made.
-        x = sinusoids(1000 * t, self.frequencies)
+        """The vectors [b width] of times [b] and of a context's vector [b d], or None.
+
+        Times are what a network is told of them (see `vq_jax.ops.diffusion.CLOCKS`). Published networks count
+        1,000 steps, to which the wavelengths are made.
+        """
+        x = sinusoids(t, self.frequencies)
         x = nn.swish(nn.Dense(self.width, dtype=self.dtype)(x))
         x = nn.Dense(self.width, dtype=self.dtype)(x)
         if vector is not None:

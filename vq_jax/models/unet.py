@@ -103,7 +103,7 @@ class UNet(nn.Module):
 
         Args:
             x: noisy examples, with further channels beside them if there are any [b *grid c].
-            t: times from 0 to 1 [b].
+            t: times [b], as the network is told them (see `vq_jax.ops.diffusion.CLOCKS`).
             context: of each example.
             keys: a random key for each example [b], for dropout; None drops nothing.
 

@@ -90,6 +90,15 @@ PREDICTIONS: dict[str, Callable[[jax.Array, jax.Array], tuple[_Number, _Number]]
 }
 PredictionName = Literal[*PREDICTIONS]
 
+# What a network is told of times [b], by the number of discrete times: numbers whose sinusoids have
+# wavelengths from 2 pi to 20,000 pi.
+CLOCKS: dict[str, Callable[[jax.Array, int], jax.Array]] = {
+    'thousandths': lambda t, timesteps: 1000 * t,
+    'steps': lambda t, timesteps: timesteps * t - 1,
+    'from_noise': lambda t, timesteps: 1 - t,
+}
+ClockName = Literal[*CLOCKS]
+
 
 @dataclasses.dataclass(frozen=True)
 class Process:

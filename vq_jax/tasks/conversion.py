@@ -16,6 +16,8 @@ from ml_collections import ConfigDict
 from vq_jax.errors import UserError, nearest
 from vq_jax.files import telling, write_atomically
 from vq_jax.spec import Spec
+from vq_jax.tasks.diffusion import DiffusionTask
+from vq_jax.tasks.prior import PriorTask
 from vq_jax.tasks.registry import complete_config, default_config, make_task
 from vq_jax.tasks.restore import identities, keep_built_on, overridden, restore, write_for_inference
 from vq_jax.tasks.task import State, Task
@@ -37,7 +39,6 @@ _OTHERS = {  # what else is published, by the name of one of its arrays
     'model.cls_embedding.cap_proj.fc1.weight': 'a text-conditional transformer of LlamaGen',
     'state_dict.quantize.embed.weight': 'a VQGAN with Gumbel-softmax of taming-transformers',
     'state_dict.model.diffusion_model.out.0.weight': 'a U-Net of latent-diffusion',
-    'final_layer.adaLN_modulation.1.weight': 'DiT or SiT',
 }
 
 
@@ -104,19 +105,19 @@ def convert(
     network = {**chosen.given(sizes), **chosen.config(sizes)}
     if fixed := [key for key in overrides if key in network]:
         raise UserError(f'{fixed[0]} is as the arrays of {source} are, and cannot be overridden.')
-    config = _config(source, chosen, {**_DATA, **chosen.DEFAULTS, **trained, **network}, overrides, trained)
+    config = _config(source, chosen, {**_DATA, **chosen.defaults, **trained, **network}, overrides, trained)
     flat = flatten(config.to_dict())
     if misfits := chosen.misfits(flat):
         raise UserError(f'{misfits[0]}.')
     size, num_classes = config.data.image_size, chosen.num_classes(sizes, flat)
     spec = Spec('image', (size, size, config.data.channels))
     task = make_task(config, spec, num_classes)
+    chosen.check_grid(sizes, _grid(task))
     rows, constants = chosen.table(sizes, flat), chosen.constants(sizes, flat)
     left_out = _check(source, chosen, rows, constants, arrays)
     if odd := [name for name in {row.theirs for row in rows} if not np.isfinite(arrays[name]).all()]:
         raise UserError(f'{source} holds numbers that are not finite, in {some(odd)}; get the file anew.')
-    ours = ours_of(rows, arrays)
-    ours |= {way: np.zeros(shape, np.float32) for way, shape in chosen.absent(sizes, flat).items()}
+    ours = ours_of(rows, arrays) | chosen.beside(sizes, flat)
     state = _filled(source, task, spec, ours)
     origin: Origin = {
         'project': chosen.name,
@@ -176,7 +177,7 @@ def export_run(workdir: str | Path, project: str, output: str | Path, step: int 
     if config['task'] != chosen.TASK:
         raise UserError(f'{workdir} is a run of the task {config["task"]}; {chosen.title} has none of that.')
     ours = _by_way(run.state.eval_variables())
-    sizes = chosen.sizes_of(config, {way: x.shape for way, x in ours.items()})
+    sizes = chosen.sizes_of(config, {way: x.shape for way, x in ours.items()}, _grid(run.task))
     differing = [
         f'config.{key} is {config[key]}, and would have to be {value}'
         for key, value in chosen.config(sizes).items()
@@ -186,10 +187,11 @@ def export_run(workdir: str | Path, project: str, output: str | Path, step: int 
     if differing or run.spec.kind != 'image':
         why = '; '.join(differing) or f'it is of {run.spec.plural}'
         raise UserError(f'{workdir} cannot be written as a model of {chosen.title}: {why}.')
+    chosen.check_grid(sizes, _grid(run.task))
     rows = chosen.table(sizes, config)
     arrays = theirs_of(rows, ours)
-    lost = [way for way, array in ours_of(rows, arrays).items() if not np.array_equal(array, ours[way])]
-    lost += [way for way in chosen.absent(sizes, config) if np.any(ours[way])]
+    back = ours_of(rows, arrays) | chosen.beside(sizes, config)
+    lost = [way for way, array in back.items() if not np.array_equal(array, ours[way])]
     if lost:
         raise UserError(
             f'{workdir} cannot be written as a model of {chosen.title}, which has none of what was learned '
@@ -289,6 +291,13 @@ def _check(
     if told:
         raise UserError(f'{source} is no whole model of {project.title}; {"; ".join(told)}.')
     return left_out
+
+
+def _grid(task: Task) -> tuple[int, ...]:
+    """That of the codes or latents that a task learns; of an autoencoder, that of examples."""
+    if isinstance(task, PriorTask):
+        return task.network.grid
+    return task.codec.latent_shape[:-1] if isinstance(task, DiffusionTask) else task.spec.grid
 
 
 def _near(found: np.ndarray, wanted: np.ndarray) -> bool:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from vq_jax.errors import UserError, check_least, check_share, on_device
-from vq_jax.ops.diffusion import PathName, PredictionName, Process, ScheduleName, Weighting
+from vq_jax.ops.diffusion import ClockName, PathName, PredictionName, Process, ScheduleName, Weighting
 from vq_jax.sampling.diffusion import GRIDS, READERS, GridName, Options, SamplerName
 
 
@@ -35,6 +35,9 @@ class DiffusionConfig:
             is flow matching.
         shift: how much stronger noise is than the schedule says, for large images.
         timesteps: of discrete time; 0 for continuous time.
+        clock: what the network is told of a time: 'thousandths' of the way from data to noise; 'steps', the
+            number of the step, from 0, in discrete time (Ho et al. 2020's code, and DiT); 'from_noise', the
+            share of the way from noise to data (SiT, Ma et al. 2024, arXiv:2401.08740).
         prediction: what the network predicts.
         weighting: of its squared error over time (see `vq_jax.ops.diffusion.loss_weight`).
         min_snr_gamma: the bound in the weighting 'min_snr'.
@@ -54,6 +57,7 @@ class DiffusionConfig:
     path: PathName = 'variance_preserving'
     shift: float = 1.0
     timesteps: int = 0
+    clock: ClockName = 'thousandths'
     prediction: PredictionName = 'v'
     weighting: Weighting = 'uniform'
     min_snr_gamma: float = 5.0
@@ -76,6 +80,10 @@ class DiffusionConfig:
             raise UserError(f'fourier is {self.fourier}; give exponents from 0 to 12.')
         if not on_device('min_snr_gamma', self.min_snr_gamma) > 0:
             raise UserError(f'min_snr_gamma is {self.min_snr_gamma}; give a number above 0.')
+        if self.clock == 'steps' and not self.timesteps:
+            raise UserError(
+                'timesteps is 0, and the clock counts steps; set it to 1000, say, or clock=thousandths.'
+            )
         if self.learned_variance and not self.timesteps:
             raise UserError(
                 'timesteps is 0, and learned_variance needs steps whose variance there is to learn; set it '

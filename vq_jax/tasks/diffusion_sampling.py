@@ -12,7 +12,7 @@ from vq_jax.errors import UserError
 from vq_jax.models.context import NO_CONDITIONS, Conditioner, Conditions, Context, ContextEncoder, enlarge
 from vq_jax.models.dit import DiT
 from vq_jax.models.unet import UNet
-from vq_jax.ops.diffusion import Process, spread, to_x0
+from vq_jax.ops.diffusion import CLOCKS, Process, spread, to_x0
 from vq_jax.ops.grids import any_within, mean_within, to_patches
 from vq_jax.ops.images import fill, level, to_float
 from vq_jax.ops.keys import fold_in, normal
@@ -331,11 +331,13 @@ class DiffusionSampling(Task):
 
     def network(self, variables: Any, context: Context, keys: jax.Array | None = None) -> Any:
         """The network as a function of x_t and times; with a key for each example [b], it drops out."""
-        first = 1 / self.config.timesteps if self.config.timesteps else 0.0
+        timesteps = self.config.timesteps
+        first, clock = 1 / timesteps if timesteps else 0.0, CLOCKS[self.config.clock]
 
         def network(x: jax.Array, t: jax.Array) -> jax.Array:
             # In discrete time the network does not know time 0.
-            return self.model.apply(variables, self.features(x), jnp.maximum(t, first), context, keys)
+            told = clock(jnp.maximum(t, first), timesteps)
+            return self.model.apply(variables, self.features(x), told, context, keys)
 
         return network
 

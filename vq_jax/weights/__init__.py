@@ -1,6 +1,7 @@
 """Other people's weights: files read without running them, and what projects call their arrays."""
 
 from vq_jax.weights.diffusers import DIFFUSERS
+from vq_jax.weights.dit import DIT, SIT
 from vq_jax.weights.downloads import INCEPTION_FILES, LPIPS_FILES, download
 from vq_jax.weights.latent_diffusion import LATENT_DIFFUSION
 from vq_jax.weights.llamagen import LLAMAGEN, LLAMAGEN_GPT
@@ -13,7 +14,7 @@ from vq_jax.weights.var import VAR
 
 PROJECTS: dict[str, Project] = {
     project.name: project
-    for project in (TAMING, LLAMAGEN, VAR, LATENT_DIFFUSION, *DIFFUSERS, TAMING_GPT, LLAMAGEN_GPT)
+    for project in (TAMING, LLAMAGEN, VAR, LATENT_DIFFUSION, *DIFFUSERS, TAMING_GPT, LLAMAGEN_GPT, DIT, SIT)
 }
 
 __all__ = [

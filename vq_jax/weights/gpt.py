@@ -6,11 +6,13 @@ In all of them the first slot holds the class, and each later one the code befor
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
+from vq_jax.errors import UserError
 from vq_jax.weights.project import Project, Row, Way
 
 _IMAGENET = 1000  # classes, of which the embeddings of the first codes stand where classes have none
@@ -83,17 +85,16 @@ class GPTProject(Project):
         TASK: see `Project`.
         BUILT_ON: see `Project`.
         UNSAID: see `Project`.
-        DEFAULTS: see `Project`.
     """
 
     TASK: ClassVar[str] = 'prior'
     BUILT_ON: ClassVar[tuple[str, str] | None] = ('tokenizer', 'a prior of the codes of a tokenizer')
     UNSAID: ClassVar[tuple[str, ...]] = ('transformer.heads',)
-    DEFAULTS: ClassVar[Mapping[str, Any]] = {'data.channels': 3}
 
     names: GPTNames
     form: Mapping[str, Any]
     interleaved: bool = False
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {'data.channels': 3})
 
     def marks(self) -> tuple[str, ...]:
         """See `Project.marks`."""
@@ -116,7 +117,9 @@ class GPTProject(Project):
             classes=size(f'{n.classes}.weight', 0, 2) - 1 if n.classes else 0,
         )
 
-    def sizes_of(self, config: Mapping[str, Any], shapes: Mapping[Way, tuple[int, ...]]) -> GPTSizes:
+    def sizes_of(
+        self, config: Mapping[str, Any], shapes: Mapping[Way, tuple[int, ...]], grid: tuple[int, ...]
+    ) -> GPTSizes:
         """See `Project.sizes_of`."""
 
         def size(*way: str, axis: int = 0) -> int:
@@ -147,8 +150,23 @@ class GPTProject(Project):
             **{f'transformer.{key}': value for key, value in self.form.items()},
         }
 
+    def check_grid(self, sizes: GPTSizes, grid: tuple[int, ...]) -> None:
+        """See `Project.check_grid`: codes are a square, of as many slots as there are positions."""
+        if sizes.positions and math.prod(grid) != sizes.positions:
+            raise UserError(
+                f'a model of {self.title} with {sizes.positions:,} positions learns as many codes, and these '
+                f'are {math.prod(grid):,}; give its size of images, by --override=data.image_size=N.'
+            )
+        if len(set(grid)) > 1:
+            raise UserError(f'{self.title} learns squares of codes, and these are {grid}.')
+
     def num_classes(self, sizes: GPTSizes, config: Mapping[str, Any]) -> int:
         """See `Project.num_classes`."""
+        if config['model.class_conditional'] and not sizes.classes and sizes.num_codes < _IMAGENET:
+            raise UserError(
+                f'in {self.title} codes stand for classes, and {sizes.num_codes} for no {_IMAGENET:,}; set '
+                'model.class_conditional=False.'
+            )
         return (sizes.classes or _IMAGENET) if config['model.class_conditional'] else 0
 
     def table(self, sizes: GPTSizes, config: Mapping[str, Any]) -> list[Row]:
@@ -171,9 +189,10 @@ class GPTProject(Project):
         shape = (sizes.num_codes, width)
         return [*rows, Row(f'{n.head}.weight', shape, kernel, (1, 0), shape[::-1])]
 
-    def absent(self, sizes: GPTSizes, config: Mapping[str, Any]) -> dict[Way, tuple[int, ...]]:
-        """See `Project.absent`: logits have no biases there."""
-        return {('params', 'head', 'bias'): (sizes.num_codes,)} if config['transformer.biases'] else {}
+    def beside(self, sizes: GPTSizes, config: Mapping[str, Any]) -> dict[Way, np.ndarray]:
+        """See `Project.beside`: logits have no biases there."""
+        none = np.zeros(sizes.num_codes, np.float32)
+        return {('params', 'head', 'bias'): none} if config['transformer.biases'] else {}
 
     def constants(self, sizes: GPTSizes, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """See `Project.constants`: what slots see of each other."""

@@ -65,11 +65,12 @@ class Row:
         shape = [len(self.orders.get(axis, range(size))) for axis, size in enumerate(whole)]
         transposed = array.reshape([shape[axis] for axis in self.axes])
         part = np.ascontiguousarray(transposed.transpose(np.argsort(self.axes)))
+        part = part if self.sign == 1 else -part
         for axis, order in self.orders.items():
             found = np.zeros([*part.shape[:axis], whole[axis], *part.shape[axis + 1 :]], part.dtype)
             found[(*[slice(None)] * axis, order)] = part
             part = found
-        return part if self.sign == 1 else -part
+        return part
 
     @property
     def _box_shape(self) -> tuple[int, ...]:
@@ -135,17 +136,16 @@ class Project:
         unread: beginnings of the names of arrays that inference does not need.
         settings: what `config.json` says of a model of such sizes, where its models are folders.
         published: models.
+        defaults: what the config of a converted run says that its users may change.
         TASK: of our runs of it.
         BUILT_ON: the section of the config that names the run that it is built on, and what that is; None if
             it stands alone.
         UNSAID: keys of the network that no array says; where nothing is published they must be given.
-        DEFAULTS: what the config of a converted run says that its users may change.
     """
 
     TASK: ClassVar[str]
     BUILT_ON: ClassVar[tuple[str, str] | None] = None
     UNSAID: ClassVar[tuple[str, ...]] = ()
-    DEFAULTS: ClassVar[Mapping[str, Any]]
 
     name: str
     title: str
@@ -156,6 +156,7 @@ class Project:
     unread: tuple[str, ...] = ()
     settings: Callable[[Any], dict[str, Any]] | None = None
     published: tuple[Published, ...] = ()
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def renamed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Arrays of a file by the names that the project has for them now."""
@@ -178,8 +179,16 @@ class Project:
         """
         raise NotImplementedError
 
-    def sizes_of(self, config: Mapping[str, Any], shapes: Mapping[Way, tuple[int, ...]]) -> Any:
-        """The sizes of a model of ours, by its config and the shapes of its arrays, if it is one of these."""
+    def sizes_of(
+        self, config: Mapping[str, Any], shapes: Mapping[Way, tuple[int, ...]], grid: tuple[int, ...]
+    ) -> Any:
+        """The sizes of a model of ours, if it is one of these.
+
+        Args:
+            config: of its run.
+            shapes: of its arrays, by the way to them.
+            grid: of the codes or latents that it learns; of an autoencoder that of examples.
+        """
         raise NotImplementedError
 
     def config(self, sizes: Any) -> dict[str, Any]:
@@ -198,6 +207,9 @@ class Project:
         """Why a model with the config that `config` returns is none of this project all the same."""
         return []
 
+    def check_grid(self, sizes: Any, grid: tuple[int, ...]) -> None:
+        """Raises `UserError` unless codes or latents of such a grid are what a model learned."""
+
     def num_classes(self, sizes: Any, config: Mapping[str, Any]) -> int:
         """How many classes a model is conditioned on."""
         return 0
@@ -206,8 +218,8 @@ class Project:
         """All arrays of a model whose sizes, and whose config here, are given."""
         raise NotImplementedError
 
-    def absent(self, sizes: Any, config: Mapping[str, Any]) -> dict[Way, tuple[int, ...]]:
-        """The shapes of arrays of ours that there are none of there: they are zeros."""
+    def beside(self, sizes: Any, config: Mapping[str, Any]) -> dict[Way, np.ndarray]:
+        """Arrays of ours that there are none of there, which must be so."""
         return {}
 
     def constants(self, sizes: Any, config: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -95,18 +95,17 @@ class VQGANProject(Project):
         zeros: the shapes of arrays that models of such sizes have there and ours do not, which are written as
             zeros.
         TASK: see `Project`.
-        DEFAULTS: see `Project`. LPIPS would have to be downloaded before anything can be evaluated.
     """
 
     TASK: ClassVar[str] = 'vqgan'
-    DEFAULTS: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {'perceptual.kind': 'none', 'quantizer.revive_below': 0.0}
-    )
-
     names: Names
     bottleneck: Literal['vq', 'multi_scale', 'kl']
     cosine: bool = False
     zeros: Callable[[Sizes], dict[str, tuple[int, ...]]] = lambda sizes: {}
+    # LPIPS would have to be downloaded before anything can be evaluated.
+    defaults: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: {'perceptual.kind': 'none', 'quantizer.revive_below': 0.0}
+    )
 
     def renamed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Arrays of a file by the names that the project has for them now."""
@@ -237,7 +236,9 @@ class VQGANProject(Project):
             )
         return found
 
-    def sizes_of(self, config: Mapping[str, Any], shapes: Mapping[Way, tuple[int, ...]]) -> Sizes:
+    def sizes_of(
+        self, config: Mapping[str, Any], shapes: Mapping[Way, tuple[int, ...]], grid: tuple[int, ...]
+    ) -> Sizes:
         """The sizes of a model of ours, by its config, if it is one of these at all."""
         return Sizes(
             image_channels=config['data.channels'],

@@ -1,0 +1,130 @@
+"""Diffusion transformers of other projects beside their own modules, on the run of an autoencoder."""
+
+import json
+import math
+import zlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vq_jax
+from tests.weights.models import HEADS, LABELS, OF_LATENTS, STEPS, latents, random_weights
+from vq_jax.errors import UserError
+from vq_jax.ops.diffusion import interpolated_log_variance
+from vq_jax.tasks.conversion import convert, export_run
+from vq_jax.weights import PROJECTS, read_weights, write_safetensors
+from vq_jax.weights.dit import DiTSizes
+from vq_jax.weights.vqgan import Sizes
+
+# What the projects' own modules give: see `make_published_networks.py`.
+PUBLISHED = json.loads(Path(__file__).with_name('published_networks.json').read_text())
+KL = Sizes(3, 128, (1,), 1, (), 4, 4, 0)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A checkpoint of each project, and `kl`, the run of an autoencoder."""
+    folder = tmp_path_factory.mktemp('latents')
+    write_safetensors(folder / 'kl.safetensors', random_weights('latent-diffusion', KL), {})
+    small = {'data.image_size': 8, 'discriminator.stages': 1}
+    convert(folder / 'kl.safetensors', 'latent-diffusion', small).write(folder / 'kl')
+    for project, sizes in OF_LATENTS.items():
+        fixed = PROJECTS[project].constants(sizes, {})
+        write_safetensors(folder / f'{project}.safetensors', random_weights(project) | fixed, {})
+    return folder
+
+
+def converted(folder, project, **changes):
+    given = {'latent.workdir': str(folder / 'kl'), 'data.image_size': 8, 'dit.heads': HEADS}
+    return convert(folder / f'{project}.safetensors', project, given | changes)
+
+
+@pytest.mark.parametrize('project', OF_LATENTS)
+def test_networks_equal_those_of_other_projects(folder, project):
+    """At the same noise; of DiT also what a step of sampling leads to."""
+    made = converted(folder, project)
+    task, t = made.task, (jnp.array(STEPS) + 1) / 1000
+    x = jnp.asarray(latents())
+
+    @jax.jit
+    def both(variables):
+        network = task.network(variables, task.context(variables, np.array(LABELS)))
+        denoised = task.denoiser(network)(x, t)
+        mean, _ = task.process.posterior(denoised.x0, x, t - 0.001, t)
+        share = denoised.variance_share
+        share = x if share is None else share
+        return network(x, t), mean, interpolated_log_variance(share, task.process, t - 0.001, t)
+
+    outputs, mean, log_variance = both(made.state.eval_variables())
+    wanted = {name: np.reshape(values, (2, 4, 3, -1)) for name, values in PUBLISHED[project].items()}
+    sign = -1 if project == 'sit' else 1
+    np.testing.assert_allclose(sign * outputs[:, ::2, ::3], wanted['outputs'], atol=1e-4)
+    if project == 'dit':
+        # The first of all steps leads to data, and theirs has a variance that is never used.
+        np.testing.assert_allclose(mean[1, ::2, ::3], wanted['mean'][1], atol=1e-4)
+        np.testing.assert_allclose(log_variance[1, ::2, ::3], wanted['log_variance'][1], atol=1e-4)
+    scale = made.state.variables['latent']['scale']
+    np.testing.assert_allclose(scale, np.full(4, 1 / 0.18215), rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('project', OF_LATENTS)
+def test_converted_models_sample_and_go_back(folder, project, tmp_path):
+    converted(folder, project).write(tmp_path / 'run')
+    run = vq_jax.load(tmp_path / 'run', overrides={'sampling.steps': 2})
+    assert run.sample(2, label=3, seed=1).shape == (2, 8, 8, 3)
+    export_run(tmp_path / 'run', project, tmp_path / 'back.safetensors')
+    before, back = (
+        read_weights([path]).arrays
+        for path in (folder / f'{project}.safetensors', tmp_path / 'back.safetensors')
+    )
+    assert before.keys() == back.keys()
+    for name, array in before.items():
+        assert back[name].tobytes() == array.tobytes(), name
+    other = 'sit' if project == 'dit' else 'dit'
+    with pytest.raises(UserError, match=r'cannot be written as a model of .iT: config\.model\.learned_var'):
+        export_run(tmp_path / 'run', other, tmp_path / 'x.pt')
+
+
+@pytest.mark.parametrize('project', OF_LATENTS)
+@pytest.mark.parametrize(
+    'sizes, parameters, names',
+    [
+        # CRC-32 of the sorted lines 'name (shape)' of the state dicts of the projects' own models.
+        (DiTSizes(28, 1152, 4608, 2, 4, 8, 256, 1000), 675_129_632, 3869787426),
+        (DiTSizes(12, 384, 1536, 2, 4, 8, 256, 1000), 32_963_360, 3811957093),
+    ],
+)
+def test_tables_are_those_of_published_models(project, sizes, parameters, names):
+    rows = PROJECTS[project].table(sizes, {})
+    shapes = {row.theirs: row.shape for row in rows} | {'pos_embed': (1, sizes.positions, sizes.width)}
+    assert sum(map(math.prod, shapes.values())) == parameters
+    lines = sorted(f'{name} {shape}' for name, shape in shapes.items())
+    assert zlib.crc32('\n'.join(lines).encode()) == names
+
+
+@pytest.mark.parametrize(
+    'changes, told',
+    [
+        ({'data.image_size': 16}, 'learns latents of 8x8, and these are 16x16; give its size of images'),
+        ({'dit.heads': 7}, 'width is 64, not a multiple of 4 and of 7 heads'),
+        ({'model.clock': 'thousandths'}, 'model.clock is as the arrays of'),
+        ({'latent.workdir': ''}, 'is a model of the latents of an autoencoder; name the run of that'),
+    ],
+)
+def test_what_does_not_fit_is_told(folder, changes, told):
+    with pytest.raises(UserError, match=told):
+        converted(folder, 'dit', **changes)
+
+
+def test_other_positions_and_a_file_of_either_project_are_told(folder, tmp_path):
+    weights = random_weights('dit') | {'pos_embed': np.zeros((1, 16, 64), np.float32)}
+    write_safetensors(tmp_path / 'dit.safetensors', weights, {})
+    (tmp_path / 'kl').symlink_to(folder / 'kl')
+    with pytest.raises(UserError, match='of other values than the network has: pos_embed'):
+        converted(tmp_path, 'dit')
+    with pytest.raises(UserError, match='of several projects; say which by --from=dit or sit'):
+        convert(folder / 'dit.safetensors')
