@@ -1,9 +1,9 @@
-"""Made `published_networks.json`: what transformers of other projects give with `models.random_weights`.
+"""Made `published_networks.json`: what networks of other projects give with `models.random_weights`.
 
-By `python -m tests.weights.make_published_networks`, with PyTorch 2.13.0 on a CPU, timm 1.0.31, and on the
-path LlamaGen (commit ce98ec4), taming-transformers (3ba01b2), and the folders `dit` and `sit` with DiT
-(ed81ce2) and SiT (947f95b). A function of the package `transformers` that taming-transformers imports, and
-only samples with, is no longer there.
+By `python -m tests.weights.make_published_networks`, with PyTorch 2.13.0 on a CPU, timm 1.0.31, einops, and
+on the path LlamaGen (commit ce98ec4), taming-transformers (3ba01b2), DAC (c7cfc5d), EnCodec (0e2d0ae) and the
+folders `dit` and `sit` with DiT (ed81ce2) and SiT (947f95b). Of DAC and EnCodec single files are imported, so
+that what only their commands need is not.
 """
 
 import json
@@ -14,13 +14,42 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.weights.models import HEADS, LABELS, OF_CODES, OF_LATENTS, STEPS, codes, latents, random_weights
+from tests.weights.models import (
+    HEADS,
+    LABELS,
+    OF_CODES,
+    OF_LATENTS,
+    OF_SOUND,
+    STEPS,
+    codes,
+    latents,
+    random_weights,
+    sounds,
+)
 
+
+def packages(*names):
+    """Makes packages whose own code is not run."""
+    for name in names:
+        parts = name.split('.')
+        folders = (Path(folder, *parts) for folder in sys.path)
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__path__ = [str(next(folder for folder in folders if folder.is_dir()))]
+
+
+packages('dac', 'dac.model', 'dac.nn', 'encodec')
+# What is imported, and not used: of a version that there is no more, and for files of sound.
 sys.modules['transformers'] = types.SimpleNamespace(top_k_top_p_filtering=None)
+sys.modules['audiotools'] = types.SimpleNamespace(AudioSignal=None)
+sys.modules['audiotools.ml'] = types.SimpleNamespace(BaseModel=torch.nn.Module)
 
 from autoregressive.models import gpt as llamagen  # noqa: E402
+from dac.model.dac import Decoder, Encoder  # noqa: E402
+from dac.nn.quantize import ResidualVectorQuantize  # noqa: E402
 from dit.diffusion import create_diffusion  # noqa: E402
 from dit.models import DiT  # noqa: E402
+from encodec.modules.seanet import SEANetDecoder, SEANetEncoder  # noqa: E402
+from encodec.quantization.vq import ResidualVectorQuantizer  # noqa: E402
 from sit.models import SiT  # noqa: E402
 from taming.modules.transformer import mingpt  # noqa: E402
 
@@ -32,7 +61,7 @@ def flat(x):
 def loaded(model, project):
     weights = {name: torch.tensor(array) for name, array in random_weights(project).items()}
     missing, surplus = model.load_state_dict(weights, strict=False)
-    fixed = ('attn.mask', 'pos_embed')
+    fixed = ('attn.mask', 'pos_embed', 'inited', 'cluster_size', 'embed_avg')
     assert not surplus and all(name.endswith(fixed) for name in missing), (missing, surplus)
     return model.eval()
 
@@ -74,6 +103,23 @@ def of_latents(kind, project):
     return loaded(kind(input_size=8, patch_size=s.patch, in_channels=s.latent, **sizes), project)
 
 
+def of_dac():
+    s, model = OF_SOUND['dac'], torch.nn.Module()
+    model.encoder = Encoder(s.channels, list(s.strides), s.features)
+    model.quantizer = ResidualVectorQuantize(s.features, s.depth, s.num_codes, s.code_dim)
+    width = s.decoder_channels << len(s.strides)
+    model.decoder = Decoder(s.features, width, list(s.strides[::-1]))
+    return loaded(model, 'dac')
+
+
+def of_encodec():
+    s, model = OF_SOUND['encodec'], torch.nn.Module()
+    sizes = {'dimension': s.features, 'n_filters': s.channels, 'ratios': list(s.strides[::-1])}
+    model.encoder, model.decoder = (kind(**sizes, causal=True) for kind in (SEANetEncoder, SEANetDecoder))
+    model.quantizer = ResidualVectorQuantizer(s.features, s.depth, s.num_codes)
+    return loaded(model, 'encodec')
+
+
 made = {}
 with torch.no_grad():
     for project, logits, sampling in (
@@ -96,4 +142,10 @@ with torch.no_grad():
     }
     times = 1 - (steps + 1) / 1000  # from noise to data
     made['sit'] = {'outputs': flat(sit(x, times, labels).permute(0, 2, 3, 1)[:, ::2, ::3])}
+    sound, dac, encodec = torch.tensor(sounds()).permute(0, 2, 1), of_dac(), of_encodec()
+    values, found, *_ = dac.quantizer(dac.encoder(sound))
+    made['dac'] = {'codes': found.permute(0, 2, 1).tolist(), 'decoded': flat(dac.decoder(values)[:, 0, ::3])}
+    found = encodec.quantizer.vq.encode(encodec.encoder(sound))
+    decoded = encodec.decoder(encodec.quantizer.vq.decode(found))
+    made['encodec'] = {'codes': found.permute(1, 2, 0).tolist(), 'decoded': flat(decoded[:, 0, ::3])}
 Path(__file__).with_name('published_networks.json').write_text(json.dumps(made) + '\n')

@@ -8,7 +8,8 @@ import numpy as np
 from vq_jax.weights import PROJECTS
 from vq_jax.weights.dit import DiTSizes
 from vq_jax.weights.gpt import GPTSizes
-from vq_jax.weights.project import theirs_of
+from vq_jax.weights.project import Folded, theirs_of
+from vq_jax.weights.sound import CodecSizes
 from vq_jax.weights.vqgan import Sizes, VQGANProject
 
 CODED = Sizes(
@@ -36,13 +37,18 @@ OF_LATENTS = {
     'dit': DiTSizes(2, 64, 256, patch=2, latent=4, outputs=8, positions=16, classes=10),
     'sit': DiTSizes(2, 64, 256, patch=2, latent=4, outputs=8, positions=16, classes=10),
 }
+# Codecs of sound, with 8 samples a position.
+OF_SOUND = {
+    'dac': CodecSizes(8, 6, (2, 4), 3, features=16, depth=3, num_codes=32, code_dim=8),
+    'encodec': CodecSizes(8, 8, (2, 4), 1, features=16, depth=3, num_codes=32, code_dim=None),
+}
 HEADS = 4
 TOKENIZERS = tuple(name for name, project in PROJECTS.items() if isinstance(project, VQGANProject))
 
 
 def sizes_of(project):
-    if project in OF_CODES | OF_LATENTS:
-        return (OF_CODES | OF_LATENTS)[project]
+    if project in (others := OF_CODES | OF_LATENTS | OF_SOUND):
+        return others[project]
     return {'vq': CODED, 'multi_scale': SCALED, 'kl': KL}[PROJECTS[project].bottleneck]
 
 
@@ -50,15 +56,21 @@ def random_weights(project, sizes=None):
     """Arrays by the names of a project; those of the same layer of ours are the same in all projects."""
     config = {'transformer.heads': HEADS, 'model.class_conditional': True}
     rows = PROJECTS[project].table(sizes or sizes_of(project), config)
-    return theirs_of(rows, {row.ours: _random(row) for row in rows})
+    weights = theirs_of(rows, {row.ours: _random(row) for row in rows})
+    for name, shape in {
+        n: shape for row in rows if isinstance(row, Folded) for n, shape in row.shapes.items()
+    }.items():
+        normal = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
+        weights[name] = (normal / 5 + name.endswith('weight_g')).astype(np.float32)
+    return weights
 
 
 def _random(row):
     normal = np.random.RandomState(zlib.crc32('.'.join(row.ours).encode())).standard_normal(row.ours_shape)
-    if row.ours[-1] == 'kernel':
+    if row.ours[-1] in ('kernel', 'recurrent_kernel'):
         normal /= np.sqrt(np.prod(row.ours_shape[:-1]))
     elif row.ours[-1] != 'codebook':
-        normal = normal / 5 + (row.ours[-1] == 'scale')
+        normal = normal / 5 + (row.ours[-1] in ('scale', 'alpha'))
     return normal.astype(np.float32)
 
 
@@ -81,3 +93,8 @@ def latents():
 
 
 STEPS = (0, 700)  # of noise, counted from 0, at which these are
+
+
+def sounds():
+    """Two of 256 samples, float32 [2 256 1] in [-1, 1]."""
+    return np.random.RandomState(3).uniform(-1, 1, (2, 256, 1)).astype(np.float32)

@@ -42,7 +42,7 @@ def converted(folder, project, **changes):
     return convert(folder / f'{project}.safetensors', project, given | changes)
 
 
-@pytest.mark.parametrize('project', OF_LATENTS)
+@pytest.mark.parametrize('project', ['dit', pytest.param('sit', marks=pytest.mark.slow)])
 def test_networks_equal_those_of_other_projects(folder, project):
     """At the same noise; of DiT also what a step of sampling leads to."""
     made = converted(folder, project)
@@ -118,6 +118,35 @@ def test_tables_are_those_of_published_models(project, sizes, parameters, names)
 def test_what_does_not_fit_is_told(folder, changes, told):
     with pytest.raises(UserError, match=told):
         converted(folder, 'dit', **changes)
+
+
+@pytest.mark.parametrize(
+    'changes, told',
+    [
+        (
+            {'blocks.1.attn.qkv.bias': None, 'blocks.1.attn.bias': np.zeros(192, np.float32)},
+            'is no whole model of DiT; missing: blocks.1.attn.qkv.bias',
+        ),
+        (
+            {'final_layer.linear.bias': np.zeros(8, np.float32)},
+            'of another shape: final_layer.linear.bias ((8,) there, (32,) needed)',
+        ),
+        ({'pos_embed': None}, 'pos_embed, by which the size of a model of DiT is known, there is none'),
+        (
+            {'x_embedder.proj.weight': np.zeros((0, 4, 2, 2), np.float32)},
+            'by which the size of a model of DiT is known, has the shape (0, 4, 2, 2)',
+        ),
+    ],
+)
+def test_what_is_no_whole_model_is_told(folder, tmp_path, changes, told):
+    (tmp_path / 'kl').symlink_to(folder / 'kl')
+    arrays = read_weights([folder / 'dit.safetensors']).arrays | changes
+    write_safetensors(
+        tmp_path / 'dit.safetensors', {name: x for name, x in arrays.items() if x is not None}, {}
+    )
+    with pytest.raises(UserError) as raised:
+        converted(tmp_path, 'dit')
+    assert told in str(raised.value)
 
 
 def test_other_positions_and_a_file_of_either_project_are_told(folder, tmp_path):

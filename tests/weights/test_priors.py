@@ -57,7 +57,7 @@ def overrides(project, tokenizer):
     return given | (classes if project == 'taming-gpt' else {})
 
 
-@pytest.mark.parametrize('project', OF_CODES)
+@pytest.mark.parametrize('project', [pytest.param('taming-gpt', marks=pytest.mark.slow), 'llamagen-gpt'])
 def test_transformers_equal_those_of_other_projects(files, project):
     source, tokenizer = files[project]
     made = convert(source, project, overrides(project, tokenizer))

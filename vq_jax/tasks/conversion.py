@@ -26,11 +26,9 @@ from vq_jax.training.run_dir import DataFacts, Origin, flatten
 from vq_jax.training.state import abstract_batch
 from vq_jax.weights import PROJECTS, Project, read_weights, write_pytorch, write_safetensors
 from vq_jax.weights.diffusers import FILE as FOLDERS_FILE
-from vq_jax.weights.project import Row, ours_of, theirs_of
+from vq_jax.weights.project import Folded, Row, ours_of, theirs_of
 from vq_jax.weights.read import ENDINGS
 
-# What the published ones are evaluated on.
-_DATA = {'data.name': 'imagenet2012', 'data.eval_split': 'validation', 'data.image_size': 256}
 WRITTEN = ('.safetensors', '.ckpt', '.pt', '.pth')  # how files may end that are written
 _OTHERS = {  # what else is published, by the name of one of its arrays
     'features.0.weight': 'VGG-16 of torchvision',
@@ -105,17 +103,16 @@ def convert(
     network = {**chosen.given(sizes), **chosen.config(sizes)}
     if fixed := [key for key in overrides if key in network]:
         raise UserError(f'{fixed[0]} is as the arrays of {source} are, and cannot be overridden.')
-    config = _config(source, chosen, {**_DATA, **chosen.defaults, **trained, **network}, overrides, trained)
+    config = _config(source, chosen, {**chosen.defaults, **trained, **network}, overrides, trained)
     flat = flatten(config.to_dict())
     if misfits := chosen.misfits(flat):
         raise UserError(f'{misfits[0]}.')
-    size, num_classes = config.data.image_size, chosen.num_classes(sizes, flat)
-    spec = Spec('image', (size, size, config.data.channels))
+    spec, num_classes = chosen.spec(flat), chosen.num_classes(sizes, flat)
     task = make_task(config, spec, num_classes)
     chosen.check_grid(sizes, _grid(task))
     rows, constants = chosen.table(sizes, flat), chosen.constants(sizes, flat)
     left_out = _check(source, chosen, rows, constants, arrays)
-    if odd := [name for name in {row.theirs for row in rows} if not np.isfinite(arrays[name]).all()]:
+    if odd := [name for name in _shapes(rows) if not np.isfinite(arrays[name]).all()]:
         raise UserError(f'{source} holds numbers that are not finite, in {some(odd)}; get the file anew.')
     ours = ours_of(rows, arrays) | chosen.beside(sizes, flat)
     state = _filled(source, task, spec, ours)
@@ -184,14 +181,14 @@ def export_run(workdir: str | Path, project: str, output: str | Path, step: int 
         if config[key] != value
     ]
     differing += chosen.misfits(config)
-    if differing or run.spec.kind != 'image':
+    if differing or run.spec.kind != chosen.KIND:
         why = '; '.join(differing) or f'it is of {run.spec.plural}'
         raise UserError(f'{workdir} cannot be written as a model of {chosen.title}: {why}.')
     chosen.check_grid(sizes, _grid(run.task))
     rows = chosen.table(sizes, config)
     arrays = theirs_of(rows, ours)
     back = ours_of(rows, arrays) | chosen.beside(sizes, config)
-    lost = [way for way, array in back.items() if not np.array_equal(array, ours[way])]
+    lost = [way for way, array in back.items() if not np.allclose(array, ours[way], 1e-5, 0)]
     if lost:
         raise UserError(
             f'{workdir} cannot be written as a model of {chosen.title}, which has none of what was learned '
@@ -259,15 +256,20 @@ def _recognised(
     return chosen, {name.removeprefix(root): x for name, x in theirs.items() if name.startswith(root)}
 
 
+def _shapes(rows: Sequence[Row | Folded]) -> dict[str, tuple[int, ...]]:
+    """Those of all arrays there."""
+    return {name: shape for row in rows for name, shape in row.shapes.items()}
+
+
 def _check(
     source: Path,
     project: Project,
-    rows: Sequence[Row],
+    rows: Sequence[Row | Folded],
     constants: Mapping[str, np.ndarray],
     arrays: Mapping[str, np.ndarray],
 ) -> list[str]:
     """Raises `UserError` unless arrays are those of a model; the names of those that are not needed."""
-    shapes = {row.theirs: row.shape for row in rows}
+    shapes = _shapes(rows)
     others = [name for name in arrays if name not in shapes and name not in constants]
     left_out = [name for name in others if name.startswith(project.unread)] if project.unread else []
     surplus = [name for name in others if name not in left_out]

@@ -9,12 +9,25 @@ from vq_jax.weights.project import Project
 from vq_jax.weights.pytorch_files import write_pytorch
 from vq_jax.weights.read import Weights, read_weights
 from vq_jax.weights.safetensors_files import write_safetensors
+from vq_jax.weights.sound import DAC, ENCODEC
 from vq_jax.weights.taming import TAMING, TAMING_GPT
 from vq_jax.weights.var import VAR
 
 PROJECTS: dict[str, Project] = {
     project.name: project
-    for project in (TAMING, LLAMAGEN, VAR, LATENT_DIFFUSION, *DIFFUSERS, TAMING_GPT, LLAMAGEN_GPT, DIT, SIT)
+    for project in (
+        TAMING,
+        LLAMAGEN,
+        VAR,
+        LATENT_DIFFUSION,
+        *DIFFUSERS,
+        TAMING_GPT,
+        LLAMAGEN_GPT,
+        DIT,
+        SIT,
+        DAC,
+        ENCODEC,
+    )
 }
 
 __all__ = [

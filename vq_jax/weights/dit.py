@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vq_jax.errors import UserError
-from vq_jax.weights.project import Project, Published, Row, Way
+from vq_jax.weights.project import IMAGENET, Project, Published, Row, Way
 
 _FREQUENCIES = 256  # numbers that a time becomes
 _LATENT_SCALE = 0.18215  # what both multiply the latents of Stable Diffusion's autoencoders by
@@ -251,6 +251,7 @@ _SIT = {
 
 # As their papers train and sample, and what stands in the place of their samplers.
 _DEFAULTS = {
+    **IMAGENET,
     'data.channels': 3,
     'data.flip': True,
     'model.label_dropout': 0.1,

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vq_jax.errors import UserError
-from vq_jax.weights.project import Project, Row, Way
+from vq_jax.weights.project import IMAGENET, Project, Row, Way
 
 _IMAGENET = 1000  # classes, of which the embeddings of the first codes stand where classes have none
 
@@ -94,7 +94,7 @@ class GPTProject(Project):
     names: GPTNames
     form: Mapping[str, Any]
     interleaved: bool = False
-    defaults: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {'data.channels': 3})
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {**IMAGENET, 'data.channels': 3})
 
     def marks(self) -> tuple[str, ...]:
         """See `Project.marks`."""

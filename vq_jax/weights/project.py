@@ -7,7 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 
+# What the published ones of images are evaluated on.
+IMAGENET = {'data.name': 'imagenet2012', 'data.eval_split': 'validation', 'data.image_size': 256}
 Way = tuple[str, ...]  # to an array among the variables of our model
 
 
@@ -41,6 +44,15 @@ class Row:
     sign: int = 1
     within: tuple[int, int, int] | None = None
     copied: bool = False
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the arrays there."""
+        return {self.theirs: self.shape}
+
+    def read(self, theirs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Our array, as far as it is in this row, of those there."""
+        return self.to_ours(theirs[self.theirs])
 
     @property
     def box(self) -> tuple[slice, ...]:
@@ -81,11 +93,41 @@ class Row:
         return tuple(shape)
 
 
-def ours_of(rows: Sequence[Row], theirs: Mapping[str, np.ndarray]) -> dict[Way, np.ndarray]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Folded:
+    """Several arrays there that are one here, of which others come back that mean the same.
+
+    Attributes:
+        shapes: of the arrays there, by their names.
+        ours: the way to it among the variables of our model.
+        ours_shape: the one that it has here.
+        fold: of theirs, ours.
+        unfold: of ours, theirs.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    ours: Way
+    ours_shape: tuple[int, ...]
+    fold: Callable[..., np.ndarray]
+    unfold: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+    within: None = None
+
+    def read(self, theirs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Our array, float32, of those there."""
+        folded = self.fold(*(theirs[name] for name in self.shapes))
+        return np.ascontiguousarray(folded, np.float32)
+
+    def write(self, ours: np.ndarray) -> dict[str, np.ndarray]:
+        """Those there."""
+        parts = map(np.ascontiguousarray, self.unfold(ours))
+        return dict(zip(self.shapes, parts, strict=True))
+
+
+def ours_of(rows: Sequence[Row | Folded], theirs: Mapping[str, np.ndarray]) -> dict[Way, np.ndarray]:
     """Our arrays by the way to them, of those of a project by their names."""
     ours: dict[Way, np.ndarray] = {}
     for row in rows:
-        found = row.to_ours(theirs[row.theirs])
+        found = row.read(theirs)
         if row.within is None:
             ours[row.ours] = found
         else:
@@ -93,11 +135,13 @@ def ours_of(rows: Sequence[Row], theirs: Mapping[str, np.ndarray]) -> dict[Way, 
     return ours
 
 
-def theirs_of(rows: Sequence[Row], ours: Mapping[Way, np.ndarray]) -> dict[str, np.ndarray]:
+def theirs_of(rows: Sequence[Row | Folded], ours: Mapping[Way, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of a project, of ours by the way to them."""
     parts: dict[str, list[np.ndarray]] = {}
     for row in rows:  # in the order of the parts
-        if not row.copied:
+        if isinstance(row, Folded):
+            parts |= {name: [array] for name, array in row.write(np.asarray(ours[row.ours])).items()}
+        elif not row.copied:
             found = np.asarray(ours[row.ours])[row.box]
             parts.setdefault(row.theirs, []).append(row.to_theirs(found))
     return {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in parts.items()}
@@ -138,12 +182,14 @@ class Project:
         published: models.
         defaults: what the config of a converted run says that its users may change.
         TASK: of our runs of it.
+        KIND: of examples.
         BUILT_ON: the section of the config that names the run that it is built on, and what that is; None if
             it stands alone.
         UNSAID: keys of the network that no array says; where nothing is published they must be given.
     """
 
     TASK: ClassVar[str]
+    KIND: ClassVar[str] = 'image'
     BUILT_ON: ClassVar[tuple[str, str] | None] = None
     UNSAID: ClassVar[tuple[str, ...]] = ()
 
@@ -203,6 +249,11 @@ class Project:
         """What else the config of a converted run must say."""
         return {}
 
+    def spec(self, config: Mapping[str, Any]) -> Spec:
+        """What the examples of a converted run are."""
+        size = config['data.image_size']
+        return Spec('image', (size, size, config['data.channels']))
+
     def misfits(self, config: Mapping[str, Any]) -> list[str]:
         """Why a model with the config that `config` returns is none of this project all the same."""
         return []
@@ -214,7 +265,7 @@ class Project:
         """How many classes a model is conditioned on."""
         return 0
 
-    def table(self, sizes: Any, config: Mapping[str, Any]) -> list[Row]:
+    def table(self, sizes: Any, config: Mapping[str, Any]) -> list[Row | Folded]:
         """All arrays of a model whose sizes, and whose config here, are given."""
         raise NotImplementedError
 
@@ -234,9 +285,9 @@ class Project:
         return None
 
     def size(self, arrays: Mapping[str, np.ndarray], name: str, axis: int, axes: int) -> int:
-        """The size of an axis of an array of so many axes; `UserError` if there is no such array."""
+        """The size of an axis of an array of so many axes; `UserError` if there is none, or it is 0."""
         shape = arrays[name].shape if name in arrays else None
-        if shape is None or len(shape) != axes:
+        if shape is None or len(shape) != axes or not shape[axis]:
             what = 'there is none' if shape is None else f'has the shape {shape}'
             raise UserError(f'{name}, by which the size of a model of {self.title} is known, {what}.')
         return shape[axis]

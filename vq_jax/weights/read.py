@@ -20,7 +20,7 @@ _READERS: dict[str, Callable[[memoryview], Any]] = {
     '.npz': npz_files.arrays_of,
     '.safetensors': read_safetensors,
     '.msgpack': read_msgpack,
-    **dict.fromkeys(('.pth', '.pt', '.ckpt', '.bin'), read_pytorch),
+    **dict.fromkeys(('.pth', '.pt', '.ckpt', '.bin', '.th'), read_pytorch),
 }
 ENDINGS = tuple(_READERS)
 _MOST_VALUES = 2**18  # in dictionaries and lists; the same one may be in many
@@ -49,7 +49,8 @@ def read_weights(paths: Sequence[str | Path]) -> Weights:
     are no weights, such as complex numbers, or hold the same numbers many times, the names are printed.
 
     Args:
-        paths: of `.npz`, `.safetensors`, PyTorch's `.pth`, `.pt`, `.ckpt` or `.bin`, and Flax's `.msgpack`.
+        paths: of `.npz`, `.safetensors`, PyTorch's `.pth`, `.pt`, `.th`, `.ckpt` or `.bin`, and Flax's
+            `.msgpack`.
             In the last two kinds arrays lie in dictionaries and lists in each other; the name of one is then
             all keys and numbers on the way to it with dots between them, such as 'state_dict.conv.weight'.
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from vq_jax.errors import UserError
-from vq_jax.weights.project import Project, Row, Way
+from vq_jax.weights.project import IMAGENET, Project, Row, Way
 
 _GROUPS = 32  # of group normalisation, in all of these projects
 _PHI = 4  # convolutions of the multi-scale quantizer, as many as are published
@@ -104,7 +104,7 @@ class VQGANProject(Project):
     zeros: Callable[[Sizes], dict[str, tuple[int, ...]]] = lambda sizes: {}
     # LPIPS would have to be downloaded before anything can be evaluated.
     defaults: Mapping[str, Any] = dataclasses.field(
-        default_factory=lambda: {'perceptual.kind': 'none', 'quantizer.revive_below': 0.0}
+        default_factory=lambda: {**IMAGENET, 'perceptual.kind': 'none', 'quantizer.revive_below': 0.0}
     )
 
     def renamed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
