@@ -5,7 +5,8 @@ the features of a frozen network: `inception` is the one of FID and the Inceptio
 directory a run of the task classifier. FID is of all images. KID is the unbiased estimate with the cubic
 kernel over all pairs of at most 50,000 evenly spread images, not a mean over subsets of 1,000; of the same
 images precision and recall ask for the third neighbour, density and coverage for the fifth. With `--video`,
-what is measured are frames that the run rebuilds, or predicts of others that it is given.
+what is measured are frames that the run rebuilds, or predicts of others that it is given. With `--retrieval`,
+how often a dual encoder finds the text of which a sample was made among 100.
 """
 
 import json
@@ -51,10 +52,20 @@ _GIVEN = flags.DEFINE_list(
     'With --video, of a prior or a diffusion model: how many of the first frames are given, such as 4, or of '
     'the first and of the last, such as 1,1.',
 )
-_NUM = flags.DEFINE_integer(
-    'num', 10_000, 'With --features: how many samples to make; reconstructions are of the whole split.'
+_RETRIEVAL = flags.DEFINE_string(
+    'retrieval',
+    None,
+    'The folder of a run of a dual encoder: measure how often it finds the text of samples, and of real '
+    'examples, among 100.',
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'With --features or --video: the same seed gives the same samples.')
+_NUM = flags.DEFINE_integer(
+    'num',
+    10_000,
+    'With --features or --retrieval: how many samples to make; reconstructions are of the whole split.',
+)
+_SEED = flags.DEFINE_integer(
+    'seed', 0, 'With --features, --video or --retrieval: the same seed gives the same samples.'
+)
 _REFERENCE = flags.DEFINE_string(
     'reference', None, 'With --features: an .npz file of reference statistics, written if it is not there.'
 )
@@ -63,8 +74,10 @@ _REAL = flags.DEFINE_string(
 )
 # Which flags say how an evaluation is made, by the flags that ask for it.
 _ONLY_WITH = {
-    **dict.fromkeys(('resize', 'num', 'reference', 'real'), ('features',)),
-    **dict.fromkeys(('lpips', 'seed'), ('features', 'video')),
+    **dict.fromkeys(('resize', 'reference', 'real'), ('features',)),
+    'lpips': ('features', 'video'),
+    'num': ('features', 'retrieval'),
+    'seed': ('features', 'video', 'retrieval'),
     'depths': ('sound',),
     'given': ('video',),
 }
@@ -73,7 +86,12 @@ _ONLY_WITH = {
 def main() -> None:
     """Prints a table of metrics, and writes them to a file if one is named."""
     cli.use_compilation_cache()
-    ways = {'features': _FEATURES.value, 'sound': _SOUND.value, 'video': _VIDEO.value}
+    ways = {
+        'features': _FEATURES.value,
+        'sound': _SOUND.value,
+        'video': _VIDEO.value,
+        'retrieval': _RETRIEVAL.value,
+    }
     asked = [name for name, value in ways.items() if value]
     for flag, of in _ONLY_WITH.items():
         if flags.FLAGS[flag].present and not set(of) & set(asked):
@@ -87,6 +105,8 @@ def main() -> None:
         _measure_sound()
     elif _VIDEO.value:
         _measure_video()
+    elif _RETRIEVAL.value:
+        _retrieve()
     elif _FEATURES.value:
         _compare()
     else:
@@ -158,6 +178,28 @@ def _measure_video() -> None:
     for kind in ('reconstructions', 'predictions', 'interpolations', 'copies', 'blends'):
         if kind in record:
             print_curves(console, f'{kind}: {of}', 'frame', record['frames'], record[kind]['curves'])
+    _write(console, record)
+
+
+def _retrieve() -> None:
+    from vq_jax.run import load
+    from vq_jax.training.progress import make_console, print_table
+
+    run = load(**run_flags.opened())
+    record = run.retrieve(_RETRIEVAL.value, _SPLIT.value, _NUM.value, _SEED.value)
+    console = make_console()
+    kinds = {
+        'samples': f'samples of {run.name}, step {run.step:,}',
+        'real': f'{run.spec.plural} of {record["dataset"]} {record["split"]}',
+        'shuffled': f'{run.spec.plural} of {record["dataset"]} {record["split"]} with texts of others',
+    }
+    for kind, what in kinds.items():
+        if kind in record:
+            title = (
+                f'{record["examples"]:,} {what}: the text among {record["candidates"]}, by '
+                f'{_RETRIEVAL.value} ({record["retrieval"]["checksum"][:12]})'
+            )
+            print_table(console, title, record[kind])
     _write(console, record)
 
 

@@ -17,6 +17,7 @@ from vq_jax.data.transforms import TRANSFORMS, Transform
 from vq_jax.errors import UserError, on_device, plural
 from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
+from vq_jax.evaluators.retrieval import RetrievalEvaluator
 from vq_jax.evaluators.sound import SoundEvaluator
 from vq_jax.evaluators.sources import open_features
 from vq_jax.evaluators.video import VideoEvaluator
@@ -630,6 +631,31 @@ class Run:
         with allowing(self._restored.allow):
             source = open_features(features, resize, self._restored)
         return FeatureEvaluator(self._restored, source, split, file, lpips, real).run(num, seed)
+
+    def retrieve(
+        self, retrieval: str, split: str | None = None, num: int = 10_000, seed: int = 0
+    ) -> dict[str, Any]:
+        """Measures how often a dual encoder finds the right text of samples, and of real examples, among 100.
+
+        The other 99 are different texts of the same split, at random. The numbers compare only with those of
+        the same dual encoder, whose checksum stands beside them: they are no CLIP score.
+
+        Args:
+            retrieval: the directory of a run of the task dual_encoder, on the same data.
+            split: of the run's data set, by default its `eval_split`.
+            num: of how many examples at most, with a sample of the text of each.
+            seed: of the samples, and of the texts among which each is looked for.
+
+        Returns:
+            What was measured and how, in JSON values. 'real' and, of a run that samples, 'samples' have
+            'recall_at_1' and 'recall_at_5', how often the right text is the first, or among the first five;
+            'shuffled' has the same of real examples and of a text that is not theirs, which guesses: about
+            0.01 and 0.05.
+        """
+        split = split or self.config.data.eval_split
+        with allowing(self._restored.allow):
+            judge = restore(retrieval, allow=self._restored.allow)
+        return RetrievalEvaluator(self._restored, judge, split).run(num, seed)
 
     def measure_sound(
         self, split: str | None = None, *, depths: int | None = None, progress: bool = False

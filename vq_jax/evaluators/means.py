@@ -1,6 +1,7 @@
 """The mean of a task's per-example values over a data set, each example counted exactly once."""
 
 import dataclasses
+import functools
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from vq_jax.data import Dataset, eval_batches
 from vq_jax.errors import UserError
 from vq_jax.media import Media, Sheet
 from vq_jax.ops.usage import CodeCounts
-from vq_jax.tasks.task import EvaluatesFirst, ShowsCodebook, Task
+from vq_jax.tasks.task import EvaluatesFirst, EvaluatesTogether, ShowsCodebook, Task
 from vq_jax.training.parallel import Engine, this_process
 from vq_jax.training.progress import track
 
@@ -56,7 +57,10 @@ class MeanEvaluator:
         self.dataset = dataset
         self.batch_size = batch_size
         self.num_shown = num_shown
-        self._step = engine.eval_step(task.eval_step)
+        together = isinstance(task, EvaluatesTogether)
+        self._step = engine.eval_step(
+            functools.partial(task.eval_together, axis_name=engine.axis_name) if together else task.eval_step
+        )
         first_step = task.eval_first_step if isinstance(task, EvaluatesFirst) else None
         self._first_step = first_step and engine.eval_step(first_step)
         known = ('label', *task.condition_specs)

@@ -6,6 +6,7 @@ from vq_jax.models.context import Conditioner, Context
 from vq_jax.models.decoder import Decoder
 from vq_jax.models.discriminators import Discriminator, PatchDiscriminator
 from vq_jax.models.dit import DiT
+from vq_jax.models.dual_encoder import DualEncoder
 from vq_jax.models.generator import Generator
 from vq_jax.models.mlp import MLPEncoder, MLPSizes, mlp_decoder
 from vq_jax.models.observation import Observation
@@ -28,6 +29,7 @@ __all__ = [
     'Decoder',
     'DiT',
     'Discriminator',
+    'DualEncoder',
     'FlatEncoder',
     'FlatTrunk',
     'Generator',

@@ -2,6 +2,7 @@
 
 from vq_jax.tasks.classifier import ClassifierTask
 from vq_jax.tasks.diffusion import DiffusionTask
+from vq_jax.tasks.dual_encoder import DualEncoderTask
 from vq_jax.tasks.gan import GANTask
 from vq_jax.tasks.prior import PriorTask
 from vq_jax.tasks.registry import TASKS, complete_config, default_config, make_task
@@ -20,4 +21,5 @@ TASKS |= {
     'prior': PriorTask,
     'diffusion': DiffusionTask,
     'classifier': ClassifierTask,
+    'dual_encoder': DualEncoderTask,
 }

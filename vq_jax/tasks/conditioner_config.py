@@ -52,18 +52,21 @@ def make_conditioner(config: ConfigDict) -> tuple[Conditioner | None, float]:
     if options.kind is None:
         return None, 0.0
     if options.kind == TEXT:
-        length = config.data.caption_length
-        if length is None:
-            raise UserError(
-                f'config.conditioner.kind is {TEXT!r}, and config.data.caption_length is not set; set it to '
-                'how many tokens of the text of an example are read, such as 64.'
-            )
-        section = config.text_encoder
-        return build(
-            TextEncoder, section, 'text_encoder', tokenizer=ByteTokenizer(), length=length
-        ), options.dropout
+        return make_text_encoder(config), options.dropout
     cls = conditioner_class(options.kind)
     return build(cls, config.custom_conditioner, 'custom_conditioner'), options.dropout
+
+
+def make_text_encoder(config: ConfigDict) -> TextEncoder:
+    """The text encoder of a full config."""
+    length = config.data.caption_length
+    if length is None:
+        raise UserError(
+            'this model reads text, and config.data.caption_length is not set; set it to how many tokens of '
+            'the text of an example are read, such as 64.'
+        )
+    given = {'tokenizer': ByteTokenizer(), 'length': length}
+    return build(TextEncoder, config.text_encoder, 'text_encoder', **given)
 
 
 def conditioner_class(name: str) -> type[Conditioner]:

@@ -213,6 +213,14 @@ class EvaluatesFirst(Protocol):
 
 
 @runtime_checkable
+class EvaluatesTogether(Protocol):
+    """A task whose evaluation compares the examples of a batch with each other, over all devices."""
+
+    def eval_together(self, state: State, batch: Batch, axis_name: str | None = None) -> dict[str, jax.Array]:
+        """As `Task.eval_step`, of one device's share of the batch."""
+
+
+@runtime_checkable
 class Encodes(Protocol):
     """A task that turns examples into codes or latents, and back."""
 

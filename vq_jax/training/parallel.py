@@ -69,9 +69,13 @@ class ParallelConfig:
 
 
 class Engine(abc.ABC):
-    """A way to run on several devices. All batches are this process's part."""
+    """A way to run on several devices. All batches are this process's part.
 
-    _axis: str | None = None
+    Attributes:
+        axis_name: the device axis, of which a step sees one device; None where it sees all.
+    """
+
+    axis_name: str | None = None
     _split: NamedSharding
 
     @abc.abstractmethod
@@ -135,7 +139,7 @@ class Engine(abc.ABC):
 
         def reduced(state: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
             sums, kept = _sums_and_integers(step(state, batch), batch['mask'])
-            return jax.lax.psum(sums, self._axis) if self._axis else sums, kept
+            return jax.lax.psum(sums, self.axis_name) if self.axis_name else sums, kept
 
         compiled = one_at_a_time(self._compile(reduced, (None, 0)))
 
@@ -227,7 +231,7 @@ def make_engine(
 class PmapEngine(Engine):
     """Data parallelism by `pmap`: each device has the whole state and a part of the batch."""
 
-    _axis = DATA
+    axis_name = DATA
     _for_more = (
         'set config.parallel.engine=jit and config.parallel.shard_parameters=true, which split it over all '
         'devices'
