@@ -42,8 +42,9 @@ class Spec:
             grid alone.
         rate: of sound, samples in a second; of video, frames in a second; None where time has no axis or
             the data set does not say.
-        tokens: of text, what its integers stand for; -1 stands where the text has ended. None where that is
-            not known.
+        tokens: what the integers of text stand for, of text itself, or of the condition `text` that says what
+            an example shows; -1 stands where the text has ended. None where there is none, or that is not
+            known.
     """
 
     kind: Kind

@@ -7,6 +7,7 @@ With `--topology=v5e:4x4` it says instead what a step takes of each chip of such
 operations, bytes, and what the chips send each other. It compiles the step for them, which takes minutes.
 """
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -101,6 +102,11 @@ def _lines(step: 'CompiledStep') -> list[str]:
 
 
 def _spec(data: 'ConfigDict') -> Spec:
+    spec = _of_examples(data)
+    return dataclasses.replace(spec, tokens=_tokens(data.text_tokenizer)) if data.caption_length else spec
+
+
+def _of_examples(data: 'ConfigDict') -> Spec:
     if _SHAPE.value:
         try:
             shape = tuple(map(int, _SHAPE.value))

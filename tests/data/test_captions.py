@@ -1,5 +1,6 @@
 """Captions of records and files as the condition `text`."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from vq_jax.data import DataConfig, Record, Source, eval_batches, open_dataset, train_batches
 from vq_jax.errors import UserError
 from vq_jax.extensions import allowing
-from vq_jax.text_tokenizers import ByteTokenizer
+from vq_jax.spec import Tokens
+from vq_jax.tasks import default_config, make_task
+from vq_jax.text_tokenizers import ByteTokenizer, text_tokenizer
 
 LENGTH = 12
 
@@ -128,3 +131,23 @@ def test_a_source_of_ones_own_has_captions():
     assert texts(own('Told')) == {i: [f'image {i}'] for i in range(3)}
     with pytest.raises(UserError, match=r'caption_length is set, .* and told has none; leave it out'):
         own('Untold')
+
+
+def test_tokens_are_learned_from_the_captions_that_are_trained_on(write_images):
+    pytest.importorskip('tokenizers')
+    root = write_images(40)
+    write_list(root, [{'file_name': f'{i:03}.png', 'text': f'a red apple {i % 4}'} for i in range(40)])
+    config = DataConfig(name=f'folder:{root}', caption_length=8, text_tokenizer='bpe:280')
+    train, test = (open_dataset(config, split) for split in ('train', 'test'))
+    assert train.spec == test.spec and train.spec.kind == 'image' and train.spec.tokens.kind == 'bpe'
+    [batch] = eval_batches(test, batch_size=len(test))
+    tokenizer = text_tokenizer(test.spec.tokens)
+    for image, tokens in zip(batch['x'], batch['text'], strict=True):
+        assert tokenizer.decode(tokens) == f'a red apple {image[0, 0, 0] % 4}'
+    # What a model has learned is kept, and a data set of other tokens is refused.
+    assert open_dataset(config, 'test', tokens=Tokens('bytes')).spec.tokens == Tokens('bytes')
+    config = default_config('dual_encoder')
+    config.data.caption_length = 8
+    make_task(config, train.spec).check_dataset(test)
+    with pytest.raises(UserError, match='the texts have other tokens than those that the model was made for'):
+        make_task(config, dataclasses.replace(train.spec, tokens=None)).check_dataset(test)

@@ -12,13 +12,13 @@ from PIL import Image
 from vq_jax.errors import UserError
 from vq_jax.evaluators.retrieval import RetrievalEvaluator
 from vq_jax.models.text_encoder import TextEncoder
-from vq_jax.spec import Spec
+from vq_jax.spec import Spec, Tokens
 from vq_jax.tasks import default_config
 from vq_jax.tasks.dual_encoder import DualEncoderTask
 from vq_jax.tasks.task import Task
 from vq_jax.text_tokenizers import ByteTokenizer
 
-N, SPEC = 120, Spec('image', (2, 2, 1))
+N, SPEC = 120, Spec('image', (2, 2, 1), tokens=Tokens('bytes'))
 
 
 def number(text):

@@ -13,7 +13,7 @@ from vq_jax.errors import UserError
 from vq_jax.files import read_file
 from vq_jax.json_files import parse_json
 from vq_jax.spec import ConditionSpec
-from vq_jax.text_tokenizers import PADDING, ByteTokenizer, pad_tokens
+from vq_jax.text_tokenizers import PADDING, TextTokenizer, pad_tokens
 
 TEXT = 'text'  # what the condition is called
 # Files with the captions of those beside and below them; the latter is what `datasets` of Hugging Face reads.
@@ -25,12 +25,13 @@ class Captions:
     """Turns texts into the condition `text`.
 
     Attributes:
+      tokenizer: Of the texts.
       spec: Of the condition, int32 [m].
     """
 
-    def __init__(self, config: DataConfig) -> None:
-        """Takes the tokenizer and the length m from a config that has a `caption_length`."""
-        self.tokenizer = ByteTokenizer()
+    def __init__(self, config: DataConfig, tokenizer: TextTokenizer) -> None:
+        """Takes the length m from a config that has a `caption_length`."""
+        self.tokenizer = tokenizer
         self.spec = ConditionSpec((config.caption_length,), 'int32')
         self._length, self._cut = config.caption_length, config.cut_captions
 

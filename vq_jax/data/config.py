@@ -61,9 +61,9 @@ class DataConfig:
         int32, counted from 0 in the sorted order of all that it finds in the set. Without such a group, class
         and split are those of folders and records.
       name_key: Name of the text that `name_pattern` is searched in, among the features of a record.
-      caption_length: Tokens (bytes in UTF-8) that there is room for in the condition `text` of each example,
-        which says what it shows and is read by `config.conditioner.kind=text`; None leaves it out. Of a
-        record it is the text, or texts, `caption_key`. Of a file it is what `captions.jsonl` in a folder
+      caption_length: Tokens, of the `text_tokenizer`, that there is room for in the condition `text` of each
+        example, which says what it shows and is read by `config.conditioner.kind=text`; None leaves it out.
+        Of a record it is the text, or texts, `caption_key`. Of a file it is what `captions.jsonl` in a folder
         above it says, in lines such as `{"file_name": "0001.png", "text": "a red apple"}`, else the lines of
         the .txt file of the same name beside it. Of several texts, training takes one at random in each
         epoch, and evaluation the first.
@@ -76,8 +76,8 @@ class DataConfig:
       num_tokens: Length of the pieces of text given to the model. Every text is as many examples as it has
         such pieces, the last one padded, so that evaluation is of all of it. None where the data are no text.
       text_tokenizer: What text is split into: `bytes` of UTF-8, `bpe:SIZE` for so many tokens of byte pair
-        encoding, which are learned from `train_split` when a run begins, or the path of a tokenizer.json; the
-        latter two need `pip install 'vq_jax[text]'`.
+        encoding, which are learned from `train_split` when a run begins (of captions, from those of its first
+        16,384 examples), or the path of a tokenizer.json; the latter two need `pip install 'vq_jax[text]'`.
       pad: Black pixels added on every side before anything is resized (2 makes MNIST's 28x28
         32x32).
       image_size: Side in pixels of the square images, or frames of video, given to the model; None leaves
@@ -194,6 +194,11 @@ class DataConfig:
             raise UserError(
                 f"text_tokenizer is {self.text_tokenizer!r}: use 'bytes', 'bpe:SIZE' such as 'bpe:1024', or "
                 'the path of a tokenizer.json.'
+            )
+        if self.text_tokenizer != 'bytes' and not (self.num_tokens or self.caption_length):
+            raise UserError(
+                f'text_tokenizer is {self.text_tokenizer!r}, and neither num_tokens nor caption_length is '
+                'set: set one of them, or leave it out.'
             )
         if self.num_tokens is not None and not 1 <= self.num_tokens <= MOST_TOKENS:
             raise UserError(f'num_tokens is {self.num_tokens}: use 1 to {MOST_TOKENS:,}, or None.')

@@ -1,5 +1,6 @@
 """A data set as the pipeline sees it: preprocessed examples and labels by index."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -38,34 +39,40 @@ class Dataset:
 
     key: ClassVar[str] = 'x'
 
-    def __init__(self, config: DataConfig, source: Source) -> None:
+    def __init__(self, config: DataConfig, source: Source, captions: Captions | None = None) -> None:
         """Looks at the first examples of a source, which has one or more.
+
+        Args:
+          config: What was asked for.
+          source: The examples.
+          captions: Makes the condition `text` of those of the source; None leaves them out.
 
         Raises:
           UserError: If none of them can be decoded, or a key of the config is not for their kind.
         """
         self._describe(config, source.name, tuple(source.class_names), source.conditions)
         self._source = source
-        if config.caption_length is not None:
-            self._captions = self._made_of_captions()
+        if captions is not None:
+            self._add(captions)
         share = config.max_undecodable
         self.tolerated = max(1, int(share * len(self))) if share else 0
         self.transform = make_transform(config, source)
         self.transform.spec = self.spec = self.transform.spec or self._measured()
+        if captions is not None:
+            self.spec = dataclasses.replace(self.spec, tokens=captions.tokenizer.tokens)
         self.item_shape, self.item_dtype = self.spec.shape, self.spec.dtype
         self._kept = _Kept(self) if self._bytes() <= config.cache_gib * 2**30 else None
 
-    def _made_of_captions(self) -> Captions:
-        """Makes the condition of the texts of the source."""
+    def _add(self, captions: Captions) -> None:
+        """Has examples have the condition that is made of the captions of the source."""
         if not self._source.captioned or TEXT in self.conditions:
             found = 'a condition of that name' if TEXT in self.conditions else 'none'
             raise UserError(
                 f'config.data.caption_length is set, of the condition {TEXT} that is made of captions, and '
                 f'{self.name} has {found}; leave it out, or set config.data.name to a set with captions.'
             )
-        captions = Captions(self.config)
+        self._captions = captions
         self.conditions[TEXT] = captions.spec
-        return captions
 
     def _describe(
         self,

@@ -1,6 +1,7 @@
 """From a config to the data set that it names."""
 
 from vq_jax.buckets import by_address
+from vq_jax.data.captions import Captions
 from vq_jax.data.config import DataConfig
 from vq_jax.data.dataset import Dataset
 from vq_jax.data.source import Source
@@ -31,7 +32,8 @@ def open_dataset(
         codes, one of those that were written.
       prepare: Whether a built-in set that is not there yet is written to the folder that the config names.
         Only of a config of the user's own: that of a run may be a stranger's.
-      tokens: Of text, what is to be made of it, as by a model that has learned; None is what the config says.
+      tokens: Of text, and of captions, what is to be made of it, as by a model that has learned; None is what
+        the config says.
 
     Returns:
       The split, ready for `train_batches` and `eval_batches`.
@@ -46,9 +48,15 @@ def open_dataset(
     source = open_source(config, split, prepare=prepare)
     if config.whole_recordings and source.kind == 'audio':  # of others, the data set refuses the key
         source = ExcerptSource(source, config)
-    if source.kind == 'text' and source.shape == (None,):
-        source = PieceSource(source, config, _tokenizer(config, tokens, prepare))
-    return Dataset(config, source)
+    captioned, pieces = config.caption_length is not None, source.kind == 'text' and source.shape == (None,)
+    if pieces and config.num_tokens is None:
+        raise UserError(
+            f'{config.name} holds text: set config.data.num_tokens to the length of the pieces to learn, '
+            'such as 256.'
+        )
+    tokenizer = _tokenizer(config, tokens, prepare) if captioned or pieces else None
+    source = PieceSource(source, config, tokenizer) if pieces else source
+    return Dataset(config, source, Captions(config, tokenizer) if captioned else None)
 
 
 def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Source:
@@ -84,11 +92,6 @@ def open_source(config: DataConfig, split: str, *, prepare: bool = False) -> Sou
 
 def _tokenizer(config: DataConfig, tokens: Tokens | None, prepare: bool) -> TextTokenizer:
     """The tokenizer of texts; one that a config has learn does so from the texts to train on."""
-    if config.num_tokens is None:
-        raise UserError(
-            f'{config.name} holds text: set config.data.num_tokens to the length of the pieces to learn, '
-            'such as 256.'
-        )
     if tokens is not None:
         return text_tokenizer(tokens)
     learns = config.text_tokenizer.startswith('bpe:')

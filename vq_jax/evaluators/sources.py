@@ -73,7 +73,7 @@ def classifier_features(classifier: Restored) -> FeatureSource:
         )
 
     def check_spec(run: Restored) -> None:
-        if classifier.spec != run.spec:
+        if dataclasses.replace(run.spec, tokens=None) != dataclasses.replace(classifier.spec, tokens=None):
             raise UserError(
                 f'{classifier.workdir} was trained on {classifier.spec.plural} of shape '
                 f'{classifier.spec.shape}, and {run.workdir} on {run.spec.plural} of {run.spec.shape}; train '

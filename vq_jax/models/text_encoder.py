@@ -12,6 +12,7 @@ from vq_jax.errors import UserError
 from vq_jax.models.context import Conditioner, Context
 from vq_jax.models.normalisation import layer_norm
 from vq_jax.models.transformer import INIT, Block, TransformerSizes
+from vq_jax.ops.sharding import split_batch
 from vq_jax.spec import ConditionSpec
 
 
@@ -78,7 +79,7 @@ class TextEncoder(Conditioner):
         # Of each head of each example, as `attend_merged` takes them.
         seen = jnp.repeat(there, self.heads, axis=0)[:, None]
         for i in range(self.depth):
-            x = Block(sizes, name=f'block_{i}')(x.astype(self.dtype), None, seen, None, None)
+            x = split_batch(Block(sizes, name=f'block_{i}')(x.astype(self.dtype), None, seen, None, None))
         x = layer_norm(self.dtype)(x).astype(jnp.float32)
         return Context(vector=x[:, 0], tokens=x, mask=there)
 

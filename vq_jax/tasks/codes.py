@@ -18,6 +18,7 @@ from vq_jax.training.bucket_runs import local_run
 from vq_jax.training.config import build, to_json
 from vq_jax.training.parallel import ParallelConfig, make_engine
 from vq_jax.training.progress import track
+from vq_jax.training.run_dir import read_data_facts
 
 
 def write_codes(
@@ -72,7 +73,8 @@ def write_codes(
     engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), batch_size)
     splits = splits or (data.train_split, data.eval_split)
     with allowing(allow):
-        datasets = {split: open_dataset(data, split) for split in splits}
+        tokens = read_data_facts(workdir).spec.tokens
+        datasets = {split: open_dataset(data, split, tokens=tokens) for split in splits}
     first = next(iter(datasets.values()))
     if first.key != 'x':
         raise UserError(f'{first.name} holds codes already; set data.name to a set of examples.')

@@ -8,7 +8,8 @@ from vq_jax.errors import UserError, check_share
 from vq_jax.extensions import is_own, own_class
 from vq_jax.models.context import Conditioner
 from vq_jax.models.text_encoder import TextEncoder
-from vq_jax.text_tokenizers import ByteTokenizer
+from vq_jax.spec import Spec, Tokens
+from vq_jax.text_tokenizers import text_tokenizer
 from vq_jax.training.config import build, defaults
 
 TEXT = 'text'  # a kind
@@ -43,8 +44,8 @@ def conditioner_sections() -> dict[str, ConfigDict]:
     return {'conditioner': defaults(ConditionerConfig), 'text_encoder': defaults(TextEncoder)}
 
 
-def make_conditioner(config: ConfigDict) -> tuple[Conditioner | None, float]:
-    """The conditioner of a full config, and the share of the examples for which it is dropped.
+def make_conditioner(config: ConfigDict, spec: Spec) -> tuple[Conditioner | None, float]:
+    """The conditioner of a full config, for such examples, and the share of those for which it is dropped.
 
     None and 0 if the config names none.
     """
@@ -52,20 +53,20 @@ def make_conditioner(config: ConfigDict) -> tuple[Conditioner | None, float]:
     if options.kind is None:
         return None, 0.0
     if options.kind == TEXT:
-        return make_text_encoder(config), options.dropout
+        return make_text_encoder(config, spec), options.dropout
     cls = conditioner_class(options.kind)
     return build(cls, config.custom_conditioner, 'custom_conditioner'), options.dropout
 
 
-def make_text_encoder(config: ConfigDict) -> TextEncoder:
-    """The text encoder of a full config."""
+def make_text_encoder(config: ConfigDict, spec: Spec) -> TextEncoder:
+    """The text encoder of a full config, of texts that have the tokens of the spec, else bytes."""
     length = config.data.caption_length
     if length is None:
         raise UserError(
             'this model reads text, and config.data.caption_length is not set; set it to how many tokens of '
             'the text of an example are read, such as 64.'
         )
-    given = {'tokenizer': ByteTokenizer(), 'length': length}
+    given = {'tokenizer': text_tokenizer(spec.tokens or Tokens('bytes')), 'length': length}
     return build(TextEncoder, config.text_encoder, 'text_encoder', **given)
 
 

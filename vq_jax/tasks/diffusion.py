@@ -103,7 +103,7 @@ class DiffusionTask(DiffusionSampling):
             )
         if options.upscale > 1:
             _check_upscale(options.upscale, latent, spec)
-        conditioner, dropout = make_conditioner(config)
+        conditioner, dropout = make_conditioner(config, spec)
         encoder = ContextEncoder(
             num_labels,
             conditioner=conditioner,

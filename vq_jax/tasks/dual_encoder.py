@@ -74,7 +74,7 @@ class DualEncoderTask(Task):
         check_parts(config, 'a loss that compares all examples', 'config.batch_size to that of a step')
         options = build(ContrastConfig, config.contrast, 'contrast')
         of_examples = build(Classifier, config.model, 'model', num_classes=options.width, rate=spec.rate)
-        of_texts = make_text_encoder(config)
+        of_texts = make_text_encoder(config, spec)
         section = {'temperature': options.temperature}
         model = build(DualEncoder, section, 'contrast', of_examples=of_examples, of_texts=of_texts)
         return cls(model=model, optimizer=model_optimizer(config), spec=spec)

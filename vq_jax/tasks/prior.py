@@ -94,7 +94,7 @@ class PriorTask(Task):
         options = build(PriorConfig, config.model, 'model')
         num_labels = labels_of(options.class_conditional, num_classes, 'model')
         sampling = build(Sampling, config.sampling, 'sampling')
-        conditioner, dropout = make_conditioner(config)
+        conditioner, dropout = make_conditioner(config, spec)
         codec = make_codec(build(TokenizerConfig, config.tokenizer, 'tokenizer'), spec)
         check_decoder('tokenizer', codec.num_labels, num_labels)
         _check_codes(options, codec)

@@ -155,6 +155,8 @@ class Task(abc.ABC):
                     f'model reads {described(self.condition_specs)}; set config.data.name to a set with '
                     'these, or config.conditioner to what reads those.'
                 )
+        if 'text' in self.condition_specs:
+            check_same_tokens(dataset.spec, self.spec)
 
     @property
     def condition_specs(self) -> dict[str, ConditionSpec]:
@@ -342,6 +344,12 @@ def check_same_kind(spec: Spec, wanted: Spec) -> None:
             f'the examples are {spec.kind} and the model was made for {wanted.kind}; set config.data.name to '
             f'a set of {wanted.kind}.'
         )
+    if spec.kind == 'text':
+        check_same_tokens(spec, wanted)
+
+
+def check_same_tokens(spec: Spec, wanted: Spec) -> None:
+    """Raises `UserError` unless texts have the tokens that a model was made for."""
     if spec.tokens != wanted.tokens:
         raise UserError(
             'the texts have other tokens than those that the model was made for; set '

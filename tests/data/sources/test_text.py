@@ -187,8 +187,8 @@ def test_mistakes_are_one_sentence(file, tmp_path):
             opened(file, **keys)
     with pytest.raises(UserError, match=r'names no folder: give --config\.data\.name=text:PATH'):
         DataConfig(name='text:')
-    with pytest.raises(UserError, match=r'for text, and .* holds image'):
-        open_dataset(DataConfig(name='digits', text_tokenizer='bpe:300'), 'test', prepare=True)
+    with pytest.raises(UserError, match='neither num_tokens nor caption_length is set'):
+        DataConfig(name='digits', text_tokenizer='bpe:300')
 
 
 @pytest.mark.skipif('TFDS_DATA_DIR' not in os.environ, reason='TFDS_DATA_DIR names no folder of data sets')

@@ -16,6 +16,7 @@ from vq_jax.text_tokenizers import BpeTokenizer, ByteTokenizer, TextTokenizer
 PREFIX = 'text:'  # of `DataConfig.name`
 _TRAIN_SHARE = 0.9
 _AT_ONCE = 1024  # texts that are read
+_MOST_CAPTIONED = 2**14  # examples whose captions a tokenizer learns from: with them, they are read too
 
 
 class TextFileSource(Source):
@@ -123,13 +124,16 @@ def make_tokenizer(name: str, texts: Iterator[str]) -> TextTokenizer:
 
 
 def all_texts(source: Source) -> Iterator[str]:
-    """Yields the texts of a source, as far as they can be read."""
-    return (record.stored for record in _records(source) if isinstance(record.stored, str))
+    """Yields the texts of a source, as far as they can be read, or captions of its first examples."""
+    if source.kind == 'text':
+        return (record.stored for record in _records(source) if isinstance(record.stored, str))
+    return (text for record in _records(source, _MOST_CAPTIONED) for text in record.captions)
 
 
-def _records(source: Source) -> Iterator[Record]:
-    for first in range(0, len(source), _AT_ONCE):
-        yield from source.read(range(first, min(first + _AT_ONCE, len(source))))
+def _records(source: Source, most: int | None = None) -> Iterator[Record]:
+    n = len(source) if most is None else min(most, len(source))
+    for first in range(0, n, _AT_ONCE):
+        yield from source.read(range(first, min(first + _AT_ONCE, n)))
 
 
 def _encoded(source: Source, tokenizer: TextTokenizer) -> Iterator[tuple[Record, np.ndarray]]:

@@ -34,7 +34,7 @@ class TextTransform(Transform):
     """
 
     noun = 'piece of text'
-    keys: ClassVar[tuple[str, ...]] = ('text_key', 'num_tokens', 'text_tokenizer', 'random_crop')
+    keys: ClassVar[tuple[str, ...]] = ('text_key', 'num_tokens', 'random_crop')
 
     def __init__(self, config: DataConfig, source: Source) -> None:
         (length,) = source.shape
