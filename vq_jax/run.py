@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vq_jax.data import DataConfig, Dataset, open_dataset
-from vq_jax.data.transforms import TRANSFORMS, Transform
+from vq_jax.data.transforms import TRANSFORMS
 from vq_jax.errors import UserError, on_device, plural
 from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.means import Evaluation, MeanEvaluator
@@ -474,7 +474,7 @@ class Run:
             UserError: if it cannot be read, or be brought to that.
         """
         config = build(DataConfig, self.config.data, 'data')
-        return TRANSFORMS.get(self.spec.kind, Transform).prepare(file, mask, self.spec, config, whole)
+        return TRANSFORMS[self.spec.kind].prepare(file, mask, self.spec, config, whole)
 
     def log_prob(
         self, codes: Codes, label: Label = None, *, text: Text = None, conditions: Conditions = None

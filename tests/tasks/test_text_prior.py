@@ -125,6 +125,35 @@ def test_a_masked_prior_predicts_the_ends_too():
     assert 'bytes' in values and task._uncertain(task.encode(begun(task), ends)) is None
 
 
+def test_a_masked_prior_has_a_bound():
+    """Its mean over masks is that of all orders in which texts may be sampled one token after another."""
+    task = task_of(kind='maskgit')
+    state, texts = begun(task), np.array([[1, 2, 3], [0, -1, -1]], np.int32)
+    codes, labels = task.encode(state, texts), np.zeros(2, np.int32)
+    tokens = np.asarray(codes[0][..., 0])
+    variables = state.eval_variables()
+    context = task.network.context(variables, labels)
+    nats = {}  # of each token, with these masked
+    for masked in itertools.product([False, True], repeat=3):
+        logits = task.network.logits(variables, tokens, np.array([masked] * 2), context)
+        each = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), tokens[..., None], -1)
+        nats[masked] = each[..., 0]
+    orders = [
+        sum(nats[tuple(i not in order[:step] for i in range(3))][:, at] for step, at in enumerate(order))
+        for order in itertools.permutations(range(3))
+    ]
+    assert np.ptp(orders, axis=0).min() > 0.1
+    rows = np.repeat([0, 1], 4000)
+    many = tuple(scale[rows] for scale in codes)
+    keys = jax.random.split(jax.random.key(0), len(rows))
+    found = jax.jit(task._nats_bound)(state, many, labels[rows], {}, keys).reshape(2, -1)
+    error = np.std(found, axis=1) / np.sqrt(found.shape[1])
+    assert (np.abs(np.mean(found, axis=1) - np.mean(orders, axis=0)) < 4 * error).all()
+    values = jax.eval_shape(task.eval_step, state, {'x': texts, 'label': labels})
+    means = {name: np.ones(value.shape[1:]) for name, value in values.items()}
+    assert task.summarize(means)['bits_per_byte_bound'] == pytest.approx(1 / np.log(2))
+
+
 def test_what_is_no_text_is_told():
     with pytest.raises(UserError, match='learns no text; set it to prior'):
         make_task(default_config('vqvae'), SPEC)

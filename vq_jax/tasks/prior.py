@@ -24,7 +24,7 @@ from vq_jax.ops.grids import any_within
 from vq_jax.ops.images import fill
 from vq_jax.ops.keys import content_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
-from vq_jax.ops.masking import training_holes
+from vq_jax.ops.masking import random_mask, training_holes
 from vq_jax.ops.parts import Part
 from vq_jax.spec import ConditionSpec, Spec, Tokens
 from vq_jax.tasks.batched_sampling import check_guidance
@@ -226,7 +226,7 @@ class PriorTask(Task):
         """Nats of the tokens; of a masked model, of those in a mask that depends on the tokens alone.
 
         Where all scales have a prior with a likelihood, and so has the tokenizer, also the nats of the
-        images given their tokens.
+        images given their tokens. Of a masked model there is a bound of the nats.
         """
         codes, labels, conditions = self._codes(state, batch), batch['label'], self.conditions_of(batch)
         asked = self.network.asked(content_keys(codes[self.scale]), self._uncertain(codes))
@@ -236,6 +236,9 @@ class PriorTask(Task):
             values['bytes'] = _bytes_of(batch['x'], self.spec.tokens)
         if not self.network.masked and self.network.shape[-1] > 1:
             values['nats_by_depth'] = jnp.sum(nats.reshape(len(nats), -1, self.network.shape[-1]), 1)
+        if self.network.masked:
+            keys = fold_in(content_keys(codes[self.scale]), 1)
+            values['nats_bound'] = self._nats_bound(state, codes, labels, conditions, keys)
         priors = self._priors(state)
         if any(task.network.masked for task, _ in priors):
             return values
@@ -251,6 +254,8 @@ class PriorTask(Task):
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """'loss' is nats a token asked for; a causal model also has the likelihood of whole grids.
 
+        Of a masked model 'nats_bound' is a bound of that (see `_nats_bound`).
+
         Of codes of several depths, 'loss_depth_0' is that of the first of each position, and so on.
 
         With a tokenizer that has a likelihood, 'bound' is `log p(image | codes) + log p(codes)` in nats,
@@ -260,12 +265,12 @@ class PriorTask(Task):
         """
         n, share = math.prod(self.network.shape), means['asked']
         metrics = {'loss': means['nats'] / n / share, 'accuracy': means['right'] / share}
-        if not self.network.masked:
-            metrics['nats'] = means['nats']
-            if 'bytes' in means:
-                metrics['bits_per_byte'] = bits_per_dimension(-means['nats'], means['bytes'])
-            else:
-                metrics['bits_per_dimension'] = bits_per_dimension(-means['nats'], n)
+        end = '_bound' if self.network.masked else ''
+        nats = metrics[f'nats{end}'] = means[f'nats{end}']
+        if 'bytes' in means:
+            metrics[f'bits_per_byte{end}'] = bits_per_dimension(-nats, means['bytes'])
+        else:
+            metrics[f'bits_per_dimension{end}'] = bits_per_dimension(-nats, n)
         for depth, nats in enumerate(means.get('nats_by_depth', ())):
             metrics[f'loss_depth_{depth}'] = nats / math.prod(self.network.shape[:-1])
         if 'coarser_nats' in means:
@@ -484,6 +489,19 @@ class PriorTask(Task):
         """Codes of one scale, with others where a position has a part in a hole, bool [b *grid]."""
         parts = any_within(hole, codes.shape[1:-1], self.codec.first_apart)
         return jnp.where(parts[..., None], others, codes)
+
+    def _nats_bound(
+        self, state: TrainState, codes: Codes, labels: jax.Array, conditions: Conditions, keys: jax.Array
+    ) -> jax.Array:
+        """At least the nats, in the mean, of codes under a masked model that samples them one by one [b].
+
+        In an order that is random anew for each example. Of each there is one mask, by a random key [b], with
+        every number of masked tokens equally likely: Hoogeboom et al. 2022 (arXiv:2110.02037), equation 3.
+        """
+        every = jnp.ones((len(labels), math.prod(self.network.shape)), bool)
+        masked = random_mask(keys, every, 'linear')
+        nats, _ = self._predicted(state.eval_variables(), codes, labels, conditions, masked)
+        return jnp.sum(nats, -1) * every.shape[-1] / jnp.sum(masked, -1)
 
     def _filled(self, x: jax.Array, hole: jax.Array) -> jax.Array:
         """Examples with something in their holes, bool [b *grid]; of text, no token."""
