@@ -54,6 +54,20 @@ def test_diffusion():
 
 
 @pytest.mark.slow
+def test_text(tmp_path):
+    (tmp_path / 'x.txt').write_text('text ' * 100)
+    sizes = ['--config.transformer.depth=1', '--config.transformer.width=8', '--config.transformer.heads=1']
+    data = [f'--config.data.name=text:{tmp_path}/x.txt', '--config.data.eval_split=test']
+    flags = [*sizes, *data, '--config.data.num_tokens=8', '--steps=4', '--block=2', '--nopeer']
+    output, _ = run(['--config=configs/text/shakespeare.py:small', *flags], module='benchmarks.text')
+    lines = output.splitlines()
+    assert lines[1].endswith('x.txt, 12 pieces of 8 tokens a step') and len(lines) == 3
+    assert re.fullmatch(
+        r'vq_jax +[\d,]+ parameters +[\d.]+ ms a step +[\d.]+ bits per byte after 4 steps', lines[2]
+    )
+
+
+@pytest.mark.slow
 def test_codec():
     sizes = ['--config.seanet.channels=2', '--config.seanet.strides=(10,)', '--config.residual.depth=1']
     flags = [*sizes, '--config.data.num_samples=40', '--seconds=0.02', '--rounds=1', '--nopeer']
