@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from tests.weights.models import (
+    GUMBEL,
     HEADS,
     LABELS,
     OF_CODES,
@@ -22,6 +23,7 @@ from tests.weights.models import (
     OF_SOUND,
     STEPS,
     codes,
+    images,
     latents,
     random_weights,
     sounds,
@@ -51,7 +53,9 @@ from dit.models import DiT  # noqa: E402
 from encodec.modules.seanet import SEANetDecoder, SEANetEncoder  # noqa: E402
 from encodec.quantization.vq import ResidualVectorQuantizer  # noqa: E402
 from sit.models import SiT  # noqa: E402
+from taming.modules.diffusionmodules import model as taming  # noqa: E402
 from taming.modules.transformer import mingpt  # noqa: E402
+from taming.modules.vqvae.quantize import GumbelQuantize  # noqa: E402
 
 
 def flat(x):
@@ -120,6 +124,25 @@ def of_encodec():
     return loaded(model, 'encodec')
 
 
+def of_gumbel():
+    """`GumbelVQ`, which derives from a class of PyTorch Lightning, of its parts."""
+    options = {
+        'ch': GUMBEL.channels,
+        'out_ch': 3,
+        'ch_mult': GUMBEL.multipliers,
+        'num_res_blocks': GUMBEL.residual_blocks,
+        'attn_resolutions': [8],
+        'in_channels': 3,
+        'resolution': 16,
+        'z_channels': GUMBEL.features,
+    }
+    model = torch.nn.Module()
+    model.encoder, model.decoder = taming.Encoder(**options, double_z=False), taming.Decoder(**options)
+    model.quant_conv, model.post_quant_conv = (torch.nn.Conv2d(16, 16, 1) for _ in range(2))
+    model.quantize = GumbelQuantize(GUMBEL.features, GUMBEL.latent, GUMBEL.num_codes)
+    return loaded(model, 'taming-gumbel')
+
+
 made = {}
 with torch.no_grad():
     for project, logits, sampling in (
@@ -148,4 +171,11 @@ with torch.no_grad():
     found = encodec.quantizer.vq.encode(encodec.encoder(sound))
     decoded = encodec.decoder(encodec.quantizer.vq.decode(found))
     made['encodec'] = {'codes': found.permute(1, 2, 0).tolist(), 'decoded': flat(decoded[:, 0, ::3])}
+    gumbel, x = of_gumbel(), torch.tensor(images()).permute(0, 3, 1, 2) / 127.5 - 1
+    # The likeliest codes: its own `forward` samples them.
+    found = gumbel.quantize.proj(gumbel.quant_conv(gumbel.encoder(x))).argmax(1)
+    vectors = gumbel.quantize.embed(found).permute(0, 3, 1, 2)
+    decoded = gumbel.decoder(gumbel.post_quant_conv(vectors))
+    decoded = flat(decoded.permute(0, 2, 3, 1)[:, ::3, ::3])
+    made['taming-gumbel'] = {'codes': found.tolist(), 'decoded': decoded}
 Path(__file__).with_name('published_networks.json').write_text(json.dumps(made) + '\n')

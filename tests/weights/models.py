@@ -43,13 +43,18 @@ OF_SOUND = {
     'encodec': CodecSizes(8, 8, (2, 4), 1, features=16, depth=3, num_codes=32, code_dim=None),
 }
 HEADS = 4
-TOKENIZERS = tuple(name for name, project in PROJECTS.items() if isinstance(project, VQGANProject))
+TOKENIZERS = tuple(
+    name
+    for name, project in PROJECTS.items()
+    if isinstance(project, VQGANProject) and project.bottleneck != 'gumbel'
+)
+GUMBEL = dataclasses.replace(CODED, latent=16)
 
 
 def sizes_of(project):
     if project in (others := OF_CODES | OF_LATENTS | OF_SOUND):
         return others[project]
-    return {'vq': CODED, 'multi_scale': SCALED, 'kl': KL}[PROJECTS[project].bottleneck]
+    return {'vq': CODED, 'gumbel': GUMBEL, 'multi_scale': SCALED, 'kl': KL}[PROJECTS[project].bottleneck]
 
 
 def random_weights(project, sizes=None):

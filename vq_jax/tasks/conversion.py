@@ -35,7 +35,6 @@ _OTHERS = {  # what else is published, by the name of one of its arrays
     'lin0.model.1.weight': 'the heads of LPIPS',
     'Mixed_5b.branch1x1.conv.weight': 'Inception-v3',
     'model.cls_embedding.cap_proj.fc1.weight': 'a text-conditional transformer of LlamaGen',
-    'state_dict.quantize.embed.weight': 'a VQGAN with Gumbel-softmax of taming-transformers',
     'state_dict.model.diffusion_model.out.0.weight': 'a U-Net of latent-diffusion',
 }
 

@@ -10,7 +10,7 @@ from vq_jax.weights.pytorch_files import write_pytorch
 from vq_jax.weights.read import Weights, read_weights
 from vq_jax.weights.safetensors_files import write_safetensors
 from vq_jax.weights.sound import DAC, ENCODEC
-from vq_jax.weights.taming import TAMING, TAMING_GPT
+from vq_jax.weights.taming import TAMING, TAMING_GPT, TAMING_GUMBEL
 from vq_jax.weights.var import VAR
 
 PROJECTS: dict[str, Project] = {
@@ -21,6 +21,7 @@ PROJECTS: dict[str, Project] = {
         VAR,
         LATENT_DIFFUSION,
         *DIFFUSERS,
+        TAMING_GUMBEL,
         TAMING_GPT,
         LLAMAGEN_GPT,
         DIT,

@@ -98,7 +98,8 @@ class Folded:
     """Several arrays there that are one here, of which others come back that mean the same.
 
     Attributes:
-        shapes: of the arrays there, by their names.
+        shapes: of the arrays there, by their names; of those at the end that `unfold` does not give, other
+            rows are.
         ours: the way to it among the variables of our model.
         ours_shape: the one that it has here.
         fold: of theirs, ours.
@@ -120,7 +121,7 @@ class Folded:
     def write(self, ours: np.ndarray) -> dict[str, np.ndarray]:
         """Those there."""
         parts = map(np.ascontiguousarray, self.unfold(ours))
-        return dict(zip(self.shapes, parts, strict=True))
+        return dict(zip(self.shapes, parts, strict=False))
 
 
 def ours_of(rows: Sequence[Row | Folded], theirs: Mapping[str, np.ndarray]) -> dict[Way, np.ndarray]:

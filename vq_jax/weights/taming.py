@@ -58,6 +58,34 @@ TAMING = VQGANProject(
     ),
 )
 
+TAMING_GUMBEL = VQGANProject(
+    name='taming-gumbel',
+    title='taming-transformers with Gumbel-softmax',
+    source=_SOURCE,
+    licence='MIT',
+    names=NAMES,
+    bottleneck='gumbel',
+    roots=('state_dict.', ''),
+    section='state_dict',
+    unread=('loss.',),
+    published=(
+        Published(
+            'vqgan_gumbel_f8',
+            {'channels': 128, 'multipliers': (1, 1, 2, 4), 'residual_blocks': 2, 'num_codes': 8192},
+            {
+                'data.random_crop': True,
+                'gumbel.kl': 1e-8,
+                'adversarial.loss': 'hinge',
+                'optimizer.b1': 0.5,
+                'optimizer.b2': 0.9,
+                'discriminator_optimizer.b1': 0.5,
+                'discriminator_optimizer.b2': 0.9,
+            },
+            {'rFID on the validation set of ImageNet': '1.49', 'trained on': 'OpenImages'},
+        ),
+    ),
+)
+
 TAMING_GPT = GPTProject(
     name='taming-gpt',
     title="taming-transformers' GPT",

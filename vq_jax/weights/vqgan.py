@@ -13,13 +13,24 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from vq_jax.errors import UserError
-from vq_jax.weights.project import IMAGENET, Project, Row, Way
+from vq_jax.weights.project import IMAGENET, Folded, Project, Row, Way
 
 _GROUPS = 32  # of group normalisation, in all of these projects
 _PHI = 4  # convolutions of the multi-scale quantizer, as many as are published
+_COUNT = {  # the key of the number of codes
+    'vq': 'quantizer.num_codes',
+    'multi_scale': 'quantizer.num_codes',
+    'gumbel': 'gumbel.num_codes',
+}
+_CODEBOOKS = {  # what all of these projects call the codes
+    'vq': 'quantize.embedding.weight',
+    'multi_scale': 'quantize.embedding.weight',
+    'gumbel': 'quantize.embed.weight',
+}
 _WIDTH = {  # the key of our config that is the width of the codes, or of the Gaussian's mean
     'vq': 'quantizer.code_dim',
     'multi_scale': 'model.features',
+    'gumbel': 'model.features',
     'kl': 'gaussian.latent_dim',
 }
 
@@ -99,7 +110,7 @@ class VQGANProject(Project):
 
     TASK: ClassVar[str] = 'vqgan'
     names: Names
-    bottleneck: Literal['vq', 'multi_scale', 'kl']
+    bottleneck: Literal['vq', 'multi_scale', 'gumbel', 'kl']
     cosine: bool = False
     zeros: Callable[[Sizes], dict[str, tuple[int, ...]]] = lambda sizes: {}
     # LPIPS would have to be downloaded before anything can be evaluated.
@@ -125,9 +136,15 @@ class VQGANProject(Project):
         query = f'encoder.{self.names.middle[1]}.{self.names.attention[1]}.weight'
         for root in self.roots:
             there = all(f'{root}{name}' in arrays for name in (first, query, 'quant_conv.weight'))
-            if there and (f'{root}{_CODEBOOK}' in arrays) == (self.bottleneck != 'kl'):
+            codebooks = {name for name in _CODEBOOKS.values() if f'{root}{name}' in arrays}
+            if there and codebooks == {*self._codebook}:
                 return root
         return None
+
+    @property
+    def _codebook(self) -> tuple[str, ...]:
+        """The name of the codes there, if there are any."""
+        return (_CODEBOOKS[self.bottleneck],) if self.bottleneck in _CODEBOOKS else ()
 
     def sizes(self, arrays: Mapping[str, np.ndarray]) -> Sizes:
         """The sizes of a model, by the shapes of its arrays without their root.
@@ -157,10 +174,10 @@ class VQGANProject(Project):
             attention=tuple(level for level in range(levels) if attention(level) in arrays),
             features=size('post_quant_conv.weight', 0, 4),
             latent=size('post_quant_conv.weight', 1, 4),
-            num_codes=size(_CODEBOOK, 0, 2) if self.bottleneck != 'kl' else 0,
+            num_codes=size(*self._codebook, 0, 2) if self._codebook else 0,
         )
 
-    def table(self, sizes: Sizes, config: Mapping[str, Any] = MappingProxyType({})) -> list[Row]:
+    def table(self, sizes: Sizes, config: Mapping[str, Any] = MappingProxyType({})) -> list[Row | Folded]:
         """All arrays of a model whose sizes, and whose config here, are given."""
         codebook = 'codebook' if config.get('quantizer.learning') == 'moving_average' else 'params'
         return _Table(self, sizes, codebook).rows
@@ -205,6 +222,12 @@ class VQGANProject(Project):
                 'multi_scale.convolutions': _PHI,
                 'multi_scale.blend': 0.5,
             },
+            'gumbel': {
+                'variant.bottleneck': 'quantizer',
+                'quantizer.kind': 'gumbel',
+                'quantizer.groups': 1,
+                'gumbel.num_codes': sizes.num_codes,
+            },
             'kl': {'variant.bottleneck': 'gaussian', 'gaussian.latent_dim': sizes.latent},
         }
         return {
@@ -248,7 +271,7 @@ class VQGANProject(Project):
             attention=tuple(config['model.attention_resolutions']),
             features=config['model.features'],
             latent=config[_WIDTH[self.bottleneck]],
-            num_codes=config['quantizer.num_codes'] if self.bottleneck != 'kl' else 0,
+            num_codes=config[_COUNT[self.bottleneck]] if self._codebook else 0,
         )
 
 
@@ -258,7 +281,7 @@ class _Table:
     def __init__(self, project: VQGANProject, sizes: Sizes, codebook: str) -> None:
         self._names, self._sizes = project.names, sizes
         self._numbers: dict[str, int] = {}
-        self.rows: list[Row] = []
+        self.rows: list[Row | Folded] = []
         latent, features = sizes.latent, sizes.features
         shape = (sizes.num_codes, latent)
         twice = 2 if project.bottleneck == 'kl' else 1  # a mean and a variance for each number
@@ -266,16 +289,18 @@ class _Table:
         if project.bottleneck == 'multi_scale':
             self._conv('quant_conv', 'encoder.latent', features, latent)
             way = (codebook, 'bottleneck', 'quantizer', 'codebook')
-            self.rows.append(Row(_CODEBOOK, shape, way, (0, 1), shape))
+            self.rows.append(Row(*project._codebook, shape, way, (0, 1), shape))
             for number in range(_PHI):
                 theirs = f'quantize.quant_resi.qresi_ls.{number}'
                 self._conv(theirs, f'bottleneck.phi_{number}', latent, latent)
             self._conv('post_quant_conv', 'decoder.trunk.latent', latent, features)
+        elif project.bottleneck == 'gumbel':
+            self._gumbel(features)
         else:
             self._dense('quant_conv', 'bottleneck.project_in', twice * features, twice * latent)
             if project.bottleneck == 'vq':
                 way = (codebook, 'bottleneck', 'codebook')
-                self.rows.append(Row(_CODEBOOK, shape, way, (0, 1), shape))
+                self.rows.append(Row(*project._codebook, shape, way, (0, 1), shape))
             self._dense('post_quant_conv', 'bottleneck.project_out', latent, features)
         self._decoder(features)
 
@@ -296,6 +321,40 @@ class _Table:
         self._middle('encoder', ours, width)
         self._norm(f'encoder.{names.norm_out}', f'{ours}.{self._next(ours, "GroupNorm")}', width)
         self._conv('encoder.conv_out', f'{ours}.{self._next(ours, "Conv")}', width, out)
+
+    def _gumbel(self, features: int) -> None:
+        """Logits and codes; linear maps that there are before and after them are in them here."""
+        codes, width = self._sizes.num_codes, self._sizes.latent
+        into, out = ('quant_conv', (width, features, 1, 1)), ('post_quant_conv', (features, width, 1, 1))
+        logits = {'quantize.proj.weight': (codes, width, 1, 1)}
+        way = ('params', 'bottleneck')
+        self.rows += [
+            Folded(
+                {f'{into[0]}.weight': into[1], **logits},
+                (*way, 'to_logits', 'kernel'),
+                (features, codes),
+                lambda first, second: (_matrix(second) @ _matrix(first)).T,
+                lambda kernel: (_unit(len(kernel)), kernel.T[..., None, None]),
+            ),
+            Folded(
+                {f'{into[0]}.bias': (width,), 'quantize.proj.bias': (codes,), **logits},
+                (*way, 'to_logits', 'bias'),
+                (codes,),
+                lambda first, second, logits: _matrix(logits) @ first + second,
+                lambda bias: (np.zeros(width, np.float32), bias),
+            ),
+            Folded(
+                {
+                    'quantize.embed.weight': (codes, width),
+                    f'{out[0]}.weight': out[1],
+                    f'{out[0]}.bias': (features,),
+                },
+                (*way, 'codebook'),
+                (codes, features),
+                lambda embed, kernel, bias: embed @ _matrix(kernel).T + bias,
+                lambda codebook: (codebook, _unit(features), np.zeros(features, np.float32)),
+            ),
+        ]
 
     def _decoder(self, features: int) -> None:
         s, names, ours = self._sizes, self._names, 'decoder.trunk'
@@ -378,4 +437,11 @@ class _Table:
         ]
 
 
-_CODEBOOK = 'quantize.embedding.weight'
+def _matrix(kernel: np.ndarray) -> np.ndarray:
+    """The kernel of a convolution of size 1 there as a matrix, whose products are of many digits."""
+    return kernel[..., 0, 0].astype(np.float64)
+
+
+def _unit(width: int) -> np.ndarray:
+    """The kernel of a convolution of size 1 there that changes nothing."""
+    return np.eye(width, dtype=np.float32)[..., None, None]
