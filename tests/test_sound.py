@@ -207,7 +207,7 @@ def test_the_command_fills_a_gap_and_continues(prior, tmp_path):
         '--continue=0': '--continue is 0.0; give a number above 0.',
         '--gap=0.02,0.1': f'--gap ends at 0.1 s, and {tmp_path}/x.wav at 0.06 s; give an earlier end, or',
         '--continue=0.00001': '--continue is shorter than a position of 0.000125 s; give more.',
-        f'--mask={tmp_path}/mask.png': '--mask is for images and video, and this run is of sounds; give --gap or',
+        f'--mask={tmp_path}/mask.png': '--mask is for images and video, and this run is of sounds; give',
         '--seed=2': 'give --gap or --continue (a prior or a diffusion model), --strength',
     }
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / 'mask.png')
