@@ -5,6 +5,8 @@
 
 `emoji` is no set of tensorflow-datasets' catalogue: any prepared set with a text and a class does, by
 `--config.data.name=NAME --config.data.text_key=KEY`.
+
+Not run to its end yet.
 """
 
 from ml_collections import ConfigDict
