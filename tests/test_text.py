@@ -128,6 +128,7 @@ def test_a_run_of_learned_tokens_goes_on_when_its_text_has_changed(tmp_path):
     path.write_text(TEXT)
     config = config_of(path)
     config.steps = config.eval_every = config.checkpoint_every = 2
+    config.optimizer.schedule = 'constant'
     config.data.text_tokenizer = 'bpe:270'
     vq_jax.fit(vq_jax.Experiment.build(config), tmp_path / 'run')
     opened = vq_jax.load(tmp_path / 'run')
