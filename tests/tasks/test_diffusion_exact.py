@@ -30,7 +30,7 @@ class Exact(nn.Module):
     process: ops.Process
 
     def __call__(self, x, t, context, keys=None):
-        alpha, sigma = self.process.scales(ops.spread(t, x))
+        alpha, sigma = self.process.scales(ops.spread(t / 1000, x))  # it is told thousandths
         return (sigma**2 * MEAN + alpha * VARIANCE * x) / (alpha**2 * VARIANCE + sigma**2)
 
 
