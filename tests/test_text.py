@@ -71,6 +71,18 @@ def test_it_samples_texts_and_goes_on_with_them(opened):
     np.testing.assert_array_equal(gap, longer)
 
 
+def test_what_is_known_of_a_short_text_ends_where_it_does(opened, monkeypatch):
+    known = []
+
+    def inpaint(self, examples, hole, *_, **__):
+        known.append(examples[0].tolist())
+        return examples
+
+    monkeypatch.setattr(type(opened), 'inpaint', inpaint)
+    opened.infill(np.array([[*b'abcd']], np.int32), 1, 3)
+    assert known == [[*b'abcd', *[PADDING] * (LENGTH - 4)]]
+
+
 def test_what_it_is_given_is_checked(opened, tmp_path):
     example, _ = opened.prepare(b'a fox')
     assert example.tolist() == [*b'a fox', *[PADDING] * (LENGTH - 5)]

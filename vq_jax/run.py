@@ -334,7 +334,12 @@ class Run:
                 f'0 to {total:,} and the second above it.'
             )
         after = max(length, total, stop) - total
-        made = np.pad(examples, [(0, after if axis == 1 else 0) for axis in range(examples.ndim)])
+        nothing = PADDING if self.spec.kind == 'text' else 0  # what is known of a text ends where it does
+        made = np.pad(
+            examples,
+            [(0, after if axis == 1 else 0) for axis in range(examples.ndim)],
+            constant_values=nothing,
+        )
         hole = np.zeros(self._places(made), bool)
         if mask is None:
             hole[:, start:stop] = True

@@ -169,3 +169,17 @@ def test_what_is_no_text_is_told():
         task_of().check_spec(Spec('text', (3,), tokens=Tokens('bpe', '{}')))
     with pytest.raises(UserError, match=r'set config\.data\.num_tokens to 3'):
         task_of().check_spec(Spec('text', (2,), tokens=Tokens('bytes')))
+
+
+def test_holes_where_no_text_is_teach_nothing():
+    config = default_config('prior')
+    config.model.given = 1.0
+    config.transformer.depth, config.transformer.width, config.transformer.heads = 1, 8, 2
+    task = make_task(config, Spec('text', (16,), tokens=Tokens('bytes')))
+    state, step = begun(task), jax.jit(task.train_step)
+    batch = {'x': np.array([[1, *[-1] * 15]], np.int32), 'label': LABELS, 'mask': np.ones(1, bool)}
+    losses = []
+    for _ in range(8):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics['loss']))
+    assert np.isfinite(losses).all() and min(losses) == 0 < max(losses)

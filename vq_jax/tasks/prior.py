@@ -206,6 +206,7 @@ class PriorTask(Task):
         batch = {**batch, 'asked': self.network.asked(fold_in(keys, 1), among)}
         batch |= {} if hole is None else {'hole': hole}
         share = pmean(jnp.mean(batch['asked']), axis_name)
+        share = jnp.where(share > 0, share, 1.0)  # holes may lie where no text is: then the loss is 0
 
         def loss_fn(params: Any, batch: Batch, part: Part) -> tuple[jax.Array, dict[str, jax.Array]]:
             codes, keys, asked = self._codes(state, batch), part.keys(key), batch['asked']

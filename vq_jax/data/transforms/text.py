@@ -30,7 +30,8 @@ class TextTransform(Transform):
     """Cuts texts into pieces of a number of tokens, the last of which is padded with -1.
 
     Evaluation sees all pieces that a text is cut into, one after the other. A random crop of training begins
-    up to half of its length before or after its piece, as far as the text goes.
+    up to half of its length before or after its piece, and no later than the last piece, so that what is
+    learned of the ends of texts is what evaluation asks for.
     """
 
     noun = 'piece of text'
@@ -63,18 +64,19 @@ class TextTransform(Transform):
                     'others: let the source give that.'
                 )
             return Around(array, 0) if self.varied else array
-        n, m = self.spec.shape[0], len(stored.tokens)
+        n = self.spec.shape[0]
         first = start = stored.number * n
         stop = first + n
         if self.varied:
-            start, stop = max(0, min(start - n // 2, m - n)), stop + n // 2
+            start, stop = max(0, start - n // 2), stop + n // 2
         tokens = stored.tokens[start:stop]
         return Around(tokens, first - start) if self.varied else pad_tokens([tokens], n)[0]
 
     def augment(self, values: np.ndarray | list[Around], uniforms: np.ndarray) -> np.ndarray:
         """Cuts a piece out of each, int32 [b n]."""
         n = self.spec.shape[0]
-        starts = (int(u * max(1, len(x) - n + 1)) for x, (u,) in zip(values, uniforms, strict=True))
+        latest = (max(len(x) - n, x.first) for x in values)
+        starts = (int(u * (last + 1)) for last, (u,) in zip(latest, uniforms, strict=True))
         return pad_tokens((x.values[start:] for x, start in zip(values, starts, strict=True)), n)
 
     def centre(self, value: np.ndarray | Around) -> np.ndarray:
