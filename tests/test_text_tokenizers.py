@@ -116,6 +116,30 @@ def test_a_file_is_read_without_what_it_adds(bpe, tmp_path):
     np.testing.assert_array_equal(read.encode(TEXTS[0]), bpe.encode(TEXTS[0]))
 
 
+def test_what_a_tokenizer_was_made_of_is_kept_as_it_is(bpe, tmp_path):
+    """Else a version of the package that writes it in another way would make other tokens of the same."""
+    content = json.loads(bpe.tokens.content)
+    del content['post_processor'], content['normalizer']  # which the package writes
+    content['model']['later'] = 'caf\u00e9'  # which it does not
+    kept = Tokens('bpe', json.dumps(content, indent=1, ensure_ascii=False))
+    assert text_tokenizer(kept).tokens == kept
+    path = tmp_path / 'tokenizer.json'
+    path.write_text(kept.content, encoding='utf-8', newline='\r\n')
+    read = BpeTokenizer.read(path).tokens.content
+    assert json.loads(read) == content
+    assert read.isprintable() and read.isascii()
+
+
+def test_a_text_without_tokens_is_told():
+    pytest.importorskip('tokenizers')
+    model = {'type': 'WordLevel', 'vocab': {'a': 0}, 'unk_token': '[UNK]'}
+    tokenizer = BpeTokenizer(json.dumps({'version': '1.0', 'added_tokens': [], 'model': model}))
+    assert tokenizer.encode('a').tolist() == [0]
+    with pytest.raises(UserError, match=r'no tokens for a text \(.*\[UNK\].*\); set config') as error:
+        tokenizer.encode('b')
+    assert '\n' not in str(error.value)
+
+
 def test_mistakes_are_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="'words'; there are bytes, bpe"):
         text_tokenizer(Tokens('words'))

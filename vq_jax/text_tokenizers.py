@@ -37,7 +37,11 @@ class TextTokenizer(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, text: str) -> np.ndarray:
-        """Text to tokens, int32 [n]; raises `UserError` where UTF-8 has no bytes for a character."""
+        """Text to tokens, int32 [n].
+
+        Raises:
+            UserError: if UTF-8 has no bytes for a character, or the tokenizer has no tokens for the text.
+        """
 
     def decode(self, tokens: np.ndarray | Sequence[int]) -> str:
         """Tokens to text.
@@ -114,12 +118,13 @@ class BpeTokenizer(TextTokenizer):
         """Makes the tokenizer that a tokenizer.json describes.
 
         Args:
-            content: of the file. What it says of special tokens around a text, and of cutting and padding,
-                is left out: each text is its tokens alone.
+            content: of the file, which `tokens` keeps as it is. What it says of special tokens around a text,
+                and of cutting and padding, is left out: each text is its tokens alone.
 
         Raises:
             UserError: if it is no such file, or the package is missing.
         """
+        self._content = content
         self._tokenizer = _parse(content)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -147,7 +152,7 @@ class BpeTokenizer(TextTokenizer):
             vocab_size=size, initial_alphabet=byte_level.alphabet(), show_progress=False
         )
         tokenizer.train_from_iterator(texts, trainer)
-        return cls(tokenizer.to_str())
+        return cls(_in_ascii(tokenizer.to_str()))
 
     @classmethod
     def read(cls, path: str | Path) -> 'BpeTokenizer':
@@ -157,7 +162,7 @@ class BpeTokenizer(TextTokenizer):
             UserError: if it cannot be read or is no such file, or the package is missing; one sentence.
         """
         try:
-            return cls(read_file(Path(path), _MOST_BYTES_OF_A_TOKENIZER).decode())
+            return cls(_in_ascii(read_file(Path(path), _MOST_BYTES_OF_A_TOKENIZER).decode()))
         except OSError as error:
             raise UserError(
                 f'Cannot read the text tokenizer {path} ({error.strerror or error}); give the path of a '
@@ -171,15 +176,23 @@ class BpeTokenizer(TextTokenizer):
     def encode(self, text: str) -> np.ndarray:
         """See `TextTokenizer`."""
         utf8(text)
-        return np.asarray(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+        try:
+            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # the package raises nothing narrower
+            raise UserError(
+                f'The text tokenizer has no tokens for a text ({first_line(error)}); set '
+                'config.data.text_tokenizer to one that takes any text.'
+            ) from error
+        return np.asarray(ids, np.int32)
 
     def _decode(self, tokens: np.ndarray) -> str:
         return self._tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
 
-    @functools.cached_property
+    @property
     def tokens(self) -> Tokens:
-        """See `TextTokenizer`; the content is that of a tokenizer.json, in ASCII."""
-        return Tokens(self.kind, json.dumps(json.loads(self._tokenizer.to_str())))
+        """See `TextTokenizer`; the content is what this was made of."""
+        # Not what the package would write, which may change with its version: tokens are compared by it.
+        return Tokens(self.kind, self._content)
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:
@@ -246,6 +259,14 @@ class _NoTokenizer(UserError):
     def __init__(self, reason: str) -> None:
         super().__init__(f'the text tokenizer is no tokenizer.json ({reason}); restore it from a copy.')
         self.reason = reason
+
+
+def _in_ascii(content: str) -> str:
+    """The same JSON in ASCII and on one line, as files that `vq_jax.json_files` reads may hold it."""
+    try:
+        return json.dumps(json.loads(content))
+    except (ValueError, RecursionError) as error:
+        raise _NoTokenizer(first_line(error)) from error
 
 
 def _parse(content: str) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vq_jax.data import DataConfig, Record, Source, eval_batches, open_dataset, train_batches
+from vq_jax.data.captions import CaptionFiles
 from vq_jax.errors import UserError
 from vq_jax.extensions import allowing
 from vq_jax.spec import Tokens
@@ -69,6 +70,17 @@ def test_a_text_file_beside_has_a_caption_in_each_line(write_images):
     found = texts(data)
     assert sorted(found.pop(0)) == ['listed', '\u00e9 0'] and found == {1: ['\u00e9 1']}
     assert data.class_names == ('a', 'b')
+
+
+def test_lines_of_one_file_add_up_and_captions_jsonl_counts(write_images):
+    root = write_images(2)
+    lines = [('000.png', 'one'), ('./000.png', ['two', 'three']), ('000.png', 'four')]
+    write_list(root, [{'file_name': name, 'text': text} for name, text in lines])
+    other = [{'file_name': f'{i:03}.png', 'text': f'other {i}'} for i in range(2)]
+    write_list(root, other, 'metadata.jsonl')
+    captions = CaptionFiles(root, ['000.png', '001.png'])
+    assert captions.texts('000.png') == ('one', 'two', 'three', 'four')
+    assert captions.texts('001.png') == ('other 1',)
 
 
 def test_an_image_without_a_text_is_skipped_as_one_that_cannot_be_read(write_images):

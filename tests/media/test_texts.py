@@ -22,6 +22,11 @@ def test_texts_stand_below_what_they_are():
     assert shown['samples'].of_columns(['one']) == shown['samples']
 
 
+def test_names_are_on_one_line_and_no_terminal_obeys_them():
+    texts = Texts((('a\x1b[2J', ('x\ny',)),), ('b\nc\x1b]0;d\x07',))
+    assert texts.joined() == '--- a\\x1b[2J 1, b\\nc\\x1b]0;d\\x07 ---\nx\ny\n'
+
+
 def test_tokens_of_which_no_text_is_known_are_not_shown():
     assert show('samples', {'samples': np.zeros((1, 4), np.int32)}, Spec('text', (4,))) == {}
 

@@ -16,8 +16,8 @@ from vq_jax.spec import ConditionSpec
 from vq_jax.text_tokenizers import PADDING, TextTokenizer, pad_tokens
 
 TEXT = 'text'  # what the condition is called
-# Files with the captions of those beside and below them; the latter is what `datasets` of Hugging Face reads.
-_LISTS = ('captions.jsonl', 'metadata.jsonl')
+_LIST = 'captions.jsonl'  # the captions of files beside and below it
+_LISTS = ('metadata.jsonl', _LIST)  # the former is what `datasets` of Hugging Face reads; the last one wins
 _MOST_BYTES = 2**20  # of the captions of one example
 
 
@@ -80,7 +80,11 @@ class _Line:
 
 
 class CaptionFiles:
-    """The captions of files in a folder: those of lists above them, and of text files beside them."""
+    """The captions of files in a folder: those of lists above them, and of text files beside them.
+
+    Lists are `captions.jsonl` and `metadata.jsonl`; where both in a folder name a file, the former counts.
+    Several lines that name one file give it several captions, in their order.
+    """
 
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
         """Reads the lists.
@@ -101,7 +105,7 @@ class CaptionFiles:
         if not any(path in self._listed or os.path.isfile(self._beside(path)) for path in paths):
             raise UserError(
                 f'config.data.caption_length is set, and the folder {str(root)!r} has no captions: write '
-                f'them into {_LISTS[0]}, a line such as {{"file_name": "{paths[0]}", "text": "a red apple"}} '
+                f'them into {_LIST}, a line such as {{"file_name": "{paths[0]}", "text": "a red apple"}} '
                 'for each, or into a .txt file of the same name beside each.'
             )
 
@@ -129,11 +133,11 @@ def _read_list(path: Path, folder: str) -> dict[str, tuple[str, ...]]:
         return {}
     except OSError as error:
         raise UserError(f'Cannot read {path} ({error.strerror or error}); check its permissions.') from error
-    found = {}
+    found: dict[str, list[str]] = {}
     for number, content in enumerate(lines, 1):
         if content.strip():
             advice = 'write {"file_name": "0001.png", "text": "a red apple"}, or a list of texts'
             line = parse_json(content, _Line, where=f'line {number} of {path}', advice=advice)
             texts = [line.text] if isinstance(line.text, str) else line.text
-            found[os.path.normpath(os.path.join(folder, line.file_name))] = tuple(texts)
-    return found
+            found.setdefault(os.path.normpath(os.path.join(folder, line.file_name)), []).extend(texts)
+    return {name: tuple(texts) for name, texts in found.items()}

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
+from vq_jax.errors import printable
+
 
 class TextLog(Protocol):
     """A log that keeps texts."""
@@ -37,8 +39,8 @@ class Texts:
         parts = []
         for shown, texts in self.rows:
             for i, text in enumerate(texts):
-                of = f', {self.columns[i]}' if self.columns else ''
-                parts.append(f'--- {shown} {i + 1}{of} ---\n{readable(text)}\n')
+                of = f', {printable(self.columns[i])}' if self.columns else ''
+                parts.append(f'--- {printable(shown)} {i + 1}{of} ---\n{readable(text)}\n')
         return '\n'.join(parts)
 
     def files(self, name: str) -> dict[str, bytes]:

@@ -57,8 +57,14 @@ class DualEncoder(nn.Module):
 
     def __call__(self, x: jax.Array, text: jax.Array, keys: jax.Array | None = None) -> Pairs:
         """Encodes examples in [-1, 1] [b *grid c] and their texts, int32 [b m]; keys [b] are for dropout."""
-        scale = jnp.minimum(jnp.exp(self.log_scale), _LARGEST_SCALE)
-        return Pairs(examples=self.examples(x, keys), texts=self.texts(text), scale=scale)
+        return Pairs(examples=self.examples(x, keys), texts=self.texts(text), scale=self.scale())
+
+    def scale(self) -> jax.Array:
+        """What products are multiplied by to become logits: a float, 100 at most."""
+        # The paper clips the parameter after each step, so that it always has a gradient. Here the value is
+        # bounded, and the gradient passes straight through: else no loss would bring it back from above.
+        fixed = jax.lax.stop_gradient(self.log_scale)
+        return jnp.exp(jnp.minimum(fixed, math.log(_LARGEST_SCALE)) + (self.log_scale - fixed))
 
     def examples(self, x: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """The vectors of examples in [-1, 1] [b *grid c], float32 [b d]; keys [b] are for dropout."""
