@@ -53,7 +53,7 @@ class TransformerSizes:
             (Hendrycks and Gimpel 2016, arXiv:1606.08415); 'swiglu' is a layer times a swish of another
             (Shazeer 2020, arXiv:2002.05202), both two thirds as wide and rounded up to a multiple of 256,
             as in LLaMA (Touvron et al. 2023, arXiv:2302.13971).
-        biases: of linear layers; cross-attention always has them.
+        biases: of linear layers; cross-attention, and the heads of the pattern depth, always have them.
         dropout: share of the numbers that training sets to 0, after the embedding and in each block.
         dtype: what the layers compute in; logits are float32.
         remat: compute the insides of blocks again in the backward pass instead of keeping them.

@@ -73,8 +73,10 @@ def write_codes(
     engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), batch_size)
     splits = splits or (data.train_split, data.eval_split)
     with allowing(allow):
-        tokens = read_data_facts(workdir).spec.tokens
-        datasets = {split: open_dataset(data, split, tokens=tokens) for split in splits}
+        tokens, datasets = read_data_facts(workdir).spec.tokens, {}
+        for split in splits:  # what is learned of the text of the first is that of all
+            datasets[split] = open_dataset(data, split, tokens=tokens)
+            tokens = tokens or datasets[split].spec.tokens
     first = next(iter(datasets.values()))
     if first.key != 'x':
         raise UserError(f'{first.name} holds codes already; set data.name to a set of examples.')
