@@ -289,7 +289,7 @@ def test_a_discriminator_that_overflows_stops_the_run(tmp_path):
         (
             'vq_jax.sample',
             {
-                ('--output=x.jpg',): '.png or .gif or .mp4 or .wav or .npz',
+                ('--output=x.jpg',): '.png or .gif or .mp4 or .wav or .txt or .npz',
                 ('--output=x.png', '--num=-1'): '-1 images cannot be sampled; ask for 1 or more',
                 ('--output=x.png', '--label=11'): 'from 0 to 9',
                 ('--output=README.md/x.png',): 'choose another --output',
