@@ -13,7 +13,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
-from vq_jax.spec import Spec
+from vq_jax.spec import Spec, Tokens
 from vq_jax.tasks import complete_config, default_config, make_task
 from vq_jax.training.config import build, defaults, to_json
 from vq_jax.training.optimizer import FORMER_KEYS
@@ -178,6 +178,8 @@ def spec_of(path, config, size=None):
     """The spec of the examples of a config file; of images and video of another size, if one is given."""
     if path.parent.name == 'audio':
         return Spec('audio', (config.data.num_samples, 1), 8000.0)
+    if config.data.num_tokens is not None:
+        return Spec('text', (config.data.num_tokens,), tokens=Tokens('bytes'))
     size = size or (8 if config.task == 'prior' else config.data.image_size or 28)
     if path.parent.name == 'video':
         return Spec('video', (config.data.frames, size, size, config.data.channels))
@@ -235,7 +237,7 @@ DEEP = (
 def test_every_config_fits_its_task(path):
     """A step of the whole model is traced, of which nothing is computed."""
     task, spec = task_of(path)
-    batch = abstract_batch(2, spec)
+    batch = abstract_batch(2, spec, task.condition_specs)
     state = jax.eval_shape(task.init, jax.random.key(0), batch).replace(frozen=task.pretrained_shapes())
     after, metrics = jax.eval_shape(task.train_step, state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
@@ -287,8 +289,9 @@ def test_every_config_trains_a_step(path):
     task = make_task(config, spec, num_classes=10)
     task.check_spec(spec)
     state = init_state(task.init, jax.random.key(0), spec).replace(frozen=task.pretrained())
-    x = np.random.default_rng(0).integers(0, 256, (2, *spec.shape)).astype(spec.dtype)
-    batch = {'x': x, 'label': np.zeros(2, np.int32), 'mask': np.ones(2, bool)}
+    rng, batch = np.random.default_rng(0), abstract_batch(2, spec, task.condition_specs)
+    batch = {name: rng.integers(0, 256, one.shape).astype(one.dtype) for name, one in batch.items()}
+    batch |= {'label': np.zeros(2, np.int32), 'mask': np.ones(2, bool)}
     after, metrics = jax.jit(task.train_step)(state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert int(after.step) == 1 and np.isfinite(list(metrics.values())).all()
