@@ -371,7 +371,7 @@ class Run:
 
     def texts(self, examples: Array) -> list[str]:
         """The texts of tokens int32 [b t], such as `sample` returns; -1, where there is none, is left out."""
-        if self.spec.tokens is None:
+        if self.spec.kind != 'text' or self.spec.tokens is None:
             raise UserError(
                 f'this run is of {self.spec.plural} whose tokens stand for no text that is known.'
             )

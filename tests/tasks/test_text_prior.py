@@ -183,3 +183,11 @@ def test_holes_where_no_text_is_teach_nothing():
         state, metrics = step(state, batch)
         losses.append(float(metrics['loss']))
     assert np.isfinite(losses).all() and min(losses) == 0 < max(losses)
+
+
+def test_images_with_captions_are_measured_in_dimensions():
+    task = task_of(Spec('image', (2, 2, 1), tokens=Tokens('bytes')), 'maskgit')
+    batch = {'x': np.zeros((1, 2, 2, 1), np.uint8), 'label': LABELS, 'mask': np.ones(1, bool)}
+    values = jax.eval_shape(task.eval_step, begun(task), batch)
+    metrics = task.summarize({name: np.ones(value.shape[1:]) for name, value in values.items()})
+    assert 'bits_per_dimension_bound' in metrics and 'bits_per_byte_bound' not in metrics

@@ -233,7 +233,7 @@ class PriorTask(Task):
         asked = self.network.asked(content_keys(codes[self.scale]), self._uncertain(codes))
         nats, right = self._predicted(state.eval_variables(), codes, labels, conditions, asked)
         values = {'nats': jnp.sum(nats, -1), 'right': jnp.mean(right, -1), 'asked': jnp.mean(asked, -1)}
-        if self.spec.tokens and 'x' in batch:
+        if self.spec.kind == 'text' and self.spec.tokens and 'x' in batch:
             values['bytes'] = _bytes_of(batch['x'], self.spec.tokens)
         if not self.network.masked and self.network.shape[-1] > 1:
             values['nats_by_depth'] = jnp.sum(nats.reshape(len(nats), -1, self.network.shape[-1]), 1)
