@@ -61,6 +61,24 @@ def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
         return file.read(most_bytes)
 
 
+def decode_text(content: bytes, name: object) -> str:
+    """The text that a file holds, without a byte order mark.
+
+    Args:
+        content: of the file.
+        name: what to call it in messages.
+
+    Raises:
+        UserError: if it is no UTF-8.
+    """
+    try:
+        return content.decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'{name} is no text in UTF-8 (byte {error.start:,} is none); write it again in that encoding.'
+        ) from error
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Opens a regular file to read bytes of it; arguments and errors are those of `read_file`."""
     # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.

@@ -659,8 +659,8 @@ class Run:
         """
         split = split or self.config.data.eval_split
         with allowing(self._restored.allow):
-            judge = restore(retrieval, allow=self._restored.allow)
-        return RetrievalEvaluator(self._restored, judge, split).run(num, seed)
+            encoder = restore(retrieval, allow=self._restored.allow)
+        return RetrievalEvaluator(self._restored, encoder, split).run(num, seed)
 
     def measure_sound(
         self, split: str | None = None, *, depths: int | None = None, progress: bool = False

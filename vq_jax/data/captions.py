@@ -10,7 +10,7 @@ import numpy as np
 from vq_jax.data.config import DataConfig
 from vq_jax.data.transforms.transform import Undecodable
 from vq_jax.errors import UserError
-from vq_jax.files import read_file
+from vq_jax.files import decode_text, read_file
 from vq_jax.json_files import parse_json
 from vq_jax.spec import ConditionSpec
 from vq_jax.text_tokenizers import PADDING, TextTokenizer, pad_tokens
@@ -115,11 +115,9 @@ class CaptionFiles:
             return self._listed[path]
         beside = self._beside(path)
         try:
-            return tuple(read_file(beside, _MOST_BYTES).decode('utf-8-sig').splitlines())
+            return tuple(decode_text(read_file(beside, _MOST_BYTES), beside).splitlines())
         except FileNotFoundError:
             return ()
-        except UnicodeDecodeError as error:
-            raise UserError(f'{beside} is no text in UTF-8; write it again.') from error
 
     def _beside(self, path: str) -> Path:
         return self._root / PurePosixPath(path).with_suffix('.txt')

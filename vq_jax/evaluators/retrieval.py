@@ -25,19 +25,19 @@ _FIRST = (1, 5)  # of which recall is told
 class RetrievalEvaluator:
     """Looks for the text of examples of a split, and of samples made of these texts, among others."""
 
-    def __init__(self, run: Restored, judge: Restored, split: str) -> None:
+    def __init__(self, run: Restored, encoder: Restored, split: str) -> None:
         """Checks that the run and the dual encoder fit each other; computes nothing yet.
 
         Arguments and errors are as for `vq_jax.Run.retrieve`.
         """
-        if not isinstance(judge.task, DualEncoderTask):
+        if not isinstance(encoder.task, DualEncoderTask):
             raise UserError(
-                f'{judge.workdir} is a run of the task {judge.config.task}; give retrieval the directory of '
-                'one of dual_encoder.'
+                f'{encoder.workdir} is a run of the task {encoder.config.task}; give retrieval the directory '
+                'of one of dual_encoder.'
             )
-        if (judge.spec.kind, judge.spec.shape) != (run.spec.kind, run.spec.shape):
+        if (encoder.spec.kind, encoder.spec.shape) != (run.spec.kind, run.spec.shape):
             raise UserError(
-                f'{judge.workdir} was trained on {judge.spec.plural} of {judge.spec.shape}, and '
+                f'{encoder.workdir} was trained on {encoder.spec.plural} of {encoder.spec.shape}, and '
                 f'{run.workdir} on {run.spec.plural} of {run.spec.shape}; train a dual encoder with the '
                 'config.data of that run.'
             )
@@ -47,9 +47,9 @@ class RetrievalEvaluator:
                 f'{run.workdir} makes no {run.spec.plural} of texts; give a run that is conditioned on text, '
                 'or the dual encoder itself.'
             )
-        self._run, self._judge, self._split = run, judge, split
+        self._run, self._encoder, self._split = run, encoder, split
         self._engine, self._batch_size = make_eval_engine(run.config)
-        self._weights = self._engine.put_state(judge.state.for_inference())
+        self._weights = self._engine.put_state(encoder.state.for_inference())
 
     def run(self, num: int, seed: int) -> dict[str, Any]:
         """The recall of the first examples of the split, of other texts than theirs, and of samples.
@@ -59,17 +59,17 @@ class RetrievalEvaluator:
             seed: of the samples, and of the texts among which each is looked for.
         """
         dataset, task = open_split(self._run, self._split), self._run.task
-        self._judge.task.check_dataset(dataset)
+        self._encoder.task.check_dataset(dataset)
         task.check_dataset(dataset)
         if task.classes_read:
             check_class_names(self._run.class_names, dataset, f'the run {self._run.workdir}')
-        judge, names = self._judge.task, ('label', 'mask', *task.condition_specs)
+        encoder, names = self._encoder.task, ('label', 'mask', *task.condition_specs)
 
         def look(state: Any, batch: Batch) -> dict[str, jax.Array]:
             known = {name: batch[name] for name in names}
             vectors = {
-                'examples': judge.embed(state, batch['x']),
-                'texts': judge.embed_texts(state, batch['text']),
+                'examples': encoder.embed(state, batch['x']),
+                'texts': encoder.embed_texts(state, batch['text']),
             }
             return known | vectors
 
@@ -90,7 +90,7 @@ class RetrievalEvaluator:
 
         made = {
             'run': self._run.identity(),
-            'retrieval': self._judge.identity(),
+            'retrieval': self._encoder.identity(),
             'dataset': self._run.config.data.name,
             'split': self._split,
             'examples': n,
@@ -100,7 +100,7 @@ class RetrievalEvaluator:
             'shuffled': recall(rows['examples'], wrong),
         }
         if self.samples:
-            embed = self._engine.per_example(lambda state, batch: judge.embed(state, batch['x']))
+            embed = self._engine.per_example(lambda state, batch: encoder.embed(state, batch['x']))
             samples = [embed(self._weights, batch) for batch in self._sampled(rows, seed)]
             made['samples'] = recall(np.concatenate(samples)[:n], own)
             made['sampling'] = to_json(self._run.config.sampling)

@@ -1,7 +1,6 @@
 """A text encoder that learns with the generator it conditions: a small transformer over tokens of text."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,22 +13,7 @@ from vq_jax.models.normalisation import layer_norm
 from vq_jax.models.transformer import INIT, Block, TransformerSizes
 from vq_jax.ops.sharding import split_batch
 from vq_jax.spec import ConditionSpec
-
-
-class Tokenizer(Protocol):
-    """What is asked of a tokenizer of text (see `vq_jax.text_tokenizers`).
-
-    Attributes:
-        size: how many tokens there are.
-    """
-
-    size: int
-
-    def encode(self, text: str) -> np.ndarray:
-        """Text to tokens, int32 [n]."""
-
-    def decode(self, tokens: np.ndarray | Sequence[int]) -> str:
-        """Tokens, and -1 where there are none, to text."""
+from vq_jax.text_tokenizers import TextTokenizer, pad_tokens
 
 
 class TextEncoder(Conditioner):
@@ -50,7 +34,7 @@ class TextEncoder(Conditioner):
         dtype: what the layers compute in.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: TextTokenizer
     length: int
     depth: int = 4
     width: int = 192
@@ -97,7 +81,7 @@ class TextEncoder(Conditioner):
                 f'the text has {len(tokens):,} tokens, and this model was trained on texts of up to '
                 f'{self.length}; give a shorter one.'
             )
-        return {'text': np.pad(tokens, (0, self.length - len(tokens)), constant_values=-1)}
+        return {'text': pad_tokens([tokens], self.length)[0]}
 
     def describe(self, text: np.ndarray) -> list[str]:
         """See `Conditioner`."""

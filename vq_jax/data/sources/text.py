@@ -10,12 +10,12 @@ from vq_jax.data.config import DataConfig
 from vq_jax.data.source import Record, Source, parts_of
 from vq_jax.data.transforms.text import Piece
 from vq_jax.errors import UserError
-from vq_jax.files import read_file, telling
+from vq_jax.files import decode_text, read_file, telling
 from vq_jax.text_tokenizers import BpeTokenizer, ByteTokenizer, TextTokenizer
 
 PREFIX = 'text:'  # of `DataConfig.name`
 _TRAIN_SHARE = 0.9
-_AT_ONCE = 1024  # texts that are read
+_AT_ONCE = 32  # records that are read: captions come with what they are of
 _MOST_CAPTIONED = 2**14  # examples whose captions a tokenizer learns from: with them, they are read too
 
 
@@ -177,13 +177,7 @@ def _files(root: Path) -> list[Path]:
 
 def _read(path: Path) -> str:
     with telling(f'Cannot read {path}', 'check its permissions'):
-        content = read_file(path)
-    try:
-        return content.decode('utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f'{path} is no text in UTF-8 (byte {error.start:,} is none): write it again in that encoding.'
-        ) from error
+        return decode_text(read_file(path), path)
 
 
 def _stretches(split: str, total: int, root: Path, split_key: str) -> list[tuple[int, int]]:

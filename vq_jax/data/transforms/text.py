@@ -9,7 +9,7 @@ from vq_jax.data.config import DataConfig
 from vq_jax.data.source import Source
 from vq_jax.data.transforms.transform import Around, Transform
 from vq_jax.errors import UserError
-from vq_jax.files import read_file, telling
+from vq_jax.files import decode_text, read_file, telling
 from vq_jax.spec import Spec
 from vq_jax.text_tokenizers import pad_tokens, text_tokenizer
 
@@ -121,7 +121,4 @@ def read_text(file: bytes | str | Path) -> str:
     name = file if isinstance(file, str | Path) else 'the text'
     with telling(f'{name} cannot be read', 'give a text file'):
         content = read_file(Path(file)) if isinstance(file, str | Path) else file
-    try:
-        return content.decode('utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise UserError(f'{name} is no text in UTF-8; write it again in that encoding.') from error
+    return decode_text(content, name)
