@@ -1,8 +1,8 @@
-"""A 3-D VQ-VAE on sprites, after VideoGPT (Yan et al. 2021, arXiv:2104.10157): 8 frames of 64x64 pixels.
+"""VideoGPT's VQ-VAE on sprites, in small (Yan et al. 2021, arXiv:2104.10157): 8 frames of 64x64 pixels.
 
-Convolutions over time, height and width, which see frames on both sides, make clips 2x16x16 codes from a
-codebook of 256: as many as a small prior can learn. VideoGPT's encoder and decoder have axial attention as
-well, and it trains at 16 frames to 4x16x16 codes.
+Convolutions over time, height and width, and in each residual block axial attention: along each of the
+three, a position sees all others. Clips become 2x16x16 codes from a codebook of 256: as many as a small prior
+can learn. `videogpt.py` has the published sizes, and says what differs.
 
 `sprites` is not in tensorflow-datasets' catalogue; where it was not prepared, take other clips by
 `--config.data.name=folder:PATH`.
@@ -30,6 +30,8 @@ def get_config() -> ConfigDict:
     config.data.channels = 3
     config.model.channels = 32
     config.model.stages = 2  # of strides 2, also in time
+    config.model.residual_channels = 16
+    config.model.axial_heads = 2
     config.quantizer.num_codes = 256
     config.quantizer.dim = 32
     config.optimizer.learning_rate = 1e-3

@@ -85,6 +85,41 @@ class Attention(nn.Module):
         return x + Conv(c, 1, dtype=self.dtype, kernel_init=self.last_init, name='output')(seen)
 
 
+class AxialAttention(nn.Module):
+    """Self-attention along each axis of a grid by itself; the sum of what positions see along all of them.
+
+    Ho et al. 2019 (arXiv:1912.12180), in the form of VideoGPT's code (Yan et al. 2021, arXiv:2104.10157):
+    with n positions along each of k axes, each sees about k*n of them and not n^k. The input is neither
+    normalised nor added to the result.
+
+    Attributes:
+        heads: of attention; they must divide the channels.
+        dtype: what is computed in.
+    """
+
+    heads: int = 1
+    dtype: str = 'float32'
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [b *grid c] to the same."""
+        (x,) = cpu_barrier(x)
+        c = x.shape[-1]
+
+        def along(axis: int) -> jax.Array:
+            def lines(name: str) -> jax.Array:
+                made = Conv(c, 1, use_bias=False, dtype=self.dtype, name=f'{name}_{axis - 1}')(x)
+                return jnp.moveaxis(made, axis, -2)  # [b *others n c]
+
+            query, key, value = map(lines, ('query', 'key', 'value'))
+            heads = query.shape[-2], self.heads, c // self.heads
+            seen = attend(*(x.reshape(-1, *heads) for x in (query, key, value)))
+            seen = jnp.moveaxis(seen.reshape(query.shape), -2, axis)
+            return Conv(c, 1, dtype=self.dtype, name=f'output_{axis - 1}')(seen)
+
+        return sum(map(along, range(1, x.ndim - 1)))
+
+
 class CrossAttention(nn.Module):
     """Attention of positions to the tokens of a context, to be added to the input.
 

@@ -10,9 +10,11 @@ from typing import Literal
 import jax
 from flax import linen as nn
 
-from vq_jax.errors import check_least
+from vq_jax.errors import UserError, check_least
+from vq_jax.models.attention import AxialAttention
 from vq_jax.models.convolution import Conv, ConvTranspose, check_strides, strided_sizes
 from vq_jax.models.decoder import Decoder
+from vq_jax.models.normalisation import GroupNorm
 from vq_jax.ops.grids import per_axis
 
 
@@ -25,6 +27,8 @@ class StridedSizes:
         stages: strided convolutions in encoder and decoder, at least one: 2 make 32x32 pixels 8x8 codes.
         residual_blocks: in encoder and decoder, at the lowest resolution.
         residual_channels: inside them.
+        axial_heads: of axial attention, with which each residual block then ends, and what its layers are
+            given is normalised (see `AxialBlock`); 0 for blocks of two convolutions.
         strides: by which each stage divides the sizes of the grid, one for all axes or one for each; kernels
             are twice as large (see `strided_sizes`).
         dtype: what the layers compute in; parameters, codes and losses are float32.
@@ -34,13 +38,19 @@ class StridedSizes:
     stages: int = 2
     residual_blocks: int = 2
     residual_channels: int = 32
+    axial_heads: int = 0
     strides: tuple[int, ...] = (2,)
     dtype: Literal['float32', 'bfloat16'] = 'float32'
 
     def __post_init__(self) -> None:
         check_least(1, self, 'channels', 'stages', 'residual_channels')
-        check_least(0, self, 'residual_blocks')
+        check_least(0, self, 'residual_blocks', 'axial_heads')
         check_strides(self.strides)
+        if self.axial_heads and self.channels % self.axial_heads:
+            raise UserError(
+                f'axial_heads is {self.axial_heads} and channels {self.channels}; give heads that divide the '
+                'channels.'
+            )
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -66,6 +76,31 @@ class ReluBlock(nn.Module):
         return x + Conv(x.shape[-1], 1, dtype=self.dtype)(nn.relu(h))
 
 
+class AxialBlock(nn.Module):
+    """Convolution of size 3, convolution of size 1, axial attention; added to the input.
+
+    The block of VideoGPT (Yan et al. 2021, arXiv:2104.10157). Normalisation and ReLU come before each layer.
+    Normalised are groups of channels of each example, where the published code normalises batches: an example
+    is encoded alike in training and after it, and whatever else is in the batch.
+
+    Attributes:
+        hidden: channels between the two convolutions.
+        heads: of attention; they must divide the channels.
+        dtype: what convolutions and attention compute in.
+    """
+
+    hidden: int
+    heads: int = 1
+    dtype: str = 'float32'
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [b *grid c] to [b *grid c]."""
+        h = Conv(self.hidden, use_bias=False, dtype=self.dtype)(nn.relu(GroupNorm()(x)))
+        h = Conv(x.shape[-1], 1, use_bias=False, dtype=self.dtype)(nn.relu(GroupNorm()(h)))
+        return x + AxialAttention(self.heads, self.dtype)(nn.relu(GroupNorm()(h)))
+
+
 class StridedEncoder(nn.Module):
     """Maps examples to a grid of vectors: strided convolutions, then residual blocks.
 
@@ -83,10 +118,8 @@ class StridedEncoder(nn.Module):
         s = self.sizes
         for _ in range(s.stages):
             x = nn.relu(Conv(s.channels, strided_sizes(s.strides), s.strides, dtype=s.dtype)(x))
-        x = Conv(s.channels, dtype=s.dtype)(x)
-        for _ in range(s.residual_blocks):
-            x = ReluBlock(s.residual_channels, s.dtype)(x)
-        return Conv(self.features, 1, dtype=s.dtype)(nn.relu(x))
+        x = _residual_stack(s, Conv(s.channels, dtype=s.dtype)(x))
+        return Conv(self.features, 1, dtype=s.dtype)(x)
 
 
 class StridedTrunk(nn.Module):
@@ -98,10 +131,7 @@ class StridedTrunk(nn.Module):
     def __call__(self, z: jax.Array) -> jax.Array:
         """Maps vectors [b *grid d] to what the last layer is given [b *grid*strides^(stages-1) c]."""
         s = self.sizes
-        x = Conv(s.channels, dtype=s.dtype)(z)
-        for _ in range(s.residual_blocks):
-            x = ReluBlock(s.residual_channels, s.dtype)(x)
-        x = nn.relu(x)
+        x = _residual_stack(s, Conv(s.channels, dtype=s.dtype)(z))
         for _ in range(s.stages - 1):
             x = nn.relu(ConvTranspose(s.channels, strided_sizes(s.strides), s.strides, dtype=s.dtype)(x))
         return x
@@ -146,3 +176,14 @@ class FlatTrunk(nn.Module):
         start = (*(n // f for n, f in zip(self.grid, factors, strict=True)), self.sizes.channels)
         x = nn.relu(nn.Dense(math.prod(start))(z)).reshape(-1, *start)
         return StridedTrunk(self.sizes)(x)
+
+
+def _residual_stack(sizes: StridedSizes, x: jax.Array) -> jax.Array:
+    """The residual blocks and the ReLU after them; called inside a module's compact method."""
+    s = sizes
+    for _ in range(s.residual_blocks):
+        if s.axial_heads:
+            x = AxialBlock(s.residual_channels, s.axial_heads, s.dtype)(x)
+        else:
+            x = ReluBlock(s.residual_channels, s.dtype)(x)
+    return nn.relu(GroupNorm()(x) if s.axial_heads else x)
