@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,6 +14,8 @@ import vq_jax
 from tests.runs import arrays, refused, run
 from vq_jax.data import CodeDataset, DataConfig, eval_batches
 from vq_jax.errors import UserError
+from vq_jax.evaluators.opening import open_split
+from vq_jax.spec import Spec
 from vq_jax.tasks import default_config
 from vq_jax.tasks.codes import write_codes
 from vq_jax.train import train
@@ -306,6 +309,13 @@ def test_a_prior_is_told_of_codes_that_its_tokenizer_does_not_have(codes, tokeni
         UserError, match=r'says that it holds codes of 4x4 of 32, and its tokenizer makes 4x4 of 16'
     ):
         train(prior_config(tokenizer, f'codes:{folder}'), tmp_path / 'prior')
+
+
+def test_evaluators_of_examples_ask_for_other_data_than_codes(codes, tokenizer):
+    config = prior_config(tokenizer, f'codes:{codes}')
+    run = SimpleNamespace(config=config, allow=(), spec=Spec('image', (16, 16, 1)))
+    with pytest.raises(UserError, match=r'holds codes; name a set of images by --override=data.name=NAME\.'):
+        open_split(run, 'test')
 
 
 def test_a_prior_that_hides_parts_of_examples_needs_more_than_codes(codes, tokenizer, tmp_path):

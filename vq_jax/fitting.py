@@ -22,7 +22,13 @@ from vq_jax.evaluators.means import MeanEvaluator
 from vq_jax.extensions import allowing, named_modules
 from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.classes import check_class_names
-from vq_jax.tasks.init_from import arrays_of_other_classes, open_source, reopen_source, take_weights
+from vq_jax.tasks.init_from import (
+    arrays_of_other_classes,
+    check_same_tokens,
+    open_source,
+    reopen_source,
+    take_weights,
+)
 from vq_jax.tasks.restore import Restored, identities, keep_built_on
 from vq_jax.tasks.resume import Begun
 from vq_jax.tasks.task import State, Task
@@ -224,6 +230,8 @@ def fit(
         source = open_source(workdir, init_from, init_from_step, begun=experiment.begun is not None)
         frozen = task.pretrained()
         facts = experiment.facts(frozen, source)
+        if source:
+            check_same_tokens(source, task, facts)
         others = source and arrays_of_other_classes(source, experiment.config, task, facts)
         frozen, state = engine.put_state(frozen), _new_state(experiment, progress)
         # From here on the directory is written to.

@@ -14,6 +14,7 @@ from vq_jax.errors import UserError
         ({'channels': 4}, 'channels is 4'),
         ({'loudness': 3.0}, 'loudness is 3.0: use -70 to 0 LUFS'),
         ({'whole_recordings': True}, 'whole_recordings is true and num_samples is not set'),
+        ({'text_tokenizer': 'bpe:255', 'num_tokens': 8}, 'text_tokenizer is bpe:255: use bpe:256 or more'),
         ({'name_pattern': '(a'}, "name_pattern is '(a', which is no regular expression"),
         ({'name_pattern': '(a)'}, "name_pattern is '(a)', which has no named group"),
         ({'name_pattern': '(?P<label>a)' + 200 * 'b'}, 'no named group or more than 200 characters'),

@@ -13,10 +13,10 @@ import pytest
 import vq_jax
 from tests.runs import assert_equal_runs, small_gan
 from vq_jax.errors import UserError
-from vq_jax.spec import Spec
+from vq_jax.spec import Spec, Tokens
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.codec import Identity
-from vq_jax.tasks.init_from import arrays_of_other_classes, take_weights
+from vq_jax.tasks.init_from import arrays_of_other_classes, check_same_tokens, take_weights
 from vq_jax.train import train
 from vq_jax.training.optimizer import Optimizer
 from vq_jax.training.run_dir import DataFacts
@@ -212,3 +212,26 @@ def test_a_run_begins_with_another_and_remembers_it(tmp_path, capsys):
         shutil.copy(tmp_path / 'tuned' / name, moved / 'killed')
     train(config, moved / 'killed')
     assert_equal_runs(tmp_path / 'tuned', moved / 'killed')
+
+
+def of_captions(kind, *, read=True):
+    """A task, and what is known of its data, images with captions in tokens of a kind."""
+    task = SimpleNamespace(condition_specs={'text': None} if read else {})
+    return task, Spec('image', (8, 8, 1), tokens=Tokens(kind))
+
+
+@pytest.mark.parametrize('theirs_read', [True, False])
+@pytest.mark.parametrize('ours_read', [True, False])
+def test_tokens_of_texts_must_be_those_that_were_learned_where_both_models_read_them(theirs_read, ours_read):
+    def check(theirs, ours):
+        task, spec = of_captions(theirs, read=theirs_read)
+        other, other_spec = of_captions(ours, read=ours_read)
+        source = SimpleNamespace(task=task, spec=spec, workdir='runs/other')
+        check_same_tokens(source, other, SimpleNamespace(spec=other_spec))
+
+    check('bytes', 'bytes')
+    if theirs_read and ours_read:
+        with pytest.raises(UserError, match='runs/other, which --init_from names, learned of texts in other'):
+            check('bytes', 'bpe')
+    else:
+        check('bytes', 'bpe')

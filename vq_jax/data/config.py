@@ -195,6 +195,11 @@ class DataConfig:
                 f"text_tokenizer is {self.text_tokenizer!r}: use 'bytes', 'bpe:SIZE' such as 'bpe:1024', or "
                 'the path of a tokenizer.json.'
             )
+        kind, _, size = self.text_tokenizer.partition(':')
+        if kind == 'bpe' and int(size) < 256:
+            raise UserError(
+                f'text_tokenizer is bpe:{size}: use bpe:256 or more, since the bytes are 256 tokens.'
+            )
         if self.text_tokenizer != 'bytes' and not (self.num_tokens or self.caption_length):
             raise UserError(
                 f'text_tokenizer is {self.text_tokenizer!r}, and neither num_tokens nor caption_length is '

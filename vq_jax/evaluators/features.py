@@ -374,11 +374,6 @@ class FeatureEvaluator:
 
     def _open(self, split: str) -> Dataset:
         dataset = open_split(self._run, split)
-        if dataset.key != 'x':
-            raise UserError(
-                f'{dataset.name} holds codes; name a set of {self._run.spec.plural} by '
-                '--override=data.name=NAME.'
-            )
         check_same_spec(dataset.spec, self._run.spec)
         if self._same_classes:
             check_class_names(self._source.class_names, dataset, 'the classifier was trained on')

@@ -7,6 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vq_jax.data import DataConfig, Dataset, open_dataset
+from vq_jax.errors import UserError
 from vq_jax.extensions import allowing
 from vq_jax.tasks.restore import Restored
 from vq_jax.training.config import build
@@ -18,11 +19,19 @@ def open_split(run: Restored, split: str, **changes: Any) -> Dataset:
 
     So a split of the training data is seen as evaluation sees any other. Further arguments are other values
     for keys of `config.data`.
+
+    Raises:
+        UserError: if the data set holds codes, which no evaluator can look at.
     """
     config = build(DataConfig, run.config.data, 'data')
     with allowing(run.allow):
         config = dataclasses.replace(config, random_crop=False, **changes)
-        return open_dataset(config, split, tokens=run.spec.tokens)
+        dataset = open_dataset(config, split, tokens=run.spec.tokens)
+    if dataset.key != 'x':
+        raise UserError(
+            f'{dataset.name} holds codes; name a set of {run.spec.plural} by --override=data.name=NAME.'
+        )
+    return dataset
 
 
 def make_eval_engine(config: ConfigDict) -> tuple[Engine, int]:

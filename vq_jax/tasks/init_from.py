@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError
+from vq_jax.spec import Spec
 from vq_jax.tasks.classes import difference
 from vq_jax.tasks.registry import make_task
 from vq_jax.tasks.restore import Restored, restore
@@ -111,6 +112,21 @@ def arrays_of_other_classes(
     return of_classes
 
 
+def check_same_tokens(source: Restored, task: Task, facts: DataFacts) -> None:
+    """Raises `UserError` if a run to begin with learned of a text with other tokens than the new one will.
+
+    Its embeddings of tokens would have the right names, and often the right shapes, and mean something else.
+    """
+    if not (_reads_text(source.task, source.spec) and _reads_text(task, facts.spec)):
+        return
+    if source.spec.tokens != facts.spec.tokens:
+        raise UserError(
+            f'{source.workdir}, which --init_from names, learned of texts in other tokens; name a run with '
+            'the same config.data.text_tokenizer (of bpe:SIZE, learned from the same texts), or leave '
+            '--init_from out.'
+        )
+
+
 def take_weights(
     source: State, state: State, leave_out: Mapping[str, Collection[str]] | None = None
 ) -> tuple[State, list[str]]:
@@ -163,6 +179,10 @@ def take_weights(
             f'({"; ".join(report)}); name one of a model like it.'
         )
     return state.replace(**changed) if isinstance(state, AdversarialState) else changed['generator'], report
+
+
+def _reads_text(task: Task, spec: Spec) -> bool:
+    return spec.kind == 'text' or 'text' in task.condition_specs
 
 
 def _arrays(network: TrainState) -> dict[str, Any]:
