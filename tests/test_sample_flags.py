@@ -37,6 +37,11 @@ def test_a_sheet_of_too_many_images_is_refused_before_they_are_made():
             sample_flags.check_fits(sheet, n, Spec('image', shape))
 
 
+def test_of_samples_too_large_for_any_file_none_are_asked_for(tmp_path):
+    with pytest.raises(UserError, match=r'do not fit in a file; give --output a name that ends in \.npz'):
+        sample_flags.check_fits(tmp_path / 'x.wav', 1, Spec('audio', (2**31 - 1, 1), rate=8000))
+
+
 VIDEO = Spec('video', (5, 8, 8, 1), 10)
 
 

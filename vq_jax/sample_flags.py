@@ -172,9 +172,11 @@ def check_fits(path: Path, n: int, spec: Spec) -> None:
     else:
         return
     if n > most:
+        # Of very large ones, not even one fits.
+        fewer = f'ask for {most:,} or fewer, or ' if most else ''
         raise UserError(
-            f'{n} {spec.plural} do not fit {"on a sheet" if suffix == ".png" else "in a file"}; ask for '
-            f'{most:,} or fewer, or give --{OUTPUT.name} a name that ends in .npz.'
+            f'{n} {spec.plural} do not fit {"on a sheet" if suffix == ".png" else "in a file"}; '
+            f'{fewer}give --{OUTPUT.name} a name that ends in .npz.'
         )
 
 
