@@ -118,8 +118,8 @@ class BpeTokenizer(TextTokenizer):
         """Makes the tokenizer that a tokenizer.json describes.
 
         Args:
-            content: of the file, which `tokens` keeps as it is. What it says of special tokens around a text,
-                and of cutting and padding, is left out: each text is its tokens alone.
+            content: of the file, which `tokens` keeps as it is. What it says of cutting and padding is left
+                out, and of special tokens around a text, but for `encode_marked`.
 
         Raises:
             UserError: if it is no such file, or the package is missing.
@@ -175,9 +175,16 @@ class BpeTokenizer(TextTokenizer):
 
     def encode(self, text: str) -> np.ndarray:
         """See `TextTokenizer`."""
+        return self._encode(text, False)
+
+    def encode_marked(self, text: str) -> np.ndarray:
+        """The same with the special tokens that the file puts around each text, such as a last one."""
+        return self._encode(text, True)
+
+    def _encode(self, text: str, marked: bool) -> np.ndarray:
         utf8(text)
         try:
-            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+            ids = self._tokenizer.encode(text, add_special_tokens=marked).ids
         except Exception as error:  # the package raises nothing narrower
             raise UserError(
                 f'The text tokenizer has no tokens for a text ({first_line(error)}); set '

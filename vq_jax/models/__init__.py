@@ -2,6 +2,7 @@
 
 from vq_jax.models.autoencoder import Autoencoder
 from vq_jax.models.classifier import Classifier
+from vq_jax.models.clip_text import CLIPTextEncoder
 from vq_jax.models.context import Conditioner, Context
 from vq_jax.models.decoder import Decoder
 from vq_jax.models.discriminators import Discriminator, PatchDiscriminator
@@ -16,6 +17,7 @@ from vq_jax.models.rq_transformer import RQTransformer
 from vq_jax.models.seanet import SEANetEncoder, SEANetSizes, seanet_decoder
 from vq_jax.models.sound_discriminators import SoundDiscriminator
 from vq_jax.models.strided import FlatEncoder, FlatTrunk, StridedEncoder, StridedSizes, strided_decoder
+from vq_jax.models.t5 import T5Encoder
 from vq_jax.models.text_encoder import TextEncoder
 from vq_jax.models.transformer import Transformer
 from vq_jax.models.two_scales import TwoScaleBottleneck, TwoScaleTrunk
@@ -23,6 +25,7 @@ from vq_jax.models.unet import UNet
 
 __all__ = [
     'Autoencoder',
+    'CLIPTextEncoder',
     'Classifier',
     'Conditioner',
     'Context',
@@ -46,6 +49,7 @@ __all__ = [
     'SoundDiscriminator',
     'StridedEncoder',
     'StridedSizes',
+    'T5Encoder',
     'TextEncoder',
     'Transformer',
     'TwoScaleBottleneck',

@@ -1,0 +1,110 @@
+"""Text encoders of others, frozen: texts to vectors, of the folders in which they were published."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import unflatten_dict
+
+from vq_jax.errors import UserError
+from vq_jax.models.clip_text import CLIPTextEncoder
+from vq_jax.models.t5 import T5Encoder
+from vq_jax.text_tokenizers import BpeTokenizer, pad_tokens
+from vq_jax.training.manifest import fingerprint
+from vq_jax.weights.text_encoders import TOKENIZER, read_text_encoder
+
+_MODULES = {'t5': T5Encoder, 'clip': CLIPTextEncoder}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextModel:
+    """A published text encoder with its tokenizer.
+
+    Attributes:
+        folder: that it was read from.
+        module: tokens int32 [b m], -1 after the end, to vectors [b m width].
+        params: of the module.
+        tokenizer: text to tokens, with the marks that the encoder has learned with.
+    """
+
+    folder: Path
+    module: nn.Module
+    params: Any
+    tokenizer: BpeTokenizer
+
+    @classmethod
+    def read(cls, folder: str | Path) -> 'TextModel':
+        """Reads a folder of Hugging Face's `transformers` (see `vq_jax.weights.text_encoders`).
+
+        Raises:
+            UserError: something is missing or cannot be read, or the network is not known here.
+        """
+        folder = Path(folder).expanduser()
+        files = read_text_encoder(folder)
+        module = _MODULES[files.kind](**files.sizes)
+        tokenizer = BpeTokenizer.read(folder / TOKENIZER)
+        if tokenizer.size > module.vocabulary:
+            raise UserError(
+                f'{folder / TOKENIZER} has {tokenizer.size:,} tokens, and the text encoder beside it '
+                f'{module.vocabulary:,}; put its own there.'
+            )
+        return cls(folder, module, unflatten_dict(files.params), tokenizer)
+
+    @property
+    def width(self) -> int:
+        """Of the vectors."""
+        return self.module.width
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens of a text; None if there is no bound."""
+        return getattr(self.module, 'positions', None)
+
+    @functools.cached_property
+    def checksum(self) -> str:
+        """Of the weights and of the tokenizer: other vectors have another."""
+        return hashlib.sha256(
+            f'{fingerprint(self.params)} {self.tokenizer.tokens.content}'.encode()
+        ).hexdigest()
+
+    def tokens(self, texts: Sequence[str], length: int) -> np.ndarray:
+        """The tokens of texts, with their marks, int32 [b length], -1 after the end.
+
+        Raises:
+            UserError: a text has more tokens.
+        """
+        found = [self.tokenizer.encode_marked(text) for text in texts]
+        if long := [len(one) for one in found if len(one) > length]:
+            raise UserError(
+                f'a text has {max(long):,} tokens of the text encoder {self.folder}, and there is room for '
+                f'{length:,}; give shorter ones.'
+            )
+        return pad_tokens(found, length)
+
+    def embed(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+        """The vectors of the tokens of texts.
+
+        Args:
+            texts: b of them.
+            length: how many tokens there is room for, marks included.
+
+        Returns:
+            Float32 [b length width], zeros after the end; and how many vectors each text has, int32 [b].
+
+        Raises:
+            UserError: a text has more tokens.
+        """
+        tokens = self.tokens(texts, length)
+        there = tokens >= 0
+        vectors = np.asarray(self._apply(self.params, tokens))
+        return np.where(there[..., None], vectors, 0), there.sum(1, dtype=np.int32)
+
+    @functools.cached_property
+    def _apply(self) -> Any:
+        return jax.jit(lambda params, tokens: self.module.apply({'params': params}, tokens))
