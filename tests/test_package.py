@@ -16,6 +16,7 @@ from vq_jax.config_files import CONFIGS, find_config
 
 COMMANDS = (
     'convert',
+    'describe',
     'edit',
     'evaluate',
     'experiment',

@@ -1,4 +1,4 @@
-"""Texts as a condition, from captions beside images to samples of a prompt."""
+"""Texts of images: as a condition, from captions beside images to samples of a prompt, and the other way."""
 
 import json
 
@@ -8,6 +8,7 @@ from PIL import Image
 
 import vq_jax
 from tests.runs import refused, run
+from vq_jax.errors import UserError
 from vq_jax.tasks import default_config
 from vq_jax.train import train
 
@@ -90,3 +91,43 @@ def test_samples_are_of_what_the_text_says(trained, tmp_path):
     ):
         [error] = refused('vq_jax.sample', [*command, *flags])
         assert words in error
+
+
+@pytest.mark.slow
+def test_texts_say_what_images_show(folder, tmp_path):
+    """By a captioner that reads pixels; the command writes captions as data sets take them."""
+    config = default_config('captioner')
+    config.steps = config.eval_every = config.checkpoint_every = 150
+    config.batch_size, config.num_shown = 16, 4
+    config.data.name, config.data.caption_length = f'folder:{folder}', 24
+    config.data.channels, config.data.image_size = 3, 1
+    config.code_encoder.update({**SIZES, 'depth': 1})
+    config.transformer.update(SIZES)
+    config.optimizer.learning_rate = 3e-3
+    config.sampling.temperature = 0.0
+    train(config, tmp_path / 'run')
+    [shown] = (tmp_path / 'run' / 'texts').glob('*descriptions*')
+    assert '--- sampled 1 ---' in shown.read_text()
+    assert [*(tmp_path / 'run' / 'images').glob('*described*')]
+    model = vq_jax.load(tmp_path / 'run')
+    names = list(COLOURS) * 4
+    images = np.uint8([COLOURS[name] for name in names]).reshape(-1, 1, 1, 3)
+    texts = model.describe(images)
+    right = {name: {f'a {name} square', f'{name} all over'} for name in COLOURS}
+    assert sum(text in right[name] for name, text in zip(names, texts, strict=True)) >= 10
+    sampled = [model.describe(images, seed, temperature=1.0, guidance=2.0) for seed in (0, 0, 1)]
+    assert sampled[0] == sampled[1] != sampled[2]
+    with pytest.raises(UserError, match=r'made for \(1, 1, 3\); resize them'):
+        model.describe(np.zeros((1, 2, 2, 3), np.uint8))
+    with pytest.raises(UserError, match='top_k changes nothing here: of a temperature of 0'):
+        model.describe(images, top_k=3)
+    command = ['--workdir', tmp_path / 'run', f'--input={folder}', f'--output={tmp_path / "captions.jsonl"}']
+    run(command, module='vq_jax.describe')
+    lines = [json.loads(line) for line in (tmp_path / 'captions.jsonl').read_text().splitlines()]
+    assert sorted(line['file_name'] for line in lines) == sorted(f'{i}.png' for i in range(48))
+    colours = {line['file_name']: line['text'] for line in lines}
+    assert sum(colours[f'{i}.png'] in right[list(COLOURS)[i % 3]] for i in range(48)) >= 40
+    output, _ = run([*command[:2], f'--input={folder / "0.png"}'], module='vq_jax.describe')
+    assert output == f'0.png: {colours["0.png"]}\n'
+    [error] = refused('vq_jax.describe', ['--workdir', tmp_path / 'run', '--input=nothing.png'])
+    assert 'nothing.png, which is not there' in error

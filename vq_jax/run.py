@@ -377,6 +377,28 @@ class Run:
             )
         return texts_of(checked_examples(examples, self.spec), self.spec.tokens)
 
+    def describe(
+        self, examples: Array, seed: int = 0, *, progress: bool = False, **sampling: Any
+    ) -> list[str]:
+        """What examples show, in words, by a captioner.
+
+        Args:
+            examples: [b ...] as `spec` says, such as images uint8 [b h w c].
+            seed: of the samples; at a temperature of 0 nothing depends on it.
+            progress: show a bar.
+            **sampling: other values for keys of the section 'sampling' of the config, such as `temperature`,
+                `top_k`, `top_p` and `guidance`.
+
+        Returns:
+            A text for each.
+        """
+        self._needs('describe')
+        examples = np.asarray(self._checked(examples))
+        n, given = len(examples), {'examples': examples}
+        labels = self._labels(n, None, needed=False)
+        tokens = self._sampled(self.task.describe, n, labels, seed, sampling, given, progress=progress)
+        return texts_of(tokens, self.task.texts.spec.tokens)
+
     def image_to_image(
         self,
         examples: Array,

@@ -29,6 +29,7 @@ from vq_jax.extensions import allowing, named_modules
 from vq_jax.ops.keys import fold_in
 from vq_jax.spec import Spec
 from vq_jax.tasks import make_task
+from vq_jax.tasks.captioner import CaptionerTask
 from vq_jax.tasks.diffusion_sampling import DiffusionSampling
 from vq_jax.tasks.prior import PriorTask
 from vq_jax.tasks.task import Samples, State, Task
@@ -238,7 +239,7 @@ def compile_step(
 def _batch(config: ConfigDict, task: Task, b: int) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes and types of a batch of the data that a config names, which may be written codes."""
     batch = abstract_batch(b, task.spec, task.condition_specs)
-    if isinstance(task, PriorTask) and config.data.name.startswith(PREFIX):
+    if isinstance(task, PriorTask | CaptionerTask) and config.data.name.startswith(PREFIX):
         del batch['x']
         batch['codes'] = jax.ShapeDtypeStruct((b, task.codec.written_spec.length), jnp.int32)
     return batch

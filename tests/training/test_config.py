@@ -167,7 +167,7 @@ def without_other_runs(config):
     """The config, with pixels for the codes and latents of runs that are not here."""
     if config.task == 'vqgan' and config.perceptual.kind == 'lpips':
         config.perceptual.kind = 'ms_ssim'  # the weights are not here
-    if config.task == 'prior':
+    if config.task in ('prior', 'captioner'):
         config.tokenizer.workdir = ''
     if config.task == 'diffusion':
         config.latent.workdir = ''
@@ -180,7 +180,7 @@ def spec_of(path, config, size=None):
         return Spec('audio', (config.data.num_samples, 1), 8000.0)
     if config.data.num_tokens is not None:
         return Spec('text', (config.data.num_tokens,), tokens=Tokens('bytes'))
-    size = size or (8 if config.task == 'prior' else config.data.image_size or 28)
+    size = size or (8 if config.task in ('prior', 'captioner') else config.data.image_size or 28)
     if path.parent.name == 'video':
         return Spec('video', (config.data.frames, size, size, config.data.channels))
     return Spec('image', (size, size, config.data.channels))
@@ -278,7 +278,7 @@ def test_every_config_trains_a_step(path):
         config.seanet.decoder_channels = (
             config.seanet.decoder_channels and config.seanet.decoder_channels // 8
         )
-    if config.task == 'prior':
+    if config.task in ('prior', 'captioner'):
         size = 8
         config.transformer.depth = min(config.transformer.depth, 2)
     if config.task == 'diffusion':

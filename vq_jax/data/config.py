@@ -37,10 +37,10 @@ class DataConfig:
         `imagenette/160px-v2`, `mnist:3.0.1`, `spoken_digit`),
         `folder:/path` for any folder of images, videos or recordings, `text:/path` for a text file or for all
         .txt files below a folder (the first 90% are `train`, the rest `test`), or `codes:/path` for what
-        `vq_jax.tokenize` wrote (`codes:gs://bucket/path` where it is in a bucket), which only priors learn
-        from, or `class:module:Class` for a source of one's own (docs/extending.md); of the other
-        attributes, codes need the splits, `caption_length` if they were written with texts, `cache_gib`,
-        `workers` and `prefetch`.
+        `vq_jax.tokenize` wrote (`codes:gs://bucket/path` where it is in a bucket), which priors and
+        captioners learn from, or `class:module:Class` for a source of one's own (docs/extending.md); of the
+        other attributes, codes need the splits, `caption_length` if they were written with texts,
+        `cache_gib`, `workers` and `prefetch`.
       data_dir: Folder that holds the prepared data sets. None means the environment variable
         `TFDS_DATA_DIR`, else `~/tensorflow_datasets`; the built-in sets, which training prepares, are
         kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not used by

@@ -3,6 +3,7 @@
 from vq_jax.models.autoencoder import Autoencoder
 from vq_jax.models.classifier import Classifier
 from vq_jax.models.clip_text import CLIPTextEncoder
+from vq_jax.models.code_encoder import CodeEncoder
 from vq_jax.models.context import Conditioner, Context
 from vq_jax.models.decoder import Decoder
 from vq_jax.models.discriminators import Discriminator, PatchDiscriminator
@@ -27,6 +28,7 @@ __all__ = [
     'Autoencoder',
     'CLIPTextEncoder',
     'Classifier',
+    'CodeEncoder',
     'Conditioner',
     'Context',
     'Decoder',

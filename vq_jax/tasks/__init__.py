@@ -1,5 +1,6 @@
 """What is being learned: one file a kind of model, chosen by the names below."""
 
+from vq_jax.tasks.captioner import CaptionerTask
 from vq_jax.tasks.classifier import ClassifierTask
 from vq_jax.tasks.diffusion import DiffusionTask
 from vq_jax.tasks.dual_encoder import DualEncoderTask
@@ -22,4 +23,5 @@ TASKS |= {
     'diffusion': DiffusionTask,
     'classifier': ClassifierTask,
     'dual_encoder': DualEncoderTask,
+    'captioner': CaptionerTask,
 }

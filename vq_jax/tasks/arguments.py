@@ -10,7 +10,7 @@ import numpy as np
 from vq_jax.errors import UserError
 from vq_jax.spec import Spec
 from vq_jax.tasks.registry import TASKS
-from vq_jax.tasks.task import Classifies, Edits, Encodes, Inpaints, Samples, Scores, Task
+from vq_jax.tasks.task import Classifies, Describes, Edits, Encodes, Inpaints, Samples, Scores, Task
 
 # Which tasks have a method, and what it is for, with several examples or one where they are named.
 _ABILITIES = {
@@ -22,6 +22,7 @@ _ABILITIES = {
     'denoise': (Edits, 'take noise out of {many}'),
     'upscale': (Edits, 'make small images large'),
     'log_probability': (Scores, 'tell the likelihood of codes'),
+    'describe': (Describes, 'describe {many}'),
     'classify': (Classifies, 'tell classes apart'),
 }
 

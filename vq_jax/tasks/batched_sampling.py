@@ -44,7 +44,7 @@ def check_guidance(guidance: float, conditional: bool, dropout: float) -> None:
         raise UserError(
             f'guidance is {guidance}, which needs a model that was also trained without classes; set it to 1 '
             '(config.sampling.guidance), or train one with config.model.label_dropout above 0 (of other '
-            'conditions, config.conditioner.dropout).'
+            'conditions, config.conditioner.dropout; of a captioner, config.model.dropout).'
         )
 
 

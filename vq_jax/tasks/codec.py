@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vq_jax.data import CodeDataset, Dataset
 from vq_jax.errors import UserError
 from vq_jax.models.autoencoder import Codes
 from vq_jax.ops.images import to_float, to_integers
@@ -18,6 +19,7 @@ from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.restore import Restored, restore_part
 from vq_jax.text_tokenizers import PADDING, text_tokenizer
+from vq_jax.training.parallel import Batch
 from vq_jax.training.state import abstract_examples
 
 
@@ -397,3 +399,29 @@ def _text(config: TokenizerConfig | LatentConfig, spec: Spec) -> Text:
         if value != getattr(TokenizerConfig, name):
             raise UserError(f'config.tokenizer.{name} is {value}, and text has no levels; leave it out.')
     return Text(spec)
+
+
+def codes_of(codec: Codec, state: Any, batch: Batch) -> Codes:
+    """All codes of a batch, written or made now with the state of the codec, without a gradient."""
+    if 'codes' not in batch:
+        return jax.lax.stop_gradient(codec.encode(state, batch['x']))
+    return codec.code_spec.cut(codec.written_spec.split(batch['codes']))
+
+
+def check_written(codec: Codec, dataset: Dataset) -> None:
+    """Raises `UserError` if a data set holds written codes that are not those of a codec."""
+    if not isinstance(dataset, CodeDataset):
+        return
+    theirs, ours = dataset.facts.tokenizer, codec.run and codec.run.identity()
+    if ours is None or theirs['checksum'] != ours['checksum']:
+        named = f'{ours["workdir"]}, step {ours["step"]}' if ours else 'pixels'
+        raise UserError(
+            f'{dataset.name} holds codes of another tokenizer ({theirs["workdir"]}, step '
+            f'{theirs["step"]}) than this model takes ({named}); write them again with '
+            'vq_jax.tokenize, or change config.tokenizer.workdir or config.tokenizer.step.'
+        )
+    if dataset.facts.codes != codec.written_spec:
+        raise UserError(
+            f'{dataset.name} says that it holds codes of {dataset.facts.codes}, and its tokenizer makes '
+            f'{codec.written_spec}; write them again with vq_jax.tokenize.'
+        )

@@ -60,14 +60,20 @@ def make_conditioner(config: ConfigDict, spec: Spec) -> tuple[Conditioner | None
 
 def make_text_encoder(config: ConfigDict, spec: Spec) -> TextEncoder:
     """The text encoder of a full config, of texts that have the tokens of the spec, else bytes."""
+    texts = caption_spec(config, spec)
+    given = {'tokenizer': text_tokenizer(texts.tokens), 'length': texts.shape[0]}
+    return build(TextEncoder, config.text_encoder, 'text_encoder', **given)
+
+
+def caption_spec(config: ConfigDict, spec: Spec) -> Spec:
+    """What the texts are that say what such examples show, in the data of a full config."""
     length = config.data.caption_length
     if length is None:
         raise UserError(
             'this model reads text, and config.data.caption_length is not set; set it to how many tokens of '
             'the text of an example are read, such as 64.'
         )
-    given = {'tokenizer': text_tokenizer(spec.tokens or Tokens('bytes')), 'length': length}
-    return build(TextEncoder, config.text_encoder, 'text_encoder', **given)
+    return Spec('text', (length,), tokens=spec.tokens or Tokens('bytes'))
 
 
 def conditioner_class(name: str) -> type[Conditioner]:

@@ -30,7 +30,7 @@ from vq_jax.spec import ConditionSpec, Spec, Tokens
 from vq_jax.tasks.batched_sampling import check_guidance
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.code_reports import code_caption
-from vq_jax.tasks.codec import Codec, Text, TokenizerConfig, make_codec
+from vq_jax.tasks.codec import Codec, Text, TokenizerConfig, check_written, codes_of, make_codec
 from vq_jax.tasks.conditioner_config import conditioner_sections, make_conditioner
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.restore import Restored, restore_part
@@ -43,8 +43,8 @@ from vq_jax.training.parallel import Batch
 from vq_jax.training.run_dir import COARSER
 from vq_jax.training.state import TrainState
 
-_MOST_PIXELS = 4_096  # or tokens of text; attention is quadratic in them
-_MOST_CODES = 2**22  # of each there is an embedding, and a logit at each position
+MOST_PIXELS = 4_096  # or tokens of text; attention is quadratic in them
+MOST_CODES = 2**22  # of each there is an embedding, and a logit at each position
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,23 +145,8 @@ class PriorTask(Task):
         self.check_spec(dataset.spec)
         self.check_classes(dataset)
         self.check_conditions(dataset)
-        if not isinstance(dataset, CodeDataset):
-            return
-        theirs, run = dataset.facts.tokenizer, self.codec.run
-        ours = run and run.identity()
-        if ours is None or theirs['checksum'] != ours['checksum']:
-            named = f'{ours["workdir"]}, step {ours["step"]}' if ours else 'pixels'
-            raise UserError(
-                f'{dataset.name} holds codes of another tokenizer ({theirs["workdir"]}, step '
-                f'{theirs["step"]}) than this prior decodes them with ({named}); write them again with '
-                'vq_jax.tokenize, or change config.tokenizer.workdir or config.tokenizer.step.'
-            )
-        if dataset.facts.codes != self.codec.written_spec:
-            raise UserError(
-                f'{dataset.name} says that it holds codes of {dataset.facts.codes}, and its tokenizer makes '
-                f'{self.codec.written_spec}; write them again with vq_jax.tokenize.'
-            )
-        if self.network.config.given:
+        check_written(self.codec, dataset)
+        if isinstance(dataset, CodeDataset) and self.network.config.given:
             raise UserError(
                 f'{dataset.name} holds codes, and config.model.given needs {self.spec.plural}, of which '
                 'it hides parts; set it to 0, or learn from the set that the codes were made of.'
@@ -460,9 +445,7 @@ class PriorTask(Task):
 
     def _codes(self, state: TrainState, batch: Batch) -> Codes:
         """All codes of a batch, written or made now, without a gradient."""
-        if 'codes' not in batch:
-            return jax.lax.stop_gradient(self.encode(state, batch['x']))
-        return self.codec.code_spec.cut(self.codec.written_spec.split(batch['codes']))
+        return codes_of(self.codec, state.frozen['codec'], batch)
 
     def _context(
         self,
@@ -577,23 +560,23 @@ def _check_codes(config: PriorConfig, codec: Codec) -> None:
             f'the codes of {codec.run.workdir} have vocabularies of several sizes, {spec.vocabularies}, and '
             'a prior takes those of one; set config.tokenizer.workdir to a run with equal ones.'
         )
-    if spec.largest > _MOST_CODES:
+    if spec.largest > MOST_CODES:
         raise UserError(
             f'the codes of {codec.run.workdir} are of {spec.largest:,}, and a prior learns each, of at most '
-            f'{_MOST_CODES:,}; set config.tokenizer.workdir to a run with more codes of fewer bits each '
+            f'{MOST_CODES:,}; set config.tokenizer.workdir to a run with more codes of fewer bits each '
             '(config.lfq.group_bits or config.bsq.group_bits), or with fewer levels (config.fsq.levels).'
         )
     # Only flattened, each channel of a pixel is a step.
     length = spec.length if config.pattern == 'flattened' else math.prod(spec.grids[0])
-    if codec.run is None and config.kind != 'pixelcnn' and length > _MOST_PIXELS:
+    if codec.run is None and config.kind != 'pixelcnn' and length > MOST_PIXELS:
         if isinstance(codec, Text):
             raise UserError(
                 f'config.data.num_tokens is {length:,}; a {config.kind} is made for at most '
-                f'{_MOST_PIXELS:,}; give fewer.'
+                f'{MOST_PIXELS:,}; give fewer.'
             )
         raise UserError(
             'without config.tokenizer.workdir the tokens are the pixels, of which these images have '
-            f'{length:,}; a {config.kind} is made for at most {_MOST_PIXELS:,}; set '
+            f'{length:,}; a {config.kind} is made for at most {MOST_PIXELS:,}; set '
             'config.model.kind=pixelcnn, or config.tokenizer.workdir to a run of vqvae or vqgan.'
         )
 

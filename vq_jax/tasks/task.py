@@ -316,6 +316,14 @@ class Scores(Protocol):
 
 
 @runtime_checkable
+class Describes(Protocol):
+    """A task that says what examples show."""
+
+    def describe(self, state: State, keys: jax.Array, examples: jax.Array, labels: jax.Array) -> jax.Array:
+        """A text for each example [b ...] and random key [b], as tokens; labels are those of no class."""
+
+
+@runtime_checkable
 class Classifies(Protocol):
     """A task that classifies examples."""
 

@@ -67,7 +67,7 @@ class FolderSource(Source):
             fault = 'is a file, not a folder' if os.path.isfile(root) else 'is not there'
             raise UserError(f'The folder {str(root)!r} {fault}: check the path in config.data.name.')
         self.name = f'{root} ({split})'
-        self.kind, paths = _paths(root, as_video)
+        self.kind, paths = example_paths(root, as_video)
         transform = TRANSFORMS[self.kind]
         self.shape = transform.file_shape
         noun = transform.noun
@@ -119,7 +119,7 @@ class FolderSource(Source):
         return os.path.join(self._root, self._paths[index])
 
 
-def _paths(root: Path, as_video: bool) -> tuple[Kind, list[str]]:
+def example_paths(root: Path, as_video: bool) -> tuple[Kind, list[str]]:
     """Lists the examples of one kind below a folder, as paths with `/` relative to it, in hashed order.
 
     Returns:

@@ -1,0 +1,72 @@
+"""Says what examples show: `python -m vq_jax.describe --workdir DIR --input FOLDER --output captions.jsonl`.
+
+The run is one of the task captioner, and `--input` a file of the kind that it was trained on, such as an
+image, or a folder of them. Files are brought to the model's size as its data were. With `--output` there is a
+line of JSON for each, with its path below the folder, as data sets read it: where it is `captions.jsonl` in
+that folder, `config.data.caption_length` finds the texts there. Without, the texts are shown.
+"""
+
+import json
+
+import numpy as np
+from absl import flags
+
+from vq_jax import cli, run_flags
+from vq_jax.errors import UserError, plural
+
+flags.adopt_module_key_flags(run_flags)  # for --help
+_INPUT = flags.DEFINE_string(
+    'input', None, 'The file of an image, a recording or a video, or a folder of such files.'
+)
+_OUTPUT = flags.DEFINE_string(
+    'output', None, 'A .jsonl file for the texts, which are shown if none is given.'
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same texts.')
+_SAMPLING = {
+    name: define(name, None, meaning)
+    for name, define, meaning in (
+        ('temperature', flags.DEFINE_float, 'Logits are divided by it; 0 takes the likeliest.'),
+        ('top_k', flags.DEFINE_integer, 'Sample from the k likeliest tokens.'),
+        ('top_p', flags.DEFINE_float, 'Sample from the fewest tokens whose probabilities reach this sum.'),
+        ('guidance', flags.DEFINE_float, 'Scale of classifier-free guidance: 1 is the model itself.'),
+        ('steps', flags.DEFINE_integer, 'Of a masked captioner: the number of sampling steps.'),
+    )
+}
+
+
+def main() -> None:
+    """Writes or prints the texts."""
+    from vq_jax.data.sources.folder import example_paths
+    from vq_jax.media.texts import readable
+    from vq_jax.run import load
+
+    output = None if _OUTPUT.value is None else cli.check_output(_OUTPUT, '.jsonl')
+    given = cli.check_local('--input', _INPUT.value)
+    if not given.exists():
+        raise UserError(f'--input is {given}, which is not there; give a file or a folder.')
+    cli.use_compilation_cache()
+    run = load(**run_flags.opened())
+    files = {given.name: given}
+    if given.is_dir():
+        kind, paths = example_paths(given, as_video=run.spec.kind == 'video')
+        if kind != run.spec.kind:
+            raise UserError(
+                f'the files in {given} are {kind}, and this run is of {run.spec.plural}; give a folder of '
+                'those.'
+            )
+        files = {path or '.': given / path for path in sorted(paths)}
+    examples = np.stack([run.prepare(file)[0] for file in files.values()])
+    sampling = {name: flag.value for name, flag in _SAMPLING.items() if flag.value is not None}
+    texts = run.describe(examples, _SEED.value, progress=output is not None, **sampling)
+    if output is None:
+        for name, text in zip(files, texts, strict=True):
+            print(f'{readable(name)}: {readable(text)}')
+        return
+    pairs = zip(files, texts, strict=True)
+    lines = (json.dumps({'file_name': name, 'text': text}) + '\n' for name, text in pairs)
+    cli.write_output(output, ''.join(lines), plural(len(texts), 'text'))
+    print(f'{plural(len(texts), "text")} written to {output}')
+
+
+if __name__ == '__main__':
+    cli.main(main, required=('workdir', 'input'))
