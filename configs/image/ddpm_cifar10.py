@@ -1,7 +1,8 @@
 """DDPM (Ho et al. 2020, arXiv:2006.11239, appendix B) on CIFAR-10: 1,000 steps, noise prediction.
 
 The network is theirs, except that the time embedding also scales the normalised activations: 38.3M
-parameters instead of 35.7M.
+parameters instead of 35.7M. `--config.unet.time_conditioning=add --config.unet.sinusoid_endpoint=true` make
+it theirs, and that of `ddpm-cifar10-32` (docs/weights.md).
 
     python -m vq_jax.prepare cifar10
     python -m vq_jax.train --config configs/image/ddpm_cifar10.py --workdir runs/ddpm_cifar10

@@ -1,5 +1,7 @@
 """The U-Net's promises: zeros at first, a context that counts, and the parameters of published ones."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,12 +130,13 @@ def count(model, shape, context=NOTHING):
 def test_the_published_cifar10_network_has_as_many_parameters():
     """35.7M (Ho et al. 2020, appendix B): 35,746,307 in the published checkpoint.
 
-    There the time is added to each of 22 blocks, here it scales too: their 22 layers from 512 numbers are
-    twice as wide.
+    Where the time scales too, the layers of 22 blocks from 512 numbers are twice as wide.
     """
-    sizes = UNetSizes(128, (1, 2, 2, 2), 2, (1,), head_channels=256)
+    sizes = UNetSizes(128, (1, 2, 2, 2), 2, (1,), heads=1, time_conditioning='add')
+    assert count(UNet(sizes, 3), (32, 32, 3)) == 35_746_307
     blocks = 128 * (2 + 3) + 256 * (6 + 9 + 2)
-    assert count(UNet(sizes, 3), (32, 32, 3)) - 513 * blocks == 35_746_307
+    scaled = dataclasses.replace(sizes, time_conditioning='scale_shift')
+    assert count(UNet(scaled, 3), (32, 32, 3)) - 513 * blocks == 35_746_307
 
 
 @pytest.mark.parametrize(
@@ -144,6 +147,8 @@ def test_the_published_cifar10_network_has_as_many_parameters():
         ({'channels': 9}, 'even'),
         ({'attention_resolutions': (2,)}, 'numbered from 0 to 1'),
         ({'head_channels': 7}, 'head_channels'),
+        ({'heads': 3}, 'the 16 channels of resolution 1 cannot be divided into 3 heads'),
+        ({'norm_epsilon': 0.0}, 'norm_epsilon is 0.0; give a number above 0'),
         ({'dropout': 1.0}, 'dropout'),
         ({'dropout': 0.99999999}, 'which is 1 in single precision'),
     ],

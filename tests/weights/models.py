@@ -1,6 +1,7 @@
 """Small models of other projects with random weights, the same whenever they are made."""
 
 import dataclasses
+import functools
 import zlib
 
 import numpy as np
@@ -10,6 +11,7 @@ from vq_jax.weights.dit import DiTSizes
 from vq_jax.weights.gpt import GPTSizes
 from vq_jax.weights.project import Folded, theirs_of
 from vq_jax.weights.sound import CodecSizes
+from vq_jax.weights.unet import UNetSizes
 from vq_jax.weights.vqgan import Sizes, VQGANProject
 
 CODED = Sizes(
@@ -37,6 +39,31 @@ OF_LATENTS = {
     'dit': DiTSizes(2, 64, 256, patch=2, latent=4, outputs=8, positions=16, classes=10),
     'sit': DiTSizes(2, 64, 256, patch=2, latent=4, outputs=8, positions=16, classes=10),
 }
+# U-Nets over pixels of 8x8, and what the configs of diffusers say of them.
+OF_PIXELS = {
+    'added': (
+        UNetSizes(3, 3, 128, (1, 2), 1, (1,), 'add'),
+        {
+            'attention_head_dim': None,
+            'freq_shift': 1,
+            'flip_sin_to_cos': False,
+            'downsample_padding': 0,
+            'norm_eps': 1e-6,
+        },
+    ),
+    'scaled': (
+        UNetSizes(3, 6, 128, (1, 1), 1, (0,), 'scale_shift'),
+        {
+            'attention_head_dim': 32,
+            'freq_shift': 0,
+            'flip_sin_to_cos': True,
+            'downsample_padding': 1,
+            'norm_eps': 1e-2,
+            'attn_norm_num_groups': 32,
+            'resnet_time_scale_shift': 'scale_shift',
+        },
+    ),
+}
 # Codecs of sound, with 8 samples a position.
 OF_SOUND = {
     'dac': CodecSizes(8, 6, (2, 4), 3, features=16, depth=3, num_codes=32, code_dim=8),
@@ -57,9 +84,9 @@ def sizes_of(project):
     return {'vq': CODED, 'gumbel': GUMBEL, 'multi_scale': SCALED, 'kl': KL}[PROJECTS[project].bottleneck]
 
 
-def random_weights(project, sizes=None):
+def random_weights(project, sizes=None, **config):
     """Arrays by the names of a project; those of the same layer of ours are the same in all projects."""
-    config = {'transformer.heads': HEADS, 'model.class_conditional': True}
+    config |= {'transformer.heads': HEADS, 'model.class_conditional': True}
     rows = PROJECTS[project].table(sizes or sizes_of(project), config)
     weights = theirs_of(rows, {row.ours: _random(row) for row in rows})
     for name, shape in {
@@ -98,6 +125,21 @@ def latents():
 
 
 STEPS = (0, 700)  # of noise, counted from 0, at which these are
+
+
+@functools.cache
+def unet_weights(kind):
+    """Those of a U-Net of `OF_PIXELS`."""
+    sizes, settings = OF_PIXELS[kind]
+    return random_weights('diffusers-unet', sizes, **{'unet.sinusoid_endpoint': settings['freq_shift'] == 1})
+
+
+SAMPLED = (1000, 750, 500, 1)  # steps of noise, counted from 1, from which samplers take some of it
+
+
+def pixels():
+    """Noise, and that of each of four steps that take it from two images, float32 [5 2 8 8 3]."""
+    return np.random.RandomState(4).standard_normal((5, 2, 8, 8, 3)).astype(np.float32)
 
 
 def sounds():

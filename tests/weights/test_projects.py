@@ -292,7 +292,7 @@ def test_a_checkpoint_of_another_project_is_not_read_as_one(tmp_path):
 
 def test_folders_of_diffusers_say_what_its_classes_are_made_of():
     """As `make_published.py` makes them."""
-    settings = PROJECTS['diffusers-vq'].settings(CODED)
+    settings = PROJECTS['diffusers-vq'].settings(CODED, {})
     wanted = {
         '_class_name': 'VQModel',
         'down_block_types': ['DownEncoderBlock2D', 'AttnDownEncoderBlock2D'],
@@ -304,9 +304,9 @@ def test_folders_of_diffusers_say_what_its_classes_are_made_of():
         'vq_embed_dim': 8,
     }
     assert {key: settings[key] for key in wanted} == wanted
-    assert PROJECTS['diffusers-kl'].settings(KL)['latent_channels'] == 8
+    assert PROJECTS['diffusers-kl'].settings(KL, {})['latent_channels'] == 8
     with pytest.raises(UserError, match='as many features as latent dimensions, and these are 16 and 8'):
-        PROJECTS['diffusers-kl'].settings(dataclasses.replace(KL, features=16))
+        PROJECTS['diffusers-kl'].settings(dataclasses.replace(KL, features=16), {})
 
 
 @pytest.mark.parametrize(

@@ -65,18 +65,20 @@ class Attention(nn.Module):
         dtype: what is computed in.
         heads: of attention; they must divide the channels.
         last_init: how the kernel of the last convolution starts.
+        norm_epsilon: what normalisation adds to variances.
     """
 
     dtype: str = 'float32'
     heads: int = 1
     last_init: Initializer = nn.initializers.lecun_normal()
+    norm_epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b *grid c] to the same."""
         (x,) = cpu_barrier(x)
         c = x.shape[-1]
-        normal = GroupNorm()(x)
+        normal = GroupNorm(epsilon=self.norm_epsilon)(x)
         query, key, value = (
             Conv(c, 1, dtype=self.dtype, name=name)(normal).reshape(len(x), -1, self.heads, c // self.heads)
             for name in ('query', 'key', 'value')

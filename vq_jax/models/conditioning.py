@@ -9,12 +9,14 @@ from flax import linen as nn
 from vq_jax.models.context import VectorEmbedding
 
 
-def sinusoids(t: jax.Array, width: int) -> jax.Array:
+def sinusoids(t: jax.Array, width: int, endpoint: bool = False) -> jax.Array:
     """Numbers [...] as sines and cosines of many wavelengths (Vaswani et al. 2017, section 3.5).
 
-    Cosines, then sines, of wavelengths from 2 pi to 20,000 pi, float32 [... width]; the width is even.
+    Cosines, then sines, of wavelengths from 2 pi to 20,000 pi, float32 [... width]; the width is even. With
+    `endpoint` the longest is that of 20,000 pi, as in `jnp.linspace`; else that would be the next.
     """
-    speeds = jnp.exp(-math.log(10_000) * jnp.arange(width // 2) / (width // 2))
+    n = width // 2
+    speeds = jnp.exp(-math.log(10_000) * jnp.arange(n) / max(n - endpoint, 1))
     angles = t.astype(jnp.float32)[..., None] * speeds
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
@@ -25,11 +27,13 @@ class Conditioning(nn.Module):
     Attributes:
         width: of the result.
         frequencies: width of the sinusoids of the time.
+        endpoint: see `sinusoids`.
         dtype: what is computed in.
     """
 
     width: int
     frequencies: int = 256
+    endpoint: bool = False
     dtype: str = 'float32'
 
     @nn.compact
@@ -39,7 +43,7 @@ class Conditioning(nn.Module):
         Times are what a network is told of them (see `vq_jax.ops.diffusion.CLOCKS`). Published networks count
         1,000 steps, to which the wavelengths are made.
         """
-        x = sinusoids(t, self.frequencies)
+        x = sinusoids(t, self.frequencies, self.endpoint)
         x = nn.swish(nn.Dense(self.width, dtype=self.dtype)(x))
         x = nn.Dense(self.width, dtype=self.dtype)(x)
         if vector is not None:

@@ -137,18 +137,20 @@ class Downsample(nn.Module):
         dtype: what is computed in.
         strides: one for all axes, or one for each.
         temporal: see `ResidualSizes`.
+        both_ends: there is one at the beginning of all axes.
     """
 
     dtype: str = 'float32'
     strides: tuple[int, ...] = (2,)
     temporal: Temporal = 'full'
+    both_ends: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b *grid c] to [b *grid/strides c]."""
         strides = per_axis(self.strides, x.ndim - 2, 'strides')
         size = [max(3, stride + 1) for stride in strides]
-        border = [(int(stride == 1), 1) for stride in strides]
+        border = [(int(self.both_ends or stride == 1), 1) for stride in strides]
         if self.temporal == 'none':
             size[0], border[0] = 1, (0, 0)
         kind = CausalConv if self.temporal == 'causal' else Conv

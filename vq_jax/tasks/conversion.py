@@ -100,9 +100,14 @@ def convert(
     published = chosen.known_as(sizes)
     trained = dict(published.config) if published else {}
     network = {**chosen.given(sizes), **chosen.config(sizes)}
+    beside = source.with_name('config.json')
+    if chosen.said and beside.is_file():
+        said = chosen.said(beside)
+        trained |= {key: value for key, value in said.items() if key.startswith('data.')}
+        network |= {key: value for key, value in said.items() if not key.startswith('data.')}
     if fixed := [key for key in overrides if key in network]:
         raise UserError(f'{fixed[0]} is as the arrays of {source} are, and cannot be overridden.')
-    config = _config(source, chosen, {**chosen.defaults, **trained, **network}, overrides, trained)
+    config = _config(source, chosen, {**chosen.defaults, **trained, **network}, overrides)
     flat = flatten(config.to_dict())
     if misfits := chosen.misfits(flat):
         raise UserError(f'{misfits[0]}.')
@@ -133,7 +138,6 @@ def _config(
     project: Project,
     values: Mapping[str, Any],
     overrides: Mapping[str, Any],
-    trained: Mapping[str, Any],
 ) -> ConfigDict:
     """The full config of a converted run."""
     if project.BUILT_ON and not overrides.get(f'{project.BUILT_ON[0]}.workdir'):
@@ -142,10 +146,11 @@ def _config(
             f'{source} is {what}; name the run of that, which convert makes too, by '
             f'--override={section}.workdir=DIR.'
         )
-    if unsaid := [key for key in project.UNSAID if key not in trained and key not in overrides]:
+    if unsaid := [key for key in project.UNSAID if key not in values and key not in overrides]:
+        beside = ', and no config.json beside it does' if project.said else ''
         raise UserError(
-            f'the arrays of {source} do not say what {unsaid[0]} was, and no model of these sizes is known; '
-            f'give it, by --override={unsaid[0]}=N.'
+            f'the arrays of {source} do not say what {unsaid[0]} was{beside}, and no model of these sizes is '
+            f'known; give it, by --override={unsaid[0]}=N.'
         )
     config = default_config(values['task'])
     config.update_from_flattened_dict(values)
@@ -194,7 +199,7 @@ def export_run(workdir: str | Path, project: str, output: str | Path, step: int 
             f'in {some([".".join(way) for way in lost])}.'
         )
     arrays |= chosen.constants(sizes, config)
-    settings = chosen.settings(sizes) if chosen.settings else {}
+    settings = chosen.settings(sizes, config) if chosen.settings else {}
     named = {'format': 'pt', 'vq_jax': run.identity()['checksum']}
     if not output.suffix:
         write_safetensors(output / FOLDERS_FILE, arrays, named)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -148,6 +149,19 @@ def theirs_of(rows: Sequence[Row | Folded], ours: Mapping[Way, np.ndarray]) -> d
     return {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in parts.items()}
 
 
+def renamed(arrays: Mapping[str, np.ndarray], former: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Arrays by the names that they have now, of names whose last layer was called something else."""
+
+    def now(name: str) -> str:
+        before, *layer = name.rsplit('.', 2)
+        if len(layer) < 2 or layer[0] not in former:
+            return name
+        other = f'{before}.{former[layer[0]]}.{layer[1]}'
+        return name if other in arrays else other
+
+    return {now(name): array for name, array in arrays.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class Published:
     """A model that was published.
@@ -179,7 +193,8 @@ class Project:
         roots: what the names of arrays may begin with in a file, the first that is there counts.
         section: the dictionary in which a file of PyTorch has them when it is written; empty for none.
         unread: beginnings of the names of arrays that inference does not need.
-        settings: what `config.json` says of a model of such sizes, where its models are folders.
+        settings: what `config.json` says of a model of such sizes and config, where its models are folders.
+        said: what such a file says of our config that arrays do not.
         published: models.
         defaults: what the config of a converted run says that its users may change.
         TASK: of our runs of it.
@@ -201,7 +216,8 @@ class Project:
     roots: tuple[str, ...]
     section: str = ''
     unread: tuple[str, ...] = ()
-    settings: Callable[[Any], dict[str, Any]] | None = None
+    settings: Callable[[Any, Mapping[str, Any]], dict[str, Any]] | None = None
+    said: Callable[[Path], dict[str, Any]] | None = None
     published: tuple[Published, ...] = ()
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

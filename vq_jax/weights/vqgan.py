@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from vq_jax.errors import UserError
-from vq_jax.weights.project import IMAGENET, Folded, Project, Row, Way
+from vq_jax.weights.layers import Layers, check_groups
+from vq_jax.weights.project import IMAGENET, Folded, Project, Row, Way, renamed
 
-_GROUPS = 32  # of group normalisation, in all of these projects
 _PHI = 4  # convolutions of the multi-scale quantizer, as many as are published
 _COUNT = {  # the key of the number of codes
     'vq': 'quantizer.num_codes',
@@ -120,15 +120,7 @@ class VQGANProject(Project):
 
     def renamed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Arrays of a file by the names that the project has for them now."""
-
-        def now(name: str) -> str:
-            before, *layer = name.rsplit('.', 2)
-            if len(layer) < 2 or layer[0] not in self.names.former:
-                return name
-            other = f'{before}.{self.names.former[layer[0]]}.{layer[1]}'
-            return name if other in arrays else other
-
-        return {now(name): array for name, array in arrays.items()}
+        return renamed(arrays, self.names.former)
 
     def root(self, arrays: Mapping[str, np.ndarray]) -> str | None:
         """What the names of a model of this project begin with among others; None if there is none."""
@@ -199,13 +191,7 @@ class VQGANProject(Project):
         Raises:
             UserError: no config makes ours that network.
         """
-        widths = {sizes.channels * multiplier for multiplier in (1, *sizes.multipliers)}
-        if any(width < 4 * _GROUPS or width % _GROUPS for width in widths):
-            raise UserError(
-                f'{self.title} normalises {_GROUPS} groups of channels, and vq_jax no group of fewer than 4 '
-                f'channels: layers have {sorted(widths)}, and must have {4 * _GROUPS} or more, a multiple of '
-                f'{_GROUPS}.'
-            )
+        check_groups(self.title, [sizes.channels * multiplier for multiplier in (1, *sizes.multipliers)])
         quantizer = {
             'variant.bottleneck': 'quantizer',
             'quantizer.groups': 1,
@@ -275,38 +261,37 @@ class VQGANProject(Project):
         )
 
 
-class _Table:
+class _Table(Layers):
     """Rows in the order in which the data pass the layers."""
 
     def __init__(self, project: VQGANProject, sizes: Sizes, codebook: str) -> None:
+        super().__init__()
         self._names, self._sizes = project.names, sizes
-        self._numbers: dict[str, int] = {}
-        self.rows: list[Row | Folded] = []
         latent, features = sizes.latent, sizes.features
         shape = (sizes.num_codes, latent)
         twice = 2 if project.bottleneck == 'kl' else 1  # a mean and a variance for each number
         self._encoder(twice * features)
         if project.bottleneck == 'multi_scale':
-            self._conv('quant_conv', 'encoder.latent', features, latent)
+            self.conv('quant_conv', 'encoder.latent', features, latent)
             way = (codebook, 'bottleneck', 'quantizer', 'codebook')
             self.rows.append(Row(*project._codebook, shape, way, (0, 1), shape))
             for number in range(_PHI):
                 theirs = f'quantize.quant_resi.qresi_ls.{number}'
-                self._conv(theirs, f'bottleneck.phi_{number}', latent, latent)
-            self._conv('post_quant_conv', 'decoder.trunk.latent', latent, features)
+                self.conv(theirs, f'bottleneck.phi_{number}', latent, latent)
+            self.conv('post_quant_conv', 'decoder.trunk.latent', latent, features)
         elif project.bottleneck == 'gumbel':
             self._gumbel(features)
         else:
-            self._dense('quant_conv', 'bottleneck.project_in', twice * features, twice * latent)
+            self.pointwise('quant_conv', 'bottleneck.project_in', twice * features, twice * latent)
             if project.bottleneck == 'vq':
                 way = (codebook, 'bottleneck', 'codebook')
                 self.rows.append(Row(*project._codebook, shape, way, (0, 1), shape))
-            self._dense('post_quant_conv', 'bottleneck.project_out', latent, features)
+            self.pointwise('post_quant_conv', 'bottleneck.project_out', latent, features)
         self._decoder(features)
 
     def _encoder(self, out: int) -> None:
         s, names, ours = self._sizes, self._names, 'encoder'
-        self._conv('encoder.conv_in', f'{ours}.{self._next(ours, "Conv")}', s.image_channels, s.channels)
+        self.conv('encoder.conv_in', self.next(ours, 'Conv'), s.image_channels, s.channels)
         width, last = s.channels, len(s.multipliers) - 1
         for level, multiplier in enumerate(s.multipliers):
             for number in range(s.residual_blocks):
@@ -316,11 +301,11 @@ class _Table:
                 if level in s.attention:
                     self._attention(names.down_attention.format(**at), ours, width)
             if level < last:
-                inner = f'{ours}.{self._next(ours, "Downsample")}.Conv_0'
-                self._conv(names.downsample.format(level=level, order=level), inner, width, width)
+                inner = f'{self.next(ours, "Downsample")}.Conv_0'
+                self.conv(names.downsample.format(level=level, order=level), inner, width, width)
         self._middle('encoder', ours, width)
-        self._norm(f'encoder.{names.norm_out}', f'{ours}.{self._next(ours, "GroupNorm")}', width)
-        self._conv('encoder.conv_out', f'{ours}.{self._next(ours, "Conv")}', width, out)
+        self.norm(f'encoder.{names.norm_out}', self.next(ours, 'GroupNorm'), width)
+        self.conv('encoder.conv_out', self.next(ours, 'Conv'), width, out)
 
     def _gumbel(self, features: int) -> None:
         """Logits and codes; linear maps that there are before and after them are in them here."""
@@ -360,7 +345,7 @@ class _Table:
         s, names, ours = self._sizes, self._names, 'decoder.trunk'
         last = len(s.multipliers) - 1
         width = s.channels * s.multipliers[-1]
-        self._conv('decoder.conv_in', f'{ours}.{self._next(ours, "Conv")}', features, width)
+        self.conv('decoder.conv_in', self.next(ours, 'Conv'), features, width)
         self._middle('decoder', ours, width)
         for level in reversed(range(len(s.multipliers))):
             for number in range(s.residual_blocks + 1):
@@ -370,10 +355,10 @@ class _Table:
                 if level in s.attention:
                     self._attention(names.up_attention.format(**at), ours, width)
             if level:
-                inner = f'{ours}.{self._next(ours, "Upsample")}'
-                self._conv(names.upsample.format(level=level, order=last - level), inner, width, width)
-        self._norm(f'decoder.{names.norm_out}', f'{ours}.{self._next(ours, "GroupNorm")}', width)
-        self._conv('decoder.conv_out', 'decoder.last', width, s.image_channels)
+                inner = self.next(ours, 'Upsample')
+                self.conv(names.upsample.format(level=level, order=last - level), inner, width, width)
+        self.norm(f'decoder.{names.norm_out}', self.next(ours, 'GroupNorm'), width)
+        self.conv('decoder.conv_out', 'decoder.last', width, s.image_channels)
 
     def _middle(self, theirs: str, ours: str, width: int) -> None:
         first, attention, second = self._names.middle
@@ -382,59 +367,16 @@ class _Table:
         self._block(f'{theirs}.{second}', ours, width, width)
 
     def _block(self, theirs: str, ours: str, width: int, out: int) -> None:
-        ours = f'{ours}.{self._next(ours, "ResidualBlock")}'
+        ours = self.next(ours, 'ResidualBlock')
         for number, c in enumerate((width, out)):
-            self._norm(f'{theirs}.norm{number + 1}', f'{ours}.GroupNorm_{number}', c)
-            self._conv(f'{theirs}.conv{number + 1}', f'{ours}.Conv_{number}', c, out)
+            self.norm(f'{theirs}.norm{number + 1}', f'{ours}.GroupNorm_{number}', c)
+            self.conv(f'{theirs}.conv{number + 1}', f'{ours}.Conv_{number}', c, out)
         if width != out:
-            self._conv(f'{theirs}.{self._names.shortcut}', f'{ours}.Conv_2', width, out, size=1)
+            self.conv(f'{theirs}.{self._names.shortcut}', f'{ours}.Conv_2', width, out, size=1)
 
     def _attention(self, theirs: str, ours: str, width: int) -> None:
-        ours = f'{ours}.{self._next(ours, "Attention")}'
-        norm, *others = self._names.attention
-        self._norm(f'{theirs}.{norm}', f'{ours}.GroupNorm_0', width)
-        for number, name in enumerate(('query', 'key', 'value', 'output')):
-            other = others[number]
-            part, parts = others[:number].count(other), others.count(other)
-            kernel, shape = (1, 1, width, width), (parts * width, width)
-            matrix = (shape, (1, 0)) if self._names.linear else ((*shape, 1, 1), (2, 3, 1, 0))
-            way = ('params', *ours.split('.'), name)
-            self.rows += [
-                Row(f'{theirs}.{other}.weight', matrix[0], (*way, 'kernel'), matrix[1], kernel, part, parts),
-                Row(f'{theirs}.{other}.bias', shape[:1], (*way, 'bias'), (0,), (width,), part, parts),
-            ]
-
-    def _next(self, ours: str, kind: str) -> str:
-        """The name that Flax gives the next layer of a kind in a module."""
-        number = self._numbers.setdefault(f'{ours}.{kind}', 0)
-        self._numbers[f'{ours}.{kind}'] += 1
-        return f'{kind}_{number}'
-
-    def _conv(self, theirs: str, ours: str, width: int, out: int, size: int = 3) -> None:
-        self._layer(theirs, ours, (out, width, size, size), (2, 3, 1, 0), (size, size, width, out))
-
-    def _dense(self, theirs: str, ours: str, width: int, out: int) -> None:
-        """A convolution of size 1 there, which is a matrix here."""
-        self._layer(theirs, ours, (out, width, 1, 1), (2, 3, 1, 0), (width, out))
-
-    def _norm(self, theirs: str, ours: str, width: int) -> None:
-        self._layer(theirs, ours, (width,), (0,), (width,), name='scale')
-
-    def _layer(
-        self,
-        theirs: str,
-        ours: str,
-        shape: tuple[int, ...],
-        axes: tuple[int, ...],
-        ours_shape: tuple[int, ...],
-        name: str = 'kernel',
-    ) -> None:
-        """Weight and bias, the latter of which is as long as the first axis of the former there."""
-        way = ('params', *ours.split('.'))
-        self.rows += [
-            Row(f'{theirs}.weight', shape, (*way, name), axes, ours_shape),
-            Row(f'{theirs}.bias', shape[:1], (*way, 'bias'), (0,), shape[:1]),
-        ]
+        ours = self.next(ours, 'Attention')
+        self.attention(theirs, ours, width, self._names.attention, self._names.linear)
 
 
 def _matrix(kernel: np.ndarray) -> np.ndarray:

@@ -1,0 +1,89 @@
+"""Made `published_unets.json`: what U-Nets of other projects, and their samplers, give with random weights.
+
+By `python -m tests.weights.make_published_unets`, with PyTorch 2.13.0 on a CPU and diffusers 0.42.1; the
+weights are those of `models.py`.
+"""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers.schedulers import scheduling_ddpm
+
+from tests.weights.models import OF_PIXELS, SAMPLED, STEPS, pixels, unet_weights
+
+
+def flat(x):
+    x = np.asarray(x.permute(0, 2, 3, 1))[:, ::2, ::3]
+    return [float(f'{value:.6g}') for value in x.reshape(-1)]
+
+
+def tensor(x):
+    return torch.tensor(x).movedim(-1, -3)
+
+
+def names(model):
+    """Of arrays, and their shapes, as a number, and how many numbers they hold."""
+    shapes = {name: tuple(array.shape) for name, array in model.state_dict().items()}
+    lines = sorted(f'{name} {shape}' for name, shape in shapes.items())
+    count = sum(array.numel() for array in model.state_dict().values())
+    return [count, zlib.crc32('\n'.join(lines).encode())]
+
+
+def of_pixels(kind):
+    sizes, settings = OF_PIXELS[kind]
+    levels = range(len(sizes.multipliers))
+    at = ['Attn' if level in sizes.attention else '' for level in levels]
+    model = UNet2DModel(
+        in_channels=sizes.inputs,
+        out_channels=sizes.outputs,
+        block_out_channels=[sizes.channels * n for n in sizes.multipliers],
+        down_block_types=[f'{a}DownBlock2D' for a in at],
+        up_block_types=[f'{a}UpBlock2D' for a in reversed(at)],
+        layers_per_block=sizes.residual_blocks,
+        **settings,
+    )
+    model.load_state_dict({name: torch.tensor(array) for name, array in unet_weights(kind).items()})
+    return model.eval()
+
+
+def published(*multipliers, attention):
+    levels = range(len(multipliers))
+    at = ['Attn' if level == attention else '' for level in levels]
+    with torch.device('meta'):
+        return UNet2DModel(
+            block_out_channels=[128 * n for n in multipliers],
+            down_block_types=[f'{a}DownBlock2D' for a in at],
+            up_block_types=[f'{a}UpBlock2D' for a in reversed(at)],
+            attention_head_dim=None,
+        )
+
+
+def sampled(model, scheduler, noise, **options):
+    """From noise, in the steps of a scheduler."""
+    x, *rest = noise
+    draws = iter(rest)
+    scheduling_ddpm.randn_tensor = lambda *_, **__: next(draws)
+    for t in scheduler.timesteps:
+        x = scheduler.step(model(x, t).sample, t, x, **options).prev_sample
+    return flat(x)
+
+
+made = {
+    'ddpm-cifar10-32': names(published(1, 2, 2, 2, attention=1)),
+    'DDPM at 256 pixels': names(published(1, 1, 2, 2, 4, 4, attention=4)),
+}
+with torch.no_grad():
+    noise = tensor(pixels())
+    for kind in OF_PIXELS:
+        made[kind] = {'outputs': flat(of_pixels(kind)(noise[0], torch.tensor(STEPS)).sample)}
+    model = of_pixels('added')
+    ddpm, ddim = DDPMScheduler(variance_type='fixed_large'), DDIMScheduler(timestep_spacing='trailing')
+    ddpm.set_timesteps(timesteps=[step - 1 for step in SAMPLED])
+    ddim.set_timesteps(4)
+    made['added']['ddpm'] = sampled(model, ddpm, noise)
+    made['added']['ddim'] = sampled(model, ddim, noise, use_clipped_model_output=True)
+Path(__file__).with_name('published_unets.json').write_text(json.dumps(made) + '\n')
