@@ -1,6 +1,6 @@
 """What benchmarks measure a training step with: ours, and that of a peer in PyTorch.
 
-Images are random bytes and already on the device.
+Images, or clips of video, are random bytes and already on the device.
 """
 
 import dataclasses
@@ -41,6 +41,7 @@ PEAK_TFLOPS = {
 
 # The peers of models of a task: module, what must be installed for it, and what it has of what a config can
 # ask for.
+_IMAGES = {'data.frames': (None,)}
 _QUANTIZER = {
     'quantizer.kind': ('vq',),
     'quantizer.learning': ('moving_average',),
@@ -48,6 +49,7 @@ _QUANTIZER = {
     'optimizer.ema_decay': (0.0,),
 }
 _DIFFUSION = {
+    **_IMAGES,
     'model.upscale': (1,),
     'model.learned_variance': (False,),
     'latent.workdir': ('',),
@@ -61,6 +63,7 @@ _PEERS = {
             'torch_vqgan',
             'torch',
             {
+                **_IMAGES,
                 **_QUANTIZER,
                 'variant.backbone': ('residual',),
                 'variant.bottleneck': ('quantizer',),
@@ -89,6 +92,7 @@ _PEERS = {
             'torch_transformer',
             'torch',
             {
+                **_IMAGES,
                 'model.kind': ('transformer',),
                 'model.class_conditional': (False,),
                 'tokenizer.workdir': ('',),
@@ -118,11 +122,12 @@ class Ours:
     """
 
     def __init__(self, config, images):
-        self.task = task = make_task(config, Spec('image', images.shape[1:]), num_classes=10)
+        spec = Spec('image' if images.ndim == 4 else 'video', images.shape[1:])
+        self.task = task = make_task(config, spec, num_classes=10)
         engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), len(images))
-        state = init_state(task.init, jax.random.key(0), Spec('image', images.shape[1:]))
+        state = init_state(task.init, jax.random.key(0), spec)
         self.state = engine.put_state(state.replace(frozen=task.pretrained()))
-        shapes = abstract_batch(len(images), Spec('image', images.shape[1:]))
+        shapes = abstract_batch(len(images), spec)
         rest = {k: np.ones(v.shape, v.dtype) for k, v in shapes.items()}
         self.batch = engine.put_batch({**rest, 'x': images})
         # XLA counts what a loop does once.
@@ -185,7 +190,8 @@ class Peer:
         def prepare(network):
             network = network.to(self.device)
             if self.device == 'cuda':
-                network = network.to(memory_format=torch.channels_last)
+                last = torch.channels_last if images.ndim == 4 else torch.channels_last_3d
+                network = network.to(memory_format=last)
             return torch.compile(network) if compiled else network
 
         self.step = self.module.make_step(config, images.shape[-1], self.device, dtype_of(config), prepare)

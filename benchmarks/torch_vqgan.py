@@ -10,15 +10,9 @@ import torch
 import torch._functorch.config
 import torch.nn.functional as F
 from torch import nn
-from torch_vqvae import Quantizer, adam
+from torch_vqvae import Quantizer, adam, normal
 
 VGG = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-
-
-def normal(channels):
-    """Group normalisation with up to 32 groups of four channels or more."""
-    groups = next(g for g in range(min(32, channels // 4), 0, -1) if channels % g == 0)
-    return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResidualBlock(nn.Module):

@@ -5,7 +5,8 @@
 The peers are in `torch_vqvae.py`, `torch_vqgan.py`, `torch_dit.py` and `torch_transformer.py`, written for
 the purpose, and in `torch_unet.py`, the U-Net of diffusers; other models have none, and their own figures are
 printed alone. Blocks of steps of the two alternate, so that whatever else the machine does hits both; medians
-over the blocks are printed, and their ratio. Images are random bytes and already on the device. Compile time
+over the blocks are printed, and their ratio. Images, or clips of video where the config gives
+`config.data.frames`, are random bytes and already on the device. Compile time
 is that of a cold start. Peak memory is that of a process of its own (of the device, on GPUs); temporary
 memory is what the compiler planned for a step on one device, beside the state and the batch.
 """
@@ -45,7 +46,8 @@ def main():
             raise UserError(f'the config leaves {name} to the data set; give --config.data.{name}=NUMBER.')
     rng = np.random.default_rng(0)
     b = config.batch_size * config.accumulate
-    images = rng.integers(0, 256, (b, size, size, channels), np.uint8)
+    frames = (config.data.frames,) if config.data.frames else ()
+    images = rng.integers(0, 256, (b, *frames, size, size, channels), np.uint8)
     if _MEMORY_OF.value:
         {'vq_jax': Ours, 'torch': Peer}[_MEMORY_OF.value](config, images).run(3)
         print(json.dumps({'peak_mib': _peak_mib(_MEMORY_OF.value)}))
@@ -65,12 +67,13 @@ def main():
 
     device, dtype = jax.devices()[0].device_kind, dtype_of(config)
     print(f'{device}, {cores()} cores, Python {platform.python_version()}, jax {jax.__version__}')
-    print(f'batch {b}, {size}x{size}x{channels}, {dtype}')
+    spec = ours.task.spec
+    print(f'batch {b}, {"x".join(map(str, spec.shape))}, {dtype}')
     for name, times in seconds.items():
         median = statistics.median(times)
         print(
             f'{name:8} {median * 1e3:8.1f} ms a step ({min(times) * 1e3:.1f} to '
-            f'{max(times) * 1e3:.1f}) {b / median:9.1f} images/s  '
+            f'{max(times) * 1e3:.1f}) {b / median:9.1f} {spec.plural}/s  '
             f'{flop_rate(ours.flops, median, dtype)}  peak memory {_memory_of(name)} MiB'
         )
     print(f'first step of vq_jax, compilation included: {ours.compile_seconds:.1f} s')

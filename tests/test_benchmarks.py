@@ -9,8 +9,10 @@ import pytest
 
 from benchmarks import hosts, input_pipeline
 from tests.runs import ROOT, run
+from vq_jax.config_files import find_config, get_config
 from vq_jax.data import DataConfig
 from vq_jax.media import wav
+from vq_jax.tasks import complete_config
 
 TINY = ['--batch_size=2', '--rounds=1', '--steps=1', '--nopeer', '--config.data.image_size=8']
 
@@ -122,6 +124,15 @@ def test_packets_of_an_ogg_file(monkeypatch):
     assert ogg_packets(content) == [first, second, third]
     with pytest.raises(ValueError, match='no page of an Ogg file begins at byte 0'):
         ogg_packets(b'RIFF')
+
+
+def test_a_peer_of_images_is_none_of_video(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+    import measuring
+
+    config = complete_config(get_config(find_config('vqgan_sprites')))
+    with pytest.raises(measuring.NoPeerError, match=r'without torch_vqgan.py, .*--config.data.frames=None'):
+        measuring.Peer(config, np.zeros((1, 7, 64, 64, 3), np.uint8))
 
 
 def test_images_of_unknown_size():
