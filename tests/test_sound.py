@@ -74,7 +74,7 @@ def test_sounds_are_encoded_and_come_back(tokenizer):
     np.testing.assert_array_equal(first, opened.decode(codes[..., :1]))
     assert (first != rebuilt).any()
     for wrong, depths, words in (
-        (codes, 3, 'depths is 3, and this model has 2 at a position and decodes one of 1, 2'),
+        (codes, 3, 'depths is 3, and of the codes of a position this model decodes so many: 1, 2; give one'),
         (codes[..., :1], 2, 'depths is 2, and the codes have 1 at a position'),
         (np.concatenate([codes, codes], -1), None, r'2 of a position, or the first 1 alone'),
     ):

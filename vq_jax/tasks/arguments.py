@@ -161,7 +161,8 @@ def check_depths(
         model: what the model is called.
     """
     if not decodable or any(depths not in allowed for allowed in decodable):
-        known = ' and '.join(', '.join(map(str, allowed)) for allowed in decodable) or 'none'
+        each = dict.fromkeys(', '.join(map(str, allowed)) for allowed in decodable)
+        known = ' and '.join(each) or 'none'
         raise UserError(
             f'{name} is {depths}, and of the codes of a position {model} decodes so many: {known}; give one '
             'of these, or leave it out.'
@@ -185,16 +186,11 @@ def first_depths(
     decodable = decodable or [(len(vocabulary),) for vocabulary in vocabularies]
     if not decodable:
         raise UserError(f'depths is {depths}, and this model has latents, without depths; leave it out.')
+    check_depths(depths, decodable)
     scales = codes if isinstance(codes, tuple) else (codes,)
     cut = []
-    for scale, vocabulary, allowed in zip(scales, vocabularies, decodable, strict=False):
+    for scale, vocabulary in zip(scales, vocabularies, strict=False):
         given = 1 if len(vocabulary) == 1 else scale.shape[-1]
-        if depths not in allowed:
-            known = 'only all of them' if len(allowed) == 1 else f'one of {", ".join(map(str, allowed))}'
-            raise UserError(
-                f'depths is {depths}, and this model has {len(vocabulary)} at a position and decodes '
-                f'{known}; give that, or leave depths out.'
-            )
         if depths > given:
             raise UserError(f'depths is {depths}, and the codes have {given} at a position; give no more.')
         cut.append(scale if len(vocabulary) == 1 else scale[..., :depths])
