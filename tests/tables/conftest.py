@@ -14,7 +14,7 @@ def write(tmp_path, monkeypatch):
         folder = tmp_path / 'experiment'
         folder.mkdir(exist_ok=True)
         text = (
-            'from vq_jax.tables import Comparison, Plot, Row, Table\n\n'
+            'from vq_jax.tables import Comparison, FrameByFrame, Plot, Row, Table\n\n'
             f'{before}\n\ndef get_table():\n    return Table("Small", "Nobody 2000", ({rows}), {rest})\n'
         )
         (folder / 'table.py').write_text(text)

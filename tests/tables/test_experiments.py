@@ -7,7 +7,7 @@ import pytest
 from tests.runs import ROOT
 from vq_jax.config_files import split_config
 from vq_jax.spec import Spec
-from vq_jax.tables import read_table, write_table
+from vq_jax.tables import FrameByFrame, read_table, write_table
 from vq_jax.tables.definition import INCEPTION
 from vq_jax.tasks import complete_config, make_task
 
@@ -15,6 +15,8 @@ SPLITS = {
     'cifar10': ('train', 'test'),
     'mnist': ('train', 'test'),
     'imagenette/160px-v2': ('train', 'validation'),
+    'sprites': ('train', 'test'),
+    'moving_mnist': ('train', 'test'),
 }
 FOLDERS = sorted(path.parent for path in (ROOT / 'experiments').glob('*/table.py'))
 
@@ -33,8 +35,10 @@ def config_of(table, row, workdir):
     return config
 
 
-def shape_of(config):
-    return config.data.image_size, config.data.image_size, config.data.channels
+def spec_of(config):
+    shape = config.data.image_size, config.data.image_size, config.data.channels
+    frames = config.data.frames
+    return Spec('video', (frames, *shape)) if frames else Spec('image', shape)
 
 
 @pytest.mark.parametrize('folder', FOLDERS, ids=lambda path: path.name)
@@ -45,13 +49,15 @@ def test_every_row_has_a_config_that_can_be(folder, monkeypatch, tmp_path):
     for row in table.rows:
         config = configs[row.name]
         if not any(name in config and config[name].workdir for name in ('tokenizer', 'latent')):
-            make_task(config, Spec('image', shape_of(config)), 10)
-        if row.comparison and row.comparison.features != INCEPTION:
+            make_task(config, spec_of(config), 10)
+        if isinstance(row.comparison, FrameByFrame):
+            assert config.data.frames > sum(row.comparison.given)
+        elif row.comparison and row.comparison.features != INCEPTION:
             classifier = configs[row.comparison.features]
             assert classifier.task == 'classifier'
-            assert shape_of(classifier) == shape_of(config)
+            assert spec_of(classifier) == spec_of(config)
             assert classifier.data.name == config.data.name
-        if any(name.startswith(('samples.', 'reconstructions.')) for name in row.metrics.values()):
+        if any('.' in name for name in row.metrics.values()):
             assert row.comparison
 
 
@@ -88,4 +94,4 @@ def test_what_is_written_down_was_made_of_the_results(folder, monkeypatch, tmp_p
 
 def test_every_folder_is_found():
     names = {'vqvae_2017', 'codebook_size', 'quantizers_imagenette', 'vqgan_2021', 'priors', 'ddpm_2020'}
-    assert {path.name for path in FOLDERS} >= names
+    assert {path.name for path in FOLDERS} >= {*names, 'video_sprites'}

@@ -43,7 +43,7 @@ class Machine:
         self.together = None  # a barrier that as many commands must reach at once
 
     def run(self, workers, arguments, slot, log, lock):
-        module, flags = arguments[0], dict(flag[2:].split('=', 1) for flag in arguments[1:])
+        module, flags = arguments[0], dict(flag[2:].partition('=')[::2] for flag in arguments[1:])
         name = Path(flags['workdir']).name
         self.commands.append(list(arguments))
         self.slots.append(slot)
@@ -61,6 +61,10 @@ class Machine:
             (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
             return 0
         record = {'dataset': 'digits', 'split': 'test', 'step': 7, 'loss': 0.5}
+        if 'video' in flags:
+            copies, predictions = ({'metrics': {'psnr': psnr}, 'curves': {}} for psnr in (10.0, 11.0))
+            frames = {'run': {'step': 7}, 'frames': [3, 4], 'copies': copies, 'predictions': predictions}
+            record = {'dataset': 'digits', 'split': 'test', **frames}
         if 'features' in flags:
             samples = {'images': 20, 'seconds_per_sample': None, 'metrics': {'classifier_frechet': 1.25}}
             record = {
@@ -151,6 +155,24 @@ def test_a_named_row_is_run_after_all_that_it_builds_on(folder, machine, tmp_pat
         'reconstructions': 9,
     }
     assert '| Prior |  |  | 0.1429 | 1.25 | not measured |' in (folder / 'table.md').read_text()
+
+
+def test_frames_are_measured_of_the_run_of_another_row(write, machine, tmp_path):
+    folder = write("""
+    Row('a', 'A', 'configs/image/quickstart.py', {'loss': 'loss'}),
+    Row('next', 'Next', '{a}', {'PSNR': 'predictions.psnr', 'of copies': 'copies.psnr'},
+        comparison=FrameByFrame((3,))),
+    Row('between', 'Between', '{a}', {'PSNR': 'predictions.psnr'}, comparison=FrameByFrame((1, 1), 'train')),
+    """)
+    work = tmp_path / 'runs'
+    running.run_rows(folder, work)
+    assert machine.commands[1][2:-1] == ['--video', '--given=3']
+    assert machine.commands[2][2:-1] == ['--split=train', '--video', '--given=1,1']
+    assert results(folder)['next']['metrics'] == {'copies.psnr': 10.0, 'predictions.psnr': 11.0}
+    assert '| Next |  | 11 | 10 | digits test | 7 |' in (folder / 'table.md').read_text()
+    machine.commands.clear()
+    running.run_rows(folder, work)
+    assert not machine.commands
 
 
 def test_rows_that_were_run_are_left_alone(folder, machine, tmp_path):
@@ -443,7 +465,14 @@ def test_results_of_other_types(change, write, machine, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'content', ['[]', '{"dataset": 3}', '{"reference": 3}', '{"reference": {}, "samples": {"metrics": []}}']
+    'content',
+    [
+        '[]',
+        '{"dataset": 3}',
+        '{"reference": 3}',
+        '{"reference": {}, "samples": {"metrics": []}}',
+        '{"dataset": "a", "split": "b", "run": {"step": 1}, "frames": [], "copies": []}',
+    ],
 )
 def test_an_evaluation_of_other_types(content, tmp_path):
     path = tmp_path / 'evaluation.json'

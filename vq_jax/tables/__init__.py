@@ -5,12 +5,13 @@ was seen of each row, and `configs.json`, with which config; and `table.md`, `ta
 `plot_*.svg`, which are made of the former two.
 """
 
-from vq_jax.tables.definition import Comparison, Plot, Row, Table, read_table
+from vq_jax.tables.definition import Comparison, FrameByFrame, Plot, Row, Table, read_table
 from vq_jax.tables.running import run_rows
 from vq_jax.tables.writing import Summary, summarize, write_table
 
 __all__ = [
     'Comparison',
+    'FrameByFrame',
     'Plot',
     'Row',
     'Summary',

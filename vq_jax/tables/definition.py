@@ -36,6 +36,20 @@ class Comparison:
     split: str = ''
 
 
+@dataclasses.dataclass(frozen=True)
+class FrameByFrame:
+    """How frames of videos that a run makes are measured: `vq_jax.evaluate --video`.
+
+    Attributes:
+        given: to a prior or a diffusion model, how many of the first frames, or of the first and of the last;
+            empty for an autoencoder.
+        split: of the videos; the one that the run was evaluated on if it is empty.
+    """
+
+    given: tuple[int, ...] = ()
+    split: str = ''
+
+
 _COMPARISON_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Comparison)}
 
 
@@ -52,10 +66,11 @@ class Row:
             directory, or by its name if it comes with the package; its argument may follow a colon. Or
             `{NAME}`: nothing is trained, and the run of that row is evaluated once more.
         metrics: the metric, by column of the table: the name of one of the evaluation, or, of a comparison,
-            `samples.` or `reconstructions.` and the name, or 'samples.seconds_per_sample'.
+            `samples.` or `reconstructions.` and the name, or 'samples.seconds_per_sample'; of frames, what
+            `vq_jax.evaluate --video` says they are, such as `predictions.`, and the name.
         overrides: other values for keys of the config, in training or, of `{NAME}`, in evaluation.
         paper: the paper's number, by column, where it has one.
-        comparison: made after training, or in the evaluation.
+        comparison: made after training, or in the evaluation: with images, or of frames with their originals.
         facts: what plots are drawn against, by name: the number of codes, say.
         large: run only where it is asked for by its name: it needs an accelerator, or data that not
             everyone has.
@@ -67,7 +82,7 @@ class Row:
     metrics: Mapping[str, str]
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     paper: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    comparison: Comparison | None = None
+    comparison: Comparison | FrameByFrame | None = None
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     large: bool = False
 
@@ -91,7 +106,7 @@ class Row:
     def needs(self) -> tuple[str, ...]:
         """The names of the rows that it builds on."""
         names = [*_names(self.config), *self.built_on.values()]
-        if self.comparison and self.comparison.features != INCEPTION:
+        if isinstance(self.comparison, Comparison) and self.comparison.features != INCEPTION:
             names.append(self.comparison.features)
         return tuple(dict.fromkeys(names))
 

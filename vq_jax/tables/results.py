@@ -76,6 +76,21 @@ class _Comparison(TypedDict):
     reconstructions: NotRequired[_Compared]
 
 
+class _OfFrames(TypedDict):
+    metrics: dict[str, float | None]
+
+
+class _Frames(_Split):
+    """What is read of an evaluation of frames."""
+
+    run: _Run
+    reconstructions: NotRequired[_OfFrames]
+    predictions: NotRequired[_OfFrames]
+    interpolations: NotRequired[_OfFrames]
+    copies: NotRequired[_OfFrames]
+    blends: NotRequired[_OfFrames]
+
+
 class Results:
     """Of each row what was seen with the config that it has now.
 
@@ -176,10 +191,16 @@ def last_evaluation(workdir: Path) -> dict[str, Any] | None:
 def read_evaluation(path: Path) -> dict[str, Any]:
     """What `vq_jax.evaluate --output` wrote, in the same form.
 
-    Numbers of a comparison are called 'samples.NAME' and 'reconstructions.NAME'.
+    Numbers of a comparison are called 'samples.NAME' and 'reconstructions.NAME', those of frames likewise.
     """
     advice = 'remove it, and run the row again'
     record = read_json(path, dict[str, Any], advice=advice)
+    if 'frames' in record:
+        made = check_type(record, _Frames, where=str(path), advice=advice)
+        kinds = {kind: made[kind]['metrics'] for kind in made if kind in _Frames.__optional_keys__}
+        metrics = {f'{kind}.{name}': value for kind, of in kinds.items() for name, value in of.items()}
+        data = f'{made["dataset"]} {made["split"]}'
+        return {'metrics': metrics, 'data': data, 'steps': made['run']['step']}
     if 'reference' not in record:
         made = check_type(record, _Evaluation, where=str(path), advice=advice)
         metrics = {name: value for name, value in record.items() if isinstance(value, float)}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vq_jax.errors import UserError
-from vq_jax.tables.definition import INCEPTION, Row, Table, read_table
+from vq_jax.tables.definition import INCEPTION, FrameByFrame, Row, Table, read_table
 from vq_jax.tables.processes import Slot, Workers, find_slots
 from vq_jax.tables.results import Results, last_evaluation, number_of, read_evaluation
 from vq_jax.tables.writing import write_table
@@ -178,6 +178,9 @@ class _Measurement:
             return arguments
         if comparison.split:
             arguments.append(f'--split={comparison.split}')
+        if isinstance(comparison, FrameByFrame):
+            given = [f'--given={",".join(map(str, comparison.given))}'] if comparison.given else []
+            return [*arguments, '--video', *given]
         features = self._workdir / comparison.features
         # Beside the classifier, because they are lost with it; rows that evaluate one run share them.
         said = f'{self._table.fingerprints[row.run]} {comparison.split}'
