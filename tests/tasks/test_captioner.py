@@ -37,8 +37,7 @@ def config_of(**model):
 @pytest.fixture
 def begun(monkeypatch):
     """A captioner of two pixels, and a state by which texts differ in how likely they are."""
-    for module in ('codec', 'prior'):
-        monkeypatch.setattr(f'vq_jax.tasks.{module}.text_tokenizer', lambda tokens: Letters())
+    monkeypatch.setattr('vq_jax.tasks.values.text_tokenizer', lambda tokens: Letters())
     task, rng = make_task(config_of(), SPEC), np.random.default_rng(0)
     state = jax.eval_shape(task.init, jax.random.key(0), {})
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.5, x.shape), x.dtype), state.params)

@@ -28,8 +28,7 @@ class Letters(ByteTokenizer):
 
 @pytest.fixture(autouse=True)
 def letters(monkeypatch):
-    for module in ('codec', 'prior'):
-        monkeypatch.setattr(f'vq_jax.tasks.{module}.text_tokenizer', lambda tokens: Letters())
+    monkeypatch.setattr('vq_jax.tasks.values.text_tokenizer', lambda tokens: Letters())
 
 
 def task_of(spec=SPEC, kind='transformer'):
@@ -155,8 +154,8 @@ def test_a_masked_prior_has_a_bound():
 
 
 def test_what_is_no_text_is_told():
-    with pytest.raises(UserError, match='learns no text; set it to prior'):
-        make_task(default_config('vqvae'), SPEC)
+    with pytest.raises(UserError, match='learns no text; set it to prior or vqvae'):
+        make_task(default_config('vae'), SPEC)
     with pytest.raises(UserError, match=r'stand for is not known.*tokens = vq_jax\.spec\.Tokens'):
         make_codec(TokenizerConfig(), Spec('text', (2,)))
     with pytest.raises(UserError, match='tokens of text are no numbers'):

@@ -24,6 +24,11 @@ def bernoulli(x: jax.Array, logits: jax.Array) -> jax.Array:
     return sum_each(x * logits - jax.nn.softplus(logits))
 
 
+def categorical(x: jax.Array, logits: jax.Array) -> jax.Array:
+    """Independent one-hot vectors x [b n k], of each of which there are logits; zeros are no observation."""
+    return sum_each(x * jax.nn.log_softmax(logits))
+
+
 def gaussian(x: jax.Array, mean: jax.Array, log_scale: jax.Array) -> jax.Array:
     """Independent values with a normal density.
 

@@ -51,6 +51,7 @@ from vq_jax.tasks.losses import BottleneckLoss, OutputLoss
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.tasks.task import State, Task, check_same_kind, size_keys
 from vq_jax.tasks.translation import Source
+from vq_jax.tasks.values import bytes_of, to_examples, to_values
 from vq_jax.training.optimizer import Optimizer
 from vq_jax.training.parallel import Batch, Engine
 from vq_jax.training.state import AdversarialState, TrainState
@@ -140,7 +141,7 @@ class AutoencoderTask(Task):
         """Random parameters of all networks."""
         key, discriminator_key = jax.random.split(key)
         params_key, run_key = jax.random.split(key)
-        x, labels = to_float(batch['x'][:1]), batch['label'][:1]
+        x, labels = to_values(batch['x'][:1], self.spec), batch['label'][:1]
         variables = self.model.init(params_key, self.source(x), self._context(labels))
         if self.balancer:
             variables = {**variables, BALANCE: self.balancer.init(self._named_losses)}
@@ -175,7 +176,7 @@ class AutoencoderTask(Task):
 
         def vectors(generator: TrainState, batch: Batch, i: int) -> jax.Array:
             def of_part(batch: Batch) -> jax.Array:
-                seen = self.seen(to_float(batch['x']))
+                seen = self.seen(to_values(batch['x'], self.spec))
                 return self.model.apply(generator.eval_variables(), seen, i, method='beginning')
 
             return map_over_parts(of_part, batch, self.accumulate)
@@ -226,14 +227,14 @@ class AutoencoderTask(Task):
         learns = self.adversary is not None and phase != 'absent'
         felt = learns and phase == 'together'
         apart = felt and self.accumulate > 1 and self.adversary.config.adaptive
-        centre = mean_image(to_float(batch['x']), axis_name) if learns else None
+        centre = mean_image(to_values(batch['x'], self.spec), axis_name) if learns else None
         none = jnp.zeros(())
         ramped, of_features = self.adversary.config.ramped(state.step) if felt else (none, none)
         key = generator.step_key()
 
         def of_part(batch: Batch, part: Part) -> tuple[dict[str, Any], Codes]:
             """What the networks learn from a part of the batch, and its codes."""
-            labels, x = batch['label'], to_float(batch['x'])
+            labels, x = batch['label'], to_values(batch['x'], self.spec)
             target = self._observed(part.keys(jax.random.fold_in(key, 0)), x)
 
             def reconstruct(params: Any) -> tuple[Any, Any]:
@@ -341,9 +342,10 @@ class AutoencoderTask(Task):
 
         With codes and a likelihood also, in nats, 'reconstruction', `log p(x | z)`, and 'kl_uniform_prior',
         what the codes cost if all are equally likely; and the bits per dimension of both together, an upper
-        bound on those of the example. What is sampled of an example depends on its bytes alone.
+        bound on those of the example, which of text `summarize` gives for each byte. What is sampled of an
+        example depends on its bytes alone.
         """
-        x = to_float(batch['x'])
+        x = to_values(batch['x'], self.spec)
         target = self._target(x)
         variables, context = state.eval_variables(), self._context(batch['label'])
         z = self.model.apply(variables, self.source(target), method='encoder')
@@ -367,15 +369,17 @@ class AutoencoderTask(Task):
             values |= {
                 'reconstruction': nats,
                 'kl_uniform_prior': jnp.full_like(nats, kl),
-                'bits_per_dimension_uniform_prior': bits_per_dimension(nats - kl, x[0].size),
             }
+            if self.spec.kind != 'text':
+                bits = bits_per_dimension(nats - kl, x[0].size)
+                values['bits_per_dimension_uniform_prior'] = bits
         return values
 
     def eval_first_step(self, state: State, batch: Batch) -> dict[str, jax.Array]:
         """The norms of the gradient of the outputs' losses before and after it passes the bottleneck."""
         if not self.vocabularies:
             return {}
-        x = to_float(batch['x'])
+        x = to_values(batch['x'], self.spec)
         target = self._target(x)
         variables, context = state.eval_variables(), self._context(batch['label'])
 
@@ -388,7 +392,16 @@ class AutoencoderTask(Task):
         return gradient_norms(self.model, variables, z, loss, part=part, step=state.step)
 
     def summarize(self, means: dict[str, np.ndarray]) -> dict[str, float]:
-        """The means, with the use of codes over the whole set, and how well quantizers do."""
+        """The means, with the use of codes over the whole set, and how well quantizers do.
+
+        Of text 'accuracy' is of all tokens and ends, and 'bits_per_byte_uniform_prior' are the bits of codes,
+        tokens and ends for each byte of all texts.
+        """
+        if self.spec.kind == 'text':
+            means = dict(means)
+            of_bytes, nats = means.pop('bytes'), means['reconstruction'] - means['kl_uniform_prior']
+            means['bits_per_byte_uniform_prior'] = bits_per_dimension(nats, of_bytes)
+            means['accuracy'] = means.pop('right') / means.pop('predicted')
         usage = summarize(means, self.vocabularies, self.model.shared_codebook)
         return {**usage, **quantization_metrics(means, self.decodable)}
 
@@ -397,7 +410,7 @@ class AutoencoderTask(Task):
         codes = self.encode(state, batch['x'])
         named = of_scales('codes', codes) if self.vocabularies else {}
         if self.source.kind != 'image':
-            named['seen'] = to_integers(self.seen(to_float(batch['x'])), self.spec.dtype)
+            named['seen'] = to_examples(self.seen(to_values(batch['x'], self.spec)), self.spec)
         rebuilt = self.decode(state, codes, batch['label'])
         return {'images': batch['x'], **named, 'reconstructions': rebuilt}
 
@@ -423,12 +436,12 @@ class AutoencoderTask(Task):
 
     def encode(self, state: State, x: jax.Array) -> Codes:
         """Codes, or latents (see `Autoencoder.encode`), of examples as the spec says [b *grid c]."""
-        return self.model.apply(state.eval_variables(), self.seen(to_float(x)), method='encode')
+        return self.model.apply(state.eval_variables(), self.seen(to_values(x, self.spec)), method='encode')
 
     def decode(self, state: State, codes: Codes, labels: jax.Array) -> jax.Array:
         """Examples as the spec says, of codes or latents, and of classes int32 [b] if it is conditioned."""
         decoded = self.model.apply(state.eval_variables(), codes, self._context(labels), method='decode')
-        return to_integers(decoded, self.spec.dtype)
+        return to_examples(decoded, self.spec)
 
     def encode_chunk(self, state: State, past: Any, x: jax.Array) -> tuple[Codes, Any]:
         """Codes, or latents, of the next chunk [b t ...] of examples; only if it `streams`.
@@ -441,7 +454,7 @@ class AutoencoderTask(Task):
                 first chunk one more if one is `first_apart`.
         """
         variables = {**state.eval_variables(), **past}
-        seen = self.seen(to_float(x))
+        seen = self.seen(to_values(x, self.spec))
         return self.model.apply(variables, seen, method='encode', mutable=[STREAM])
 
     def decode_chunk(self, state: State, past: Any, codes: Codes, labels: jax.Array) -> tuple[jax.Array, Any]:
@@ -449,7 +462,7 @@ class AutoencoderTask(Task):
         variables = {**state.eval_variables(), **past}
         inputs = codes, self._context(labels)
         decoded, past = self.model.apply(variables, *inputs, method='decode', mutable=[STREAM])
-        return to_integers(decoded, self.spec.dtype), past
+        return to_examples(decoded, self.spec), past
 
     def lookup(self, state: State, codes: Codes) -> Codes:
         """The vectors [... d] that stand for codes, int32 [... depth] of each scale."""
@@ -457,7 +470,7 @@ class AutoencoderTask(Task):
 
     def project(self, state: State, x: jax.Array) -> jax.Array:
         """The vectors [b *grid' code_dim] of examples that are compared with codes; only of one scale."""
-        return self.model.apply(state.eval_variables(), self.seen(to_float(x)), method='project')
+        return self.model.apply(state.eval_variables(), self.seen(to_values(x, self.spec)), method='project')
 
     def nearest(self, state: State, vectors: jax.Array) -> Codes:
         """The codes nearest to vectors [b *grid' code_dim]; only of one scale."""
@@ -474,7 +487,7 @@ class AutoencoderTask(Task):
         """
         inputs = codes, self._context(labels)
         outputs = self.model.apply(state.eval_variables(), *inputs, method='outputs')
-        return outputs.log_probability(self._target(to_float(x)))
+        return outputs.log_probability(self._target(to_values(x, self.spec)))
 
     def _context(self, labels: jax.Array | None) -> Context:
         return Context(vector=class_vector(labels, self.num_labels))
@@ -485,7 +498,7 @@ class AutoencoderTask(Task):
 
     def _target(self, x: jax.Array) -> jax.Array:
         """The same, where the keys are made of the bytes."""
-        return self._observed(content_keys(to_integers(x, self.spec.dtype)), x) if self.has_likelihood else x
+        return self._observed(content_keys(to_examples(x, self.spec)), x) if self.has_likelihood else x
 
     def _output_losses(
         self, outputs: Any, x: jax.Array, frozen: Any
@@ -595,8 +608,14 @@ def errors(outputs: jax.Array, originals: jax.Array, spec: Spec) -> dict[str, ja
 
     Returns:
         'mse' and 'l1' of the outputs as they are, and of the integers that they become
-        `reconstruction_metrics`.
+        `reconstruction_metrics`. Of text, how many tokens and ends are 'predicted' and how many of them are
+        'right', and how many 'bytes' it has.
     """
+    if spec.kind == 'text':
+        x = to_values(originals, spec)
+        right = jnp.argmax(outputs, axis=-1) == jnp.argmax(x, axis=-1)
+        found = {'predicted': jnp.sum(x, axis=(1, 2)), 'right': jnp.sum(x.any(-1) & right, axis=1)}
+        return {**found, 'right': found['right'].astype(x.dtype), 'bytes': bytes_of(originals, spec.tokens)}
     x, rebuilt = to_float(originals), to_integers(outputs, originals.dtype)
     others = reconstruction_metrics(rebuilt, originals, spec)
     return {'mse': mean_square(outputs, x), 'l1': mean_absolute(outputs, x), **others}

@@ -93,6 +93,8 @@ def reconstruction_media(
 ) -> dict[str, Media]:
     """Originals over reconstructions over code maps, of each scale and depth; histograms of code use.
 
+    Of text there are no maps.
+
     Args:
         predictions: 'images' and 'reconstructions', as the spec says [b ...], and 'codes' of each scale (see
             `of_scales`).
@@ -111,7 +113,8 @@ def reconstruction_media(
     def histogram(scale: tuple[CodeCounts, ...], depth: int, k: int) -> dict[str, sheets.Sheet]:
         return {'code_usage': sheets.histogram(scale[depth].shares, k)}
 
-    for name, (one, k) in _named(codes, vocabularies, code_map).items():
+    maps = {} if spec.kind == 'text' else _named(codes, vocabularies, code_map)
+    for name, (one, k) in maps.items():
         shown[code_caption(name, one, k)] = code_images(one, k, spec)
     return {
         **show('reconstructions', shown, spec),

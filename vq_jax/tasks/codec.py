@@ -13,12 +13,13 @@ from vq_jax.errors import UserError
 from vq_jax.models.autoencoder import Codes
 from vq_jax.ops.images import to_float, to_integers
 from vq_jax.ops.keys import content_keys
+from vq_jax.ops.texts import after_end, up_to_end, with_ends
 from vq_jax.spec import CodeSpec, Spec
 from vq_jax.tasks.arguments import check_depths
 from vq_jax.tasks.autoencoder import AutoencoderTask
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.restore import Restored, restore_part
-from vq_jax.text_tokenizers import PADDING, text_tokenizer
+from vq_jax.tasks.values import end_of, known_tokens
 from vq_jax.training.parallel import Batch
 from vq_jax.training.state import abstract_examples
 
@@ -219,7 +220,7 @@ class Text:
     @functools.cached_property
     def end(self) -> int:
         """The code where there is no text."""
-        return text_tokenizer(self.spec.tokens).size
+        return end_of(self.spec)
 
     @property
     def code_spec(self) -> CodeSpec:
@@ -236,18 +237,15 @@ class Text:
 
     def encode(self, state: Any, x: jax.Array) -> Codes:
         """See `Codec.encode`."""
-        return (jnp.where(x == PADDING, self.end, x)[..., None],)
+        return (with_ends(x, self.end)[..., None],)
 
     def decode(self, state: Any, codes: Codes, labels: jax.Array) -> jax.Array:
         """Tokens up to the first end."""
-        tokens = codes[0][..., 0]
-        ended = jax.lax.cummax((tokens == self.end).astype(jnp.int32), axis=1)
-        return jnp.where(ended, PADDING, tokens)
+        return up_to_end(codes[0][..., 0], self.end)
 
     def certain(self, codes: Codes) -> jax.Array:
         """What comes after an end."""
-        ends = codes[0][..., 0] == self.end
-        return ends & jnp.pad(ends[:, :-1], ((0, 0), (1, 0)))
+        return after_end(codes[0][..., 0], self.end)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -390,11 +388,7 @@ def _text(config: TokenizerConfig | LatentConfig, spec: Spec) -> Text:
             'config.latent.workdir is empty, and tokens of text are no numbers that noise could be added to; '
             'set config.task=prior.'
         )
-    if spec.tokens is None:
-        raise UserError(
-            'what the tokens of these texts stand for is not known, and so not how many there are; let the '
-            "source say it, as tokens = vq_jax.spec.Tokens('bytes')."
-        )
+    known_tokens(spec)
     for name, value in ('levels', config.levels), ('dither', config.dither):
         if value != getattr(TokenizerConfig, name):
             raise UserError(f'config.tokenizer.{name} is {value}, and text has no levels; leave it out.')

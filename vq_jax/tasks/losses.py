@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vq_jax.models.observation import Distribution
+from vq_jax.models.observation import CATEGORICAL, Distribution
 from vq_jax.ops.losses import mean_absolute, mean_square
 from vq_jax.tasks.perceptual import Perceptual
 
@@ -55,10 +55,14 @@ class BottleneckLoss:
 
 
 def reconstruction_loss(kind: str, weight: float) -> OutputLoss:
-    """Mean squared ('mse') or absolute ('l1') error, or else `-log p(x | z)` of a head in nats a value."""
+    """Mean squared ('mse') or absolute ('l1') error, or else `-log p(x | z)` of a head in nats a value.
+
+    Of text, that is a position.
+    """
 
     def nats(outputs: Distribution, x: jax.Array) -> jax.Array:
-        return -outputs.log_probability(x) / x[0].size
+        values = x[0, ..., 0] if kind == CATEGORICAL else x[0]
+        return -outputs.log_probability(x) / values.size
 
     difference = {'mse': mean_square, 'l1': mean_absolute}.get(kind, nats)
     return OutputLoss('reconstruction_loss', weight, lambda outputs, x, _: difference(outputs, x))

@@ -26,7 +26,7 @@ from vq_jax.ops.keys import content_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.masking import random_mask, training_holes
 from vq_jax.ops.parts import Part
-from vq_jax.spec import ConditionSpec, Spec, Tokens
+from vq_jax.spec import ConditionSpec, Spec
 from vq_jax.tasks.batched_sampling import check_guidance
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.code_reports import code_caption
@@ -36,7 +36,8 @@ from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.restore import Restored, restore_part
 from vq_jax.tasks.task import Task, check_decoder, labels_of
 from vq_jax.tasks.token_network import TokenNetwork, make_network
-from vq_jax.text_tokenizers import PADDING, text_tokenizer
+from vq_jax.tasks.values import bytes_of
+from vq_jax.text_tokenizers import PADDING
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch
@@ -219,7 +220,7 @@ class PriorTask(Task):
         nats, right = self._predicted(state.eval_variables(), codes, labels, conditions, asked)
         values = {'nats': jnp.sum(nats, -1), 'right': jnp.mean(right, -1), 'asked': jnp.mean(asked, -1)}
         if self.spec.kind == 'text' and self.spec.tokens and 'x' in batch:
-            values['bytes'] = _bytes_of(batch['x'], self.spec.tokens)
+            values['bytes'] = bytes_of(batch['x'], self.spec.tokens)
         if not self.network.masked and self.network.shape[-1] > 1:
             values['nats_by_depth'] = jnp.sum(nats.reshape(len(nats), -1, self.network.shape[-1]), 1)
         if self.network.masked:
@@ -247,13 +248,14 @@ class PriorTask(Task):
         With a tokenizer that has a likelihood, 'bound' is `log p(image | codes) + log p(codes)` in nats,
         the bound of van den Oord et al. 2017, section 3.2, and 'pixel_bits_per_dimension' the same in bits.
 
-        Of text itself, 'bits_per_byte' are the bits of all tokens, and of ends, for each byte of all texts.
+        Of text itself, 'bits_per_byte' are the bits of all tokens, and of ends, for each byte of all texts;
+        of text with a tokenizer, 'bits_per_byte_bound' are those of 'bound'.
         """
         n, share = math.prod(self.network.shape), means['asked']
         metrics = {'loss': means['nats'] / n / share, 'accuracy': means['right'] / share}
         end = '_bound' if self.network.masked else ''
         nats = metrics[f'nats{end}'] = means[f'nats{end}']
-        if 'bytes' in means:
+        if 'bytes' in means and self.codec.run is None:
             metrics[f'bits_per_byte{end}'] = bits_per_dimension(-nats, means['bytes'])
         else:
             metrics[f'bits_per_dimension{end}'] = bits_per_dimension(-nats, n)
@@ -263,9 +265,11 @@ class PriorTask(Task):
             metrics['coarser_nats'] = means['coarser_nats']
         if 'log_likelihood' in means:
             bound = means['log_likelihood'] - means['nats'] - means.get('coarser_nats', 0.0)
-            dimensions = math.prod(self.spec.shape)
             metrics['bound'] = bound
-            metrics['pixel_bits_per_dimension'] = bits_per_dimension(bound, dimensions)
+            if 'bytes' in means:
+                metrics['bits_per_byte_bound'] = bits_per_dimension(bound, means['bytes'])
+            else:
+                metrics['pixel_bits_per_dimension'] = bits_per_dimension(bound, math.prod(self.spec.shape))
         return {name: float(value) for name, value in metrics.items()}
 
     def predict(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
@@ -544,12 +548,6 @@ def _both(some: jax.Array | None, others: jax.Array | None) -> jax.Array | None:
     if some is None or others is None:
         return others if some is None else some
     return some & others
-
-
-def _bytes_of(x: jax.Array, tokens: Tokens) -> jax.Array:
-    """How many bytes of UTF-8 texts int [b n] have, float32 [b]."""
-    lengths = jnp.asarray(text_tokenizer(tokens).lengths, jnp.float32)
-    return jnp.sum(jnp.where(x == PADDING, 0, lengths[x]), axis=1)
 
 
 def _check_codes(config: PriorConfig, codec: Codec) -> None:

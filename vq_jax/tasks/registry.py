@@ -108,8 +108,8 @@ def make_task(config: ConfigDict, spec: Spec, num_classes: int = 0, class_names:
         UserError: if a key or value does not fit, model or losses cannot take such examples, or a run that
             it is built on is conditioned on other classes.
     """
-    if spec.kind == 'text' and config.task in TASKS and config.task != 'prior':
-        raise UserError(f'config.task is {config.task}, which learns no text; set it to prior.')
+    if spec.kind == 'text' and config.task in TASKS and config.task not in ('prior', 'vqvae'):
+        raise UserError(f'config.task is {config.task}, which learns no text; set it to prior or vqvae.')
     task = _task_class(config.task).from_config(config, spec, num_classes)
     task.check_spec(spec)
     task.check_losses(spec)

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, check_least
 from vq_jax.models.autoencoder import Autoencoder
-from vq_jax.models.observation import Observation
+from vq_jax.models.observation import CATEGORICAL, Observation
 from vq_jax.models.strided import StridedEncoder, StridedSizes, strided_decoder
 from vq_jax.models.two_scales import TwoScaleBottleneck, TwoScaleTrunk
 from vq_jax.spec import Spec
@@ -16,6 +16,7 @@ from vq_jax.tasks.losses import BottleneckLoss, reconstruction_loss
 from vq_jax.tasks.quantizer_config import make_quantizer, more_codes, quantizer_sections
 from vq_jax.tasks.spectral import Spectral
 from vq_jax.tasks.task import labels_of
+from vq_jax.tasks.values import num_channels
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import model_optimizer
 
@@ -53,16 +54,27 @@ class LossConfig:
     Attributes:
         reconstruction: the first term: mean squared or mean absolute error of values in [-1, 1]; or
             `-log p(x | z)` in nats a value (see `vq_jax.models.observation.Observation`), with which
-            evaluation gives a bound on the likelihood of examples.
+            evaluation gives a bound on the likelihood of examples. Of text it is 'categorical', in nats a
+            position.
         reconstruction_weight: its weight; the quantizer's terms have their own. One over the variance
             of the values makes an error independent of the contrast of the data.
     """
 
-    reconstruction: Literal['mse', 'l1', 'bernoulli', 'gaussian', 'discretised_logistic'] = 'mse'
+    reconstruction: Literal['mse', 'l1', 'bernoulli', 'gaussian', 'discretised_logistic', 'categorical'] = (
+        'mse'
+    )
     reconstruction_weight: float = 1.0
 
     def __post_init__(self) -> None:
         check_least(0, self, 'reconstruction_weight')
+
+    def check_spec(self, spec: Spec) -> None:
+        """Raises `UserError` if it cannot be that of such examples."""
+        if (spec.kind == 'text') != (self.reconstruction == CATEGORICAL):
+            only = f'is for text, and these are {spec.plural}; set it to mse'
+            if spec.kind == 'text':
+                only = f'is for numbers, and tokens of text are none; set it to {CATEGORICAL}'
+            raise UserError(f'config.loss.reconstruction is {self.reconstruction}, which {only}.')
 
 
 class VQVAETask(AutoencoderTask):
@@ -84,6 +96,7 @@ class VQVAETask(AutoencoderTask):
         sizes = build(VQVAEConfig, config.model, 'model')
         num_labels = labels_of(sizes.class_conditional, num_classes, 'model')
         loss = build(LossConfig, config.loss, 'loss')
+        loss.check_spec(spec)
         factors = dataclasses.replace(sizes, stages=sizes.stages + sizes.top_stages).factors
         grid = encoded_grid(spec, factors, _FACTORS_KEY)
         quantizer = make_quantizer(config, None if sizes.top_stages else grid)
@@ -97,7 +110,7 @@ class VQVAETask(AutoencoderTask):
             encoder, bottleneck, trunk = StridedEncoder(sizes, quantizer.dim), quantizer, None
         is_error = loss.reconstruction in ('mse', 'l1')
         head = None if is_error else Observation(loss.reconstruction, spec.dtype)
-        decoder = strided_decoder(sizes, spec.channels, trunk)
+        decoder = strided_decoder(sizes, num_channels(spec), trunk)
         return cls(
             model=Autoencoder(encoder, bottleneck, decoder, head, conditional=sizes.class_conditional),
             spec=spec,
