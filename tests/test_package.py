@@ -18,6 +18,7 @@ COMMANDS = (
     'convert',
     'describe',
     'edit',
+    'embed',
     'evaluate',
     'experiment',
     'prepare',

@@ -18,8 +18,11 @@ SIZES = {'depth': 2, 'width': 32, 'heads': 4}
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
+    return write_colours(tmp_path_factory.mktemp('colours'))
+
+
+def write_colours(folder):
     """Images of one colour each, brighter or darker, with two captions each."""
-    folder = tmp_path_factory.mktemp('colours')
     lines = []
     for i in range(48):
         name, colour = list(COLOURS.items())[i % 3]

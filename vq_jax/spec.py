@@ -33,6 +33,21 @@ class Tokens:
 
 
 @dataclasses.dataclass(frozen=True)
+class TextVectors:
+    """What the vectors are that a frozen encoder has made of the condition `text` (see `data.text_vectors`).
+
+    Attributes:
+        length: how many there is room for, of one text.
+        width: of each.
+        encoder: what made them: the checksum of a `vq_jax.tasks.text_models.TextModel`, or any other name.
+    """
+
+    length: Annotated[int, Meta(ge=1, le=2**31)]
+    width: Annotated[int, Meta(ge=1, le=2**31)]
+    encoder: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Spec:
     """What each example of a data set is, as it travels to the devices.
 
@@ -45,12 +60,14 @@ class Spec:
         tokens: what the integers of text stand for, of text itself, or of the condition `text` that says what
             an example shows; -1 stands where the text has ended. None where there is none, or that is not
             known.
+        text_vectors: what the vectors of that condition are; None where there are none.
     """
 
     kind: Kind
     shape: tuple[Annotated[int, Meta(ge=1, le=2**31)], ...]
     rate: Annotated[float, Meta(gt=0)] | None = None
     tokens: Tokens | None = None
+    text_vectors: TextVectors | None = None
 
     def __post_init__(self) -> None:
         if self.rate is not None:
@@ -127,14 +144,14 @@ class ConditionSpec:
     """
 
     shape: tuple[Annotated[int, Meta(ge=1, le=2**31)], ...]
-    dtype: Literal['float32', 'int32', 'bool'] = 'float32'
+    dtype: Literal['float32', 'float16', 'int32', 'bool'] = 'float32'
 
     def __post_init__(self) -> None:
-        possible = self.dtype in ('float32', 'int32', 'bool') and min(self.shape, default=1) >= 1
+        possible = self.dtype in ('float32', 'float16', 'int32', 'bool') and min(self.shape, default=1) >= 1
         if not possible or math.prod(self.shape) > _MOST_OF_A_CONDITION:
             raise UserError(
                 f'a condition of the type {self.dtype!r} and the shape {self.shape} cannot be given; let it '
-                f'be float32, int32 or bool, of 1 to {_MOST_OF_A_CONDITION:,} values.'
+                f'be float32, float16, int32 or bool, of 1 to {_MOST_OF_A_CONDITION:,} values.'
             )
 
     def array(self, value: Any, what: str) -> np.ndarray:

@@ -103,7 +103,12 @@ def _lines(step: 'CompiledStep') -> list[str]:
 
 def _spec(data: 'ConfigDict') -> Spec:
     spec = _of_examples(data)
-    return dataclasses.replace(spec, tokens=_tokens(data.text_tokenizer)) if data.caption_length else spec
+    if not data.caption_length:
+        return spec
+    from vq_jax.data.text_vectors import TextVectorFiles
+
+    vectors = TextVectorFiles(data.text_vectors).spec if data.text_vectors else None
+    return dataclasses.replace(spec, tokens=_tokens(data.text_tokenizer), text_vectors=vectors)
 
 
 def _of_examples(data: 'ConfigDict') -> Spec:

@@ -13,7 +13,7 @@ import pytest
 import vq_jax
 from tests.runs import assert_equal_runs, small_gan
 from vq_jax.errors import UserError
-from vq_jax.spec import Spec, Tokens
+from vq_jax.spec import Spec, TextVectors, Tokens
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.codec import Identity
 from vq_jax.tasks.init_from import arrays_of_other_classes, check_same_tokens, take_weights
@@ -235,3 +235,17 @@ def test_tokens_of_texts_must_be_those_that_were_learned_where_both_models_read_
             check('bytes', 'bpe')
     else:
         check('bytes', 'bpe')
+
+
+def test_vectors_of_texts_must_be_those_that_were_learned():
+    task = SimpleNamespace(condition_specs={'text': None, 'text_vectors': None})
+    first, other = (
+        Spec('image', (8, 8, 1), tokens=Tokens('bytes'), text_vectors=TextVectors(4, 3, encoder))
+        for encoder in ('a', 'b')
+    )
+    source = SimpleNamespace(task=task, spec=first, workdir='runs/other')
+    check_same_tokens(source, task, SimpleNamespace(spec=first))
+    with pytest.raises(
+        UserError, match='runs/other, which --init_from names, learned of vectors of texts by'
+    ):
+        check_same_tokens(source, task, SimpleNamespace(spec=other))

@@ -1,5 +1,6 @@
 """What a run directory keeps of a run's config and of the published weights that it learns with."""
 
+import dataclasses
 import json
 
 import ml_collections
@@ -9,7 +10,7 @@ import pytest
 from tests.permissions import closed
 from tests.runs import assert_equal_runs, logged, small_gan
 from vq_jax.errors import UserError
-from vq_jax.spec import Spec
+from vq_jax.spec import Spec, TextVectors
 from vq_jax.tasks import default_config
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.train import train
@@ -18,6 +19,7 @@ from vq_jax.training.manifest import fingerprint
 from vq_jax.training.run_dir import (
     DataFacts,
     check_published,
+    facts_to_seal,
     is_run,
     read_config,
     read_data_facts,
@@ -177,3 +179,11 @@ def test_a_directory_that_this_user_may_not_read(tmp_path):
         for read in (read_config, read_data_facts, is_run):
             with pytest.raises(UserError, match='check its permissions'):
                 read(tmp_path / 'closed' / 'run')
+
+
+def test_runs_of_before_there_were_vectors_of_texts_are_sealed_as_they_were():
+    plain = Spec('image', (8, 8, 1))
+    assert set(facts_to_seal(DataFacts(plain, 0))['spec']) == {'kind', 'shape', 'rate'}
+    spec = dataclasses.replace(plain, text_vectors=TextVectors(4, 3, 'a'))
+    sealed = facts_to_seal(DataFacts(spec, 0))['spec']
+    assert sealed['text_vectors'] == {'length': 4, 'width': 3, 'encoder': 'a'}

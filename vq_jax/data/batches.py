@@ -301,6 +301,7 @@ def _train_batch(data: Dataset, batch_size: int, seed: int, rows: slice, number:
         values = data.transform.augment(values, uniforms)
     mask = np.ones(len(indices), bool)
     found = {'faults': faults, 'oddities': data.oddities(indices)}
+    conditions |= data.vectors_of(conditions, mask)
     return {data.key: values, 'label': labels, **conditions, 'mask': mask, **found}
 
 
@@ -330,7 +331,8 @@ def _substitute(
             return found
         faults.update(data.faults(candidate))
     blank = np.zeros((1, *data.spec.shape), data.spec.dtype)
-    return Examples(blank, np.zeros(1, np.int32), np.zeros(1, bool), blank_conditions(data.conditions, 1))
+    conditions = blank_conditions(data.fetched_conditions, 1)
+    return Examples(blank, np.zeros(1, np.int32), np.zeros(1, bool), conditions)
 
 
 def _eval_batch(data: Dataset, batch_size: int, rows: slice, pad: bool, number: int) -> dict[str, Any]:
@@ -339,7 +341,7 @@ def _eval_batch(data: Dataset, batch_size: int, rows: slice, pad: bool, number: 
     indices = np.arange(first + rows.start, min(first + rows.stop, len(data)))
     items = np.zeros((count, *data.item_shape), data.item_dtype)
     label, mask = np.zeros(count, np.int32), np.zeros(count, bool)
-    conditions = blank_conditions(data.conditions, count)
+    conditions = blank_conditions(data.fetched_conditions, count)
     faults = {}
     if len(indices):
         examples = data.fetch(indices)
@@ -350,6 +352,7 @@ def _eval_batch(data: Dataset, batch_size: int, rows: slice, pad: bool, number: 
                 conditions[name][row] = known[row]
         mask[: len(indices)] = examples.good
         faults = data.faults(indices)
+    conditions |= data.vectors_of(conditions, mask)
     batch = {data.key: items, 'label': label, **conditions, 'mask': mask}
     if not pad:
         batch = {name: values[mask] for name, values in batch.items()}

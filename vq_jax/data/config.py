@@ -17,8 +17,9 @@ MOST_FRAMES_A_SECOND = 1000
 MOST_TOKENS = 2**20  # of a piece of text
 LEAST_LOUD = -70.0  # LUFS; what is quieter counts as silence
 
-# Keys that say how examples are read and not which: nothing that is made of examples depends on them.
-READING = ('data_dir', 'workers', 'prefetch', 'cache_gib', 'max_undecodable')
+# Keys that say how examples are read and not which: nothing that is made of examples depends on them. What
+# the vectors of texts are, wherever they lie, the spec says.
+READING = ('data_dir', 'workers', 'prefetch', 'cache_gib', 'max_undecodable', 'text_vectors')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,8 @@ class DataConfig:
         the .txt file of the same name beside it. Of several texts, training takes one at random in each
         epoch, and evaluation the first.
       cut_captions: Cut texts that are longer, which are refused otherwise.
+      text_vectors: Folder of the vectors of these texts that `vq_jax.embed` wrote, which batches then have
+        too and `config.conditioner.kind=embedded_text` reads.
       caption_key: Name of the text among the features of a record.
       channels: Of images and video, 1 for grey, 3 for RGB, None for as many as the data set declares (3 for a
         folder).
@@ -127,6 +130,7 @@ class DataConfig:
     name_key: str = 'audio/filename'
     caption_length: int | None = None
     cut_captions: bool = False
+    text_vectors: str | None = None
     caption_key: str = 'text'
     channels: int | None = None
     pad: int = 0
@@ -176,6 +180,11 @@ class DataConfig:
         check_least(1, self, 'image_size', 'frames', 'frame_stride', 'caption_length')
         if self.cut_captions and not self.caption_length:
             raise UserError('cut_captions is true and caption_length is not set: set both, or neither.')
+        if self.text_vectors is not None and not self.caption_length:
+            raise UserError(
+                'text_vectors is given, of texts that are not read: set caption_length to what it was when '
+                'they were written.'
+            )
         if self.frame_rate is not None and not 0 < self.frame_rate <= MOST_FRAMES_A_SECOND:
             raise UserError(
                 f'frame_rate is {self.frame_rate}: use more than 0 and up to {MOST_FRAMES_A_SECOND}, or None.'

@@ -1,7 +1,8 @@
 """A data set as the pipeline sees it: preprocessed examples and labels by index."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,10 +11,12 @@ from absl import logging
 from vq_jax.data.captions import TEXT, Captions
 from vq_jax.data.config import DataConfig
 from vq_jax.data.source import Examples, Record, Source
+from vq_jax.data.text_vectors import TextVectorFiles
 from vq_jax.data.transforms import Undecodable, make_transform
 from vq_jax.errors import UserError, plural
 from vq_jax.spec import ConditionSpec, Spec, blank_conditions
 
+_AT_ONCE = 64  # records, of which only the texts are looked at
 _PROBES = 16  # examples decoded to estimate how much memory all need
 # What else batches have, by names that no condition can have.
 _RESERVED = ('x', 'codes', 'label', 'mask', 'faults', 'oddities', 'asked')
@@ -60,6 +63,7 @@ class Dataset:
         self.transform.spec = self.spec = self.transform.spec or self._measured()
         if captions is not None:
             self.spec = dataclasses.replace(self.spec, tokens=captions.tokenizer.tokens)
+            self._add_vectors()
         self.item_shape, self.item_dtype = self.spec.shape, self.spec.dtype
         self._kept = _Kept(self) if self._bytes() <= config.cache_gib * 2**30 else None
 
@@ -73,6 +77,20 @@ class Dataset:
             )
         self._captions = captions
         self.conditions[TEXT] = captions.spec
+
+    def _add_vectors(self) -> None:
+        """Has batches have the vectors of texts that the config names, if it names any."""
+        if self.config.text_vectors is None:
+            return
+        vectors = TextVectorFiles(self.config.text_vectors)
+        if TEXT not in self.conditions or (taken := vectors.conditions.keys() & self.conditions.keys()):
+            found = f'{" and ".join(sorted(taken))} already' if TEXT in self.conditions else 'no texts'
+            raise UserError(
+                f'config.data.text_vectors names vectors of texts, and {self.name} has {found}; leave it out.'
+            )
+        self.conditions |= vectors.conditions
+        self.spec = dataclasses.replace(self.spec, text_vectors=vectors.spec)
+        self._vectors = vectors
 
     def _describe(
         self,
@@ -89,6 +107,7 @@ class Dataset:
             )
         self.conditions = dict(conditions)
         self._captions: Captions | None = None
+        self._vectors: TextVectorFiles | None = None
         self.config, self.name = config, name
         self.class_names, self.num_classes = class_names, len(class_names)
         self.tolerated = 0
@@ -117,6 +136,40 @@ class Dataset:
     def captioned(self) -> bool:
         """Whether examples have captions, of which training takes one at random."""
         return self._captions is not None
+
+    @property
+    def fetched_conditions(self) -> dict[str, ConditionSpec]:
+        """The conditions that `fetch` returns; `vectors_of` adds the others."""
+        added = self._vectors.conditions if self._vectors else ()
+        return {name: spec for name, spec in self.conditions.items() if name not in added}
+
+    def vectors_of(self, conditions: Mapping[str, np.ndarray], good: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the conditions that are vectors of texts [b ...], of those that `fetch` returned.
+
+        Raises:
+          UserError: If a text of an example that is `good`, bool [b], has none.
+        """
+        return self._vectors.find(conditions[TEXT], good) if self._vectors else {}
+
+    def texts(self) -> Iterator[np.ndarray]:
+        """Yields the tokens of all captions of each example that has some, int32 [k m].
+
+        Raises:
+          UserError: If texts are not read.
+        """
+        if TEXT not in self.fetched_conditions:
+            raise UserError(
+                f'{self.name} has no texts; set config.data.caption_length to how many of their tokens are '
+                'read.'
+            )
+        yield from self._texts()
+
+    def _texts(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self), _AT_ONCE):
+            indices = range(start, min(start + _AT_ONCE, len(self)))
+            for index, record in zip(indices, self._source.read(indices), strict=True):
+                with contextlib.suppress(Undecodable):
+                    yield self._captions.tokens(record.captions, self._source.describe(index))
 
     def fetch(
         self,
@@ -150,7 +203,7 @@ class Dataset:
 
     def blank(self, n: int) -> dict[str, np.ndarray]:
         """Returns room for the conditions of n examples, as `decode` returns them."""
-        blank = blank_conditions(self.conditions, n)
+        blank = blank_conditions(self.fetched_conditions, n)
         return blank if self._captions is None else {**blank, TEXT: np.full(n, None, object)}
 
     def decode(
@@ -206,7 +259,7 @@ class Dataset:
 
     def _bytes(self) -> float:
         """Estimates how much memory the examples need once they are decoded."""
-        beside = sum(blank.nbytes for blank in blank_conditions(self.conditions, 1).values())
+        beside = sum(blank.nbytes for blank in blank_conditions(self.fetched_conditions, 1).values())
         if not self.transform.varied:
             return len(self) * (float(self.spec.size * np.dtype(self.spec.dtype).itemsize) + beside)
         some = np.unique(np.linspace(0, len(self) - 1, _PROBES).astype(int))

@@ -9,6 +9,7 @@ from vq_jax.models.decoder import Decoder
 from vq_jax.models.discriminators import Discriminator, PatchDiscriminator
 from vq_jax.models.dit import DiT
 from vq_jax.models.dual_encoder import DualEncoder
+from vq_jax.models.embedded_text import EmbeddedText
 from vq_jax.models.generator import Generator
 from vq_jax.models.mlp import MLPEncoder, MLPSizes, mlp_decoder
 from vq_jax.models.observation import Observation
@@ -35,6 +36,7 @@ __all__ = [
     'DiT',
     'Discriminator',
     'DualEncoder',
+    'EmbeddedText',
     'FlatEncoder',
     'FlatTrunk',
     'Generator',

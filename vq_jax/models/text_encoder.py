@@ -42,16 +42,25 @@ class TextEncoder(TokenEncoder):
         Raises:
             UserError: if it is none, empty, or longer than those that were learned.
         """
-        if not isinstance(text, str) or not text.strip():
-            raise UserError(f'the text is {text!r}; say what is to be made, such as "a red apple".')
-        tokens = self.tokenizer.encode(text.strip())
-        if len(tokens) > self.length:
-            raise UserError(
-                f'the text has {len(tokens):,} tokens, and this model was trained on texts of up to '
-                f'{self.length}; give a shorter one.'
-            )
-        return {'text': pad_tokens([tokens], self.length)[0]}
+        return {'text': text_tokens(text, self.tokenizer, self.length)}
 
     def describe(self, text: np.ndarray) -> list[str]:
         """See `Conditioner`."""
         return [self.tokenizer.decode(tokens) for tokens in text]
+
+
+def text_tokens(text: str, tokenizer: TextTokenizer, length: int) -> np.ndarray:
+    """The tokens of a text that a user writes, int32 [length], -1 after the end.
+
+    Raises:
+        UserError: if it is none, empty, or longer.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f'the text is {text!r}; say what is to be made, such as "a red apple".')
+    tokens = tokenizer.encode(text.strip())
+    if len(tokens) > length:
+        raise UserError(
+            f'the text has {len(tokens):,} tokens, and this model was trained on texts of up to '
+            f'{length}; give a shorter one.'
+        )
+    return pad_tokens([tokens], length)[0]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from vq_jax.data.text_vectors import VECTORS
 from vq_jax.errors import UserError
 from vq_jax.spec import Spec
 from vq_jax.tasks.classes import difference
@@ -115,7 +116,8 @@ def arrays_of_other_classes(
 def check_same_tokens(source: Restored, task: Task, facts: DataFacts) -> None:
     """Raises `UserError` if a run to begin with learned of a text with other tokens than the new one will.
 
-    Its embeddings of tokens would have the right names, and often the right shapes, and mean something else.
+    Its embeddings of tokens, or maps of vectors of texts, would have the right names, and often the right
+    shapes, and mean something else.
     """
     if not (_reads_text(source.task, source.spec) and _reads_text(task, facts.spec)):
         return
@@ -124,6 +126,12 @@ def check_same_tokens(source: Restored, task: Task, facts: DataFacts) -> None:
             f'{source.workdir}, which --init_from names, learned of texts in other tokens; name a run with '
             'the same config.data.text_tokenizer (of bpe:SIZE, learned from the same texts), or leave '
             '--init_from out.'
+        )
+    read = (source.task.condition_specs, task.condition_specs)
+    if all(VECTORS in specs for specs in read) and source.spec.text_vectors != facts.spec.text_vectors:
+        raise UserError(
+            f'{source.workdir}, which --init_from names, learned of vectors of texts by another encoder; '
+            'name a run of the same one, or leave --init_from out.'
         )
 
 

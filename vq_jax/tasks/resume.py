@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vq_jax.tasks.restore import begun_config, config_of, identities
-from vq_jax.tasks.task import Task
+from vq_jax.tasks.task import Task, check_same_vectors
 from vq_jax.training.config import to_json
 from vq_jax.training.run_dir import (
     DataFacts,
@@ -63,5 +63,6 @@ class Begun:
         return pin_built_on(config, self.workdir, named_anew(recorded, config))
 
     def check_task(self, task: Task) -> None:
-        """Raises `UserError` if a task is built on other weights than the run is."""
+        """Raises `UserError` if a task is built on other weights than the run is, or on vectors of texts."""
         check_built_on(self.workdir, identities(task))
+        check_same_vectors(task.spec, self.facts.spec)

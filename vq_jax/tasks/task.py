@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vq_jax.data import Dataset
+from vq_jax.data.text_vectors import VECTORS
 from vq_jax.errors import UserError
 from vq_jax.media import Media
 from vq_jax.models.classifier import Classified
@@ -157,6 +158,8 @@ class Task(abc.ABC):
                 )
         if 'text' in self.condition_specs:
             check_same_tokens(dataset.spec, self.spec)
+        if VECTORS in self.condition_specs:
+            check_same_vectors(dataset.spec, self.spec)
 
     @property
     def condition_specs(self) -> dict[str, ConditionSpec]:
@@ -362,6 +365,15 @@ def check_same_tokens(spec: Spec, wanted: Spec) -> None:
         raise UserError(
             'the texts have other tokens than those that the model was made for; set '
             'config.data.text_tokenizer to the same tokenizer.'
+        )
+
+
+def check_same_vectors(spec: Spec, wanted: Spec) -> None:
+    """Raises `UserError` unless the vectors of texts are those that a model was made for."""
+    if spec.text_vectors != wanted.text_vectors:
+        raise UserError(
+            'the vectors of texts are of another encoder than those that the model was made for; set '
+            'config.data.text_vectors to a folder of the same one.'
         )
 
 

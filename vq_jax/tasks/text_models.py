@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import unflatten_dict
 
+from vq_jax.data import Dataset
+from vq_jax.data.text_vectors import write_text_vectors
 from vq_jax.errors import UserError
 from vq_jax.models.clip_text import CLIPTextEncoder
 from vq_jax.models.t5 import T5Encoder
-from vq_jax.text_tokenizers import BpeTokenizer, pad_tokens
+from vq_jax.spec import TextVectors
+from vq_jax.text_tokenizers import BpeTokenizer, pad_tokens, text_tokenizer
 from vq_jax.training.manifest import fingerprint
 from vq_jax.weights.text_encoders import TOKENIZER, read_text_encoder
 
@@ -47,7 +50,8 @@ class TextModel:
         """
         folder = Path(folder).expanduser()
         files = read_text_encoder(folder)
-        module = _MODULES[files.kind](**files.sizes)
+        # Asked for within a conditioner, it would be taken for a part of that.
+        module = _MODULES[files.kind](**files.sizes, parent=None)
         tokenizer = BpeTokenizer.read(folder / TOKENIZER)
         if tokenizer.size > module.vocabulary:
             raise UserError(
@@ -108,3 +112,52 @@ class TextModel:
     @functools.cached_property
     def _apply(self) -> Any:
         return jax.jit(lambda params, tokens: self.module.apply({'params': params}, tokens))
+
+
+def write_vectors(
+    folder: str | Path,
+    datasets: Sequence[Dataset],
+    model: TextModel,
+    length: int | None = None,
+    batch_size: int = 64,
+) -> int:
+    """Writes the vectors of all captions of data sets of the same tokens (see `vq_jax.data.text_vectors`).
+
+    Args:
+        folder: where to.
+        datasets: splits that have captions.
+        model: what makes the vectors.
+        length: how many of a text there is room for; None is the most that the model takes, or if it has no
+            bound, those of the longest text.
+        batch_size: texts that are encoded at once.
+
+    Returns:
+        Of how many different texts they are.
+
+    Raises:
+        UserError: if texts are not read, or one has more tokens than there is room for.
+    """
+    rows = {row.tobytes(): row for data in datasets for captions in data.texts() for row in captions}
+    tokens = np.stack(list(rows.values()))
+    tokenizer = text_tokenizer(datasets[0].spec.tokens)
+    texts = [tokenizer.decode(row) for row in tokens]
+    lengths = [len(model.tokenizer.encode_marked(text)) for text in texts]
+    length, most = length or model.longest or max(lengths), max(lengths)
+    if most > length:
+        raise UserError(
+            f'the text {texts[lengths.index(most)][:60]!r} has {most:,} tokens of the text encoder, and '
+            f'there is room for {length:,}; give a larger --length if the encoder takes it, or set '
+            'config.data.cut_captions, with a smaller config.data.caption_length.'
+        )
+    if model.longest is not None and length > model.longest:
+        raise UserError(f'the text encoder takes {model.longest} tokens, and --length is {length}; lower it.')
+
+    def vectors() -> Iterator[np.ndarray]:
+        for start in range(0, len(texts), batch_size):
+            some = texts[start : start + batch_size]
+            found, there = model.embed(some + [''] * (batch_size - len(some)), length)
+            yield from (one[:n] for one, n, _ in zip(found, there, some, strict=False))
+
+    made = TextVectors(length, model.width, model.checksum)
+    write_text_vectors(folder, tokens, lengths, vectors(), made)
+    return len(texts)

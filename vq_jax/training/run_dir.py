@@ -49,6 +49,7 @@ _NOT_LEARNED = (
     'parallel.engine',
     'parallel.shard_parameters',
     'parallel.replicas',
+    'embedded_text.encoder',
     *(f'data.{key}' for key in READING),
 )
 
@@ -320,6 +321,8 @@ def facts_to_seal(facts: DataFacts) -> dict[str, Any]:
     sealed = dataclasses.asdict(facts) | checksums
     if tokens := sealed['spec'].pop('tokens'):  # which may be megabytes, and were not there before text was
         sealed['spec']['tokens'] = hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
+    if sealed['spec']['text_vectors'] is None:  # which runs of before there were any do not say
+        del sealed['spec']['text_vectors']
     return json.loads(json.dumps(sealed))
 
 

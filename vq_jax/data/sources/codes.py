@@ -8,7 +8,7 @@ little-endian unsigned integers, and after them its conditions, if there are any
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypedDict
 from urllib.parse import quote
@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from vq_jax.buckets import BucketFolder, copy_of, is_address, place_of
+from vq_jax.data.captions import TEXT
 from vq_jax.data.config import READING, DataConfig
 from vq_jax.data.dataset import Dataset
 from vq_jax.data.source import Examples
@@ -322,6 +323,7 @@ class CodeDataset(Dataset):
         self._read([0])
         small = len(self) * facts.record.itemsize <= config.cache_gib * 2**30
         self._kept = self._read(range(len(self))) if small else None
+        self._add_vectors()
 
     def __repr__(self) -> str:
         return f'CodeDataset({self.name}, {len(self):,} examples of {self.facts.codes.length} codes)'
@@ -330,8 +332,13 @@ class CodeDataset(Dataset):
         """The codes and labels of examples, all of which are good."""
         rows = self._read(indices) if self._kept is None else self._kept[indices]
         codes = rows['codes'].astype(np.int32)
-        conditions = {name: rows[name].astype(spec.dtype) for name, spec in self.conditions.items()}
+        conditions = {name: rows[name].astype(spec.dtype) for name, spec in self.facts.conditions.items()}
         return Examples(codes[:, 1:], codes[:, 0], np.ones(len(rows), bool), conditions)
+
+    def _texts(self) -> Iterator[np.ndarray]:
+        """One of each example that has codes."""
+        for index in range(len(self)):
+            yield self.fetch(np.array([index])).conditions[TEXT]
 
     def _read(self, indices: Sequence[int]) -> np.ndarray:
         """Records [b]; raises `UserError` for what `codes.json` does not say."""
