@@ -77,7 +77,16 @@ def test_remat_and_patches():
     assert jax.eval_shape(patched.apply, variables, X, T, CLASSES).shape == X.shape
 
 
-@pytest.mark.parametrize('make', [lambda: UNet(UNetSizes(**SMALL), 3), lambda: DiT(DiTSizes(2, 1, 12, 2), 3)])
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda: UNet(UNetSizes(**SMALL), 3),
+        pytest.param(
+            lambda: UNet(UNetSizes(**SMALL, transformer_depth=1, vector_token=5), 3), marks=pytest.mark.slow
+        ),
+        lambda: DiT(DiTSizes(2, 1, 12, 2), 3),
+    ],
+)
 def test_every_part_of_a_context_counts_for_its_own_example(make):
     model = make()
     context = Context(
@@ -119,6 +128,18 @@ def test_a_network_has_the_rank_of_its_grid(kind, grid, patch):
     changes = jax.jit(jax.grad(lambda x, i: jnp.sum(model.apply(variables, x, T, context)[i] ** 2)))(x, 1)
     np.testing.assert_array_equal(changes[0], 0)
     assert (np.abs(np.asarray(changes[1])).max(-1) > 0).all()
+
+
+def test_a_vector_becomes_a_token_like_the_others():
+    model = UNet(UNetSizes(**SMALL, vector_token=4), 3)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), X, T, CLASSES)['params']
+    assert shapes['Embed_0']['embedding'].shape == (3, 4)
+    assert shapes['CrossAttention_0']['key']['kernel'].shape == (4, 16)
+    assert 'Embed_0' not in shapes['Conditioning_0']
+    with pytest.raises(
+        UserError, match='vector_token is 4, and the tokens that are known of an example have'
+    ):
+        jax.eval_shape(model.init, jax.random.key(0), X, T, CLASSES.replace(tokens=jnp.zeros((2, 3, 5))))
 
 
 def count(model, shape, context=NOTHING):

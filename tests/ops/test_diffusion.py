@@ -16,11 +16,16 @@ DDPM = Process('linear', timesteps=1000)
 RNG = np.random.default_rng(0)
 
 
-def test_the_linear_schedule_is_the_product_of_the_published_betas():
+# Rombach et al. 2022: `make_beta_schedule` of their code.
+SCALED = np.cumprod(1 - np.linspace(0.0015**0.5, 0.0195**0.5, 1000) ** 2)
+
+
+@pytest.mark.parametrize('schedule, alpha_bars', [('linear', ALPHA_BARS), ('scaled_linear', SCALED)])
+def test_schedules_are_the_products_of_the_published_betas(schedule, alpha_bars):
     t = np.arange(1, 1001) / 1000
-    alpha, sigma = DDPM.scales(jnp.float32(t))
-    np.testing.assert_allclose(np.square(alpha), ALPHA_BARS, rtol=1e-5)
-    np.testing.assert_allclose(np.square(sigma), 1 - ALPHA_BARS, rtol=1e-5)
+    alpha, sigma = Process(schedule, timesteps=1000).scales(jnp.float32(t))
+    np.testing.assert_allclose(np.square(alpha), alpha_bars, rtol=1e-5)
+    np.testing.assert_allclose(np.square(sigma), 1 - alpha_bars, rtol=1e-5)
 
 
 def test_the_cosine_schedule():

@@ -1,10 +1,13 @@
 """Made `published_unets.json`: what U-Nets of other projects, and their samplers, give with random weights.
 
-By `python -m tests.weights.make_published_unets`, with PyTorch 2.13.0 on a CPU and diffusers 0.42.1; the
-weights are those of `models.py`.
+By `python -m tests.weights.make_published_unets`, with PyTorch 2.13.0 on a CPU, diffusers 0.42.1, einops, and
+on the path latent-diffusion (commit a506df5); the weights are those of `models.py`.
 """
 
+import dataclasses
 import json
+import sys
+import types
 import zlib
 from pathlib import Path
 
@@ -13,7 +16,23 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 from diffusers.schedulers import scheduling_ddpm
 
-from tests.weights.models import OF_PIXELS, SAMPLED, STEPS, pixels, unet_weights
+from tests.weights.models import (
+    HEADS,
+    LABELS,
+    OF_CLASSES,
+    OF_PIXELS,
+    SAMPLED,
+    STEPS,
+    latents,
+    pixels,
+    unet_weights,
+)
+
+# What is imported to ask whether sizes are of its kind.
+sys.modules['omegaconf'] = types.ModuleType('omegaconf')
+sys.modules['omegaconf.listconfig'] = types.SimpleNamespace(ListConfig=None)
+
+from ldm.modules.diffusionmodules.openaimodel import UNetModel  # noqa: E402
 
 
 def flat(x):
@@ -50,6 +69,39 @@ def of_pixels(kind):
     return model.eval()
 
 
+def of_latents(sizes, heads):
+    """As the file of all has it; the embeddings of classes are those of its `ClassEmbedder`."""
+    model = torch.nn.Module()
+    model.model, model.cond_stage_model = torch.nn.Module(), torch.nn.Module()
+    model.cond_stage_model.embedding = torch.nn.Embedding(sizes.classes + 1, sizes.token)
+    model.model.diffusion_model = UNetModel(
+        image_size=None,
+        in_channels=sizes.inputs,
+        model_channels=sizes.channels,
+        out_channels=sizes.outputs,
+        num_res_blocks=sizes.residual_blocks,
+        attention_resolutions=[2**level for level in sizes.attention],
+        channel_mult=sizes.multipliers,
+        num_heads=heads,
+        use_spatial_transformer=True,
+        transformer_depth=sizes.depth,
+        context_dim=sizes.token,
+    )
+    return model
+
+
+def guided(model, guidance):
+    """The noise that is predicted, of the labels and of none."""
+    labels = torch.tensor([LABELS, (OF_CLASSES.classes,) * 2])
+    tokens = model.cond_stage_model.embedding(labels[..., None])
+
+    def predicted(x, t):
+        given, none = (model.model.diffusion_model(x, t.expand(2), context) for context in tokens)
+        return types.SimpleNamespace(sample=none + guidance * (given - none))
+
+    return predicted
+
+
 def published(*multipliers, attention):
     levels = range(len(multipliers))
     at = ['Attn' if level == attention else '' for level in levels]
@@ -62,12 +114,12 @@ def published(*multipliers, attention):
         )
 
 
-def sampled(model, scheduler, noise, **options):
-    """From noise, in the steps of a scheduler."""
+def sampled(model, scheduler, noise, first=0, **options):
+    """From noise, in the steps of a scheduler from one on."""
     x, *rest = noise
     draws = iter(rest)
     scheduling_ddpm.randn_tensor = lambda *_, **__: next(draws)
-    for t in scheduler.timesteps:
+    for t in scheduler.timesteps[first:]:
         x = scheduler.step(model(x, t).sample, t, x, **options).prev_sample
     return flat(x)
 
@@ -76,6 +128,19 @@ made = {
     'ddpm-cifar10-32': names(published(1, 2, 2, 2, attention=1)),
     'DDPM at 256 pixels': names(published(1, 1, 2, 2, 4, 4, attention=4)),
 }
+with torch.device('meta'):
+    cin256 = dataclasses.replace(
+        OF_CLASSES,
+        inputs=3,
+        outputs=3,
+        channels=192,
+        multipliers=(1, 2, 3, 5),
+        residual_blocks=2,
+        attention=(1, 2, 3),
+        token=512,
+        classes=1000,
+    )
+    made['cin256-v2'] = names(of_latents(cin256, heads=1))
 with torch.no_grad():
     noise = tensor(pixels())
     for kind in OF_PIXELS:
@@ -86,4 +151,19 @@ with torch.no_grad():
     ddim.set_timesteps(4)
     made['added']['ddpm'] = sampled(model, ddpm, noise)
     made['added']['ddim'] = sampled(model, ddim, noise, use_clipped_model_output=True)
+    model = of_latents(OF_CLASSES, HEADS).eval()
+    model.load_state_dict({name: torch.tensor(array) for name, array in unet_weights('classes').items()})
+    model, x = guided(model, 2.0), tensor(latents())
+    ddim = DDIMScheduler(
+        beta_schedule='scaled_linear',
+        beta_start=0.0015,
+        beta_end=0.0195,
+        clip_sample=False,
+        timestep_spacing='trailing',
+    )
+    ddim.set_timesteps(4)
+    made['classes'] = {
+        'outputs': flat(model(x, torch.tensor(STEPS)).sample),
+        'ddim': sampled(model, ddim, [x], first=2),
+    }
 Path(__file__).with_name('published_unets.json').write_text(json.dumps(made) + '\n')

@@ -64,6 +64,8 @@ OF_PIXELS = {
         },
     ),
 }
+# The U-Net of latent-diffusion over the same latents as the transformers.
+OF_CLASSES = UNetSizes(4, 4, 128, (1, 2), 1, (1,), 'add', depth=1, token=16, classes=10)
 # Codecs of sound, with 8 samples a position.
 OF_SOUND = {
     'dac': CodecSizes(8, 6, (2, 4), 3, features=16, depth=3, num_codes=32, code_dim=8),
@@ -129,9 +131,10 @@ STEPS = (0, 700)  # of noise, counted from 0, at which these are
 
 @functools.cache
 def unet_weights(kind):
-    """Those of a U-Net of `OF_PIXELS`."""
-    sizes, settings = OF_PIXELS[kind]
-    return random_weights('diffusers-unet', sizes, **{'unet.sinusoid_endpoint': settings['freq_shift'] == 1})
+    """Those of a U-Net of `OF_PIXELS`, or of latent-diffusion's, 'classes'."""
+    sizes, settings = (OF_CLASSES, {'freq_shift': 0}) if kind == 'classes' else OF_PIXELS[kind]
+    project = 'latent-diffusion-unet' if kind == 'classes' else 'diffusers-unet'
+    return random_weights(project, sizes, **{'unet.sinusoid_endpoint': settings['freq_shift'] == 1})
 
 
 SAMPLED = (1000, 750, 500, 1)  # steps of noise, counted from 1, from which samplers take some of it

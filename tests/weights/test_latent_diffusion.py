@@ -1,5 +1,7 @@
 """Diffusion transformers of other projects beside their own modules, on the run of an autoencoder."""
 
+import dataclasses
+import functools
 import json
 import math
 import zlib
@@ -11,17 +13,31 @@ import numpy as np
 import pytest
 
 import vq_jax
-from tests.weights.models import HEADS, LABELS, OF_LATENTS, STEPS, latents, random_weights
+from tests.weights.models import (
+    HEADS,
+    LABELS,
+    OF_CLASSES,
+    OF_LATENTS,
+    STEPS,
+    latents,
+    random_weights,
+    unet_weights,
+)
 from vq_jax.errors import UserError
-from vq_jax.ops.diffusion import interpolated_log_variance
+from vq_jax.ops.diffusion import from_x0, interpolated_log_variance
+from vq_jax.sampling.diffusion import SAMPLERS, Move, Options
 from vq_jax.tasks.conversion import convert, export_run
 from vq_jax.weights import PROJECTS, read_weights, write_safetensors
 from vq_jax.weights.dit import DiTSizes
+from vq_jax.weights.unet import UNetSizes
 from vq_jax.weights.vqgan import Sizes
 
 # What the projects' own modules give: see `make_published_networks.py`.
 PUBLISHED = json.loads(Path(__file__).with_name('published_networks.json').read_text())
+# And `make_published_unets.py`.
+OF_UNETS = json.loads(Path(__file__).with_name('published_unets.json').read_text())
 KL = Sizes(3, 128, (1,), 1, (), 4, 4, 0)
+UNET = 'latent-diffusion-unet'
 
 
 @pytest.fixture(scope='module')
@@ -34,11 +50,14 @@ def folder(tmp_path_factory):
     for project, sizes in OF_LATENTS.items():
         fixed = PROJECTS[project].constants(sizes, {})
         write_safetensors(folder / f'{project}.safetensors', random_weights(project) | fixed, {})
+    fixed = PROJECTS[UNET].constants(OF_CLASSES, {})
+    write_safetensors(folder / f'{UNET}.safetensors', unet_weights('classes') | fixed, {})
     return folder
 
 
 def converted(folder, project, **changes):
-    given = {'latent.workdir': str(folder / 'kl'), 'data.image_size': 8, 'dit.heads': HEADS}
+    heads = {'unet.heads': HEADS} if project == UNET else {'dit.heads': HEADS}
+    given = {'latent.workdir': str(folder / 'kl'), 'data.image_size': 8, **heads}
     return convert(folder / f'{project}.safetensors', project, given | changes)
 
 
@@ -70,8 +89,26 @@ def test_networks_equal_those_of_other_projects(folder, project):
     np.testing.assert_allclose(scale, np.full(4, 1 / 0.18215), rtol=1e-6)
 
 
+def test_the_unet_of_classes_and_its_samples_are_those_of_latent_diffusion(folder):
+    """The noise that is predicted with guidance, and two steps of DDIM."""
+    made = converted(folder, UNET)
+    task, x, wanted = made.task, jnp.asarray(latents()), OF_UNETS['classes']
+    context = task.context(made.state.eval_variables(), np.array(LABELS))
+    sampling = dataclasses.replace(task.sampling, guidance=2.0)
+    denoise = jax.jit(lambda state, x, t: task.sampling_denoiser(state, context, sampling)(x, t))
+    denoise = functools.partial(denoise, made.state)
+    t = (jnp.array(STEPS) + 1) / 1000
+    noise = from_x0('noise', task.process, denoise(x, t).x0, x, t)
+    np.testing.assert_allclose(noise[:, ::2, ::3].reshape(-1), wanted['outputs'], atol=1e-4)
+    for t, s in ((0.5, 0.25), (0.25, 0.0)):
+        t, s = jnp.array(t), jnp.array(s)
+        move = Move(t=t, s=s, t_before=t, x0_before=x, last=s == 0, noise=x)
+        x, x0 = SAMPLERS['ddim'](denoise, task.process, x, move, Options())
+    np.testing.assert_allclose(x0[:, ::2, ::3].reshape(-1), wanted['ddim'], atol=1e-4)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('project', OF_LATENTS)
+@pytest.mark.parametrize('project', [*OF_LATENTS, UNET])
 def test_converted_models_sample_and_go_back(folder, project, tmp_path):
     converted(folder, project).write(tmp_path / 'run')
     run = vq_jax.load(tmp_path / 'run', overrides={'sampling.steps': 2})
@@ -85,7 +122,7 @@ def test_converted_models_sample_and_go_back(folder, project, tmp_path):
     for name, array in before.items():
         assert back[name].tobytes() == array.tobytes(), name
     other = 'sit' if project == 'dit' else 'dit'
-    with pytest.raises(UserError, match=r'cannot be written as a model of .iT: config\.model\.learned_var'):
+    with pytest.raises(UserError, match=r'cannot be written as a model of .iT: config\.model\.'):
         export_run(tmp_path / 'run', other, tmp_path / 'x.pt')
 
 
@@ -104,6 +141,24 @@ def test_tables_are_those_of_published_models(project, sizes, parameters, names)
     assert sum(map(math.prod, shapes.values())) == parameters
     lines = sorted(f'{name} {shape}' for name, shape in shapes.items())
     assert zlib.crc32('\n'.join(lines).encode()) == names
+
+
+def test_the_table_of_the_unet_is_that_of_cin256():
+    sizes = UNetSizes(3, 3, 192, (1, 2, 3, 5), 2, (1, 2, 3), depth=1, token=512, classes=1000)
+    rows = PROJECTS[UNET].table(sizes, {'unet.sinusoid_endpoint': False})
+    shapes = {row.theirs: row.shape for row in rows}
+    lines = sorted(f'{name} {shape}' for name, shape in shapes.items())
+    count = sum(map(math.prod, shapes.values()))
+    assert [count, zlib.crc32('\n'.join(lines).encode())] == OF_UNETS['cin256-v2']
+    assert PROJECTS[UNET].known_as(sizes).name == 'cin256-v2'
+
+
+def test_a_file_of_all_is_of_two_projects(tmp_path):
+    rows = PROJECTS['taming'].table(dataclasses.replace(KL, num_codes=16))
+    within = {f'first_stage_model.{row.theirs}': np.zeros(1, np.float32) for row in rows}
+    write_safetensors(tmp_path / 'cin256.safetensors', unet_weights('classes') | within, {})
+    with pytest.raises(UserError, match=r'projects; say which by --from=taming or latent-diffusion-unet\.'):
+        convert(tmp_path / 'cin256.safetensors')
 
 
 @pytest.mark.parametrize(

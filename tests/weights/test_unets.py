@@ -1,5 +1,6 @@
 """U-Nets of other projects beside their own modules and samplers."""
 
+import functools
 import json
 import math
 import zlib
@@ -34,9 +35,12 @@ def write_model(folder, kind, **changes):
 
 def of_ours(made):
     """The network of a converted model, of noisy examples and times."""
-    variables = made.state.eval_variables()
-    context = made.task.context(variables, np.zeros(2, 'int32'))
-    return jax.jit(made.task.network(variables, context))
+
+    @jax.jit
+    def network(variables, x, t):
+        return made.task.network(variables, made.task.context(variables, np.zeros(2, 'int32')))(x, t)
+
+    return functools.partial(network, made.state.eval_variables())
 
 
 def beside(x, wanted):

@@ -123,7 +123,7 @@ class AxialAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of positions to the tokens of a context, to be added to the input.
+    """Attention of positions to the tokens of a context, or to themselves, to be added to the input.
 
     Attributes:
         width: of the positions.
@@ -131,6 +131,8 @@ class CrossAttention(nn.Module):
         dtype: what is computed in.
         kernel_init: how the other kernels start.
         last_init: how the last kernel starts; at zeros the context changes nothing before training.
+        biases: queries, keys and values have some.
+        norm_epsilon: what normalisation adds to variances.
     """
 
     width: int
@@ -138,21 +140,27 @@ class CrossAttention(nn.Module):
     dtype: str = 'float32'
     kernel_init: Initializer = nn.initializers.lecun_normal()
     last_init: Initializer = nn.initializers.zeros_init()
+    biases: bool = True
+    norm_epsilon: float = 1e-6
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
-        def dense(init: Initializer) -> nn.Dense:
-            return nn.Dense(self.width, dtype=self.dtype, kernel_init=init, dot_general=dot_by_rows)
+        def dense(init: Initializer, biases: bool = True) -> nn.Dense:
+            options = {'use_bias': biases, 'dtype': self.dtype, 'dot_general': dot_by_rows}
+            return nn.Dense(self.width, kernel_init=init, **options)
 
-        self.norm = layer_norm(self.dtype)
-        self.query, self.key, self.value = (dense(self.kernel_init) for _ in range(3))
+        self.norm = layer_norm(self.dtype, epsilon=self.norm_epsilon)
+        self.query, self.key, self.value = (dense(self.kernel_init, self.biases) for _ in range(3))
         self.output = dense(self.last_init)
 
-    def __call__(self, x: jax.Array, tokens: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, tokens: jax.Array | None = None, mask: jax.Array | None = None
+    ) -> jax.Array:
         """What positions [b n width] see of a context's tokens [b m d]; a bias alone where there are none.
 
-        The mask is True for the tokens that are there, bool [b m]; None if all are.
+        The mask is True for the tokens that are there, bool [b m]; None if all are. Without tokens, what is
+        normalised of the positions takes their place: self-attention.
         """
-        return self.look(x, *self.read(tokens), mask)
+        return self.look(x, *self.read(self.norm(x) if tokens is None else tokens), mask)
 
     def read(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Keys and values [b m heads width/heads] of tokens [b m d], which many steps can share."""

@@ -17,10 +17,11 @@ from flax import linen as nn
 from vq_jax.errors import UserError, check_least, check_share, on_device
 from vq_jax.models.attention import Attention, CrossAttention
 from vq_jax.models.conditioning import Conditioning
-from vq_jax.models.context import NOTHING, Context, beside
+from vq_jax.models.context import NOTHING, Context, VectorEmbedding, beside
 from vq_jax.models.convolution import Conv
 from vq_jax.models.normalisation import GroupNorm
 from vq_jax.models.residual import Downsample, Upsample, check_resolutions, recomputed
+from vq_jax.models.spatial_transformer import SpatialTransformer
 from vq_jax.ops.barrier import cpu_barrier
 from vq_jax.ops.dropout import dropout
 from vq_jax.ops.grids import from_patches, over_grid, per_axis, to_patches
@@ -54,6 +55,11 @@ class UNetSizes:
             'end' of each axis alone, as in Ho et al. 2020's code, or at 'both' ends, as in Dhariwal and
             Nichol's.
         norm_epsilon: what normalisation adds to variances.
+        transformer_depth: of the transformer that takes the place of self-attention, as in latent diffusion
+            (Rombach et al. 2022, arXiv:2112.10752): blocks of self-attention, attention to the tokens of a
+            context, and connected layers; 0 for self-attention, with attention to the tokens after it.
+        vector_token: the vector of a context, such as a class, becomes a token of this width, beside those of
+            the context, as there; 0 adds it to the embedding of the time.
         patch: so many positions on each axis become one of as many more channels, so that no layer works at
             full resolution (Hoogeboom et al. 2023, arXiv:2301.11093, section 3.2); in Python, a tuple gives
             each axis its own.
@@ -72,6 +78,8 @@ class UNetSizes:
     sinusoid_endpoint: bool = False
     downsample_padding: Literal['end', 'both'] = 'end'
     norm_epsilon: float = 1e-6
+    transformer_depth: int = 0
+    vector_token: int = 0
     patch: int | tuple[int, ...] = 1
     dropout: float = 0.0
     dtype: Literal['float32', 'bfloat16'] = 'float32'
@@ -79,6 +87,7 @@ class UNetSizes:
 
     def __post_init__(self) -> None:
         check_least(1, self, 'channels', 'multipliers', 'residual_blocks', 'patch')
+        check_least(0, self, 'transformer_depth', 'vector_token')
         if self.channels % 2:
             raise UserError(f'channels is {self.channels}; give an even number.')
         check_resolutions(self.attention_resolutions, self.multipliers)
@@ -112,8 +121,8 @@ class UNetSizes:
 class UNet(nn.Module):
     """Noisy examples and times to predictions.
 
-    Of a context, the vector is added to the embedding of the time, the grid is further channels beside the
-    noisy example, and wherever there is self-attention, attention to the tokens follows.
+    Of a context, the vector is added to the embedding of the time or becomes a token, the grid is further
+    channels beside the noisy example, and wherever there is self-attention, attention to the tokens follows.
 
     Attributes:
         sizes: see `UNetSizes`.
@@ -139,8 +148,10 @@ class UNet(nn.Module):
             float32 [b *grid features]; zeros before training.
         """
         s = self.sizes
-        block, attention = recomputed(s.remat, TimedBlock, Attention)
+        block, attention, transformer = recomputed(s.remat, TimedBlock, Attention, SpatialTransformer)
         count = 0
+        if s.vector_token and context.vector is not None:
+            context = self._with_token(context)
 
         def timed(x: jax.Array, number: int) -> jax.Array:
             nonlocal count
@@ -151,6 +162,9 @@ class UNet(nn.Module):
 
         def attended(x: jax.Array) -> jax.Array:
             c = x.shape[-1]
+            if s.transformer_depth:
+                inner = transformer(s.transformer_depth, s.heads_of(c), s.dtype)
+                return inner(x, context.tokens, context.mask)
             x = attention(s.dtype, s.heads_of(c), _ZEROS, s.norm_epsilon)(x)
             if context.tokens is not None:
                 cross = CrossAttention(c, s.heads_of(c), s.dtype)
@@ -184,6 +198,23 @@ class UNet(nn.Module):
         features = math.prod(per_axis(s.patch, x.ndim - 2, 'patch')) * self.features
         x = Conv(features, dtype=s.dtype, kernel_init=_ZEROS)(x)
         return from_patches(x, s.patch).astype(jnp.float32)
+
+    def _with_token(self, context: Context) -> Context:
+        """A context whose vector is the first of its tokens; called inside the compact method."""
+        width = self.sizes.vector_token
+        tokens = VectorEmbedding(width, nn.initializers.normal(0.02), name='Embed_0')(context.vector)[:, None]
+        if context.tokens is None:
+            return context.replace(vector=None, tokens=tokens)
+        if context.tokens.shape[-1] != width:
+            raise UserError(
+                f'vector_token is {width}, and the tokens that are known of an example have a width of '
+                f'{context.tokens.shape[-1]}; make them the same.'
+            )
+        mask = context.mask
+        if mask is not None:
+            mask = jnp.concatenate([jnp.ones((len(mask), 1), bool), mask], axis=1)
+        tokens = jnp.concatenate([tokens, context.tokens], axis=1)
+        return context.replace(vector=None, tokens=tokens, mask=mask)
 
 
 class TimedBlock(nn.Module):

@@ -29,17 +29,18 @@ PathName = Literal['variance_preserving', 'straight']
 Weighting = Literal['uniform', 'min_snr', 'bound']
 
 
-def _fit_linear() -> np.ndarray:
-    """The polynomial through `-log(alpha^2) / t` of the published 1,000 steps.
+def _fit(betas: np.ndarray) -> tuple[float, ...]:
+    """The polynomial through `-log(alpha^2) / t` of the betas of n published steps.
 
-    Their betas rise along a line, so that it is one but for terms below float32.
+    They, or their square roots, rise along a line, so that it is one but for terms below float32.
     """
-    n = 1000
-    decay = -np.cumsum(np.log1p(-np.linspace(1e-4, 0.02, n))) * n / np.arange(1, n + 1)
-    return np.polyfit(np.arange(1, n + 1) / n, decay, 5, w=1 / decay)
+    n = len(betas)
+    decay = -np.cumsum(np.log1p(-betas)) * n / np.arange(1, n + 1)
+    return tuple(map(float, np.polyfit(np.arange(1, n + 1) / n, decay, 5, w=1 / decay)))
 
 
-_LINEAR = tuple(map(float, _fit_linear()))
+_LINEAR = _fit(np.linspace(1e-4, 0.02, 1000))
+_SCALED_LINEAR = _fit(np.linspace(0.0015**0.5, 0.0195**0.5, 1000) ** 2)
 
 
 def linear(t: jax.Array) -> jax.Array:
@@ -47,7 +48,20 @@ def linear(t: jax.Array) -> jax.Array:
 
     Exact at their times, i / 1000, and smooth in between.
     """
-    decay = t * jnp.polyval(jnp.asarray(_LINEAR, jnp.float32), t)
+    return _of_betas(_LINEAR, t)
+
+
+def scaled_linear(t: jax.Array) -> jax.Array:
+    """That of latent diffusion (Rombach et al. 2022, arXiv:2112.10752), as in its code.
+
+    Of 1,000 steps, whose betas have square roots that rise evenly, from 0.0015 to 0.0195. Exact at their
+    times, i / 1000, and smooth in between.
+    """
+    return _of_betas(_SCALED_LINEAR, t)
+
+
+def _of_betas(fitted: tuple[float, ...], t: jax.Array) -> jax.Array:
+    decay = t * jnp.polyval(jnp.asarray(fitted, jnp.float32), t)
     return -jnp.log(jnp.expm1(decay))
 
 
@@ -75,7 +89,7 @@ def log_linear(t: jax.Array) -> jax.Array:
 
 
 SCHEDULES: dict[str, Callable[[jax.Array], jax.Array]] = {
-    f.__name__: f for f in (linear, cosine, straight, log_linear)
+    f.__name__: f for f in (linear, scaled_linear, cosine, straight, log_linear)
 }
 ScheduleName = Literal[*SCHEDULES]
 

@@ -3,7 +3,7 @@
 from vq_jax.weights.diffusers import DIFFUSERS
 from vq_jax.weights.dit import DIT, SIT
 from vq_jax.weights.downloads import INCEPTION_FILES, LPIPS_FILES, download
-from vq_jax.weights.latent_diffusion import LATENT_DIFFUSION
+from vq_jax.weights.latent_diffusion import LATENT_DIFFUSION, LATENT_DIFFUSION_UNET
 from vq_jax.weights.llamagen import LLAMAGEN, LLAMAGEN_GPT
 from vq_jax.weights.project import Project
 from vq_jax.weights.pytorch_files import write_pytorch
@@ -20,6 +20,7 @@ PROJECTS: dict[str, Project] = {
         LLAMAGEN,
         VAR,
         LATENT_DIFFUSION,
+        LATENT_DIFFUSION_UNET,
         *DIFFUSERS,
         TAMING_GUMBEL,
         TAMING_GPT,

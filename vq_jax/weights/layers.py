@@ -54,11 +54,7 @@ class Layers:
             part, parts = others[:number].count(other), others.count(other)
             kernel, shape = (1, 1, width, width), (parts * width, width)
             matrix = (shape, (1, 0)) if linear else ((*shape, 1, 1), (2, 3, 1, 0))
-            way = ('params', *ours.split('.'), name)
-            self.rows += [
-                Row(f'{theirs}.{other}.weight', matrix[0], (*way, 'kernel'), matrix[1], kernel, part, parts),
-                Row(f'{theirs}.{other}.bias', shape[:1], (*way, 'bias'), (0,), (width,), part, parts),
-            ]
+            self._layer(f'{theirs}.{other}', f'{ours}.{name}', *matrix, kernel, part=part, parts=parts)
 
     def conv(self, theirs: str, ours: str, width: int, out: int, size: int = 3) -> None:
         """A convolution."""
@@ -68,9 +64,38 @@ class Layers:
         """A convolution of size 1 there, which is a matrix here."""
         self._layer(theirs, ours, (out, width, 1, 1), (2, 3, 1, 0), (width, out))
 
-    def linear(self, theirs: str, ours: str, width: int, out: int, into: np.ndarray | None = None) -> None:
+    def linear(
+        self,
+        theirs: str,
+        ours: str,
+        width: int,
+        out: int,
+        into: np.ndarray | None = None,
+        biases: bool = True,
+    ) -> None:
         """A matrix, and which of the numbers that go into it there ours are, if the order is another."""
-        self._layer(theirs, ours, (out, width), (1, 0), (width, out), into=into)
+        self._layer(theirs, ours, (out, width), (1, 0), (width, out), into=into, biases=biases)
+
+    def transformer(self, theirs: str, ours: str, width: int, depth: int, mlp_width: int, token: int) -> None:
+        """A spatial transformer, whose blocks attend to themselves and to tokens of a width."""
+        self.norm(f'{theirs}.norm', f'{ours}.GroupNorm_0', width)
+        self.conv(f'{theirs}.proj_in', f'{ours}.input', width, width, size=1)
+        for number in range(depth):
+            block, way = f'{theirs}.transformer_blocks.{number}', f'{ours}.TransformerBlock_{number}'
+            for i, (name, known) in enumerate((('self_attention', width), ('cross_attention', token)), 1):
+                self.norm(f'{block}.norm{i}', f'{way}.{name}.norm', width)
+                for layer, of, into in (('q', 'query', width), ('k', 'key', known), ('v', 'value', known)):
+                    self.linear(
+                        f'{block}.attn{i}.to_{layer}', f'{way}.{name}.{of}', into, width, biases=False
+                    )
+                self.linear(f'{block}.attn{i}.to_out.0', f'{way}.{name}.output', width, width)
+            self.norm(f'{block}.norm3', f'{way}.LayerNorm_0', width)
+            both, shape = (2 * mlp_width, width), (width, mlp_width)
+            for part, name in enumerate(('widen', 'gate')):
+                theirs_of_both = f'{block}.ff.net.0.proj'
+                self._layer(theirs_of_both, f'{way}.{name}', both, (1, 0), shape, part=part, parts=2)
+            self.linear(f'{block}.ff.net.2', f'{way}.narrow', mlp_width, width)
+        self.conv(f'{theirs}.proj_out', f'{ours}.output', width, width, size=1)
 
     def norm(self, theirs: str, ours: str, width: int) -> None:
         """A normalisation."""
@@ -85,11 +110,15 @@ class Layers:
         ours_shape: tuple[int, ...],
         name: str = 'kernel',
         into: np.ndarray | None = None,
+        biases: bool = True,
+        part: int = 0,
+        parts: int = 1,
     ) -> None:
         """Weight and bias, the latter of which is as long as the first axis of the former there."""
         way = ('params', *ours.split('.'))
         orders = {} if into is None else {1: into}
-        self.rows += [
-            Row(f'{theirs}.weight', shape, (*way, name), axes, ours_shape, orders=orders),
-            Row(f'{theirs}.bias', shape[:1], (*way, 'bias'), (0,), shape[:1]),
-        ]
+        weight = Row(f'{theirs}.weight', shape, (*way, name), axes, ours_shape, part, parts, orders)
+        self.rows.append(weight)
+        if biases:
+            size = (shape[0] // parts,)
+            self.rows.append(Row(f'{theirs}.bias', shape[:1], (*way, 'bias'), (0,), size, part, parts))

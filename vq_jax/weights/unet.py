@@ -17,6 +17,7 @@ from vq_jax.weights.layers import Layers, check_groups
 from vq_jax.weights.project import Project, Row, Way, renamed
 
 _TIME = 'Conditioning_0'
+_CLASSES = ('params', 'Embed_0')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,9 @@ class UNetSizes:
         residual_blocks: at each resolution on the way down; on the way up there is one more.
         attention: resolutions, 0 the finest, whose blocks are each followed by self-attention.
         time_conditioning: what the time does in blocks.
+        depth: blocks of the transformers that take its place; 0 for none.
+        token: width of the tokens that these attend to.
+        classes: that there are such tokens of, beside the one for none.
     """
 
     inputs: int
@@ -40,6 +44,9 @@ class UNetSizes:
     residual_blocks: int
     attention: tuple[int, ...]
     time_conditioning: Literal['scale_shift', 'add'] = 'add'
+    depth: int = 0
+    token: int = 0
+    classes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +54,9 @@ class UNetNames:
     """What a project calls the layers.
 
     Of a block, `{level}` is the number of its resolution, 0 the finest, `{order}` that of those before it on
-    its way, and `{block}` that of the blocks before it at its resolution.
+    its way, `{block}` that of the blocks before it at its resolution, and `{number}` that of all before it on
+    its way, or `{next}`, counted from 1. What ends a resolution on the way down is counted like one more
+    block; on the way up it has the numbers of the last block, and is the layer `{layer}` there.
 
     Attributes:
         conv_in: the first convolution.
@@ -61,8 +70,9 @@ class UNetNames:
         upsample: the convolution that ends a resolution.
         block: of a block normalisation, convolution, linear layer of the time, normalisation, convolution,
             and the convolution that its input passes.
-        attention: of self-attention normalisation, query, key, value and output.
         out: the last normalisation and convolution.
+        attention: of self-attention normalisation, query, key, value and output; None for transformers.
+        classes: the tokens of classes, if there are any.
     """
 
     conv_in: str
@@ -75,8 +85,9 @@ class UNetNames:
     up_attention: str
     upsample: str
     block: tuple[str, str, str, str, str, str]
-    attention: tuple[str, str, str, str, str]
     out: tuple[str, str]
+    attention: tuple[str, str, str, str, str] | None = None
+    classes: str = ''
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,37 +120,42 @@ class UNetProject(Project):
     def marks(self) -> tuple[str, ...]:
         """See `Project.marks`."""
         n = self.names
-        layers = n.conv_in, n.time[0], f'{n.middle[1]}.{n.attention[1]}', n.out[1]
-        return tuple(f'{layer}.weight' for layer in layers)
+        query = n.attention[1] if n.attention else 'transformer_blocks.0.attn2.to_q'
+        layers = (n.conv_in, n.time[0], f'{n.middle[1]}.{query}', n.out[1], n.classes)
+        return tuple(f'{layer}.weight' for layer in layers if layer)
 
     def sizes(self, arrays: Mapping[str, np.ndarray]) -> UNetSizes:
         """See `Project.sizes`."""
         size, names = functools.partial(self.size, arrays), self.names
-        first, time = names.block[1], names.block[2]
+        blocks = 0
 
-        def block(level: int, number: int) -> str:
-            return names.down.format(level=level, order=level, block=number)
+        def of_block(level: int, block: int, layer: int = 1) -> str:
+            there = names.down.format(**_place(level, level, block, blocks))
+            return f'{there}.{names.block[layer]}.weight'
 
         def attention(level: int) -> str:
-            there = names.down_attention.format(level=level, order=level, block=0)
-            return f'{there}.{names.attention[0]}.weight'
+            there = names.down_attention.format(**_place(level, level, 0, blocks))
+            return f'{there}.{names.attention[0] if names.attention else "norm"}.weight'
 
         channels = size(f'{names.conv_in}.weight', 0, 4)
-        levels = next(n for n in itertools.count() if f'{block(n, 0)}.{first}.weight' not in arrays)
-        widths = [size(f'{block(level, 0)}.{first}.weight', 0, 4) for level in range(levels)]
+        blocks = next(n for n in itertools.count() if of_block(0, n) not in arrays)
+        levels = next(n for n in itertools.count() if of_block(n, 0) not in arrays)
+        widths = [size(of_block(level, 0), 0, 4) for level in range(levels)]
         if not widths or any(width % channels for width in widths):
             raise UserError(f'the channels of a model of {self.title} are {channels} and {widths}.')
-        added = size(f'{block(0, 0)}.{time}.weight', 0, 2) == channels
+        inner = f'{names.middle[1]}.transformer_blocks'
+        depth = next(n for n in itertools.count() if f'{inner}.{n}.norm1.weight' not in arrays)
         return UNetSizes(
             inputs=size(f'{names.conv_in}.weight', 1, 4),
             outputs=size(f'{names.out[1]}.weight', 0, 4),
             channels=channels,
             multipliers=tuple(width // channels for width in widths),
-            residual_blocks=next(
-                n for n in itertools.count() if f'{block(0, n)}.{first}.weight' not in arrays
-            ),
+            residual_blocks=blocks,
             attention=tuple(level for level in range(levels) if attention(level) in arrays),
-            time_conditioning='add' if added else 'scale_shift',
+            time_conditioning='add' if size(of_block(0, 0, 2), 0, 2) == widths[0] else 'scale_shift',
+            depth=depth,
+            token=size(f'{inner}.0.attn2.to_k.weight', 1, 2) if depth else 0,
+            classes=size(f'{names.classes}.weight', 0, 2) - 1 if names.classes else 0,
         )
 
     def sizes_of(
@@ -155,6 +171,9 @@ class UNetProject(Project):
             residual_blocks=config['unet.residual_blocks'],
             attention=tuple(config['unet.attention_resolutions']),
             time_conditioning=config['unet.time_conditioning'],
+            depth=config['unet.transformer_depth'],
+            token=config['unet.vector_token'],
+            classes=shapes.get((*_CLASSES, 'embedding'), (1,))[0] - 1,
         )
 
     def config(self, sizes: UNetSizes) -> dict[str, Any]:
@@ -163,7 +182,7 @@ class UNetProject(Project):
         return {
             'task': 'diffusion',
             'model.backbone': 'unet',
-            'model.class_conditional': False,
+            'model.class_conditional': sizes.classes > 0,
             'model.fourier': (),
             'model.upscale': 1,
             'model.given': 0.0,
@@ -172,22 +191,35 @@ class UNetProject(Project):
             'model.learned_variance': sizes.outputs == 2 * sizes.inputs,
             **self.network,
             'conditioner.kind': None,
-            'latent.workdir': '',
+            **({} if self.BUILT_ON else {'latent.workdir': ''}),
             'unet.channels': sizes.channels,
             'unet.multipliers': sizes.multipliers,
             'unet.residual_blocks': sizes.residual_blocks,
             'unet.attention_resolutions': sizes.attention,
             'unet.time_conditioning': sizes.time_conditioning,
+            'unet.transformer_depth': sizes.depth,
+            'unet.vector_token': sizes.token,
             'unet.patch': 1,
         }
 
     def given(self, sizes: UNetSizes) -> dict[str, Any]:
         """See `Project.given`."""
-        return {'data.channels': sizes.inputs}
+        return {} if self.BUILT_ON else {'data.channels': sizes.inputs}
+
+    def num_classes(self, sizes: UNetSizes, config: Mapping[str, Any]) -> int:
+        """See `Project.num_classes`."""
+        return sizes.classes
 
     def table(self, sizes: UNetSizes, config: Mapping[str, Any]) -> list[Row]:
         """See `Project.table`."""
         return _Table(self.names, sizes, _sines_first(sizes, config)).rows
+
+
+def _place(level: int, order: int, block: int, blocks: int, layer: int = 1) -> dict[str, int]:
+    """Where a block is, as `UNetNames` counts, of so many at each resolution."""
+    number = order * (blocks + 1) + block
+    at = {'level': level, 'order': order, 'block': block}
+    return {**at, 'number': number, 'next': number + 1, 'layer': layer}
 
 
 def _sines_first(sizes: UNetSizes, config: Mapping[str, Any]) -> np.ndarray | None:
@@ -211,30 +243,33 @@ class _Table(Layers):
         last = len(s.multipliers) - 1
         self.linear(n.time[0], f'{_TIME}.Dense_0', s.channels, 4 * s.channels, into=times)
         self.linear(n.time[1], f'{_TIME}.Dense_1', 4 * s.channels, 4 * s.channels)
+        if n.classes:
+            shape = (s.classes + 1, s.token)
+            self.rows.append(Row(f'{n.classes}.weight', shape, (*_CLASSES, 'embedding'), (0, 1), shape))
         self.conv(n.conv_in, self.next('', 'Conv'), s.inputs, s.channels)
         width, passed = s.channels, [s.channels]
         for level in range(last + 1):
-            at = {'level': level, 'order': level}
-            for number in range(s.residual_blocks):
-                width = self._block(n.down.format(**at, block=number), width, level)
-                self._attention(n.down_attention.format(**at, block=number), level)
+            for block in range(s.residual_blocks):
+                at = _place(level, level, block, s.residual_blocks)
+                width = self._block(n.down.format(**at), width, level)
+                self._attention(n.down_attention.format(**at), level)
                 passed.append(width)
             if level < last:
-                ours = f'{self.next("", "Downsample")}.Conv_0'
-                self.conv(n.downsample.format(**at, block=s.residual_blocks), ours, width, width)
+                at = _place(level, level, s.residual_blocks, s.residual_blocks)
+                self.conv(n.downsample.format(**at), f'{self.next("", "Downsample")}.Conv_0', width, width)
                 passed.append(width)
         first, attention, second = n.middle
         self._block(first, width, last)
         self._attention(attention)
         self._block(second, width, last)
         for level in reversed(range(last + 1)):
-            at = {'level': level, 'order': last - level}
-            for number in range(s.residual_blocks + 1):
-                width = self._block(n.up.format(**at, block=number), width + passed.pop(), level)
-                self._attention(n.up_attention.format(**at, block=number), level)
+            layer = 2 if level in s.attention else 1
+            for block in range(s.residual_blocks + 1):
+                at = _place(level, last - level, block, s.residual_blocks, layer)
+                width = self._block(n.up.format(**at), width + passed.pop(), level)
+                self._attention(n.up_attention.format(**at), level)
             if level:
-                ours = self.next('', 'Upsample')
-                self.conv(n.upsample.format(**at, block=s.residual_blocks), ours, width, width)
+                self.conv(n.upsample.format(**at), self.next('', 'Upsample'), width, width)
         self.norm(n.out[0], self.next('', 'GroupNorm'), width)
         self.conv(n.out[1], self.next('', 'Conv'), width, s.outputs)
 
@@ -253,8 +288,12 @@ class _Table(Layers):
 
     def _attention(self, theirs: str, level: int | None = None) -> None:
         """The attention after a block of a resolution, if there is any; always in the middle."""
-        if level is None or level in self._sizes.attention:
-            number = len(self._sizes.multipliers) - 1 if level is None else level
-            width = self._sizes.channels * self._sizes.multipliers[number]
-            ours = self.next('', 'Attention')
-            self.attention(theirs, ours, width, self._names.attention, linear=True)
+        s = self._sizes
+        if level is not None and level not in s.attention:
+            return
+        width = s.channels * s.multipliers[-1 if level is None else level]
+        if self._names.attention:
+            self.attention(theirs, self.next('', 'Attention'), width, self._names.attention, linear=True)
+        else:
+            ours = self.next('', 'SpatialTransformer')
+            self.transformer(theirs, ours, width, s.depth, 4 * width, s.token)
