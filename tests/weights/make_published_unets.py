@@ -13,18 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DDPMScheduler, DiTTransformer2DModel, UNet2DModel
 from diffusers.schedulers import scheduling_ddpm
 
 from tests.weights.models import (
     HEADS,
     LABELS,
     OF_CLASSES,
+    OF_LATENTS,
     OF_PIXELS,
     SAMPLED,
     STEPS,
     latents,
     pixels,
+    random_weights,
     unet_weights,
 )
 
@@ -102,6 +104,26 @@ def guided(model, guidance):
     return predicted
 
 
+def of_dit():
+    """With the wavelengths that DiT's code has, and its epsilon."""
+    s = OF_LATENTS['dit']
+    model = DiTTransformer2DModel(
+        num_attention_heads=HEADS,
+        attention_head_dim=s.width // HEADS,
+        in_channels=s.latent,
+        out_channels=s.outputs,
+        num_layers=s.depth,
+        sample_size=8,
+        num_embeds_ada_norm=s.classes,
+        norm_eps=1e-6,
+    )
+    for block in model.transformer_blocks:
+        block.norm1.emb.time_proj.downscale_freq_shift = 0
+    weights = random_weights('diffusers-dit', s)
+    model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+    return model.eval()
+
+
 def published(*multipliers, attention):
     levels = range(len(multipliers))
     at = ['Attn' if level == attention else '' for level in levels]
@@ -129,6 +151,7 @@ made = {
     'DDPM at 256 pixels': names(published(1, 1, 2, 2, 4, 4, attention=4)),
 }
 with torch.device('meta'):
+    made['DiT-XL'] = names(DiTTransformer2DModel(out_channels=8))
     cin256 = dataclasses.replace(
         OF_CLASSES,
         inputs=3,
@@ -162,6 +185,8 @@ with torch.no_grad():
         timestep_spacing='trailing',
     )
     ddim.set_timesteps(4)
+    dit = of_dit()(x, torch.tensor(STEPS), torch.tensor(LABELS)).sample
+    made['diffusers-dit'] = {'outputs': flat(dit)}
     made['classes'] = {
         'outputs': flat(model(x, torch.tensor(STEPS)).sample),
         'ddim': sampled(model, ddim, [x], first=2),

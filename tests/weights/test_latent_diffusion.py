@@ -50,6 +50,8 @@ def folder(tmp_path_factory):
     for project, sizes in OF_LATENTS.items():
         fixed = PROJECTS[project].constants(sizes, {})
         write_safetensors(folder / f'{project}.safetensors', random_weights(project) | fixed, {})
+    weights = random_weights('diffusers-dit', OF_LATENTS['dit'])
+    write_safetensors(folder / 'diffusers-dit.safetensors', weights, {})
     fixed = PROJECTS[UNET].constants(OF_CLASSES, {})
     write_safetensors(folder / f'{UNET}.safetensors', unet_weights('classes') | fixed, {})
     return folder
@@ -107,8 +109,44 @@ def test_the_unet_of_classes_and_its_samples_are_those_of_latent_diffusion(folde
     np.testing.assert_allclose(x0[:, ::2, ::3].reshape(-1), wanted['ddim'], atol=1e-4)
 
 
+def test_dit_of_diffusers_is_dit(folder):
+    """The same run of both files, and of the modules of both projects the same outputs."""
+    ours, other = (converted(folder, project).state for project in ('dit', 'diffusers-dit'))
+    for a, b in zip(*(jax.tree.leaves((s.params, s.variables)) for s in (ours, other)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    both = PUBLISHED['dit']['outputs'], OF_UNETS['diffusers-dit']['outputs']
+    np.testing.assert_allclose(*both, atol=1e-4)
+
+
+def test_what_config_json_says_of_dit_is_taken(tmp_path):
+    said, path = PROJECTS['diffusers-dit'].said, tmp_path / 'config.json'
+    path.write_text(json.dumps({'num_attention_heads': 12, 'sample_size': 64, 'norm_num_groups': 32}))
+    assert said(path) == {'dit.heads': 12, 'data.image_size': 512}
+    path.write_text(json.dumps({'activation_fn': 'geglu'}))
+    with pytest.raises(UserError, match='activation_fn is geglu, and the DiT of vq_jax has only gelu-approx'):
+        said(path)
+
+
+def test_blocks_of_dit_have_one_embedding_of_classes(folder, tmp_path):
+    (tmp_path / 'kl').symlink_to(folder / 'kl')
+    name = 'transformer_blocks.1.norm1.emb.class_embedder.embedding_table.weight'
+    weights = dict(read_weights([folder / 'diffusers-dit.safetensors']).arrays)
+    weights[name] = weights[name] + 1
+    write_safetensors(tmp_path / 'diffusers-dit.safetensors', weights, {})
+    with pytest.raises(UserError, match=f'{name} differs from other arrays there that are one in vq_jax'):
+        converted(tmp_path, 'diffusers-dit')
+
+
+def test_the_table_of_dit_of_diffusers_is_that_of_its_class():
+    rows = PROJECTS['diffusers-dit'].table(DiTSizes(28, 1152, 4608, 2, 4, 8, 0, 1000), {})
+    shapes = {row.theirs: row.shape for row in rows}
+    lines = sorted(f'{name} {shape}' for name, shape in shapes.items())
+    count = sum(map(math.prod, shapes.values()))
+    assert [count, zlib.crc32('\n'.join(lines).encode())] == OF_UNETS['DiT-XL']
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('project', [*OF_LATENTS, UNET])
+@pytest.mark.parametrize('project', [*OF_LATENTS, UNET, 'diffusers-dit'])
 def test_converted_models_sample_and_go_back(folder, project, tmp_path):
     converted(folder, project).write(tmp_path / 'run')
     run = vq_jax.load(tmp_path / 'run', overrides={'sampling.steps': 2})
@@ -121,7 +159,7 @@ def test_converted_models_sample_and_go_back(folder, project, tmp_path):
     assert before.keys() == back.keys()
     for name, array in before.items():
         assert back[name].tobytes() == array.tobytes(), name
-    other = 'sit' if project == 'dit' else 'dit'
+    other = 'dit' if project == 'sit' else 'sit'
     with pytest.raises(UserError, match=r'cannot be written as a model of .iT: config\.model\.'):
         export_run(tmp_path / 'run', other, tmp_path / 'x.pt')
 

@@ -1,12 +1,14 @@
-"""`VQModel`, `AutoencoderKL` and `UNet2DModel` of diffusers, folders of `config.json` and the weights."""
+"""Models of diffusers, each of them a folder of `config.json` and the weights."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from vq_jax.errors import UserError
 from vq_jax.json_files import read_json
+from vq_jax.weights.dit import DIT, DiTNames, DiTSizes
 from vq_jax.weights.project import Published
 from vq_jax.weights.unet import UNetNames, UNetProject, UNetSizes
 from vq_jax.weights.vqgan import Names, Sizes, VQGANProject
@@ -144,14 +146,74 @@ _HAS = {  # what our U-Net has of each key
 }
 
 
-def _said_of_unet(path: Path) -> dict[str, Any]:
-    found = read_json(path, UNet2DConfig, advice='get the file anew')
-    for key, values in _HAS.items():
+@dataclasses.dataclass(frozen=True)
+class DiTConfig:
+    """What `config.json` says of a `DiTTransformer2DModel`, likewise.
+
+    Attributes:
+        num_attention_heads: of all blocks.
+        sample_size: of latents, on both axes.
+        activation_fn: see `_HAS_OF_DIT`, as of all that follow.
+    """
+
+    num_attention_heads: int = 16
+    sample_size: int = 32
+    activation_fn: str = 'gelu-approximate'
+    norm_type: str = 'ada_norm_zero'
+    norm_elementwise_affine: bool = False
+    attention_bias: bool = True
+
+
+_HAS_OF_DIT = {
+    'activation_fn': ('gelu-approximate',),
+    'norm_type': ('ada_norm_zero',),
+    'norm_elementwise_affine': (False,),
+    'attention_bias': (True,),
+}
+_REDUCED = 8  # how much smaller than images latents are, in Stable Diffusion's autoencoders
+
+
+def _check_has(path: Path, found: Any, has: Mapping[str, tuple[Any, ...]], network: str) -> None:
+    """Raises `UserError` if a network of ours has nothing that a `config.json` says."""
+    for key, values in has.items():
         if (value := getattr(found, key)) not in values:
             raise UserError(
-                f'{path} says that {key} is {value}, and the U-Net of vq_jax has only '
+                f'{path} says that {key} is {value}, and the {network} of vq_jax has only '
                 f'{" or ".join(map(str, values))}; it cannot be this model.'
             )
+
+
+def _said_of_dit(path: Path) -> dict[str, Any]:
+    found = read_json(path, DiTConfig, advice='get the file anew')
+    _check_has(path, found, _HAS_OF_DIT, 'DiT')
+    return {'dit.heads': found.num_attention_heads, 'data.image_size': _REDUCED * found.sample_size}
+
+
+def _dit(sizes: DiTSizes, config: Mapping[str, Any]) -> dict[str, Any]:
+    if sizes.mlp_width != 4 * sizes.width:
+        raise UserError(
+            f"diffusers' DiTTransformer2DModel has connected layers of 4 widths, and config.dit.mlp_ratio is "
+            f'{config["dit.mlp_ratio"]}.'
+        )
+    return {
+        '_class_name': 'DiTTransformer2DModel',
+        'num_attention_heads': config['dit.heads'],
+        'attention_head_dim': sizes.width // config['dit.heads'],
+        'in_channels': sizes.latent,
+        'out_channels': sizes.outputs,
+        'num_layers': sizes.depth,
+        'sample_size': math.isqrt(sizes.positions) * sizes.patch,
+        'patch_size': sizes.patch,
+        'num_embeds_ada_norm': sizes.classes,
+        'norm_eps': 1e-6,
+        'dropout': config['dit.dropout'],
+        **{key: values[0] for key, values in _HAS_OF_DIT.items()},
+    }
+
+
+def _said_of_unet(path: Path) -> dict[str, Any]:
+    found = read_json(path, UNet2DConfig, advice='get the file anew')
+    _check_has(path, found, _HAS, 'U-Net')
     if (found.freq_shift, found.flip_sin_to_cos) not in ((0, True), (1, False)):
         raise UserError(
             f'{path} says that freq_shift is {found.freq_shift:g} and flip_sin_to_cos '
@@ -255,8 +317,35 @@ UNET = UNetProject(
     ),
 )
 
+_BLOCK = 'transformer_blocks.{block}'
+_OF_BLOCK = f'{_BLOCK}.norm1.emb'
+_DIFFUSERS_DIT = dataclasses.replace(
+    DIT,
+    name='diffusers-dit',
+    title="diffusers' DiTTransformer2DModel",
+    source=_SOURCE,
+    licence=_LICENCE,
+    roots=('',),
+    unread=('pos_embed.pos_embed',),
+    settings=_dit,
+    said=_said_of_dit,
+    names=DiTNames(
+        patches='pos_embed.proj',
+        time=(f'{_OF_BLOCK}.timestep_embedder.linear_1', f'{_OF_BLOCK}.timestep_embedder.linear_2'),
+        classes=f'{_OF_BLOCK}.class_embedder.embedding_table',
+        changes=f'{_BLOCK}.norm1.linear',
+        qkv=tuple(f'{_BLOCK}.attn1.to_{name}' for name in 'qkv'),
+        attended=f'{_BLOCK}.attn1.to_out.0',
+        widen=f'{_BLOCK}.ff.net.0.proj',
+        narrow=f'{_BLOCK}.ff.net.2',
+        last=('proj_out_1', 'proj_out_2'),
+        positions='',
+    ),
+)
+
 DIFFUSERS = (
     UNET,
+    _DIFFUSERS_DIT,
     _project('diffusers-vq', "diffusers' VQModel", 'vq', _vq),
     _project('diffusers-kl', "diffusers' AutoencoderKL", 'kl', _kl),
 )

@@ -20,7 +20,6 @@ from vq_jax.weights.project import IMAGENET, Project, Published, Row, Way
 
 _FREQUENCIES = 256  # numbers that a time becomes
 _LATENT_SCALE = 0.18215  # what both multiply the latents of Stable Diffusion's autoencoders by
-_MARK = 'blocks.0.adaLN_modulation.1.weight'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +33,7 @@ class DiTSizes:
         patch: of latents, on each axis.
         latent: channels of latents.
         outputs: channels that come out.
-        positions: tokens of an example.
+        positions: tokens of an example; 0 where no array says.
         classes: that there are embeddings of, beside the one for none.
     """
 
@@ -48,11 +47,41 @@ class DiTSizes:
     classes: int
 
 
+@dataclasses.dataclass(frozen=True)
+class DiTNames:
+    """What a project calls the layers; those of a block have its number, `{block}`, in their names.
+
+    Attributes:
+        patches: the convolution of patches.
+        time: the two linear layers of the time; with `{block}`, each block has them again.
+        classes: the table of classes, likewise.
+        changes: of a block, what shifts, scales and gates it.
+        qkv: queries, keys and values, one layer or three.
+        attended: what follows attention.
+        widen: the first of the connected layers.
+        narrow: the second.
+        last: what shifts and scales the last layer, and that.
+        positions: the positional embeddings; empty where no file has them.
+    """
+
+    patches: str = 'x_embedder.proj'
+    time: tuple[str, str] = ('t_embedder.mlp.0', 't_embedder.mlp.2')
+    classes: str = 'y_embedder.embedding_table'
+    changes: str = 'blocks.{block}.adaLN_modulation.1'
+    qkv: tuple[str, ...] = ('blocks.{block}.attn.qkv',)
+    attended: str = 'blocks.{block}.attn.proj'
+    widen: str = 'blocks.{block}.mlp.fc1'
+    narrow: str = 'blocks.{block}.mlp.fc2'
+    last: tuple[str, str] = ('final_layer.adaLN_modulation.1', 'final_layer.linear')
+    positions: str = 'pos_embed'
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiTProject(Project):
     """A project whose diffusion transformers can be read and written.
 
     Attributes:
+        names: what it calls the layers.
         process: what of the section 'model' of our config is the same for all of its models.
         learned_variance: of what comes out, twice as wide as latents, the other half is of the variance; else
             that is never used.
@@ -65,27 +94,33 @@ class DiTProject(Project):
     TASK: ClassVar[str] = 'diffusion'
     BUILT_ON: ClassVar[tuple[str, str] | None] = ('latent', 'a model of the latents of an autoencoder')
     UNSAID: ClassVar[tuple[str, ...]] = ('dit.heads',)
+    names: DiTNames = DiTNames()
     process: Mapping[str, Any]
     learned_variance: bool = False
     sign: int = 1
 
     def marks(self) -> tuple[str, ...]:
         """See `Project.marks`."""
-        return (_MARK, 'x_embedder.proj.weight', 'y_embedder.embedding_table.weight')
+        n = self.names
+        return tuple(f'{name}.weight'.format(block=0) for name in (n.changes, n.patches, n.classes))
 
     def sizes(self, arrays: Mapping[str, np.ndarray]) -> DiTSizes:
         """See `Project.sizes`."""
-        size = functools.partial(self.size, arrays)
-        patch = size('x_embedder.proj.weight', 2, 4)
+        size, n = functools.partial(self.size, arrays), self.names
+
+        def of(name: str, block: int = 0) -> str:
+            return f'{name}.weight'.format(block=block)
+
+        patch = size(of(n.patches), 2, 4)
         return DiTSizes(
-            depth=next(i for i in itertools.count() if f'blocks.{i}.mlp.fc1.weight' not in arrays),
-            width=size('x_embedder.proj.weight', 0, 4),
-            mlp_width=size('blocks.0.mlp.fc1.weight', 0, 2),
+            depth=next(i for i in itertools.count() if of(n.widen, i) not in arrays),
+            width=size(of(n.patches), 0, 4),
+            mlp_width=size(of(n.widen), 0, 2),
             patch=patch,
-            latent=size('x_embedder.proj.weight', 1, 4),
-            outputs=size('final_layer.linear.weight', 0, 2) // max(1, patch**2),
-            positions=size('pos_embed', 1, 3),
-            classes=size('y_embedder.embedding_table.weight', 0, 2) - 1,
+            latent=size(of(n.patches), 1, 4),
+            outputs=size(of(n.last[1]), 0, 2) // max(1, patch**2),
+            positions=size(n.positions, 1, 3) if n.positions else 0,
+            classes=size(of(n.classes), 0, 2) - 1,
         )
 
     def sizes_of(
@@ -127,7 +162,7 @@ class DiTProject(Project):
     def check_grid(self, sizes: DiTSizes, grid: tuple[int, ...]) -> None:
         """See `Project.check_grid`."""
         side = math.isqrt(sizes.positions) * sizes.patch
-        if grid != (side, side):
+        if sizes.positions and grid != (side, side):
             raise UserError(
                 f'this model of {self.title} learns latents of {side}x{side}, and these are '
                 f'{"x".join(map(str, grid))}; give its size of images, by --override=data.image_size=N.'
@@ -139,7 +174,7 @@ class DiTProject(Project):
 
     def table(self, sizes: DiTSizes, config: Mapping[str, Any]) -> list[Row]:
         """See `Project.table`."""
-        width, wide, time = sizes.width, sizes.mlp_width, 'Conditioning_0'
+        n, width, wide, time = self.names, sizes.width, sizes.mlp_width, 'Conditioning_0'
         patch, outputs = (sizes.patch, sizes.patch), self._outputs(sizes)
         order = _channels(width)
         shape = (width, sizes.latent, *patch)
@@ -148,7 +183,7 @@ class DiTProject(Project):
         classes = (sizes.classes + 1, width)
         rows = [
             Row(
-                'x_embedder.proj.weight',
+                f'{n.patches}.weight',
                 shape,
                 kernel,
                 (2, 3, 1, 0),
@@ -156,29 +191,34 @@ class DiTProject(Project):
                 orders={0: order},
             ),
             Row(
-                'x_embedder.proj.bias',
+                f'{n.patches}.bias',
                 (width,),
                 ('params', 'Dense_0', 'bias'),
                 (0,),
                 (width,),
                 orders={0: order},
             ),
-            *_dense('t_embedder.mlp.0', f'{time}.Dense_0', (width, _FREQUENCIES)),
-            *_dense('t_embedder.mlp.2', f'{time}.Dense_1', (width, width)),
-            Row('y_embedder.embedding_table.weight', classes, table, (0, 1), classes),
         ]
+        for block in range(sizes.depth if '{block}' in n.classes else 1):
+            first, second, name = (part.format(block=block) for part in (*n.time, n.classes))
+            rows += _dense(first, f'{time}.Dense_0', (width, _FREQUENCIES))
+            rows += _dense(second, f'{time}.Dense_1', (width, width))
+            rows.append(Row(f'{name}.weight', classes, table, (0, 1), classes))
         for block in range(sizes.depth):
-            theirs, ours = f'blocks.{block}', f'DiTBlock_{block}'
-            rows += _dense(
-                f'{theirs}.adaLN_modulation.1', f'{ours}.Dense_0', (6 * width, width), out=_each(order, 6)
+            changes, attended, widen, narrow = (
+                name.format(block=block) for name in (n.changes, n.attended, n.widen, n.narrow)
             )
-            rows += _dense(f'{theirs}.attn.qkv', f'{ours}.Dense_1', (3 * width, width), into=order)
-            rows += _dense(f'{theirs}.attn.proj', f'{ours}.Dense_2', (width, width), out=order)
-            rows += _dense(f'{theirs}.mlp.fc1', f'{ours}.Dense_3', (wide, width), into=order)
-            rows += _dense(f'{theirs}.mlp.fc2', f'{ours}.Dense_4', (width, wide), out=order)
-        rows += _dense('final_layer.adaLN_modulation.1', 'Dense_1', (2 * width, width), out=_each(order, 2))
+            ours, parts = f'DiTBlock_{block}', len(n.qkv)
+            rows += _dense(changes, f'{ours}.Dense_0', (6 * width, width), out=_each(order, 6))
+            for part, name in enumerate(n.qkv):
+                qkv, way = (3 * width // parts, width), f'{ours}.Dense_1'
+                rows += _dense(name.format(block=block), way, qkv, into=order, part=part, parts=parts)
+            rows += _dense(attended, f'{ours}.Dense_2', (width, width), out=order)
+            rows += _dense(widen, f'{ours}.Dense_3', (wide, width), into=order)
+            rows += _dense(narrow, f'{ours}.Dense_4', (width, wide), out=order)
+        rows += _dense(n.last[0], 'Dense_1', (2 * width, width), out=_each(order, 2))
         out = (math.prod(patch) * sizes.outputs, width)
-        return rows + _dense('final_layer.linear', 'Dense_2', out, out=outputs, into=order, sign=self.sign)
+        return rows + _dense(n.last[1], 'Dense_2', out, out=outputs, into=order, sign=self.sign)
 
     def beside(self, sizes: DiTSizes, config: Mapping[str, Any]) -> dict[Way, np.ndarray]:
         """See `Project.beside`."""
@@ -188,11 +228,13 @@ class DiTProject(Project):
 
     def constants(self, sizes: DiTSizes, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """See `Project.constants`: the positional embeddings."""
+        if not self.names.positions:
+            return {}
         side, quarter = math.isqrt(sizes.positions), sizes.width // 4
         rows, columns = np.indices((side, side)).reshape(2, -1, 1)
         speeds = 1 / 10_000 ** (np.arange(quarter) / quarter)
         waves = (wave(at * speeds) for at in (columns, rows) for wave in (np.sin, np.cos))
-        return {'pos_embed': np.concatenate(list(waves), axis=1)[None].astype(np.float32)}
+        return {self.names.positions: np.concatenate(list(waves), axis=1)[None].astype(np.float32)}
 
     def _outputs(self, sizes: DiTSizes) -> np.ndarray:
         """Which numbers that come out of the last layer are ours: of each position of a patch, the first."""
@@ -221,15 +263,25 @@ def _dense(
     out: np.ndarray | None = None,
     into: np.ndarray | None = None,
     sign: int = 1,
+    part: int = 0,
+    parts: int = 1,
 ) -> list[Row]:
-    """A linear layer of theirs, and which of what comes out of it and goes into it is ours, if not all is."""
+    """A linear layer of theirs, and which of what comes out of it and goes into it is ours, if not all is.
+
+    It may be one of equal parts of one of ours with more outputs.
+    """
     way = ('params', *ours.split('.'))
     orders = {axis: order for axis, order in enumerate((out, into)) if order is not None}
     of_bias = {0: out} if out is not None else {}
     features, width = shape if out is None else (len(out), shape[1])
+    columns, numbers = (
+        (axis, part * features, (part + 1) * features) if parts > 1 else None for axis in (1, 0)
+    )
+    whole, kernel, bias = parts * features, (*way, 'kernel'), (*way, 'bias')
+    at, of_bias = {'orders': orders, 'sign': sign}, {'orders': of_bias, 'sign': sign}
     return [
-        Row(f'{theirs}.weight', shape, (*way, 'kernel'), (1, 0), (width, features), orders=orders, sign=sign),
-        Row(f'{theirs}.bias', shape[:1], (*way, 'bias'), (0,), (features,), orders=of_bias, sign=sign),
+        Row(f'{theirs}.weight', shape, kernel, (1, 0), (width, whole), **at, within=columns),
+        Row(f'{theirs}.bias', shape[:1], bias, (0,), (whole,), **of_bias, within=numbers),
     ]
 
 

@@ -126,12 +126,20 @@ class Folded:
 
 
 def ours_of(rows: Sequence[Row | Folded], theirs: Mapping[str, np.ndarray]) -> dict[Way, np.ndarray]:
-    """Our arrays by the way to them, of those of a project by their names."""
+    """Our arrays by the way to them, of those of a project by their names.
+
+    Raises:
+        UserError: arrays there that are all one of ours differ.
+    """
     ours: dict[Way, np.ndarray] = {}
     for row in rows:
         found = row.read(theirs)
         if row.within is None:
-            ours[row.ours] = found
+            if not np.array_equal(ours.setdefault(row.ours, found), found):
+                raise UserError(
+                    f'{next(iter(row.shapes))} differs from other arrays there that are one in vq_jax, '
+                    f'{".".join(row.ours)}; it cannot be this model.'
+                )
         else:
             ours.setdefault(row.ours, np.zeros(row.ours_shape, np.float32))[row.box] = found
     return ours
