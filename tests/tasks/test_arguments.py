@@ -7,8 +7,9 @@ import pytest
 
 from vq_jax.errors import UserError
 from vq_jax.run import Run
-from vq_jax.spec import Spec
+from vq_jax.spec import Spec, Tokens
 from vq_jax.tasks import default_config, make_task
+from vq_jax.tasks.arguments import checked_examples
 from vq_jax.tasks.restore import Restored
 
 IMAGES = np.zeros((2, 16, 16, 1), np.uint8)
@@ -88,3 +89,12 @@ def test_an_autoencoder_of_latents_leads_to_latent_diffusion():
     run = opened('vqgan', variant__bottleneck='gaussian', perceptual__kind='none', discriminator__stages=1)
     with pytest.raises(UserError, match=r'config\.latent\.workdir=RUN'):
         run.sample(1)
+
+
+@pytest.mark.parametrize('token', [-2, 256])
+def test_tokens_that_there_are_not(token):
+    spec, texts = Spec('text', (2,), tokens=Tokens('bytes')), np.array([[0, -1], [255, 3]], np.int32)
+    np.testing.assert_array_equal(checked_examples(texts, spec), texts)
+    texts[1, 1] = token
+    with pytest.raises(UserError, match=rf'the tokens are from .*{token}.*from 0 to 255, and -1 after'):
+        checked_examples(texts, spec)

@@ -11,6 +11,7 @@ from vq_jax.errors import UserError
 from vq_jax.spec import Spec
 from vq_jax.tasks.registry import TASKS
 from vq_jax.tasks.task import Classifies, Describes, Edits, Encodes, Inpaints, Samples, Scores, Task
+from vq_jax.text_tokenizers import PADDING, text_tokenizer
 
 # Which tasks have a method, and what it is for, with several examples or one where they are named.
 _ABILITIES = {
@@ -37,7 +38,11 @@ def check_can(name: str, task: Task, spec: Spec, method: str, ability: str | Non
         return
     able = [other for other, cls in TASKS.items() if issubclass(cls, protocol)]
     if 'prior' in able and task.vocabularies:
-        by_kind = {'audio': 'audio/speech_prior.py', 'video': 'video/prior_sprites.py'}
+        by_kind = {
+            'audio': 'audio/speech_prior.py',
+            'video': 'video/prior_sprites.py',
+            'text': 'text/emoji_names.py',
+        }
         config = by_kind.get(spec.kind, 'image/prior_mnist.py')
         remedy = f'train a prior on its codes (configs/{config} with config.tokenizer.workdir=RUN)'
     elif 'diffusion' in able and name == 'vqgan':
@@ -66,7 +71,7 @@ def checked_examples(x: np.ndarray | jax.Array, spec: Spec) -> np.ndarray | jax.
     """Examples [b ...] as they travel to the devices, of the kind that a spec says; sizes may be others.
 
     Raises:
-        UserError: if they are of another type, or have other axes.
+        UserError: if they are of another type, have other axes, or are texts with tokens that there are not.
     """
     names = spec.plural
     x = as_array(x, names) if not isinstance(x, jax.Array) else x
@@ -88,6 +93,13 @@ def checked_examples(x: np.ndarray | jax.Array, spec: Spec) -> np.ndarray | jax.
             f'images must be uint8 [b h w c], and these look like [b c h w], {x.shape}; give '
             'images.transpose(0, 2, 3, 1).'
         )
+    if spec.kind == 'text' and spec.tokens is not None:
+        least, largest, size = int(x.min()), int(x.max()), text_tokenizer(spec.tokens).size
+        if least < PADDING or largest >= size:
+            raise UserError(
+                f'the tokens are from {least} to {largest}; give those of the tokenizer, from 0 to '
+                f'{size - 1}, and {PADDING} after the end of a text.'
+            )
     return x
 
 
