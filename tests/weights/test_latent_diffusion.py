@@ -91,6 +91,7 @@ def test_networks_equal_those_of_other_projects(folder, project):
     np.testing.assert_allclose(scale, np.full(4, 1 / 0.18215), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_unet_of_classes_and_its_samples_are_those_of_latent_diffusion(folder):
     """The noise that is predicted with guidance, and two steps of DDIM."""
     made = converted(folder, UNET)
