@@ -153,6 +153,8 @@ def test_of_what_is_not_whole_nothing_is_read(tmp_path):
         write_text_vectors(folder, np.zeros((1, 3), np.int32), [2], [np.zeros((2, 2))], MADE)
     with pytest.raises(UserError, match='there are no vectors of texts in'):
         TextVectorFiles(folder)
+    with pytest.raises(UserError, match='has numbers that float16 does not hold'):
+        write_text_vectors(folder, np.zeros((1, 3), np.int32), [1], [np.full((1, 3), 1e5)], MADE)
 
 
 def test_files_of_another_format(tmp_path):

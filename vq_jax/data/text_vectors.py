@@ -54,7 +54,7 @@ def write_text_vectors(
       made: What they are.
 
     Raises:
-      WriteError: They cannot be written.
+      UserError: They cannot be written, or float16 does not hold their numbers.
       ValueError: They are not as the other arguments say.
     """
     folder, ends = Path(folder), np.cumsum(lengths, dtype=np.int64)
@@ -66,9 +66,13 @@ def write_text_vectors(
         for length, of_text in zip(lengths, vectors, strict=True):
             if of_text.shape != (length, made.width) or length > made.length:
                 raise ValueError(f'vectors of a text are {of_text.shape}, not {(length, made.width)}')
-            half = np.ascontiguousarray(of_text, '<f2')
+            with np.errstate(over='ignore'):  # which is told below
+                half = np.ascontiguousarray(of_text, '<f2')
             if not np.isfinite(half).all():
-                raise ValueError('a vector has numbers that float16 does not hold, or that are none')
+                raise UserError(
+                    'a vector of a text has numbers that float16 does not hold, or that are none; divide '
+                    'those of this encoder by a constant, or take another.'
+                )
             file.write(half.tobytes())
     packed = io.BytesIO()
     np.savez(packed, tokens=tokens, ends=ends)
