@@ -6,10 +6,12 @@
 One model for 0.5 to 6 kbit/s: the first 3, 6 or 12 codes of each position are 1.5, 3 or 6 kbit/s. It is
 causal: sound can be streamed, 20 ms at a time. Encoder and decoder have 617,264 and 617,378 parameters.
 
-A step takes about half a second of the processor (two shared x86-64 cores). Not run to its end yet. Of 80
-steps with a decay of 0.999 in the balancer, in which samples and mel bands got about equal shares, the last
-had a mel loss of 3.61 and a mean absolute difference of 0.036; with weights of 15 and 100 instead of the
-balancer, 3.23 and 0.042.
+Seen on one core of a shared x86-64 machine, the other one busy too (Python 3.11, jax 0.10.2): 10,000 steps
+in 75 minutes, 0.4 s each. Of the 250 recordings of the last tenth, cut to 0.3 s, by speakers that are in the
+rest too, with all twelve codes: mel distance 0.966, SI-SDR 3.7 dB, PESQ-NB 2.60 (of the 240 that it takes), 6
+kbit/s, 5.4 by the entropy of the codes. What three codes do not say, the others hardly add: from 1.5 to 6
+kbit/s the SI-SDR of whole sentences goes from 4.3 to 5.0 dB, and in spectrograms fine harmonics above 2 kHz
+are missing. There is no discriminator; `benchmarks/README.md` has each rate beside Opus and Codec 2.
 """
 
 from ml_collections import ConfigDict
