@@ -20,7 +20,7 @@ def get_table() -> Table:
     """Sprites at 32 pixels and Moving MNIST at 64, small enough for a core of a CPU."""
     comparison = Comparison('classifier', num=SAMPLES)
     clips = {'data.frames': FRAMES, 'data.image_size': SIZE}
-    tokenizer = {'model.channels': 8, 'adversarial.start': ALONE, **of_steps(800)}
+    tokenizer = {'model.channels': 8, 'adversarial.start': ALONE, **of_steps(400)}
     prior = {'transformer.width': 128, **of_steps(1_000)}
     rebuilt = {
         'PSNR, dB': 'psnr',
@@ -113,7 +113,8 @@ def get_table() -> Table:
                 {
                     **digits,
                     **tokenizer,
-                    **of_steps(400),
+                    **of_steps(300),
+                    'batch_size': 4,
                     'data.frames': 4,
                     'data.random_crop': True,
                     'model.multipliers': (1, 2, 2, 2),
