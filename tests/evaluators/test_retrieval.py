@@ -110,3 +110,8 @@ def test_what_does_not_fit(folder, judge):
     with pytest.raises(UserError, match='makes no images of texts'):
         blind = Painter(True, conditioner=types.SimpleNamespace(specs=dict))
         RetrievalEvaluator(restored(blind, folder), judge, 'all')
+    with pytest.raises(UserError, match='makes no images of texts'):  # such as a captioner, which reads them
+        reader = types.SimpleNamespace(
+            condition_specs=Oracle.conditioner.specs(), config={'task': 'captioner'}
+        )
+        RetrievalEvaluator(restored(reader, folder), judge, 'all')

@@ -42,7 +42,8 @@ class RetrievalEvaluator:
                 'config.data of that run.'
             )
         self.samples = isinstance(run.task, Samples)
-        if 'text' not in run.task.condition_specs:
+        of_texts = self.samples or isinstance(run.task, DualEncoderTask)
+        if 'text' not in run.task.condition_specs or not of_texts:
             raise UserError(
                 f'{run.workdir} makes no {run.spec.plural} of texts; give a run that is conditioned on text, '
                 'or the dual encoder itself.'

@@ -151,10 +151,11 @@ class Task(abc.ABC):
         """Raises `UserError` if a data set lacks conditions that are read, or has others by their names."""
         for name, spec in self.condition_specs.items():
             if dataset.conditions.get(name) != spec:
+                other = ', or config.conditioner to what reads those' if self.conditioner else ''
                 raise UserError(
                     f'{dataset.name} has the conditions {described(dataset.conditions) or "none"}, and this '
                     f'model reads {described(self.condition_specs)}; set config.data.name to a set with '
-                    'these, or config.conditioner to what reads those.'
+                    f'these{other}.'
                 )
         if 'text' in self.condition_specs:
             check_same_tokens(dataset.spec, self.spec)
