@@ -117,6 +117,16 @@ def test_a_text_without_vectors(captioned, tmp_path):
         next(eval_batches(data, batch_size=6))
 
 
+def test_of_what_is_undecodable_no_vectors_are_missed(captioned, tmp_path):
+    """The run is stopped by the files that are damaged, and not by the text that stands in their place."""
+    vectors = str(write(tmp_path / 'vectors', [f'a {i}' for i in range(6)]))
+    data = opened(captioned, text_vectors=vectors, cache_gib=0)
+    for path in captioned.glob('*.png'):
+        path.write_bytes(b'')
+    with pytest.raises(UserError, match=r'images of 6 in .* cannot be decoded'):
+        next(train_batches(data, batch_size=6, seed=0))
+
+
 def test_data_without_texts(captioned, tmp_path):
     with pytest.raises(UserError, match='text_vectors is given, of texts that are not read'):
         opened(captioned, text_vectors='x', caption_length=None)

@@ -291,18 +291,18 @@ def _train_batch(data: Dataset, batch_size: int, seed: int, rows: slice, number:
     examples = data.fetch(indices, positions, choices)
     faults = data.faults(indices[~examples.good])
     values, labels, conditions = examples.values, examples.labels, examples.conditions
-    for row in np.flatnonzero(~examples.good):
+    good = examples.good.copy()
+    for row in np.flatnonzero(~good):
         visit = [x if x is None else x[row : row + 1] for x in (positions, choices)]
         other = _substitute(data, int(indices[row]), visit, faults)
-        values[row], labels[row] = other.values[0], other.labels[0]
+        values[row], labels[row], good[row] = other.values[0], other.labels[0], other.good[0]
         for name, known in other.conditions.items():
             conditions[name][row] = known[0]
     if k:
         values = data.transform.augment(values, uniforms)
-    mask = np.ones(len(indices), bool)
+    conditions |= data.vectors_of(conditions, good)
     found = {'faults': faults, 'oddities': data.oddities(indices)}
-    conditions |= data.vectors_of(conditions, mask)
-    return {data.key: values, 'label': labels, **conditions, 'mask': mask, **found}
+    return {data.key: values, 'label': labels, **conditions, 'mask': np.ones(len(indices), bool), **found}
 
 
 def _choices(seed: int, first: int, indices: np.ndarray, size: int) -> np.ndarray:
