@@ -55,7 +55,7 @@ def test_a_text_of_a_user_has_the_vectors_that_one_of_the_data_has(home, tmp_pat
         assert own['text_length'] == batch['text_length'][row] == len(text) + 1
     with pytest.raises(UserError, match=r"the text '.*green.*' has 15 tokens .* room for 14; give a larger"):
         write_vectors(tmp_path / 'v', splits, model, length=14)
-    with pytest.raises(UserError, match='the text encoder takes 60 tokens, and --length is 61; lower it'):
+    with pytest.raises(UserError, match='the text encoder takes 60 tokens, and length is 61; lower it'):
         write_vectors(tmp_path / 'v', splits, TextModel.read(home / 'clip'), length=61)
     without = open_dataset(DataConfig(name=config.data.name), 'test')
     with pytest.raises(UserError, match=r'has no texts; set config\.data\.caption_length'):

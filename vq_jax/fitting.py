@@ -24,7 +24,7 @@ from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.classes import check_class_names
 from vq_jax.tasks.init_from import (
     arrays_of_other_classes,
-    check_same_tokens,
+    check_same_texts,
     open_source,
     reopen_source,
     take_weights,
@@ -231,7 +231,7 @@ def fit(
         frozen = task.pretrained()
         facts = experiment.facts(frozen, source)
         if source:
-            check_same_tokens(source, task, facts)
+            check_same_texts(source, task, facts)
         others = source and arrays_of_other_classes(source, experiment.config, task, facts)
         frozen, state = engine.put_state(frozen), _new_state(experiment, progress)
         # From here on the directory is written to.

@@ -16,7 +16,7 @@ from vq_jax.errors import UserError
 from vq_jax.spec import Spec, TextVectors, Tokens
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.codec import Identity
-from vq_jax.tasks.init_from import arrays_of_other_classes, check_same_tokens, take_weights
+from vq_jax.tasks.init_from import arrays_of_other_classes, check_same_texts, take_weights
 from vq_jax.train import train
 from vq_jax.training.optimizer import Optimizer
 from vq_jax.training.run_dir import DataFacts
@@ -227,7 +227,7 @@ def test_tokens_of_texts_must_be_those_that_were_learned_where_both_models_read_
         task, spec = of_captions(theirs, read=theirs_read)
         other, other_spec = of_captions(ours, read=ours_read)
         source = SimpleNamespace(task=task, spec=spec, workdir='runs/other')
-        check_same_tokens(source, other, SimpleNamespace(spec=other_spec))
+        check_same_texts(source, other, SimpleNamespace(spec=other_spec))
 
     check('bytes', 'bytes')
     if theirs_read and ours_read:
@@ -239,13 +239,13 @@ def test_tokens_of_texts_must_be_those_that_were_learned_where_both_models_read_
 
 def test_vectors_of_texts_must_be_those_that_were_learned():
     task = SimpleNamespace(condition_specs={'text': None, 'text_vectors': None})
-    first, other = (
-        Spec('image', (8, 8, 1), tokens=Tokens('bytes'), text_vectors=TextVectors(4, 3, encoder))
-        for encoder in ('a', 'b')
+    first, longer, other = (
+        Spec('image', (8, 8, 1), tokens=Tokens('bytes'), text_vectors=TextVectors(length, 3, encoder))
+        for length, encoder in ((4, 'a'), (5, 'a'), (4, 'b'))
     )
     source = SimpleNamespace(task=task, spec=first, workdir='runs/other')
-    check_same_tokens(source, task, SimpleNamespace(spec=first))
+    check_same_texts(source, task, SimpleNamespace(spec=longer))  # of which no parameter knows
     with pytest.raises(
         UserError, match='runs/other, which --init_from names, learned of vectors of texts by'
     ):
-        check_same_tokens(source, task, SimpleNamespace(spec=other))
+        check_same_texts(source, task, SimpleNamespace(spec=other))

@@ -142,5 +142,5 @@ def test_what_no_file_says_is_to_be_given(tmp_path):
     with pytest.raises(UserError, match=r'what unet\.heads was, and no config\.json beside it does, and no'):
         convert(tmp_path / 'a.safetensors')
     write_model(tmp_path / 'model', 'added')
-    with pytest.raises(UserError, match=r'unet\.heads is as the arrays of .* are, and cannot be overridden'):
+    with pytest.raises(UserError, match=r'unet\.heads is as .*config\.json says, and cannot be overridden'):
         convert(tmp_path / 'model', overrides={'unet.heads': 2})

@@ -101,12 +101,12 @@ def convert(
     trained = dict(published.config) if published else {}
     network = {**chosen.given(sizes), **chosen.config(sizes)}
     beside = source.with_name('config.json')
-    if chosen.said and beside.is_file():
-        said = chosen.said(beside)
-        trained |= {key: value for key, value in said.items() if key.startswith('data.')}
-        network |= {key: value for key, value in said.items() if not key.startswith('data.')}
+    said = chosen.said(beside) if chosen.said and beside.is_file() else {}
+    trained |= {key: value for key, value in said.items() if key.startswith('data.')}
+    network |= {key: value for key, value in said.items() if not key.startswith('data.')}
     if fixed := [key for key in overrides if key in network]:
-        raise UserError(f'{fixed[0]} is as the arrays of {source} are, and cannot be overridden.')
+        as_there = f'{beside} says' if fixed[0] in said else f'the arrays of {source} are'
+        raise UserError(f'{fixed[0]} is as {as_there}, and cannot be overridden.')
     config = _config(source, chosen, {**chosen.defaults, **trained, **network}, overrides)
     flat = flatten(config.to_dict())
     if misfits := chosen.misfits(flat):

@@ -113,11 +113,11 @@ def arrays_of_other_classes(
     return of_classes
 
 
-def check_same_tokens(source: Restored, task: Task, facts: DataFacts) -> None:
-    """Raises `UserError` if a run to begin with learned of a text with other tokens than the new one will.
+def check_same_texts(source: Restored, task: Task, facts: DataFacts) -> None:
+    """Raises `UserError` if a run to begin with learned of texts in other tokens than the new one will.
 
-    Its embeddings of tokens, or maps of vectors of texts, would have the right names, and often the right
-    shapes, and mean something else.
+    Or of vectors of texts by another encoder. Its embeddings of tokens, or maps of vectors, would have the
+    right names, and often the right shapes, and mean something else.
     """
     if not (_reads_text(source.task, source.spec) and _reads_text(task, facts.spec)):
         return
@@ -127,8 +127,9 @@ def check_same_tokens(source: Restored, task: Task, facts: DataFacts) -> None:
             'the same config.data.text_tokenizer (of bpe:SIZE, learned from the same texts), or leave '
             '--init_from out.'
         )
-    read = (source.task.condition_specs, task.condition_specs)
-    if all(VECTORS in specs for specs in read) and source.spec.text_vectors != facts.spec.text_vectors:
+    if not (VECTORS in source.task.condition_specs and VECTORS in task.condition_specs):
+        return
+    if source.spec.text_vectors.encoder != facts.spec.text_vectors.encoder:
         raise UserError(
             f'{source.workdir}, which --init_from names, learned of vectors of texts by another encoder; '
             'name a run of the same one, or leave --init_from out.'

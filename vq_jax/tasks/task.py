@@ -373,8 +373,8 @@ def check_same_vectors(spec: Spec, wanted: Spec) -> None:
     """Raises `UserError` unless the vectors of texts are those that a model was made for."""
     if spec.text_vectors != wanted.text_vectors:
         raise UserError(
-            'the vectors of texts are of another encoder than those that the model was made for; set '
-            'config.data.text_vectors to a folder of the same one.'
+            'the vectors of texts are of another encoder than those that the model was made for, or have '
+            'room for more or fewer of a text; set config.data.text_vectors to a folder of the same ones.'
         )
 
 

@@ -70,6 +70,13 @@ class TextModel:
         """The most tokens of a text; None if there is no bound."""
         return getattr(self.module, 'positions', None)
 
+    def check_length(self, length: int) -> None:
+        """Raises `UserError` if there is to be room for more tokens than the encoder takes."""
+        if self.longest is not None and length > self.longest:
+            raise UserError(
+                f'the text encoder takes {self.longest} tokens, and length is {length}; lower it.'
+            )
+
     @functools.cached_property
     def checksum(self) -> str:
         """Of the weights and of the tokenizer: other vectors have another."""
@@ -81,8 +88,9 @@ class TextModel:
         """The tokens of texts, with their marks, int32 [b length], -1 after the end.
 
         Raises:
-            UserError: a text has more tokens.
+            UserError: a text has more tokens, or the encoder takes fewer.
         """
+        self.check_length(length)
         found = [self.tokenizer.encode_marked(text) for text in texts]
         if long := [len(one) for one in found if len(one) > length]:
             raise UserError(
@@ -102,7 +110,7 @@ class TextModel:
             Float32 [b length width], zeros after the end; and how many vectors each text has, int32 [b].
 
         Raises:
-            UserError: a text has more tokens.
+            UserError: a text has more tokens, or the encoder takes fewer.
         """
         tokens = self.tokens(texts, length)
         there = tokens >= 0
@@ -149,8 +157,7 @@ def write_vectors(
             f'there is room for {length:,}; give a larger --length if the encoder takes it, or set '
             'config.data.cut_captions, with a smaller config.data.caption_length.'
         )
-    if model.longest is not None and length > model.longest:
-        raise UserError(f'the text encoder takes {model.longest} tokens, and --length is {length}; lower it.')
+    model.check_length(length)
 
     def vectors() -> Iterator[np.ndarray]:
         for start in range(0, len(texts), batch_size):

@@ -108,7 +108,7 @@ class UNet2DConfig:
     """What `config.json` says of a `UNet2DModel` that arrays do not; left out, it is as it is there.
 
     Attributes:
-        sample_size: of images, on both axes.
+        sample_size: of images, on both axes; read where it is one.
         freq_shift: by how much fewer than all of the wavelengths of the time the exponent is divided.
         flip_sin_to_cos: cosines come before sines.
         downsample_padding: zeros before each axis, where the resolution is halved.
@@ -228,7 +228,7 @@ def _said_of_unet(path: Path) -> dict[str, Any]:
         'unet.sinusoid_endpoint': found.freq_shift == 1,
         'unet.downsample_padding': 'both' if found.downsample_padding else 'end',
         'unet.norm_epsilon': found.norm_eps,
-        **({'data.image_size': size[0]} if size[0] else {}),
+        **({'data.image_size': size[0]} if size[0] and len({*size}) == 1 else {}),
     }
 
 
