@@ -383,3 +383,19 @@ def test_arrays_that_are_written_too_late_are_not_told_one_by_one(monkeypatch):
             late()
         cli._unraisable(SimpleNamespace(exc_type=raised.type, exc_value=raised.value, object=None))
     assert [args.exc_type for args in told] == [ZeroDivisionError]
+
+
+def test_a_flag_that_names_a_folder_says_so(tmp_path):
+    flag = SimpleNamespace(name='output', value=str(tmp_path / 'vectors.t5'))
+    with pytest.raises(
+        UserError, match=r'--output is .*vectors\.t5; give one without an ending for a folder\.'
+    ):
+        cli.check_output(flag, '')
+    (tmp_path / 'vectors').mkdir()
+    flag.value = str(tmp_path / 'vectors')
+    assert cli.check_output(flag, '') == tmp_path / 'vectors'
+    (tmp_path / 'vectors' / 'a').write_text('')
+    with pytest.raises(UserError, match=r'vectors is a directory; it is not empty: name another\.'):
+        cli.check_output(flag, '')
+    with pytest.raises(UserError, match=r'it is not empty: name another, or a file in it\.'):
+        cli.check_output(flag, '.png', '')

@@ -259,13 +259,14 @@ def check_output(flag: flags.FlagHolder, *endings: str) -> Path:
         UserError: if it ends otherwise, is a directory (with something in it), or lies where nothing can be
             written.
     """
-    path = Path(flag.value)
+    path, of_files = Path(flag.value), ' or '.join(filter(None, endings))
     if path.suffix not in endings:
-        named = ' or '.join(filter(None, endings))
-        folder = ', or one without an ending for a folder' if '' in endings else ''
-        raise UserError(f'--{flag.name} is {path}; give a name that ends in {named}{folder}.')
+        ways = [f'a name that ends in {of_files}'] if of_files else []
+        ways += ['one without an ending for a folder'] if '' in endings else []
+        raise UserError(f'--{flag.name} is {path}; give {", or ".join(ways)}.')
     if path.is_dir() and (path.suffix or any(path.iterdir())):
-        told = 'name a file in it' if path.suffix else 'it is not empty: name another, or a file in it'
+        another = 'it is not empty: name another' + (', or a file in it' if of_files else '')
+        told = 'name a file in it' if path.suffix else another
         raise UserError(f'--{flag.name} {path} is a directory; {told}.')
     if not path.suffix and path.exists() and not path.is_dir():
         raise UserError(f'--{flag.name} {path} is a file; name a folder, which is made.')
