@@ -41,9 +41,8 @@ def get_config(name: str = 'folder:videos') -> ConfigDict:
     config.model.axial_heads = 2
     config.quantizer.num_codes = 2048
     config.quantizer.dim = 256
-    config.loss.reconstruction_weight = (
-        1 / 0.24
-    )  # of values in [-1, 1]; the code divides by 0.06 in [-0.5, 0.5]
+    # Of values in [-1, 1]; the code divides the error of values in [-0.5, 0.5] by 0.06.
+    config.loss.reconstruction_weight = 1 / 0.24
     config.optimizer.learning_rate = 3e-4
     config.optimizer.clip_norm = 1.0
     return config

@@ -54,7 +54,7 @@ class UNetSizes:
         downsample_padding: where convolutions that halve the resolution see a zero beyond the grid: at the
             'end' of each axis alone, as in Ho et al. 2020's code, or at 'both' ends, as in Dhariwal and
             Nichol's.
-        norm_epsilon: what normalisation adds to variances.
+        norm_epsilon: what group normalisation of blocks, self-attention and the last layer adds to variances.
         transformer_depth: of the transformer that takes the place of self-attention, as in latent diffusion
             (Rombach et al. 2022, arXiv:2112.10752): blocks of self-attention, attention to the tokens of a
             context, and connected layers; 0 for self-attention, with attention to the tokens after it.
