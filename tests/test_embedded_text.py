@@ -57,6 +57,12 @@ def test_a_text_of_a_user_has_the_vectors_that_one_of_the_data_has(home, tmp_pat
         write_vectors(tmp_path / 'v', splits, model, length=14)
     with pytest.raises(UserError, match='the text encoder takes 60 tokens, and length is 61; lower it'):
         write_vectors(tmp_path / 'v', splits, TextModel.read(home / 'clip'), length=61)
+    (tmp_path / 'silent').mkdir()
+    shutil.copy(home / 'colours' / '0.png', tmp_path / 'silent')
+    (tmp_path / 'silent' / '0.txt').write_text(' ')
+    silent = open_dataset(DataConfig(name=f'folder:{tmp_path / "silent"}', caption_length=24), 'all')
+    with pytest.raises(UserError, match=r'no example of .*silent.* has a text; write one for each'):
+        write_vectors(tmp_path / 'v', [silent], model)
     without = open_dataset(DataConfig(name=config.data.name), 'test')
     with pytest.raises(UserError, match=r'has no texts; set config\.data\.caption_length'):
         write_vectors(tmp_path / 'v', [without], model)
@@ -72,6 +78,17 @@ def test_encoders_that_cannot_be_asked(home):
     with pytest.raises(UserError, match=r't5 holds another text encoder \(checksum .* for \(another\); set'):
         conditioner.prepare('a red square')
     assert conditioner.prepare('a red square', np.ones((2, 16)))['text_length'] == 2
+    for given, told in (
+        (
+            np.full((2, 16), 1e6),
+            'have numbers that float16 does not hold, or that are none; give 1 to 15 vec',
+        ),
+        ([[1] * 16, [1]], 'are no array; give 1 to 15 vectors of 16 numbers'),
+        ([['a'] * 16], 'are of the type <U1; give 1 to'),
+        (np.ones((16, 16)), r'have the shape \(16, 16\); give 1 to'),
+    ):
+        with pytest.raises(UserError, match=f'text_vectors {told}'):
+            conditioner.prepare('a red square', given)
     config.embedded_text.encoder = ''
     conditioner, _ = make_conditioner(config, spec)
     with pytest.raises(UserError, match=r'config\.embedded_text\.encoder does not name what makes those'):

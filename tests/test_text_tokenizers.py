@@ -140,6 +140,21 @@ def test_a_text_without_tokens_is_told():
     assert '\n' not in str(error.value)
 
 
+def test_a_mark_that_is_no_token_is_told():
+    """A file numbers its marks as it likes; an encoder would have no vector for this one."""
+    pytest.importorskip('tokenizers')
+    mark = {'SpecialToken': {'id': 'a', 'type_id': 0}}
+    single = [{'Sequence': {'id': 'A', 'type_id': 0}}, mark]
+    numbered = {'a': {'id': 'a', 'ids': [7], 'tokens': ['a']}}
+    marks = {'type': 'TemplateProcessing', 'single': single, 'pair': single, 'special_tokens': numbered}
+    model = {'type': 'WordLevel', 'vocab': {'a': 0}, 'unk_token': '[UNK]'}
+    content = {'version': '1.0', 'added_tokens': [], 'model': model, 'post_processor': marks}
+    tokenizer = BpeTokenizer(json.dumps(content))
+    assert tokenizer.encode('a').tolist() == [0]
+    with pytest.raises(UserError, match='puts the token 7 around texts, and has 1; get its'):
+        tokenizer.encode_marked('a')
+
+
 def test_mistakes_are_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="'words'; there are bytes, bpe"):
         text_tokenizer(Tokens('words'))

@@ -6,8 +6,6 @@ line of JSON for each, with its path below the folder, as data sets read it: whe
 that folder, `config.data.caption_length` finds the texts there. Without, the texts are shown.
 """
 
-import json
-
 import numpy as np
 from absl import flags
 
@@ -36,9 +34,11 @@ _SAMPLING = {
 
 def main() -> None:
     """Writes or prints the texts."""
+    from vq_jax.data.captions import caption_lines
     from vq_jax.data.sources.folder import example_paths
     from vq_jax.media.texts import readable
     from vq_jax.run import load
+    from vq_jax.tasks.arguments import check_can
 
     output = None if _OUTPUT.value is None else cli.check_output(_OUTPUT, '.jsonl')
     given = cli.check_local('--input', _INPUT.value)
@@ -46,13 +46,14 @@ def main() -> None:
         raise UserError(f'--input is {given}, which is not there; give a file or a folder.')
     cli.use_compilation_cache()
     run = load(**run_flags.opened())
+    check_can(run.config.task, run.task, run.spec, 'describe')  # before all files are read
     files = {given.name: given}
     if given.is_dir():
         kind, paths = example_paths(given, as_video=run.spec.kind == 'video')
         if kind != run.spec.kind:
             raise UserError(
-                f'the files in {given} are {kind}, and this run is of {run.spec.plural}; give a folder of '
-                'those.'
+                f'the files in {given} are of the kind {kind}, and this run is of {run.spec.plural}; give a '
+                'folder of those.'
             )
         files = {path or '.': given / path for path in sorted(paths)}
     examples = np.stack([run.prepare(file)[0] for file in files.values()])
@@ -63,8 +64,7 @@ def main() -> None:
             print(f'{readable(name)}: {readable(text)}')
         return
     pairs = zip(files, texts, strict=True)
-    lines = (json.dumps({'file_name': name, 'text': text}) + '\n' for name, text in pairs)
-    cli.write_output(output, ''.join(lines), plural(len(texts), 'text'))
+    cli.write_output(output, caption_lines(pairs), plural(len(texts), 'text'))
     print(f'{plural(len(texts), "text")} written to {output}')
 
 

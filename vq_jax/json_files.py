@@ -95,6 +95,11 @@ def check_type(value: Any, kind: type[T] | Any, *, where: str, advice: str) -> T
         raise UserError(f'{where} does not hold what it should ({error}); {advice}.') from error
 
 
+def plain_text(text: str) -> str:
+    """A text with U+FFFD in the place of each character that is refused where it is read again."""
+    return _NO_TEXT.sub('\ufffd', text)
+
+
 def _content(path: Path, most_bytes: int) -> bytes:
     try:
         return read_file(path, most_bytes)

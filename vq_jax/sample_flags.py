@@ -1,7 +1,6 @@
 """What the commands that sample share: flags, and what is written."""
 
 import io
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from absl import flags
 
 from vq_jax import cli
+from vq_jax.data.captions import caption_lines
 from vq_jax.errors import UserError
 from vq_jax.media import Animation, Sound, Texts, animations, as_images, image_size, sheets, wav
 from vq_jax.media.captions import captioned
@@ -231,7 +231,5 @@ def write(
     else:
         content = {f'{i:0{digits}}.png': sheets.png(x) for i, x in enumerate(as_images(examples, spec))}
     if path.suffix == '' and (texts := arrays.get('text')) is not None:
-        pairs = zip(content, texts.tolist(), strict=True)
-        lines = (json.dumps({'file_name': name, 'text': text}) + '\n' for name, text in pairs)
-        content['captions.jsonl'] = ''.join(lines).encode()
+        content['captions.jsonl'] = caption_lines(zip(content, texts.tolist(), strict=True)).encode()
     cli.write_output(path, content, f'the {len(examples)} {spec.plural} that were made')

@@ -190,6 +190,11 @@ class BpeTokenizer(TextTokenizer):
                 f'The text tokenizer has no tokens for a text ({first_line(error)}); set '
                 'config.data.text_tokenizer to one that takes any text.'
             ) from error
+        if max(ids, default=0) >= self.size:  # of a special token, which a file may number as it likes
+            raise UserError(
+                f'The text tokenizer puts the token {max(ids)} around texts, and has {self.size:,}; get its '
+                'tokenizer.json again.'
+            )
         return np.asarray(ids, np.int32)
 
     def _decode(self, tokens: np.ndarray) -> str:

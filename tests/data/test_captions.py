@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vq_jax.data import DataConfig, Record, Source, eval_batches, open_dataset, train_batches
-from vq_jax.data.captions import CaptionFiles
+from vq_jax.data.captions import CaptionFiles, caption_lines
 from vq_jax.errors import UserError
 from vq_jax.extensions import allowing
 from vq_jax.spec import Tokens
@@ -81,6 +81,28 @@ def test_lines_of_one_file_add_up_and_captions_jsonl_counts(write_images):
     captions = CaptionFiles(root, ['000.png', '001.png'])
     assert captions.texts('000.png') == ('one', 'two', 'three', 'four')
     assert captions.texts('001.png') == ('other 1',)
+
+
+@pytest.mark.parametrize(
+    'name', ['a"b\\ \u00e9\u2028\n\t.png', '\udcff.png']
+)  # the latter are bytes that are no UTF-8
+def test_what_a_model_says_is_read_again(tmp_path, name):
+    """It may say any bytes, of which a list that is read holds no commands to a terminal."""
+    (tmp_path / 'captions.jsonl').write_text(caption_lines([(name, 'a\n\x07"\r\x00\x85\u00e9')]))
+    assert CaptionFiles(tmp_path, [name]).texts(name) == ('a\n\ufffd"\ufffd\ufffd\ufffd\u00e9',)
+    with pytest.raises(UserError, match=r"'\\x1b\.png' is a name that captions\.jsonl cannot hold; give"):
+        caption_lines([('\x1b.png', 'a')])
+
+
+def test_a_folder_that_is_one_video_has_captions(tmp_path):
+    root = tmp_path / 'clip'
+    root.mkdir()
+    with pytest.raises(UserError, match=r'has no captions.*"file_name": "\.", "text"'):
+        CaptionFiles(root, [''])
+    (tmp_path / 'clip.txt').write_text('beside')
+    assert CaptionFiles(root, ['']).texts('') == ('beside',)
+    write_list(root, [{'file_name': '.', 'text': 'listed'}])
+    assert CaptionFiles(root, ['']).texts('') == ('listed',)
 
 
 def test_an_image_without_a_text_is_skipped_as_one_that_cannot_be_read(write_images):

@@ -105,7 +105,18 @@ def test_files_of_other_layouts(tmp_path):
         ({'feed_forward_proj': 'gated-silu'}, 'has feed_forward_proj=gated-silu, which is not computed here'),
         ({'layer_norm_epsilon': 0.1}, 'has normalisation with 0.1, which is not computed here'),
         ({'d_ff': 25}, r'wi.weight has the shape \(24, 16\), not \(25, 16\);'),
-        ({'num_layers': 3}, 'block.2.layer.0.SelfAttention.q.weight is missing.*, and 5 more'),
+        ({'d_kv': 7}, r'q.weight has the shape \(18, 16\), not \(21, 16\);.*, and 5 more'),
+        (
+            {'num_layers': 2**31},
+            'says that there are 2,147,483,648 blocks, and the weights beside it are of 2;',
+        ),
+        ({'num_layers': 1}, 'says that there are 1 blocks, and the weights beside it are of 2; get'),
+        (
+            {'relative_attention_max_distance': 8},
+            'has 32 buckets of distances up to 8, which is not computed',
+        ),
+        ({'relative_attention_num_buckets': 3}, 'has 3 buckets of distances up to 40, which is not computed'),
+        ({'model_type': ['t5']}, r"holds a model of the type \['t5'\], and text encoders are read of"),
         ({'d_model': 'x'}, 'config.json'),
     ],
 )
@@ -115,6 +126,18 @@ def test_folders_that_are_refused(tmp_path, changes, words):
     write_safetensors(folder / 'model.safetensors', random_weights('t5'), {})
     (folder / 'config.json').write_text(json.dumps({**ENCODERS['t5'], **changes}))
     with pytest.raises(UserError, match=words):
+        read_text_encoder(folder)
+
+
+def test_weights_that_are_no_numbers(tmp_path):
+    folder = tmp_path / 'folder'
+    write_folder(folder, 't5')
+    weights = random_weights('t5')
+    weights['shared.weight'][0, 0] = np.nan
+    write_safetensors(folder / 'model.safetensors', weights, {})
+    with pytest.raises(
+        UserError, match=r'the weights in .* are not finite, in shared\.weight; get the folder'
+    ):
         read_text_encoder(folder)
 
 

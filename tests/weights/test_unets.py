@@ -65,6 +65,16 @@ def test_ddpm_and_its_samples_are_those_of_diffusers(tmp_path):
         beside(x0, wanted[name])
 
 
+def test_sizes_of_images_that_are_not_said(tmp_path):
+    for size in ([8, 64], None):
+        folder = tmp_path / str(size)
+        write_model(folder, 'added', sample_size=size)
+        with pytest.raises(
+            UserError, match=r'what data\.image_size of the model was; give it, by --override='
+        ):
+            convert(folder)
+
+
 @pytest.mark.slow
 def test_a_network_that_time_scales_is_that_of_diffusers(tmp_path):
     """With learned variance, small heads, zeros at both ends and a large epsilon."""

@@ -1,8 +1,9 @@
 """Texts that say what examples show, which batches have as the condition `text`."""
 
 import dataclasses
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,7 +12,7 @@ from vq_jax.data.config import DataConfig
 from vq_jax.data.transforms.transform import Undecodable
 from vq_jax.errors import UserError
 from vq_jax.files import decode_text, read_file
-from vq_jax.json_files import parse_json
+from vq_jax.json_files import parse_json, plain_text
 from vq_jax.spec import ConditionSpec
 from vq_jax.text_tokenizers import PADDING, TextTokenizer, pad_tokens
 
@@ -91,28 +92,28 @@ class CaptionFiles:
 
         Args:
           root: The folder.
-          paths: Of the files, or of folders of frames, with `/` and relative to it.
+          paths: Of the files, or of folders of frames, with `/` and relative to it, which may be itself, ''.
 
         Raises:
           UserError: If a list cannot be read, or no file has a caption.
         """
         self._root = root
-        folders = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
+        folders = {'.', *(str(parent) for path in paths for parent in PurePosixPath(path).parents)}
         self._listed: dict[str, tuple[str, ...]] = {}
         for folder in sorted(folders):
             for name in _LISTS:
                 self._listed |= _read_list(root / folder / name, folder)
-        if not any(path in self._listed or os.path.isfile(self._beside(path)) for path in paths):
+        if not any(_named(path) in self._listed or os.path.isfile(self._beside(path)) for path in paths):
             raise UserError(
                 f'config.data.caption_length is set, and the folder {str(root)!r} has no captions: write '
-                f'them into {_LIST}, a line such as {{"file_name": "{paths[0]}", "text": "a red apple"}} '
-                'for each, or into a .txt file of the same name beside each.'
+                f'them into {_LIST}, a line such as {{"file_name": "{_named(paths[0])}", "text": "a red '
+                'apple"} for each, or into a .txt file of the same name beside each.'
             )
 
     def texts(self, path: str) -> tuple[str, ...]:
         """Returns the captions of a file; raises `OSError` or `UserError` where they cannot be read."""
-        if path in self._listed:
-            return self._listed[path]
+        if _named(path) in self._listed:
+            return self._listed[_named(path)]
         beside = self._beside(path)
         try:
             return tuple(decode_text(read_file(beside, _MOST_BYTES), beside).splitlines())
@@ -120,7 +121,28 @@ class CaptionFiles:
             return ()
 
     def _beside(self, path: str) -> Path:
-        return self._root / PurePosixPath(path).with_suffix('.txt')
+        return Path(f'{os.path.splitext(self._root / path)[0]}.txt')
+
+
+def _named(path: str) -> str:
+    """A path as lists name it."""
+    return path or '.'
+
+
+def caption_lines(captions: Iterable[tuple[str, str]]) -> str:
+    """The content of a list of captions, of names of files and a text for each.
+
+    Characters of a text that lists cannot hold, as a model may sample them, become U+FFFD.
+
+    Raises:
+      UserError: If a name holds such a character.
+    """
+    lines = []
+    for name, text in captions:
+        if plain_text(name) != name:
+            raise UserError(f'{name!r} is a name that {_LIST} cannot hold; give the file another.')
+        lines.append(json.dumps({'file_name': name, 'text': plain_text(text)}) + '\n')
+    return ''.join(lines)
 
 
 def _read_list(path: Path, folder: str) -> dict[str, tuple[str, ...]]:

@@ -68,18 +68,29 @@ class EmbeddedText(Conditioner):
 
         Raises:
             UserError: if the text is none, empty, or longer than those that were learned, if there is no
-                encoder, or vectors are too many or of another width.
+                encoder, or vectors are too many, of another width, or of numbers that float16 does not hold.
         """
         tokens = text_tokens(text, self.tokenizer, self.length)
         if text_vectors is None:
             text_vectors = self.embed(self.tokenizer.decode(tokens))
-        found, most, width = np.asarray(text_vectors), self.vectors.length, self.vectors.width
+        most, width = self.vectors.length, self.vectors.width
+        wanted = f'give 1 to {most} vectors of {width} numbers'
+        try:
+            found = np.asarray(text_vectors)
+        except ValueError as error:  # lists of different lengths
+            raise UserError(f'text_vectors are no array; {wanted}.') from error
+        if found.dtype.kind not in 'iuf' and found.dtype != jnp.bfloat16:
+            raise UserError(f'text_vectors are of the type {found.dtype}; {wanted}.')
         if found.ndim != 2 or not 0 < len(found) <= most or found.shape[1] != width:
-            raise UserError(
-                f'text_vectors have the shape {found.shape}; give 1 to {most} vectors of {width} numbers.'
-            )
+            raise UserError(f'text_vectors have the shape {found.shape}; {wanted}.')
         room = np.zeros((most, width), np.float16)
-        room[: len(found)] = found
+        with np.errstate(over='ignore'):  # which is told below
+            room[: len(found)] = found
+        if not np.isfinite(room).all():
+            raise UserError(
+                f'text_vectors have numbers that float16 does not hold, or that are none; {wanted} up to '
+                f'{np.finfo(np.float16).max:g}.'
+            )
         return {'text': tokens, 'text_vectors': room, 'text_length': np.int32(len(found))}
 
     def describe(self, text: np.ndarray, text_vectors: np.ndarray, text_length: np.ndarray) -> list[str]:

@@ -146,10 +146,18 @@ def write_vectors(
         UserError: if texts are not read, or one has more tokens than there is room for.
     """
     rows = {row.tobytes(): row for data in datasets for captions in data.texts() for row in captions}
+    if not rows:
+        named = ' or '.join(data.name for data in datasets)
+        raise UserError(f'no example of {named} has a text; write one for each (docs/text.md).')
     tokens = np.stack(list(rows.values()))
     tokenizer = text_tokenizer(datasets[0].spec.tokens)
     texts = [tokenizer.decode(row) for row in tokens]
     lengths = [len(model.tokenizer.encode_marked(text)) for text in texts]
+    if not all(lengths):
+        raise UserError(
+            f'the text {texts[lengths.index(0)][:60]!r} has no tokens of the text encoder; change it, or '
+            'leave it out.'
+        )
     length, most = length or model.longest or max(lengths), max(lengths)
     if most > length:
         raise UserError(

@@ -170,6 +170,13 @@ def renamed(arrays: Mapping[str, np.ndarray], former: Mapping[str, str]) -> dict
     return {now(name): array for name, array in arrays.items()}
 
 
+def stated(config: Mapping[str, Any], key: str) -> Any:
+    """What a config says; raises `UserError` if that is nothing."""
+    if config[key] is None:
+        raise UserError(f'nothing says what {key} of the model was; give it, by --override={key}=N.')
+    return config[key]
+
+
 @dataclasses.dataclass(frozen=True)
 class Published:
     """A model that was published.
@@ -275,8 +282,8 @@ class Project:
         return {}
 
     def spec(self, config: Mapping[str, Any]) -> Spec:
-        """What the examples of a converted run are."""
-        size = config['data.image_size']
+        """What the examples of a converted run are; raises `UserError` if nothing says how large."""
+        size = stated(config, 'data.image_size')
         return Spec('image', (size, size, config['data.channels']))
 
     def misfits(self, config: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vq_jax.spec import Spec
-from vq_jax.weights.project import Folded, Project, Published, Row, Way
+from vq_jax.weights.project import Folded, Project, Published, Row, Way, stated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +192,7 @@ class CodecProject(Project):
 
     def spec(self, config: Mapping[str, Any]) -> Spec:
         """See `Project.spec`."""
-        return Spec('audio', (config['data.num_samples'], 1), config['data.sample_rate'])
+        return Spec('audio', (stated(config, 'data.num_samples'), 1), config['data.sample_rate'])
 
     def table(self, sizes: CodecSizes, config: Mapping[str, Any]) -> list[Row | Folded]:
         """See `Project.table`."""

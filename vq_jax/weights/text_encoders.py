@@ -7,7 +7,7 @@ several, and `tokenizer.json`. Of a whole T5 or CLIP, what is no text encoder is
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -28,6 +28,8 @@ _EPSILONS = {'t5': 1e-6, 'clip': 1e-5}  # of all that are published
 @dataclasses.dataclass(frozen=True)
 class _T5:
     """What `config.json` says of a T5, by the names that it has there."""
+
+    BLOCKS: ClassVar[str] = 'encoder.block'
 
     vocab_size: _Size
     d_model: _Size
@@ -58,6 +60,9 @@ class _T5:
         """What of it is not computed here."""
         if self.feed_forward_proj not in ('relu', 'gated-gelu'):
             return f'feed_forward_proj={self.feed_forward_proj}'
+        buckets, most = self.relative_attention_num_buckets, self.relative_attention_max_distance
+        if not 1 <= buckets // 4 < most:  # a quarter has a distance each, and the others go on to the most
+            return f'{buckets} buckets of distances up to {most}'
         return _of_epsilon('t5', self.layer_norm_epsilon)
 
     def table(self) -> list[Row]:
@@ -99,6 +104,8 @@ class _CLIP:
 
     What it does not say, and of a whole CLIP leaves out as well, is as in the first that was published.
     """
+
+    BLOCKS: ClassVar[str] = 'encoder.layers'
 
     vocab_size: _Size = 49408
     hidden_size: _Size = 512
@@ -189,7 +196,8 @@ def read_text_encoder(folder: Path) -> TextEncoderFiles:
         said = read_json(folder / _CONFIG, dict[str, Any], advice=advice)
     except FileNotFoundError as error:
         raise UserError(f'there is no {folder / _CONFIG}; {advice}.') from error
-    if (model := said.get('model_type')) not in _KINDS:
+    model = said.get('model_type')
+    if not isinstance(model, str) or model not in _KINDS:
         raise UserError(
             f'{folder} holds a model of the type {model!r}, and text encoders are read of the types '
             f'{", ".join(_KINDS)}; {advice}.'
@@ -200,6 +208,13 @@ def read_text_encoder(folder: Path) -> TextEncoderFiles:
     if misfit := config.misfit():
         raise UserError(f'the text encoder in {folder} has {misfit}, which is not computed here; {advice}.')
     arrays = cls.renamed(read_weights(_files(folder)).arrays)
+    # Of too many a table could fill any memory, and of too few the vectors would be others.
+    there = len({name.split('.')[2] for name in arrays if name.startswith(f'{cls.BLOCKS}.')})
+    if there != (depth := config.sizes()['depth']):
+        raise UserError(
+            f'{where} says that there are {depth:,} blocks, and the weights beside it are of {there:,}; get '
+            'the folder again.'
+        )
     rows = config.table()
     wrong = [
         f'{name} {"is missing" if name not in arrays else f"has the shape {arrays[name].shape}, not {shape}"}'
@@ -213,6 +228,8 @@ def read_text_encoder(folder: Path) -> TextEncoderFiles:
             f'the weights in {folder} are not those of its {_CONFIG}: {"; ".join(wrong[:3])}{more}; get the '
             'folder again.'
         )
+    if odd := [name for row in rows for name in row.shapes if not np.isfinite(arrays[name]).all()]:
+        raise UserError(f'the weights in {folder} are not finite, in {odd[0]}; get the folder again.')
     return TextEncoderFiles(kind, config.sizes(), ours_of(rows, arrays))
 
 
