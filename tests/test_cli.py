@@ -40,6 +40,12 @@ def parse(monkeypatch):
     return lambda *words: cli._parse((), (), ['train', *words])
 
 
+def test_a_flag_that_is_empty_is_missing(parse):
+    """As of a variable that a shell does not know; a path that is empty would be the folder one is in."""
+    with pytest.raises(UserError, match='--workdir is missing; see --help'):
+        cli._parse(('workdir',), (), ['train', '--workdir='])
+
+
 @pytest.mark.parametrize('terminal', [True, False])
 def test_a_terminal_shows_that_a_config_is_being_read(parse, tmp_path, monkeypatch, terminal):
     class Shown(io.StringIO):

@@ -362,7 +362,7 @@ def _parse(required: tuple[str, ...], words: tuple[str, ...], argv: list[str]) -
         _print_keys(flags.FLAGS['config'])
         sys.exit()
     for name in required:
-        if flags.FLAGS[name].value is None:
+        if flags.FLAGS[name].value in (None, ''):  # the latter as of a variable that a shell does not know
             raise UserError(f'--{name} is missing; see --help.')
     for name in _PLACES:
         place = flags.FLAGS[name].value if name in flags.FLAGS else None

@@ -34,7 +34,7 @@ _SAMPLING = {
 
 def main() -> None:
     """Writes or prints the texts."""
-    from vq_jax.data.captions import caption_lines
+    from vq_jax.data.captions import caption_lines, check_listable
     from vq_jax.data.sources.folder import example_paths
     from vq_jax.media.texts import readable
     from vq_jax.run import load
@@ -56,6 +56,8 @@ def main() -> None:
                 'folder of those.'
             )
         files = {path or '.': given / path for path in sorted(paths)}
+    if output is not None:
+        check_listable(files)
     examples = np.stack([run.prepare(file)[0] for file in files.values()])
     sampling = {name: flag.value for name, flag in _SAMPLING.items() if flag.value is not None}
     texts = run.describe(examples, _SEED.value, progress=output is not None, **sampling)

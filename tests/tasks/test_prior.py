@@ -422,7 +422,11 @@ def test_the_edit_command(prior, command, tmp_path):
 
 def test_mistakes_of_the_edit_command(command, tmp_path):
     mistakes = (
-        ('small.png', ['--label=1'], 'error: the image is 8x8 pixels and the mask 8x4; make them alike.'),
+        (
+            'small.png',
+            ['--label=1'],
+            f'error: {tmp_path}/digit.png is 8x8 pixels and the mask 8x4; make them',
+        ),
         ('nosuch.png', ['--label=1'], f'error: {tmp_path}/nosuch.png cannot be read'),
         ('mask.png', [], 'error: this model is conditioned on classes; give a label'),
     )

@@ -137,12 +137,17 @@ def caption_lines(captions: Iterable[tuple[str, str]]) -> str:
     Raises:
       UserError: If a name holds such a character.
     """
-    lines = []
-    for name, text in captions:
+    captions = list(captions)
+    check_listable(name for name, _ in captions)
+    lines = ({'file_name': name, 'text': plain_text(text)} for name, text in captions)
+    return ''.join(f'{json.dumps(line)}\n' for line in lines)
+
+
+def check_listable(names: Iterable[str]) -> None:
+    """Raises `UserError` if a list of captions cannot hold the name of a file."""
+    for name in names:
         if plain_text(name) != name:
             raise UserError(f'{name!r} is a name that {_LIST} cannot hold; give the file another.')
-        lines.append(json.dumps({'file_name': name, 'text': plain_text(text)}) + '\n')
-    return ''.join(lines)
 
 
 def _read_list(path: Path, folder: str) -> dict[str, tuple[str, ...]]:

@@ -279,6 +279,14 @@ def test_the_area_is_bounded(noise):
         ImageTransform.prepare(encoded(thin), None, Spec('image', (64, 64, 1)), DataConfig(image_size=64))
 
 
+def test_a_file_of_another_size_is_named(noise, tmp_path):
+    (tmp_path / 'a.png').write_bytes(encoded(Image.new('L', (8, 4))))
+    with pytest.raises(
+        UserError, match=r'/a\.png has 8x4 pixels and the model was trained on 4x4; resize it\.'
+    ):
+        ImageTransform.prepare(tmp_path / 'a.png', None, Spec('image', (4, 4, 1)), DataConfig())
+
+
 def test_nothing_to_do_leaves_pixels(noise):
     square = Image.fromarray(noise[:, :20])
     for config in DataConfig(), DataConfig(image_size=20), DataConfig(image_size=20, fit='pad'):

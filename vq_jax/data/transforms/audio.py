@@ -146,6 +146,7 @@ class AudioTransform(Transform):
                 'inpaint a mask, bool [t].'
             )
         samples, rate = read_file_or_array(file)
+        name = file if isinstance(file, str | Path) else 'the sound'
         rate = rate or spec.rate
         try:
             samples = mix(samples, spec.channels)
@@ -153,7 +154,7 @@ class AudioTransform(Transform):
             if rate and spec.rate:
                 samples = resample(samples, rate, round(spec.rate), gain)
         except Undecodable as error:
-            raise UserError(f'the sound cannot be taken ({error}); give a shorter one.') from error
+            raise UserError(f'{name} cannot be taken ({error}); give a shorter one.') from error
         if whole:
             return samples, None
         length = spec.shape[0]
@@ -161,8 +162,7 @@ class AudioTransform(Transform):
             samples = window(np.pad(samples, ((0, max(0, length - len(samples))), (0, 0))), (length,))
         if len(samples) != length:
             raise UserError(
-                f'the sound has {len(samples):,} samples and the model was trained on {length:,}; give as '
-                'many.'
+                f'{name} has {len(samples):,} samples and the model was trained on {length:,}; give as many.'
             )
         return samples, None
 

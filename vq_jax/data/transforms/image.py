@@ -110,19 +110,19 @@ class ImageTransform(Transform):
         decoded = [decode_file(file, c)]
         if mask is not None:
             decoded.append(decode_file(mask, 1, 'the mask'))
+        name = file if isinstance(file, str | Path) else 'the image'
         sizes = [f'{part.width}x{part.height}' for part in decoded]
         if len(set(sizes)) > 1:
-            raise UserError(f'the image is {sizes[0]} pixels and the mask {sizes[1]}; make them alike.')
+            raise UserError(f'{name} is {sizes[0]} pixels and the mask {sizes[1]}; make them alike.')
         try:
             kept = whole or decoded[0].size == (w, h)
             arrays = [pixels(part) if kept else centred(part, config) for part in decoded]
         except Undecodable as error:
-            raise UserError(
-                f'the image cannot be resized ({error}); give one of other proportions.'
-            ) from error
+            raise UserError(f'{name} cannot be resized ({error}); give one of other proportions.') from error
         if not whole and arrays[0].shape != spec.shape:
+            what = 'it' if mask is None else 'it and the mask'
             raise UserError(
-                f'the image has {sizes[0]} pixels and the model was trained on {w}x{h}; resize both.'
+                f'{name} has {sizes[0]} pixels and the model was trained on {w}x{h}; resize {what}.'
             )
         if mask is None:
             return arrays[0], None
