@@ -147,6 +147,21 @@ def test_what_config_json_says_and_does_not_fit_is_told(tmp_path, changes, told)
         convert(tmp_path / 'model')
 
 
+@pytest.mark.parametrize(
+    'project, sizes, wanted',
+    [
+        ('diffusers-unet', {'depth': 1, 'token': 8, 'classes': 10}, (False, 0, 0)),
+        ('latent-diffusion-unet', {}, (True, 1, 1)),
+        ('latent-diffusion-unet', {'depth': 2, 'token': 8, 'classes': 10}, (True, 2, 8)),
+    ],
+)
+def test_a_project_has_transformers_and_tokens_of_classes_or_none(project, sizes, wanted):
+    """So that a run of ours with others is refused, and not written without them."""
+    config = PROJECTS[project].config(UNetSizes(3, 3, 128, (1,), 1, (0,), **sizes))
+    keys = 'model.class_conditional', 'unet.transformer_depth', 'unet.vector_token'
+    assert tuple(config[key] for key in keys) == wanted
+
+
 def test_what_no_file_says_is_to_be_given(tmp_path):
     write_safetensors(tmp_path / 'a.safetensors', unet_weights('added'), {})
     with pytest.raises(UserError, match=r'what unet\.heads was, and no config\.json beside it does, and no'):

@@ -135,7 +135,8 @@ def ours_of(rows: Sequence[Row | Folded], theirs: Mapping[str, np.ndarray]) -> d
     for row in rows:
         found = row.read(theirs)
         if row.within is None:
-            if not np.array_equal(ours.setdefault(row.ours, found), found):
+            known = ours.setdefault(row.ours, found)
+            if known is not found and not np.array_equal(known, found):
                 raise UserError(
                     f'{next(iter(row.shapes))} differs from other arrays there that are one in vq_jax, '
                     f'{".".join(row.ours)}; it cannot be this model.'

@@ -179,10 +179,11 @@ class UNetProject(Project):
     def config(self, sizes: UNetSizes) -> dict[str, Any]:
         """See `Project.config`."""
         check_groups(self.title, [sizes.channels * multiplier for multiplier in (1, *sizes.multipliers)])
+        of_classes = bool(self.names.classes)
         return {
             'task': 'diffusion',
             'model.backbone': 'unet',
-            'model.class_conditional': sizes.classes > 0,
+            'model.class_conditional': of_classes,
             'model.fourier': (),
             'model.upscale': 1,
             'model.given': 0.0,
@@ -197,8 +198,8 @@ class UNetProject(Project):
             'unet.residual_blocks': sizes.residual_blocks,
             'unet.attention_resolutions': sizes.attention,
             'unet.time_conditioning': sizes.time_conditioning,
-            'unet.transformer_depth': sizes.depth,
-            'unet.vector_token': sizes.token,
+            'unet.transformer_depth': 0 if self.names.attention else max(sizes.depth, 1),
+            'unet.vector_token': max(sizes.token, 1) if of_classes else 0,
             'unet.patch': 1,
         }
 
