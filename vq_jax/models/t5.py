@@ -94,7 +94,7 @@ def _norm(dtype: str, name: str) -> nn.RMSNorm:
 def relative_buckets(n: int, buckets: int, distance: int) -> np.ndarray:
     """The bucket of how far each key is from each query, int [n n], of section 2.1 of the paper.
 
-    Half of the buckets are of keys behind the query. Of each half, one half has a distance each, and the
+    Half of the buckets are of keys after the query. Of each half, one half has a distance each, and the
     others grow with the logarithm of the distance, up to the last, which is of all from `distance` on.
     """
     away = np.arange(n) - np.arange(n)[:, None]

@@ -69,7 +69,9 @@ def write_codes(
         config = overridden(recorded, overrides, workdir) if overrides else recorded
         trained = to_json(recorded)
     # The order is that of the data set, so that a shard holds the same examples whenever it is written.
-    data = dataclasses.replace(build(DataConfig, config.data, 'data'), random_crop=False, flip=False)
+    # Vectors of texts are found by the texts that are written.
+    data = build(DataConfig, config.data, 'data')
+    data = dataclasses.replace(data, random_crop=False, flip=False, text_vectors=None)
     engine = make_engine(build(ParallelConfig, config.parallel, 'parallel'), batch_size)
     splits = splits or (data.train_split, data.eval_split)
     with allowing(allow):
