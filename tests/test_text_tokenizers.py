@@ -140,6 +140,39 @@ def test_a_text_without_tokens_is_told():
     assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('number', [2**22, 2**32 - 1])
+def test_numbers_of_tokens_are_bounded(number):
+    """There are arrays of as many; the latter is no int32 either."""
+    pytest.importorskip('tokenizers')
+    model = {'type': 'WordLevel', 'vocab': {'a': number}, 'unk_token': '[UNK]'}
+    with pytest.raises(UserError, match=f'numbers its tokens up to {number:,}, and there may be 4,194,304'):
+        BpeTokenizer(json.dumps({'version': '1.0', 'added_tokens': [], 'model': model}))
+
+
+BPE = {'type': 'BPE', 'vocab': {'a': 0, '\u00e9': 1, 'a\u00e9': 2}, 'merges': [['a', '\u00e9']]}
+
+
+@pytest.mark.parametrize(
+    ('content', 'told'),
+    [
+        # Of the two bytes of a character one would be cut off, and the process aborted.
+        ({'model': {**BPE, 'continuing_subword_prefix': '#'}}, 'its merges have a continuing_subword_prefix'),
+        (
+            {'model': BPE, 'normalizer': {'type': 'Precompiled', 'precompiled_charsmap': 'AAAA'}},
+            'Precompiled',
+        ),
+        (
+            {'model': BPE, 'decoder': {'type': 'Strip', 'content': 'a', 'start': 5, 'stop': 5}},
+            'out of bounds',
+        ),
+    ],
+)
+def test_what_the_package_panics_at_is_told(content, told):
+    pytest.importorskip('tokenizers')
+    with pytest.raises(UserError, match=told):
+        BpeTokenizer(json.dumps({'version': '1.0', 'added_tokens': [], **content})).decode([0, 1])
+
+
 def test_a_mark_that_is_no_token_is_told():
     """A file numbers its marks as it likes; an encoder would have no vector for this one."""
     pytest.importorskip('tokenizers')

@@ -8,7 +8,7 @@ tokenizer.json of Hugging Face's `tokenizers` describes; it needs that package (
 import abc
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -22,6 +22,7 @@ from vq_jax.spec import Tokens
 PADDING = -1  # what stands where a text has ended; never a token
 _BYTES = 256  # how many bytes there are, and tokens that stand for one
 _MOST_BYTES_OF_A_TOKENIZER = 2**26
+_MOST_TOKENS = 2**22  # of which there are arrays; what is published has a tenth of them
 
 
 class TextTokenizer(abc.ABC):
@@ -122,7 +123,7 @@ class BpeTokenizer(TextTokenizer):
                 out, and of special tokens around a text, but for `encode_marked`.
 
         Raises:
-            UserError: if it is no such file, or the package is missing.
+            UserError: if it is no such file, has too many tokens, or the package is missing.
         """
         self._content = content
         self._tokenizer = _parse(content)
@@ -132,6 +133,11 @@ class BpeTokenizer(TextTokenizer):
         if not ids:
             raise UserError('The text tokenizer has no tokens; give another.')
         self.size = max(ids) + 1  # some numbers below may be left out
+        if self.size > _MOST_TOKENS:
+            raise UserError(
+                f'The text tokenizer numbers its tokens up to {self.size - 1:,}, and there may be '
+                f'{_MOST_TOKENS:,} at most; give another.'
+            )
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> 'BpeTokenizer':
@@ -184,7 +190,7 @@ class BpeTokenizer(TextTokenizer):
     def _encode(self, text: str, marked: bool) -> np.ndarray:
         utf8(text)
         try:
-            ids = self._tokenizer.encode(text, add_special_tokens=marked).ids
+            ids = _call(self._tokenizer.encode, text, add_special_tokens=marked).ids
         except Exception as error:  # the package raises nothing narrower
             raise UserError(
                 f'The text tokenizer has no tokens for a text ({first_line(error)}); set '
@@ -198,7 +204,13 @@ class BpeTokenizer(TextTokenizer):
         return np.asarray(ids, np.int32)
 
     def _decode(self, tokens: np.ndarray) -> str:
-        return self._tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
+        try:
+            return _call(self._tokenizer.decode, tokens.tolist(), skip_special_tokens=False)
+        except Exception as error:  # the package raises nothing narrower
+            raise UserError(
+                f'The text tokenizer makes no text of its tokens ({first_line(error)}); get its '
+                'tokenizer.json again.'
+            ) from error
 
     @property
     def tokens(self) -> Tokens:
@@ -285,9 +297,24 @@ def _parse(content: str) -> Any:
     """The `tokenizers.Tokenizer` of a tokenizer.json."""
     package = _package()
     try:
-        return package.Tokenizer.from_str(content)
+        said = json.loads(content)
+        model = said.get('model') if isinstance(said, dict) else None
+        if isinstance(model, dict) and model.get('merges') and model.get('continuing_subword_prefix'):
+            # The package cuts so many bytes off, whatever they are; half a character ends the process.
+            raise ValueError('its merges have a continuing_subword_prefix')
+        return _call(package.Tokenizer.from_str, content)
     except Exception as error:  # the package raises nothing narrower
         raise _NoTokenizer(first_line(error)) from error
+
+
+def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Calls a function of the package; where it panics, at what it did not check, raises `RuntimeError`."""
+    try:
+        return function(*arguments, **options)
+    except BaseException as error:
+        if type(error).__name__ != 'PanicException':  # which is no `Exception`, and nowhere to be imported
+            raise
+        raise RuntimeError(first_line(error)) from error
 
 
 def _package() -> ModuleType:

@@ -98,3 +98,8 @@ def test_tokens_that_there_are_not(token):
     texts[1, 1] = token
     with pytest.raises(UserError, match=rf'the tokens are from .*{token}.*from 0 to 255, and -1 after'):
         checked_examples(texts, spec)
+
+
+def test_numbers_that_are_no_tokens_are_not_to_be_scaled():
+    with pytest.raises(UserError, match=r'texts must be int32 .* these are float64 of shape \(1, 2\)\.$'):
+        checked_examples(np.ones((1, 2)), Spec('text', (2,), tokens=Tokens('bytes')))

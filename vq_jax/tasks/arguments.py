@@ -79,7 +79,7 @@ def checked_examples(x: np.ndarray | jax.Array, spec: Spec) -> np.ndarray | jax.
     dtype = np.dtype(spec.dtype).name
     if x.dtype != spec.dtype or x.ndim != 1 + len(spec.shape):
         remedy = f' Of one {names[:-1]}, give {names}[None].' if x.ndim == len(spec.shape) else ''
-        if jnp.issubdtype(x.dtype, jnp.floating):
+        if jnp.issubdtype(x.dtype, jnp.floating) and spec.kind != 'text':
             remedy += f' Of numbers from {-1 if least else 0} to 1, give ({largest} * {names}).round().'
             remedy = f"{remedy}astype('{dtype}')."
         raise UserError(
