@@ -20,7 +20,7 @@ from vq_jax.files import read_file
 
 T = TypeVar('T')
 
-_MOST_BYTES = 2**26  # of a value; what Python makes of it may take thirty times as much
+MOST_BYTES = 2**26  # of a value; what Python makes of it may take thirty times as much
 _MOST_BYTES_OF_LINES = 2**30
 _DEEPEST = 50  # lists and objects within each other: what walks the values calls itself for each
 # Control characters but tabs and ends of lines, and halves of characters; those from U+DC80 to U+DCFF are
@@ -45,7 +45,7 @@ def read_json(path: Path, kind: type[T] | Any, *, advice: str) -> T:
         FileNotFoundError: there is no such file, about which the caller knows what to say.
         UserError: the file cannot be read, is not JSON, or holds something else; one sentence.
     """
-    return parse_json(_content(path, _MOST_BYTES), kind, where=str(path), advice=advice)
+    return parse_json(_content(path, MOST_BYTES), kind, where=str(path), advice=advice)
 
 
 def read_json_lines(path: Path, kind: type[T] | Any, *, advice: str) -> Iterator[tuple[int, T]]:

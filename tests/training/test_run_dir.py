@@ -10,7 +10,7 @@ import pytest
 from tests.permissions import closed
 from tests.runs import assert_equal_runs, logged, small_gan
 from vq_jax.errors import UserError
-from vq_jax.spec import Spec, TextVectors
+from vq_jax.spec import Spec, TextVectors, Tokens
 from vq_jax.tasks import default_config
 from vq_jax.tasks.perceptual import Perceptual
 from vq_jax.train import train
@@ -168,6 +168,9 @@ def test_facts_of_other_types_are_told_in_a_sentence(tmp_path, key, value):
 def test_what_could_not_be_read_again_is_not_written(tmp_path):
     with pytest.raises(UserError, match=r"data\.json .*'\\x1b'\); rename what is called so"):
         write_data_facts(tmp_path, DataFacts(Spec('image', (8, 8, 1)), 1, class_names=('\x1b[2J',)))
+    content = '"' * 2**25  # each is two characters there
+    with pytest.raises(UserError, match=r'has 67,10.* bytes, and fewer .*; take a smaller text tokenizer'):
+        write_data_facts(tmp_path, DataFacts(Spec('text', (8,), tokens=Tokens('bpe', content)), 0))
     with pytest.raises(UserError, match=r'config\.json .*; change the config'):
         write_config(tmp_path, {'data': {'name': 'folder:a\0b'}})
     assert not list(tmp_path.iterdir())

@@ -18,7 +18,7 @@ from vq_jax.buckets import is_address
 from vq_jax.data.config import READING
 from vq_jax.errors import UserError
 from vq_jax.files import telling, write_atomically
-from vq_jax.json_files import check_type, parse_json, read_json
+from vq_jax.json_files import MOST_BYTES, check_type, parse_json, read_json
 from vq_jax.spec import Spec
 from vq_jax.training.manifest import Sealed
 from vq_jax.training.metrics_log import METRICS_NAME, read_log
@@ -293,6 +293,11 @@ def write_data_facts(workdir: Path, facts: DataFacts) -> None:
         there = os.path.relpath(Path(source['workdir']).resolve(), workdir.resolve())
         facts = dataclasses.replace(facts, init_from={**source, 'from_here': there})
     path, text = workdir / DATA_NAME, json.dumps(dataclasses.asdict(facts))
+    if len(text) >= MOST_BYTES:  # as of a text tokenizer, which is kept
+        raise UserError(
+            f'what {path} is to keep has {len(text):,} bytes, and fewer than {MOST_BYTES:,} are read again; '
+            'take a smaller text tokenizer, or fewer classes.'
+        )
     parse_json(text, DataFacts, where=f'what {path} is to keep', advice='rename what is called so')
     write_atomically(path, text + '\n')
 
