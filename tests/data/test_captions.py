@@ -97,7 +97,7 @@ def test_what_a_model_says_is_read_again(tmp_path, name):
 def test_a_folder_that_is_one_video_has_captions(tmp_path):
     root = tmp_path / 'clip'
     root.mkdir()
-    with pytest.raises(UserError, match=r'has no captions.*"file_name": "\.", "text"'):
+    with pytest.raises(UserError, match=r'nothing has a caption.*"file_name": "\.", "text"'):
         CaptionFiles(root, [''])
     (tmp_path / 'clip.txt').write_text('beside')
     assert CaptionFiles(root, ['']).texts('') == ('beside',)
@@ -120,7 +120,11 @@ def test_an_image_without_a_text_is_skipped_as_one_that_cannot_be_read(write_ima
     [
         ({'text': 'x' * 13}, {}, r'a text of .*0\.png has 13 tokens, and config\.data\.caption_length is 12'),
         ({'text': 3}, {}, r'line 1 of .*captions\.jsonl does not hold what it should'),
-        ({'file_name': 'other.png', 'text': 'x'}, {}, 'has no captions: write them into captions.jsonl'),
+        (
+            {'file_name': 'other.png', 'text': 'x'},
+            {},
+            'for this split nothing has a caption: write them into captions.jsonl',
+        ),
         ({'text': 'x'}, {'caption_length': 0}, 'caption_length is 0'),
         ({'text': 'x'}, {'caption_length': None, 'cut_captions': True}, 'caption_length is not set'),
     ],

@@ -105,9 +105,10 @@ class CaptionFiles:
                 self._listed |= _read_list(root / folder / name, folder)
         if not any(_named(path) in self._listed or os.path.isfile(self._beside(path)) for path in paths):
             raise UserError(
-                f'config.data.caption_length is set, and the folder {str(root)!r} has no captions: write '
-                f'them into {_LIST}, a line such as {{"file_name": "{_named(paths[0])}", "text": "a red '
-                'apple"} for each, or into a .txt file of the same name beside each.'
+                f'config.data.caption_length is set, and of what the folder {str(root)!r} holds for this '
+                f'split nothing has a caption: write them into {_LIST}, a line such as {{"file_name": '
+                f'"{_named(paths[0])}", "text": "a red apple"}} for each, or into a .txt file of the same '
+                'name beside each.'
             )
 
     def texts(self, path: str) -> tuple[str, ...]:
