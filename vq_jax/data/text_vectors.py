@@ -25,7 +25,7 @@ from vq_jax.text_tokenizers import PADDING
 FORMAT = 1  # what the files mean, which `vectors.json` says; those of another number are refused
 VECTORS, LENGTH = 'text_vectors', 'text_length'  # what the conditions are called
 _FACTS, _TEXTS, _ARRAY = 'vectors.json', 'texts.npz', 'vectors.npy'
-_AGAIN = 'write the vectors again with vq_jax.embed'
+_AGAIN = 'write the vectors again with vq_jax.embed, to another folder'
 
 
 @dataclasses.dataclass(frozen=True)
