@@ -27,20 +27,20 @@ class StridedSizes:
         stages: strided convolutions in encoder and decoder, at least one: 2 make 32x32 pixels 8x8 codes.
         residual_blocks: in encoder and decoder, at the lowest resolution.
         residual_channels: inside them.
-        axial_heads: heads of the axial attention with which each residual block then ends; what its layers
-            are given is normalised (see `AxialBlock`). 0 for blocks of two convolutions.
         strides: by which each stage divides the sizes of the grid, one for all axes or one for each; kernels
             are twice as large (see `strided_sizes`).
         dtype: what the layers compute in; parameters, codes and losses are float32.
+        axial_heads: heads of the axial attention with which each residual block then ends; what its layers
+            are given is normalised (see `AxialBlock`). 0 for blocks of two convolutions.
     """
 
     channels: int = 128
     stages: int = 2
     residual_blocks: int = 2
     residual_channels: int = 32
-    axial_heads: int = 0
     strides: tuple[int, ...] = (2,)
     dtype: Literal['float32', 'bfloat16'] = 'float32'
+    axial_heads: int = 0
 
     def __post_init__(self) -> None:
         check_least(1, self, 'channels', 'stages', 'residual_channels')
