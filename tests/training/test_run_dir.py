@@ -50,6 +50,7 @@ def test_a_run_can_be_made_longer_where_no_rate_depends_on_its_length(tmp_path):
         train(config, tmp_path / 'short')
 
 
+@pytest.mark.slow
 def test_a_schedule_is_held_or_stretched_and_what_is_left_behind_may_change(tmp_path):
     config = small_gan()
     config.optimizer.schedule = 'cosine'
