@@ -1,7 +1,6 @@
 """The notebooks run from top to bottom, with a small part of their training."""
 
 import importlib.util
-import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +9,8 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
+
+from tests.prepared import prepared
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / 'notebooks').glob('*.ipynb'))
 
@@ -25,8 +26,8 @@ SPEECH = '07_sound'  # its data are those of a prepared set, and its sounds are 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
-    if path.stem == SPEECH and not (Path(os.environ.get('TFDS_DATA_DIR', '')) / 'spoken_digit').is_dir():
-        pytest.skip('TFDS_DATA_DIR does not point to a folder with a prepared spoken_digit')
+    if path.stem == SPEECH:
+        prepared('spoken_digit')
     monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
     notebook = nbformat.read(path, as_version=4)
     counts = r'(config\.(?:steps|adversarial\.start|adversarial\.warmup|optimizer\.warmup_steps) = )([\d_]+)'

@@ -1,10 +1,8 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.prepared import prepared
 from vq_jax.data import DataConfig, open_dataset
 
 
@@ -22,10 +20,7 @@ def digits(built_in_dir):
 @pytest.fixture
 def real_dir():
     """The folder with real data sets."""
-    folder = os.environ.get('TFDS_DATA_DIR')
-    if not folder or not Path(folder, 'mnist').is_dir():
-        pytest.skip('TFDS_DATA_DIR does not point to a folder with a prepared mnist')
-    return folder
+    return prepared('mnist')
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from absl import logging
 from PIL import Image
 
+from tests.prepared import prepared
 from vq_jax.config_files import get_config
 from vq_jax.data import DataConfig, eval_batches, open_dataset, train_batches
 from vq_jax.errors import UserError
@@ -298,10 +299,7 @@ def test_the_config_for_own_recordings(folder):
 
 @pytest.fixture
 def spoken_dir():
-    folder = os.environ.get('TFDS_DATA_DIR')
-    if not folder or not Path(folder, 'spoken_digit').is_dir():
-        pytest.skip('TFDS_DATA_DIR does not point to a folder with a prepared spoken_digit')
-    return folder
+    return prepared('spoken_digit')
 
 
 def spoken(folder, split, **options):

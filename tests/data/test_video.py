@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.clips import animated, coded, decoded
 from tests.clips import frames as frames_of
+from tests.prepared import prepared
 from vq_jax.data import DataConfig, eval_batches, open_dataset, train_batches
 from vq_jax.errors import UserError
 
@@ -287,10 +288,7 @@ def test_a_folder_of_coded_videos(tmp_path):
 
 @pytest.fixture
 def sprites_dir():
-    folder = os.environ.get('TFDS_DATA_DIR')
-    if not folder or not Path(folder, 'sprites').is_dir():
-        pytest.skip('TFDS_DATA_DIR does not point to a folder with a prepared sprites')
-    return folder
+    return prepared('sprites')
 
 
 def test_sprites(sprites_dir):

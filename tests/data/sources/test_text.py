@@ -1,10 +1,10 @@
 import json
-import os
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from tests.prepared import prepared
 from vq_jax.data import DataConfig, Record, Source, eval_batches, open_dataset, train_batches
 from vq_jax.data.sources.text import TextFileSource
 from vq_jax.errors import UserError
@@ -193,9 +193,8 @@ def test_mistakes_are_one_sentence(file, tmp_path):
         DataConfig(name='digits', text_tokenizer='bpe:300')
 
 
-@pytest.mark.skipif('TFDS_DATA_DIR' not in os.environ, reason='TFDS_DATA_DIR names no folder of data sets')
 def test_text_of_a_prepared_set():
-    config = DataConfig(name='emoji', num_tokens=64)
+    config = DataConfig(name='emoji', data_dir=prepared('emoji'), num_tokens=64)
     data = open_dataset(config, 'test')
     assert data.class_names and len(data) >= 398
     [batch] = eval_batches(data, batch_size=len(data))
