@@ -1,6 +1,7 @@
 """Captioners, as probabilities of texts that depend on the codes of what they are of."""
 
 import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from vq_jax.models.code_encoder import CodeEncoder
 from vq_jax.spec import CodeSpec, Spec, Tokens
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.arguments import check_can
+from vq_jax.tasks.codec import check_embeddable
 from vq_jax.text_tokenizers import ByteTokenizer, pad_tokens
 
 SPEC = Spec('image', (2, 1, 1), tokens=Tokens('bytes'))
@@ -102,3 +104,13 @@ def test_what_does_not_fit():
         check_can('vae', make_task(default_config('vae'), Spec('image', (28, 28, 1))), SPEC, 'describe')
     with pytest.raises(UserError, match='a run of the task captioner cannot sample images'):
         check_can('captioner', task, SPEC, 'sample')
+
+
+@pytest.mark.parametrize('task', ['prior', 'captioner'])
+def test_codes_of_which_each_cannot_be_learned_are_refused(task):
+    run = SimpleNamespace(workdir='RUN')
+    check_embeddable(SimpleNamespace(code_spec=SimpleNamespace(largest=2**22), run=run), task)
+    with pytest.raises(
+        UserError, match=f'the codes of RUN are of 4,194,305, and a {task} learns each, of at most'
+    ):
+        check_embeddable(SimpleNamespace(code_spec=SimpleNamespace(largest=2**22 + 1), run=run), task)

@@ -18,9 +18,17 @@ from vq_jax.ops.keys import content_keys
 from vq_jax.ops.masking import Schedule
 from vq_jax.spec import ConditionSpec, Spec
 from vq_jax.tasks.batched_sampling import check_guidance
-from vq_jax.tasks.codec import Codec, Text, TokenizerConfig, check_written, codes_of, make_codec
+from vq_jax.tasks.codec import (
+    Codec,
+    Text,
+    TokenizerConfig,
+    check_embeddable,
+    check_written,
+    codes_of,
+    make_codec,
+)
 from vq_jax.tasks.conditioner_config import TEXT, caption_spec
-from vq_jax.tasks.prior import MOST_CODES, MOST_PIXELS, PriorTask
+from vq_jax.tasks.prior import MOST_PIXELS, PriorTask
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.task import Task
 from vq_jax.tasks.token_network import make_network
@@ -217,12 +225,8 @@ def _in_a_row(codes: tuple[jax.Array, ...]) -> jax.Array:
 
 def _check_codes(codec: Codec) -> None:
     """Raises `UserError` for codes that a captioner does not read."""
-    spec, n = codec.code_spec, sum(map(math.prod, codec.code_spec.grids))
-    if spec.largest > MOST_CODES:
-        raise UserError(
-            f'the codes of {codec.run.workdir} are of {spec.largest:,}, and a captioner learns each, of at '
-            f'most {MOST_CODES:,}; set config.tokenizer.workdir to a run with more codes of fewer bits each.'
-        )
+    check_embeddable(codec, 'captioner')
+    n = sum(map(math.prod, codec.code_spec.grids))
     if n > MOST_PIXELS and codec.run is None:
         raise UserError(
             'without config.tokenizer.workdir the codes are the pixels, of which these images have '

@@ -23,6 +23,8 @@ from vq_jax.tasks.values import end_of, known_tokens
 from vq_jax.training.parallel import Batch
 from vq_jax.training.state import abstract_examples
 
+_MOST_CODES = 2**22  # of each there is an embedding, and where it is predicted a logit at each position
+
 
 @dataclasses.dataclass(frozen=True)
 class CodecConfig:
@@ -400,6 +402,17 @@ def codes_of(codec: Codec, state: Any, batch: Batch) -> Codes:
     if 'codes' not in batch:
         return jax.lax.stop_gradient(codec.encode(state, batch['x']))
     return codec.code_spec.cut(codec.written_spec.split(batch['codes']))
+
+
+def check_embeddable(codec: Codec, task: str) -> None:
+    """Raises `UserError` for codes of which there are too many for a task to learn each."""
+    largest = codec.code_spec.largest
+    if largest > _MOST_CODES:
+        raise UserError(
+            f'the codes of {codec.run.workdir} are of {largest:,}, and a {task} learns each, of at most '
+            f'{_MOST_CODES:,}; set config.tokenizer.workdir to a run with more codes of fewer bits each '
+            '(config.lfq.group_bits or config.bsq.group_bits), or with fewer levels (config.fsq.levels).'
+        )
 
 
 def check_written(codec: Codec, dataset: Dataset) -> None:

@@ -30,7 +30,15 @@ from vq_jax.spec import ConditionSpec, Spec
 from vq_jax.tasks.batched_sampling import check_guidance
 from vq_jax.tasks.classes import ClassNames
 from vq_jax.tasks.code_reports import code_caption
-from vq_jax.tasks.codec import Codec, Text, TokenizerConfig, check_written, codes_of, make_codec
+from vq_jax.tasks.codec import (
+    Codec,
+    Text,
+    TokenizerConfig,
+    check_embeddable,
+    check_written,
+    codes_of,
+    make_codec,
+)
 from vq_jax.tasks.conditioner_config import conditioner_sections, make_conditioner
 from vq_jax.tasks.prior_config import PriorConfig, Sampling
 from vq_jax.tasks.restore import Restored, restore_part
@@ -45,7 +53,6 @@ from vq_jax.training.run_dir import COARSER
 from vq_jax.training.state import TrainState
 
 MOST_PIXELS = 4_096  # or tokens of text; attention is quadratic in them
-MOST_CODES = 2**22  # of each there is an embedding, and a logit at each position
 
 
 @dataclasses.dataclass(frozen=True)
@@ -558,12 +565,7 @@ def _check_codes(config: PriorConfig, codec: Codec) -> None:
             f'the codes of {codec.run.workdir} have vocabularies of several sizes, {spec.vocabularies}, and '
             'a prior takes those of one; set config.tokenizer.workdir to a run with equal ones.'
         )
-    if spec.largest > MOST_CODES:
-        raise UserError(
-            f'the codes of {codec.run.workdir} are of {spec.largest:,}, and a prior learns each, of at most '
-            f'{MOST_CODES:,}; set config.tokenizer.workdir to a run with more codes of fewer bits each '
-            '(config.lfq.group_bits or config.bsq.group_bits), or with fewer levels (config.fsq.levels).'
-        )
+    check_embeddable(codec, 'prior')
     # Only flattened, each channel of a pixel is a step.
     length = spec.length if config.pattern == 'flattened' else math.prod(spec.grids[0])
     if codec.run is None and config.kind != 'pixelcnn' and length > MOST_PIXELS:
