@@ -130,6 +130,8 @@ def test_texts_say_what_images_show(folder, tmp_path):
     assert sorted(line['file_name'] for line in lines) == sorted(f'{i}.png' for i in range(48))
     colours = {line['file_name']: line['text'] for line in lines}
     assert sum(colours[f'{i}.png'] in right[list(COLOURS)[i % 3]] for i in range(48)) >= 40
+    colours_again = model.describe_files(sorted(folder.glob('*.png')))
+    assert colours_again == [colours[path.name] for path in sorted(folder.glob('*.png'))]
     output, _ = run([*command[:2], f'--input={folder / "0.png"}'], module='vq_jax.describe')
     assert output == f'0.png: {colours["0.png"]}\n'
     [error] = refused('vq_jax.describe', ['--workdir', tmp_path / 'run', '--input=nothing.png'])

@@ -3,10 +3,10 @@
 The run is one of the task captioner, and `--input` a file of the kind that it was trained on, such as an
 image, or a folder of them. Files are brought to the model's size as its data were. With `--output` there is a
 line of JSON for each, with its path below the folder, as data sets read it: where it is `captions.jsonl` in
-that folder, `config.data.caption_length` finds the texts there. Without, the texts are shown.
+that folder, `config.data.caption_length` finds the texts there. A file that is there already is replaced
+with `--replace` alone. Without `--output`, the texts are shown.
 """
 
-import numpy as np
 from absl import flags
 
 from vq_jax import cli, run_flags
@@ -18,6 +18,9 @@ _INPUT = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string(
     'output', None, 'A .jsonl file for the texts, which are shown if none is given.'
+)
+_REPLACE = flags.DEFINE_bool(
+    'replace', False, 'Replace the file of --output, and all texts in it, if it is there.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'The same seed gives the same texts.')
 _SAMPLING = {
@@ -41,6 +44,11 @@ def main() -> None:
     from vq_jax.tasks.arguments import check_can
 
     output = None if _OUTPUT.value is None else cli.check_output(_OUTPUT, '.jsonl')
+    if output is not None and output.exists() and not _REPLACE.value:
+        raise UserError(
+            f'--output {output} is there already, with texts that may be nowhere else; name another file, or '
+            'give --replace.'
+        )
     given = cli.check_local('--input', _INPUT.value)
     if not given.exists():
         raise UserError(f'--input is {given}, which is not there; give a file or a folder.')
@@ -58,9 +66,8 @@ def main() -> None:
         files = {path or '.': given / path for path in sorted(paths)}
     if output is not None:
         check_listable(files)
-    examples = np.stack([run.prepare(file)[0] for file in files.values()])
     sampling = {name: flag.value for name, flag in _SAMPLING.items() if flag.value is not None}
-    texts = run.describe(examples, _SEED.value, progress=output is not None, **sampling)
+    texts = run.describe_files(list(files.values()), _SEED.value, progress=output is not None, **sampling)
     if output is None:
         for name, text in zip(files, texts, strict=True):
             print(f'{readable(name)}: {readable(text)}')

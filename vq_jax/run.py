@@ -399,6 +399,37 @@ class Run:
         tokens = self._sampled(self.task.describe, n, labels, seed, sampling, given, progress=progress)
         return texts_of(tokens, self.task.texts.spec.tokens)
 
+    def describe_files(
+        self, files: Sequence[Any], seed: int = 0, *, progress: bool = False, **sampling: Any
+    ) -> list[str]:
+        """What files show, as `describe` says it of examples, with one batch of them in memory.
+
+        Args:
+            files: as `prepare` takes them.
+            seed: as for `describe`.
+            progress: show a bar.
+            **sampling: as for `describe`.
+
+        Returns:
+            A text for each.
+
+        Raises:
+            UserError: one cannot be read, which is found before the first is described.
+        """
+        self._needs('describe')
+        for file in files[self.config.batch_size :]:  # what comes before is read before all else
+            self.prepare(file)
+
+        def read(rows: np.ndarray) -> dict[str, np.ndarray]:
+            examples = {row: self.prepare(files[row])[0] for row in set(rows.tolist())}
+            return {'examples': np.stack([examples[row] for row in rows.tolist()])}
+
+        labels = self._labels(len(files), None, needed=False)
+        tokens = self._sampled(
+            self.task.describe, len(files), labels, seed, sampling, read, progress=progress
+        )
+        return texts_of(tokens, self.task.texts.spec.tokens)
+
     def image_to_image(
         self,
         examples: Array,

@@ -1,6 +1,7 @@
 """Captioners, as probabilities of texts that depend on the codes of what they are of."""
 
 import itertools
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -8,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.runs import refused
 from vq_jax.errors import UserError
 from vq_jax.models.code_encoder import CodeEncoder
+from vq_jax.run import Run
 from vq_jax.spec import CodeSpec, Spec, Tokens
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.arguments import check_can
 from vq_jax.tasks.codec import check_embeddable
+from vq_jax.tasks.restore import Restored
 from vq_jax.text_tokenizers import ByteTokenizer, pad_tokens
 
 SPEC = Spec('image', (2, 1, 1), tokens=Tokens('bytes'))
@@ -70,6 +74,40 @@ def test_the_probabilities_of_all_texts_of_an_image_sum_to_one(begun):
     codes = batch.pop('x').reshape(-1, 2).astype(np.int32) // 64  # of four levels
     np.testing.assert_array_equal(given['example'], codes)
     np.testing.assert_array_equal(task._texts(state, {**batch, 'codes': codes})['example'], codes)
+
+
+def test_files_are_read_when_their_batch_is_described(begun, monkeypatch):
+    """And what they show is what the same examples show at once."""
+    task, state = begun
+    config = config_of()
+    config.batch_size, read, described = 2, [], []
+    model = Run(Restored(config, task, state, SPEC, 0, Path('run')))
+    examples = np.random.default_rng(0).integers(0, 256, (5, 2, 1, 1)).astype(np.uint8)
+    wanted = model.describe(examples, seed=3)
+    prepare, describe = model.prepare, model._batched_sampler._compile
+    monkeypatch.setattr(model, 'prepare', lambda file: read.append(file) or prepare(file))
+
+    def compiled(*arguments):
+        sample = describe(*arguments)
+        return lambda *batch: described.append(len(read)) or sample(*batch)
+
+    monkeypatch.setattr(model._batched_sampler, '_compiled', compiled)
+    assert len(set(wanted)) > 1 and model.describe_files(list(examples), seed=3) == wanted
+    before = 3  # all but those of the first batch, to know that they can be read
+    assert described == [before + 2, before + 4, before + 6]
+    with pytest.raises(UserError, match=r'nothing.png cannot be read'):
+        model.describe_files([*examples, 'nothing.png'])
+    assert len(described) == 3
+
+
+def test_texts_that_are_there_are_not_replaced_unawares(tmp_path):
+    path = tmp_path / 'captions.jsonl'
+    path.write_text('mine')
+    words = ['--workdir', tmp_path / 'run', f'--input={tmp_path}', f'--output={path}']
+    errors = refused('vq_jax.describe', words, [*words, '--replace'])
+    assert f'--output {path} is there already' in errors[0] and 'give --replace' in errors[0]
+    assert 'run' in errors[1] and 'is there already' not in errors[1]
+    assert path.read_text() == 'mine'
 
 
 def test_codes_of_scales_and_depths_are_tokens_by_position():

@@ -78,7 +78,7 @@ class BatchedSampler:
         labels: np.ndarray,
         seed: int,
         changes: Mapping[str, Any],
-        given: Mapping[str, Any] = MappingProxyType({}),
+        given: Mapping[str, Any] | Callable[[np.ndarray], Mapping[str, Any]] = MappingProxyType({}),
         constants: Mapping[str, float] = MappingProxyType({}),
         *,
         progress: bool = False,
@@ -93,7 +93,8 @@ class BatchedSampler:
             labels: int32 [n].
             seed: from 0 to 2^31 - 1.
             changes: other values for keys of the config's section 'sampling'.
-            given: arrays with a row for each sample [n ...], or trees of them.
+            given: arrays with a row for each sample [n ...], or trees of them; or what returns those of a
+                batch when its turn comes, given the numbers of its samples, int [b].
             constants: numbers that are the same for all.
             progress: show a bar.
 
@@ -104,17 +105,18 @@ class BatchedSampler:
         check_number(n, what='samples')
         if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**31:
             raise UserError(f'the seed is {seed!r}; give a whole number from 0 to {2**31 - 1}.')
-        given = {**given, 'labels': labels}
         devices = jax.device_count()
         b = -(-min(n, self._config.batch_size) // devices) * devices
         sampling, numbers = _parted(self.sampling(method.__name__, changes))
         compiled = self._compiled(method, sampling, tuple(numbers), b)
         for start in track(range(0, n, b), 'sampling: batch', shown=progress):
             number = np.arange(start, start + b)
+            rows = number % n
+            arrays = given(rows) if callable(given) else _rows(dict(given), rows)
             batch = {
                 'seed': np.full(b, seed),
                 'number': number,
-                'given': jax.tree.map(lambda x, rows=number % n: np.asarray(x)[rows], given),
+                'given': {**arrays, 'labels': labels[rows]},
                 'constants': {name: np.full(b, x, np.float32) for name, x in constants.items()},
                 'sampling': {name: np.full(b, x, np.float32) for name, x in numbers.items()},
             }
@@ -164,6 +166,11 @@ class BatchedSampler:
 
     def _engine(self, batch_size: int) -> Engine:
         return make_engine(build(ParallelConfig, self._config.parallel, 'parallel'), batch_size)
+
+
+def _rows(arrays: Any, rows: np.ndarray) -> Any:
+    """These rows of all arrays of a tree."""
+    return jax.tree.map(lambda x: np.asarray(x)[rows], arrays)
 
 
 def _parted(sampling: Any) -> tuple[Any, dict[str, float]]:
