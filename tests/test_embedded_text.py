@@ -17,6 +17,7 @@ from vq_jax.tasks import default_config
 from vq_jax.tasks.conditioner_config import make_conditioner
 from vq_jax.tasks.text_models import TextModel, write_vectors
 from vq_jax.train import train
+from vq_jax.training.lock import opened_folder, try_lock
 
 
 @pytest.fixture(scope='module')
@@ -53,6 +54,10 @@ def test_a_text_of_a_user_has_the_vectors_that_one_of_the_data_has(home, tmp_pat
         np.testing.assert_allclose(own['text_vectors'], batch['text_vectors'][row], atol=4e-3)  # of float16
         np.testing.assert_array_equal(own['text'], batch['text'][row])
         assert own['text_length'] == batch['text_length'][row] == len(text) + 1
+    with opened_folder(tmp_path / 'v') as held:
+        assert try_lock(held)
+        with pytest.raises(UserError, match=r'another process writes to .*v; wait for its end, or name'):
+            write_vectors(tmp_path / 'v', splits, model, batch_size=4)
     with pytest.raises(UserError, match=r"the text '.*green.*' has 15 tokens .* room for 14; give a larger"):
         write_vectors(tmp_path / 'v', splits, model, length=14)
     with pytest.raises(UserError, match='the text encoder takes 60 tokens, and length is 61; lower it'):
@@ -66,6 +71,17 @@ def test_a_text_of_a_user_has_the_vectors_that_one_of_the_data_has(home, tmp_pat
     without = open_dataset(DataConfig(name=config.data.name), 'test')
     with pytest.raises(UserError, match=r'has no texts; set config\.data\.caption_length'):
         write_vectors(tmp_path / 'v', [without], model)
+
+
+def test_the_command_takes_a_folder_of_which_the_writing_was_killed(tmp_path):
+    words = ['--config=configs/text/emoji_prior.py', f'--encoder={tmp_path / "nothing"}']
+    folders = [tmp_path / 'killed', tmp_path / 'whole']
+    for folder, name in zip(folders, ('.abcdefgh.tmp', 'vectors.json'), strict=True):
+        folder.mkdir()
+        (folder / name).touch()
+    killed, whole = refused('vq_jax.embed', *([*words, f'--output={folder}'] for folder in folders))
+    assert 'nothing/config.json; give the folder of a T5' in killed  # the encoder, which is asked for next
+    assert 'is a directory; it is not empty: name another' in whole
 
 
 def test_encoders_that_cannot_be_asked(home):

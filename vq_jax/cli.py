@@ -248,12 +248,15 @@ def overrides(flag: flags.FlagHolder) -> dict[str, Any]:
     return parsed
 
 
-def check_output(flag: flags.FlagHolder, *endings: str) -> Path:
+def check_output(
+    flag: flags.FlagHolder, *endings: str, unfinished: Callable[[Path], bool] = lambda path: False
+) -> Path:
     """The file or new folder that a flag names, once it is known that it can be written.
 
     Args:
         flag: such as `--output`.
         *endings: how its name may end, which says what it is to hold; '' is a folder.
+        unfinished: whether what a folder holds was left by this command, killed, and will be replaced.
 
     Raises:
         UserError: if it ends otherwise, is a directory (with something in it), or lies where nothing can be
@@ -264,7 +267,7 @@ def check_output(flag: flags.FlagHolder, *endings: str) -> Path:
         ways = [f'a name that ends in {of_files}'] if of_files else []
         ways += ['one without an ending for a folder'] if '' in endings else []
         raise UserError(f'--{flag.name} is {path}; give {", or ".join(ways)}.')
-    if path.is_dir() and (path.suffix or any(path.iterdir())):
+    if path.is_dir() and (path.suffix or (any(path.iterdir()) and not unfinished(path))):
         another = 'it is not empty: name another' + (', or a file in it' if of_files else '')
         told = 'name a file in it' if path.suffix else another
         raise UserError(f'--{flag.name} {path} is a directory; {told}.')

@@ -2,7 +2,7 @@
 
 The folder that --output names is then `--config.data.text_vectors` of models that read vectors of texts
 (`--config.conditioner.kind=embedded_text`). That of the encoder is one of Hugging Face's `transformers`,
-with a T5 or CLIP.
+with a T5 or CLIP. A folder whose writing was killed may be named again: all of it is written anew.
 """
 
 from absl import flags
@@ -26,12 +26,13 @@ def main() -> None:
     import dataclasses
 
     from vq_jax.data import DataConfig, open_dataset
+    from vq_jax.data.text_vectors import is_unfinished
     from vq_jax.extensions import allowing, named_modules
     from vq_jax.tasks.text_models import TextModel, write_vectors
     from vq_jax.training.config import build
 
     config = cli.read_config(_CONFIG)
-    output = cli.check_output(_OUTPUT, '')
+    output = cli.check_output(_OUTPUT, '', unfinished=is_unfinished)
     model = TextModel.read(_ENCODER.value)
     data = dataclasses.replace(build(DataConfig, config.data, 'data'), text_vectors=None)
     with allowing(named_modules(config)):

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from vq_jax.errors import UserError
 
 MOST_BYTES = 2**28  # of one file that is read
+TEMPORARY = r'\.\w{8}\.tmp'  # what `writing_atomically` calls a file until it is whole, as a pattern
 
 # The only portable way to read it is to set it; once, because all threads share it.
 _UMASK = os.umask(0o022)
@@ -132,7 +133,7 @@ def writing_atomically(path: Path) -> Iterator[BinaryIO]:
     with telling(f'Cannot write {path}', 'make room, or choose another place', WriteError):
         path.parent.mkdir(parents=True, exist_ok=True)
         # A name of its own for every writer: two processes may write the same file at once.
-        handle, name = tempfile.mkstemp(prefix='.', suffix='.tmp', dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix='.', suffix='.tmp', dir=path.parent)  # see TEMPORARY
         temporary = Path(name)
         try:
             with os.fdopen(handle, 'wb') as file:

@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import pickle
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from tests.data.test_captions import LENGTH, opened, write_list
 from vq_jax.data import DataConfig, eval_batches, train_batches
 from vq_jax.data.sources.codes import CodeDataset, CodeFacts, write_facts, write_shard
-from vq_jax.data.text_vectors import TextVectorFiles, write_text_vectors
+from vq_jax.data.text_vectors import TextVectorFiles, is_unfinished, write_text_vectors
 from vq_jax.errors import UserError
 from vq_jax.spec import CodeSpec, ConditionSpec, Spec, TextVectors, Tokens
 from vq_jax.text_tokenizers import ByteTokenizer, pad_tokens
@@ -165,6 +168,43 @@ def test_of_what_is_not_whole_nothing_is_read(tmp_path):
         TextVectorFiles(folder)
     with pytest.raises(UserError, match='has numbers that float16 does not hold'):
         write_text_vectors(folder, np.zeros((1, 3), np.int32), [1], [np.full((1, 3), 1e5)], MADE)
+
+
+KILLED = """
+import os, signal, sys
+from vq_jax.data.text_vectors import write_text_vectors
+from vq_jax.spec import TextVectors
+import numpy as np
+
+def vectors():
+    yield np.ones((2, 3))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+made = TextVectors(length=4, width=3, encoder='none')
+write_text_vectors(sys.argv[1], np.zeros((2, 3), np.int32), [2, 2], vectors(), made)
+"""
+
+
+@pytest.mark.parametrize('there', [False, True])
+def test_a_writing_that_was_killed_begins_again_in_the_same_folder(tmp_path, there):
+    folder = tmp_path / 'vectors'
+    if there:
+        assert not is_unfinished(write(folder, ['old']))
+    killed = subprocess.run([sys.executable, '-c', KILLED, folder], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    names = {path.name for path in folder.iterdir()}
+    assert len([name for name in names if name.endswith('.tmp')]) == 1 and is_unfinished(folder)
+    with pytest.raises(UserError, match='there are no vectors of texts in'):
+        TextVectorFiles(folder)
+    found = TextVectorFiles(write(folder, ['ab', 'c'])).find(
+        pad_tokens([ByteTokenizer().encode('ab')], LENGTH), np.array([True])
+    )
+    np.testing.assert_array_equal(found['text_vectors'][0, :2], vectors_of('ab'))
+    assert {path.name for path in folder.iterdir()} == {'vectors.json', 'vectors.npy', 'texts.npz'}
+    (folder / 'vectors.json').unlink()
+    assert is_unfinished(folder)
+    (folder / 'mine.txt').touch()
+    assert not is_unfinished(folder)
 
 
 def test_files_of_another_format(tmp_path):

@@ -8,6 +8,7 @@ of each end, int64 [n]), `vectors.npy` (those of all texts in a row, float16 [k 
 import dataclasses
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ import msgspec
 import numpy as np
 
 from vq_jax.errors import UserError, first_line
-from vq_jax.files import open_regular, write_atomically, writing_atomically
+from vq_jax.files import TEMPORARY, open_regular, write_atomically, writing_atomically
 from vq_jax.json_files import check_type, read_json
 from vq_jax.npz_files import read_npz
 from vq_jax.spec import ConditionSpec, TextVectors
@@ -43,7 +44,7 @@ def write_text_vectors(
     vectors: Iterable[np.ndarray],
     made: TextVectors,
 ) -> None:
-    """Writes the vectors of texts; those that were there are replaced.
+    """Writes the vectors of texts; those that were there, or what is left of them, are replaced.
 
     Args:
       folder: Where to.
@@ -60,6 +61,9 @@ def write_text_vectors(
     folder, ends = Path(folder), np.cumsum(lengths, dtype=np.int64)
     shape = (int(ends[-1]), made.width)
     (folder / _FACTS).unlink(missing_ok=True)  # which says that all is there
+    for path in folder.glob('.*'):
+        if re.fullmatch(TEMPORARY, path.name):  # of a writing that was killed, and may be large
+            path.unlink()
     with writing_atomically(folder / _ARRAY) as file:
         header = {'descr': '<f2', 'fortran_order': False, 'shape': shape}
         np.lib.format.write_array_header_1_0(file, header)
@@ -78,6 +82,12 @@ def write_text_vectors(
     np.savez(packed, tokens=tokens, ends=ends)
     write_atomically(folder / _TEXTS, packed.getvalue())
     write_atomically(folder / _FACTS, msgspec.json.encode(_Facts(made)).decode() + '\n')
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether all that a folder holds was left by `write_text_vectors`, which was killed."""
+    names = {path.name for path in folder.iterdir()}
+    return all(name in (_TEXTS, _ARRAY) or re.fullmatch(TEMPORARY, name) for name in names)
 
 
 class TextVectorFiles:

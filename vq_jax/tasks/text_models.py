@@ -19,6 +19,7 @@ from vq_jax.models.clip_text import CLIPTextEncoder
 from vq_jax.models.t5 import T5Encoder
 from vq_jax.spec import TextVectors
 from vq_jax.text_tokenizers import BpeTokenizer, pad_tokens, text_tokenizer
+from vq_jax.training.lock import opened_folder, try_lock
 from vq_jax.training.manifest import fingerprint
 from vq_jax.weights.text_encoders import TOKENIZER, read_text_encoder
 
@@ -143,7 +144,8 @@ def write_vectors(
         Of how many different texts they are.
 
     Raises:
-        UserError: if texts are not read, or one has more tokens than there is room for.
+        UserError: if texts are not read, one has more tokens than there is room for, or another process
+            writes to the folder.
     """
     rows = {row.tobytes(): row for data in datasets for captions in data.texts() for row in captions}
     if not rows:
@@ -174,5 +176,9 @@ def write_vectors(
             yield from (one[:n] for one, n, _ in zip(found, there, some, strict=False))
 
     made = TextVectors(length, model.width, model.checksum)
-    write_text_vectors(folder, tokens, lengths, vectors(), made)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with opened_folder(Path(folder)) as held:
+        if not try_lock(held):
+            raise UserError(f'another process writes to {folder}; wait for its end, or name another folder.')
+        write_text_vectors(folder, tokens, lengths, vectors(), made)
     return len(texts)
