@@ -10,7 +10,9 @@ from tests.runs import refused, run
 from tests.test_text_condition import COLOURS, SIZES, likeness, write_colours
 from tests.weights.text_encoders import write_folder
 from vq_jax.data import DataConfig, eval_batches, open_dataset
+from vq_jax.data.text_vectors import write_text_vectors
 from vq_jax.errors import UserError
+from vq_jax.fitting import Experiment
 from vq_jax.models.context import prepared
 from vq_jax.spec import Spec, TextVectors, Tokens
 from vq_jax.tasks import default_config
@@ -109,6 +111,18 @@ def test_encoders_that_cannot_be_asked(home):
     conditioner, _ = make_conditioner(config, spec)
     with pytest.raises(UserError, match=r'config\.embedded_text\.encoder does not name what makes those'):
         conditioner.prepare('a red square')
+
+
+def test_training_refuses_vectors_that_it_would_not_read(home, tmp_path):
+    made = TextVectors(length=1, width=3, encoder='none')
+    write_text_vectors(tmp_path / 'v', np.zeros((1, 3), np.int32), [1], [np.zeros((1, 3))], made)
+    config = default_config('classifier')
+    config.data.update({'name': f'folder:{home / "colours"}', 'caption_length': 24, 'channels': 3})
+    config.data.name_pattern = r'(?P<label>\d)\.png'
+    Experiment.build(config)
+    config.data.text_vectors = str(tmp_path / 'v')
+    with pytest.raises(UserError, match='text_vectors is set, and this model reads no vectors of texts; lea'):
+        Experiment.build(config)
 
 
 @pytest.mark.slow

@@ -283,6 +283,7 @@ def _make_task(config: ConfigDict, train_set: Dataset, eval_set: Dataset, begun:
         if task.classes_read:
             check_class_names(class_names, dataset, f'the run {begun.workdir}' if begun else train_set.name)
         task.check_dataset(dataset)
+        task.check_vectors_read(dataset)
     if begun:
         begun.check_task(task)
     return task

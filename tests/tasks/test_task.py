@@ -4,8 +4,9 @@ import types
 
 import pytest
 
+from vq_jax.data import DataConfig
 from vq_jax.errors import UserError
-from vq_jax.spec import Spec
+from vq_jax.spec import Spec, TextVectors, Tokens
 from vq_jax.tasks import default_config, make_task
 from vq_jax.tasks.codec import Identity
 
@@ -45,6 +46,54 @@ def test_labels_that_are_read_must_be_of_as_many_classes(name, conditional):
     for num_classes, words in ((12, '12 classes'), (9, '9 classes'), (0, 'no classes')):
         with pytest.raises(UserError, match=f'other has {words} and the model was made for 10'):
             task.check_dataset(dataset(num_classes))
+
+
+def reading(name, kind):
+    """A task of which examples have texts, and vectors of them."""
+    config = default_config(name, conditioner=kind)
+    config.data.caption_length = 8
+    if name == 'diffusion':
+        config.unet.multipliers, config.unet.attention_resolutions = (1,), ()
+    vectors = TextVectors(4, 3, 'none')
+    spec = Spec('image', SHAPE, tokens=Tokens('bytes'), text_vectors=vectors)
+    return make_task(config, spec)
+
+
+@pytest.mark.parametrize(
+    'name, kind, elsewhere',
+    [
+        ('vqvae', None, False),
+        ('captioner', None, False),
+        ('dual_encoder', None, False),
+        ('diffusion', 'text', True),
+        ('prior', None, True),
+        ('prior', 'embedded_text', None),
+    ],
+)
+def test_vectors_of_texts_that_nothing_reads_are_refused(name, kind, elsewhere):
+    task = reading(name, kind)
+    task.check_vectors_read(types.SimpleNamespace(config=DataConfig(caption_length=8)))
+    given = types.SimpleNamespace(config=DataConfig(caption_length=8, text_vectors='vectors'))
+    if elsewhere is None:
+        task.check_vectors_read(given)
+        return
+    other = ', or set config.conditioner.kind=embedded_text' if elsewhere else ''
+    words = (
+        rf'^config\.data\.text_vectors is set, and this .* reads no vectors of texts; leave it out{other}\.$'
+    )
+    with pytest.raises(UserError, match=words):
+        task.check_vectors_read(given)
+
+
+@pytest.mark.parametrize(
+    'name, kind, elsewhere',
+    [('dual_encoder', None, False), ('captioner', None, False), ('prior', 'text', True)],
+)
+def test_advice_names_keys_that_the_config_has(name, kind, elsewhere):
+    without = types.SimpleNamespace(name='other', conditions={})
+    with pytest.raises(UserError, match='other has the conditions none, and this model reads text') as error:
+        reading(name, kind).check_conditions(without)
+    assert ('config.conditioner' in str(error.value)) == elsewhere
 
 
 @pytest.mark.parametrize(

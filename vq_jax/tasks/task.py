@@ -151,7 +151,8 @@ class Task(abc.ABC):
         """Raises `UserError` if a data set lacks conditions that are read, or has others by their names."""
         for name, spec in self.condition_specs.items():
             if dataset.conditions.get(name) != spec:
-                other = ', or config.conditioner to what reads those' if self.conditioner else ''
+                conditioned = 'conditioner' in self.default_config()
+                other = ', or config.conditioner to what reads those' if conditioned else ''
                 raise UserError(
                     f'{dataset.name} has the conditions {described(dataset.conditions) or "none"}, and this '
                     f'model reads {described(self.condition_specs)}; set config.data.name to a set with '
@@ -161,6 +162,16 @@ class Task(abc.ABC):
             check_same_tokens(dataset.spec, self.spec)
         if VECTORS in self.condition_specs:
             check_same_vectors(dataset.spec, self.spec)
+
+    def check_vectors_read(self, dataset: Dataset) -> None:
+        """Raises `UserError` if a data set to learn from has vectors of texts, which are not read."""
+        if dataset.config.text_vectors is not None and VECTORS not in self.condition_specs:
+            conditioned = 'conditioner' in self.default_config()
+            other = ', or set config.conditioner.kind=embedded_text' if conditioned else ''
+            raise UserError(
+                'config.data.text_vectors is set, and this model reads no vectors of texts; leave it '
+                f'out{other}.'
+            )
 
     @property
     def condition_specs(self) -> dict[str, ConditionSpec]:
