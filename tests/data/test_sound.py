@@ -176,6 +176,7 @@ def test_what_names_tell(tmp_path):
     held_out, train = (set(told(split, r'_(?P<split>bob|eve)_')[2]) for split in ('bob+eve', 'train'))
     assert held_out == {'0_bob_7', '1_bob_1', '2_eve_0'} and train == {'0_ann_1', '1_ann_0'}
     assert told('train', '(?P<split>bob)')[0].class_names == ('deep',)  # as without a pattern
+    assert told('all', '(?P<label>ann|eve|$)')[0].class_names == ('ann', 'eve', 'none')
     with pytest.raises(UserError, match=r"'\(\?P<label>x\)', finds nothing for its groups in 'deep/"):
         told('all', '(?P<label>x)')
     with pytest.raises(UserError, match=r"Split 'test' .* it has eve \(1 recording\), train \(4 record"):

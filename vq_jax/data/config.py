@@ -57,7 +57,8 @@ class DataConfig:
         labels.
       name_pattern: Regular expression that is searched in the name of each example: the path of a file below
         the folder, or the text `name_key` of a record. It has named groups: what `(?P<label>...)` finds is
-        the class of the example, what `(?P<split>...)` finds the name of its split (`train` where it finds
+        the class of the example (`none` where that is the empty text, as `(?P<label>red|green|$)` finds in
+        what is of neither colour), what `(?P<split>...)` finds the name of its split (`train` where it finds
         nothing), and what another finds, such as `(?P<speaker>...)`, a condition of that name: a number,
         int32, counted from 0 in the sorted order of all that it finds in the set. Without such a group, class
         and split are those of folders and records.

@@ -8,6 +8,7 @@ from vq_jax.spec import ConditionSpec
 
 _LABEL, _SPLIT = 'label', 'split'  # groups; others are conditions by their own names
 _OTHERWISE = 'train'  # is the split of a name in which the group of that name finds nothing
+_NONE = 'none'  # is the class of a name in which the group of labels matches the empty text
 _LONGEST = 200  # characters of a pattern, of people who write it by hand
 
 
@@ -78,11 +79,13 @@ class Names:
 
 
 def _found(pattern: re.Pattern[str], name: str, where: str) -> dict[str, str]:
-    """What each group finds in a name; of the split, 'train' where it finds nothing."""
+    """What each group finds in a name; 'train' of a split that is not there, 'none' of a label that is empty."""
     match = pattern.search(name)
     found = match.groupdict() if match else dict.fromkeys(pattern.groupindex)
     if _SPLIT in found:
         found[_SPLIT] = found[_SPLIT] or _OTHERWISE
+    if found.get(_LABEL) == '':
+        found[_LABEL] = _NONE
     if not all(found.values()):
         raise UserError(
             f'{where}: config.data.name_pattern, {pattern.pattern!r}, finds nothing for its groups in '
