@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 500
     config.data.name = 'emoji'
     config.data.caption_length = 96
-    config.data.image_size = 64
+    config.data.image_size = 32
     config.data.channels = 3
     config.tokenizer.workdir = 'runs/emoji_tokenizer'
     config.code_encoder.depth = 3

@@ -5,9 +5,9 @@
     python -m vq_jax.sample --workdir runs/emoji_diffusion --num 8 --text "red apple" \
         --text "waving hand sign, dark skin tone" --output samples.png
 
-The latents are a 16x16 grid of 8-dimensional vectors, those that are compared with the codes. With
+The latents are an 8x8 grid of 8-dimensional vectors, those that are compared with the codes. With
 `--config.model.backbone=dit` the network is a DiT over tokens of 2x2 of them. With
-`--config.latent.workdir= --config.data.image_size=32 --config.unet.patch=2` it learns pixels.
+`--config.latent.workdir= --config.unet.patch=2` it learns pixels.
 
 Not run.
 """
@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 500
     config.data.name = 'emoji'
     config.data.caption_length = 96
-    config.data.image_size = 64
+    config.data.image_size = 32
     config.data.channels = 3
     config.latent.workdir = 'runs/emoji_tokenizer'
     config.model.weighting = 'min_snr'

@@ -22,10 +22,10 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 500
     config.data.name = 'emoji'
     config.data.caption_length = 96
-    config.data.image_size = 64
+    config.data.image_size = 32
     config.data.channels = 3
     config.model.channels = 16
-    config.model.stages = 4
+    config.model.stages = 3
     config.model.features = 128
     config.text_encoder.depth = 2
     config.text_encoder.width = 128

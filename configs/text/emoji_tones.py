@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.eval_every = 250
     config.checkpoint_every = 250
     config.data.name = 'emoji'
-    config.data.image_size = 64
+    config.data.image_size = 32
     config.data.channels = 3
     config.data.name_key = 'text'
     config.data.name_pattern = '(?P<label>((medium-)?(light|dark)|medium)(?= skin tone)|$)'

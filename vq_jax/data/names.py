@@ -79,7 +79,7 @@ class Names:
 
 
 def _found(pattern: re.Pattern[str], name: str, where: str) -> dict[str, str]:
-    """What each group finds in a name; 'train' of a split that is not there, 'none' of a label that is empty."""
+    """What each group finds in a name; 'train' of a split that is not there, 'none' of an empty label."""
     match = pattern.search(name)
     found = match.groupdict() if match else dict.fromkeys(pattern.groupindex)
     if _SPLIT in found:
