@@ -6,7 +6,7 @@ import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,9 @@ from vq_jax.evaluators.retrieval import RetrievalEvaluator
 from vq_jax.evaluators.sound import SoundEvaluator
 from vq_jax.evaluators.sources import open_features
 from vq_jax.evaluators.video import VideoEvaluator
+from vq_jax.exporting import PLATFORMS, check_exportable, serialized
 from vq_jax.extensions import allowing
+from vq_jax.files import write_atomically
 from vq_jax.models.context import NEGATIVE, Conditioner, prepared
 from vq_jax.models.convolution import fold_weight_norm
 from vq_jax.models.inception import Resize
@@ -38,7 +40,7 @@ from vq_jax.tasks.arguments import (
     first_scales,
 )
 from vq_jax.tasks.autoencoder import AutoencoderTask
-from vq_jax.tasks.batched_sampling import BatchedSampler, check_number
+from vq_jax.tasks.batched_sampling import BatchedSampler, check_number, sample_keys
 from vq_jax.tasks.classes import ClassNames, check_class_names, checked_labels, shown
 from vq_jax.tasks.restore import Restored, restore
 from vq_jax.tasks.task import Edits, Encodes, LooksUp, State
@@ -50,6 +52,7 @@ from vq_jax.training.parallel import ParallelConfig, make_engine
 from vq_jax.training.run_dir import check_published
 from vq_jax.training.state import abstract_examples
 
+_NO_CLASSES = np.zeros(1, np.int32)  # of a model that reads none
 _MOST_BETWEEN = 1024  # examples of an interpolation, which are one batch
 
 # What a model is conditioned on beside classes, by name: of all examples, or of each.
@@ -59,6 +62,7 @@ Text = str | Sequence[str] | None
 # The class of all examples or of each: numbers from 0, or names (see `vq_jax.tasks.classes.checked_labels`).
 Label = int | str | Sequence[int | str] | np.ndarray | None
 Array = np.ndarray | jax.Array
+Exported = Literal['encode', 'decode', 'reconstruct', 'sample']  # what `Run.export` writes
 Codes = Array | tuple[Array, ...]  # of one scale, or of each from coarse to fine
 
 
@@ -243,6 +247,42 @@ class Run:
         asked = {'text': text, 'negative_text': negative_text, 'conditions': conditions}
         given = self._conditions(n, **asked, sampling=sampling)
         return self._sampled(self.task.sample, n, labels, seed, sampling, given, progress=progress)
+
+    def export(
+        self,
+        method: Exported,
+        path: str | Path,
+        *,
+        platforms: Sequence[str] = PLATFORMS,
+        **sampling: Any,
+    ) -> None:
+        """Writes a method, with the weights, as a file that needs JAX alone, by `jax.export`.
+
+        `call = jax.export.deserialize(Path(path).read_bytes()).call` is then the method, for any number b of
+        examples of the sizes in `spec`. What it takes and returns are arrays as here, which nothing checks:
+
+        - `call(examples)` for encode;
+        - `call(codes)` for decode, `call(examples)` for reconstruct, and after these the classes, int32 [b],
+          of a decoder that is conditioned on them;
+        - `call(seed, numbers)` for sample, with the seed int32 [] and the numbers int32 [b]; then the
+          classes, int32 [b]. `call(np.int32(0), np.arange(16, dtype=np.int32))` are the examples of
+          `sample(16)`.
+
+        Args:
+            method: one of these.
+            path: of the file.
+            platforms: where it is to run: of 'cpu', 'cuda' (NVIDIA GPUs) and 'tpu'.
+            **sampling: for sample, other values for keys of the section 'sampling' of the config.
+
+        Raises:
+            UserError: the run has no such method, or samples by conditions; flatbuffers is not
+                installed; or the file cannot be written.
+        """
+        if method not in get_args(Exported):
+            raise UserError(f'{method!r} cannot be exported; give one of {", ".join(get_args(Exported))}.')
+        function, *arguments = self._exported(method, sampling)
+        check_exportable(platforms, (self.state.for_inference(), self.state.frozen))
+        write_atomically(Path(path), serialized(function, method, arguments, platforms))
 
     def inpaint(
         self,
@@ -785,6 +825,42 @@ class Run:
             return self._plain(self.task.encode(state, examples))
 
         return jax.eval_shape(encode, self.state, abstract_examples(1, self.spec))
+
+    def _exported(self, method: Exported, sampling: Mapping[str, Any]) -> tuple[Any, ...]:
+        """A method as a function of arrays alone, and the shapes and types of these for one example."""
+        self._needs('encode' if method == 'reconstruct' else method, f'{method} {self.spec.plural}')
+        if sampling and method != 'sample':
+            raise UserError(f'{", ".join(sampling)} is for sample; leave it out to export {method}.')
+        task, state = self.task, self.state
+        examples, integers = abstract_examples(1, self.spec), jax.ShapeDtypeStruct((1,), np.int32)
+
+        def encode(examples: jax.Array) -> Any:
+            return self._plain(task.encode(state, examples))
+
+        def decode(codes: Any, labels: Any = _NO_CLASSES) -> jax.Array:
+            return task.decode(state, self._with_depth(codes), labels)
+
+        def reconstruct(examples: jax.Array, labels: Any = _NO_CLASSES) -> jax.Array:
+            return decode(encode(examples), labels)
+
+        if method == 'encode':
+            return encode, examples
+        if method != 'sample':
+            function, given = (decode, self._encoded) if method == 'decode' else (reconstruct, examples)
+            return function, given, *([integers] if task.decoder_labels else [])
+        if task.conditioner is not None:
+            raise UserError(
+                f'sample cannot be exported of a model that is given {" and ".join(task.condition_specs)}, '
+                'which it takes vq_jax to prepare; decode can be, of the run that it is built on.'
+            )
+        chosen = self._batched_sampler.sampling('sample', sampling)
+        options = {} if chosen is None else {'sampling': chosen}
+
+        def sample(seed: jax.Array, numbers: jax.Array, labels: Any = _NO_CLASSES) -> jax.Array:
+            return task.sample(state, sample_keys(seed[None], numbers), labels, **options)
+
+        labels = [integers] if task.num_labels else []
+        return sample, jax.ShapeDtypeStruct((), np.int32), integers, *labels
 
     @functools.cached_property
     def _batched_sampler(self) -> BatchedSampler:

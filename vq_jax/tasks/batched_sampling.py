@@ -54,6 +54,11 @@ def check_number(n: int, least: int = 1, most: int = _MOST_SAMPLES, what: str = 
         raise UserError(f'{n!r} {what} cannot be sampled; ask for {least} or more, up to {most:,}.')
 
 
+def sample_keys(seeds: jax.Array, numbers: jax.Array) -> jax.Array:
+    """The random key of each sample [b], of its seed and its number, int32 [b]."""
+    return jax.vmap(lambda seed, i: jax.random.fold_in(jax.random.key(seed), i))(seeds, numbers)
+
+
 class BatchedSampler:
     """Calls the methods of a task that make one sample for each random key.
 
@@ -147,9 +152,7 @@ class BatchedSampler:
         self, method: Callable[..., jax.Array], sampling: Any, numbers: tuple[str, ...], batch_size: int
     ) -> Callable[[State, Batch], np.ndarray]:
         def sample(state: State, batch: Batch) -> jax.Array:
-            keys = jax.vmap(lambda seed, i: jax.random.fold_in(jax.random.key(seed), i))(
-                batch['seed'], batch['number']
-            )
+            keys = sample_keys(batch['seed'], batch['number'])
             arguments = {**batch['given'], **{name: x[0] for name, x in batch['constants'].items()}}
             if sampling is not None:
                 arguments['sampling'] = copy.copy(sampling)
