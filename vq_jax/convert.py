@@ -22,7 +22,7 @@ _TO = flags.DEFINE_string('to', None, 'Whose file a run is to become, such as ta
 _OUTPUT = flags.DEFINE_string(
     'output',
     None,
-    'With --to: a .safetensors, .ckpt, .pt or .pth file to write; of diffusers, also a folder.',
+    'With --to: a .safetensors, .ckpt, .pt, .pth or .msgpack file to write; of diffusers, also a folder.',
 )
 _STEP = flags.DEFINE_string('step', None, 'With --to: the checkpoint, or best; the newest if none is given.')
 

@@ -120,3 +120,11 @@ def test_bfloat16_is_near_float32():
 def test_a_level_that_is_not_there():
     with pytest.raises(UserError, match='from 0 to 1'):
         ResidualSizes(multipliers=(1, 2), attention_resolutions=(2,))
+
+
+def test_the_form_of_maskgit():
+    """Its published number of parameters is of its own code (see `tests.weights.test_maskgit`)."""
+    sizes = ResidualSizes(attention_resolutions=(), form='maskgit')
+    assert parameters(vqgan(VectorQuantizer(1024, 256, learning='gradient'), sizes)) == 54_515_587
+    with pytest.raises(UserError, match="form is 'maskgit', which is of images"):
+        ResidualSizes(form='maskgit', temporal='causal')

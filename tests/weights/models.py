@@ -27,6 +27,7 @@ CODED = Sizes(
 SCALED = dataclasses.replace(CODED, features=8)
 SCALES = (1, 2, 3, 4, 6, 8)  # of the multi-scale quantizer, of an image of 16x16
 KL = dataclasses.replace(CODED, features=8, num_codes=0)
+MASKGIT = dataclasses.replace(CODED, attention=(), latent=16)
 
 
 # Transformers over 8x8 codes.
@@ -81,7 +82,7 @@ GUMBEL = dataclasses.replace(CODED, latent=16)
 
 
 def sizes_of(project):
-    if project in (others := OF_CODES | OF_LATENTS | OF_SOUND):
+    if project in (others := OF_CODES | OF_LATENTS | OF_SOUND | {'maskgit': MASKGIT}):
         return others[project]
     return {'vq': CODED, 'gumbel': GUMBEL, 'multi_scale': SCALED, 'kl': KL}[PROJECTS[project].bottleneck]
 

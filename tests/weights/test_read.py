@@ -419,3 +419,10 @@ def test_safetensors_that_contradict_themselves_are_refused(tmp_path, entry):
     header = json.dumps({'x': entry}).encode()
     (tmp_path / 'a.safetensors').write_bytes(struct.pack('<Q', len(header)) + header + bytes(16))
     refused(tmp_path / 'a.safetensors', r'cannot be read as a file of weights \(')
+
+
+def test_a_file_without_an_ending_is_flaxs(tmp_path):
+    (tmp_path / 'checkpoint_100').write_bytes(flax.serialization.to_bytes({'params': {'a': A}}))
+    equal(read_weights([tmp_path / 'checkpoint_100']).arrays, {'params.a': A})
+    (tmp_path / 'checkpoint_100').write_bytes(b'a text')
+    refused(tmp_path / 'checkpoint_100', 'a file of Flax, as which one without an ending is read')

@@ -15,12 +15,14 @@ class Decoder(nn.Module):
         last: maps that to examples [b *grid*factors c].
         shape: of an example, (*grid, c), if the last layer gives its values as one vector.
         tanh: bound examples to [-1, 1] by the hyperbolic tangent.
+        unit: what the last layer gives is about in [0, 1], of which examples in [-1, 1] are made.
     """
 
     trunk: nn.Module
     last: nn.Module
     shape: tuple[int, ...] | None = None
     tanh: bool = False
+    unit: bool = False
 
     def __call__(self, z: jax.Array) -> jax.Array:
         """Maps vectors [b *grid d] to examples [b *grid*factors c], float32."""
@@ -30,4 +32,5 @@ class Decoder(nn.Module):
         """Examples [b *grid*factors c], float32, of what the trunk returned."""
         outputs = self.last(features).astype(jnp.float32)
         outputs = jnp.tanh(outputs) if self.tanh else outputs
+        outputs = 2 * outputs - 1 if self.unit else outputs
         return outputs if self.shape is None else outputs.reshape(-1, *self.shape)

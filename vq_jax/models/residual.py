@@ -23,11 +23,12 @@ from vq_jax.models.normalisation import GroupNorm
 from vq_jax.ops.barrier import cpu_barrier
 from vq_jax.ops.conv import conv_transpose
 from vq_jax.ops.frames import each_frame
-from vq_jax.ops.grids import per_axis
+from vq_jax.ops.grids import per_axis, to_patches
 from vq_jax.ops.sharding import split_batch
 from vq_jax.ops.sums import shift
 
 Temporal = Literal['full', 'causal', 'none']  # see `ResidualSizes`
+Form = Literal['vqgan', 'maskgit']  # see `ResidualSizes`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +38,10 @@ class ResidualSizes:
     Attributes:
         channels: at the finest resolution.
         multipliers: channels at each resolution, in units of `channels`, the finest first.
-        residual_blocks: at each resolution of the encoder; the decoder has one more.
+        residual_blocks: at each resolution of the encoder; the decoder has one more, but not of the form
+            'maskgit'.
         attention_resolutions: resolutions, 0 the finest, whose blocks are each followed by self-attention;
-            the coarsest always has one more.
+            the coarsest always has one more, but not of the form 'maskgit'.
         features: width of the vectors between encoder and decoder; the encoder gives twice as many
             for a Gaussian.
         latent_convolutions: one more convolution of size 3 ends the encoder, and one begins the decoder, as
@@ -54,6 +56,12 @@ class ResidualSizes:
             network of images for each frame.
         dtype: what the layers compute in; parameters and normalisation are float32.
         remat: compute the insides of blocks again in the backward pass instead of keeping them.
+        form: 'vqgan', or 'maskgit' for the tokenizer of MaskGIT (Chang et al. 2022, arXiv:2202.04200, as
+            its code has it): grids are made smaller by means of neighbours and not by convolutions, the
+            coarsest resolution has `residual_blocks` more blocks and no attention, convolutions of blocks
+            and the first have no biases, the encoder's last is of size 1, images are in [0, 1] inside, and
+            where the number of channels changes, what is added to the result of a block is not its input but
+            a convolution of that result. Of images alone.
     """
 
     channels: int = 128
@@ -67,6 +75,7 @@ class ResidualSizes:
     temporal: Temporal = 'full'
     dtype: Literal['float32', 'bfloat16'] = 'float32'
     remat: bool = False
+    form: Form = 'vqgan'
 
     def __post_init__(self) -> None:
         check_least(1, self, 'channels', 'features', 'multipliers')
@@ -81,6 +90,11 @@ class ResidualSizes:
             )
         if self.time_strides:
             check_strides(self.time_strides, 'time_strides')
+        if self.form == 'maskgit' and self.is_of_video:
+            raise UserError(
+                f"form is 'maskgit', which is of images, and temporal is {self.temporal!r} and time_strides "
+                f'{self.time_strides}, which are of video; set form=vqgan.'
+            )
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -107,23 +121,26 @@ class ResidualBlock(nn.Module):
         features: channels of the result; if the input has others, it passes a convolution of size 1.
         dtype: what the convolutions compute in.
         temporal: see `ResidualSizes`.
+        form: see `ResidualSizes`; of 'maskgit', the result passes that convolution, and not the input.
     """
 
     features: int
     dtype: str = 'float32'
     temporal: Temporal = 'full'
+    form: Form = 'vqgan'
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b *grid c] to [b *grid features]."""
         (x,) = cpu_barrier(x)
-        h = x
+        h, biases = x, self.form == 'vqgan'
         for _ in range(2):
-            h = _conv(self.features, self.dtype, self.temporal)(
+            h = _conv(self.features, self.dtype, self.temporal, biases=biases)(
                 nn.swish(_apart(self.temporal, GroupNorm(), h))
             )
         if x.shape[-1] != self.features:
-            x = Conv(self.features, 1, dtype=self.dtype)(x)
+            x = x if self.form == 'vqgan' else h
+            x = Conv(self.features, 1, use_bias=biases, dtype=self.dtype)(x)
         return x + h
 
 
@@ -210,16 +227,22 @@ class ResidualEncoder(nn.Module):
         """Maps examples [b *grid c] to vectors [b *grid/factors features]."""
         s = self.sizes
         block, attention = recomputed(s.remat, ResidualBlock, Attention)
-        x = split_batch(_conv(s.channels, s.dtype, s.temporal)(x))
+        maskgit = s.form == 'maskgit'
+        x = (x + 1) / 2 if maskgit else x
+        x = split_batch(_conv(s.channels, s.dtype, s.temporal, biases=not maskgit)(x))
         for resolution, multiplier in enumerate(s.multipliers):
             if resolution > 0:
-                x = Downsample(s.dtype, s.strides_to(resolution), s.temporal)(x)
+                strides = s.strides_to(resolution)
+                x = _mean(x, strides) if maskgit else Downsample(s.dtype, strides, s.temporal)(x)
             for _ in range(s.residual_blocks):
-                x = block(s.channels * multiplier, s.dtype, s.temporal)(x)
+                x = block(s.channels * multiplier, s.dtype, s.temporal, s.form)(x)
                 if resolution in s.attention_resolutions:
                     x = _apart(s.temporal, attention(s.dtype), x)
-        x = _middle(s, x)
-        x = _conv(self.features, s.dtype, s.temporal)(nn.swish(_apart(s.temporal, GroupNorm(), x)))
+        x = nn.swish(_apart(s.temporal, GroupNorm(), _middle(s, x)))
+        if maskgit:
+            x = Conv(self.features, 1, dtype=s.dtype)(x)
+        else:
+            x = _conv(self.features, s.dtype, s.temporal)(x)
         if s.latent_convolutions:
             x = _conv(self.features, s.dtype, s.temporal, name='latent')(x)
         return x
@@ -240,8 +263,8 @@ class ResidualTrunk(nn.Module):
         x = split_batch(_conv(s.channels * s.multipliers[-1], s.dtype, s.temporal)(z))
         x = _middle(s, x)
         for resolution in reversed(range(len(s.multipliers))):
-            for _ in range(s.residual_blocks + 1):
-                x = block(s.channels * s.multipliers[resolution], s.dtype, s.temporal)(x)
+            for _ in range(s.residual_blocks + (s.form == 'vqgan')):
+                x = block(s.channels * s.multipliers[resolution], s.dtype, s.temporal, s.form)(x)
                 if resolution in s.attention_resolutions:
                     x = _apart(s.temporal, attention(s.dtype), x)
             if resolution > 0:
@@ -251,7 +274,8 @@ class ResidualTrunk(nn.Module):
 
 def residual_decoder(sizes: ResidualSizes, out_channels: int = 3) -> Decoder:
     """Maps a grid of vectors to examples."""
-    return Decoder(ResidualTrunk(sizes), _conv(out_channels, sizes.dtype, sizes.temporal))
+    last = _conv(out_channels, sizes.dtype, sizes.temporal)
+    return Decoder(ResidualTrunk(sizes), last, unit=sizes.form == 'maskgit')
 
 
 def check_resolutions(chosen: tuple[int, ...], multipliers: tuple[int, ...]) -> None:
@@ -266,16 +290,30 @@ def check_resolutions(chosen: tuple[int, ...], multipliers: tuple[int, ...]) -> 
 def _middle(sizes: ResidualSizes, x: jax.Array) -> jax.Array:
     """The blocks at the coarsest resolution; called inside a module's compact method."""
     block, attention = recomputed(sizes.remat, ResidualBlock, Attention)
+    if sizes.form == 'maskgit':
+        for _ in range(sizes.residual_blocks):
+            x = block(x.shape[-1], sizes.dtype, sizes.temporal, sizes.form)(x)
+        return x
     x = block(x.shape[-1], sizes.dtype, sizes.temporal)(x)
     x = _apart(sizes.temporal, attention(sizes.dtype), x)
     return block(x.shape[-1], sizes.dtype, sizes.temporal)(x)
 
 
-def _conv(features: int, dtype: str, temporal: Temporal, name: str | None = None) -> Conv:
+def _mean(x: jax.Array, strides: tuple[int, ...]) -> jax.Array:
+    """The mean of each cell of so many positions: [b *grid c] to [b *grid/strides c]."""
+    sizes = per_axis(strides, x.ndim - 2, 'strides')
+    cells = to_patches(x, sizes)
+    return cells.reshape(*cells.shape[:-1], math.prod(sizes), -1).mean(-2)
+
+
+def _conv(
+    features: int, dtype: str, temporal: Temporal, name: str | None = None, biases: bool = True
+) -> Conv:
     """A convolution of size 3 of what a frame may see."""
     if temporal == 'causal':
-        return CausalConv(features, dtype=dtype, name=name)
-    return Conv(features, (1, 3, 3) if temporal == 'none' else 3, dtype=dtype, name=name)
+        return CausalConv(features, use_bias=biases, dtype=dtype, name=name)
+    size = (1, 3, 3) if temporal == 'none' else 3
+    return Conv(features, size, use_bias=biases, dtype=dtype, name=name)
 
 
 def _apart(temporal: Temporal, layer: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:

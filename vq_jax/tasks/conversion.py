@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict
 
 from vq_jax.errors import UserError, nearest
@@ -24,12 +25,19 @@ from vq_jax.tasks.task import State, Task
 from vq_jax.training.finite import some
 from vq_jax.training.run_dir import DataFacts, Origin, flatten
 from vq_jax.training.state import abstract_batch
-from vq_jax.weights import PROJECTS, Project, read_weights, write_pytorch, write_safetensors
+from vq_jax.weights import (
+    PROJECTS,
+    Project,
+    read_weights,
+    write_msgpack,
+    write_pytorch,
+    write_safetensors,
+)
 from vq_jax.weights.diffusers import FILE as FOLDERS_FILE
 from vq_jax.weights.project import Folded, Row, ours_of, theirs_of
 from vq_jax.weights.read import ENDINGS
 
-WRITTEN = ('.safetensors', '.ckpt', '.pt', '.pth')  # how files may end that are written
+WRITTEN = ('.safetensors', '.ckpt', '.pt', '.pth', '.msgpack')  # how files may end that are written
 _OTHERS = {  # what else is published, by the name of one of its arrays
     'features.0.weight': 'VGG-16 of torchvision',
     'lin0.model.1.weight': 'the heads of LPIPS',
@@ -163,8 +171,8 @@ def export_run(workdir: str | Path, project: str, output: str | Path, step: int 
     Args:
         workdir: the directory of the run.
         project: a name among `vq_jax.weights.PROJECTS`.
-        output: the file, `.safetensors`, or one that `torch.load` reads, `.ckpt`, `.pt` or `.pth`; of
-            projects whose models are folders, a path without an ending is one.
+        output: the file, `.safetensors`, one that `torch.load` reads, `.ckpt`, `.pt` or `.pth`, or one that
+            Flax reads, `.msgpack`; of projects whose models are folders, a path without an ending is one.
         step: the checkpoint, as for `vq_jax.load`.
 
     Raises:
@@ -206,6 +214,9 @@ def export_run(workdir: str | Path, project: str, output: str | Path, step: int 
         write_atomically(output / 'config.json', json.dumps(settings, indent=2) + '\n')
     elif output.suffix == '.safetensors':
         write_safetensors(output, arrays, named)
+    elif output.suffix == '.msgpack':
+        names = {f'{chosen.section}.{name}' if chosen.section else name: x for name, x in arrays.items()}
+        write_msgpack(output, unflatten_dict(names, sep='.'))
     else:
         write_pytorch(output, {chosen.section: arrays} if chosen.section else arrays)
 

@@ -5,6 +5,8 @@ from vq_jax.weights.dit import DIT, SIT
 from vq_jax.weights.downloads import INCEPTION_FILES, LPIPS_FILES, download
 from vq_jax.weights.latent_diffusion import LATENT_DIFFUSION, LATENT_DIFFUSION_UNET
 from vq_jax.weights.llamagen import LLAMAGEN, LLAMAGEN_GPT
+from vq_jax.weights.maskgit import MASKGIT
+from vq_jax.weights.msgpack_files import write_msgpack
 from vq_jax.weights.project import Project
 from vq_jax.weights.pytorch_files import write_pytorch
 from vq_jax.weights.read import Weights, read_weights
@@ -19,6 +21,7 @@ PROJECTS: dict[str, Project] = {
         TAMING,
         LLAMAGEN,
         VAR,
+        MASKGIT,
         LATENT_DIFFUSION,
         LATENT_DIFFUSION_UNET,
         *DIFFUSERS,
@@ -40,6 +43,7 @@ __all__ = [
     'Weights',
     'download',
     'read_weights',
+    'write_msgpack',
     'write_pytorch',
     'write_safetensors',
 ]

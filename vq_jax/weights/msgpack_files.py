@@ -1,10 +1,14 @@
-"""Reads what `flax.serialization.to_bytes` writes: dictionaries of arrays in msgpack."""
+"""Reads and writes what `flax.serialization.to_bytes` does: dictionaries of arrays in msgpack."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from flax.serialization import msgpack_serialize
 
+from vq_jax.files import writing_atomically
 from vq_jax.weights.mapped import Unread, array_of, dtype_of
 
 _ARRAY, _SCALAR = 1, 3  # Flax's own kinds of values
@@ -21,6 +25,16 @@ def read_msgpack(data: memoryview) -> Any:
         Exception: of several kinds, if it is damaged.
     """
     return _whole(msgspec.msgpack.decode(data, ext_hook=_extension))
+
+
+def write_msgpack(path: Path, tree: Mapping[str, Any]) -> None:
+    """Writes dictionaries of arrays in each other, so that `flax.serialization.from_bytes` reads them.
+
+    Raises:
+        WriteError: it cannot be written; what was there before still is.
+    """
+    with writing_atomically(path) as file:
+        file.write(msgpack_serialize(dict(tree)))
 
 
 def _extension(kind: int, data: memoryview) -> Any:

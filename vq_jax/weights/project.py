@@ -207,7 +207,7 @@ class Project:
         source: the address of its code.
         licence: of its code.
         roots: what the names of arrays may begin with in a file, the first that is there counts.
-        section: the dictionary in which a file of PyTorch has them when it is written; empty for none.
+        section: the dictionary in which a written file of PyTorch or Flax has them; empty for none.
         unread: beginnings of the names of arrays that inference does not need.
         settings: what `config.json` says of a model of such sizes and config, where its models are folders.
         said: what such a file says of our config that arrays do not.

@@ -23,6 +23,7 @@ _READERS: dict[str, Callable[[memoryview], Any]] = {
     **dict.fromkeys(('.pth', '.pt', '.ckpt', '.bin', '.th'), read_pytorch),
 }
 ENDINGS = tuple(_READERS)
+_READERS[''] = read_msgpack  # as Flax names checkpoints
 _MOST_VALUES = 2**18  # in dictionaries and lists; the same one may be in many
 _MOST_CHARACTERS = 2**26  # of the names of arrays
 _DEEPEST = 20
@@ -50,7 +51,7 @@ def read_weights(paths: Sequence[str | Path]) -> Weights:
 
     Args:
         paths: of `.npz`, `.safetensors`, PyTorch's `.pth`, `.pt`, `.th`, `.ckpt` or `.bin`, and Flax's
-            `.msgpack`.
+            `.msgpack`, or names without an ending.
             In the last two kinds arrays lie in dictionaries and lists in each other; the name of one is then
             all keys and numbers on the way to it with dots between them, such as 'state_dict.conv.weight'.
 
@@ -70,7 +71,7 @@ def read_weights(paths: Sequence[str | Path]) -> Weights:
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:
     """The arrays of a file, and the SHA-256 of the bytes that they lie in."""
-    if path.suffix not in ENDINGS:
+    if path.suffix not in _READERS:
         raise UserError(f'{path} is no file of weights: its name ends with none of {", ".join(ENDINGS)}.')
     try:
         data = mapped(path)
@@ -84,7 +85,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:
         raise
     except Exception as error:  # of many kinds, as many as there are ways to be damaged
         reason = printable(first_line(error))[:300]
-        raise UserError(f'{path} cannot be read as a file of weights ({reason}).') from error
+        kind = (
+            'a file of weights' if path.suffix else 'a file of Flax, as which one without an ending is read'
+        )
+        raise UserError(f'{path} cannot be read as {kind} ({reason}).') from error
     arrays = {name: one for name, one in found.items() if isinstance(one, np.ndarray)}
     if unread := [(name, one.why) for name, one in found.items() if isinstance(one, Unread)]:
         told = printable(', '.join(f'{name} ({why})' for name, why in unread[:3]))[:300]

@@ -95,6 +95,25 @@ class Names:
     former: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+def network_config(sizes: Sizes, form: Literal['vqgan', 'maskgit']) -> dict[str, Any]:
+    """What our config must say, by dotted keys, of encoder and decoder of such a form."""
+    return {
+        'task': 'vqgan',
+        'variant.backbone': 'residual',
+        'variant.source': 'image',
+        'variant.class_conditional': False,
+        'model.channels': sizes.channels,
+        'model.multipliers': sizes.multipliers,
+        'model.residual_blocks': sizes.residual_blocks,
+        'model.attention_resolutions': sizes.attention,
+        'model.features': sizes.features,
+        'model.strides': (2,),
+        'model.temporal': 'full',
+        'model.latent_convolutions': False,
+        'model.form': form,
+    }
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VQGANProject(Project):
     """A project whose tokenizers or autoencoders can be read and written.
@@ -217,17 +236,7 @@ class VQGANProject(Project):
             'kl': {'variant.bottleneck': 'gaussian', 'gaussian.latent_dim': sizes.latent},
         }
         return {
-            'task': 'vqgan',
-            'variant.backbone': 'residual',
-            'variant.source': 'image',
-            'variant.class_conditional': False,
-            'model.channels': sizes.channels,
-            'model.multipliers': sizes.multipliers,
-            'model.residual_blocks': sizes.residual_blocks,
-            'model.attention_resolutions': sizes.attention,
-            'model.features': sizes.features,
-            'model.strides': (2,),
-            'model.temporal': 'full',
+            **network_config(sizes, 'vqgan'),
             'model.latent_convolutions': self.bottleneck == 'multi_scale',
             **bottleneck[self.bottleneck],
         }
