@@ -70,6 +70,14 @@ def test_what_is_known_of_what_follows():
     np.testing.assert_array_equal(seen(of_video, long, 20, 26), two)
 
 
+def test_a_gap_in_a_text_that_ends_has_fewer_tokens():
+    """And what follows, which stays, comes after it: -1 stands after a text alone."""
+    run, x = opened(Spec('text', (8,))), np.array([[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, -1]], np.int32)
+    sampled = np.array([9, -1, 9, 9, 9, 9, 9, 9])
+    run.inpaint = lambda given, mask, *rest, **others: np.where(mask, np.roll(sampled, 2), given)
+    np.testing.assert_array_equal(run.infill(x, 2, 4), [[0, 1, 9, 4, 5, -1], [5, 4, 9, 1, -1, -1]])
+
+
 def test_a_part_of_a_stretch():
     """Of a long video, of each its own part; windows in which there is none are left out."""
     spec = Spec('video', (8, 4, 6, 1))

@@ -341,7 +341,8 @@ class Run:
         They may be of any length. Where the stretch or they are longer than what the model was trained on, it
         is given a window of that length at a time (see `vq_jax.sampling.windows`). Shorter sounds are
         followed by zeros, as in training, unless they are continued. Of shorter videos, the model makes what
-        follows too, which is left out.
+        follows too, which is left out. Where a prior of tokens ends a text in a gap, the gap has fewer
+        tokens, and what follows it moves up.
 
         Args:
             examples: sounds int16 [b t c], videos uint8 [b t h w c], or tokens of texts int32 [b t].
@@ -358,7 +359,7 @@ class Run:
             **sampling: other values for keys of the section 'sampling'.
 
         Returns:
-            [b max(t, stop) ...], bit for bit as `examples` but for what is sampled.
+            [b max(t, stop) ...], bit for bit as `examples` but for what is sampled; -1 stands after texts.
         """
         self._needs('inpaint')
         if self.spec.kind == 'image':
@@ -407,7 +408,10 @@ class Run:
                 made[kept], hole[kept] = sampled[:, window.start : window.stop], False
         if self.spec.kind == 'text' and stop > total:  # nothing follows an end
             made = np.where(np.maximum.accumulate(made == PADDING, axis=1), PADDING, made)
-        return made[:, : max(total, stop)]
+        made = made[:, : max(total, stop)]
+        if self.spec.kind == 'text':
+            made = np.take_along_axis(made, np.argsort(made == PADDING, axis=1, kind='stable'), axis=1)
+        return made
 
     def texts(self, examples: Array) -> list[str]:
         """The texts of tokens int32 [b t], such as `sample` returns; -1, where there is none, is left out."""

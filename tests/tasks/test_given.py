@@ -36,7 +36,7 @@ class Pairs(Identity):
         first, second = (x[:, i::2] // 255 for i in (0, 1))
         return ((2 * first + second).astype(jnp.int32),)
 
-    def decode(self, state, codes, labels):
+    def decode(self, state, codes, labels, goes_on=None):
         pairs = jnp.stack([codes[0] // 2, codes[0] % 2], axis=2)
         return (255 * pairs).astype(jnp.uint8).reshape(-1, *SPEC.shape)
 

@@ -373,7 +373,7 @@ class Pyramid(Identity):
         means = (to_patches(x, size).mean(-1, keepdims=True) for size in (4, 2, 1))
         return tuple((mean > 100).astype(jnp.int32) for mean in means)
 
-    def decode(self, state, codes, labels):
+    def decode(self, state, codes, labels, goes_on=None):
         return (codes[-1] * 255).astype(jnp.uint8)
 
     def log_likelihood(self, state, x, codes, labels):

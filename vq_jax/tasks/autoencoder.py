@@ -438,10 +438,15 @@ class AutoencoderTask(Task):
         """Codes, or latents (see `Autoencoder.encode`), of examples as the spec says [b *grid c]."""
         return self.model.apply(state.eval_variables(), self.seen(to_values(x, self.spec)), method='encode')
 
-    def decode(self, state: State, codes: Codes, labels: jax.Array) -> jax.Array:
-        """Examples as the spec says, of codes or latents, and of classes int32 [b] if it is conditioned."""
+    def decode(
+        self, state: State, codes: Codes, labels: jax.Array, goes_on: jax.Array | None = None
+    ) -> jax.Array:
+        """Examples as the spec says, of codes or latents, and of classes int32 [b] if it is conditioned.
+
+        Texts have no end where they are known to go on, bool [b n].
+        """
         decoded = self.model.apply(state.eval_variables(), codes, self._context(labels), method='decode')
-        return to_examples(decoded, self.spec)
+        return to_examples(decoded, self.spec, goes_on)
 
     def encode_chunk(self, state: State, past: Any, x: jax.Array) -> tuple[Codes, Any]:
         """Codes, or latents, of the next chunk [b t ...] of examples; only if it `streams`.

@@ -117,8 +117,13 @@ class Codec(Protocol):
     def encode(self, state: Any, x: jax.Array) -> Codes:
         """Examples [b ...], as the spec says, to codes."""
 
-    def decode(self, state: Any, codes: Codes, labels: jax.Array) -> jax.Array:
-        """Codes, of classes int32 [b], to examples."""
+    def decode(
+        self, state: Any, codes: Codes, labels: jax.Array, goes_on: jax.Array | None = None
+    ) -> jax.Array:
+        """Codes, of classes int32 [b], to examples.
+
+        Where texts are known to go on, bool [b n], they have no end (see `vq_jax.ops.texts`).
+        """
 
     def certain(self, codes: Codes) -> jax.Array | None:
         """Which codes of the finest scale follow from those before them, bool [b n]; None if none do."""
@@ -179,7 +184,9 @@ class Identity:
         level, rest = jnp.divmod(x.astype(jnp.int32) * (self.levels - 1), 255)
         return (level + (sample(content_keys(x)) < rest),)
 
-    def decode(self, state: Any, codes: Codes, labels: jax.Array) -> jax.Array:
+    def decode(
+        self, state: Any, codes: Codes, labels: jax.Array, goes_on: jax.Array | None = None
+    ) -> jax.Array:
         """The first level is 0 and the last one 255; without dither, `encode` gives the same codes."""
         (level,), k = codes, self.levels
         values = jnp.round(level * (255 / (k - 1))).astype(jnp.int32)
@@ -241,9 +248,11 @@ class Text:
         """See `Codec.encode`."""
         return (with_ends(x, self.end)[..., None],)
 
-    def decode(self, state: Any, codes: Codes, labels: jax.Array) -> jax.Array:
+    def decode(
+        self, state: Any, codes: Codes, labels: jax.Array, goes_on: jax.Array | None = None
+    ) -> jax.Array:
         """Tokens up to the first end."""
-        return up_to_end(codes[0][..., 0], self.end)
+        return up_to_end(codes[0][..., 0], self.end, goes_on)
 
     def certain(self, codes: Codes) -> jax.Array:
         """What comes after an end."""
@@ -317,9 +326,12 @@ class FrozenRun:
         codes = self.run.task.encode(state, x)
         return codes if self.depths is None else self.code_spec.cut(codes)
 
-    def decode(self, state: Any, codes: Codes, labels: jax.Array) -> jax.Array:
+    def decode(
+        self, state: Any, codes: Codes, labels: jax.Array, goes_on: jax.Array | None = None
+    ) -> jax.Array:
         """See `Codec.decode`."""
-        return self.run.task.decode(state, codes, labels)
+        texts = {} if goes_on is None else {'goes_on': goes_on}  # which tasks of one's own may not know
+        return self.run.task.decode(state, codes, labels, **texts)
 
     def certain(self, codes: Codes) -> None:
         """None."""

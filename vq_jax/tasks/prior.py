@@ -26,6 +26,7 @@ from vq_jax.ops.keys import content_keys, fold_in
 from vq_jax.ops.likelihoods import bits_per_dimension
 from vq_jax.ops.masking import random_mask, training_holes
 from vq_jax.ops.parts import Part
+from vq_jax.ops.texts import fill_text, known_to_go_on
 from vq_jax.spec import ConditionSpec, Spec
 from vq_jax.tasks.batched_sampling import check_guidance
 from vq_jax.tasks.classes import ClassNames
@@ -45,7 +46,6 @@ from vq_jax.tasks.restore import Restored, restore_part
 from vq_jax.tasks.task import Task, check_decoder, labels_of
 from vq_jax.tasks.token_network import TokenNetwork, make_network
 from vq_jax.tasks.values import bytes_of
-from vq_jax.text_tokenizers import PADDING
 from vq_jax.training.config import build, defaults
 from vq_jax.training.optimizer import Optimizer, model_optimizer
 from vq_jax.training.parallel import Batch
@@ -346,7 +346,8 @@ class PriorTask(Task):
         filled = self.encode(state, self._filled(images, mask))
         known = [self._outside(mask, codes, -1) for codes in filled]
         given = self._given_codes(filled, mask)
-        sampled = self._sample(state, keys, labels, conditions, known, sampling, given)
+        goes_on = known_to_go_on(images, mask) if self.spec.kind == 'text' else None
+        sampled = self._sample(state, keys, labels, conditions, known, sampling, given, goes_on)
         return jnp.where(jnp.expand_dims(mask, range(mask.ndim, images.ndim)), sampled, images)
 
     def unused(self, sampling: Sampling, method: str) -> dict[str, str]:
@@ -409,9 +410,14 @@ class PriorTask(Task):
         """The codes of examples [b ...]; of pixels their values, with a depth of c."""
         return self.codec.encode(state.frozen['codec'], examples)
 
-    def decode(self, state: TrainState, codes: Codes, labels: jax.Array) -> jax.Array:
-        """Examples [b ...] of codes as `encode` returns them, of the classes int32 [b]."""
-        return self.codec.decode(state.frozen['codec'], codes, labels)
+    def decode(
+        self, state: TrainState, codes: Codes, labels: jax.Array, goes_on: jax.Array | None = None
+    ) -> jax.Array:
+        """Examples [b ...] of codes as `encode` returns them, of the classes int32 [b].
+
+        Texts have no end where they are known to go on, bool [b n].
+        """
+        return self.codec.decode(state.frozen['codec'], codes, labels, goes_on)
 
     @property
     def _is_finest(self) -> bool:
@@ -426,6 +432,7 @@ class PriorTask(Task):
         known: list[jax.Array | None],
         sampling: Sampling | None,
         given: jax.Array | None = None,
+        goes_on: jax.Array | None = None,
     ) -> jax.Array:
         """Examples whose codes are sampled scale by scale, where they are not known."""
         if not self._is_finest:
@@ -442,7 +449,7 @@ class PriorTask(Task):
         for i, (task, at) in enumerate(self._priors(state)):
             own = fold_in(keys, i) if self.scale else keys
             codes += (task.sample_codes(at, own, labels, known[i], sampling, codes, conditions, given),)
-        return self.decode(state, codes, labels)
+        return self.decode(state, codes, labels, goes_on)
 
     @property
     def _coarser_runs(self) -> tuple[Restored, ...]:
@@ -499,8 +506,8 @@ class PriorTask(Task):
         return jnp.sum(nats, -1) * every.shape[-1] / jnp.sum(masked, -1)
 
     def _filled(self, x: jax.Array, hole: jax.Array) -> jax.Array:
-        """Examples with something in their holes, bool [b *grid]; of text, no token."""
-        return jnp.where(hole, PADDING, x) if self.spec.kind == 'text' else fill(x, hole)
+        """Examples with something in their holes, bool [b *grid]."""
+        return fill_text(x, hole) if self.spec.kind == 'text' else fill(x, hole)
 
     def _uncertain(self, codes: Codes) -> jax.Array | None:
         """Which codes of the scale that is learned are not certain beforehand, bool [b n]; None is all.

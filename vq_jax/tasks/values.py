@@ -15,10 +15,16 @@ def to_values(x: jax.Array, spec: Spec) -> jax.Array:
     return one_hot(x, end_of(spec)) if spec.kind == 'text' else to_float(x)
 
 
-def to_examples(values: jax.Array, spec: Spec) -> jax.Array:
-    """And back, rounded and clipped; of text, up to the first position at which an end is likeliest."""
+def to_examples(values: jax.Array, spec: Spec, goes_on: jax.Array | None = None) -> jax.Array:
+    """And back, rounded and clipped; of text, up to the first position at which an end is likeliest.
+
+    Where a text is known to go on, bool [b n], it has the likeliest token.
+    """
     if spec.kind == 'text':
-        return up_to_end(jnp.argmax(values, axis=-1), end_of(spec))
+        end = end_of(spec)
+        if goes_on is not None:
+            values = values.at[..., end].set(jnp.where(goes_on, -jnp.inf, values[..., end]))
+        return up_to_end(jnp.argmax(values, axis=-1), end)
     return to_integers(values, spec.dtype)
 
 
