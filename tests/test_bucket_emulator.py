@@ -1,4 +1,4 @@
-"""Training in a bucket of Google's protocol, on loopback, with a kill in an upload."""
+"""Training in a bucket of Google's protocol, and from one, on loopback, with kills while files are copied."""
 
 import importlib.util
 import signal
@@ -9,7 +9,11 @@ import time
 
 import pytest
 
+from tests.in_shards import FILES, shard, write
 from tests.runs import DESCENT, assert_equal_runs, assert_same_descent, finish, start, wait_for
+from vq_jax.buckets import BucketFolder, copy_of
+from vq_jax.data import DataConfig, open_dataset
+from vq_jax.errors import UserError
 from vq_jax.training.bucket_runs import local_run
 
 pytestmark = [
@@ -32,16 +36,25 @@ SMALL = [
 ]
 
 # The emulator, and what it lacks: an object that is only to be made is not replaced. While the file `hold` is
-# there, it answers nobody who uploads the manifest of step 4, and does not store it.
+# there, which says what the name of an object ends in, nobody who uploads that is answered, and it is not
+# stored, and who downloads it is sent half.
 EMULATOR = """
 import pathlib, sys, time
 from http import HTTPStatus
 from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import objects
-from gcp_storage_emulator.server import create_server
 
 port, folder = int(sys.argv[1]), pathlib.Path(sys.argv[2])
-upload = objects._multipart_upload
+upload, download = objects._multipart_upload, objects.download
+
+def held(name):
+    hold = folder / 'hold'
+    return hold.exists() and name.endswith(hold.read_text())
+
+def wait(name):
+    (folder / 'held').write_text(name)
+    while (folder / 'hold').exists():
+        time.sleep(0.05)
 
 def is_there(request, storage):
     try:
@@ -54,15 +67,29 @@ def conditional(request, response, storage):
     name = request.data['meta']['name']
     if request.query.get('ifGenerationMatch') == ['0'] and is_there(request, storage):
         response.status = HTTPStatus.PRECONDITION_FAILED
-    elif name.endswith('checkpoints/4/manifest.json') and (folder / 'hold').exists():
-        (folder / 'held').write_text(name)
-        while (folder / 'hold').exists():
-            time.sleep(0.05)
+    elif held(name):
+        wait(name)
         response.status = HTTPStatus.SERVICE_UNAVAILABLE
     else:
         upload(request, response, storage)
 
-objects._multipart_upload = conditional
+def in_halves(request, response, storage, *args, **kwargs):
+    download(request, response, storage)
+    name, handler, content = request.params['object_id'], response._handler, response._content
+
+    def half():
+        handler.send_response(200, 'OK')
+        handler.send_header('Content-Length', str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content[:len(content) // 2])
+        wait(name)
+
+    if held(name):
+        response.close = half
+
+objects._multipart_upload, objects.download = conditional, in_halves
+from gcp_storage_emulator.server import create_server  # which keeps these functions in a table
+
 create_server('localhost', port, in_memory=True, default_bucket='bucket').run()
 """
 
@@ -91,7 +118,7 @@ def test_a_kill_in_an_upload(emulator, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     finish(start([*SMALL, f'--workdir={tmp_path / "run"}']))
 
-    (tmp_path / 'hold').touch()
+    (tmp_path / 'hold').write_text('checkpoints/4/manifest.json')
     killed = start(train)
     wait_for(tmp_path / 'held', killed)
     killed.send_signal(signal.SIGKILL)
@@ -133,3 +160,51 @@ def test_two_processes_without_a_disk_that_both_see(emulator, tmp_path, monkeypa
         for process in processes:
             finish(process)
     assert_same_descent(local_run('gs://bucket/run', logs=True), tmp_path / 'run')
+
+
+def test_a_kill_while_a_data_set_is_copied(emulator, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    (tmp_path / 'tfds').mkdir()
+    BucketFolder('gs://bucket/tfds').upload(write(tmp_path / 'tfds'))
+    of_set = [*SMALL, '--config.data.name=in_shards', '--config.data.eval_split=test[:1]']
+    here = [*of_set, f'--config.data.data_dir={tmp_path / "tfds"}', f'--workdir={tmp_path / "here"}']
+    there = [*of_set, '--config.data.data_dir=gs://bucket/tfds', f'--workdir={tmp_path / "there"}']
+    finish(start(here))
+
+    (tmp_path / 'hold').write_text(shard(1))
+    killed, copy = start(there), copy_of('gs://bucket/tfds/in_shards/1.0.0')
+    wait_for(tmp_path / 'held', killed)
+    (partial,) = copy.glob(f'.{shard(1)}.*')
+    wait_for(partial, killed, size=1)
+    killed.send_signal(signal.SIGKILL)
+    finish(killed, status=-signal.SIGKILL)
+    assert 0 < partial.stat().st_size < (tmp_path / 'tfds/in_shards/1.0.0' / shard(1)).stat().st_size
+    assert not (copy / shard(1)).exists()
+    (tmp_path / 'hold').unlink()
+
+    _, errors = finish(start(there))
+    assert 'copying ' in errors
+    # Of the other split, the one shard that is read.
+    expected = [*(shard(number) for number in range(FILES)), shard(0, 'test')]
+    assert sorted(path.name for path in copy.glob('*in_shards*')) == sorted(expected)
+    assert_equal_runs(tmp_path / 'there', tmp_path / 'here')
+
+
+def test_what_is_said_of_a_data_set(emulator, tmp_path, monkeypatch):
+    def fails(address, match):
+        with pytest.raises(UserError, match=match):
+            open_dataset(DataConfig(name='in_shards', data_dir=address), 'train')
+
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    (tmp_path / 'tfds').mkdir()
+    bucket, name = BucketFolder('gs://bucket/tfds'), f'in_shards/1.0.0/{shard(1)}'
+    bucket.upload(write(tmp_path / 'tfds'))
+    assert len(open_dataset(DataConfig(name='in_shards', data_dir=bucket.address), 'train')) == 6
+    bucket.write(name, b'')
+    fails(bucket.address, f'{bucket.address}/{name} is damaged')
+    bucket.delete([name])
+    fails(bucket.address, f'^{bucket.address}/{name} is not in the bucket')
+    fails(
+        'gs://bucket/none', '^Data set .* There is no data set at all in gs://bucket/none; check the address'
+    )
+    fails('gs://none/tfds', '^Data set .* There is no data set at all in gs://none/tfds; check the address')

@@ -225,9 +225,7 @@ def test_a_client_that_is_not_installed(monkeypatch):
         vq_jax.load('gs://bucket/run')
 
 
-@pytest.mark.parametrize(
-    'key, value', [('data_dir', 'gs://bucket/data'), ('name', 'folder:gs://bucket/data')]
-)
-def test_examples_are_read_from_a_mounted_bucket(key, value):
-    with pytest.raises(UserError, match=rf'^{key} is gs://bucket/data, and examples .*; mount the bucket'):
-        DataConfig(**{key: value})
+@pytest.mark.parametrize('kind', ['folder', 'text'])
+def test_files_of_the_users_are_read_from_a_mounted_bucket(kind):
+    with pytest.raises(UserError, match=r'^name is gs://bucket/data, and such files .*; mount the bucket'):
+        DataConfig(name=f'{kind}:gs://bucket/data')

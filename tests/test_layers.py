@@ -8,11 +8,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / 'vq_jax'
 LEVELS = {
-    'errors': -3,
-    'processes': -3,
-    'files': -2,
+    'errors': -4,
+    'processes': -4,
+    'files': -3,
+    'locks': -2,
+    'spec': -3,
     'buckets': -1,
-    'spec': -2,
     'config_files': -1,
     'extensions': -1,
     'json_files': -1,

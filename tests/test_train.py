@@ -22,8 +22,8 @@ from tests.runs import (
     run,
     start,
 )
+from vq_jax.locks import only_writer
 from vq_jax.tasks.restore import restore
-from vq_jax.training.lock import only_writer
 
 SMALL = [
     '--config=tests/digits.py',

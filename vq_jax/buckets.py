@@ -9,15 +9,21 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import datetime
+import errno
+import glob
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vq_jax.errors import UserError, first_line
+from absl import logging
+
+from vq_jax.errors import UserError, first_line, plural
 from vq_jax.files import cache_folder, telling
+from vq_jax.locks import turn
 
 # Folders of the cache: with what is only read, and with runs that are trained here.
 COPIES, SCRATCH = 'buckets', 'training'
@@ -26,6 +32,9 @@ _CLIENTS = {'gs': ('gcsfs', 'gcs'), 's3': ('s3fs', 's3')}  # and the extra that 
 # Glob characters and '#' mean something to the clients; '' and dots would to a file system.
 _ADDRESS = re.compile(r'(gs|s3):/{1,2}([^/*?#\[\]]+)((?:/[^/*?#\[\]]+)*)/*')
 _AT_ONCE = 16  # objects that are on their way
+_TEMPORARY = '.tmp'  # what names of files end in while they are written
+_ROOM = 'make room in the cache, and see that it can be written, or choose another (XDG_CACHE_HOME)'
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk says; clients make EIO of much else
 
 
 class BucketError(UserError):
@@ -80,11 +89,11 @@ def in_addresses(text: str) -> str:
 
 
 def refuse_address(name: str, place: str) -> None:
-    """Raises `UserError` for the address of examples, which are read at random and from files alone."""
+    """Raises `UserError` for the address of a folder whose files are read where they are."""
     if is_address(place):
         raise UserError(
-            f'{name} is {place}, and examples are read from files; mount the bucket, with gcsfuse say, which '
-            'fetches the parts of files that are asked for, and give the folder where it is.'
+            f'{name} is {place}, and such files are read from a disk; mount the bucket, with gcsfuse say, '
+            'which fetches the parts of files that are asked for, and give the folder where it is.'
         )
 
 
@@ -152,20 +161,25 @@ class BucketFolder:
         def copy(item: tuple[str, Stored]) -> None:
             name, stored = item
             path = folder / name
-            with telling(f'Cannot write {path}', 'make room in the cache (XDG_CACHE_HOME)'):
+            with telling(f'Cannot copy {self.address}/{name} to the cache', _ROOM):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                handle, temporary = tempfile.mkstemp(prefix='.', suffix='.tmp', dir=path.parent)
+                handle, temporary = tempfile.mkstemp(
+                    prefix=_temporary(path), suffix=_TEMPORARY, dir=path.parent
+                )
                 os.close(handle)
-            try:
-                with self._asking():
-                    self._files.get_file(self._full(name), temporary)
-                os.utime(temporary, (stored.modified, stored.modified))
-                with telling(f'Cannot write {path}', 'remove what is there'):
-                    os.replace(temporary, path)
-            except FileNotFoundError:
-                return
-            finally:
-                Path(temporary).unlink(missing_ok=True)
+                there = True
+                try:
+                    with self._asking():
+                        try:
+                            self._files.get_file(self._full(name), temporary)
+                        except FileNotFoundError:
+                            there = False
+                    if there:
+                        os.utime(temporary, (stored.modified, stored.modified))
+                        _sync(temporary)
+                        os.replace(temporary, path)
+                finally:
+                    Path(temporary).unlink(missing_ok=True)
 
         _each(copy, objects.items())
 
@@ -224,6 +238,52 @@ class BucketFolder:
         self.download({name: x for name, x in there.items() if not _is_copy(folder / name, x)}, folder)
         return found
 
+    def copy_all(self, names: Collection[str], folder: Path) -> None:
+        """Makes files below a folder of objects that are all there and stay as they are, such as shards.
+
+        What has the size and the time of an object is taken for a copy of it. Of the processes of a machine,
+        one copies at a time.
+
+        Raises:
+            UserError: one is not in the bucket, changes meanwhile or does not come whole, or the disk has too
+                little room.
+        """
+        with telling(f'Cannot copy {self.address} to the cache', _ROOM):
+            folder.mkdir(parents=True, exist_ok=True)
+            with turn(folder / '.lock'):
+                for name in names:  # what a process that was killed has left
+                    path = folder / name
+                    for left in path.parent.glob(f'{glob.escape(_temporary(path))}*{_TEMPORARY}'):
+                        left.unlink(missing_ok=True)
+                self._copy_all(names, folder)
+
+    def _copy_all(self, names: Collection[str], folder: Path) -> None:
+        there = self.list()
+        if absent := sorted(set(names) - there.keys()):
+            others = f', and neither are {plural(len(absent) - 1, "other")}' if len(absent) > 1 else ''
+            raise UserError(
+                f'{self.address}/{absent[0]} is not in the bucket{others}; copy there what is missing.'
+            )
+        wanted = {name: there[name] for name in names}
+        lacking = {name: x for name, x in wanted.items() if not _is_copy(folder / name, x)}
+        if not lacking:
+            return
+        needed, free = sum(stored.size for stored in lacking.values()), shutil.disk_usage(folder).free
+        what = f'{plural(len(lacking), "file")} of {self.address}, {needed:,} bytes'
+        if needed > free:
+            raise UserError(
+                f'{what}, are needed, and there is room for {free:,} in {cache_folder(COPIES)}; {_ROOM}.'
+            )
+        logging.warning('copying %s, to %s', what, cache_folder(COPIES))
+        self.download(lacking, folder)
+        after = self.list()
+        for name, stored in wanted.items():
+            if after.get(name) != stored or (folder / name).stat().st_size != stored.size:
+                raise UserError(
+                    f'{self.address}/{name} changed while it was copied, or did not come whole; run the same '
+                    'command again when nobody writes there.'
+                )
+
     def _full(self, name: str) -> str:
         return f'{self._path}/{name}'
 
@@ -234,6 +294,8 @@ class BucketFolder:
         except (FileNotFoundError, FileExistsError, MemoryError):
             raise
         except Exception as error:  # of kinds of the clients, and of what they are built on
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise  # it is the disk of this machine
             raise BucketError(
                 f'{self.address} cannot be used ({type(error).__name__}: {first_line(error)[:300]}); check '
                 'its name, the network, and that you are logged in (as by gcloud auth application-default '
@@ -245,6 +307,20 @@ def _each(function: Callable[[Any], None], items: Iterable[Any]) -> None:
     with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, thread_name_prefix='bucket') as pool:
         for _ in pool.map(function, items):
             pass
+
+
+def _temporary(path: Path) -> str:
+    """What the name of a file begins with while it is written; names have at most 255 bytes."""
+    return f'.{path.name[:50]}.'
+
+
+def _sync(path: str) -> None:
+    """Returns when a file is on the disk: else a power cut could leave another of its size and time."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_copy(path: Path, stored: Stored) -> bool:

@@ -20,6 +20,7 @@ from vq_jax.data import DataConfig, Dataset, open_dataset, train_batches
 from vq_jax.errors import UserError
 from vq_jax.evaluators.means import MeanEvaluator
 from vq_jax.extensions import allowing, named_modules
+from vq_jax.locks import only_writer
 from vq_jax.tasks import complete_config, make_task
 from vq_jax.tasks.classes import check_class_names
 from vq_jax.tasks.init_from import (
@@ -35,7 +36,6 @@ from vq_jax.tasks.task import State, Task
 from vq_jax.training.bucket_runs import fetcher, local_run
 from vq_jax.training.checkpoints import Checkpoints
 from vq_jax.training.config import build, defaults, to_json
-from vq_jax.training.lock import only_writer
 from vq_jax.training.loop import LoopConfig, run_loop
 from vq_jax.training.manifest import fingerprint
 from vq_jax.training.mirror import Mirror

@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from vq_jax import cli
+from vq_jax.buckets import address_of, place_of
 from vq_jax.data.open import BUILT_IN, MOVING_MNIST
 from vq_jax.data.sources.tfds import data_dir, find, open_builder
 from vq_jax.errors import UserError, first_line
@@ -52,7 +53,12 @@ def prepare(name: str, folder: str | None = None) -> str:
     there = find(name, root)
     if there is not None:
         open_builder(name, there)
-        return f'{name} is prepared already, in {there}'
+        return f'{name} is prepared already, in {place_of(there)}'
+    if address := address_of(root):
+        raise UserError(
+            f'{name} is not in {address} yet, and data sets are written to folders: prepare it with '
+            f'--data_dir=FOLDER, and copy it to the bucket, as by gcloud storage cp -r.'
+        )
     lacking = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
     if lacking:
         raise UserError(

@@ -44,8 +44,8 @@ class DataConfig:
         `cache_gib`, `workers` and `prefetch`.
       data_dir: Folder that holds the prepared data sets. None means the environment variable
         `TFDS_DATA_DIR`, else `~/tensorflow_datasets`; the built-in sets, which training prepares, are
-        kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Not used by
-        `folder:`.
+        kept in `$XDG_CACHE_HOME/vq_jax/datasets` (`~/.cache/vq_jax/datasets`) instead. Of a folder in a
+        bucket, `gs://bucket/path`, what is read is copied first (docs/pods.md). Not used by `folder:`.
       train_split: Split to train on, in the syntax of tensorflow-datasets (`train`, `train[:90%]`).
       eval_split: Split to evaluate on (`test`, `validation`, `train[90%:]`). Where a set has no
         `validation` but a `val`, `valid` or `dev`, that is meant, and the other way round.
@@ -70,8 +70,8 @@ class DataConfig:
         the .txt file of the same name beside it. Of several texts, training takes one at random in each
         epoch, and evaluation the first.
       cut_captions: Cut texts that are longer, which are refused otherwise.
-      text_vectors: Folder of the vectors of these texts that `vq_jax.embed` wrote, which batches then have
-        too and `config.conditioner.kind=embedded_text` reads.
+      text_vectors: Folder, of a disk or a bucket, of the vectors of these texts that `vq_jax.embed` wrote,
+        which batches then have too and `config.conditioner.kind=embedded_text` reads.
       caption_key: Name of the text among the features of a record.
       channels: Of images and video, 1 for grey, 3 for RGB, None for as many as the data set declares (3 for a
         folder).
@@ -167,7 +167,6 @@ class DataConfig:
                 f'{config}.'
             )
         refuse_address('name', self.name.removeprefix('folder:').removeprefix('text:'))
-        refuse_address('data_dir', self.data_dir or '')
         if '\0' in self.name:
             raise UserError(f'name is {self.name!r}, which no data set can be called.')
         if self.name_pattern is not None:

@@ -42,9 +42,13 @@ def open_dataset(
       UserError: If the data set or the split is not there or cannot be read, or a key of the config is
         not for this kind of data.
     """
+    with by_address():
+        return _open(config, split, prepare=prepare, tokens=tokens)
+
+
+def _open(config: DataConfig, split: str, *, prepare: bool, tokens: Tokens | None) -> Dataset:
     if config.name.startswith(PREFIX):
-        with by_address():
-            return CodeDataset(config, split)
+        return CodeDataset(config, split)
     source = open_source(config, split, prepare=prepare)
     if config.whole_recordings and source.kind == 'audio':  # of others, the data set refuses the key
         source = ExcerptSource(source, config)

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
+from vq_jax.buckets import BucketFolder, copy_of, is_address, place_of
 from vq_jax.errors import UserError, first_line
 from vq_jax.files import TEMPORARY, open_regular, write_atomically, writing_atomically
 from vq_jax.json_files import check_type, read_json
@@ -100,12 +101,14 @@ class TextVectorFiles:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Opens a folder.
+        """Opens a folder; of one in a bucket, `gs://...`, a copy on this machine.
 
         Raises:
           UserError: If it holds no such files, or they do not belong together.
         """
-        self._folder = Path(folder).expanduser()
+        self._folder = copy_of(folder) if is_address(folder) else Path(folder).expanduser()
+        if is_address(folder):
+            BucketFolder(folder).copy_all({_FACTS, _TEXTS, _ARRAY}, self._folder)
         path = self._folder / _FACTS
         try:
             said = read_json(path, dict[str, Any], advice=_AGAIN)
@@ -158,8 +161,8 @@ class TextVectorFiles:
             row = self._rows.get(_key(tokens[i]))
             if row is None:
                 raise UserError(
-                    f'a text of the data has no vectors in {self._folder}; {_AGAIN}, for these data, '
-                    'caption_length and text_tokenizer.'
+                    f'a text of the data has no vectors in {place_of(self._folder)}; {_AGAIN}, for these '
+                    'data, caption_length and text_tokenizer.'
                 )
             start, end = (int(self._ends[row - 1]) if row else 0), int(self._ends[row])
             found[LENGTH][i] = end - start

@@ -16,8 +16,8 @@ from typing import Any
 
 from vq_jax.errors import UserError
 from vq_jax.files import open_itself
+from vq_jax.locks import lock_file
 from vq_jax.processes import command
-from vq_jax.training.lock import lock_file
 
 _ASK = 'import jax, json; d = jax.devices(); print(json.dumps([d[0].platform, d[0].device_kind, len(d)]))'
 _VISIBLE = 'CUDA_VISIBLE_DEVICES'

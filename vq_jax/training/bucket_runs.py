@@ -13,8 +13,8 @@ from pathlib import Path
 
 from vq_jax.buckets import BucketFolder, address_of, copy_of, is_address
 from vq_jax.files import is_inside, sha256_of
+from vq_jax.locks import opened_folder, try_lock
 from vq_jax.training.checkpoints import MANIFEST
-from vq_jax.training.lock import opened_folder, try_lock
 from vq_jax.training.manifest import DamagedError, unseal
 from vq_jax.training.metrics_log import METRICS_NAME
 from vq_jax.training.run_dir import BUILT_ON, CHECKPOINTS, CONFIG_NAME, DATA_NAME

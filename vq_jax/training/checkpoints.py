@@ -33,8 +33,8 @@ from jax.experimental import multihost_utils
 from vq_jax.buckets import BucketError
 from vq_jax.errors import UserError, first_line
 from vq_jax.files import is_inside, open_itself, sha256_of, telling, write_atomically
+from vq_jax.locks import is_at, opened_folder, try_lock
 from vq_jax.training.finite import not_finite, some
-from vq_jax.training.lock import is_at, opened_folder, try_lock
 from vq_jax.training.manifest import (
     Checksums,
     DamagedError,

@@ -31,9 +31,9 @@ from vq_jax.buckets import SCRATCH, BucketError, BucketFolder, copy_of
 from vq_jax.errors import UserError
 from vq_jax.files import telling, write_atomically
 from vq_jax.json_files import parse_json
+from vq_jax.locks import lock_file
 from vq_jax.training.bucket_runs import remove_incomplete
 from vq_jax.training.checkpoints import MANIFEST
-from vq_jax.training.lock import lock_file
 from vq_jax.training.run_dir import CHECKPOINTS, CONFIG_NAME
 
 LEASE_SECONDS = 180

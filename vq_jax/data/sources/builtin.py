@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from vq_jax.buckets import is_address
 from vq_jax.data.sources.tfds import quiet
 from vq_jax.errors import UserError
 from vq_jax.files import cache_folder, telling
@@ -220,7 +221,16 @@ BUILDERS = {'digits': Digits, 'glyphs': Glyphs, 'photos': Photos}
 
 
 def home(data_dir: str | None) -> Path:
-    """Returns the folder of the built-in sets: `DataConfig.data_dir`, or else in the user's cache folder."""
+    """Returns the folder of the built-in sets: `DataConfig.data_dir`, or else in the user's cache folder.
+
+    Raises:
+      UserError: If it is the address of a bucket.
+    """
+    if is_address(data_dir or ''):
+        raise UserError(
+            f'config.data.data_dir is {data_dir}, and built-in data sets are made on this machine; leave it '
+            'out, or give a folder.'
+        )
     return Path(data_dir).expanduser() if data_dir else cache_folder('datasets')
 
 

@@ -250,7 +250,7 @@ def _copy(address: str, split: str) -> Path:
         if path.exists() and (known is None or sha256_of(path) != known.sha256):
             path.unlink()  # else it might be taken for what is there now
     names = {path.name for path in shards}
-    bucket.copy_to(folder, lambda name: name in names)
+    bucket.copy_all(names & facts.shards.keys(), folder)
     return folder
 
 

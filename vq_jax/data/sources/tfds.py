@@ -1,4 +1,8 @@
-"""Data sets in tensorflow-datasets' ArrayRecord format, read without TensorFlow or a network."""
+"""Data sets in tensorflow-datasets' ArrayRecord format, read without TensorFlow.
+
+One in a bucket is read from a copy on this machine: what describes it is copied when it is looked for, and
+the shards of a split when that is opened.
+"""
 
 import contextlib
 import dataclasses
@@ -7,22 +11,25 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from vq_jax.buckets import refuse_address
+from vq_jax.buckets import BucketFolder, address_of, copy_of, is_address, place_of
 from vq_jax.data.config import DataConfig
 from vq_jax.data.names import Names
 from vq_jax.data.source import Record, Source, known_split, parts_of
 from vq_jax.errors import UserError, nearest, plural
-from vq_jax.files import telling
+from vq_jax.files import MOST_BYTES, is_inside, telling
 from vq_jax.json_files import read_json
 
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
+_INFO = 'dataset_info.json'
+# What is not shards, below the name of a data set: NAME, NAME/VERSION, or NAME/CONFIG/VERSION.
+_ABOUT = re.compile(r'([^/]+/){0,2}[^/]+\.(json|txt)')
 _DAMAGE = OSError, RuntimeError, ValueError  # what the reader of ArrayRecord files raises for them
 _OWN_FEATURES = 'tensorflow_datasets.core.features.'
 _AUDIO, _VIDEO, _IMAGE, _SEQUENCE, _TENSOR, _TEXT = (
@@ -348,7 +355,7 @@ def _check_files(name: str, folder: Path) -> None:
         odd = [path for path in folder.iterdir() if not path.is_file() and not path.is_dir()]
     if odd:
         raise UserError(f'{odd[0]} is not a regular file: {_AGAIN}.')
-    for file in 'features.json', 'dataset_info.json':
+    for file in 'features.json', _INFO:
         try:
             content = read_json(folder / file, dict[str, Any], advice=_AGAIN)
             foreign = [kind for kind in _feature_classes(content) if not str(kind).startswith(_OWN_FEATURES)]
@@ -396,8 +403,10 @@ def _records(builder: Any, name: str, split: str, split_key: str) -> Any:
         ) from error
     if size <= 0:  # below, of a part that ends before it begins
         raise UserError(f'Split {split!r} of {name} has no examples: set {split_key} to a larger one.')
+    instructions = builder.info.splits[split].file_instructions
+    _fetch_shards(Path(builder.data_path), instructions)
     try:
-        for instruction in builder.info.splits[split].file_instructions:
+        for instruction in instructions:
             _check_shard(instruction)
         source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
         return source.data_source  # what is around it would open the builder again in a worker process
@@ -406,6 +415,24 @@ def _records(builder: Any, name: str, split: str, split_key: str) -> Any:
             f'The files of {name} in {str(builder.data_path)!r} cannot be opened '
             f'({str(error) or type(error).__name__}): {_AGAIN}.'
         ) from error
+
+
+def _fetch_shards(folder: Path, instructions: Sequence[Any]) -> None:
+    """Copies what is read of a data set in a bucket, and is not here yet, to its folder on this machine."""
+    address = address_of(folder)
+    if address is None:
+        return
+    names = {os.path.relpath(instruction.filename, folder) for instruction in instructions}
+    if outside := [name for name in names if not is_inside(name)]:
+        raise UserError(f'{folder} names the file {outside[0]!r} outside of it: {_AGAIN}.')
+    for instruction in instructions:
+        try:
+            _check_shard(instruction)
+        except FileNotFoundError:
+            pass
+        except _DAMAGE:  # its size and time could be those of what is copied instead
+            os.unlink(instruction.filename)
+    BucketFolder(address).copy_all(names, folder)
 
 
 def _check_shard(instruction: Any) -> None:
@@ -431,16 +458,18 @@ def _check_shard(instruction: Any) -> None:
 def data_dir(given: str | None) -> Path:
     """Returns the folder in which prepared data sets are looked for.
 
-    It is the one that is given, else the environment variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-    Raises `UserError` if that is the address of a bucket.
+    It is the one that is given, else the environment variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`;
+    of one in a bucket, the folder on this machine of what `find` copies. Raises `UserError` if it begins as
+    an address does and is none.
     """
     place = given or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-    refuse_address('TFDS_DATA_DIR', place)
-    return Path(place).expanduser()
+    return copy_of(place) if is_address(place) else Path(place).expanduser()
 
 
 def find(name: str, folder: Path) -> Path | None:
     """Looks in a folder for `NAME` or `NAME/CONFIG`, with `:VERSION` or `/VERSION` behind it or not.
+
+    Of a folder in a bucket it copies all but the shards of what has that name.
 
     Returns:
       The folder of the newest version, or None if there is none.
@@ -449,6 +478,8 @@ def find(name: str, folder: Path) -> Path | None:
       UserError: If it cannot be read.
     """
     of_name = folder / name.replace(':', '/')
+    if address := address_of(of_name):
+        BucketFolder(address).copy_to(of_name, lambda name: bool(_ABOUT.fullmatch(name)), MOST_BYTES)
     with telling(f'Cannot read {of_name}', 'check its permissions'):
         found = _newest(of_name)
         if found is None:
@@ -460,24 +491,26 @@ def find(name: str, folder: Path) -> Path | None:
 
 def _newest(folder: Path) -> Path | None:
     """Returns this folder if a data set is in it, else its sub-folder of the highest version."""
-    if (folder / 'dataset_info.json').is_file():
+    if (folder / _INFO).is_file():
         return folder
     versions = [
         path
         for path in (folder.iterdir() if folder.is_dir() else ())
-        if _VERSION.fullmatch(path.name) and (path / 'dataset_info.json').is_file()
+        if _VERSION.fullmatch(path.name) and (path / _INFO).is_file()
     ]
     return max(versions, key=lambda p: [int(part) for part in p.name.split('.')], default=None)
 
 
 def prepared(folder: Path) -> list[str]:
     """Names the data sets in a folder, with their configs."""
-    names = set()
-    for depth in ('*/*/dataset_info.json', '*/*/*/dataset_info.json'):
-        for path in folder.glob(depth):
-            if _VERSION.fullmatch(path.parent.name):
-                names.add(path.parent.parent.relative_to(folder).as_posix())
-    return sorted(names)
+    files: Iterable[PurePath]
+    if address := address_of(folder):
+        files = map(PurePosixPath, BucketFolder(address).list())
+    else:
+        found = (path for depth in ('*/*', '*/*/*') for path in folder.glob(f'{depth}/{_INFO}'))
+        files = (path.relative_to(folder) for path in found)
+    of_versions = [path.parent for path in files if path.name == _INFO and len(path.parts) in (3, 4)]
+    return sorted({path.parent.as_posix() for path in of_versions if _VERSION.fullmatch(path.name)})
 
 
 def missing(name: str, folder: Path, known: Sequence[str]) -> UserError:
@@ -501,9 +534,13 @@ def missing(name: str, folder: Path, known: Sequence[str]) -> UserError:
     near = configs or nearest(name, [*known, *there], most=3)
     near = [f'folder:{name}'] if is_folder else near
     hint = f' Did you mean {" or ".join(repr(other) for other in near)}?' if near else ''
-    looked = str(folder / name.replace(':', '/'))
+    looked, place = place_of(folder / name.replace(':', '/')), shlex.quote(str(folder))
+    copied = ''
+    if address := address_of(folder):
+        hint += '' if there else f' There is no data set at all in {address}; check the address.'
+        place, copied = 'FOLDER', f' and copy it from there to {address}'
     return UserError(
         f'Data set {name!r} is not prepared: nothing was found in {looked!r}.{hint} Prepare it '
-        f'with `python -m vq_jax.prepare {shlex.quote(name)} --data_dir {shlex.quote(str(folder))}`, or set '
+        f'with `python -m vq_jax.prepare {shlex.quote(name)} --data_dir {place}`{copied}, or set '
         'config.data.data_dir or TFDS_DATA_DIR to the folder that has it.'
     )

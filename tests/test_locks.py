@@ -1,11 +1,12 @@
 """One process at a time trains in a directory, whatever happens to the file of its lock."""
 
 import os
+import threading
 
 import pytest
 
 from vq_jax.errors import UserError
-from vq_jax.training.lock import lock_file, only_writer, try_lock
+from vq_jax.locks import lock_file, only_writer, try_lock, turn
 
 
 def test_another_is_kept_out_though_the_file_is_deleted(tmp_path):
@@ -19,7 +20,7 @@ def test_another_is_kept_out_though_the_file_is_deleted(tmp_path):
 
 def test_another_is_kept_out_where_folders_cannot_be_locked(tmp_path, monkeypatch):
     """As on network file systems, whose locks need a descriptor that can be written."""
-    monkeypatch.setattr('vq_jax.training.lock.try_lock', on_files_alone)
+    monkeypatch.setattr('vq_jax.locks.try_lock', on_files_alone)
     with only_writer(tmp_path), pytest.raises(UserError, match='another process'), only_writer(tmp_path):
         pass
 
@@ -37,7 +38,7 @@ def test_a_lock_that_was_replaced_meanwhile_is_taken_anew(tmp_path, monkeypatch)
             path.unlink()
         return lock(descriptor)
 
-    monkeypatch.setattr('vq_jax.training.lock.try_lock', replaced)
+    monkeypatch.setattr('vq_jax.locks.try_lock', replaced)
     with lock_file(path) as descriptor:
         assert len(taken) == 2 and os.path.samestat(os.fstat(descriptor), path.stat())
 
@@ -64,3 +65,19 @@ def test_the_content_of_the_file_stays(tmp_path):
     with only_writer(tmp_path):
         pass
     assert (tmp_path / '.lock').read_text() == 'precious'
+
+
+def test_who_waits_for_a_lock_gets_it(tmp_path):
+    order = []
+
+    def second():
+        with turn(tmp_path / '.lock'):
+            order.append('second')
+
+    waiting = threading.Thread(target=second)
+    with turn(tmp_path / '.lock'):
+        waiting.start()
+        waiting.join(1)
+        order.append('first')
+    waiting.join()
+    assert order == ['first', 'second']

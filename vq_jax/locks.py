@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from vq_jax.files import open_itself, telling
 
 # Of file systems that know no locks, or none of folders; there, nothing is kept out.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
+_EVERY_SECONDS = 0.5  # whoever waits for a lock asks again
 
 
 @contextlib.contextmanager
@@ -74,6 +76,17 @@ def lock_file(path: Path) -> Iterator[int | None]:
                 return
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Holds the lock of a file as `lock_file` does, once no other process holds it; raises as that does."""
+    while True:
+        with lock_file(path) as held:
+            if held is not None:
+                yield
+                return
+        time.sleep(_EVERY_SECONDS)
 
 
 @contextlib.contextmanager
