@@ -13,13 +13,13 @@ from vq_jax.data import DataConfig, eval_batches, open_dataset
 from vq_jax.data.text_vectors import write_text_vectors
 from vq_jax.errors import UserError
 from vq_jax.fitting import Experiment
+from vq_jax.locks import opened_folder, try_lock
 from vq_jax.models.context import prepared
 from vq_jax.spec import Spec, TextVectors, Tokens
 from vq_jax.tasks import default_config
 from vq_jax.tasks.conditioner_config import make_conditioner
 from vq_jax.tasks.text_models import TextModel, write_vectors
 from vq_jax.train import train
-from vq_jax.training.lock import opened_folder, try_lock
 
 
 @pytest.fixture(scope='module')

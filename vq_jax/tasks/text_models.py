@@ -15,11 +15,11 @@ from flax.traverse_util import unflatten_dict
 from vq_jax.data import Dataset
 from vq_jax.data.text_vectors import write_text_vectors
 from vq_jax.errors import UserError
+from vq_jax.locks import opened_folder, try_lock
 from vq_jax.models.clip_text import CLIPTextEncoder
 from vq_jax.models.t5 import T5Encoder
 from vq_jax.spec import TextVectors
 from vq_jax.text_tokenizers import BpeTokenizer, pad_tokens, text_tokenizer
-from vq_jax.training.lock import opened_folder, try_lock
 from vq_jax.training.manifest import fingerprint
 from vq_jax.weights.text_encoders import TOKENIZER, read_text_encoder
 
