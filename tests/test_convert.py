@@ -13,6 +13,11 @@ MISTAKES = {
     ('a', '--to=taming', '--output=b.ckpt', '--from=taming'): '--from is for files of weights',
     ('a', '--to=taming', '--output=b.ckpt', '--override=batch_size=1'): '--override is for files of weights',
     ('a.ckpt', '--workdir=a', '--step=3'): '--step is given without --to',
+    ('a', '--workdir=b', '--upload=hf://a/b'): 'give --workdir for the run to be made, or --to',
+    ('a', '--upload=hf://a/b', '--override=batch_size=1'): '--override is for files of weights, and --upload',
+    ('a', '--workdir=b', '--evaluation=c.json'): '--evaluation is given without --upload',
+    ('a', '--to=taming', '--output=b.ckpt', '--private'): '--private is given without --upload',
+    ('a', '--upload=runs/b'): "'runs/b' is no repository to upload to; give it as hf://OWNER/NAME",
     ('a.ckpt', '--workdir=gs:/b'): 'give a path on this machine',
 }
 CODE = """

@@ -1,8 +1,11 @@
-"""Folders of buckets (`gs://` and `s3://`), through fsspec, and copies of their files on this machine.
+"""Folders of buckets (`gs://`, `s3://`) and the Hub (`hf://`), through fsspec, and copies of files of theirs.
 
 A bucket has objects, each of which is written and read whole, and no folders: no file is renamed, locked or
 added to there, and no link is followed. Whoever wants a file has a copy of it in the user's cache, under
 the parts of its address, so that each of the two paths says what the other is.
+
+A repository of the Hugging Face Hub is read like a bucket: `hf://OWNER/NAME@REVISION/FOLDER`, where the
+revision may also stand at the end.
 """
 
 import concurrent.futures
@@ -28,9 +31,16 @@ from vq_jax.locks import turn
 # Folders of the cache: with what is only read, and with runs that are trained here.
 COPIES, SCRATCH = 'buckets', 'training'
 _ROOTS = re.compile(rf'{COPIES}|{SCRATCH}(-\d+)?')
-_CLIENTS = {'gs': ('gcsfs', 'gcs'), 's3': ('s3fs', 's3')}  # and the extra that has it
+# The package, the extra that has it, and what logs a user in.
+_CLIENTS = {
+    'gs': ('gcsfs', 'gcs', 'gcloud auth application-default login'),
+    's3': ('s3fs', 's3', 'aws configure'),
+    'hf': ('huggingface_hub', 'hub', 'hf auth login'),
+}
+HUB = 'hf'
+_OPTIONS = {HUB: {'expand_info': True}}  # without which nothing says when a file was written
 # Glob characters and '#' mean something to the clients; '' and dots would to a file system.
-_ADDRESS = re.compile(r'(gs|s3):/{1,2}([^/*?#\[\]]+)((?:/[^/*?#\[\]]+)*)/*')
+_ADDRESS = re.compile(r'(gs|s3|hf):/{1,2}([^/*?#\[\]]+)((?:/[^/*?#\[\]]+)*)/*')
 _AT_ONCE = 16  # objects that are on their way
 _TEMPORARY = '.tmp'  # what names of files end in while they are written
 _ROOM = 'make room in the cache, and see that it can be written, or choose another (XDG_CACHE_HOME)'
@@ -51,7 +61,12 @@ class Stored:
 
 def is_address(place: str | Path) -> bool:
     """Whether it begins as an address of a bucket does; a `Path` of one has lost one of its slashes."""
-    return re.match('(gs|s3):/', str(place)) is not None
+    return re.match('(gs|s3|hf):/', str(place)) is not None
+
+
+def is_on_the_hub(place: str | Path) -> bool:
+    """Whether it begins as an address of the Hugging Face Hub does."""
+    return str(place).startswith(f'{HUB}:/')
 
 
 def copy_of(address: str | Path, root: str = COPIES) -> Path:
@@ -85,27 +100,49 @@ def by_address() -> Iterator[None]:
 def in_addresses(text: str) -> str:
     """A text in which the paths of copies are replaced by the addresses that they are of."""
     cache = re.escape(str(cache_folder(COPIES).parent))
-    return re.sub(rf'{cache}/(?:{_ROOTS.pattern})/(gs|s3)/', r'\2://', text)
+    return re.sub(rf'{cache}/(?:{_ROOTS.pattern})/(gs|s3|hf)/', r'\2://', text)
 
 
 def refuse_address(name: str, place: str) -> None:
     """Raises `UserError` for the address of a folder whose files are read where they are."""
     if is_address(place):
+        remedy = 'mount the bucket, with gcsfuse say, which fetches the parts of files that are asked for,'
+        if is_on_the_hub(place):
+            remedy = 'download them, by hf download,'
         raise UserError(
-            f'{name} is {place}, and such files are read from a disk; mount the bucket, with gcsfuse say, '
-            'which fetches the parts of files that are asked for, and give the folder where it is.'
+            f'{name} is {place}, and such files are read from a disk; {remedy} and give the folder where '
+            'they are.'
         )
 
 
 def _parts(address: str) -> tuple[str, ...]:
     found = _ADDRESS.fullmatch(address)
     parts = (found[1], found[2], *filter(None, found[3].split('/'))) if found else ()
+    if parts[:1] == (HUB,):
+        return _parts_on_the_hub(address, parts)
     if not found or not all(_is_name(part) for part in parts):
         raise UserError(
             f'{address!r} is no address of a folder in a bucket; write it as gs://BUCKET/FOLDER, without '
             "'//', '.', '..', '*', '?', '#' and brackets in it."
         )
     return parts
+
+
+def _parts_on_the_hub(address: str, parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of an address of the Hub, with the revision, if there is one, after the name."""
+    scheme, *names = parts
+    *before, last = names
+    if len(names) > 2 and '@' in last and not any('@' in name for name in before):
+        last, _, revision = last.rpartition('@')
+        before[1] += f'@{revision}'
+        names = [*before, last]
+    named = [part for name in names for part in name.split('@')]
+    if len(names) < 2 or not all(map(_is_name, named)):
+        raise UserError(
+            f'{address!r} is no address on the Hugging Face Hub; write it as hf://OWNER/NAME, '
+            'hf://OWNER/NAME/FOLDER or, of another revision than main, hf://OWNER/NAME@REVISION.'
+        )
+    return scheme, *names
 
 
 def _is_name(part: str) -> bool:
@@ -126,6 +163,7 @@ class BucketFolder:
         scheme, *parts = _parts(str(address))
         self._path = '/'.join(parts)
         self.address = f'{scheme}://{self._path}'
+        self._login = _CLIENTS[scheme][2]
         self._files = _client(scheme)
 
     def list(self, below: str = '') -> dict[str, Stored]:
@@ -298,8 +336,7 @@ class BucketFolder:
                 raise  # it is the disk of this machine
             raise BucketError(
                 f'{self.address} cannot be used ({type(error).__name__}: {first_line(error)[:300]}); check '
-                'its name, the network, and that you are logged in (as by gcloud auth application-default '
-                'login) and may use it.'
+                f'its name, the network, and that you are logged in (as by {self._login}) and may use it.'
             ) from error
 
 
@@ -333,6 +370,8 @@ def _is_copy(path: Path, stored: Stored) -> bool:
 
 def _modified(entry: Mapping[str, Any]) -> float:
     """When an object was written; each client has a name of its own for that."""
+    if 'last_commit' in entry:  # of the Hub
+        return entry['last_commit'].date.timestamp()
     time = next(entry[key] for key in ('mtime', 'LastModified', 'created') if entry.get(key) is not None)
     if isinstance(time, str):
         time = datetime.datetime.fromisoformat(time)
@@ -340,17 +379,17 @@ def _modified(entry: Mapping[str, Any]) -> float:
 
 
 def _client(scheme: str) -> Any:
+    package, extra, login = _CLIENTS[scheme]
     try:
         import fsspec
 
-        return fsspec.filesystem(scheme, use_listings_cache=False)
+        return fsspec.filesystem(scheme, use_listings_cache=False, **_OPTIONS.get(scheme, {}))
     except ImportError as error:
-        package, extra = _CLIENTS[scheme]
         raise UserError(
             f"{scheme}:// needs the package {package}; install it by pip install 'vq_jax[{extra}]'."
         ) from error
     except Exception as error:  # of kinds of the client, such as for credentials that cannot be found
         raise BucketError(
             f'{scheme}:// cannot be used ({type(error).__name__}: {first_line(error)[:300]}); log in, as by '
-            'gcloud auth application-default login.'
+            f'{login}.'
         ) from error

@@ -4,6 +4,11 @@ SOURCE is a file of weights of another project (docs/weights.md lists them), of 
 of ours; or, with --to, the directory of a run of ours, which is written as a file of that project:
 
     python -m vq_jax.convert runs/vqgan --to taming --output vqgan.ckpt
+
+A file may also lie in a bucket or on the Hugging Face Hub, hf://OWNER/NAME/FILE, where --upload puts a run
+as it is, with a model card:
+
+    python -m vq_jax.convert runs/vqgan --upload hf://OWNER/NAME --evaluation fid.json
 """
 
 from pathlib import Path
@@ -24,23 +29,39 @@ _OUTPUT = flags.DEFINE_string(
     None,
     'With --to: a .safetensors, .ckpt, .pt, .pth or .msgpack file to write; of diffusers, also a folder.',
 )
-_STEP = flags.DEFINE_string('step', None, 'With --to: the checkpoint, or best; the newest if none is given.')
+_UPLOAD = flags.DEFINE_string('upload', None, 'The repository to upload a run to, hf://OWNER/NAME.')
+_EVALUATION = flags.DEFINE_multi_string(
+    'evaluation', [], 'With --upload: a file of vq_jax.evaluate --output, whose metrics the model card tells.'
+)
+_PRIVATE = flags.DEFINE_bool('private', False, 'With --upload: only you see the repository, if it is made.')
+_STEP = flags.DEFINE_string(
+    'step', None, 'With --to or --upload: the checkpoint, or best; the newest if none is given.'
+)
 
 
 def main(source: str) -> None:
-    """Converts in one of the two directions, and says what was made."""
-    if (_WORKDIR.value is None) == (_TO.value is None):
+    """Converts in one of the two directions, or uploads, and says what was made."""
+    if [_WORKDIR.value, _TO.value, _UPLOAD.value].count(None) != 2:
         raise UserError(
-            'give --workdir for the run to be made, or --to and --output for the file to be made.'
+            'give --workdir for the run to be made, or --to and --output for the file to be made, or '
+            '--upload for the repository of the run.'
         )
     if (_OUTPUT.value is None) != (_TO.value is None):
         raise UserError('--to and --output belong together; give both, or leave both out.')
     for flag in (_FROM, _OVERRIDE):
-        if _TO.value and flag.value:
-            raise UserError(f'--{flag.name} is for files of weights, and --to for runs; give one of them.')
-    if _STEP.value and not _TO.value:
-        raise UserError('--step is given without --to; give both, or leave it out.')
-    if _TO.value:
+        if flag.value and _WORKDIR.value is None:
+            of_runs = '--to' if _TO.value else '--upload'
+            raise UserError(
+                f'--{flag.name} is for files of weights, and {of_runs} for runs; give one of them.'
+            )
+    if _STEP.value and _WORKDIR.value:
+        raise UserError('--step is given without --to or --upload; leave it out.')
+    if (_EVALUATION.value or _PRIVATE.value) and not _UPLOAD.value:
+        name = _EVALUATION.name if _EVALUATION.value else _PRIVATE.name
+        raise UserError(f'--{name} is given without --upload; give both, or leave it out.')
+    if _UPLOAD.value:
+        _upload(source)
+    elif _TO.value:
         _export(source)
     else:
         _import(source, cli.check_local('--workdir', _WORKDIR.value))
@@ -65,6 +86,14 @@ def _export(source: str) -> None:
     cli.check_output(_OUTPUT, *WRITTEN, '')
     export_run(source, _TO.value, _OUTPUT.value, cli.checkpoint_step(_STEP))
     print(f'{_OUTPUT.value} holds the weights of {source} as {_TO.value} has them')
+
+
+def _upload(source: str) -> None:
+    from vq_jax.hub import upload
+
+    step, evaluations = cli.checkpoint_step(_STEP), _EVALUATION.value
+    url = upload(source, _UPLOAD.value, step, evaluations, private=_PRIVATE.value)
+    print(f"{source} is at {url}; vq_jax.load('{_UPLOAD.value}') opens it")
 
 
 if __name__ == '__main__':

@@ -75,7 +75,8 @@ def load(
     """Opens a trained run.
 
     Args:
-        workdir: the directory that `vq_jax.train` wrote, or the address of one in a bucket, `gs://...`.
+        workdir: the directory that `vq_jax.train` wrote, or the address of one in a bucket, `gs://...`,
+            or on the Hugging Face Hub, `hf://OWNER/NAME`.
         step: the checkpoint to use; 'best' is the one of the best `config.best_metric`, None the newest that
             is undamaged.
         overrides: other values for keys of its config, by their dotted names, such as

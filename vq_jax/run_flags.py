@@ -6,7 +6,9 @@ from absl import flags
 
 from vq_jax import cli
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run, or gs://BUCKET/FOLDER.')
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'The directory of the run, or gs://BUCKET/FOLDER or hf://OWNER/NAME.'
+)
 _STEP = flags.DEFINE_string('step', None, 'The checkpoint, or best; the newest if none is given.')
 _OVERRIDE = flags.DEFINE_multi_string(
     'override', [], "Another value for a key of the run's config, such as model.coarser_workdir=runs/coarse."

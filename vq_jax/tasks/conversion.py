@@ -14,6 +14,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict
 
+from vq_jax.buckets import BucketFolder, address_of, by_address, copy_of, is_address
 from vq_jax.errors import UserError, nearest
 from vq_jax.files import telling, write_atomically
 from vq_jax.spec import Spec
@@ -38,6 +39,7 @@ from vq_jax.weights.project import Folded, Row, ours_of, theirs_of
 from vq_jax.weights.read import ENDINGS
 
 WRITTEN = ('.safetensors', '.ckpt', '.pt', '.pth', '.msgpack')  # how files may end that are written
+_BESIDE = 'config.json'  # what says of a model of diffusers what no array says
 _OTHERS = {  # what else is published, by the name of one of its arrays
     'features.0.weight': 'VGG-16 of torchvision',
     'lin0.model.1.weight': 'the heads of LPIPS',
@@ -91,7 +93,8 @@ def convert(
     """Reads a checkpoint of another project.
 
     Args:
-        source: the file, of any format that `read_weights` knows, or a folder with one of them.
+        source: the file, of any format that `read_weights` knows, or a folder with one of them; also by its
+            address in a bucket or on the Hugging Face Hub, `hf://...`.
         project: whose it is, by its name among `vq_jax.weights.PROJECTS`; None finds out by its arrays.
         overrides: other values for keys of the config, by their dotted names, such as
             `{'data.image_size': 512}`; the network must stay as it is.
@@ -99,16 +102,19 @@ def convert(
     Raises:
         UserError: it cannot be read, is of no such project or of several, or lacks something.
     """
-    source, overrides = Path(source), overrides or {}
+    with by_address():
+        return _convert(_local(source), project, overrides or {})
+
+
+def _convert(source: Path, project: str | None, overrides: Mapping[str, Any]) -> Converted:
     candidates = [_named(project)] if project else list(PROJECTS.values())
-    source = _file_in(source) if source.is_dir() else source
     weights = read_weights([source])
     chosen, arrays = _recognised(source, weights.arrays, candidates)
     sizes = chosen.sizes(arrays)
     published = chosen.known_as(sizes)
     trained = dict(published.config) if published else {}
     network = {**chosen.given(sizes), **chosen.config(sizes)}
-    beside = source.with_name('config.json')
+    beside = source.with_name(_BESIDE)
     said = chosen.said(beside) if chosen.said and beside.is_file() else {}
     trained |= {key: value for key, value in said.items() if key.startswith('data.')}
     network |= {key: value for key, value in said.items() if not key.startswith('data.')}
@@ -133,7 +139,7 @@ def convert(
         'model': published.name if published else None,
         'source': chosen.source,
         'licence': chosen.licence,
-        'file': source.name,
+        'file': address_of(source) or source.name,
         'sha256': weights.checksums[str(source)],
         'facts': dict(published.facts) if published else {},
     }
@@ -211,7 +217,7 @@ def export_run(workdir: str | Path, project: str, output: str | Path, step: int 
     named = {'format': 'pt', 'vq_jax': run.identity()['checksum']}
     if not output.suffix:
         write_safetensors(output / FOLDERS_FILE, arrays, named)
-        write_atomically(output / 'config.json', json.dumps(settings, indent=2) + '\n')
+        write_atomically(output / _BESIDE, json.dumps(settings, indent=2) + '\n')
     elif output.suffix == '.safetensors':
         write_safetensors(output, arrays, named)
     elif output.suffix == '.msgpack':
@@ -232,14 +238,28 @@ def origin_in_words(origin: Origin) -> str:
     )
 
 
-def _file_in(folder: Path) -> Path:
-    """The file of weights in a folder, as of diffusers; of several formats, safetensors."""
-    found = [path for path in sorted(folder.iterdir()) if path.suffix in ENDINGS]
-    chosen = [path for path in found if path.suffix == '.safetensors'] or found
-    if len(chosen) != 1:
-        there = (
-            f'has several files of weights, {some([path.name for path in chosen])}' if chosen else 'has none'
+def _local(source: str | Path) -> Path:
+    """The file of weights that a path or an address names, or that is in the folder which it names."""
+    if not is_address(source):
+        source = Path(source)
+        return (
+            source / _file_in(source, [path.name for path in source.iterdir()]) if source.is_dir() else source
         )
+    local = copy_of(source)
+    folder = local.parent if (is_file := local.suffix in ENDINGS) else local
+    bucket = BucketFolder(address_of(folder) or folder)
+    name = local.name if is_file else _file_in(folder, list(bucket.list()))
+    if name not in bucket.copy_to(folder, lambda other: other in (name, _BESIDE)):
+        raise UserError(f'there is no file {source}; check its name.')
+    return folder / name
+
+
+def _file_in(folder: Path, names: Sequence[str]) -> str:
+    """Which of the files of a folder, as of diffusers, has the weights; of several formats, safetensors."""
+    found = [name for name in sorted(names) if '/' not in name and name.endswith(ENDINGS)]
+    chosen = [name for name in found if name.endswith('.safetensors')] or found
+    if len(chosen) != 1:
+        there = f'has several files of weights, {some(chosen)}' if chosen else 'has none'
         raise UserError(f'{folder} {there}; name the file.')
     return chosen[0]
 

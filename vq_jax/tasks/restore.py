@@ -218,6 +218,11 @@ def _keep(part: Restored, folder: Path, shared: bool) -> None:
         shutil.rmtree(folder)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f'keep {folder.name}')
+    write_copy(part, folder, shared=shared)
+
+
+def write_copy(part: Restored, folder: Path, *, shared: bool = True) -> None:
+    """Writes a run where none is, without what training goes on from (see `write_for_inference`)."""
     keep_built_on(part.task, folder, anew=True, shared=shared)
     write_for_inference(
         folder,

@@ -27,7 +27,7 @@ import jax
 from absl import logging
 from jax.experimental import multihost_utils
 
-from vq_jax.buckets import SCRATCH, BucketError, BucketFolder, copy_of
+from vq_jax.buckets import SCRATCH, BucketError, BucketFolder, copy_of, is_on_the_hub
 from vq_jax.errors import UserError
 from vq_jax.files import telling, write_atomically
 from vq_jax.json_files import parse_json
@@ -72,6 +72,11 @@ class Mirror:
     """
 
     def __init__(self, address: str) -> None:
+        if is_on_the_hub(address):
+            raise UserError(
+                f'{address} is read, and not trained in; train in a directory, and upload the run by '
+                f'python -m vq_jax.convert DIRECTORY --upload {address}.'
+            )
         self._bucket = BucketFolder(address)
         # Several processes of one machine have a directory each.
         index = jax.process_index()
