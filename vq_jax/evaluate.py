@@ -170,8 +170,7 @@ def _measure_video() -> None:
 
     given = _GIVEN.value and tuple(map(cli.literal, _GIVEN.value))
     run = load(**run_flags.opened())
-    if _SEED.present and isinstance(run.task, AutoencoderTask):
-        raise UserError('--seed changes nothing here, where nothing is sampled; leave it out.')
+    _check_seed(not isinstance(run.task, AutoencoderTask))
     record = run.measure_video(_SPLIT.value, given=given, seed=_SEED.value, lpips=_lpips(), progress=True)
     console = make_console()
     of = f'{record["videos"]:,} videos of {record["dataset"]} {record["split"]}, step {run.step:,}'
@@ -203,6 +202,12 @@ def _retrieve() -> None:
     _write(console, record)
 
 
+def _check_seed(sampled: bool) -> None:
+    """Raises `UserError` if a seed is given, and nothing is sampled."""
+    if _SEED.present and not sampled:
+        raise UserError('--seed changes nothing here, where nothing is sampled; leave it out.')
+
+
 def _lpips() -> list[str] | None:
     """The files of LPIPS; none of them for the published ones."""
     return [] if _LPIPS.value == ['download'] else _LPIPS.value
@@ -210,12 +215,14 @@ def _lpips() -> list[str] | None:
 
 def _compare() -> None:
     from vq_jax.run import load
+    from vq_jax.tasks.task import Samples
     from vq_jax.training.progress import make_console, print_table
 
     reference = Path(_REFERENCE.value) if _REFERENCE.value else None
     if reference and not reference.is_file():  # else it is only read
         cli.check_output(_REFERENCE, '.npz')
     run = load(**run_flags.opened())
+    _check_seed(isinstance(run.task, Samples))
     record = run.compare(
         _FEATURES.value,
         _SPLIT.value,

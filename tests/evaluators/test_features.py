@@ -13,7 +13,7 @@ from skimage.metrics import structural_similarity
 
 import vq_jax
 from tests.published import inception_weights, lpips_weights
-from tests.runs import run
+from tests.runs import refused, run
 from vq_jax.data import eval_batches
 from vq_jax.errors import UserError
 from vq_jax.evaluators.features import FeatureEvaluator
@@ -296,9 +296,13 @@ def test_runs_that_do_not_fit(folder):
         classifier_features(vae)
     with pytest.raises(UserError, match='makes no images'):
         FeatureEvaluator(restore(folder / 'classifier'), classifier, 'test')
-    arguments = [f'--workdir={folder / "vae"}', '--lpips=download']
-    _, errors = run(arguments, module='vq_jax.evaluate', status=2)
-    assert '--lpips is given without --features' in errors
+    commands = (
+        [f'--workdir={folder / "vae"}', '--lpips=download'],
+        [f'--workdir={folder / "classifier"}', f'--features={folder / "classifier"}', '--seed=0'],
+    )
+    errors = refused('vq_jax.evaluate', *commands)
+    assert '--lpips is given without --features' in errors[0]
+    assert '--seed changes nothing here, where nothing is sampled; leave it out.' in errors[1]
     other = dataclasses.replace(vae, spec=Spec('image', (8, 8, 1)))
     with pytest.raises(UserError, match='was trained on images of shape'):
         FeatureEvaluator(other, classifier, 'test')
