@@ -19,6 +19,7 @@ LEVELS = {
     'json_files': -1,
     'npz_files': -1,
     'text_tokenizers': -1,
+    'tokenizer_files': -2,
     'ops': 0,
     'weights': 0,
     'quantizers': 1,

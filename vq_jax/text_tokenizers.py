@@ -18,6 +18,7 @@ import numpy as np
 from vq_jax.errors import UserError, first_line
 from vq_jax.files import read_file
 from vq_jax.spec import Tokens
+from vq_jax.tokenizer_files import check_steps
 
 PADDING = -1  # what stands where a text has ended; never a token
 _BYTES = 256  # how many bytes there are, and tokens that stand for one
@@ -123,7 +124,8 @@ class BpeTokenizer(TextTokenizer):
                 out, and of special tokens around a text, but for `encode_marked`.
 
         Raises:
-            UserError: if it is no such file, has too many tokens, or the package is missing.
+            UserError: if it is no such file, has too many tokens, may make texts much longer or take very
+                long, or the package is missing.
         """
         self._content = content
         self._tokenizer = _parse(content)
@@ -302,9 +304,11 @@ def _parse(content: str) -> Any:
         if isinstance(model, dict) and model.get('merges') and model.get('continuing_subword_prefix'):
             # The package cuts so many bytes off, whatever they are; half a character ends the process.
             raise ValueError('its merges have a continuing_subword_prefix')
-        return _call(package.Tokenizer.from_str, content)
+        tokenizer = _call(package.Tokenizer.from_str, content)
     except Exception as error:  # the package raises nothing narrower
         raise _NoTokenizer(first_line(error)) from error
+    check_steps(said)
+    return tokenizer
 
 
 def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
