@@ -30,7 +30,9 @@ class StandIn:
 
     def get(self, parts, query):
         """The status and the content of an answer."""
-        if parts[:2] != ['api', 'models']:  # OWNER/NAME/resolve/REVISION/FILE
+        if parts[:1] == ['api'] and parts[1:2] != ['models']:  # such as what agents there are
+            return 404, b'{}'
+        if parts[0] != 'api':  # OWNER/NAME/resolve/REVISION/FILE
             name, revision, file = '/'.join(parts[:2]), parts[3], '/'.join(parts[4:])
             content = self.files(name, revision).get(file)
             return (404, b'') if content is None else (200, content)

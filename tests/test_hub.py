@@ -117,7 +117,7 @@ def test_what_is_not_on_the_hub(hub):
     mistakes = {
         'hf://owner/vqgan': 'hf://owner/vqgan has several files of weights, a.ckpt, b.ckpt; name the file',
         'hf://owner/vqgan/c.ckpt': 'there is no file hf://owner/vqgan/c.ckpt',
-        'hf://owner/none': 'hf://owner/none has none',
+        'hf://owner/none': 'hf://owner/none has no file of weights',
         'hf://owner': "'hf://owner' is no address on the Hugging Face Hub; write it as hf://OWNER/NAME",
         'hf://owner/../x': 'is no address on the Hugging Face Hub',
     }

@@ -9,11 +9,13 @@ from vq_jax.config_files import split_config
 from vq_jax.spec import Spec
 from vq_jax.tables import FrameByFrame, read_table, write_table
 from vq_jax.tables.definition import INCEPTION
-from vq_jax.tasks import complete_config, make_task
+from vq_jax.tasks import complete_config, default_config, make_task
+from vq_jax.weights.project import IMAGENET
 
 SPLITS = {
     'cifar10': ('train', 'test'),
     'mnist': ('train', 'test'),
+    'imagenet2012': ('train', 'validation'),
     'imagenette/160px-v2': ('train', 'validation'),
     'sprites': ('train', 'test'),
     'moving_mnist': ('train', 'test'),
@@ -23,7 +25,11 @@ FOLDERS = sorted(path.parent for path in (ROOT / 'experiments').glob('*/table.py
 
 def config_of(table, row, workdir):
     """The config that the row's run has, or that its evaluation gives it."""
-    if not row.trains:
+    if row.weights:  # of a published VQGAN, whose arrays say the rest
+        config = default_config('vqgan')
+        config.update_from_flattened_dict({**IMAGENET, 'data.channels': 3})
+        config = complete_config(config)
+    elif not row.trains:
         config = config_of(table, next(other for other in table.rows if other.name == row.run), workdir)
     else:
         path, argument = split_config(row.config)
@@ -94,4 +100,4 @@ def test_what_is_written_down_was_made_of_the_results(folder, monkeypatch, tmp_p
 
 def test_every_folder_is_found():
     names = {'vqvae_2017', 'codebook_size', 'quantizers_imagenette', 'vqgan_2021', 'priors', 'ddpm_2020'}
-    assert {path.name for path in FOLDERS} >= {*names, 'video_sprites'}
+    assert {path.name for path in FOLDERS} >= {*names, 'video_sprites', 'published'}

@@ -5,13 +5,19 @@ import json
 import os
 import signal
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import vq_jax
 from tests.runs import finish, run, start, wait_for
+from tests.weights.models import random_weights
 from vq_jax.errors import UserError
-from vq_jax.tables import run_rows, write_table
+from vq_jax.spec import Spec
+from vq_jax.tables import run_rows, running, write_table
 from vq_jax.tasks.restore import restore
+from vq_jax.training.run_dir import DataFacts, write_config, write_data_facts
+from vq_jax.weights import write_pytorch
 
 FAST = """
 fast = {'steps': 2, 'eval_every': 2, 'batch_size': 16, 'model.channels': 8}
@@ -59,6 +65,65 @@ def test_rows_are_run_once_and_written_down(write, tmp_path):
     write_table(write(TWO, before=FAST + 'SEED = 2'))
     assert rows_of(folder)['Second']['use, ours'] == 'not run'
     assert rows_of(folder)['First']['MSE, ours'] == f'{mse:.4g}'
+
+
+PUBLISHED = """
+    Row('theirs', 'Theirs', 'weights:{}', {{'PSNR': 'psnr'}}, overrides, {{'PSNR': '20'}}),
+"""
+ON = {'data.name': 'photos', 'data.image_size': 64, 'data.eval_split': 'test[:4]', 'batch_size': 4}
+OVERRIDES = f'overrides = {ON}'
+
+
+def test_a_row_of_published_weights_is_converted_and_evaluated(write, tmp_path, monkeypatch):
+    weights, work, commands = tmp_path / 'last.ckpt', tmp_path / 'runs', []
+
+    def do(self, arguments, slot, lock):
+        commands.append(arguments[0])
+        if arguments[0] == 'vq_jax.convert':
+            assert arguments[1:] == [str(weights), f'--workdir={work / "theirs"}']
+            origin = {'project': 'taming', 'model': None, 'source': '', 'licence': 'MIT', 'facts': {}}
+            origin |= {'file': 'last.ckpt', 'sha256': '12'}
+            (work / 'theirs').mkdir()
+            write_data_facts(work / 'theirs', DataFacts(Spec('image', (16, 16, 3)), 0, origin=origin))
+            write_config(work / 'theirs', {'steps': 9, 'data': {'name': 'photos', 'eval_split': 'test'}})
+        else:
+            assert arguments[1] == f'--workdir={work / "theirs"}' and '--override=batch_size=4' in arguments
+            record = {'dataset': 'photos', 'split': 'test[:4]', 'step': 0, 'psnr': 12.5}
+            (work / 'theirs' / 'evaluation.json').write_text(json.dumps(record))
+
+    monkeypatch.setattr(running._Measurement, '_do', do)
+    folder = write(PUBLISHED.format(weights), before=OVERRIDES)
+    write_table(folder)
+    assert rows_of(folder)['Theirs']['PSNR, ours'] == 'not run'
+    run_rows(folder, work)
+    assert commands == ['vq_jax.convert', 'vq_jax.evaluate']
+    assert rows_of(folder)['Theirs']['PSNR, ours'] == '12.5'
+    assert rows_of(folder)['Theirs']['PSNR, paper'] == '20'
+
+    moved = PUBLISHED.format('hf://owner/name/last.ckpt@main')  # the same file
+    write_table(write(moved, before=OVERRIDES))
+    assert rows_of(folder)['Theirs']['PSNR, ours'] == '12.5'
+    folder = write(PUBLISHED.format(tmp_path / 'other.ckpt'), before=OVERRIDES)
+    write_table(folder)
+    assert rows_of(folder)['Theirs']['PSNR, ours'] == 'not run'
+    with pytest.raises(UserError, match=r'theirs holds another run than that of .*other.ckpt; give another'):
+        run_rows(folder, work)
+
+
+@pytest.mark.slow
+def test_published_weights_on_a_folder_of_ones_own(write, tmp_path):
+    write_pytorch(tmp_path / 'last.ckpt', {'state_dict': random_weights('taming')})
+    (tmp_path / 'images').mkdir()
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)):
+        Image.fromarray(image).save(tmp_path / 'images' / f'{i}.png')
+    on = {**ON, 'data.name': f'folder:{tmp_path / "images"}', 'data.eval_split': 'all'}
+    folder, work = (
+        write(PUBLISHED.format(tmp_path / 'last.ckpt'), before=f'overrides = {on}'),
+        tmp_path / 'runs',
+    )
+    run_rows(folder, work)
+    psnr = vq_jax.load(work / 'theirs', overrides=on).evaluate().metrics['psnr']
+    assert rows_of(folder)['Theirs']['PSNR, ours'] == f'{psnr:.4g}'
 
 
 @pytest.mark.slow

@@ -311,7 +311,10 @@ def test_folders_of_diffusers_say_what_its_classes_are_made_of():
 
 @pytest.mark.parametrize(
     'names, told',
-    [((), 'has none; name the file'), (('a.ckpt', 'b.pth'), 'several files of weights, a.ckpt, b.pth')],
+    [
+        ((), 'has no file of weights; name one'),
+        (('a.ckpt', 'b.pth'), 'several files of weights, a.ckpt, b.pth'),
+    ],
 )
 def test_a_folder_has_one_file(tmp_path, names, told):
     for name in names:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import string
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NotRequired, TypedDict
 
 from ml_collections import ConfigDict
@@ -19,6 +19,7 @@ from vq_jax.training.config import explain, to_json
 from vq_jax.training.run_dir import flatten, is_run
 
 INCEPTION = 'inception'
+WEIGHTS = 'weights:'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +65,13 @@ class Row:
         title: what people call it.
         config: the config file, as a path from the folder of the table, from one above it or from the working
             directory, or by its name if it comes with the package; its argument may follow a colon. Or
-            `{NAME}`: nothing is trained, and the run of that row is evaluated once more.
+            `{NAME}`: nothing is trained, and the run of that row is evaluated once more. Or `weights:FILE`:
+            the run is made of a file of published weights, as a path or an address, by `vq_jax.convert`.
         metrics: the metric, by column of the table: the name of one of the evaluation, or, of a comparison,
             `samples.` or `reconstructions.` and the name, or 'samples.seconds_per_sample'; of frames, what
             `vq_jax.evaluate --video` says they are, such as `predictions.`, and the name.
-        overrides: other values for keys of the config, in training or, of `{NAME}`, in evaluation.
+        overrides: other values for keys of the config, in training or, where nothing is trained, in
+            evaluation.
         paper: the paper's number, by column, where it has one.
         comparison: made after training, or in the evaluation: with images, or of frames with their originals.
         facts: what plots are drawn against, by name: the number of codes, say.
@@ -88,13 +91,23 @@ class Row:
 
     @property
     def run(self) -> str:
-        """The name of the row that trains the run: another one where this one trains nothing."""
+        """The name of the row whose run it is: another one where this one only evaluates."""
         return self.config[1:-1] if self.config.startswith('{') else self.name
 
     @property
+    def weights(self) -> str:
+        """The file of weights of which its run is made; empty if there is none."""
+        return self.config.removeprefix(WEIGHTS) if self.config.startswith(WEIGHTS) else ''
+
+    @property
+    def weights_name(self) -> str:
+        """The name of that file, wherever it lies, and of whatever revision it is."""
+        return PurePosixPath(self.weights).name.partition('@')[0]
+
+    @property
     def trains(self) -> bool:
-        """Whether it has a run of its own."""
-        return self.run == self.name
+        """Whether it trains a run of its own."""
+        return self.run == self.name and not self.weights
 
     @property
     def built_on(self) -> dict[str, str]:
@@ -105,7 +118,7 @@ class Row:
     @property
     def needs(self) -> tuple[str, ...]:
         """The names of the rows that it builds on."""
-        names = [*_names(self.config), *self.built_on.values()]
+        names = [*([self.run] if self.run != self.name else []), *self.built_on.values()]
         if isinstance(self.comparison, Comparison) and self.comparison.features != INCEPTION:
             names.append(self.comparison.features)
         return tuple(dict.fromkeys(names))
@@ -137,13 +150,14 @@ class Row:
 class Made(TypedDict):
     """All that the numbers of a row are a function of, in JSON values, without where directories are.
 
-    That is the config of its file (None where it trains nothing), its overrides, its comparison, and the
-    fingerprints of the rows that it builds on.
+    That is the config of its file (None where it trains nothing), its overrides, its comparison, the name of
+    its file of weights, and the fingerprints of the rows that it builds on.
     """
 
     config: dict[str, Any] | None
     overrides: dict[str, Any]
     comparison: NotRequired[dict[str, Any]]
+    weights: NotRequired[str]
     needs: NotRequired[dict[str, str]]
 
 
@@ -232,6 +246,8 @@ class Table:
         needs = before.get('needs', {})
         if before['overrides'] != now['overrides'] or needs.keys() != set(row.needs):
             return False
+        if before.get('weights') != now.get('weights'):
+            return False
         if not _is_same(before.get('comparison'), now.get('comparison'), _COMPARISON_DEFAULTS):
             return False
         if not _is_same(before['config'], now['config'], row.defaults() if row.trains else {}):
@@ -258,7 +274,7 @@ def read_table(folder: Path) -> Table:
     folders = [path.resolve().parent, *path.resolve().parents[1:], Path()]
     rows = [
         row
-        if row.config.startswith('{')
+        if row.config.startswith(('{', WEIGHTS))
         else dataclasses.replace(row, config=find_config(row.config, folders))
         for row in table.rows
     ]
@@ -280,6 +296,8 @@ def _made(row: Row, fingerprints: Mapping[str, str]) -> Made:
     made = Made(config=_read(row.config)[0] if row.trains else None, overrides=dict(row.overrides))
     if row.comparison:
         made['comparison'] = dataclasses.asdict(row.comparison)
+    if row.weights:
+        made['weights'] = row.weights_name
     if row.needs:
         made['needs'] = {name: fingerprints[name] for name in row.needs}
     return made

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vq_jax.errors import UserError
@@ -18,7 +18,7 @@ from vq_jax.tables.definition import INCEPTION, FrameByFrame, Row, Table, read_t
 from vq_jax.tables.processes import Slot, Workers, find_slots
 from vq_jax.tables.results import Results, last_evaluation, number_of, read_evaluation
 from vq_jax.tables.writing import write_table
-from vq_jax.training.run_dir import differing_keys, flatten, read_config
+from vq_jax.training.run_dir import differing_keys, flatten, is_run, read_config, read_data_facts
 
 _PACKAGES = ('jax', 'flax', 'optax')
 
@@ -139,6 +139,8 @@ class _Measurement:
                     if trained is None:
                         raise UserError('it was stopped before its end')
                     result = trained
+                if row.weights:
+                    self._convert(slot, lock)
                 if row.comparison or not row.trains:
                     output = self._workdir / row.name / 'evaluation.json'
                     self._do([*self._evaluation(), f'--output={output}'], slot, lock)
@@ -158,6 +160,17 @@ class _Measurement:
         if status:
             see = f', see {self._log}' if self._log else ''
             raise UserError(f'{arguments[0]} ended with status {status}{see}')
+
+    def _convert(self, slot: Slot, lock: int) -> None:
+        """Makes the run of a file of weights, unless it is there."""
+        weights, workdir = self._row.weights, self._workdir / self._row.name
+        if not is_run(workdir):
+            self._do(['vq_jax.convert', weights, f'--workdir={workdir}'], slot, lock)
+        origin = read_data_facts(workdir).origin
+        if not origin or PurePosixPath(origin['file']).name != self._row.weights_name:
+            raise UserError(
+                f'{workdir} holds another run than that of {weights}; give another --workdir, or remove it'
+            )
 
     def _training(self) -> list[str]:
         row, workdir = self._row, self._workdir / self._row.name

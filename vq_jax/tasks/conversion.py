@@ -258,9 +258,10 @@ def _file_in(folder: Path, names: Sequence[str]) -> str:
     """Which of the files of a folder, as of diffusers, has the weights; of several formats, safetensors."""
     found = [name for name in sorted(names) if '/' not in name and name.endswith(ENDINGS)]
     chosen = [name for name in found if name.endswith('.safetensors')] or found
-    if len(chosen) != 1:
-        there = f'has several files of weights, {some(chosen)}' if chosen else 'has none'
-        raise UserError(f'{folder} {there}; name the file.')
+    if not chosen:
+        raise UserError(f'{folder} has no file of weights; name one, or another folder.')
+    if len(chosen) > 1:
+        raise UserError(f'{folder} has several files of weights, {some(chosen)}; name the file.')
     return chosen[0]
 
 
