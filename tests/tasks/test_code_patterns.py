@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.initialised import initialised
+from tests.runs import run
 from vq_jax.errors import UserError
 from vq_jax.models.transformer import TransformerSizes
 from vq_jax.spec import CodeSpec, Spec
@@ -146,6 +147,14 @@ def test_dropout_is_by_example_and_only_with_keys():
     np.testing.assert_allclose(alone[0], dropped[1], rtol=1e-4, atol=1e-4)
     a, b = logits(codes, codes == 0, context)
     np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('pattern', ['flattened', 'delay', 'depth'])
+def test_eight_devices_train_and_sample_as_one_does(pattern):
+    """With either engine, dropout, and classes that are hidden."""
+    printed, _ = run([pattern], module='tests.tasks.patterns_on_eight_devices', devices=8)
+    assert printed == f'{pattern}\n'
 
 
 @pytest.mark.parametrize(
