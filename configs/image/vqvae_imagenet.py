@@ -8,7 +8,7 @@
         --workdir /mnt/shared/runs/vqvae_imagenet
 
 All workers must see the folder of the data, such as a bucket mounted with gcsfuse, and that of the run,
-unless it is named as gs://BUCKET/FOLDER.
+unless they are named as gs://BUCKET/FOLDER. Of such data each worker copies the splits that it reads, whole.
 
 Not run: neither ImageNet nor a pod was available.
 """
