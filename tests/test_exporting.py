@@ -128,7 +128,7 @@ def test_samples_of_a_prior_are_sampled_as_is_asked(kind, tmp_path):
 @pytest.mark.slow
 def test_samples_of_a_diffusion_model(tmp_path):
     small = {'unet.channels': 16, 'unet.multipliers': (1,), 'unet.residual_blocks': 1}
-    small['unet.attention_resolutions'] = ()
+    small |= {'unet.attention_resolutions': (), 'unet.head_channels': 16}
     run = opened('diffusion', **small)
     made = exported(run, 'sample', tmp_path / 'sample', steps=2)(np.int32(1), np.arange(3, dtype=np.int32))
     assert_same(made, run.sample(3, seed=1, steps=2))
