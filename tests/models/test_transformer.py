@@ -58,17 +58,18 @@ def test_a_change_of_a_token_reaches_what_it_may_and_nothing_else(positions, cau
 
 
 @pytest.mark.parametrize(
-    'positions, grid, parts',
+    'positions, grid, parts, sizes',
     [
-        ('learned', GRID, ('vector',)),
-        ('rotary', GRID, ('vector',)),
-        ('rotary', GRID, ('vector', 'grid', 'tokens', 'mask')),
-        ('rotary', (7,), ('tokens',)),
-        ('rotary_tokens', GRID, ('vector',)),
-        ('learned', (2, 2, 3), ('grid',)),
+        ('learned', GRID, ('vector',), {}),
+        ('rotary', GRID, ('vector',), {}),
+        ('rotary', GRID, ('vector', 'grid', 'tokens', 'mask'), {}),
+        ('rotary', (7,), ('tokens',), {}),
+        ('rotary_tokens', GRID, ('vector',), {}),
+        ('learned', (2, 2, 3), ('grid',), {}),
+        ('learned', GRID, ('vector', 'tokens'), {'norm_first': False, 'head': 'tied'}),
     ],
 )
-def test_steps_with_a_cache_equal_the_whole(positions, grid, parts):
+def test_steps_with_a_cache_equal_the_whole(positions, grid, parts, sizes):
     """In any context: its tokens are read once, its grid step by step."""
     whole = Context(
         vector=class_vector(jnp.array([0, CLASSES]), CLASSES),
@@ -77,7 +78,7 @@ def test_steps_with_a_cache_equal_the_whole(positions, grid, parts):
         grid=jax.random.normal(jax.random.key(5), (2, *grid, 24)),
     )
     context = Context(**{part: getattr(whole, part) for part in parts})
-    model, variables, tokens, _ = made(positions, grid=grid, context=context)
+    model, variables, tokens, _ = made(positions, grid=grid, context=context, **sizes)
     n = math.prod(grid)
     cache, logits = model.apply(variables, 2, context, method='start'), []
     step = jax.jit(lambda *inputs: model.apply(variables, *inputs, method='step'))
@@ -144,6 +145,30 @@ def test_the_connected_layers_are_those_of_the_papers():
         assert h.shape[-1] == {'gelu': 96, 'swiglu': 256}[mlp]
         np.testing.assert_allclose(found, h @ params['narrow']['kernel'], rtol=1e-4, atol=1e-4)
         assert all(name in ('kernel', 'scale') for part in params.values() for name in part)
+
+
+def test_normalisation_comes_last_and_logits_are_products_with_embeddings():
+    """Beside NumPy, of what the second block gives; whole networks are in `tests.weights.test_maskgit`."""
+    model, variables, tokens, context = made(causal=False, norm_first=False, head='tied')
+    params = jax.tree.map(lambda p: np.asarray(p, np.float64), variables['params'])
+    hidden = np.asarray(model.apply(variables, tokens, context, method='hidden'), np.float64)
+
+    def normal(x):
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+
+    last, head = params['blocks_1']['after_mlp'], params['head']
+    np.testing.assert_allclose(
+        normal((hidden - last['bias']) / last['scale']) * last['scale'] + last['bias'], hidden, atol=1e-3
+    )
+    x = np.asarray(jax.nn.gelu(hidden @ head['dense']['kernel'] + head['dense']['bias']), np.float64)
+    x = normal(x) * head['norm']['scale'] + head['norm']['bias']
+    wanted = x @ params['token']['embedding'].T + head['bias']
+    np.testing.assert_allclose(model.apply(variables, tokens, context), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_a_head_of_embeddings_is_of_one_token():
+    with pytest.raises(UserError, match='head is tied, which is of one token in a slot, and there are 2'):
+        Transformer(TransformerSizes(head='tied'), TOKENS, TOKENS, GRID, tokens_per_slot=2)
 
 
 def test_a_first_slot_that_is_not_turned_is_seen_by_all_with_the_same_score():

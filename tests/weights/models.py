@@ -9,6 +9,7 @@ import numpy as np
 from vq_jax.weights import PROJECTS
 from vq_jax.weights.dit import DiTSizes
 from vq_jax.weights.gpt import GPTSizes
+from vq_jax.weights.maskgit import TransformerSizes
 from vq_jax.weights.project import Folded, theirs_of
 from vq_jax.weights.sound import CodecSizes
 from vq_jax.weights.unet import UNetSizes
@@ -35,6 +36,8 @@ OF_CODES = {
     'taming-gpt': GPTSizes(2, 64, 256, num_codes=1024, positions=64, classes=0),
     'llamagen-gpt': GPTSizes(2, 64, 256, num_codes=32, positions=0, classes=10),
 }
+# MaskGIT's, over as many.
+OF_MASKED = TransformerSizes(2, 64, 4, 256, num_codes=32, positions=64)
 # Diffusion transformers over the latents of images of 8x8, of an autoencoder of one resolution.
 OF_LATENTS = {
     'dit': DiTSizes(2, 64, 256, patch=2, latent=4, outputs=8, positions=16, classes=10),
@@ -72,6 +75,7 @@ OF_SOUND = {
     'dac': CodecSizes(8, 6, (2, 4), 3, features=16, depth=3, num_codes=32, code_dim=8),
     'encodec': CodecSizes(8, 8, (2, 4), 1, features=16, depth=3, num_codes=32, code_dim=None),
 }
+OF_MASKGIT = {'maskgit': MASKGIT, 'maskgit-transformer': OF_MASKED}
 HEADS = 4
 TOKENIZERS = tuple(
     name
@@ -82,7 +86,7 @@ GUMBEL = dataclasses.replace(CODED, latent=16)
 
 
 def sizes_of(project):
-    if project in (others := OF_CODES | OF_LATENTS | OF_SOUND | {'maskgit': MASKGIT}):
+    if project in (others := OF_CODES | OF_LATENTS | OF_SOUND | OF_MASKGIT):
         return others[project]
     return {'vq': CODED, 'gumbel': GUMBEL, 'multi_scale': SCALED, 'kl': KL}[PROJECTS[project].bottleneck]
 
@@ -120,6 +124,13 @@ def codes(project):
 
 
 LABELS = (3, 7)  # of these
+
+
+def masked_codes():
+    """The same for MaskGIT, of which -1 is masked."""
+    rng = np.random.RandomState(1)
+    found = rng.randint(0, OF_MASKED.num_codes, (2, 64), 'int32')
+    return np.where(rng.uniform(size=found.shape) < 0.5, -1, found)
 
 
 def latents():

@@ -46,8 +46,8 @@ class TransformerSizes:
             as many dimensions); 'rotary_tokens' does so for tokens alone, and the first slot, of the context,
             has zeros for query and key, as in LlamaGen (Sun et al. 2024, arXiv:2406.06525): all see its
             value with the same score.
-        norm: before attention, before the connected layers and at the end: 'layer', or 'rms' without means
-            and biases (Zhang and Sennrich 2019, arXiv:1910.07467).
+        norm: of vectors, where `norm_first` says: 'layer', or 'rms' without means and biases (Zhang and
+            Sennrich 2019, arXiv:1910.07467).
         norm_epsilon: what is added to variances there; 1e-5 in most published transformers.
         mlp: what is between the connected layers: 'gelu_tanh' is the usual approximation of 'gelu'
             (Hendrycks and Gimpel 2016, arXiv:1606.08415); 'swiglu' is a layer times a swish of another
@@ -59,6 +59,11 @@ class TransformerSizes:
         remat: compute the insides of blocks again in the backward pass instead of keeping them.
         scan: compute the blocks in a loop, so that a deep network compiles as fast as a shallow one; a step
             then holds a second copy of their parameters, and of their gradients.
+        norm_first: normalise before attention, before the connected layers and at the end, as GPT-2 does; if
+            not, what each has added to, and the embeddings, as BERT does (Devlin et al. 2019,
+            arXiv:1810.04805). Cross-attention always normalises before.
+        head: what makes logits: 'linear', a layer; 'tied', the head of BERT for masked tokens, which compares
+            vectors with the embeddings of tokens (see `TiedHead`), of one token a slot.
     """
 
     depth: int = 6
@@ -74,6 +79,8 @@ class TransformerSizes:
     dtype: Literal['float32', 'bfloat16'] = 'float32'
     remat: bool = False
     scan: bool = False
+    norm_first: bool = True
+    head: Literal['linear', 'tied'] = 'linear'
 
     def __post_init__(self) -> None:
         check_least(1, self, 'depth', 'width', 'heads', 'mlp_ratio')
@@ -103,7 +110,7 @@ class TransformerSizes:
 
 
 class Transformer(nn.Module):
-    """Tokens to logits of tokens: Vaswani et al. 2017, with normalisation first (Radford et al. 2019).
+    """Tokens to logits of tokens: Vaswani et al. 2017, with normalisation first or last (see the sizes).
 
     Of a context, the vector fills the first slot, the grid is added to the positions, and each block attends
     to the tokens after its self-attention.
@@ -126,12 +133,17 @@ class Transformer(nn.Module):
     tokens_per_slot: int = 1
 
     def __post_init__(self) -> None:
-        """Raises `UserError` if the heads cannot be turned on every axis."""
+        """Raises `UserError` if the heads cannot be turned on every axis, or tokens have no head."""
         head, pair = self.sizes.width // self.sizes.heads, 2 * len(self.grid)
         if self.sizes.positions != 'learned' and head % pair:
             raise UserError(
                 f'rotary positions on {len(self.grid)} axes need heads of a multiple of {pair} numbers, not '
                 f'{head}; change the width or the number of heads.'
+            )
+        if self.sizes.head == 'tied' and self.tokens_per_slot > 1:
+            raise UserError(
+                f'head is tied, which is of one token in a slot, and there are {self.tokens_per_slot}; set '
+                'head=linear.'
             )
         super().__post_init__()
 
@@ -143,13 +155,16 @@ class Transformer(nn.Module):
             self.position_table = self.param('position', INIT, (n + 1, s.width), jnp.float32)
         block = nn.remat(Block) if s.remat else Block
         self.blocks = [block(s) for _ in range(s.depth)]
-        self.norm = s.layer_norm()
-        self.head = nn.Dense(
-            self.tokens_per_slot * self.num_outputs,
-            use_bias=s.biases,
-            kernel_init=INIT,
-            dot_general=dot_by_rows,
-        )
+        self.norm = s.layer_norm()  # of the embeddings, or at the end
+        if s.head == 'tied':
+            self.head = TiedHead(s, self.num_outputs)
+        else:
+            self.head = nn.Dense(
+                self.tokens_per_slot * self.num_outputs,
+                use_bias=s.biases,
+                kernel_init=INIT,
+                dot_general=dot_by_rows,
+            )
 
     def __call__(
         self, tokens: jax.Array, context: Context = NOTHING, keys: jax.Array | None = None
@@ -179,8 +194,7 @@ class Transformer(nn.Module):
         x = split_batch(dropout(self._positioned(x, slots), fold_in(keys, 0), self.sizes.dropout))
         mask = causal_mask(len(slots)) if self.causal else None
         x = self._all_blocks(x, self._turns(slots), mask, context, keys)
-        x = x if self.causal else x[:, 1:]
-        return self.norm(x).astype(jnp.float32)
+        return self._ended(x if self.causal else x[:, 1:])
 
     def start(self, b: int, context: Context = NOTHING) -> Cache:
         """What steps read of the context of b examples, and a cache without room for a token; see `grow`."""
@@ -224,7 +238,7 @@ class Transformer(nn.Module):
         for block, one, read in zip(self.blocks, cache['blocks'], cache['read'], strict=True):
             x, one = block.step(x, self._turns(slots), slot, one, read)
             grown.append(one)
-        return self.norm(x)[:, 0].astype(jnp.float32), {**cache, 'blocks': grown}
+        return self._ended(x)[:, 0], {**cache, 'blocks': grown}
 
     def _all_blocks(self, x: jax.Array, *given: Any) -> jax.Array:
         """One block after another; arguments are those of `_one_block`."""
@@ -256,7 +270,10 @@ class Transformer(nn.Module):
     def _positioned(self, x: jax.Array, slots: jax.Array) -> jax.Array:
         if self.sizes.positions == 'learned':
             x = x + self.position_table[slots]
-        return x.astype(self.sizes.dtype)
+        return (x if self.sizes.norm_first else self.norm(x)).astype(self.sizes.dtype)
+
+    def _ended(self, x: jax.Array) -> jax.Array:
+        return (self.norm(x) if self.sizes.norm_first else x).astype(jnp.float32)
 
     def _turns(self, slots: jax.Array) -> Turns | None:
         """How the pairs of a head's numbers are turned in each slot."""
@@ -280,8 +297,38 @@ class Transformer(nn.Module):
         return self.token(tokens) if self.tokens_per_slot == 1 else embed_codes(self.token, tokens)
 
     def _logits(self, x: jax.Array) -> jax.Array:
+        if self.sizes.head == 'tied':
+            return self.head(x, self.token.embedding[: self.num_outputs])
         logits, t = self.head(x), self.tokens_per_slot
         return logits if t == 1 else logits.reshape(*x.shape[:-1], t, self.num_outputs)
+
+
+class TiedHead(nn.Module):
+    """The products of vectors with the embeddings of tokens, after a layer of their own.
+
+    The head of BERT's masked language model (Devlin et al. 2019, arXiv:1810.04805, in their code): a linear
+    layer, the GELU of the blocks, a normalisation, and products, to which biases of tokens are added.
+
+    Attributes:
+        sizes: of the transformer.
+        num_outputs: tokens that can be predicted, k.
+    """
+
+    sizes: TransformerSizes
+    num_outputs: int
+
+    def setup(self) -> None:  # noqa: D102 (Flax's)
+        s = self.sizes
+        self.dense, self.norm = s.dense(s.width), s.layer_norm()
+        if s.biases:
+            self.bias = self.param('bias', nn.initializers.zeros_init(), (self.num_outputs,), jnp.float32)
+
+    def __call__(self, x: jax.Array, embedding: jax.Array) -> jax.Array:
+        """Maps vectors [... width], given the embeddings [k width], to logits float32 [... k]."""
+        x = nn.gelu(self.dense(x), approximate=self.sizes.mlp != 'gelu')
+        x = self.norm(x).astype(jnp.float32)
+        logits = dot_by_rows(x, embedding.T, (((x.ndim - 1,), (0,)), ((), ())))
+        return logits + self.bias if self.sizes.biases else logits
 
 
 # Keys and values of a context's tokens [b m heads d], and which of them are there, bool [b m] or None.
@@ -295,11 +342,13 @@ class Block(nn.Module):
 
     def setup(self) -> None:  # noqa: D102 (Flax's)
         s = self.sizes
-        self.before_attention = s.layer_norm()
+        if s.norm_first:
+            self.before_attention, self.before_mlp = s.layer_norm(), s.layer_norm()
+        else:
+            self.after_attention, self.after_mlp = s.layer_norm(), s.layer_norm()
         self.qkv = s.dense(3 * s.width)
         self.attended = s.dense(s.width)
         self.cross = CrossAttention(s.width, s.heads, s.dtype, INIT, INIT)
-        self.before_mlp = s.layer_norm()
         self.widen = s.dense(s.mlp_width)
         if s.mlp == 'swiglu':
             self.gate = s.dense(s.mlp_width)
@@ -324,10 +373,11 @@ class Block(nn.Module):
         each may be None.
         """
         rate = self.sizes.dropout
-        x = x + dropout(self._attend(*self._heads(x, turns), mask), fold_in(keys, 0), rate)
+        seen = self._attend(*self._heads(x, turns), mask)
+        x = self._after_attention(x + dropout(seen, fold_in(keys, 0), rate))
         if read:
             x = x + dropout(self.cross.look(x, *read), fold_in(keys, 2), rate)
-        return x + dropout(self._mlp(x), fold_in(keys, 1), rate)
+        return self._after_mlp(x + dropout(self._mlp(x), fold_in(keys, 1), rate))
 
     def step(
         self,
@@ -342,16 +392,17 @@ class Block(nn.Module):
         keys = jax.lax.dynamic_update_slice_in_dim(cache['keys'], k, slot, axis=1)
         values = jax.lax.dynamic_update_slice_in_dim(cache['values'], v, slot, axis=1)
         mask = (jnp.arange(keys.shape[1]) <= slot)[None]
-        x = x + self._attend(q, keys, values, mask)
+        x = self._after_attention(x + self._attend(q, keys, values, mask))
         if read:
             x = x + self.cross.look(x, *read)
-        return x + self._mlp(x), {'keys': keys, 'values': values}
+        return self._after_mlp(x + self._mlp(x)), {'keys': keys, 'values': values}
 
     def _heads(self, x: jax.Array, turns: Turns | None) -> tuple[jax.Array, ...]:
         """Queries, keys and values [b*heads n d]; see `attend_merged`."""
         b, n, _ = x.shape
         heads = self.sizes.heads
-        qkv = self.qkv(self.before_attention(x)).reshape(b, n, 3, heads, -1)
+        x = self.before_attention(x) if self.sizes.norm_first else x
+        qkv = self.qkv(x).reshape(b, n, 3, heads, -1)
         q, k, v = qkv.transpose(2, 0, 3, 1, 4).reshape(3, b * heads, n, -1)
         if turns is not None:
             q, k = rotate(q, turns), rotate(k, turns)
@@ -364,10 +415,16 @@ class Block(nn.Module):
         return self.attended(seen.reshape(-1, n, heads * d))
 
     def _mlp(self, x: jax.Array) -> jax.Array:
-        x = self.before_mlp(x)
+        x = self.before_mlp(x) if self.sizes.norm_first else x
         if self.sizes.mlp == 'swiglu':
             return self.narrow(nn.swish(self.gate(x)) * self.widen(x))
         return self.narrow(nn.gelu(self.widen(x), approximate=self.sizes.mlp == 'gelu_tanh'))
+
+    def _after_attention(self, x: jax.Array) -> jax.Array:
+        return x if self.sizes.norm_first else self.after_attention(x)
+
+    def _after_mlp(self, x: jax.Array) -> jax.Array:
+        return x if self.sizes.norm_first else self.after_mlp(x)
 
 
 def _one_block(

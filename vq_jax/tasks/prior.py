@@ -91,7 +91,7 @@ class PriorTask(Task):
             'model': defaults(PriorConfig, without=('coarser_step',)),
             **conditioner_sections(),
             'transformer': defaults(TransformerSizes),
-            'depth_transformer': defaults(DepthTransformerSizes),
+            'depth_transformer': defaults(DepthTransformerSizes, without=('head',)),
             'pixelcnn': defaults(PixelCNNSizes),
             'sampling': defaults(Sampling),
         }

@@ -5,7 +5,7 @@ from vq_jax.weights.dit import DIT, SIT
 from vq_jax.weights.downloads import INCEPTION_FILES, LPIPS_FILES, download
 from vq_jax.weights.latent_diffusion import LATENT_DIFFUSION, LATENT_DIFFUSION_UNET
 from vq_jax.weights.llamagen import LLAMAGEN, LLAMAGEN_GPT
-from vq_jax.weights.maskgit import MASKGIT
+from vq_jax.weights.maskgit import MASKGIT, MASKGIT_TRANSFORMER
 from vq_jax.weights.msgpack_files import write_msgpack
 from vq_jax.weights.project import Project
 from vq_jax.weights.pytorch_files import write_pytorch
@@ -28,6 +28,7 @@ PROJECTS: dict[str, Project] = {
         TAMING_GUMBEL,
         TAMING_GPT,
         LLAMAGEN_GPT,
+        MASKGIT_TRANSFORMER,
         DIT,
         SIT,
         DAC,

@@ -146,6 +146,8 @@ class GPTProject(Project):
             'transformer.depth': sizes.depth,
             'transformer.width': sizes.width,
             'transformer.mlp_ratio': 4,
+            'transformer.norm_first': True,
+            'transformer.head': 'linear',
             **({'model.class_conditional': True} if self.names.classes else {}),
             **{f'transformer.{key}': value for key, value in self.form.items()},
         }

@@ -27,6 +27,7 @@ class Row:
         ours_shape: the one that it has here, which may have axes of size 1 more or less.
         part: which part it is along the first axis of theirs.
         parts: in how many equal ones that is divided.
+        span: from where and to where along that axis it is, if parts are not equal; other rows are the rest.
         orders: which indices of theirs, along axes of them, ours are; what of theirs is not among them is
             of no use, and is written as zeros.
         sign: what theirs are multiplied by, 1 or -1.
@@ -45,6 +46,7 @@ class Row:
     sign: int = 1
     within: tuple[int, int, int] | None = None
     copied: bool = False
+    span: tuple[int, int] | None = None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -65,8 +67,7 @@ class Row:
 
     def to_ours(self, array: np.ndarray) -> np.ndarray:
         """An array of theirs as it is here, float32, as far as it is in this row."""
-        size = self.shape[0] // self.parts
-        part = array[self.part * size : (self.part + 1) * size]
+        part = array[slice(*self._span)]
         for axis, order in self.orders.items():
             part = part.take(order, axis)
         ours = np.ascontiguousarray(part.transpose(self.axes), np.float32).reshape(self._box_shape)
@@ -74,7 +75,8 @@ class Row:
 
     def to_theirs(self, array: np.ndarray) -> np.ndarray:
         """An array of ours, as far as it is in this row, as it is there, where it is one part of several."""
-        whole = (self.shape[0] // self.parts, *self.shape[1:])
+        start, stop = self._span
+        whole = (stop - start, *self.shape[1:])
         shape = [len(self.orders.get(axis, range(size))) for axis, size in enumerate(whole)]
         transposed = array.reshape([shape[axis] for axis in self.axes])
         part = np.ascontiguousarray(transposed.transpose(np.argsort(self.axes)))
@@ -84,6 +86,13 @@ class Row:
             found[(*[slice(None)] * axis, order)] = part
             part = found
         return part
+
+    @property
+    def _span(self) -> tuple[int, int]:
+        if self.span is not None:
+            return self.span
+        size = self.shape[0] // self.parts
+        return self.part * size, (self.part + 1) * size
 
     @property
     def _box_shape(self) -> tuple[int, ...]:
