@@ -11,6 +11,9 @@ speaks it. Half a second at 8 kHz becomes an image of 32 times and 32 mel bands.
 It serves only runs whose sounds have the same length, such as vqvae_speech and vqvae_speakers; for others,
 set the keys of `data` as they are there.
 
+Of a speaker who is in none of the training (`--config.data.name_pattern='(?P<split>theo)'
+--config.data.train_split=train --config.data.eval_split=theo`), 69.6% of the digits are right, of 500.
+
 Results on the last tenth of the recordings, 250, by speakers that are in the rest too: 98.0% of the digits
 are right (cross-entropy 0.063 nats) and 99.6% of the speakers (0.0098 nats), after 42 and 46 seconds of
 processor time on a heavily loaded, shared x86-64 machine of two cores (Python 3.11, jax 0.10.2).

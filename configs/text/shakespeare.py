@@ -11,7 +11,10 @@ is held out, as nanoGPT holds it out of Shakespeare. The sizes and rates are tho
 1.4697 (1.88 for CPUs) nats a character, of the 65 that occur; here all 256 bytes are possible, and the first
 token of a piece is predicted too, from nothing.
 
-Not run to its end yet, on Shakespeare or other text.
+Seen on a core of a shared x86-64 machine under other load (Python 3.11, jax 0.10.2), with `:small` on
+nanoGPT's file as `text:PATH`: 1.886 nats a token of the held-out tenth, 2.722 bits per byte, after all
+2,000 steps, in under 10 minutes. nanoGPT itself, run beside it with what its README has for CPUs, came to
+1.898 nats a character, 2.739 bits, in pieces of the same length. `shakespeare` was not run to its end.
 """
 
 from ml_collections import ConfigDict
