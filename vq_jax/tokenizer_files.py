@@ -179,8 +179,10 @@ class _Group:
 _QUANTIFIER = re.compile(r'[*+?]|\{(\d*)(,?)(\d*)\}')
 _ESCAPE = re.compile(r'\\(?:[pPx]\{[^}]*\}|.)', re.DOTALL)
 _REFERENCE = re.compile(r'\\[1-9kg]')
+_CONTROL = 'cCM'  # of which, after a backslash, what follows is part, whatever it is
 # Groups that capture or not, look ahead or behind, give nothing back, or set options but 'x', by which the
-# rest is to be read in another way.
+# rest is to be read in another way. Options without a colon make a group of all that follows, alternatives
+# too, which changes nothing where the expression begins.
 _OPENING = re.compile(r'\((?:\?(?:[:=!>]|<[=!]|<\w+>|[imasud-]+[:)])|(?![?*]))')
 
 
@@ -199,6 +201,8 @@ def _slow(expression: str) -> str | None:
 
     What is no regular expression is left to the package.
     """
+    if any(found[0][1] in _CONTROL for found in _ESCAPE.finditer(expression)):
+        return 'has an escape that is not known here'
     groups, atom, i = [_Group()], None, 0  # of an atom, the group that it is; None where there is none
     while i < len(expression):
         at, group = expression[i], groups[-1]
@@ -211,7 +215,7 @@ def _slow(expression: str) -> str | None:
             i, atom = _after_class(expression, i), _Group()
         elif at == '(':
             found = _OPENING.match(expression, i)
-            if not found:
+            if not found or (i and found[0].endswith(')')):
                 return 'has a group that is not known here'
             i, atom = found.end(), None
             if not found[0].endswith(')'):
@@ -236,6 +240,8 @@ def _slow(expression: str) -> str | None:
             elif most > least:
                 group.here *= most - least + 1
             group.plain, atom, i = False, None, found.end()
+            if least == most and expression[i : i + 1] == '?':  # so often or not at all
+                group.here *= 2
             # Lazy, or giving nothing back; of {2,3}+ the latter is a repeat of its own.
             if expression[i : i + 1] == '?' or (expression[i : i + 1] == '+' and found[0] in '*+?'):
                 i += 1
