@@ -16,13 +16,14 @@ class StandIn:
     """Repositories by 'OWNER/NAME', each a list of revisions, which are files by their names.
 
     Attributes:
+        private: the names of those that only their owners see.
         repositories: what there is; a branch 'main' is the last revision, and others are numbers.
         asked: the method and path of every request.
         address: where it answers.
     """
 
     def __init__(self):
-        self.repositories, self.asked, self.address = {}, [], None
+        self.repositories, self.private, self.asked, self.address = {}, set(), [], None
 
     def files(self, name, revision):
         revisions = self.repositories[name]
@@ -40,7 +41,7 @@ class StandIn:
         if name not in self.repositories:
             return 401, b'{"error": "Repository Not Found"}'
         if what == 'revision':
-            return 200, json.dumps({'id': name, 'sha': '0' * 40}).encode()
+            return 200, json.dumps({'id': name, 'sha': '0' * 40, 'private': name in self.private}).encode()
         revision, below = rest[0], '/'.join(rest[1:])
         found = self.files(name, revision)
         inside = {file: x for file, x in found.items() if not below or file.startswith(f'{below}/')}
@@ -48,21 +49,18 @@ class StandIn:
             return 404, b'{"error": "Entry Not Found"}'
         if query.get('recursive') == ['false']:
             inside = {file: x for file, x in inside.items() if '/' not in file[len(below) :].strip('/')}
-        entries = [
-            {
-                'type': 'file',
-                'path': file,
-                'size': len(content),
-                'oid': hashlib.sha1(content).hexdigest(),
-                'lastCommit': {
-                    'id': '0' * 40,
-                    'title': 'a commit',
-                    'date': DATE.format(self.written(name, file)),
-                },
-            }
-            for file, content in inside.items()
-        ]
-        return 200, json.dumps(entries).encode()
+        return 200, json.dumps([self.entry(name, *item) for item in inside.items()]).encode()
+
+    def entry(self, name, file, content):
+        """What is said of a file."""
+        date = DATE.format(self.written(name, file))
+        return {
+            'type': 'file',
+            'path': file,
+            'size': len(content),
+            'oid': hashlib.sha1(content).hexdigest(),
+            'lastCommit': {'id': '0' * 40, 'title': 'a commit', 'date': date},
+        }
 
     def written(self, name, file):
         """The number of the revision, from 1, in which a file came to be what it is."""
@@ -73,6 +71,8 @@ class StandIn:
         if parts == ['api', 'repos', 'create']:
             asked = json.loads(body)
             name = f'{asked["organization"]}/{asked["name"]}'
+            if asked.get('visibility') == 'private' and name not in self.repositories:
+                self.private.add(name)
             self.repositories.setdefault(name, [{'.gitattributes': b''}])
             return 200, {'url': f'{self.address}/{name}', 'name': name}
         if parts == ['api', 'validate-yaml']:
@@ -83,6 +83,9 @@ class StandIn:
             return 200, {
                 'files': [{'path': x['path'], 'uploadMode': 'regular', 'shouldIgnore': False} for x in files]
             }
+        if what == 'paths-info':
+            there, paths = self.files(name, parts[5]), parse_qs(body.decode())['paths']
+            return 200, [self.entry(name, file, there[file]) for file in paths if file in there]
         assert what == 'commit'
         files = dict(self.repositories[name][-1])
         for line in map(json.loads, body.splitlines()):

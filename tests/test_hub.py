@@ -112,6 +112,32 @@ def test_what_an_address_names(hub, found, address, told):
     assert not [path for _, path in hub.asked if '/resolve/' in path]  # what is there
 
 
+def test_a_file_without_an_ending_has_an_address_too(hub, found):
+    hub.repositories['owner/maskgit'] = [
+        {'checkpoint': b'1', 'folder/checkpoint': b'2', 'config.json': b'{}'}
+    ]
+    for name in 'checkpoint', 'folder/checkpoint':
+        path = found(f'hf://owner/maskgit/{name}')
+        assert address_of(path) == f'hf://owner/maskgit/{name}'
+        assert path.read_bytes() == hub.repositories['owner/maskgit'][0][name]
+    with pytest.raises(UserError, match='there is no file hf://owner/maskgit/none; check its name'):
+        found('hf://owner/maskgit/none')
+
+
+@pytest.mark.parametrize(
+    'address, told',
+    [
+        ('hf://datasets/owner/tfds', 'hf://datasets/owner/tfds'),
+        ('hf://datasets/owner/tfds@0', 'hf://datasets/owner/tfds@0'),
+        ('hf://datasets/owner/tfds/mnist@0', 'hf://datasets/owner/tfds@0/mnist'),
+    ],
+)
+def test_addresses_of_repositories_of_data(address, told):
+    assert address_of(copy_of(address)) == told
+    with pytest.raises(UserError, match='is no address on the Hugging Face Hub'):
+        copy_of('hf://datasets/owner')
+
+
 def test_what_is_not_on_the_hub(hub):
     hub.repositories['owner/vqgan'] = [{'a.ckpt': b'1', 'b.ckpt': b'2'}]
     mistakes = {
@@ -179,13 +205,26 @@ def test_what_is_uploaded_takes_the_place_of_what_was_there(hub, trained, tmp_pa
     assert vq_jax.load('hf://owner/digits@1').step == 4
 
 
+def test_a_private_run_goes_to_no_repository_that_others_see(hub, trained):
+    upload(trained, 'hf://owner/secret', private=True)
+    upload(trained, 'hf://owner/secret', private=True)
+    assert hub.private == {'owner/secret'} and len(hub.repositories['owner/secret']) == 3
+    hub.repositories['owner/shown'] = [{'.gitattributes': b''}]
+    with pytest.raises(
+        UserError, match=r'^hf://owner/shown is there already, and others see it; name another'
+    ):
+        upload(trained, 'hf://owner/shown', private=True)
+    assert hub.repositories['owner/shown'] == [{'.gitattributes': b''}]
+
+
 def test_the_card_of_converted_weights_has_no_number_of_others(hub, tmp_path):
     origin = {'project': 'dit', 'model': 'DiT-XL/2', 'source': 'https://there', 'licence': 'CC BY-NC 4.0'}
-    origin |= {'file': 'a|<b>`.pt', 'sha256': '12ab', 'facts': {'FID': '2.27'}}
+    origin |= {'file': 'a|<b>`![](c).pt', 'sha256': '12ab', 'facts': {'FID': '2.27'}}
     upload(written(tmp_path / 'run', 0, origin), 'hf://owner/dit')
     card = hub.repositories['owner/dit'][-1]['README.md'].decode()
-    assert '\nlicense: cc-by-nc-4.0\n' in card and '2.27' not in card and '12ab' in card
-    assert 'converted from a&#124;&lt;b>.pt of a model of dit' in card
+    assert 'license' not in card.split('---')[1]  # the licence is that of their code
+    assert 'under CC BY-NC 4.0;' in card and '2.27' not in card and '12ab' in card
+    assert 'converted from a&#124;&lt;b>![]&#40;c).pt of a model of dit' in card
 
 
 def test_mistakes_in_uploading(hub, trained, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ added to there, and no link is followed. Whoever wants a file has a copy of it i
 the parts of its address, so that each of the two paths says what the other is.
 
 A repository of the Hugging Face Hub is read like a bucket: `hf://OWNER/NAME@REVISION/FOLDER`, where the
-revision may also stand at the end.
+revision may also stand at the end; one of data, `hf://datasets/OWNER/NAME`, too.
 """
 
 import concurrent.futures
@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ _CLIENTS = {
     'hf': ('huggingface_hub', 'hub', 'hf auth login'),
 }
 HUB = 'hf'
+_DATASETS = 'datasets'  # what addresses of data sets on the Hub begin with
 _OPTIONS = {HUB: {'expand_info': True}}  # without which nothing says when a file was written
 # Glob characters and '#' mean something to the clients; '' and dots would to a file system.
 _ADDRESS = re.compile(r'(gs|s3|hf):/{1,2}([^/*?#\[\]]+)((?:/[^/*?#\[\]]+)*)/*')
@@ -80,6 +81,13 @@ def address_of(path: Path) -> str | None:
     cache = cache_folder(COPIES).parent
     root, *parts = path.relative_to(cache).parts if path.is_relative_to(cache) else ('',)
     return f'{parts[0]}://{"/".join(parts[1:])}' if _ROOTS.fullmatch(root) and len(parts) > 1 else None
+
+
+def folder_of(address: str | Path) -> str | None:
+    """The address of the folder in which the file of an address is; None of a bucket or repository itself."""
+    scheme, *names = _parts(str(address))
+    least = _place_of_name(names) + 1 if scheme == HUB else 1
+    return f'{scheme}://{"/".join(names[:-1])}' if len(names) > least else None
 
 
 def place_of(path: Path) -> str:
@@ -132,17 +140,23 @@ def _parts_on_the_hub(address: str, parts: tuple[str, ...]) -> tuple[str, ...]:
     """Those of an address of the Hub, with the revision, if there is one, after the name."""
     scheme, *names = parts
     *before, last = names
-    if len(names) > 2 and '@' in last and not any('@' in name for name in before):
+    place = _place_of_name(names)
+    if len(names) > place + 1 and '@' in last and not any('@' in name for name in before):
         last, _, revision = last.rpartition('@')
-        before[1] += f'@{revision}'
+        before[place] += f'@{revision}'
         names = [*before, last]
     named = [part for name in names for part in name.split('@')]
-    if len(names) < 2 or not all(map(_is_name, named)):
+    if len(names) <= place or not all(map(_is_name, named)):
         raise UserError(
             f'{address!r} is no address on the Hugging Face Hub; write it as hf://OWNER/NAME, '
             'hf://OWNER/NAME/FOLDER or, of another revision than main, hf://OWNER/NAME@REVISION.'
         )
     return scheme, *names
+
+
+def _place_of_name(names: Sequence[str]) -> int:
+    """Which part of an address of the Hub is NAME."""
+    return 2 if names[0] == _DATASETS else 1
 
 
 def _is_name(part: str) -> bool:

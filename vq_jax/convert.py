@@ -33,7 +33,7 @@ _UPLOAD = flags.DEFINE_string('upload', None, 'The repository to upload a run to
 _EVALUATION = flags.DEFINE_multi_string(
     'evaluation', [], 'With --upload: a file of vq_jax.evaluate --output, whose metrics the model card tells.'
 )
-_PRIVATE = flags.DEFINE_bool('private', False, 'With --upload: only you see the repository, if it is made.')
+_PRIVATE = flags.DEFINE_bool('private', False, 'With --upload: to a repository that only you see.')
 _STEP = flags.DEFINE_string(
     'step', None, 'With --to or --upload: the checkpoint, or best; the newest if none is given.'
 )

@@ -43,7 +43,8 @@ def upload(
         address: `hf://OWNER/NAME`; the repository is made if it is not there.
         step: the checkpoint, as for `vq_jax.load`.
         evaluations: files that `vq_jax.evaluate --output` wrote of this run, for the card.
-        private: whether a repository that is made is seen by its owner alone.
+        private: see to it that the owner alone sees the repository: one that is made is such, and one
+            that others see is refused.
         allow: as for `vq_jax.load`.
 
     Returns:
@@ -51,7 +52,7 @@ def upload(
 
     Raises:
         UserError: huggingface_hub is not installed, the run cannot be opened, an evaluation is of other
-            weights, or the Hub refuses.
+            weights, the repository is public and should not be, or the Hub refuses.
     """
     repository = _repository(address)
     with _asking(address):
@@ -67,6 +68,13 @@ def upload(
         with _asking(address):
             api = HfApi()
             url = api.create_repo(repository, private=private or None, exist_ok=True)
+            seen = private and not api.model_info(repository).private
+        if seen:
+            raise UserError(
+                f'{address} is there already, and others see it; name another repository, make it private, '
+                'or leave private out.'
+            )
+        with _asking(address):
             api.upload_folder(
                 repo_id=repository,
                 folder_path=made,
@@ -92,7 +100,6 @@ def model_card(restored: Restored, address: str, numbers: Sequence[tuple[str, Ma
     known = None if origin or data in (*BUILT_IN, MOVING_MNIST) else _PREPARED.fullmatch(data)
     front = ModelCardData(
         library_name='vq_jax',
-        license=origin['licence'].lower().replace(' ', '-') if origin else None,
         tags=['jax', config.task, restored.spec.kind],
         datasets=[known[1]] if known else None,
     )
@@ -170,7 +177,8 @@ def _of_evaluation(path: Path, restored: Restored) -> tuple[str, dict[str, float
 
 def _cell(text: str) -> str:
     """A text as a cell of a table, which is no Markdown or HTML of its own."""
-    return printable(text).replace('&', '&amp;').replace('<', '&lt;').replace('|', '&#124;').replace('`', '')
+    marks = {'&': '&amp;', '<': '&lt;', '|': '&#124;', '`': ''}
+    return printable(text).translate(str.maketrans(marks)).replace('](', ']&#40;')  # no link, no image
 
 
 def _repository(address: str) -> str:

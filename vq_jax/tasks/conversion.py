@@ -14,7 +14,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict
 
-from vq_jax.buckets import BucketFolder, address_of, by_address, copy_of, is_address
+from vq_jax.buckets import BucketFolder, address_of, by_address, copy_of, folder_of, is_address
 from vq_jax.errors import UserError, nearest
 from vq_jax.files import telling, write_atomically
 from vq_jax.spec import Spec
@@ -245,13 +245,16 @@ def _local(source: str | Path) -> Path:
         return (
             source / _file_in(source, [path.name for path in source.iterdir()]) if source.is_dir() else source
         )
-    local = copy_of(source)
-    folder = local.parent if (is_file := local.suffix in ENDINGS) else local
-    bucket = BucketFolder(address_of(folder) or folder)
-    name = local.name if is_file else _file_in(folder, list(bucket.list()))
-    if name not in bucket.copy_to(folder, lambda other: other in (name, _BESIDE)):
+    local, place = copy_of(source), source
+    below = [] if local.suffix in ENDINGS else list(BucketFolder(source).list())
+    parent = None if below else folder_of(source)
+    if parent is None:
+        name = _file_in(local, below)
+    else:  # it is a file, which of Flax may have no ending
+        local, place, name = local.parent, parent, local.name
+    if name not in BucketFolder(place).copy_to(local, lambda other: other in (name, _BESIDE)):
         raise UserError(f'there is no file {source}; check its name.')
-    return folder / name
+    return local / name
 
 
 def _file_in(folder: Path, names: Sequence[str]) -> str:
