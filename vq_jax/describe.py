@@ -49,6 +49,8 @@ def main() -> None:
             f'--output {output} is there already, with texts that may be nowhere else; name another file, or '
             'give --replace.'
         )
+    if output is None and _REPLACE.value:
+        raise UserError('--replace is given without --output; give both, or leave it out.')
     given = cli.check_local('--input', _INPUT.value)
     if not given.exists():
         raise UserError(f'--input is {given}, which is not there; give a file or a folder.')

@@ -104,9 +104,10 @@ def test_texts_that_are_there_are_not_replaced_unawares(tmp_path):
     path = tmp_path / 'captions.jsonl'
     path.write_text('mine')
     words = ['--workdir', tmp_path / 'run', f'--input={tmp_path}', f'--output={path}']
-    errors = refused('vq_jax.describe', words, [*words, '--replace'])
+    errors = refused('vq_jax.describe', words, [*words, '--replace'], [*words[:-1], '--replace'])
     assert f'--output {path} is there already' in errors[0] and 'give --replace' in errors[0]
     assert 'run' in errors[1] and 'is there already' not in errors[1]
+    assert '--replace is given without --output' in errors[2]
     assert path.read_text() == 'mine'
 
 

@@ -15,6 +15,7 @@ from flax.traverse_util import unflatten_dict
 from vq_jax.data import Dataset
 from vq_jax.data.text_vectors import write_text_vectors
 from vq_jax.errors import UserError
+from vq_jax.files import telling
 from vq_jax.locks import opened_folder, try_lock
 from vq_jax.models.clip_text import CLIPTextEncoder
 from vq_jax.models.t5 import T5Encoder
@@ -176,7 +177,8 @@ def write_vectors(
             yield from (one[:n] for one, n, _ in zip(found, there, some, strict=False))
 
     made = TextVectors(length, model.width, model.checksum)
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    with telling(f'Cannot write to {folder}', 'make room, or name another folder'):
+        Path(folder).mkdir(parents=True, exist_ok=True)
     with opened_folder(Path(folder)) as held:
         if not try_lock(held):
             raise UserError(f'another process writes to {folder}; wait for its end, or name another folder.')
