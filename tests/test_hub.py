@@ -203,6 +203,9 @@ def test_what_is_uploaded_takes_the_place_of_what_was_there(hub, trained, tmp_pa
     assert (before.step, now.step) == (4, 2)
     assert before._restored.identity()['checksum'] != now._restored.identity()['checksum']
     assert vq_jax.load('hf://owner/digits@1').step == 4
+    upload('hf://owner/digits', 'hf://owner/copy')
+    copied, files = hub.repositories['owner/copy'][-1], hub.repositories['owner/digits'][-1]
+    assert copied['metrics.jsonl'] == files['metrics.jsonl'] and b'| psnr | 11.25 |' in copied['README.md']
 
 
 def test_a_private_run_goes_to_no_repository_that_others_see(hub, trained):

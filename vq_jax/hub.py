@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vq_jax import __version__
-from vq_jax.buckets import HUB, copy_of, is_on_the_hub
+from vq_jax.buckets import HUB, BucketFolder, address_of, copy_of, is_on_the_hub
 from vq_jax.data.open import BUILT_IN, MOVING_MNIST
 from vq_jax.errors import UserError, printable
 from vq_jax.json_files import read_json
@@ -39,7 +39,7 @@ def upload(
     `vq_jax.load(address)` opens it then. What the repository had of another run or step is deleted.
 
     Args:
-        workdir: the directory of the run.
+        workdir: the directory of the run, or the address of one in a bucket or on the Hub.
         address: `hf://OWNER/NAME`; the repository is made if it is not there.
         step: the checkpoint, as for `vq_jax.load`.
         evaluations: files that `vq_jax.evaluate --output` wrote of this run, for the card.
@@ -58,6 +58,8 @@ def upload(
     with _asking(address):
         from huggingface_hub import HfApi
     restored = restore(workdir, step, allow=allow)
+    if place := address_of(restored.workdir):  # of a run in a bucket the log is not needed to open it
+        BucketFolder(place).copy_to(restored.workdir, lambda name: name == METRICS_NAME)
     numbers = [_of_log(restored), *(_of_evaluation(Path(path), restored) for path in evaluations)]
     with tempfile.TemporaryDirectory(prefix='vq_jax-') as folder:
         made = Path(folder) / 'run'
