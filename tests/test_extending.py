@@ -368,5 +368,5 @@ def test_samples_are_compared_with_examples_of_their_texts(drawn):
     found = evaluator.run(7, 0)['samples']
     assert found['images'] == 7 and np.isfinite(found['metrics']['frechet'])
     [batch] = eval_batches(vq_jax.load(drawn, allow=('bars',)).dataset('test[:6]'), batch_size=6)
-    _, given = evaluator._asked(7)
+    _, given, _ = evaluator._asked(7)
     np.testing.assert_array_equal(given['conditions']['text'], batch['text'][[0, 1, 2, 3, 4, 5, 0]])

@@ -727,7 +727,8 @@ class Run:
             'reconstructions' and, of a decoder that is conditioned on classes, 'conversions', of each
             example to another class than its own, and 'real'; each with its 'metrics'. The accuracy of a
             classifier is that of the class that was decoded or sampled, or, if it tells apart other classes
-            of the same data, as by another `config.data.name_pattern`, of what the example was.
+            of the same data, as by another `config.data.name_pattern`, of what the example was, or that
+            whose conditions the sample was given.
         """
         split = split or self.config.data.eval_split
         file = None if reference is None else Path(reference)

@@ -4,6 +4,9 @@ In place of speakers there are pitches, which folders name, and in place of word
 something is heard, which names of files tell.
 """
 
+import dataclasses
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +18,7 @@ from vq_jax.evaluators.features import FeatureEvaluator
 from vq_jax.evaluators.sources import LABELLING, FeatureSource
 from vq_jax.media import wav
 from vq_jax.models.classifier import Classified
-from vq_jax.spec import Spec
+from vq_jax.spec import ConditionSpec, Spec
 from vq_jax.tasks import default_config
 from vq_jax.tasks.restore import Restored
 from vq_jax.tasks.vqvae import VQVAETask
@@ -107,6 +110,35 @@ def source(seen, folder, names, pattern=None):
         labelling=labelling,
         class_names=names,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Speaker:
+    """In place of a task: it says what a condition asks for, as the class does, or always the same."""
+
+    listens: bool = True
+    num_labels: int = len(PERIODS)
+    condition_specs = types.MappingProxyType({'said': ConditionSpec((), 'int32')})
+
+    def check_conditions(self, dataset):
+        assert 'said' in dataset.conditions
+
+    def sample(self, state, keys, labels, conditions):
+        said = conditions['said'] if self.listens else jnp.zeros_like(labels)
+        return sounding(jnp.array(list(PERIODS.values()))[labels], said)
+
+
+@pytest.mark.parametrize('listens', [True, False])
+def test_what_samples_should_be_is_what_the_examples_of_their_conditions_are(listens, folder):
+    exchanger = run(Exchanger, folder)
+    exchanger.config.data.name_pattern = r'_(?P<said>[a-z]+)\.wav'
+    speaker = dataclasses.replace(exchanger, task=Speaker(listens))
+    said = source(halves, folder, HALVES, r'_(?P<label>[a-z]+)\.wav')
+    found = FeatureEvaluator(speaker, said, 'all').run(24, seed=0)['samples']
+    assert found['metrics']['classifier_accuracy'] == pytest.approx(1 if listens else 0.5)
+    voices = source(pitches, folder, tuple(PERIODS), exchanger.config.data.name_pattern)
+    found = FeatureEvaluator(speaker, voices, 'all').run(24, seed=0)['samples']
+    assert found['metrics']['classifier_accuracy'] == 1
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ class FeatureEvaluator:
     def _samples(self, reference: Reference, num: int, seed: int) -> dict[str, Any]:
         run = self._run
         k = run.task.num_labels
-        labels, given = self._asked(num)
+        labels, given, right = self._asked(num)
         sampler = BatchedSampler(run.task, run.state, run.config)
         seconds = []  # of each batch, an image
 
@@ -181,8 +181,7 @@ class FeatureEvaluator:
             for images in samples:
                 seconds.append((time.perf_counter() - started) / len(images))
                 number = first + np.arange(len(images))
-                asked = labels[number % num]
-                known = {_RIGHT: asked} if k and self._same_classes else {}
+                known = {} if right is None else {_RIGHT: right[number % num]}
                 yield {'x': images, 'mask': number < num, **known}
                 first += len(images)
                 started = time.perf_counter()
@@ -198,24 +197,27 @@ class FeatureEvaluator:
         }
         return {**made, 'metrics': self._metrics(reference, seen)}
 
-    def _asked(self, num: int) -> tuple[np.ndarray, dict[str, Any]]:
+    def _asked(self, num: int) -> tuple[np.ndarray, dict[str, Any], np.ndarray | None]:
         """The classes that samples are to be of, int32 [n], and the further arguments of the task.
 
         Of a run that is conditioned on classes alone, all in turn; of others, what the examples of the split
-        are of.
+        are of. Third is what the classifier should see in the samples, int32 [n], where that is known.
         """
         task, k = self._run.task, self._run.task.num_labels
         if not task.condition_specs:
-            return (np.arange(num) % k if k else np.zeros(num)).astype(np.int32), {}
+            labels = (np.arange(num) % k if k else np.zeros(num)).astype(np.int32)
+            return labels, {}, labels if k and self._same_classes else None
         task.check_conditions(self._dataset)
         kept: list[dict[str, np.ndarray]] = []
-        for batch in self._batches():
-            kept.append({name: batch[name][batch['mask']] for name in ('label', *task.condition_specs)})
+        for batch in self._labelled_batches():
+            names = [name for name in ('label', _RIGHT, *task.condition_specs) if name in batch]
+            kept.append({name: batch[name][batch['mask']] for name in names})
             if sum(len(part['label']) for part in kept) >= num:
                 break
         rows = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
         rows = {name: values[np.arange(num) % len(values)] for name, values in rows.items()}
-        return rows.pop('label'), {'conditions': rows}
+        labels, right = rows.pop('label'), rows.pop(_RIGHT, None)
+        return labels, {'conditions': rows}, right
 
     def _reconstructions(self, reference: Reference) -> dict[str, Any]:
         task = self._run.task
