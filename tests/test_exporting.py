@@ -147,6 +147,8 @@ def test_what_is_not_exported(tmp_path, monkeypatch):
     for method, (options, words) in mistakes.items():
         with pytest.raises(UserError, match=words):
             run.export(method, path, **options)
+    with pytest.raises(UserError, match='the path is gs://a/b, and files are exported to a disk'):
+        run.export('decode', 'gs://a/b')
     monkeypatch.setattr(exporting, '_MOST_BYTES', 100)
     with pytest.raises(UserError, match=r'the weights have .* GiB'):
         run.export('decode', path)

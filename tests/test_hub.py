@@ -146,6 +146,7 @@ def test_what_is_not_on_the_hub(hub):
         'hf://owner/none': 'hf://owner/none has no file of weights',
         'hf://owner': "'hf://owner' is no address on the Hugging Face Hub; write it as hf://OWNER/NAME",
         'hf://owner/../x': 'is no address on the Hugging Face Hub',
+        'hf://spaces/owner/name': 'is no address on the Hugging Face Hub',
     }
     for address, words in mistakes.items():
         with pytest.raises(UserError) as caught:

@@ -67,8 +67,9 @@ def test_the_content_of_the_file_stays(tmp_path):
     assert (tmp_path / '.lock').read_text() == 'precious'
 
 
-def test_who_waits_for_a_lock_gets_it(tmp_path):
-    order = []
+def test_who_waits_for_a_lock_is_told_and_gets_it(tmp_path, monkeypatch):
+    order, told = [], []
+    monkeypatch.setattr('vq_jax.locks.logging.warning', lambda *words: told.append(words[0] % words[1:]))
 
     def second():
         with turn(tmp_path / '.lock'):
@@ -81,3 +82,4 @@ def test_who_waits_for_a_lock_gets_it(tmp_path):
         order.append('first')
     waiting.join()
     assert order == ['first', 'second']
+    assert told == [f'waiting for another process, which holds {tmp_path / ".lock"}']

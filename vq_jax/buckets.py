@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import datetime
 import errno
-import glob
 import os
 import re
 import shutil
@@ -39,6 +38,7 @@ _CLIENTS = {
 }
 HUB = 'hf'
 _DATASETS = 'datasets'  # what addresses of data sets on the Hub begin with
+_OTHERS_ON_THE_HUB = 'buckets', 'spaces'  # and those of what is no repository of weights, runs or data
 _OPTIONS = {HUB: {'expand_info': True}}  # without which nothing says when a file was written
 # Glob characters and '#' mean something to the clients; '' and dots would to a file system.
 _ADDRESS = re.compile(r'(gs|s3|hf):/{1,2}([^/*?#\[\]]+)((?:/[^/*?#\[\]]+)*)/*')
@@ -146,7 +146,7 @@ def _parts_on_the_hub(address: str, parts: tuple[str, ...]) -> tuple[str, ...]:
         before[place] += f'@{revision}'
         names = [*before, last]
     named = [part for name in names for part in name.split('@')]
-    if len(names) <= place or not all(map(_is_name, named)):
+    if len(names) <= place or names[0] in _OTHERS_ON_THE_HUB or not all(map(_is_name, named)):
         raise UserError(
             f'{address!r} is no address on the Hugging Face Hub; write it as hf://OWNER/NAME, '
             'hf://OWNER/NAME/FOLDER or, of another revision than main, hf://OWNER/NAME@REVISION.'
@@ -303,10 +303,12 @@ class BucketFolder:
         with telling(f'Cannot copy {self.address} to the cache', _ROOM):
             folder.mkdir(parents=True, exist_ok=True)
             with turn(folder / '.lock'):
-                for name in names:  # what a process that was killed has left
-                    path = folder / name
-                    for left in path.parent.glob(f'{glob.escape(_temporary(path))}*{_TEMPORARY}'):
-                        left.unlink(missing_ok=True)
+                own = {(folder / name).parent / _temporary(folder / name) for name in names}
+                for place in {path.parent for path in own}:
+                    for left in place.glob(f'.*{_TEMPORARY}'):
+                        begin = left.name.removesuffix(_TEMPORARY).rpartition('.')[0] + '.'
+                        if place / begin in own:  # by a process that was killed
+                            left.unlink(missing_ok=True)
                 self._copy_all(names, folder)
 
     def _copy_all(self, names: Collection[str], folder: Path) -> None:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from absl import logging
+
 from vq_jax.errors import UserError
 from vq_jax.files import open_itself, telling
 
@@ -80,12 +82,19 @@ def lock_file(path: Path) -> Iterator[int | None]:
 
 @contextlib.contextmanager
 def turn(path: Path) -> Iterator[None]:
-    """Holds the lock of a file as `lock_file` does, once no other process holds it; raises as that does."""
+    """Holds the lock of a file as `lock_file` does, once no other process holds it; raises as that does.
+
+    Whoever has to wait is told so once.
+    """
+    told = False
     while True:
         with lock_file(path) as held:
             if held is not None:
                 yield
                 return
+        if not told:
+            logging.warning('waiting for another process, which holds %s', path)
+            told = True
         time.sleep(_EVERY_SECONDS)
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vq_jax.buckets import is_address
 from vq_jax.data import DataConfig, Dataset, open_dataset
 from vq_jax.data.transforms import TRANSFORMS
 from vq_jax.errors import UserError, on_device, plural
@@ -281,6 +282,10 @@ class Run:
         """
         if method not in get_args(Exported):
             raise UserError(f'{method!r} cannot be exported; give one of {", ".join(get_args(Exported))}.')
+        if is_address(str(path)):
+            raise UserError(
+                f'the path is {path}, and files are exported to a disk; copy it there afterwards.'
+            )
         function, *arguments = self._exported(method, sampling)
         check_exportable(platforms, (self.state.for_inference(), self.state.frozen))
         write_atomically(Path(path), serialized(function, method, arguments, platforms))
