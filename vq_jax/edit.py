@@ -105,6 +105,8 @@ def main() -> None:
             check_video(flag.value)
         else:
             decode_file(flag.value, channels=3)
+        if output.exists() and output.samefile(flag.value):
+            raise UserError(f'--output is the file of --{flag.name}, which would be lost; name another.')
     cli.use_compilation_cache()
     run = load(**run_flags.opened())
     spec, name = run.spec, Path(_INPUT.value).name
