@@ -122,7 +122,10 @@ def test_the_command(model, workdir, digits, tmp_path):
         # Told before the run is opened.
         ([f'--mask={tmp_path}/text.png', '--workdir=none'], f'{tmp_path}/text.png cannot be decoded'),
         (['--strength=1.5', '--workdir=none'], '--strength is 1.5; give a number from 0 to 1.'),
-        ([f'--output={tmp_path}/digit.png', '--workdir=none'], '--output is the file of --input, which would'),
+        (
+            [f'--output={tmp_path}/digit.png', '--workdir=none'],
+            '--output is the file of --input, which would',
+        ),
     )
     commands = [[*command, *flags] for flags, _ in mistakes]
     for errors, (_, words) in zip(refused('vq_jax.edit', *commands), mistakes, strict=True):
