@@ -9,7 +9,13 @@ Of the codec's 12 codes at each of 25 positions it learns the first 4, which are
 alone. They are predicted in the delay pattern of MusicGen, in 28 steps instead of 100; with
 `--config.model.pattern=depth` it is an RQ-Transformer instead, and `flattened` predicts a code a step.
 
-Not run to its end yet.
+Seen on a core of a shared x86-64 machine under other load (Python 3.11, jax 0.10.2), in 22 minutes, over a
+codec that had learned from four of the five speakers (benchmarks/README.md): of 250 samples, all digits in
+turn, a classifier (`speech_classifier.py:digit --config.data.num_samples=4000`, right on 97.6% of held-out
+recordings) hears the digit asked for in 46.4%, by chance 10%; classifier_frechet 35.3. In their
+spectrograms there are pauses and bands of formants. Of the last tenth of the recordings, a code costs 6.53
+bits after 500 steps, 6.98 in the end, and the first of each position 5.26 and 5.51: 2,250 recordings are
+few.
 """
 
 from ml_collections import ConfigDict
