@@ -111,21 +111,21 @@ class _Layers:
         self._conv('encoder.Conv_0', 'encoder.Conv_0', sizes.image_channels, width, biases=False)
         # The coarsest resolution is there twice: the second time in the middle.
         self._blocks('encoder', 'encoder', width, [out for out in [*widths, last] for _ in range(each)])
-        self._norm('encoder.GroupNorm_0', 'encoder.GroupNorm_0', last)
+        self.rows += _norm('encoder.GroupNorm_0', 'encoder.GroupNorm_0', last)
         self._conv('encoder.Conv_1', 'encoder.Conv_1', last, sizes.features, size=1)
         ours = 'decoder.trunk'
         self._conv('decoder.Conv_0', f'{ours}.Conv_0', sizes.features, last)
         self._blocks('decoder', ours, last, [out for out in [last, *widths[::-1]] for _ in range(each)])
         for number, out in enumerate(widths[:0:-1]):
             self._conv(f'decoder.Conv_{number + 1}', f'{ours}.Upsample_{number}', out, out)
-        self._norm('decoder.GroupNorm_0', f'{ours}.GroupNorm_0', widths[0])
+        self.rows += _norm('decoder.GroupNorm_0', f'{ours}.GroupNorm_0', widths[0])
         self._conv(f'decoder.Conv_{levels}', 'decoder.last', widths[0], sizes.image_channels)
 
     def _blocks(self, theirs: str, ours: str, width: int, outs: list[int]) -> None:
         for number, out in enumerate(outs):
             there, here = f'{theirs}.ResBlock_{number}', f'{ours}.ResidualBlock_{number}'
             for part, c in enumerate((width, out)):
-                self._norm(f'{there}.GroupNorm_{part}', f'{here}.GroupNorm_{part}', c)
+                self.rows += _norm(f'{there}.GroupNorm_{part}', f'{here}.GroupNorm_{part}', c)
                 self._conv(f'{there}.Conv_{part}', f'{here}.Conv_{part}', c, out, biases=False)
             if width != out:
                 self._conv(f'{there}.Conv_2', f'{here}.Conv_2', out, out, size=1, biases=False)
@@ -135,9 +135,6 @@ class _Layers:
         self.rows.append(_same(f'{theirs}.kernel', f'{ours}.kernel', (size, size, width, out)))
         if biases:
             self.rows.append(_same(f'{theirs}.bias', f'{ours}.bias', (out,)))
-
-    def _norm(self, theirs: str, ours: str, width: int) -> None:
-        self.rows += [_same(f'{theirs}.{name}', f'{ours}.{name}', (width,)) for name in ('scale', 'bias')]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,11 +258,11 @@ class MaskGITTransformer(Project):
             )
         ]
         rows.append(_same(_POSITIONS, 'position', (n, width)))
-        rows += _layer_norm('Embed_0.embeddings_ln', 'norm', width)
+        rows += _norm('Embed_0.embeddings_ln', 'norm', width)
         for block in range(sizes.depth):
             rows += _block(_LAYER.format(block), f'blocks_{block}', sizes)
         rows += _dense('MlmLayer_0.mlm_dense', 'head.dense', width, width)
-        rows += _layer_norm('MlmLayer_0.mlm_ln', 'head.norm', width)
+        rows += _norm('MlmLayer_0.mlm_ln', 'head.norm', width)
         of_codes = {0: np.arange(codes)}  # nothing ever predicts classes or masks
         bias = ('params', 'head', 'bias')
         return [*rows, Row('MlmLayer_0.mlm_bias.bias', (words,), bias, (0,), (codes,), orders=of_codes)]
@@ -290,13 +287,13 @@ def _block(theirs: str, ours: str, sizes: TransformerSizes) -> list[Row]:
     out, way = f'{attention}.self_attention.out', ('params', ours, 'attended')
     rows.append(Row(f'{out}.kernel', (*split, width), (*way, 'kernel'), (0, 1, 2), (width, width)))
     rows.append(_same(f'{out}.bias', f'{ours}.attended.bias', (width,)))
-    rows += _layer_norm(f'{attention}.attention_output_ln', f'{ours}.after_attention', width)
+    rows += _norm(f'{attention}.attention_output_ln', f'{ours}.after_attention', width)
     rows += _dense(f'{theirs}.Mlp_0.intermediate_output', f'{ours}.widen', width, sizes.mlp_width)
     rows += _dense(f'{theirs}.Mlp_0.layer_output', f'{ours}.narrow', sizes.mlp_width, width)
-    return rows + _layer_norm(f'{theirs}.Mlp_0.layer_output_ln', f'{ours}.after_mlp', width)
+    return rows + _norm(f'{theirs}.Mlp_0.layer_output_ln', f'{ours}.after_mlp', width)
 
 
-def _layer_norm(theirs: str, ours: str, width: int) -> list[Row]:
+def _norm(theirs: str, ours: str, width: int) -> list[Row]:
     return [_same(f'{theirs}.{name}', f'{ours}.{name}', (width,)) for name in ('scale', 'bias')]
 
 
