@@ -111,6 +111,12 @@ def in_addresses(text: str) -> str:
     return re.sub(rf'{cache}/(?:{_ROOTS.pattern})/(gs|s3|hf)/', r'\2://', text)
 
 
+def lacks_client(scheme: str) -> UserError:
+    """What is raised where the package is missing that addresses of a scheme, such as `gs`, need."""
+    package, extra, _ = _CLIENTS[scheme]
+    return UserError(f"{scheme}:// needs the package {package}; install it by pip install 'vq_jax[{extra}]'.")
+
+
 def refuse_address(name: str, place: str) -> None:
     """Raises `UserError` for the address of a folder whose files are read where they are."""
     if is_address(place):
@@ -395,15 +401,13 @@ def _modified(entry: Mapping[str, Any]) -> float:
 
 
 def _client(scheme: str) -> Any:
-    package, extra, login = _CLIENTS[scheme]
+    login = _CLIENTS[scheme][2]
     try:
         import fsspec
 
         return fsspec.filesystem(scheme, use_listings_cache=False, **_OPTIONS.get(scheme, {}))
     except ImportError as error:
-        raise UserError(
-            f"{scheme}:// needs the package {package}; install it by pip install 'vq_jax[{extra}]'."
-        ) from error
+        raise lacks_client(scheme) from error
     except Exception as error:  # of kinds of the client, such as for credentials that cannot be found
         raise BucketError(
             f'{scheme}:// cannot be used ({type(error).__name__}: {first_line(error)[:300]}); log in, as by '

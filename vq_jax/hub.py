@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vq_jax import __version__
-from vq_jax.buckets import HUB, BucketFolder, address_of, copy_of, is_on_the_hub
+from vq_jax.buckets import HUB, BucketFolder, address_of, copy_of, is_on_the_hub, lacks_client
 from vq_jax.data.open import BUILT_IN, MOVING_MNIST
 from vq_jax.errors import UserError, printable
 from vq_jax.json_files import read_json
@@ -197,9 +197,7 @@ def _asking(address: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise UserError(
-            "hf:// needs the package huggingface_hub; install it by pip install 'vq_jax[hub]'."
-        ) from error
+        raise lacks_client(HUB) from error
     except Exception as error:  # of kinds of the client, and of what it is built on
         reason = printable(' '.join(str(error).split()))[:300]
         raise UserError(
